@@ -1,0 +1,11 @@
+"""Eight devices on any machine. This runs before anything imports jax."""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = ' '.join(
+  (
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=8',
+  )
+).strip()

@@ -1,0 +1,120 @@
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from train.schedules import make_schedule
+
+
+def schedule(**settings):
+  group = common.base().schedule
+  group.update(settings)
+  return group
+
+
+def test_t5():
+  rate = jax.jit(
+    make_schedule(
+      schedule(name='inverse_sqrt', learning_rate=1.0, warmup_steps=10_000),
+      2**19,
+    )
+  )
+  for n in (0, 1, 9_999, 10_000, 10_001, 2**19, 2**31 - 1):
+    expected = 1 / math.sqrt(max(n, 10_000))
+    np.testing.assert_allclose(rate(n), expected, rtol=1e-6)
+  assert rate(0).dtype == np.float32
+
+
+def test_constant():
+  rate = make_schedule(schedule(name='constant', learning_rate=1e-3), 10)
+  assert rate(0) == rate(2**31 - 1) == np.float32(1e-3)
+
+
+@pytest.mark.parametrize('name', ['linear', 'cosine'])
+@pytest.mark.parametrize(
+  ('steps', 'warmup'), [(100, 10), (100, 0), (100, 100), (2**31 - 1, 2**24 + 1)]
+)
+def test_warmup_and_decay(name, steps, warmup):
+  rate = jax.jit(
+    make_schedule(
+      schedule(
+        name=name, learning_rate=0.5, warmup_steps=warmup, end_fraction=0.1
+      ),
+      steps,
+    )
+  )
+  for n in {0, 1, warmup // 2, warmup, (warmup + steps) // 2, steps - 1, steps}:
+    if n < warmup:
+      expected = 0.5 * n / warmup
+    else:
+      done = (n - warmup) / max(steps - warmup, 1)
+      left = (
+        1 - done if name == 'linear' else (1 + math.cos(math.pi * done)) / 2
+      )
+      expected = 0.5 * (0.1 + 0.9 * left)
+    np.testing.assert_allclose(rate(n), expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    rate(2**31 - 1), 0.5 if steps == warmup else 0.05, rtol=1e-5
+  )
+
+
+def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
+  steps = 2**30
+  rate = make_schedule(
+    schedule(
+      name='linear', learning_rate=1.0, warmup_steps=steps - 4, end_fraction=0.0
+    ),
+    steps,
+  )
+  assert [float(rate(steps - i)) for i in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'name': 'cosin'}, "name is 'cosin'; it must be one of constant"),
+    ({'name': 'constant'}, 'learning_rate is not set'),
+    ({'name': 'constant', 'learning_rate': 0.0}, 'must be above 0'),
+    ({'name': 'constant', 'learning_rate': math.nan}, 'must be above 0'),
+    (
+      {'name': 'constant', 'learning_rate': 1.0, 'warmup_steps': 5},
+      'warmup_steps is 5, but schedule.name=constant does not use',
+    ),
+    (
+      {
+        'name': 'inverse_sqrt',
+        'learning_rate': 1.0,
+        'warmup_steps': 5,
+        'end_fraction': 0.1,
+      },
+      'end_fraction is 0.1, but',
+    ),
+    (
+      {'name': 'inverse_sqrt', 'learning_rate': 1.0, 'warmup_steps': 0},
+      'needs at least 1',
+    ),
+    (
+      {
+        'name': 'linear',
+        'learning_rate': 1.0,
+        'warmup_steps': 101,
+        'end_fraction': 0.0,
+      },
+      'warmup_steps is 101; it must lie between 0 and train.steps, which is 100',
+    ),
+    (
+      {
+        'name': 'cosine',
+        'learning_rate': 1.0,
+        'warmup_steps': 1,
+        'end_fraction': 2.0,
+      },
+      'end_fraction is 2.0',
+    ),
+  ],
+)
+def test_errors(settings, message):
+  with pytest.raises(ValueError, match=message):
+    make_schedule(schedule(**settings), 100)

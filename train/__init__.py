@@ -1,0 +1,1 @@
+"""Everything that runs on the mesh: state, steps, the loop, its programs."""

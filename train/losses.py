@@ -1,0 +1,92 @@
+"""Cross-entropy over a vocabulary, in nats."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def cross_entropy(
+  logits: jax.Array, targets: jax.Array, label_smoothing: float = 0.0
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """-sum_v q_v log p_v, for each token.
+
+  q is 1 - label_smoothing on the target plus label_smoothing / V on every
+  entry, the target's included (Szegedy et al. 2016, 7; Vaswani et al. 2017,
+  5.4). The entropy of q is not subtracted, so the least loss is above 0.
+
+  Args:
+    logits: float32 [..., V]; V may be sharded.
+    targets: int [...]; a target beyond V gives NaN.
+    label_smoothing: from 0 to below 1.
+
+  Returns:
+    loss: float32 [...].
+    log_z: float32 [...], the logarithm of the softmax's denominator.
+    correct: bool [...], no logit exceeds the target's.
+  """
+  return _forward(logits, targets, label_smoothing)[0]
+
+
+# Only the logits and log_z outlive the forward pass, and the gradient is one
+# elementwise pass over the logits. The target is looked up in the forward pass
+# and compared with in the backward pass: neither a one-hot array nor, where V
+# is sharded, the whole logits ever exist.
+def _forward(logits, targets, label_smoothing):
+  highest = jnp.max(logits, axis=-1)
+  total = jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1)
+  log_z = highest + jnp.log(total)
+  picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  expected = picked
+  if label_smoothing:
+    mean = jnp.mean(logits, axis=-1)
+    expected = (1 - label_smoothing) * picked + label_smoothing * mean
+  outputs = log_z - expected, log_z, picked >= highest
+  return outputs, (logits, targets, log_z)
+
+
+def _backward(label_smoothing, saved, cotangents):
+  logits, targets, log_z = saved
+  d_loss, d_log_z, _ = (jnp.expand_dims(x, -1) for x in cotangents)
+  V = logits.shape[-1]
+  d_logits = (d_loss + d_log_z) * jnp.exp(logits - log_z[..., None])
+  if label_smoothing:
+    d_logits -= d_loss * (label_smoothing / V)
+  hit = targets[..., None] == jnp.arange(V)
+  d_logits -= jnp.where(hit, (1 - label_smoothing) * d_loss, 0)
+  return d_logits, None
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def weighted_cross_entropy(
+  logits: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  z_loss: float = 0.0,
+  label_smoothing: float = 0.0,
+) -> dict[str, jax.Array]:
+  """Sums over a batch; the caller adds them up and divides by `weight`.
+
+  Args:
+    logits: [B,T,V].
+    targets: int [B,T].
+    weights: float32 [B,T], 0 where there is nothing to predict.
+    z_loss: times log_z^2, which keeps log_z near 0 (Mesh TensorFlow, T5: 1e-4).
+    label_smoothing: see `cross_entropy`.
+
+  Returns:
+    float32 scalars: `loss` (cross-entropy alone), `z_loss` (with its factor;
+    the objective is the sum of the two), `correct`, `weight`.
+  """
+  loss, log_z, correct = cross_entropy(
+    logits.astype(jnp.float32), targets, label_smoothing
+  )
+  return {
+    'loss': jnp.sum(weights * loss),
+    'z_loss': z_loss * jnp.sum(weights * jnp.square(log_z)),
+    'correct': jnp.sum(weights * correct),
+    'weight': jnp.sum(weights),
+  }
