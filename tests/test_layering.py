@@ -123,12 +123,9 @@ def within_models(root, module, name, names):
     there = row(target)
     if there is None:
       problems.append(f'imports {target}, which has no place in ORDER')
-    elif (
-      there == here == FAMILIES
-      or target.split('.')[:2] == module.split('.')[:2]
-    ):
+    elif target.split('.')[1] == module.split('.')[1]:  # one subpackage
       continue
-    elif there >= here:
+    elif there >= here and not there == here == FAMILIES:
       problems.append(f'imports {target}, which is not below it in models')
   return problems
 
