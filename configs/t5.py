@@ -1,0 +1,116 @@
+"""T5: "Exploring the Limits of Transfer Learning" (Raffel et al. 2020).
+
+`t5.py:SIZE` or `t5.py:size=SIZE,version=VERSION,recipe=RECIPE`.
+
+Versions: 1.0, the paper's; 1.1, its later release with gated GELU, an output
+projection of its own, other sizes, pretrained on C4 alone without dropout.
+Recipes: final, the released models' (3.7); baseline, that of the paper's
+ablations (3.1.2). Both here on C4 alone; the paper's final models also mix in
+supervised tasks. `tiny` is nobody's paper: it shows the whole run in minutes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# size: layers of each stack, D, F, heads, H. Section 3.7 and table 13; the
+# 1.1 sizes come with the release of the 1.1 checkpoints.
+SIZES = {
+  '1.0': {
+    'tiny': (2, 128, 512, 4, 32),
+    'small': (6, 512, 2048, 8, 64),
+    'base': (12, 768, 3072, 12, 64),
+    'large': (24, 1024, 4096, 16, 64),
+    '3b': (24, 1024, 16384, 32, 128),
+    '11b': (24, 1024, 65536, 128, 128),
+  },
+  '1.1': {
+    'tiny': (2, 128, 384, 4, 32),
+    'small': (8, 512, 1024, 6, 64),
+    'base': (12, 768, 2048, 12, 64),
+    'large': (24, 1024, 2816, 16, 64),
+    '3b': (24, 2048, 5120, 32, 64),
+    '11b': (24, 4096, 10240, 64, 64),
+  },
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  chosen = common.parse(
+    arg,
+    size=('base', 'tiny', 'small', 'large', '3b', '11b'),
+    version=('1.0', '1.1'),
+    recipe=('final', 'baseline'),
+  )
+  size, v1 = chosen['size'], chosen['version'] == '1.0'
+  layers, embed_dim, mlp_dim, heads, head_dim = SIZES[chosen['version']][size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder_decoder'
+  m.vocab_size = 32128  # 32,000 pieces and 100 sentinels, padded to 128s
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = m.decoder_layers = layers
+  m.position = 'relative_bias'  # 2.1
+  m.relative_buckets = 32
+  m.relative_max_distance = 128
+  m.norm = 'rms_norm'  # 2.1: "simplified" layer norm, no bias
+  m.norm_epsilon = 1e-6
+  m.activation = 'relu' if v1 else 'gelu_tanh'
+  m.gated = not v1
+  m.scale_attention = False
+  m.tie_embeddings = v1
+  m.scale_output = v1
+  m.init = 't5'
+  m.dropout = 0.1 if v1 else 0.0  # 3.1.2; 1.1: only in fine-tuning
+  m.scan = True
+  m.remat = 'full' if size in ('large', '3b', '11b') else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'
+  d.sentinels = 100  # 3.1.4
+  d.objective = 'span_corruption'
+  d.noise_density = 0.15  # 3.3.4
+  d.mean_span_length = 3.0
+  d.length = 512  # 3.1.2
+  d.document_tokens = 65536
+  d.batch = 2048 if chosen['recipe'] == 'final' else 128  # 3.7; 3.1.2
+  d.streams = 64
+
+  c.optimizer.name = 'adafactor'  # 3.1.2
+  c.optimizer.decay_rate = 0.8
+  c.optimizer.epsilon1 = 1e-30
+  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.clip_threshold = 1.0
+  c.optimizer.factor_from = 128
+  c.optimizer.parameter_scale = True
+  c.schedule.name = 'inverse_sqrt'  # 3.1.2: 1 / sqrt(max(n, 10^4))
+  c.schedule.learning_rate = 1.0
+  c.schedule.warmup_steps = 10_000
+  c.train.steps = 1_000_000 if chosen['recipe'] == 'final' else 2**19
+  c.train.z_loss = 1e-4  # the published code's, not in the paper
+
+  if size in ('large', '3b', '11b'):
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.model.dropout = 0.0
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 32
+  c.data.streams = 4
+  c.train.steps = 600
+  c.train.log_every = 20
+  c.eval.every = 200
+  c.checkpoint.every = 200

@@ -1,0 +1,14 @@
+"""From a family's name to its module."""
+
+import flax.linen as nn
+
+from models.config import TransformerConfig
+from models.encoder_decoder import EncoderDecoder
+
+
+def build(config: TransformerConfig) -> nn.Module:
+  """The module of `config.family`; parameters come from its `init`."""
+  match config.family:
+    case 'encoder_decoder':
+      return EncoderDecoder(config)
+  raise ValueError(f'model.family: {config.family!r} is unknown.')

@@ -1,0 +1,177 @@
+"""Checkpoints: the state, and what it was trained on (Orbax, asynchronous)."""
+
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from train.state import TrainState
+
+FOLDER = 'checkpoints'
+
+
+class CheckpointError(RuntimeError):
+  """Nothing could be restored, or saving failed."""
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Each holds the state (cursor included) and, as JSON, the config and the data's
+  fingerprint. Saving goes on in the background; a checkpoint that a kill cut
+  short never counts as one.
+
+  Args:
+    workdir: of the run.
+    keep: how many of the newest to keep.
+    keep_every: keep those at multiples of it as well; 0: none.
+    read_only: for programs that look at a run and change nothing.
+  """
+
+  def __init__(
+    self,
+    workdir: str,
+    keep: int | None = None,
+    keep_every: int = 0,
+    read_only: bool = False,
+  ):
+    self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
+    self._options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      keep_period=keep_every or None,
+      cleanup_tmp_directories=not read_only,
+      read_only=read_only,
+    )
+    self._manager = self._open()
+
+  def _open(self) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+      self.folder, options=self._options, item_names=('state', 'run')
+    )
+
+  def steps(self) -> list[int]:
+    """The finished checkpoints, oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def save(self, state: TrainState, step: int, run: dict) -> None:
+    """Starts saving `state`; returns as soon as the state may be changed.
+
+    Raises:
+      CheckpointError: this or the save before it could not be written.
+    """
+    try:
+      self._manager.check_for_errors()
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
+        ),
+      )
+    except Exception as error:
+      raise CheckpointError(_cannot_write(self.folder, step, error)) from error
+
+  def wait(self) -> None:
+    """Until everything that was saved lies on disk.
+
+    Raises:
+      CheckpointError: it could not be written.
+    """
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise CheckpointError(_cannot_write(self.folder, None, error)) from error
+
+  def run(self, step: int) -> dict:
+    """What was saved beside the state: 'config' and 'data'."""
+    return self._manager.restore(
+      step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+    )['run']
+
+  def restore(self, abstract: Any, step: int) -> Any:
+    """The state of a step, laid out as the shardings in `abstract` say."""
+    return self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    )['state']
+
+  def restore_arrays(self, step: int) -> dict:
+    """The state of a step as nested dicts of NumPy arrays on this host."""
+    path = self.folder / str(step) / 'state'
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    tree = reader.metadata(path).item_metadata.tree
+    as_numpy = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+    )
+    return reader.restore(
+      path, args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+    )
+
+  def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
+    """The newest checkpoint that can be read, or None where there is none.
+
+    A damaged one is said to be so, and put aside under another name: nothing
+    is deleted, and the run can save that step again.
+
+    Returns:
+      The state and what was saved beside it.
+
+    Raises:
+      CheckpointError: there are checkpoints and none can be read.
+    """
+    steps = self.steps()
+    for step in reversed(steps):
+      try:
+        return self.restore(abstract, step), self.run(step)
+      except Exception as error:  # Orbax has no one class for damage.
+        _say(
+          f'Checkpoint {self.folder / str(step)} cannot be read '
+          f'({type(error).__name__}: {_first_line(error)}); trying the one '
+          'before it.'
+        )
+        if step == steps[0]:
+          raise CheckpointError(
+            f'None of the checkpoints {steps} in {self.folder} can be read; '
+            f'the last error was: {error}'
+          ) from error
+        self._put_aside(step)
+    return None
+
+  def _put_aside(self, step: int) -> None:
+    self._manager.close()
+    if jax.process_index() == 0:
+      aside = self.folder.parent / 'damaged_checkpoints'
+      aside.mkdir(parents=True, exist_ok=True)
+      target = aside / str(step)
+      number = 1
+      while target.exists():
+        number += 1
+        target = aside / f'{step}_{number}'
+      (self.folder / str(step)).rename(target)
+      _say(f'The damaged checkpoint now lies in {target}.')
+    if jax.process_count() > 1:
+      ocp.multihost.sync_global_processes('damaged checkpoint put aside')
+    self._manager = self._open()
+
+  def close(self) -> None:
+    self._manager.close()
+
+
+def _say(message: str) -> None:
+  print(f'Warning: {message}', file=sys.stderr, flush=True)
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).split('\n')[0][:300]
+
+
+def _cannot_write(folder, step, error) -> str:
+  what = 'A checkpoint' if step is None else f'The checkpoint of step {step}'
+  return (
+    f'{what} could not be written to {folder}: {_first_line(error)}. Is the disk full or '
+    'read-only? The checkpoints already there are unharmed; make room and run '
+    'the same command again to go on from the newest.'
+  )

@@ -1,0 +1,121 @@
+"""One step of training and one of evaluation, as pure functions."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding
+
+from train import objectives
+from train.state import TrainState
+
+
+def train_step(
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  *,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+  seed: int,
+  accumulate: int = 1,
+  z_loss: float = 0.0,
+  label_smoothing: float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """state, batch -> state, metrics.
+
+  The loss is the mean over all predicted tokens of the global batch, however
+  many parts it is accumulated in. Dropout depends on seed and step alone.
+
+  Args:
+    state: donated by the caller.
+    batch: global arrays; `cursor` [B,4] says where each row comes from.
+    model: from `models.build`.
+    optimizer: from `optimizer.make_optimizer`.
+    schedule: step -> learning rate, for the metrics.
+    seed: of the run.
+    accumulate: parts that the rows are cut into, one after the other.
+    z_loss: factor of log_z^2.
+    label_smoothing: see `losses.cross_entropy`.
+  """
+  batch = dict(batch)
+  cursor = batch.pop('cursor')
+  rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+  def total(params, part, rng):
+    sums = objectives.lm(model, params, part, rng, z_loss, label_smoothing)
+    return sums['loss'] + sums['z_loss'], sums
+
+  gradient = jax.grad(total, has_aux=True)
+  if accumulate == 1:
+    grads, sums = gradient(state.params, batch, rng)
+  else:
+    # Row i goes to part i mod accumulate: each device keeps its own rows.
+    def split(x):
+      x = x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:])
+      return x.swapaxes(0, 1)
+
+    def add(carry, xs):
+      index, part = xs
+      new = gradient(state.params, part, jax.random.fold_in(rng, index))
+      return jax.tree.map(jnp.add, carry, new), None
+
+    parts = jax.tree.map(split, batch)
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(gradient, state.params, first, rng),
+    )
+    (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+
+  weight = jnp.maximum(sums['weight'], 1.0)
+  grads = jax.tree.map(lambda g: g / weight, grads)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  streams = state.cursor.shape[0]
+  new = TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    opt_state=opt_state,
+    # The batch is stream after stream: each one's last row is its new place.
+    cursor=cursor.reshape(streams, -1, 4)[:, -1],
+  )
+  metrics = {
+    'loss': sums['loss'] / weight,
+    'z_loss': sums['z_loss'] / weight,
+    'accuracy': sums['correct'] / weight,
+    'tokens': sums['weight'],
+    'grad_norm': optax.global_norm(grads),
+    'learning_rate': schedule(state.step),
+  }
+  return new, metrics
+
+
+def eval_step(
+  params: dict, batch: dict[str, jax.Array], *, model: nn.Module
+) -> dict[str, jax.Array]:
+  """Sums over the batch: `loss`, `correct`, `weight`."""
+  sums = objectives.lm(model, params, batch)
+  del sums['z_loss']
+  return sums
+
+
+def compile_train_step(
+  step: Callable, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
+):
+  """Compiles a step for the shardings of its arguments, the state donated.
+
+  Args:
+    step: `train_step` with its keyword arguments bound.
+    state: tree of ShapeDtypeStruct with shardings.
+    batch: the same for the batch.
+
+  Returns:
+    The compiled function; its `memory_analysis()` tells the bytes per device.
+  """
+  places = jax.tree.map(lambda x: x.sharding, state)
+  mesh = jax.tree.leaves(places)[0].mesh
+  everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+  return jitted.lower(state, batch).compile()
