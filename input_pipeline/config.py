@@ -1,0 +1,72 @@
+"""What the data is: one frozen record, validated before anything is read."""
+
+import dataclasses
+
+OBJECTIVES = ('span_corruption',)
+SOURCES = ('json:', 'tfds:', 'text:', 'docs', 'synthetic')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """The keys `data.*`; their defaults live in configs/common.py.
+
+  Everything but `threads` decides the batches and is in the fingerprint.
+  Raises ValueError naming the key when a value is impossible.
+  """
+
+  source: str  # json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic
+  tokenizer: str  # SentencePiece model; '' trains one on the source
+  sentinels: int  # <extra_id_N> pieces at the end of the vocabulary
+  objective: str  # span_corruption
+  noise_density: float  # share of the tokens that is corrupted
+  mean_span_length: float  # tokens in a corrupted span, on average
+  batch: int  # rows of the global batch
+  length: int  # S, encoder tokens in a row; T follows
+  concatenate: bool  # join a block's documents before cutting pieces
+  pack: bool  # short examples share a row
+  block: int  # documents read, shuffled and packed together
+  document_tokens: int  # longer documents give one random chunk
+  streams: int  # independent readers; divides batch
+  holdout: int  # every holdout-th document of a file is for evaluation
+  max_bad_share: float  # share of unreadable documents tolerated
+  threads: int  # 0 is all cores; speed only
+
+  def __post_init__(self):
+    _require(
+      self.source.startswith(SOURCES), 'source', self.source,
+      'be json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic',
+    )  # fmt: skip
+    _require(
+      self.objective in OBJECTIVES, 'objective', self.objective,
+      f'be one of {", ".join(OBJECTIVES)}',
+    )  # fmt: skip
+    for key in ('sentinels', 'batch', 'block', 'document_tokens', 'streams'):
+      value = getattr(self, key)
+      _require(value >= 1, key, value, 'be at least 1')
+    _require(self.length >= 4, 'length', self.length, 'be at least 4')
+    _require(
+      0 < self.noise_density < 1, 'noise_density', self.noise_density,
+      'lie between 0 and 1, both excluded',
+    )  # fmt: skip
+    _require(
+      self.mean_span_length >= 1, 'mean_span_length', self.mean_span_length,
+      'be at least 1 token',
+    )  # fmt: skip
+    _require(
+      self.holdout == 0 or self.holdout >= 2, 'holdout', self.holdout,
+      'be 0 (none) or at least 2 (every second document)',
+    )  # fmt: skip
+    _require(
+      0 <= self.max_bad_share <= 1, 'max_bad_share', self.max_bad_share,
+      'lie between 0 and 1',
+    )  # fmt: skip
+    _require(self.threads >= 0, 'threads', self.threads, 'be 0 (all) or more')
+    _require(
+      self.batch % self.streams == 0, 'batch', self.batch,
+      f'be a multiple of data.streams={self.streams}',
+    )  # fmt: skip
+
+
+def _require(holds, key, value, rule):
+  if not holds:
+    raise ValueError(f'data.{key}={value!r} must {rule}.')

@@ -1,0 +1,147 @@
+"""Corruptions: token ids -> (inputs, targets), in pure NumPy.
+
+Every function works on [N, L] arrays, N pieces of one length at a time: counts
+depend on the length alone, so that all rows of a result are equally long.
+"""
+
+import numpy as np
+
+
+def noise_counts(length, noise_density, mean_span_length):
+  """Number of noise tokens and of noise spans in a piece of `length` tokens.
+
+  Rounds half to even in float32, as T5's graph does. At least one token and one
+  span; spans never outnumber the tokens that stay, which separate them.
+
+  >>> noise_counts(568, 0.15, 3.0)
+  (85, 28)
+  """
+  length = max(length, 2)
+  noise = int(np.round(np.float32(length) * np.float32(noise_density)))
+  noise = min(max(noise, 1), length - 1)
+  spans = int(np.round(np.float32(noise) / np.float32(mean_span_length)))
+  return noise, min(max(spans, 1), length - noise)
+
+
+def span_lengths(length, noise_density, mean_span_length):
+  """Tokens of a raw piece, and of its targets, that fill inputs of `length`.
+
+  T5's helper (objectives.md, section 4): inputs are what stays, a sentinel a
+  span and EOS; targets are the noise, a sentinel a span and EOS. At density .5
+  a target one token longer than the inputs is brought to their length. Raises
+  ValueError when not even a piece of two tokens fits.
+
+  >>> span_lengths(512, 0.15, 3.0)
+  (568, 114)
+  """
+
+  def after(raw):
+    noise, spans = noise_counts(raw, noise_density, mean_span_length)
+    return raw - noise + spans + 1, noise + spans + 1
+
+  raw = length
+  while raw >= 2 and after(raw)[0] > length:
+    raw -= 1
+  if raw < 2:
+    raise ValueError(
+      f'data.length={length} leaves no room for a piece of two tokens, its'
+      ' sentinel and EOS; raise it.'
+    )
+  while after(raw + 1)[0] <= length:
+    raw += 1
+  targets = after(raw)[1]
+  if noise_density == 0.5 and targets > length:
+    return raw - 1, targets - 1
+  return raw, targets
+
+
+def random_segmentation(rng, rows, items, segments):
+  """Lengths [rows, segments], each row a random composition of `items`.
+
+  All C(items-1, segments-1) ways to cut a line of `items` into non-empty
+  segments are equally likely: a row's cuts are the places of its smallest keys.
+  """
+  cuts = segments - 1
+  bounds = np.empty([rows, segments + 1], np.int64)
+  bounds[:, 0], bounds[:, -1] = 0, items
+  if cuts:
+    keys = rng.random([rows, items - 1], np.float32)
+    places = np.argpartition(keys, cuts - 1, axis=1)[:, :cuts]
+    bounds[:, 1:-1] = np.sort(places, axis=1) + 1
+  return np.diff(bounds, axis=1)
+
+
+def span_corruption(
+  tokens, rng, noise_density, mean_span_length, sentinels, eos
+):
+  """T5's span corruption (objectives.md, section 4, steps 4 to 8).
+
+  tokens [N, L] -> inputs [N, L - noise + spans + 1], targets [N, noise + spans
+  + 1]. Kept and dropped spans alternate, starting with a kept one. Inputs show
+  a sentinel for each dropped span, targets one for each kept span, so that
+  sentinel j stands in the inputs where the targets' text after sentinel j was.
+  `sentinels` are ids in order of use. No sentinel closes the targets.
+
+    tokens   Thank you for inviting me to your party last week
+    inputs   Thank you <0> me to your party <1> week </s>
+    targets  <0> for inviting <1> last </s>
+
+  Raises ValueError when a piece needs more sentinels than there are.
+  """
+  rows, length = tokens.shape
+  noise, spans = noise_counts(length, noise_density, mean_span_length)
+  if spans > len(sentinels):
+    raise ValueError(
+      f'{spans} noise spans in a piece of {length} tokens need as many'
+      f' sentinels, but data.sentinels={len(sentinels)}: raise'
+      ' data.mean_span_length or lower data.length or data.noise_density.'
+    )
+  if length < 2:  # too short to drop anything: T5 leaves it whole
+    ends = np.tile(np.int32([sentinels[0], eos]), [rows, 1])
+    return np.hstack([tokens, ends[:, 1:]]), ends
+
+  lengths = np.empty([rows, 2 * spans], np.int64)
+  lengths[:, ::2] = random_segmentation(rng, rows, length - noise, spans)
+  lengths[:, 1::2] = random_segmentation(rng, rows, noise, spans)
+  starts = np.cumsum(lengths, axis=1) - lengths
+  starts += np.arange(rows)[:, None] * length  # places in the flat tokens
+  dropped = np.repeat(np.arange(2 * spans * rows) % 2 == 1, lengths.ravel())
+
+  def take(chosen, marked):
+    text, chosen = tokens.ravel().copy(), chosen.copy()
+    text[marked], chosen[marked] = sentinels[:spans], True
+    return _append(text[chosen].reshape(rows, -1), eos)
+
+  return take(~dropped, starts[:, 1::2]), take(dropped, starts[:, ::2])
+
+
+def _append(tokens, eos):
+  ended = np.empty([tokens.shape[0], tokens.shape[1] + 1], np.int32)
+  ended[:, :-1], ended[:, -1] = tokens, eos
+  return ended
+
+
+def cut(documents, length, concatenate):
+  """Documents (id arrays) -> pieces as [N, L] arrays, one for each length L.
+
+  Pieces of `length` tokens come first, then the shorter last ones: one for the
+  whole block when its documents are joined, as in T5, one a document if not.
+  """
+  if concatenate:
+    documents = [np.concatenate(documents)] if documents else []
+  pieces = {length: []}
+  for tokens in documents:
+    full = len(tokens) // length
+    if full:
+      pieces[length].append(tokens[: full * length].reshape(full, length))
+    if rest := len(tokens) - full * length:
+      pieces.setdefault(rest, []).append(tokens[None, -rest:])
+  return [np.concatenate(p) for _, p in sorted(pieces.items()) if p]
+
+
+def random_chunk(tokens, rng, length):
+  """One of the chunks of at most `length` tokens that `tokens` falls into."""
+  if len(tokens) <= length:
+    return tokens
+  start = length * rng.integers(-(-len(tokens) // length))
+  return tokens[start : start + length]

@@ -1,0 +1,411 @@
+"""The pipeline: a source's rows, in order, as host arrays with their cursors.
+
+Rows come from `data.streams` independent streams. Row p of the global batch
+belongs to stream p // (batch / streams), and carries the cursor (epoch, shard,
+block, row) from which its stream goes on. A block of documents is turned into
+rows by one pure function of (config, seed, stream, epoch, shard, block), so
+that neither prefetching nor the number of hosts changes a bit of a batch.
+"""
+
+import dataclasses
+import os
+import threading
+
+import numpy as np
+
+from input_pipeline import corruption, features, sources, streams, tokenizers
+
+FORMAT = 1  # of the rows: raised when the same config gives other rows
+CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
+TOKENIZER = 'tokenizer.model'  # in the workdir
+WARNINGS = 5  # unreadable documents shown
+
+
+def prepare_tokenizer(config, seed, vocab_size, workdir):
+  """Puts the tokenizer into WORKDIR/tokenizer.model, if it is not there.
+
+  Loads data.tokenizer, or trains one on the source. To be called by one
+  process, before the others open the data. Returns the tokenizer. Raises
+  ValueError when the workdir already holds another one than data.tokenizer.
+  """
+  if config.source == 'synthetic':
+    return tokenizers.Numbers(vocab_size, config.sentinels)
+  path = workdir and os.path.join(workdir, TOKENIZER)
+  wanted = None
+  if config.tokenizer and not (
+    path and os.path.exists(path) and not os.path.exists(config.tokenizer)
+  ):
+    wanted = tokenizers.load(config.tokenizer, config.sentinels)
+  if path and os.path.exists(path):
+    tokenizer = tokenizers.load(path, config.sentinels)
+    if wanted and wanted.fingerprint != tokenizer.fingerprint:
+      raise ValueError(
+        f'data.tokenizer={config.tokenizer!r} is not the tokenizer that'
+        f' --workdir={workdir} was begun with ({path}). Take another workdir.'
+      )
+  else:
+    tokenizer = wanted or _train_tokenizer(config, seed, vocab_size)
+    if path:
+      tokenizers.save(tokenizer, path)
+  tokenizers.check_size(tokenizer, vocab_size)
+  return tokenizer
+
+
+def open_data(config, seed, vocab_size, eval_source='', workdir=None):
+  """Opens the source, the tokenizer and the evaluation's source.
+
+  config is a DataConfig, vocab_size the rows of the model's table, eval_source
+  a source or '' for the held-out documents (for tfds: its validation split). A
+  tokenizer is loaded from the workdir, or made as prepare_tokenizer says.
+  Raises ValueError naming the key or the file that is wrong.
+  """
+  return Data(config, seed, vocab_size, eval_source, workdir)
+
+
+class Data:
+  """Opened data; see open_data. Attributes: shapes (name -> (shape without the
+  batch, dtype)), tokenizer, fingerprint (JSON-able)."""
+
+  def __init__(self, config, seed, vocab_size, eval_source, workdir):
+    self.config, self.seed = config, seed
+    self.raw_length, target_length = corruption.span_lengths(
+      config.length, config.noise_density, config.mean_span_length
+    )
+    _, spans = corruption.noise_counts(
+      self.raw_length, config.noise_density, config.mean_span_length
+    )
+    if spans > config.sentinels:
+      raise ValueError(
+        f'data.length={config.length} with data.noise_density='
+        f'{config.noise_density} and data.mean_span_length='
+        f'{config.mean_span_length} needs {spans} sentinels in a row, but'
+        f' data.sentinels={config.sentinels}: raise data.mean_span_length, or'
+        ' lower data.length or data.noise_density.'
+      )
+    self.shapes = features.encoder_decoder_shapes(config.length, target_length)
+    self.tokenizer = prepare_tokenizer(config, seed, vocab_size, workdir)
+    arguments = seed, vocab_size, config.sentinels
+    self.source = sources.open_source(config.source, *arguments)
+    eval_source = eval_source or _validation_split(config, self.source)
+    self.holdout = 0 if eval_source else config.holdout
+    self.eval_source = self.source
+    if eval_source:
+      self.eval_source = sources.open_source(
+        eval_source, *arguments, key='eval.source'
+      )
+    elif not config.holdout:
+      raise ValueError(
+        "data.holdout=0 and eval.source='' leave nothing to evaluate on: hold"
+        ' documents out (100: every hundredth) or give eval.source.'
+      )
+    if self.eval_source.tokenized != self.source.tokenized:
+      raise ValueError(
+        f'eval.source={eval_source!r} and data.source={config.source!r} have'
+        ' different tokens: both or neither must be synthetic.'
+      )
+    described = dataclasses.asdict(config)
+    for key in ('threads', 'tokenizer', 'max_bad_share'):
+      del described[key]
+    self.fingerprint = {
+      'format': FORMAT,
+      'seed': seed,
+      'data': described,
+      'tokenizer': self.tokenizer.fingerprint,
+      'source': self.source.fingerprint,
+      'eval_source': eval_source and self.eval_source.fingerprint,
+    }
+    self._threads = config.threads or os.cpu_count()
+    self._slots = threading.Semaphore(self._threads)
+    self._counts = {'documents': 0, 'skipped': 0}
+    self._lock = threading.Lock()
+
+  def start(self):
+    """Cursors [streams, 4] before the first row."""
+    return np.tile(CURSOR, [self.config.streams, 1])
+
+  def report(self):
+    """Documents read and skipped by this process so far."""
+    with self._lock:
+      return dict(self._counts)
+
+  def batches(self, cursor, rows):
+    """Endless batches after `cursor` [streams, 4], of the given rows.
+
+    `rows` are the positions in the global batch that this host needs, sorted.
+    Yields a dict of arrays [len(rows), ...]; see `shapes`.
+    """
+    cursor = np.asarray(cursor)
+    if cursor.shape != (self.config.streams, 4):
+      raise ValueError(
+        f'The cursor has shape {cursor.shape}, but'
+        f' data.streams={self.config.streams} need [{self.config.streams}, 4].'
+      )
+    return self._batches(
+      rows, self.config.batch, self._reader(False),
+      lambda reader, s: self._stream(reader, s, cursor[s]),
+    )  # fmt: skip
+
+  def evaluation(self, rows, batch):
+    """The evaluation split once, as batches of `batch` rows, then padding.
+
+    Order and corruption are fixed, and `rows` as in batches(). When all is
+    read, batches of weight 0 follow without end.
+    """
+    if batch % self.config.streams:
+      raise ValueError(
+        f'An evaluation batch of {batch} rows must be a multiple of'
+        f' data.streams={self.config.streams}.'
+      )
+    return self._batches(rows, batch, self._reader(True), self._evaluated)
+
+  def _reader(self, evaluation):
+    config = self.config
+    source = self.eval_source if evaluation else self.source
+    parts = streams.split_files(len(source.files), config.streams)
+    own = evaluation and source is not self.source
+    # Small blocks share a small split out evenly.
+    block = (
+      max(1, config.block // config.streams) if evaluation else config.block
+    )
+    return streams.BlockReader(
+      source, block, parts, 0 if own else self.holdout, evaluation and not own,
+      files=2 * config.streams,
+    )  # fmt: skip
+
+  def _stream(self, reader, stream, cursor):
+    """Blocks of rows of one stream, those up to the cursor's row left out."""
+    place, row = tuple(cursor[:3]), int(cursor[3])
+    for at, file, records in streams.walk(
+      reader, stream, self.config.streams, self.seed, cursor
+    ):
+      rows = self._rows(reader.source, file, records, (0, stream, *at), at)
+      if at == place:
+        rows = {name: values[row + 1 :] for name, values in rows.items()}
+      yield rows
+
+  def _evaluated(self, reader, stream):
+    count = 0
+    for at, file, records in streams.walk(
+      reader, stream, self.config.streams, None, CURSOR
+    ):
+      rows = self._rows(reader.source, file, records, (1, stream, *at), at)
+      count += len(rows['cursor'])
+      yield rows
+    while True:
+      yield features.padding(self.shapes, 64)
+
+  def _rows(self, source, file, records, seeds, at):
+    """The pure function of a block: its records -> rows with their cursors."""
+    with self._slots:
+      texts = self._texts(source, file, records)
+      rng = np.random.default_rng([self.seed, 3, *seeds])
+      rows = make_rows(
+        texts, self.tokenizer, self.config, self.raw_length, self.shapes, rng
+      )
+    count = len(rows['cursor'])
+    rows['cursor'][:, :3], rows['cursor'][:, 3] = at, np.arange(count)
+    return rows
+
+  def _texts(self, source, file, records):
+    texts, failures = [], []
+    for line, record in records:
+      try:
+        texts.append(source.text(record))
+      except ValueError as error:
+        failures.append(f'{source.files[file]}, line {line}: {error}')
+    with self._lock:
+      counts = self._counts
+      counts['documents'] += len(texts)
+      for failure in failures:
+        counts['skipped'] += 1
+        if counts['skipped'] <= WARNINGS:
+          print(f'Skipped a document: {failure}', flush=True)
+      seen = counts['documents'] + counts['skipped']
+      if counts['skipped'] > self.config.max_bad_share * max(seen, 1000):
+        raise ValueError(
+          f'{counts["skipped"]} of {seen} documents are unreadable, more than'
+          f' data.max_bad_share={self.config.max_bad_share} of them (of 1000 at'
+          f' least). The last one: {failures[-1]}.'
+        )
+    return texts
+
+  def _batches(self, rows, batch, reader, blocks):
+    rows = np.asarray(rows)
+    if not len(rows) or rows[0] < 0 or rows[-1] >= batch:
+      raise ValueError(f'rows {rows} are not positions in {batch} rows.')
+    share = batch // self.config.streams
+    wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
+    assemble = _plain_batches if reader.source.tokenized else _graph_batches
+    return assemble(
+      [lambda s=s: blocks(reader, s) for s in wanted],
+      list(wanted.values()), share, self.shapes, self._threads,
+    )  # fmt: skip
+
+
+def make_rows(texts, tokenizer, config, raw_length, shapes, rng):
+  """Documents of a block -> rows: shuffled, tokenized, cut, corrupted, packed.
+
+  texts are UTF-8 bytes or ids. Returns name -> [rows, ...], cursors zero.
+  """
+  texts = [texts[i] for i in rng.permutation(len(texts))]
+  documents = tokenizer.encode_batch(texts, 1)
+  documents = [
+    corruption.random_chunk(ids, rng, config.document_tokens)
+    for ids in documents
+    if len(ids)
+  ]
+  examples = [
+    corruption.span_corruption(
+      pieces, rng, config.noise_density, config.mean_span_length,
+      tokenizer.sentinels, tokenizer.eos,
+    )
+    for pieces in corruption.cut(documents, raw_length, config.concatenate)
+  ]  # fmt: skip
+  return features.encoder_decoder(examples, shapes, rng, config.pack)
+
+
+def differences(old, new, path=''):
+  """What differs between two fingerprints, a readable line each."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+      inner = f'{path}.{key}' if path else key
+      found += differences(old.get(key), new.get(key), inner)
+    return found
+  if isinstance(old, list) and isinstance(new, list):
+    if len(old) != len(new):
+      return [f'{path}: {len(old)} entries, now {len(new)}']
+    return [
+      line
+      for n, pair in enumerate(zip(old, new, strict=True))
+      for line in differences(*pair, f'{path}[{n}]')
+    ]
+  return [] if old == new else [f'{path}: {old!r}, now {new!r}']
+
+
+def global_batch(host_batch, rows, shardings, batch_size):
+  """This host's rows -> global jax.Arrays of `batch_size` rows.
+
+  rows are the positions of host_batch's rows in the global batch, sorted;
+  shardings is name -> Sharding, and must ask this host for no other rows.
+  """
+  import jax
+
+  def place(name, values):
+    def part(index):
+      places = np.arange(batch_size)[index[0]]
+      return values[(np.searchsorted(rows, places), *index[1:])]
+
+    shape = (batch_size, *values.shape[1:])
+    return jax.make_array_from_callback(shape, shardings[name], part)
+
+  return {name: place(name, values) for name, values in host_batch.items()}
+
+
+def _train_tokenizer(config, seed, vocab_size):
+  source = sources.open_source(
+    config.source, seed, vocab_size, config.sentinels
+  )
+  count = len(source.files)
+  chosen = range(0, count, max(1, count // 16))
+  limit = (vocab_size - config.sentinels) * tokenizers.BYTES_PER_PIECE
+
+  def texts():
+    for file in chosen:
+      left = limit // len(chosen)
+      for index, (_, record) in enumerate(source.records(file, 0)):
+        if not streams.kept(index, config.holdout, False):
+          continue
+        try:
+          text = source.text(record).decode()
+        except ValueError:
+          continue  # counted and reported when it is read as data
+        yield text
+        left -= len(text)
+        if left <= 0:
+          break
+
+  return tokenizers.train(texts(), vocab_size, config.sentinels)
+
+
+def _validation_split(config, source):
+  """'' or the evaluation split that a tfds source brings along."""
+  if config.source.startswith('tfds:') and 'validation' in source.splits:
+    return f'tfds:{source.name}@validation'
+  return ''
+
+
+def _plain_batches(makers, places, share, shapes, threads):
+  """Batches put together without TensorFlow."""
+  del threads
+
+  def rows(maker):
+    left = []
+    for block in maker():
+      left.append(block)
+      while sum(len(b['cursor']) for b in left) >= share:
+        whole = {n: np.concatenate([b[n] for b in left]) for n in shapes}
+        yield {n: values[:share] for n, values in whole.items()}
+        left = [{n: values[share:] for n, values in whole.items()}]
+
+  parts = [rows(maker) for maker in makers]
+  while True:
+    taken = [next(part) for part in parts]
+    yield {
+      n: np.concatenate([t[n][p] for t, p in zip(taken, places, strict=True)])
+      for n in shapes
+    }
+
+
+def _graph_batches(makers, places, share, shapes, threads):
+  """Batches put together by a tf.data graph: streams in parallel, in order."""
+  import tensorflow as tf
+
+  for kind in ('GPU', 'TPU'):  # TensorFlow would take the accelerator's memory
+    tf.config.set_visible_devices([], kind)
+  signature = {
+    n: tf.TensorSpec((None, *tail), dtype)
+    for n, (tail, dtype) in shapes.items()
+  }
+  failures = []
+
+  def guarded(maker):
+    def generate():
+      try:
+        yield from maker()
+      except Exception as error:
+        failures.append(error)
+        raise
+
+    return generate
+
+  parts = [
+    tf.data.Dataset.from_generator(guarded(maker), output_signature=signature)
+    .prefetch(1)
+    .rebatch(share, drop_remainder=True)
+    for maker in makers
+  ]
+
+  def join(*batches):
+    return {
+      n: tf.concat(
+        [tf.gather(b[n], p) for b, p in zip(batches, places, strict=True)], 0
+      )
+      for n in shapes
+    }
+
+  dataset = tf.data.Dataset.zip(tuple(parts)).map(join).prefetch(2)
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = threads
+  options.threading.max_intra_op_parallelism = 1
+  options.deterministic = True
+  options.autotune.enabled = False
+  iterator = dataset.with_options(options).as_numpy_iterator()
+  while True:
+    try:
+      batch = next(iterator)
+    except tf.errors.OpError:
+      if not failures:
+        raise
+      raise failures[0] from None
+    yield batch

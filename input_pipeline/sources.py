@@ -1,0 +1,240 @@
+"""Sources: where documents come from, file by file, in a fixed order.
+
+A source has `files` (names), `fingerprint` (JSON-able), `tokenized` (documents
+are ids already), records(file, start) -> iterator of (line, record) from the
+start-th document of files[file], and text(record) -> UTF-8 bytes, or ids, or
+ValueError saying what is wrong with the document.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import zlib
+
+import numpy as np
+
+CHUNK = 1 << 16  # bytes read at a time
+EDGE = 1 << 16  # bytes hashed at either end of a file
+
+
+def open_source(name, seed, vocab_size, sentinels, key='data.source'):
+  """The source called `name`. Raises ValueError naming `key` if there is none.
+
+  seed, vocab_size and sentinels are for synthetic data alone.
+  """
+  kind, _, rest = name.partition(':')
+  if kind == 'json':
+    return JsonFiles(_match(rest, key, name))
+  if kind == 'text':
+    return TextFiles(_match(rest, key, name))
+  if kind == 'tfds':
+    from input_pipeline import tfds_source
+
+    return tfds_source.TfdsDataset(rest, key)
+  if name == 'docs':
+    from input_pipeline import documentation
+
+    return Texts(documentation.documents())
+  if name == 'synthetic':
+    return Synthetic(seed, vocab_size, sentinels)
+  raise ValueError(
+    f'{key}={name!r} must be json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or'
+    ' synthetic.'
+  )
+
+
+class TextFiles:
+  """Local or remote text; blank lines separate the documents."""
+
+  tokenized = False
+
+  def __init__(self, files):
+    self.files = files
+
+  @property
+  def fingerprint(self):
+    return [_fingerprint(path) for path in self.files]
+
+  def records(self, file, start):
+    first, paragraph, index = 0, [], 0
+    for number, line in enumerate(read_lines(self.files[file]), 1):
+      if line.strip():
+        first = first or number
+        paragraph.append(line)
+      elif paragraph:
+        if index >= start:
+          yield first, b'\n'.join(paragraph)
+        first, paragraph, index = 0, [], index + 1
+    if paragraph and index >= start:
+      yield first, b'\n'.join(paragraph)
+
+  def text(self, record):
+    try:
+      record.decode()
+    except UnicodeDecodeError as error:
+      raise ValueError(f'not UTF-8 ({error.reason})') from None
+    return record
+
+
+class JsonFiles(TextFiles):
+  """Lines of JSON with a field `text`, plain or .gz, as C4 is published."""
+
+  def records(self, file, start):
+    index = 0
+    for number, line in enumerate(read_lines(self.files[file]), 1):
+      if line and not line.isspace():
+        if index >= start:
+          yield number, line
+        index += 1
+
+  def text(self, record):
+    try:
+      document = json.loads(record.decode())
+    except ValueError as error:  # UnicodeDecodeError is one
+      raise ValueError(f'not JSON ({error})') from None
+    text = document.get('text') if isinstance(document, dict) else None
+    if not isinstance(text, str) or not text:
+      raise ValueError('no text')
+    try:
+      return text.encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(f'text is not Unicode ({error.reason})') from None
+
+
+class Texts:
+  """Documents held in memory, as one file."""
+
+  tokenized = False
+  files = ('docs',)
+
+  def __init__(self, texts):
+    self.texts = texts
+
+  @property
+  def fingerprint(self):
+    digest = hashlib.sha256()
+    for text in self.texts:
+      digest.update(len(text).to_bytes(8) + text)
+    return {'documents': len(self.texts), 'sha256': digest.hexdigest()}
+
+  def records(self, file, start):
+    del file
+    return enumerate(self.texts[start:], start + 1)
+
+  def text(self, record):
+    return record
+
+
+class Synthetic:
+  """Random walks round a fixed cycle of tokens: no files, no TensorFlow.
+
+  A walk steps from a token to the next one of the cycle, and now and then jumps
+  anywhere, so that a model can learn to fill in what is missing.
+  """
+
+  tokenized = True
+  documents, tokens, jump, alphabet = 1024, 512, 0.05, 256
+
+  def __init__(self, seed, vocab_size, sentinels):
+    self.files = [f'synthetic-{n:02d}' for n in range(64)]
+    self.seed = seed
+    rng = np.random.default_rng([seed, 0])
+    ordinary = np.arange(3, vocab_size - sentinels, dtype=np.int32)
+    self.cycle = rng.permutation(ordinary)[: self.alphabet]
+    self.fingerprint = {'tokens': hash_array(self.cycle)}
+
+  def records(self, file, start):
+    return ((n + 1, (file, n)) for n in range(start, self.documents))
+
+  def text(self, record):
+    rng = np.random.default_rng([self.seed, 1, *record])
+    count = rng.integers(self.tokens // 2, 2 * self.tokens)
+    steps = np.arange(count)
+    jumps = np.flatnonzero(rng.random(count) < self.jump)
+    jumps = np.concatenate([[0], jumps])
+    last = np.searchsorted(jumps, steps, side='right') - 1
+    start = rng.integers(len(self.cycle), size=len(jumps)) - jumps
+    return self.cycle[(start[last] + steps) % len(self.cycle)]
+
+
+def read_lines(path):
+  """Lines of a plain or .gz file, as bytes, a chunk in memory at a time.
+
+  Raises ValueError with file and line where a .gz is damaged or cut short.
+  """
+  rest, number = b'', 0
+  try:
+    for chunk in _chunks(path):
+      lines = chunk.split(b'\n')
+      lines[0] = rest + lines[0]
+      rest = lines.pop()
+      number += len(lines)
+      yield from lines
+  except (zlib.error, EOFError) as error:
+    raise ValueError(
+      f'{path}, line {number + 1}: the .gz is damaged or cut short ({error}).'
+      ' Fetch the file again.'
+    ) from error
+  if rest:
+    yield rest
+
+
+def _chunks(path):
+  if not path.endswith('.gz'):
+    with _open(path) as file:
+      while data := file.read(CHUNK):
+        yield data
+    return
+  with _open(path) as file:
+    decoder, whole = zlib.decompressobj(wbits=31), False
+    while data := file.read(CHUNK):
+      while data:
+        yield decoder.decompress(data)
+        data, whole = decoder.unused_data, decoder.eof
+        if whole:  # a .gz may hold several members, and zeros after them
+          decoder = zlib.decompressobj(wbits=31)
+          data = data.lstrip(b'\0')
+  if not whole:
+    raise EOFError('no end-of-stream marker')
+
+
+def _open(path):
+  if '://' in path:
+    import tensorflow as tf
+
+    return tf.io.gfile.GFile(path, 'rb')
+  return open(path, 'rb', buffering=0)
+
+
+def _match(pattern, key, name):
+  if '://' in pattern:
+    import tensorflow as tf
+
+    files = tf.io.gfile.glob(pattern)
+  else:
+    pattern = os.path.expanduser(pattern)
+    files = [f for f in glob.glob(pattern, recursive=True) if os.path.isfile(f)]
+  if not files:
+    raise ValueError(f'{key}={name!r} matches no file.')
+  return sorted(files)
+
+
+def _fingerprint(path):
+  """Name, size and, where reading is cheap, a hash of both ends of a file."""
+  if '://' in path:
+    import tensorflow as tf
+
+    size = tf.io.gfile.stat(path).length
+    return {'file': os.path.basename(path), 'bytes': size}
+  size = os.path.getsize(path)
+  with open(path, 'rb') as file:
+    digest = hashlib.sha256(file.read(EDGE))
+    file.seek(max(0, size - EDGE))
+    digest.update(file.read(EDGE))
+  name = os.path.basename(path)
+  return {'file': name, 'bytes': size, 'edges': digest.hexdigest()[:16]}
+
+
+def hash_array(array):
+  return hashlib.sha256(array.tobytes()).hexdigest()[:16]

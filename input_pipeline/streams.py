@@ -1,0 +1,150 @@
+"""Streams: which block of documents comes next, and reading it.
+
+A stream walks the shards that an epoch's permutation deals to it, and each
+shard's blocks. Its place is a cursor (epoch, shard, block, row): shard is the
+place in the stream's order of this epoch, block the one in the shard.
+"""
+
+import collections
+import itertools
+import math
+import threading
+
+import numpy as np
+
+MANY = 16  # files a stream beyond which whole files are shared out well enough
+WINDOW = 8  # blocks of each part kept for streams that fall behind
+
+
+def split_files(files, streams):
+  """Parts that a file is split into so that all streams get equally many."""
+  if files >= MANY * streams:
+    return 1
+  return streams // math.gcd(files, streams)
+
+
+def shard_order(files, parts, seed, epoch):
+  """All shards (file, part) of an epoch, in its order; stream s reads [s::S].
+
+  Files are permuted, then the parts of each, so that the parts of one file are
+  read at the same time. `seed` None gives the fixed order of evaluation.
+  """
+  if seed is None:
+    return list(itertools.product(range(files), range(parts)))
+  rng = np.random.default_rng([seed, 2, epoch])
+  return [
+    (f, p) for f in rng.permutation(files) for p in rng.permutation(parts)
+  ]
+
+
+def kept(index, holdout, held_out):
+  """Whether the index-th document of a file belongs to this split."""
+  return (holdout > 0 and index % holdout == holdout - 1) == held_out
+
+
+def first_index(number, holdout, held_out):
+  """Index in the file of the number-th document of this split.
+
+  >>> [first_index(n, 3, False) for n in range(4)], first_index(1, 3, True)
+  ([0, 1, 3, 4], 5)
+  """
+  if held_out:
+    return number * holdout + holdout - 1
+  return number + number // (holdout - 1) if holdout else number
+
+
+class BlockReader:
+  """Blocks of files, each file read once for all the streams that share it.
+
+  Blocks that a reader passes on the way to the one asked for are kept for the
+  streams they belong to, as many as WINDOW for each part; a stream further
+  behind opens a reader of its own. Safe to call from several threads.
+  """
+
+  def __init__(self, source, block, parts, holdout, held_out, files=2):
+    self.source, self.block, self.parts = source, block, parts
+    self.split = holdout, held_out
+    self.open_files = files  # as many as streams, and the next ones
+    self._files = collections.OrderedDict()
+    self._lock = threading.Lock()
+
+  def read(self, file, block):
+    """Records (line, record) of a file's block; None past its last one."""
+    with self._lock:
+      if file not in self._files:
+        self._files[file] = _OpenFile()
+        while len(self._files) > self.open_files:
+          self._files.popitem(last=False)
+      self._files.move_to_end(file)
+      opened = self._files[file]
+    with opened.lock:
+      return self._read(opened, file, block)
+
+  def _read(self, opened, file, block):
+    if block in opened.blocks:
+      return opened.blocks.pop(block)
+    if opened.end is not None and block >= opened.end:
+      return None
+    window = WINDOW * self.parts
+    near = [n for n in opened.readers if block - window <= n <= block]
+    at = max(near, default=block)
+    documents = opened.readers.pop(at, None) or self._documents(file, at)
+    for number in range(at, block + 1):
+      records = list(itertools.islice(documents, self.block))
+      if not records:
+        opened.end = number
+        return None
+      opened.blocks[number] = records
+    while len(opened.blocks) > window:
+      opened.blocks.popitem(last=False)
+    opened.readers[block + 1] = documents
+    while len(opened.readers) > self.parts:  # forget the one behind all
+      del opened.readers[min(opened.readers)]
+    return opened.blocks.pop(block)
+
+  def _documents(self, file, block):
+    first = first_index(block * self.block, *self.split)
+    records = self.source.records(file, first)
+    if not self.split[0]:
+      return records
+    return (r for i, r in enumerate(records, first) if kept(i, *self.split))
+
+
+class _OpenFile:
+  def __init__(self):
+    self.lock = threading.Lock()
+    self.blocks = collections.OrderedDict()  # passed by, not yet asked for
+    self.readers = {}  # next block -> iterator of its documents
+    self.end = None  # number of blocks, once known
+
+
+def walk(reader, stream, streams, seed, cursor):
+  """Blocks of a stream from the cursor's on: ((epoch, shard, block), file,
+  records). Endless, or one epoch in fixed order when `seed` is None.
+
+  Raises ValueError when a whole epoch has no document for the stream.
+  """
+  epoch, shard, block = (int(c) for c in cursor[:3])
+  found = shard > 0 or block > 0
+  while True:
+    files = len(reader.source.files)
+    shards = shard_order(files, reader.parts, seed, epoch)[stream::streams]
+    for place in range(shard, len(shards)):
+      file, part = (int(n) for n in shards[place])
+      while True:
+        records = reader.read(file, block * reader.parts + part)
+        if records is None:
+          break
+        found = True
+        yield (epoch, place, block), file, records
+        block += 1
+      block = 0
+    if seed is None:
+      return
+    if not found:
+      raise ValueError(
+        f'data.source has too few documents: none is left for stream {stream}'
+        f' of data.streams={streams} with data.block={reader.block} documents'
+        ' in a block. Lower one of them, or give more documents.'
+      )
+    epoch, shard, block, found = epoch + 1, 0, 0, False
