@@ -102,7 +102,7 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'warmup_steps': 101,
         'end_fraction': 0.0,
       },
-      'warmup_steps is 101; it must lie between 0 and train.steps, which is 100',
+      'warmup_steps is 101; it must lie between 0 and train.steps',
     ),
     (
       {

@@ -1,0 +1,311 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from configs import common
+from train.optimizer import make_optimizer, state_axes
+
+
+def adafactor(**settings):
+  group = common.base().optimizer
+  group.update(
+    name='adafactor',
+    decay_rate=0.8,
+    epsilon1=1e-30,
+    epsilon2=1e-3,
+    clip_threshold=1.0,
+    factor_from=128,
+    parameter_scale=True,
+  )
+  group.update(settings)
+  return group
+
+
+def adamw(**settings):
+  group = common.base().optimizer
+  group.update(name='adamw', b1=0.9, b2=0.98, epsilon=1e-6, weight_decay=0.1)
+  group.update(settings)
+  return group
+
+
+AXES = {
+  'kernel': ('embed', 'mlp'),
+  'narrow': ('embed', 'heads'),
+  'scale': ('norm',),
+  'scalar': (),
+  'experts': ('experts', 'embed', 'mlp'),
+}
+SHAPES = {
+  'kernel': (12, 20),
+  'narrow': (12, 3),
+  'scale': (12,),
+  'scalar': (),
+  'experts': (2, 8, 10),
+}
+
+
+def normal(rng, shapes, scale=1.0):
+  return {
+    k: scale * rng.standard_normal(shape).astype('float32')
+    for k, shape in shapes.items()
+  }
+
+
+def rate(step):
+  return 0.1 / jnp.sqrt(step + 1.0)
+
+
+def train(tx, params, gradients):
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params, state, gradient):
+    updates, state = tx.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for gradient in gradients:
+    params, state = step(params, state, gradient)
+  return params, state
+
+
+def paper_adafactor(x, gradients, o):
+  """Shazeer & Stern 2018, algorithms 4 and 5, in float64, as it is printed."""
+  x = np.float64(x)
+  factored = x.ndim >= 2 and min(x.shape[-2:]) >= o.factor_from
+  R = C = V = 0.0
+  for t, G in enumerate(gradients, 1):
+    G = np.float64(G)
+    alpha = float(rate(t - 1))
+    if o.parameter_scale:
+      alpha *= max(o.epsilon2, np.sqrt(np.mean(x**2)))
+    beta = 1 - t ** (-0.8)
+    square = G**2 + 1e-30
+    if factored:
+      R = beta * R + (1 - beta) * square.sum(-1)
+      C = beta * C + (1 - beta) * square.sum(-2)
+      total = R.sum(-1)[..., None, None]
+      V = R[..., :, None] * C[..., None, :] / total
+    else:
+      V = beta * V + (1 - beta) * square
+    U = G / np.sqrt(V)
+    U = U / max(1, np.sqrt(np.mean(U**2)) / o.clip_threshold)
+    x = x - alpha * U
+  return x
+
+
+@pytest.mark.parametrize(
+  'settings', [{}, {'parameter_scale': False}, {'clip_threshold': 0.5}]
+)
+def test_adafactor_is_the_papers_algorithm(settings):
+  rng = np.random.default_rng(0)
+  optimizer = adafactor(factor_from=8, **settings)
+  params = normal(rng, SHAPES, 0.3)
+  params['scale'] *= 1e-5  # below epsilon2
+  # Gradients of very different sizes, so that clipping and decay matter.
+  gradients = [
+    normal(rng, SHAPES, 10.0 ** rng.uniform(-6, 2)) for _ in range(20)
+  ]
+  gradients[3]['kernel'][:] = 0
+  trained, state = train(
+    make_optimizer(optimizer, rate, AXES), params, gradients
+  )
+  kinds = {k: set(v) for k, v in state[1].moments.items()}
+  assert kinds == {
+    'kernel': {'row', 'column'},
+    'narrow': {'full'},
+    'scale': {'full'},
+    'scalar': {'full'},
+    'experts': {'row', 'column'},
+  }
+  for k in SHAPES:
+    expected = paper_adafactor(params[k], [g[k] for g in gradients], optimizer)
+    moved = np.abs(expected - params[k]).max()
+    assert np.abs(trained[k] - expected).max() < 2e-5 * moved, k
+
+
+@pytest.mark.parametrize('position', [0, 1, 2])
+def test_stacked_layers_are_adafactor_layer_by_layer(position):
+  rng = np.random.default_rng(1)
+  shapes = {'kernel': (16, 24), 'scale': (24,), 'narrow': (16, 4)}
+  axes = {k: AXES[k] for k in shapes}
+  layers = [normal(rng, shapes, 4.0**i) for i in range(3)]
+  steps = [[normal(rng, shapes, 9.0**i) for i in range(3)] for _ in range(5)]
+
+  def place(names):
+    return min(position, len(names))
+
+  def stack(trees):
+    return {
+      k: np.stack([tree[k] for tree in trees], place(axes[k])) for k in shapes
+    }
+
+  stacked_axes = {
+    k: (*v[: place(v)], 'layers', *v[place(v) :]) for k, v in axes.items()
+  }
+  optimizer = adafactor(factor_from=16)
+  together, state = train(
+    make_optimizer(optimizer, rate, stacked_axes),
+    stack(layers),
+    [stack(step) for step in steps],
+  )
+  assert set(state[1].moments['kernel']) == {'row', 'column'}
+  for i in range(3):
+    alone, _ = train(
+      make_optimizer(optimizer, rate, axes),
+      layers[i],
+      [step[i] for step in steps],
+    )
+    for k in shapes:
+      np.testing.assert_allclose(
+        jnp.take(together[k], i, place(axes[k])),
+        alone[k],
+        rtol=1e-6,
+        atol=1e-6 * np.abs(alone[k]).max(),
+      )
+
+
+def test_optax_adafactor():
+  rng = np.random.default_rng(2)
+  shapes = {'kernel': (128, 160), 'scale': (160,)}
+  params = normal(rng, shapes)
+  gradients = [normal(rng, shapes, 3.0**i) for i in range(-3, 3)]
+  ours, _ = train(
+    make_optimizer(adafactor(), rate, {k: AXES[k] for k in shapes}),
+    params,
+    gradients,
+  )
+  theirs, _ = train(optax.adafactor(rate), params, gradients)
+  for k in shapes:
+    np.testing.assert_allclose(ours[k], theirs[k], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('clip', [0.0, 1.0])
+def test_torch_adamw(clip):
+  rng = np.random.default_rng(3)
+  axes = {
+    'kernel': ('layers', 'embed', 'mlp'),
+    'embedding': ('vocab', 'embed'),
+    'scale': ('layers', 'norm'),
+    'relative': ('buckets', 'heads_bias'),
+  }
+  shapes = {
+    'kernel': (2, 4, 6),
+    'embedding': (8, 4),
+    'scale': (2, 4),
+    'relative': (4, 2),
+  }
+  params = normal(rng, shapes)
+  gradients = [normal(rng, shapes, 3.0**i) for i in range(-5, 5)]
+  ours, _ = train(
+    make_optimizer(adamw(clip=clip), rate, axes), params, gradients
+  )
+  theirs = {
+    k: torch.tensor(v.copy(), requires_grad=True) for k, v in params.items()
+  }
+  optimizer = torch.optim.AdamW(
+    [
+      {'params': [theirs['kernel'], theirs['embedding']], 'weight_decay': 0.1},
+      {'params': [theirs['scale'], theirs['relative']], 'weight_decay': 0.0},
+    ],
+    betas=(0.9, 0.98),
+    eps=1e-6,
+  )
+  for step, gradient in enumerate(gradients):
+    for group in optimizer.param_groups:
+      group['lr'] = float(rate(step))
+    for k, x in theirs.items():
+      x.grad = torch.tensor(gradient[k])
+    if clip:
+      torch.nn.utils.clip_grad_norm_(theirs.values(), clip)
+    optimizer.step()
+  for k, x in theirs.items():
+    np.testing.assert_allclose(ours[k], x.detach(), rtol=2e-5, atol=2e-6)
+
+
+def test_clipping_is_by_the_norm_of_all_gradients():
+  axes = {'a': ('norm',), 'b': ('norm',)}
+  tx = make_optimizer(
+    adamw(clip=5.0, b1=0.0, b2=0.0, epsilon=1e8, weight_decay=0.0),
+    lambda step: 1e8,
+    axes,
+  )  # with a huge epsilon, a step is the clipped gradient itself
+  params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
+  gradient = {'a': jnp.array([6.0]), 'b': jnp.array([8.0])}
+  updates, _ = tx.update(gradient, tx.init(params), params)
+  np.testing.assert_allclose(updates['a'], [-3.0], rtol=1e-5)
+  np.testing.assert_allclose(updates['b'], [-4.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('optimizer', [adafactor(clip=1.0), adamw()])
+def test_every_array_of_the_state_has_axes(optimizer):
+  axes = {
+    'layers': {
+      'kernel': ('embed', 'layers', 'mlp'),
+      'scale': ('layers', 'norm'),
+    },
+    'table': ('vocab', 'embed'),
+    'scalar': (),
+  }
+  params = {
+    'layers': {'kernel': jnp.ones((128, 3, 256)), 'scale': jnp.ones((3, 128))},
+    'table': jnp.ones((512, 128)),
+    'scalar': jnp.ones(()),
+  }
+  state = jax.eval_shape(make_optimizer(optimizer, rate, axes).init, params)
+  placed = state_axes(state, axes)
+  sizes = {'layers': 3, 'embed': 128, 'mlp': 256, 'vocab': 512, 'norm': 128}
+
+  def check(array, names):
+    assert array.shape == tuple(sizes[name] for name in names)
+    assert array.dtype == ('float32' if array.ndim else array.dtype)
+
+  jax.tree.map(check, state, placed)
+  if optimizer.name == 'adafactor':
+    assert placed[1].moments['layers']['kernel'] == {
+      'row': ('embed', 'layers'),
+      'column': ('layers', 'mlp'),
+    }
+    assert placed[1].moments['table'] == {
+      'row': ('vocab',),
+      'column': ('embed',),
+    }
+  else:
+    assert placed[1].mu == placed[1].nu == axes
+
+
+def test_axes_that_do_not_fit_are_errors():
+  params = {'kernel': jnp.ones((128, 128))}
+  axes = {'kernel': ('embed',)}
+  with pytest.raises(ValueError, match='needs 2 axis names'):
+    make_optimizer(adafactor(), rate, axes).init(params)
+  state = make_optimizer(adamw(), rate, axes).init(params)
+  with pytest.raises(ValueError, match='needs 2 axis names'):
+    state_axes(state, axes)
+  with pytest.raises(TypeError, match='TraceState'):
+    state_axes(optax.sgd(0.1, momentum=0.9).init(params), axes)
+
+
+@pytest.mark.parametrize(
+  ('optimizer', 'message'),
+  [
+    (
+      adafactor(name='adam'),
+      "name is 'adam'; it must be one of adafactor, adamw",
+    ),
+    (adafactor(weight_decay=0.1), 'weight_decay is 0.1, but .* does not use'),
+    (adafactor(factor_from=None), 'factor_from is not set'),
+    (
+      adafactor(clip_threshold=0.0),
+      'clip_threshold is 0.0; it must be above 0',
+    ),
+    (adafactor(clip=-1.0), 'clip is -1.0; it must be at least 0'),
+    (adamw(b2=1.0), 'b2 is 1.0; it must be below 1'),
+    (adamw(decay_rate=0.8), 'decay_rate is 0.8, but .* does not use'),
+  ],
+)
+def test_errors(optimizer, message):
+  with pytest.raises(ValueError, match=message):
+    make_optimizer(optimizer, rate, AXES)
