@@ -154,6 +154,7 @@ def test_long_curves_take_constant_memory():
     assert len(curve.sums) <= metrics.POINTS
   xs, ys = curve.points()
   assert sum(n for *_, n in curve.sums) == count
+  assert {n for *_, n in curve.sums[:-1]} == {16}
   assert len(xs) > metrics.POINTS / 2
   np.testing.assert_allclose(ys, 2 * np.array(xs))
 
