@@ -91,7 +91,7 @@ def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
           'row': _without(column, shape),
           'column': _without(row, shape),
         }
-      return {k: jnp.zeros(shape, jnp.float32) for k, shape in shapes.items()}
+      return {k: jnp.zeros(kept, jnp.float32) for k, kept in shapes.items()}
 
     moments = jax.tree.map(zeros, params, axes)
     return AdafactorState(jnp.zeros([], jnp.int32), moments)
