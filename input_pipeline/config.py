@@ -32,6 +32,8 @@ class DataConfig:
   threads: int  # 0 is all cores; speed only
 
   def __post_init__(self):
+    for key, value in dataclasses.asdict(self).items():
+      _require(value is not None, key, value, 'be set')
     _require(
       self.source.startswith(SOURCES), 'source', self.source,
       'be json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic',

@@ -13,7 +13,14 @@ import threading
 
 import numpy as np
 
-from input_pipeline import corruption, features, sources, streams, tokenizers
+from input_pipeline import (
+  assembly,
+  corruption,
+  features,
+  sources,
+  streams,
+  tokenizers,
+)
 
 FORMAT = 1  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
@@ -235,11 +242,11 @@ class Data:
       raise ValueError(f'rows {rows} are not positions in {batch} rows.')
     share = batch // self.config.streams
     wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
-    assemble = _plain_batches if reader.source.tokenized else _graph_batches
-    return assemble(
-      [lambda s=s: blocks(reader, s) for s in wanted],
-      list(wanted.values()), share, self.shapes, self._threads,
-    )  # fmt: skip
+    makers = [lambda s=s: blocks(reader, s) for s in wanted]
+    arguments = makers, list(wanted.values()), share, self.shapes
+    if reader.source.tokenized:
+      return assembly.plain(*arguments)
+    return assembly.graph(*arguments, self._threads)
 
 
 def make_rows(texts, tokenizer, config, raw_length, shapes, rng):
@@ -333,79 +340,3 @@ def _validation_split(config, source):
   if config.source.startswith('tfds:') and 'validation' in source.splits:
     return f'tfds:{source.name}@validation'
   return ''
-
-
-def _plain_batches(makers, places, share, shapes, threads):
-  """Batches put together without TensorFlow."""
-  del threads
-
-  def rows(maker):
-    left = []
-    for block in maker():
-      left.append(block)
-      while sum(len(b['cursor']) for b in left) >= share:
-        whole = {n: np.concatenate([b[n] for b in left]) for n in shapes}
-        yield {n: values[:share] for n, values in whole.items()}
-        left = [{n: values[share:] for n, values in whole.items()}]
-
-  parts = [rows(maker) for maker in makers]
-  while True:
-    taken = [next(part) for part in parts]
-    yield {
-      n: np.concatenate([t[n][p] for t, p in zip(taken, places, strict=True)])
-      for n in shapes
-    }
-
-
-def _graph_batches(makers, places, share, shapes, threads):
-  """Batches put together by a tf.data graph: streams in parallel, in order."""
-  import tensorflow as tf
-
-  for kind in ('GPU', 'TPU'):  # TensorFlow would take the accelerator's memory
-    tf.config.set_visible_devices([], kind)
-  signature = {
-    n: tf.TensorSpec((None, *tail), dtype)
-    for n, (tail, dtype) in shapes.items()
-  }
-  failures = []
-
-  def guarded(maker):
-    def generate():
-      try:
-        yield from maker()
-      except Exception as error:
-        failures.append(error)
-        raise
-
-    return generate
-
-  parts = [
-    tf.data.Dataset.from_generator(guarded(maker), output_signature=signature)
-    .prefetch(1)
-    .rebatch(share, drop_remainder=True)
-    for maker in makers
-  ]
-
-  def join(*batches):
-    return {
-      n: tf.concat(
-        [tf.gather(b[n], p) for b, p in zip(batches, places, strict=True)], 0
-      )
-      for n in shapes
-    }
-
-  dataset = tf.data.Dataset.zip(tuple(parts)).map(join).prefetch(2)
-  options = tf.data.Options()
-  options.threading.private_threadpool_size = threads
-  options.threading.max_intra_op_parallelism = 1
-  options.deterministic = True
-  options.autotune.enabled = False
-  iterator = dataset.with_options(options).as_numpy_iterator()
-  while True:
-    try:
-      batch = next(iterator)
-    except tf.errors.OpError:
-      if not failures:
-        raise
-      raise failures[0] from None
-    yield batch

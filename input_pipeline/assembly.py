@@ -1,0 +1,116 @@
+"""Assembly: blocks of rows from every stream -> batches, in order.
+
+Both functions take `makers`, one function a stream that returns an iterator of
+blocks of rows; `places`, for each stream the rows wanted of its share of the
+batch; the `share`, rows of a batch from each stream; and the rows' `shapes`.
+"""
+
+import atexit
+import threading
+import weakref
+
+import numpy as np
+
+_OPEN = weakref.WeakSet()  # iterators of a graph
+
+
+@atexit.register
+def _close():
+  """TensorFlow's threads must not call Python while it shuts down."""
+  for iterator in list(_OPEN):
+    iterator.close()
+
+
+def plain(makers, places, share, shapes):
+  """Batches of streams put together without TensorFlow; see graph."""
+
+  def rows(maker):
+    left = []
+    for block in maker():
+      left.append(block)
+      while sum(len(b['cursor']) for b in left) >= share:
+        whole = {n: np.concatenate([b[n] for b in left]) for n in shapes}
+        yield {n: values[:share] for n, values in whole.items()}
+        left = [{n: values[share:] for n, values in whole.items()}]
+
+  parts = [rows(maker) for maker in makers]
+  while True:
+    taken = [next(part) for part in parts]
+    yield {
+      n: np.concatenate([t[n][p] for t, p in zip(taken, places, strict=True)])
+      for n in shapes
+    }
+
+
+def graph(makers, places, share, shapes, threads):
+  """Batches put together by a tf.data graph: streams in parallel, in order.
+
+  The accelerators are hidden from TensorFlow, which would take their memory.
+  An error of a block is raised here as it was there. The graph's threads end
+  when the iterator is closed, deleted, or the process exits.
+  """
+  import tensorflow as tf
+
+  for kind in ('GPU', 'TPU'):
+    tf.config.set_visible_devices([], kind)
+  stop, failures = threading.Event(), []
+
+  def blocks(stream):
+    try:
+      for block in makers[stream]():
+        if stop.is_set():
+          return
+        yield block
+    except Exception as error:
+      failures.append(error)
+      raise
+
+  signature = {
+    name: tf.TensorSpec((None, *tail), dtype)
+    for name, (tail, dtype) in shapes.items()
+  }
+
+  def shares(stream):
+    dataset = tf.data.Dataset.from_generator(
+      blocks, args=(stream,), output_signature=signature
+    )
+    return dataset.rebatch(share, drop_remainder=True)
+
+  count = len(makers)
+  wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
+
+  def join(batch):  # [streams, share, ...]
+    return {
+      name: tf.gather(tf.reshape(batch[name], [count * share, *tail]), wanted)
+      for name, (tail, _) in shapes.items()
+    }
+
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = threads
+  options.threading.max_intra_op_parallelism = 1
+  options.autotune.enabled = False
+  dataset = (
+    tf.data.Dataset.range(count)
+    .interleave(shares, cycle_length=count, num_parallel_calls=count)
+    .batch(count, drop_remainder=True)
+    .map(join)
+    .prefetch(2)
+    .with_options(options)
+  )
+  iterator = _until(dataset.as_numpy_iterator(), stop, failures)
+  _OPEN.add(iterator)
+  return iterator
+
+
+def _until(iterator, stop, failures):
+  from tensorflow import errors
+
+  try:
+    while True:
+      yield next(iterator)
+  except errors.OpError:
+    if not failures:
+      raise
+    raise failures[0] from None
+  finally:
+    stop.set()

@@ -1,0 +1,79 @@
+"""Prepared TFDS datasets: shards of tf.Example records, random access."""
+
+import os
+
+
+class TfdsDataset:
+  """A source (see sources) of the feature `text` of NAME[@SPLIT].
+
+  Looks where TFDS does: the environment's TFDS_DATA_DIR, or its default. Reads
+  TFRecord and ArrayRecord; never downloads or prepares. Raises ValueError
+  naming `key` if the dataset, the split or its text is not there.
+  """
+
+  tokenized = False
+
+  def __init__(self, name, key='data.source'):
+    import tensorflow_datasets as tfds
+
+    self.name, _, split = name.partition('@')
+    split = split or 'train'
+    where = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+    try:
+      info = tfds.core.read_only_builder.builder_from_files(self.name).info
+    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+      raise ValueError(
+        f"{key}='tfds:{name}' is not prepared in TFDS_DATA_DIR={where}:"
+        f' {str(error).splitlines()[0]}'
+      ) from error
+    self.splits = sorted(info.splits)
+    if split not in self.splits:
+      raise ValueError(
+        f"{key}='tfds:{name}' has no split {split!r} in TFDS_DATA_DIR={where};"
+        f' prepared are: {", ".join(self.splits) or "none"}.'
+      )
+    if 'text' not in info.features:
+      raise ValueError(
+        f"{key}='tfds:{name}' has no feature 'text', only"
+        f' {", ".join(info.features)}.'
+      )
+    self.files = [str(path) for path in info.splits[split].filepaths]
+    self.lengths = list(info.splits[split].shard_lengths)
+    self.array_record = info.file_format.value == 'array_record'
+    self.fingerprint = {
+      'name': info.full_name,
+      'split': split,
+      'shards': self.lengths,
+    }
+
+  def records(self, file, start):
+    path, length = self.files[file], self.lengths[file]
+    read = _array_record if self.array_record else _tfrecord
+    return enumerate(read(path, start, length), start + 1)
+
+  def text(self, record):
+    import tensorflow as tf
+
+    feature = tf.train.Example.FromString(record).features.feature['text']
+    if not feature.bytes_list.value or not feature.bytes_list.value[0]:
+      raise ValueError('no text')
+    return feature.bytes_list.value[0]
+
+
+def _tfrecord(path, start, length):
+  import tensorflow as tf
+
+  del length
+  records = tf.data.TFRecordDataset(path, buffer_size=1 << 20).skip(start)
+  for batch in records.batch(128).as_numpy_iterator():
+    yield from batch
+
+
+def _array_record(path, start, length):
+  from array_record.python import array_record_module
+
+  reader = array_record_module.ArrayRecordReader(path)
+  while start < length:
+    stop = min(start + 128, length)
+    yield from reader.read(range(start, stop))
+    start = stop
