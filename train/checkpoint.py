@@ -171,7 +171,7 @@ def _first_line(error: Exception) -> str:
 def _cannot_write(folder, step, error) -> str:
   what = 'A checkpoint' if step is None else f'The checkpoint of step {step}'
   return (
-    f'{what} could not be written to {folder}: {_first_line(error)}. Is the disk full or '
-    'read-only? The checkpoints already there are unharmed; make room and run '
-    'the same command again to go on from the newest.'
+    f'{what} could not be written to {folder}: {_first_line(error)}. Is the '
+    'disk full or read-only? The checkpoints already there are unharmed; make '
+    'room and run the same command again to go on from the newest.'
   )

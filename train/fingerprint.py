@@ -1,4 +1,4 @@
-"""`python -m train.fingerprint --workdir=W [--step=N]`: what a checkpoint holds.
+"""`python -m train.fingerprint --workdir=W [--step=N]`: a checkpoint's digests.
 
 Prints JSON: the step and a sha256 each of parameters, optimizer state, cursor
 and data. Two runs that print the same are the same to the last bit, on
@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
+from absl import logging as absl_logging
 
 from train.checkpoint import Checkpoints
 
@@ -57,6 +58,7 @@ def fingerprint(workdir: str, step: int | None = None) -> dict:
 
 
 def main(_):
+  absl_logging.set_verbosity(absl_logging.ERROR)
   try:
     print(json.dumps(fingerprint(_WORKDIR.value, _STEP.value), indent=2))
   except FileNotFoundError as error:

@@ -1,7 +1,9 @@
-"""A group of config keys of which each choice uses some."""
+"""What is wrong with a config, said before anything is built."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from train.sharding import AXES, mesh_shape
 
 
 def check_group(
@@ -35,3 +37,54 @@ def check_group(
         f'{name}.{key} is {group[key]}, but {name}.name={choice} does not use '
         'it; leave it unset.'
       )
+
+
+def check_settings(config: Any, devices: int) -> None:
+  """Checks what can be known of a config before anything is built.
+
+  The groups' own classes check the rest: TransformerConfig, DataConfig,
+  make_optimizer, make_schedule and make_mesh.
+
+  Args:
+    config: the whole config.
+    devices: how many there are, on all hosts.
+
+  Raises:
+    ValueError: a key without a value, or one that others rule out.
+  """
+  for group in ('model', 'data', 'train', 'eval', 'checkpoint', 'sharding'):
+    for key, value in config[group].items():
+      if value is None:
+        raise ValueError(
+          f'{group}.{key} is not set. Set it in the config file or with '
+          f'--config.{group}.{key}=VALUE.'
+        )
+  for group, key, least in (
+    ('train', 'steps', 1),
+    ('train', 'accumulate', 1),
+    ('train', 'log_every', 1),
+    ('train', 'z_loss', 0),
+    ('eval', 'every', 1),
+    ('eval', 'batches', 0),
+    ('eval', 'samples', 0),
+    ('checkpoint', 'every', 1),
+    ('checkpoint', 'keep', 1),
+    ('checkpoint', 'keep_every', 0),
+  ):
+    if config[group][key] < least:
+      raise ValueError(
+        f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
+      )
+  if not 0 <= config.train.label_smoothing < 1:
+    raise ValueError(
+      f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
+      'least 0 and below 1.'
+    )
+  batch, accumulate = config.data.batch, config.train.accumulate
+  mesh = mesh_shape(config.sharding.mesh, devices)
+  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
+  if batch % (parts * accumulate):
+    raise ValueError(
+      f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
+      f'fsdp times train.accumulate = {parts} x {accumulate}.'
+    )

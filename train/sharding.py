@@ -153,18 +153,8 @@ def shardings(mesh: Mesh, rules: Rules, axes, shapes):
   return jax.tree_util.tree_map_with_path(place, shapes, axes)
 
 
-def batch_rows(mesh: Mesh, batch: int):
-  """Positions in the global batch that this host's devices hold, sorted.
-
-  Raises:
-    ValueError: the devices do not divide `data.batch`.
-  """
-  parts = mesh.shape['data'] * mesh.shape['fsdp']
-  if batch % parts:
-    raise ValueError(
-      f'data.batch is {batch}; the mesh axes data x fsdp = {parts} must '
-      'divide it.'
-    )
+def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
+  """Positions in the global batch that this host's devices hold, sorted."""
   where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch,))
   rows = [np.arange(batch)[index] for index in where.values()]
   return np.unique(np.concatenate(rows))

@@ -26,6 +26,10 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
+  Metrics: `loss` (nats per predicted token), `z_loss`, `accuracy`, `tokens`
+  (read or predicted, padding not), `grad_norm` before clipping,
+  `learning_rate`, and `cursor`, the state's new one.
+
   The loss is the mean over all predicted tokens of the global batch, however
   many parts it is accumulated in. Dropout depends on seed and step alone.
 
@@ -73,21 +77,24 @@ def train_step(
   weight = jnp.maximum(sums['weight'], 1.0)
   grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  streams = state.cursor.shape[0]
+  # The batch is stream after stream: each one's last row is its new place.
+  place = cursor.reshape(state.cursor.shape[0], -1, 4)[:, -1]
   new = TrainState(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),
     opt_state=opt_state,
-    # The batch is stream after stream: each one's last row is its new place.
-    cursor=cursor.reshape(streams, -1, 4)[:, -1],
+    cursor=place,
   )
   metrics = {
     'loss': sums['loss'] / weight,
     'z_loss': sums['z_loss'] / weight,
     'accuracy': sums['correct'] / weight,
-    'tokens': sums['weight'],
+    'tokens': sum(
+      jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
+    ),
     'grad_norm': optax.global_norm(grads),
     'learning_rate': schedule(state.step),
+    'cursor': place,
   }
   return new, metrics
 

@@ -1,0 +1,176 @@
+"""`python -m train.fit --config=FILE.py[:ARG] --topology=v5p:4x4x4`.
+
+Compiles a config's training step for TPU slices that are not here, with the
+TPU compiler on any machine (the extra `aot`), and says what it takes: bytes a
+device, floating-point operations, seconds to compile. A step that does not fit
+fails to compile, as it would on the slice, and says by how much.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import app, flags
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict, config_flags
+
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from train import sharding
+from train.optimizer import make_optimizer
+from train.schedules import make_schedule
+from train.settings import check_settings
+from train.state import abstract_params, abstract_state, count_params
+from train.step import compile_train_step, train_step
+
+
+def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
+  """Floating-point operations of one training step, all devices together.
+
+  The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
+  alone, forward and twice backward, what remat computes again not counted, a
+  masked attention counted whole.
+
+  Args:
+    config: of the model.
+    batch: shapes by name, as the model reads them.
+  """
+  c = config
+  B, T = batch['inputs'].shape
+  S = batch['encoder_inputs'].shape[1]
+  mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
+  queries = 2 * c.embed_dim * c.heads * c.head_dim  # and the output's
+  keys = 2 * c.embed_dim * c.kv_heads * c.head_dim  # and the values'
+  attention = 2 * c.heads * c.head_dim  # for each pair of a query and a key
+  encoder = S * (mlp + queries + keys) + S * S * attention
+  decoder = T * (mlp + 2 * queries + keys) + S * keys
+  decoder += (T * T + T * S) * attention
+  output = T * c.embed_dim * c.vocab_size
+  forward = c.encoder_layers * encoder + c.decoder_layers * decoder + output
+  return 3.0 * 2.0 * B * forward
+
+
+def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
+  """Compiles the training step for `devices`, which need not be here.
+
+  Returns:
+    'devices', 'parameters', 'compile_seconds', 'flops' of a step, and in bytes
+    a device: 'arguments' (state and batch), 'temporary', 'peak'.
+
+  Raises:
+    ValueError: a setting that cannot work on so many devices.
+  """
+  check_settings(config, len(devices))
+  model = build(TransformerConfig(**config.model))
+  schedule = make_schedule(config.schedule, config.train.steps)
+  params, axes = abstract_params(model)
+  optimizer = make_optimizer(config.optimizer, schedule, axes)
+  mesh = sharding.make_mesh(
+    config.sharding.mesh, config.sharding.rules, devices
+  )
+  rules = sharding.make_rules(config.sharding.rules)
+  state = abstract_state(model, optimizer, config.data.streams, mesh, rules)
+  place = NamedSharding(mesh, sharding.BATCH)
+  batch = {
+    name: jax.ShapeDtypeStruct(
+      (config.data.batch, *tail), dtype, sharding=place
+    )
+    for name, (tail, dtype) in pipeline.batch_shapes(
+      DataConfig(**config.data)
+    ).items()
+  }
+  step = functools.partial(
+    train_step,
+    model=model,
+    optimizer=optimizer,
+    schedule=schedule,
+    seed=config.seed,
+    accumulate=config.train.accumulate,
+    z_loss=config.train.z_loss,
+    label_smoothing=config.train.label_smoothing,
+  )
+  clock = time.perf_counter()
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    compiled = compile_train_step(step, state, batch)
+  seconds = time.perf_counter() - clock
+  memory = compiled.memory_analysis()
+  return {
+    'devices': len(devices),
+    'parameters': count_params(params),
+    'compile_seconds': round(seconds, 1),
+    'flops': step_flops(model.config, batch),
+    'arguments': memory.argument_size_in_bytes,
+    'temporary': memory.temp_size_in_bytes,
+    # The state is donated: its new value takes the place of the old one.
+    'peak': memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes,
+  }
+
+
+def topology(name: str) -> list:
+  """The devices of a TPU slice such as 'v5p:4x4x4', described, not present.
+
+  Raises:
+    ValueError: no TPU compiler here, or no such slice.
+  """
+  # The compiler asks the cloud's metadata server otherwise, and waits for it.
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  from jax.experimental import topologies
+
+  options = {}
+  if name.startswith('v4:'):  # two cores make one device there
+    options['chip_config_name'] = 'megacore'
+  try:
+    described = topologies.get_topology_desc(
+      platform='tpu', topology_name=name, **options
+    )
+  except Exception as error:
+    raise ValueError(
+      f'--topology={name} cannot be described: {str(error).splitlines()[0]}. '
+      "It needs libtpu (pip install 'treeline-lm[aot]') and a slice such as "
+      'v4:2x2x4, v5e:4x4, v5p:4x4x4, v6e:8x8.'
+    ) from error
+  return list(np.ravel(described.devices))
+
+
+def main(_):
+  config, name = _CONFIG.value, _TOPOLOGY.value
+  try:
+    found = fit(config, topology(name) if name else jax.devices())
+  except ValueError as error:
+    print(f'Error: {error}', file=sys.stderr)
+    sys.exit(1)
+  gib = {
+    key: f'{found[key] / 2**30:.2f} GiB'
+    for key in ('arguments', 'temporary', 'peak')
+  }
+  print(
+    f'{found["parameters"]:,} parameters on {found["devices"]} devices '
+    f'({name or jax.devices()[0].device_kind}), batch {config.data.batch} x '
+    f'{config.data.length}: {gib["peak"]} a device ({gib["arguments"]} state '
+    f'and batch, {gib["temporary"]} temporary), '
+    f'{found["flops"] / 1e12:.1f} TFLOP a step, compiled in '
+    f'{found["compile_seconds"]} s'
+  )
+  print(json.dumps({'topology': name} | found))
+
+
+if __name__ == '__main__':
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/FILE.py[:ARG]'
+  )
+  _TOPOLOGY = flags.DEFINE_string(
+    'topology', '', 'A TPU slice, as v5p:4x4x4; default: the devices here.'
+  )
+  flags.mark_flag_as_required('config')
+  app.run(main)

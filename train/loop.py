@@ -1,0 +1,302 @@
+"""Training, from a config to a trained model: one script, top to bottom."""
+
+import contextlib
+import functools
+import json
+import math
+import os
+import signal
+import time
+
+import flax.linen as nn
+import jax
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from train import generate, sharding, workdir
+from train.checkpoint import Checkpoints
+from train.evaluate import evaluate
+from train.fit import step_flops
+from train.metrics import MetricsWriter, draw_curves, read_metrics
+from train.optimizer import make_optimizer
+from train.progress import Progress, overview
+from train.schedules import make_schedule
+from train.settings import check_settings
+from train.state import abstract_params, abstract_state, create_state
+from train.step import compile_train_step, eval_step, train_step
+
+
+class TrainingError(RuntimeError):
+  """Training cannot go on; the message says what lies safe."""
+
+
+def train(config: ConfigDict | None, folder: str) -> None:
+  """Trains as `config` says, in `folder`, from its newest checkpoint if any.
+
+  SIGTERM (or, on several hosts, a preemption notice to any) saves and returns.
+
+  Args:
+    config: from `configs/`; None: the one the workdir was begun with.
+    folder: the workdir.
+
+  Raises:
+    ValueError: a setting that cannot work, before anything is compiled.
+    CheckpointError: a checkpoint cannot be written, or none be read.
+    TrainingError: the loss is not finite.
+  """
+  main = jax.process_index() == 0
+
+  def say(text: str) -> None:
+    if main:
+      print(text, flush=True)
+
+  # ---- Settings ------------------------------------------------------------
+
+  if config is None:
+    config = workdir.read_config(folder)
+  check_settings(config, jax.device_count())
+  data_config = DataConfig(**config.data)
+  model = build(TransformerConfig(**config.model))
+  schedule = make_schedule(config.schedule, config.train.steps)
+  params_shape, axes = abstract_params(model)
+  optimizer = make_optimizer(config.optimizer, schedule, axes)
+  mesh = sharding.make_mesh(config.sharding.mesh, config.sharding.rules)
+  rules = sharding.make_rules(config.sharding.rules)
+  state_shape = abstract_state(
+    model, optimizer, data_config.streams, mesh, rules
+  )
+  workdir.check(folder, config)
+  say(str(config))
+  places = jax.tree.map(lambda x: x.sharding, state_shape.params)
+  say(overview(params_shape, axes, places))
+
+  # ---- Data ----------------------------------------------------------------
+
+  data_args = data_config, config.seed, config.model.vocab_size
+  if main:
+    os.makedirs(folder, exist_ok=True)
+    workdir.put_tokenizer_aside(folder)
+    pipeline.prepare_tokenizer(*data_args, folder)
+  _wait_for_all('tokenizer')
+  data = pipeline.open_data(*data_args, config.eval.source, folder)
+  batch_sharding = NamedSharding(mesh, sharding.BATCH)
+  batch_shape = {
+    name: jax.ShapeDtypeStruct(
+      (data_config.batch, *tail), dtype, sharding=batch_sharding
+    )
+    for name, (tail, dtype) in data.shapes.items()
+  }
+  rows = sharding.batch_rows(mesh, data_config.batch)
+
+  def place(host_batches):
+    """Host batches -> global arrays, laid out over the mesh."""
+    layout = dict.fromkeys(data.shapes, batch_sharding)
+    for host_batch in host_batches:
+      yield pipeline.global_batch(host_batch, rows, layout, data_config.batch)
+
+  # ---- State: the newest checkpoint's, or new ------------------------------
+
+  checkpoints = Checkpoints(
+    folder, config.checkpoint.keep, config.checkpoint.keep_every
+  )
+  restored = checkpoints.restore_newest(state_shape)
+  if restored is None:
+    state = create_state(
+      model, optimizer, state_shape, data.start(), config.seed
+    )
+    start = 0
+  else:
+    state, saved = restored
+    changed = pipeline.differences(saved['data'], data.fingerprint)
+    if changed:
+      raise ValueError(
+        f'The data has changed since the checkpoint in {folder}:\n  '
+        + '\n  '.join(changed)
+        + '\nBring the old data back, or begin anew in another --workdir.'
+      )
+    start = int(state.step)
+    say(f'Going on from the checkpoint of step {start}.')
+  batches = place(data.batches(jax.device_get(state.cursor), rows))
+  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+
+  # ---- The compiled steps --------------------------------------------------
+
+  step_function = functools.partial(
+    train_step,
+    model=model,
+    optimizer=optimizer,
+    schedule=schedule,
+    seed=config.seed,
+    accumulate=config.train.accumulate,
+    z_loss=config.train.z_loss,
+    label_smoothing=config.train.label_smoothing,
+  )
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    clock = time.perf_counter()
+    compiled = compile_train_step(step_function, state_shape, batch_shape)
+    say(f'Compiled the step in {time.perf_counter() - clock:.1f} s.')
+  run_eval = jax.jit(functools.partial(eval_step, model=model))
+  run_greedy = jax.jit(
+    functools.partial(
+      generate.greedy,
+      model=model,
+      length=data.shapes['targets'][0][0],
+      eos=data.tokenizer.eos,
+    )
+  )
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  first_rows = jax.jit(
+    functools.partial(generate.first_examples, rows=config.eval.samples),
+    out_shardings=everywhere,
+  )
+
+  # ---- Evaluation ----------------------------------------------------------
+
+  def evaluate_now(step: int) -> None:
+    clock = time.perf_counter()
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+      held_out = place(data.evaluation(rows, data_config.batch))
+      means = evaluate(run_eval, state.params, held_out, config.eval.batches)
+    writer.write(step, {f'eval/{name}': x for name, x in means.items()})
+    progress.note(
+      f'step {step:,}: held-out loss {means["loss"]:.4f}, accuracy '
+      f'{means["accuracy"]:.4f} on {means["tokens"]:,} tokens, in '
+      f'{time.perf_counter() - clock:.1f} s'
+    )
+    if config.eval.samples:
+      batch = next(place(data.evaluation(rows, data_config.batch)))
+      examples = first_rows(batch)
+      # A few rows need no rules of a mesh: all devices decode all of them.
+      with jax.set_mesh(mesh), nn.logical_axis_rules(()):
+        tokens = run_greedy(
+          state.params, examples['encoder_inputs'], examples['encoder_segments']
+        )
+      text = generate.show(
+        data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
+      )
+      writer.write_text(step, 'samples', text)
+      progress.note(text)
+    if main:
+      draw_curves(folder)
+    progress.pause(time.perf_counter() - clock)
+
+  # ---- Training ------------------------------------------------------------
+
+  if main:
+    workdir.claim(folder, config)
+  writer = MetricsWriter(folder, start, active=main)
+  progress = Progress(
+    config.train.steps, start, step_flops(model.config, batch_shape), main
+  )
+
+  def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
+    """A step's metrics on the host; stops where they are not finite."""
+    values = jax.device_get(metrics)
+    cursor = values.pop('cursor')
+    values = {name: float(x) for name, x in values.items()}
+    if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
+      return values
+    writer.write(step, {f'train/{name}': x for name, x in values.items()})
+    kept = checkpoints.steps()
+    raise TrainingError(
+      f'The loss of step {step} is {values["loss"]}, the norm of its gradient '
+      f'{values["grad_norm"]}. The cursor (epoch, shard, block, row) of each '
+      f'stream at the end of its batch: {cursor.tolist()}. '
+      + (
+        f'The checkpoint of step {kept[-1]} is the last good one and is kept.'
+        if kept
+        else 'No checkpoint had been saved yet.'
+      )
+    )
+
+  step = start
+  pending = None  # a step whose metrics have not been looked at
+  with (
+    contextlib.closing(checkpoints),
+    contextlib.closing(writer),
+    contextlib.closing(progress),
+    _asked_to_stop() as asked_to_stop,
+  ):
+    if _evaluation_missing(folder, start, config):
+      evaluate_now(start)
+    progress.begin()
+    while step < config.train.steps:
+      batch = next(batches)
+      state, metrics = compiled(state, batch)
+      step += 1
+      # The step before is looked at while this one runs.
+      if pending is not None:
+        check(*pending)
+      pending = step, metrics
+
+      last = step == config.train.steps
+      stop = asked_to_stop(step)
+      saves = last or stop or step % config.checkpoint.every == 0
+      evaluates = (last or step % config.eval.every == 0) and not stop
+      logs = last or step % config.train.log_every == 0
+      if logs or saves or evaluates:
+        values = check(*pending)
+        pending = None
+      if logs:
+        progress.update(step, values['loss'], values['tokens'])
+        row = {f'train/{name}': x for name, x in values.items()}
+        row |= {f'data/{name}': x for name, x in data.report().items()}
+        writer.write(step, row | progress.rates())
+      if saves:
+        checkpoints.save(state, step, run)
+      if evaluates:
+        evaluate_now(step)
+      if stop:
+        break
+    checkpoints.wait()
+
+  if step < config.train.steps:
+    say(
+      f'Asked to stop: the checkpoint of step {step} is saved. Run the same '
+      'command again to go on.'
+    )
+  else:
+    say(f'Done: step {step} of {config.train.steps}. All of it is in {folder}.')
+
+
+@contextlib.contextmanager
+def _asked_to_stop():
+  """Yields step -> whether SIGTERM or Ctrl-C came; all hosts hear the same."""
+  if jax.process_count() > 1:
+    # Any host's preemption notice; hosts agree on the step to stop after.
+    yield multihost_utils.reached_preemption_sync_point
+    return
+  asked = []
+  handlers = {
+    number: signal.signal(number, lambda *_: asked.append(True))
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    yield lambda step: bool(asked)
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+
+
+def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
+  """Whether the step to start from is due to be evaluated, and is not yet.
+
+  Step 0 is, so that a split that cannot be read fails at once; a later one
+  where a kill came between its checkpoint and its evaluation.
+  """
+  if step != config.train.steps and step % config.eval.every:
+    return False
+  missing = not any(
+    row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
+  )
+  return bool(multihost_utils.broadcast_one_to_all(missing))
+
+
+def _wait_for_all(what: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)

@@ -1,0 +1,128 @@
+"""A run's folder: whose run it is, and that it stays that run's."""
+
+import json
+import os
+
+import jax
+from ml_collections import ConfigDict
+
+NAME = 'config.json'
+
+# What may change between two starts of a run: none of it changes the batches
+# or the mathematics.
+FREE = (  # keys, or the beginnings of keys
+  'checkpoint.',
+  'data.threads',
+  'data.max_bad_share',
+  'data.tokenizer',  # its fingerprint is compared, wherever it lies
+  'eval.batches',
+  'eval.every',
+  'eval.samples',
+  'model.remat',
+  'sharding.',
+  'train.log_every',
+)
+
+
+def read_config(folder: str) -> ConfigDict:
+  """The config a workdir was begun with.
+
+  Raises:
+    ValueError: there is none.
+  """
+  path = os.path.join(folder, NAME)
+  if not os.path.exists(path):
+    raise ValueError(
+      f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
+    )
+  with open(path) as file:
+    return ConfigDict(json.load(file)).lock()
+
+
+def check(folder: str, config: ConfigDict) -> None:
+  """Makes sure that a workdir holds no run but this config's.
+
+  A folder in which a start failed before its first step holds no run.
+
+  Raises:
+    ValueError: it holds a run of another config; names the keys that differ.
+  """
+  if not os.path.exists(os.path.join(folder, NAME)):
+    return
+  old = json.loads(read_config(folder).to_json())
+  new = json.loads(config.to_json())
+  keys = differences(old, new)
+  endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
+  bound = [
+    key
+    for key in keys
+    if not key.startswith(FREE) and not (key == 'train.steps' and endless)
+  ]
+  if bound and _begun(folder):
+    raise ValueError(
+      f'--workdir={folder} holds the run of another config. Different are:\n'
+      + '\n'.join(
+        f'  {key}: {_get(old, key)!r} there, {_get(new, key)!r} now'
+        for key in bound
+      )
+      + '\nTake another --workdir, or leave --config out to go on with it.'
+    )
+  if keys and jax.process_index() == 0:
+    print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
+
+
+def claim(folder: str, config: ConfigDict) -> None:
+  """Writes the config into the workdir: from now on it is this run's.
+
+  Raises:
+    OSError: it cannot be written to.
+  """
+  text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+  write(os.path.join(folder, NAME), text + '\n')
+
+
+def put_tokenizer_aside(folder: str) -> None:
+  """Renames a tokenizer that a start left which failed before its first step.
+
+  A run that has begun keeps its tokenizer.
+  """
+  path = os.path.join(folder, 'tokenizer.model')
+  if os.path.exists(path) and not _begun(folder):
+    os.replace(path, f'{path}.unused')
+
+
+def _begun(folder: str) -> bool:
+  """Whether a run has left anything worth keeping."""
+  metrics = os.path.join(folder, 'metrics.jsonl')
+  checkpoints = os.path.join(folder, 'checkpoints')
+  return (os.path.exists(metrics) and os.path.getsize(metrics) > 0) or (
+    os.path.isdir(checkpoints) and any(os.scandir(checkpoints))
+  )
+
+
+def write(path: str, text: str) -> None:
+  """Writes a whole file or nothing."""
+  partial = f'{path}.partial'
+  with open(partial, 'w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(partial, path)
+
+
+def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
+  """The dotted keys whose values differ or that only one of two dicts has."""
+  found = []
+  for key in sorted(old.keys() | new.keys()):
+    a, b = old.get(key), new.get(key)
+    if isinstance(a, dict) and isinstance(b, dict):
+      found += differences(a, b, f'{prefix}{key}.')
+    elif a != b:
+      found.append(f'{prefix}{key}')
+  return found
+
+
+def _get(tree: dict, key: str):
+  for part in key.split('.'):
+    tree = tree.get(part) if isinstance(tree, dict) else None
+  return tree
