@@ -97,20 +97,37 @@ def graph(makers, places, share, shapes, threads):
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _until(dataset.as_numpy_iterator(), stop, failures)
+  iterator = _batches(dataset, stop, failures)
   _OPEN.add(iterator)
   return iterator
 
 
-def _until(iterator, stop, failures):
+def _batches(dataset, stop, failures):
+  """The dataset's batches; a failed block's error instead of TensorFlow's.
+
+  In the end the streams are told to stop and what is under way is awaited:
+  deleting a graph whose threads are in Python can crash the process. Nor may
+  the error's traceback keep the graph alive.
+  """
   from tensorflow import errors
 
+  error, iterator = None, dataset.as_numpy_iterator()
   try:
-    while True:
-      yield next(iterator)
-  except errors.OpError:
-    if not failures:
-      raise
-    raise failures[0] from None
+    while error is None:
+      try:
+        batch = next(iterator)
+      except errors.OpError as failed:
+        error = failures[0] if failures else failed.with_traceback(None)
+      else:
+        yield batch
   finally:
     stop.set()
+    for _ in range(10_000):  # far more than the graph's buffers hold
+      try:
+        next(iterator)
+      except StopIteration:
+        break
+      except errors.OpError:
+        continue
+    del iterator
+  raise error

@@ -123,7 +123,7 @@ class Data:
     }
     self._threads = config.threads or os.cpu_count()
     self._slots = threading.Semaphore(self._threads)
-    self._counts = {'documents': 0, 'skipped': 0}
+    self._documents, self._skipped = 0, set()
     self._lock = threading.Lock()
 
   def start(self):
@@ -131,9 +131,9 @@ class Data:
     return np.tile(CURSOR, [self.config.streams, 1])
 
   def report(self):
-    """Documents read and skipped by this process so far."""
+    """Documents read by this process so far; how many of them are bad."""
     with self._lock:
-      return dict(self._counts)
+      return {'documents': self._documents, 'skipped': len(self._skipped)}
 
   def batches(self, cursor, rows):
     """Endless batches after `cursor` [streams, 4], of the given rows.
@@ -214,25 +214,24 @@ class Data:
     return rows
 
   def _texts(self, source, file, records):
-    texts, failures = [], []
+    texts, failures = [], {}
     for line, record in records:
       try:
         texts.append(source.text(record))
       except ValueError as error:
-        failures.append(f'{source.files[file]}, line {line}: {error}')
+        failures[source.files[file], line] = error
     with self._lock:
-      counts = self._counts
-      counts['documents'] += len(texts)
-      for failure in failures:
-        counts['skipped'] += 1
-        if counts['skipped'] <= WARNINGS:
-          print(f'Skipped a document: {failure}', flush=True)
-      seen = counts['documents'] + counts['skipped']
-      if counts['skipped'] > self.config.max_bad_share * max(seen, 1000):
+      self._documents += len(records)
+      for place in failures.keys() - self._skipped:
+        self._skipped.add(place)  # once, though it is read every epoch
+        if len(self._skipped) <= WARNINGS:
+          print(_skipped(place, failures[place]), flush=True)
+      skipped, share = len(self._skipped), self.config.max_bad_share
+      if failures and skipped > share * max(self._documents, 1000):
         raise ValueError(
-          f'{counts["skipped"]} of {seen} documents are unreadable, more than'
-          f' data.max_bad_share={self.config.max_bad_share} of them (of 1000 at'
-          f' least). The last one: {failures[-1]}.'
+          f'{skipped} of {self._documents} documents are unreadable, more than'
+          f' data.max_bad_share={share} of them (of 1000 at least).'
+          f' {_skipped(*failures.popitem())}'
         )
     return texts
 
@@ -307,6 +306,10 @@ def global_batch(host_batch, rows, shardings, batch_size):
     return jax.make_array_from_callback(shape, shardings[name], part)
 
   return {name: place(name, values) for name, values in host_batch.items()}
+
+
+def _skipped(place, error):
+  return f'Skipped a document: {place[0]}, line {place[1]}: {error}.'
 
 
 def _train_tokenizer(config, seed, vocab_size):

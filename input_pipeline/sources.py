@@ -189,12 +189,12 @@ def _chunks(path):
   with _open(path) as file:
     decoder, whole = zlib.decompressobj(wbits=31), False
     while data := file.read(CHUNK):
-      while data:
+      # A .gz may hold several members, and zeros after them.
+      while data := data.lstrip(b'\0') if whole else data:
+        if whole:
+          decoder = zlib.decompressobj(wbits=31)
         yield decoder.decompress(data)
         data, whole = decoder.unused_data, decoder.eof
-        if whole:  # a .gz may hold several members, and zeros after them
-          decoder = zlib.decompressobj(wbits=31)
-          data = data.lstrip(b'\0')
   if not whole:
     raise EOFError('no end-of-stream marker')
 

@@ -13,6 +13,7 @@ import threading
 import numpy as np
 
 MANY = 16  # files a stream beyond which whole files are shared out well enough
+EMPTY = 20  # epochs a stream in which one block finds every stream
 WINDOW = 8  # blocks of each part kept for streams that fall behind
 
 
@@ -87,7 +88,7 @@ class BlockReader:
       return None
     window = WINDOW * self.parts
     near = [n for n in opened.readers if block - window <= n <= block]
-    at = max(near, default=block)
+    at = max(near, default=block - block % self.parts)
     documents = opened.readers.pop(at, None) or self._documents(file, at)
     for number in range(at, block + 1):
       records = list(itertools.islice(documents, self.block))
@@ -122,10 +123,11 @@ def walk(reader, stream, streams, seed, cursor):
   """Blocks of a stream from the cursor's on: ((epoch, shard, block), file,
   records). Endless, or one epoch in fixed order when `seed` is None.
 
-  Raises ValueError when a whole epoch has no document for the stream.
+  Where blocks are fewer than streams, some streams have none in an epoch, and
+  go on to the next one. Raises ValueError when there are none in many epochs.
   """
   epoch, shard, block = (int(c) for c in cursor[:3])
-  found = shard > 0 or block > 0
+  empty = 0  # epochs in a row
   while True:
     files = len(reader.source.files)
     shards = shard_order(files, reader.parts, seed, epoch)[stream::streams]
@@ -135,16 +137,16 @@ def walk(reader, stream, streams, seed, cursor):
         records = reader.read(file, block * reader.parts + part)
         if records is None:
           break
-        found = True
+        empty = -1
         yield (epoch, place, block), file, records
         block += 1
       block = 0
     if seed is None:
       return
-    if not found:
+    epoch, shard, block, empty = epoch + 1, 0, 0, empty + 1
+    if empty > EMPTY * streams:
       raise ValueError(
-        f'data.source has too few documents: none is left for stream {stream}'
-        f' of data.streams={streams} with data.block={reader.block} documents'
-        ' in a block. Lower one of them, or give more documents.'
+        f'No document is left for stream {stream} of data.streams={streams} in'
+        f' {empty} epochs: data.source has none, or too few. Lower'
+        ' data.streams or give more documents.'
       )
-    epoch, shard, block, found = epoch + 1, 0, 0, False

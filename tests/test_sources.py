@@ -1,0 +1,264 @@
+"""Every source reads what it should, and says what is wrong with bad input."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from input_pipeline import documentation, sources, streams
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def open_source(name, **options):
+  return sources.open_source(name, seed=0, vocab_size=512, sentinels=10)
+
+
+def read(source, file=0, start=0):
+  return [source.text(r) for _, r in source.records(file, start)]
+
+
+def write_json(path, texts):
+  lines = [json.dumps({'text': t, 'url': 'x'}) for t in texts]
+  data = ('\n'.join(lines) + '\n').encode()
+  path.write_bytes(gzip.compress(data) if path.suffix == '.gz' else data)
+  return path
+
+
+TEXTS = [f'document {i} "quoted"\nand a line, ünïcode ☃' * 9 for i in range(40)]
+
+
+@pytest.mark.parametrize('name', ['a.json', 'a.json.gz'])
+def test_json(tmp_path, name):
+  write_json(tmp_path / name, TEXTS)
+  source = open_source(f'json:{tmp_path}/*.json*')
+  assert read(source) == [t.encode() for t in TEXTS]
+  assert read(source, start=17) == [t.encode() for t in TEXTS[17:]]
+  assert [line for line, _ in source.records(0, 17)] == list(range(18, 41))
+
+
+def test_small_chunks_of_a_gz_with_two_members(tmp_path, monkeypatch):
+  monkeypatch.setattr(sources, 'CHUNK', 7)
+  path = tmp_path / 'a.gz'
+  path.write_bytes(
+    gzip.compress(b'one\ntwo\nth') + gzip.compress(b'ree\n\nlast') + bytes(9)
+  )
+  lines = [b'one', b'two', b'three', b'', b'last']
+  assert list(sources.read_lines(str(path))) == lines
+
+
+def test_truncated_gz(tmp_path):
+  path = write_json(tmp_path / 'a.json.gz', [os.urandom(50).hex()] * 2000)
+  path.write_bytes(path.read_bytes()[:-20])
+  source = open_source(f'json:{path}')
+  with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
+    read(source)
+  path.write_bytes(b'')
+  with pytest.raises(ValueError, match=r'line 1: the .gz is damaged'):
+    read(source)
+  path.write_bytes(b'no gz at all')
+  with pytest.raises(ValueError, match=r'line 1: the .gz is damaged'):
+    read(source)
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    (b'{"text": "cut', 'not JSON'),
+    (b'[1]', 'no text'),
+    (b'{"body": "a"}', 'no text'),
+    (b'{"text": ""}', 'no text'),
+    (b'{"text": 3}', 'no text'),
+    (b'{"text": "\xff"}', 'not JSON'),
+    (b'{"text": "\\ud800"}', 'not Unicode'),
+  ],
+)
+def test_bad_lines(line, message):
+  with pytest.raises(ValueError, match=message):
+    sources.JsonFiles(['a']).text(line)
+
+
+def test_text(tmp_path):
+  path = tmp_path / 'a.txt'
+  path.write_text('\none\ntwo\n\n\n  \nthree\n\nfour')
+  source = open_source(f'text:{path}')
+  assert list(source.records(0, 0)) == [(2, b'one\ntwo'), (7, b'three'),
+                                        (9, b'four')]  # fmt: skip
+  assert read(source, start=2) == [b'four']
+  with pytest.raises(ValueError, match='not UTF-8'):
+    source.text(b'\xff')
+
+
+@pytest.mark.parametrize('kind', ['json', 'text'])
+def test_no_file(tmp_path, kind):
+  name = f'{kind}:{tmp_path}/*.gz'
+  with pytest.raises(ValueError, match='matches no file') as error:
+    open_source(name)
+  assert f'data.source={name!r}' in str(error.value)
+
+
+def test_unknown_source():
+  with pytest.raises(ValueError, match="data.source='c4' must be json:GLOB"):
+    open_source('c4')
+
+
+def test_fingerprint_sees_sizes_and_contents(tmp_path):
+  path = write_json(tmp_path / 'a.json', TEXTS)
+  first = open_source(f'json:{path}').fingerprint
+  assert json.loads(json.dumps(first)) == first
+  assert first[0]['file'] == 'a.json'
+  path.write_bytes(path.read_bytes().replace(b'document 7', b'document 8'))
+  second = open_source(f'json:{path}').fingerprint
+  assert first[0]['bytes'] == second[0]['bytes']
+  assert first != second
+
+
+def test_documentation():
+  texts = documentation.documents()
+  assert 1_000_000 < sum(map(len, texts)) < 8_000_000
+  assert len(set(texts)) == len(texts)
+  assert max(map(len, texts)) < 200_000
+  source = open_source('docs')
+  assert read(source, start=5) == list(texts[5:])
+  again = (
+    'from input_pipeline import sources;'
+    'print(sources.open_source("docs", 0, 0, 0).fingerprint["sha256"])'
+  )
+  again = subprocess.run(
+    [sys.executable, '-c', again], cwd=REPOSITORY, check=True,
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert again.stdout.strip() == source.fingerprint['sha256']
+
+
+def test_synthetic():
+  source = open_source('synthetic')
+  (first, *_), (second, *_) = read(source, 3, 1020), read(source, 3, 1021)
+  assert first.dtype == np.int32
+  assert first.min() >= 3
+  assert first.max() < 512 - 10
+  assert not np.array_equal(first, second)
+  np.testing.assert_array_equal(read(source, 3, 1020)[1], second)
+  assert len(read(source, 0, 1000)) == 24
+  following = dict(zip(source.cycle, np.roll(source.cycle, -1), strict=True))
+  steps = [
+    following[a] == b for a, b in zip(first[:-1], first[1:], strict=True)
+  ]
+  assert 0.85 < np.mean(steps) < 1
+
+
+BUILD = """
+import sys
+import tensorflow_datasets as tfds
+
+class C4Like(tfds.core.GeneratorBasedBuilder):
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    text = tfds.features.Text()
+    features = tfds.features.FeaturesDict({'text': text, 'url': text})
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, manager):
+    return {'train': self._generate_examples('train', 300),
+            'validation': self._generate_examples('validation', 40)}
+
+  def _generate_examples(self, split, count):
+    for i in range(count):
+      yield i, {'text': f'{split} document {i} ' * 20, 'url': 'u'}
+
+config = tfds.download.DownloadConfig(num_shards=3)
+builder = C4Like(file_format=sys.argv[2], data_dir=sys.argv[1])
+builder.download_and_prepare(download_config=config)
+"""
+
+
+@pytest.fixture(params=['tfrecord', 'array_record'])
+def prepared(request, tmp_path, monkeypatch):
+  pytest.importorskip('tensorflow_datasets')
+  if request.param == 'array_record':
+    pytest.importorskip('array_record')
+  subprocess.run(
+    [sys.executable, '-c', BUILD, str(tmp_path), request.param],
+    check=True, capture_output=True, cwd=tmp_path,
+  )  # fmt: skip
+  import tensorflow_datasets as tfds
+
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  monkeypatch.setattr(tfds.core.constants, 'DATA_DIR', str(tmp_path))
+  return tmp_path
+
+
+def test_tfds(prepared):
+  source = open_source('tfds:c4_like')
+  assert source.splits == ['train', 'validation']
+  assert source.lengths == [100, 100, 100]
+  assert source.fingerprint['name'] == 'c4_like/1.0.0'
+  texts = [t for file in range(3) for t in read(source, file)]
+  assert sorted(texts) == sorted(
+    (f'train document {i} ' * 20).encode() for i in range(300)
+  )
+  assert read(source, 1, 93) == texts[193:200]
+  assert read(source, 1, 100) == []
+  validation = open_source('tfds:c4_like@validation')
+  assert sum(validation.lengths) == 40
+  with pytest.raises(ValueError, match="no split 'test'.*train, validation"):
+    open_source('tfds:c4_like@test')
+  with pytest.raises(ValueError, match="'tfds:c5' is not prepared"):
+    open_source('tfds:c5')
+
+
+@pytest.mark.parametrize(
+  ('files', 'parts'), [(1, 8), (2, 4), (3, 8), (8, 1), (12, 2), (1000, 1)]
+)
+def test_shards_are_dealt_evenly(files, parts):
+  assert streams.split_files(files, 8) == parts
+  order = streams.shard_order(files, parts, seed=0, epoch=0)
+  assert sorted(order) == sorted(streams.shard_order(files, parts, None, 0))
+  assert order != streams.shard_order(files, parts, 0, 1)
+  assert order != streams.shard_order(files, parts, 1, 0)
+  counts = {len(order[s::8]) for s in range(8)}
+  assert max(counts) - min(counts) <= (files == 1000)
+
+
+def test_holdout_indices():
+  for holdout in 2, 3, 10:
+    for held_out in False, True:
+      kept = [i for i in range(200) if streams.kept(i, holdout, held_out)]
+      numbers = range(len(kept))
+      first = [streams.first_index(n, holdout, held_out) for n in numbers]
+      assert first == kept
+
+
+@pytest.mark.parametrize('holdout', [0, 5])
+@pytest.mark.parametrize('order', ['together', 'apart', 'random'])
+def test_block_reader(tmp_path, holdout, order):
+  """However streams ask, they get their blocks; a file is read about once."""
+  count, parts = 1000, 4
+  texts = [str(i) for i in range(count)]
+  source = open_source(f'json:{write_json(tmp_path / "a.json", texts)}')
+  read_lines, opened = source.records, []
+
+  def records(file, start):
+    opened.append(start)
+    return read_lines(file, start)
+
+  source.records = records
+  reader = streams.BlockReader(source, 7, parts, holdout, False)
+  kept = [t for i, t in enumerate(texts) if streams.kept(i, holdout, False)]
+  blocks = -(-len(kept) // 7)
+  asked = {
+    'together': range(blocks),
+    'apart': [b for p in range(parts) for b in range(p, blocks, parts)],
+    'random': np.random.default_rng(0).permutation(blocks).tolist(),
+  }[order]
+  for block in asked:
+    got = [source.text(r).decode() for _, r in reader.read(0, block)]
+    assert got == kept[7 * block : 7 * block + 7]
+  assert reader.read(0, blocks) is None
+  assert len(opened) <= {'together': 1, 'apart': parts}.get(order, blocks)
