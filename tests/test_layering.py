@@ -281,13 +281,17 @@ def test_imports_without_tensorflow():
   ]
   program = f"""
 import importlib, sys
+from absl import flags
 class Absent:
   def find_spec(self, name, path=None, target=None):
     if name.split('.')[0] in {TENSORFLOW!r}:
       raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
 sys.meta_path.insert(0, Absent())
+before = set(flags.FLAGS)
 for module in {modules!r}:
   importlib.import_module(module)
+  for name in set(flags.FLAGS) - before:  # each program has its own flags
+    delattr(flags.FLAGS, name)
 """
   done = subprocess.run(
     [sys.executable, '-c', program],
