@@ -80,15 +80,19 @@ def graph(makers, places, share, shapes, threads):
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
 
   def join(batch):  # [streams, share, ...]
-    return {
-      name: tf.gather(tf.reshape(batch[name], [count * share, *tail]), wanted)
+    rows = {
+      name: tf.reshape(batch[name], [count * share, *tail])
       for name, (tail, _) in shapes.items()
     }
+    if len(wanted) == count * share:
+      return rows
+    return {name: tf.gather(values, wanted) for name, values in rows.items()}
 
   options = tf.data.Options()
   options.threading.private_threadpool_size = threads
   options.threading.max_intra_op_parallelism = 1
   options.autotune.enabled = False
+  options.deterministic = True
   dataset = (
     tf.data.Dataset.range(count)
     .interleave(shares, cycle_length=count, num_parallel_calls=count)

@@ -4,6 +4,8 @@ Every function works on [N, L] arrays, N pieces of one length at a time: counts
 depend on the length alone, so that all rows of a result are equally long.
 """
 
+import functools
+
 import numpy as np
 
 
@@ -23,6 +25,7 @@ def noise_counts(length, noise_density, mean_span_length):
   return noise, min(max(spans, 1), length - noise)
 
 
+@functools.cache
 def span_lengths(length, noise_density, mean_span_length):
   """Tokens of a raw piece, and of its targets, that fill inputs of `length`.
 

@@ -58,6 +58,24 @@ def prepare_tokenizer(config, seed, vocab_size, workdir):
   return tokenizer
 
 
+def batch_shapes(config):
+  """Name -> (shape without the batch, dtype), without opening any data.
+
+  Raises ValueError when a row needs more sentinels than data.sentinels.
+  """
+  noise = config.noise_density, config.mean_span_length
+  raw_length, target_length = corruption.span_lengths(config.length, *noise)
+  _, spans = corruption.noise_counts(raw_length, *noise)
+  if spans > config.sentinels:
+    raise ValueError(
+      f'data.length={config.length}, data.noise_density={noise[0]} and'
+      f' data.mean_span_length={noise[1]} need {spans} sentinels in a row, but'
+      f' data.sentinels={config.sentinels}: raise data.mean_span_length, or'
+      ' lower data.length or data.noise_density.'
+    )
+  return features.encoder_decoder_shapes(config.length, target_length)
+
+
 def open_data(config, seed, vocab_size, eval_source='', workdir=None):
   """Opens the source, the tokenizer and the evaluation's source.
 
@@ -75,21 +93,7 @@ class Data:
 
   def __init__(self, config, seed, vocab_size, eval_source, workdir):
     self.config, self.seed = config, seed
-    self.raw_length, target_length = corruption.span_lengths(
-      config.length, config.noise_density, config.mean_span_length
-    )
-    _, spans = corruption.noise_counts(
-      self.raw_length, config.noise_density, config.mean_span_length
-    )
-    if spans > config.sentinels:
-      raise ValueError(
-        f'data.length={config.length} with data.noise_density='
-        f'{config.noise_density} and data.mean_span_length='
-        f'{config.mean_span_length} needs {spans} sentinels in a row, but'
-        f' data.sentinels={config.sentinels}: raise data.mean_span_length, or'
-        ' lower data.length or data.noise_density.'
-      )
-    self.shapes = features.encoder_decoder_shapes(config.length, target_length)
+    self.shapes = batch_shapes(config)
     self.tokenizer = prepare_tokenizer(config, seed, vocab_size, workdir)
     arguments = seed, vocab_size, config.sentinels
     self.source = sources.open_source(config.source, *arguments)
@@ -110,13 +114,10 @@ class Data:
         f'eval.source={eval_source!r} and data.source={config.source!r} have'
         ' different tokens: both or neither must be synthetic.'
       )
-    described = dataclasses.asdict(config)
-    for key in ('threads', 'tokenizer', 'max_bad_share'):
-      del described[key]
     self.fingerprint = {
       'format': FORMAT,
       'seed': seed,
-      'data': described,
+      'data': _described(config),
       'tokenizer': self.tokenizer.fingerprint,
       'source': self.source.fingerprint,
       'eval_source': eval_source and self.eval_source.fingerprint,
@@ -191,12 +192,11 @@ class Data:
       yield rows
 
   def _evaluated(self, reader, stream):
-    count = 0
+    """Blocks of one stream of the evaluation split, then padding for ever."""
     for at, file, records in streams.walk(
       reader, stream, self.config.streams, None, CURSOR
     ):
       rows = self._rows(reader.source, file, records, (1, stream, *at), at)
-      count += len(rows['cursor'])
       yield rows
     while True:
       yield features.padding(self.shapes, 64)
@@ -206,9 +206,7 @@ class Data:
     with self._slots:
       texts = self._texts(source, file, records)
       rng = np.random.default_rng([self.seed, 3, *seeds])
-      rows = make_rows(
-        texts, self.tokenizer, self.config, self.raw_length, self.shapes, rng
-      )
+      rows = make_rows(texts, self.tokenizer, self.config, self.shapes, rng)
     count = len(rows['cursor'])
     rows['cursor'][:, :3], rows['cursor'][:, 3] = at, np.arange(count)
     return rows
@@ -248,7 +246,7 @@ class Data:
     return assembly.graph(*arguments, self._threads)
 
 
-def make_rows(texts, tokenizer, config, raw_length, shapes, rng):
+def make_rows(texts, tokenizer, config, shapes, rng):
   """Documents of a block -> rows: shuffled, tokenized, cut, corrupted, packed.
 
   texts are UTF-8 bytes or ids. Returns name -> [rows, ...], cursors zero.
@@ -260,6 +258,8 @@ def make_rows(texts, tokenizer, config, raw_length, shapes, rng):
     for ids in documents
     if len(ids)
   ]
+  noise = config.noise_density, config.mean_span_length
+  raw_length, _ = corruption.span_lengths(config.length, *noise)
   examples = [
     corruption.span_corruption(
       pieces, rng, config.noise_density, config.mean_span_length,
@@ -306,6 +306,16 @@ def global_batch(host_batch, rows, shardings, batch_size):
     return jax.make_array_from_callback(shape, shardings[name], part)
 
   return {name: place(name, values) for name, values in host_batch.items()}
+
+
+def _described(config):
+  """The fields that decide the rows. Where the files lie is none of them, nor
+  the tokenizer's path: their contents have fingerprints of their own."""
+  fields = dataclasses.asdict(config)
+  for key in ('tokenizer', 'max_bad_share', 'threads'):
+    del fields[key]
+  fields['source'] = config.source.partition(':')[0]
+  return fields
 
 
 def _skipped(place, error):

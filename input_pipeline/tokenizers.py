@@ -39,7 +39,7 @@ class SentencePiece:
     self.pad, self.eos = processor.pad_id(), processor.eos_id()
     self.unk = processor.unk_id()
     self.sentinels = np.array(_sentinels(processor), np.int32)
-    self._processor = processor
+    self.processor = processor
     if self.pad != 0 or self.eos < 0:
       raise ValueError(
         f'{name}: pad has id {self.pad} and EOS {self.eos}; T5 needs pad 0 and'
@@ -54,12 +54,12 @@ class SentencePiece:
 
   def encode_batch(self, texts, threads=1):
     """UTF-8 texts -> one int32 array each, encoded on `threads` threads."""
-    encode = self._processor.encode
+    encode = self.processor.encode
     return encode(texts, return_type='numpy', num_threads=threads)
 
   def decode(self, ids):
     """ids -> text; padding is left out, sentinels read <extra_id_N>."""
-    return self._processor.decode([int(i) for i in ids if i != self.pad])
+    return self.processor.decode([int(i) for i in ids if i != self.pad])
 
 
 class Numbers:

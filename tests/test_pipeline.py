@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -312,6 +313,14 @@ def test_tokenizer_in_the_workdir(corpus, workdir, tmp_path):
     pipeline.open_data(given, 5, 200, workdir=str(tmp_path))
 
 
+def test_fingerprint_of_moved_files(tmp_path, corpus, workdir, data):
+  shutil.copytree(corpus, tmp_path / 'moved')
+  moved = pipeline.open_data(
+    json_config(tmp_path / 'moved'), 5, VOCABULARY, workdir=workdir
+  )
+  assert moved.fingerprint == data.fingerprint
+
+
 def test_fingerprint(corpus, workdir, data):
   assert json.loads(json.dumps(data.fingerprint)) == data.fingerprint
   faster = pipeline.open_data(
@@ -413,7 +422,7 @@ def test_impossible_values(key, value):
 
 def test_too_few_sentinels():
   changed = data_config(length=512, sentinels=27)
-  with pytest.raises(ValueError, match=r'needs 28 sentinels.*data\.sentinels'):
+  with pytest.raises(ValueError, match=r'need 28 sentinels.*data\.sentinels'):
     pipeline.open_data(changed, 0, VOCABULARY)
 
 
