@@ -91,7 +91,7 @@ def main(argv):
       tokens += batch['encoder_inputs'].size
       counted.append(batch)
     clock, cpu = settle() - clock, time.process_time() - cpu
-    tokens = sum(inspect.text_tokens(b, data.tokenizer) for b in counted)
+    tokens = sum(inspect.count(b, data.tokenizer)['text'] for b in counted)
     return tokens / clock, tokens / cpu
 
   measures = {

@@ -5,6 +5,7 @@
     --config.data.source='json:c4/*.json.gz' --examples=3
 """
 
+import collections
 import itertools
 import textwrap
 import time
@@ -21,7 +22,7 @@ WORKDIR = flags.DEFINE_string(
   'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
 )
 EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown')
-BATCHES = flags.DEFINE_integer('batches', 200, 'batches measured')
+BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
 EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
 
 
@@ -56,20 +57,19 @@ def show(config):
     print(show_row({n: v[row] for n, v in first.items()}, row, data.tokenizer))
 
   before, start = data.report(), time.perf_counter()
-  batches = list(itertools.islice(iterator, BATCHES.value))
+  sums = collections.Counter()
+  for taken in itertools.islice(iterator, BATCHES.value):
+    sums.update(count(taken, data.tokenizer))
   seconds = time.perf_counter() - start
-  documents = data.report()['documents'] - before['documents']
-  tokens = sum(text_tokens(b, data.tokenizer) for b in batches)
-  print(show_rates([first, *batches], data.tokenizer))
+  report = data.report()
+  documents = report['documents'] - before['documents']
+  print(f'{BATCHES.value} batches of {len(rows)} rows')
+  print(show_rates(sums))
   print(
-    f'  speed            {tokens / seconds:,.0f} tokens/s,'
+    f'  speed            {sums["text"] / seconds:,.0f} tokens/s,'
     f' {documents / seconds:,.0f} documents/s'
   )
-  print(
-    '  documents        {documents} read, {skipped} skipped'.format(
-      **data.report()
-    )
-  )
+  print(f'  bad documents    {report["skipped"]} of {report["documents"]}')
 
 
 def show_row(row, number, tokenizer):
@@ -93,31 +93,37 @@ def show_row(row, number, tokenizer):
   return '\n'.join(lines)
 
 
-def text_tokens(batch, tokenizer):
-  """Tokens of documents in a batch: without padding, sentinels and EOS."""
-  count = 0
-  for name, stack in (('encoder_inputs', 'encoder_'), ('targets', '')):
-    added = np.isin(batch[name], [*tokenizer.sentinels, tokenizer.eos])
-    count += ((batch[stack + 'segments'] > 0) & ~added).sum()
-  return int(count)
+def count(batch, tokenizer):
+  """Sums over a batch: rows, segments, places and tokens of each stack, and
+  tokens of the documents (`text`), without sentinels and EOS, and of noise."""
+  added = [*tokenizer.sentinels, tokenizer.eos]
+  encoder, decoder = batch['encoder_segments'] > 0, batch['segments'] > 0
+  kept = int((encoder & ~np.isin(batch['encoder_inputs'], added)).sum())
+  noise = int((decoder & ~np.isin(batch['targets'], added)).sum())
+  return {
+    'rows': len(decoder),
+    'segments': int(batch['segments'].max(axis=1).sum()),
+    'encoder_places': encoder.size,
+    'decoder_places': decoder.size,
+    'encoder': int(encoder.sum()),
+    'decoder': int(decoder.sum()),
+    'text': kept + noise,
+    'noise': noise,
+  }
 
 
-def show_rates(batches, tokenizer):
-  """Shares and means over batches: padding, tokens, segments, noise."""
-  joined = {n: np.concatenate([b[n] for b in batches]) for n in batches[0]}
-  rows = len(joined['inputs'])
-  encoder, decoder = joined['encoder_segments'] > 0, joined['segments'] > 0
-  added = np.isin(joined['targets'], [*tokenizer.sentinels, tokenizer.eos])
-  text = text_tokens(joined, tokenizer)
+def show_rates(sums):
+  """Shares and means: padding, tokens a row, segments a row, noise."""
+  rows = sums['rows']
   return (
-    f'{len(batches)} batches of {rows // len(batches)} rows\n'
-    f'  padding          {1 - encoder.mean():.2%} of the encoder,'
-    f' {1 - decoder.mean():.2%} of the decoder\n'
-    f'  tokens a row     {encoder.sum() / rows:.1f} encoder,'
-    f' {decoder.sum() / rows:.1f} decoder, {text / rows:.1f} of the text\n'
-    f'  segments a row   {joined["segments"].max(1).mean():.2f}\n'
-    f'  noise            {(decoder & ~added).sum() / max(text, 1):.2%}'
-    ' of the text'
+    f'  padding          {1 - sums["encoder"] / sums["encoder_places"]:.2%} of'
+    f' the encoder, {1 - sums["decoder"] / sums["decoder_places"]:.2%} of the'
+    ' decoder\n'
+    f'  tokens a row     {sums["encoder"] / rows:.1f} encoder,'
+    f' {sums["decoder"] / rows:.1f} decoder, {sums["text"] / rows:.1f} of the'
+    ' text\n'
+    f'  segments a row   {sums["segments"] / rows:.2f}\n'
+    f'  noise            {sums["noise"] / max(sums["text"], 1):.2%} of the text'
   )
 
 
