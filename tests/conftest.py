@@ -7,5 +7,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
   (
     os.environ.get('XLA_FLAGS', ''),
     '--xla_force_host_platform_device_count=8',
+    # Tests compile much and compute little. XLA's own passes run all the same;
+    # only the machine code is less polished.
+    '--xla_backend_optimization_level=0',
   )
 ).strip()

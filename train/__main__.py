@@ -6,15 +6,11 @@ left out. Several hosts: on TPU pods and under SLURM `--coordinator=auto`,
 elsewhere `--coordinator=HOST:PORT --processes=N --process=I` on each.
 """
 
-import sys
-
 import jax
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags
 from ml_collections import config_flags
 
-from train import loop
-from train.checkpoint import CheckpointError
+from train import command, loop
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'configs/FILE.py[:ARG]; default: the config in the workdir.'
@@ -30,22 +26,16 @@ _PROCESSES = flags.DEFINE_integer('processes', None, 'How many there are.')
 _PROCESS = flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
 
 
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {" ".join(argv[1:])}')
-  absl_logging.set_verbosity(absl_logging.ERROR)
+def main():
   if _COORDINATOR.value:
     where = None if _COORDINATOR.value == 'auto' else _COORDINATOR.value
+    if where and not where.rpartition(':')[2].isdigit():
+      raise ValueError(f'--coordinator={where} must be HOST:PORT, or auto.')
     jax.distributed.initialize(where, _PROCESSES.value, _PROCESS.value)
   elif _PROCESSES.value is not None or _PROCESS.value is not None:
-    raise app.UsageError('--processes and --process need --coordinator.')
-  try:
-    loop.train(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, OSError, CheckpointError, loop.TrainingError) as error:
-    # What a user can mend needs no traceback.
-    print(f'Error: {error}', file=sys.stderr, flush=True)
-    sys.exit(1)
+    raise ValueError('--processes and --process need --coordinator.')
+  loop.train(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

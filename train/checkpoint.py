@@ -9,12 +9,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from train.command import UserError
 from train.state import TrainState
 
 FOLDER = 'checkpoints'
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
   """Nothing could be restored, or saving failed."""
 
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import json
 import math
-import os
 import signal
 import time
 
@@ -20,6 +19,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train import generate, sharding, workdir
 from train.checkpoint import Checkpoints
+from train.command import UserError
 from train.evaluate import evaluate
 from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
@@ -31,7 +31,7 @@ from train.state import abstract_params, abstract_state, create_state
 from train.step import compile_train_step, eval_step, train_step
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
   """Training cannot go on; the message says what lies safe."""
 
 
@@ -79,7 +79,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   data_args = data_config, config.seed, config.model.vocab_size
   if main:
-    os.makedirs(folder, exist_ok=True)
+    workdir.make(folder)
     workdir.put_tokenizer_aside(folder)
     pipeline.prepare_tokenizer(*data_args, folder)
   _wait_for_all('tokenizer')

@@ -39,6 +39,24 @@ def read_config(folder: str) -> ConfigDict:
     return ConfigDict(json.load(file)).lock()
 
 
+def make(folder: str) -> None:
+  """Makes the folder, if need be, and sees that files can be written there.
+
+  Raises:
+    OSError: they cannot.
+  """
+  try:
+    os.makedirs(folder, exist_ok=True)
+    probe = os.path.join(folder, '.writable')
+    write(probe, 'x')
+    os.remove(probe)
+  except OSError as error:
+    raise OSError(
+      f'--workdir={folder}: no files can be written there '
+      f'({error.strerror}). Give a folder on a writable disk with space on it.'
+    ) from error
+
+
 def check(folder: str, config: ConfigDict) -> None:
   """Makes sure that a workdir holds no run but this config's.
 

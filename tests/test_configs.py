@@ -1,0 +1,196 @@
+"""Every config builds; a mistake in one is told before anything runs."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common, t5
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from train.optimizer import make_optimizer, state_axes
+from train.schedules import make_schedule
+from train.settings import check_settings
+from train.sharding import make_mesh
+from train.state import abstract_params
+
+SIZES = ('tiny', 'small', 'base', 'large', '3b', '11b')
+
+
+@pytest.mark.parametrize('version', ['1.0', '1.1'])
+@pytest.mark.parametrize('size', SIZES)
+def test_every_config_builds(size, version):
+  for recipe in ('final', 'baseline'):
+    arg = f'size={size},version={version},recipe={recipe}'
+    config = t5.get_config(arg)
+    assert config.is_locked
+    check_settings(config, devices=8)
+    data = DataConfig(**config.data)
+    make_mesh(config.sharding.mesh, config.sharding.rules)
+    schedule = make_schedule(config.schedule, config.train.steps)
+    if recipe == 'baseline':
+      continue  # the model and the optimizer are the same
+    model = build(TransformerConfig(**config.model))
+    params, axes = abstract_params(model)
+    optimizer = make_optimizer(config.optimizer, schedule, axes)
+    state = jax.eval_shape(optimizer.init, params)
+    state_axes(state, axes)
+  assert data.batch == (32 if size == 'tiny' else 128)
+  # T5's rate: 1 / sqrt(max(n, 10^4)).
+  assert schedule(0) == pytest.approx(0.01)
+  assert schedule(40_000) == pytest.approx(0.005)
+
+
+def test_recipes_differ_in_batch_and_steps_alone():
+  final, baseline = (
+    t5.get_config(f'base,recipe={recipe}') for recipe in ('final', 'baseline')
+  )
+  assert (final.data.batch, final.train.steps) == (2048, 1_000_000)
+  assert (baseline.data.batch, baseline.train.steps) == (128, 2**19)
+  with baseline.unlocked():
+    baseline.data.batch, baseline.train.steps = 2048, 1_000_000
+  assert final == baseline
+
+
+def test_base_holds_every_key():
+  """So that a flag exists for each field, and none for anything else."""
+  base = common.base()
+  for group, described in (('model', TransformerConfig), ('data', DataConfig)):
+    fields = {field.name for field in dataclasses.fields(described)}
+    assert set(base[group]) == fields
+  with pytest.raises(AttributeError, match='bach'):
+    t5.get_config().data.bach = 3
+
+
+@pytest.mark.parametrize(
+  ('arg', 'message'),
+  [
+    ('smal', "size 'smal' is unknown. Did you mean 'small'?"),
+    ('size=12b', "Did you mean '11b'?"),
+    ('version=v1.1', "version 'v1.1' is unknown. Did you mean '1.1'?"),
+    ('base,versoin=1.1', "'versoin' is unknown. Did you mean 'version'?"),
+    ('recipe=xyzzy', 'There are: final, baseline.'),
+  ],
+)
+def test_misspelt_arguments(arg, message):
+  with pytest.raises(ValueError) as caught:
+    t5.get_config(arg)
+  assert message in str(caught.value)
+
+
+def tiny(**overrides) -> ConfigDict:
+  config = t5.get_config('tiny')
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'message'),
+  [
+    ({'train.steps': 0}, 'train.steps is 0; it must be at least 1'),
+    ({'train.log_every': 0}, 'train.log_every is 0'),
+    ({'train.z_loss': -1.0}, 'train.z_loss is -1.0'),
+    ({'train.label_smoothing': 1.0}, 'train.label_smoothing is 1.0'),
+    ({'eval.every': 0}, 'eval.every is 0'),
+    ({'checkpoint.keep': 0}, 'checkpoint.keep is 0'),
+    (
+      {'train.accumulate': 3},
+      'data.batch is 32; it must be a multiple .* = 8 x 3',
+    ),
+    (
+      {'sharding.mesh.data': 4, 'sharding.mesh.fsdp': 4},
+      r'sharding.mesh \(data=4, fsdp=4\) takes 16 devices',
+    ),
+  ],
+)
+def test_impossible_settings(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    check_settings(tiny(**overrides), devices=8)
+
+
+def test_a_key_that_is_not_set():
+  config = common.base()
+  with pytest.raises(ValueError, match=r'model\.\w+ is not set.*--config.mod'):
+    check_settings(config, devices=8)
+
+
+C, W = '--config=configs/t5.py:tiny', '--workdir={}/w'
+MISTAKES = [
+  (
+    [C, W, '--config.data.sorce=docs'],
+    "the config has no key 'data.sorce'. Did you mean --config.data.source?",
+  ),
+  ([C, W, '--noconfig.data.pak'], 'Did you mean --config.data.pack?'),
+  ([C, W, '--config.data=4'], '--config.data is a group of keys'),
+  ([C, W, '--config.data.batch=four'], '--config.data.batch=four'),
+  ([C, '--workdr={}/w'], 'Did you mean: workdir'),
+  ([C], '--workdir must have a value'),
+  ([C, W, 'docs'], 'unknown arguments: docs'),
+  (
+    ['--config', 'configs/t5.py:tny', W],
+    "size 'tny' is unknown. Did you mean 'tiny'?",
+  ),
+  (['--config=configs/none.py', W], "there is no file 'configs/none.py'"),
+  (['--config={}/none.py', W], 'has no function get_config'),
+  ([W, '--config.seed=1'], 'give --config=FILE.py as well'),
+  ([W], 'holds no run yet (no config.json): give --config'),
+  ([C, '--workdir={}/file'], 'no files can be written there (File exists)'),
+  ([C, W, '--process=1'], '--processes and --process need --coordinator'),
+  ([C, W, '--coordinator=here'], 'must be HOST:PORT, or auto'),
+  ([C, W, '--config.model.kv_heads=3'], 'it must divide model.heads'),
+  (['--config={}/broken.py', W], None),
+]
+
+# `python -m train` with each list of flags, but imported once.
+RUN_EACH = """
+import json, os, sys
+from train import __main__, command
+for number, flags in enumerate(json.load(sys.stdin)):
+  if not os.fork():
+    os.dup2(os.open(f'{sys.argv[1]}/{number}', os.O_WRONLY | os.O_CREAT), 2)
+    sys.argv = ['train', *flags]
+    command.run(__main__.main)
+  print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.fixture(scope='module')
+def told(tmp_path_factory):
+  """The exit status and the stderr of every mistake's run, and their folder."""
+  folder = tmp_path_factory.mktemp('mistakes')
+  (folder / 'file').write_text('')
+  (folder / 'broken.py').write_text('def get_config():\n  return 1 / 0\n')
+  (folder / 'none.py').write_text('x = 1\n')
+  runs = [[flag.format(folder) for flag in flags] for flags, _ in MISTAKES]
+  done = subprocess.run(
+    [sys.executable, '-c', RUN_EACH, folder],
+    input=json.dumps(runs),
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  )
+  codes = [line for line in done.stdout.split('\n') if line in ('0', '1')]
+  stderr = [(folder / str(i)).read_text() for i in range(len(runs))]
+  return list(zip(codes, stderr, strict=True)), folder
+
+
+@pytest.mark.parametrize('number', range(len(MISTAKES)))
+def test_mistakes_of_the_command_line(told, number):
+  code, stderr = told[0][number]
+  message = MISTAKES[number][1]
+  assert code == '1'
+  if message is None:  # no mistake of the user's: it keeps its traceback
+    assert 'Traceback' in stderr
+    assert 'broken.py", line 2' in stderr
+    assert 'ZeroDivisionError' in stderr
+    return
+  last = stderr.strip().split('\n')[-1]
+  assert last.startswith('Error: ')
+  assert message in last
+  assert 'Traceback' not in stderr
+  assert not (told[1] / 'w').exists()
