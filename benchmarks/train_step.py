@@ -49,8 +49,12 @@ _TARGETS = flags.DEFINE_integer('targets', 114, 'Decoder length.')
 _DROPOUT = flags.DEFINE_list(
   'dropout', ['0', '0.1'], 'Rates to measure, one after the other.'
 )
-_WARMUP = flags.DEFINE_integer('warmup', 3, 'Untimed steps of each.')
-_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Timed steps of each.')
+_WARMUP = flags.DEFINE_integer(
+  'warmup', 3, 'Untimed steps of each.', lower_bound=1
+)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 12, 'Timed steps of each.', lower_bound=2
+)
 _OUT = flags.DEFINE_string(
   'out',
   str(HERE.parent / 'results' / 'train_step.json'),
