@@ -5,3 +5,9 @@ so that synthetic data works on a machine without it. Letters of shapes: B rows
 of the global batch, S encoder length, T decoder length, N examples of one
 length, L tokens of a piece, R raw tokens that fill S and T after corruption.
 """
+
+import os
+
+# TensorFlow greets with notices of its build, which only reads data here.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

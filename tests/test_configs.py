@@ -148,13 +148,19 @@ MISTAKES = [
 
 # `python -m train` with each list of flags, but imported once.
 RUN_EACH = """
-import json, os, sys
+import json, os, sys, traceback
 from train import __main__, command
 for number, flags in enumerate(json.load(sys.stdin)):
   if not os.fork():
     os.dup2(os.open(f'{sys.argv[1]}/{number}', os.O_WRONLY | os.O_CREAT), 2)
     sys.argv = ['train', *flags]
-    command.run(__main__.main)
+    try:
+      command.run(__main__.main)
+    except BaseException as error:
+      if not isinstance(error, SystemExit):
+        traceback.print_exc()
+      sys.stderr.flush()
+      os._exit(getattr(error, 'code', 1))  # a whole shutdown takes seconds
   print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 

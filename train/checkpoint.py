@@ -15,6 +15,19 @@ from train.state import TrainState
 FOLDER = 'checkpoints'
 
 
+def _excepthook(kind, error, trace, told=sys.excepthook) -> None:
+  """Leaves out what TensorStore's threads print after a failure.
+
+  They report to event loops that Orbax has closed by then, with one traceback
+  for each array; the failure itself is raised and told here.
+  """
+  if str(error) != 'Event loop is closed':
+    told(kind, error, trace)
+
+
+sys.excepthook = _excepthook
+
+
 class CheckpointError(UserError):
   """Nothing could be restored, or saving failed."""
 
@@ -158,7 +171,26 @@ class Checkpoints:
     self._manager = self._open()
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits for what is being saved.
+
+    Raises:
+      CheckpointError: it could not be written.
+    """
+    try:
+      self._manager.close()
+    except Exception as error:
+      raise CheckpointError(_cannot_write(self.folder, None, error)) from error
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    try:
+      self.close()
+    except CheckpointError as failure:
+      if error is None:
+        raise
+      _say(str(failure))  # and the error that came first is raised
 
 
 def _say(message: str) -> None:

@@ -34,7 +34,8 @@ def run(main: Callable[[], None]) -> None:
   def told(argv):
     if len(argv) > 1:
       _fail(f'unknown arguments: {" ".join(argv[1:])}. Flags begin with --.')
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    # Orbax logs the errors that it raises, each in a hundred lines.
+    absl_logging.set_verbosity(absl_logging.FATAL)
     try:
       main()
     except UserError as error:

@@ -217,7 +217,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   step = start
   pending = None  # a step whose metrics have not been looked at
   with (
-    contextlib.closing(checkpoints),
+    checkpoints,
     contextlib.closing(writer),
     contextlib.closing(progress),
     _asked_to_stop() as asked_to_stop,

@@ -1,0 +1,306 @@
+"""Whatever stops a run, it goes on as if nothing had happened.
+
+Runs are processes of their own, with dropout and packing on. The run that
+nothing interrupted is the measure of all the others.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests import runs
+from train import sharding, workdir
+from train.checkpoint import Checkpoints
+from train.fingerprint import fingerprint
+from train.state import TrainState
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, source):
+  """The workdir of a run that nothing interrupted."""
+  folder = tmp_path_factory.mktemp('whole') / 'run'
+  runs.train(folder, data__source=source, checkpoint__keep_every=20)
+  return folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+  """That run at step 36: its last checkpoint is gone."""
+  folder = tmp_path / 'run'
+  shutil.copytree(whole, folder)
+  shutil.rmtree(folder / 'checkpoints' / '40')
+  return folder
+
+
+def assert_equal_runs(folder, whole):
+  """The same losses at every step and the same end, to the last bit."""
+  assert runs.rows(folder) == runs.rows(whole)
+  assert fingerprint(str(folder)) == fingerprint(str(whole))
+
+
+def test_checkpoints_that_are_kept(whole):
+  """The newest two, and every one at a multiple of 20."""
+  assert runs.checkpoints(whole) == [20, 36, 40]
+  losses = runs.rows(whole)
+  assert [step for step, _ in losses] == list(range(1, 41))
+  assert losses[-1][1] < losses[0][1] - 0.5
+
+
+def wait_for(process, folder, step, saving):
+  """Until the run has come to a step, or to the next checkpoint after it."""
+  for line in process.stdout:
+    found = re.match(r'step (\d+)/', line)
+    if found and int(found[1]) >= step:
+      break
+  while saving and process.poll() is None:
+    if any('tmp' in name for name in os.listdir(folder / 'checkpoints')):
+      return
+
+
+def test_killed_at_any_moment(whole, source, tmp_path):
+  """SIGKILL at random moments, while checkpointing too, and a SIGTERM."""
+  folder = tmp_path / 'run'
+  command = runs.command(folder, data__source=source, checkpoint__keep_every=20)
+  rng = random.Random(0)
+  moments = [
+    (rng.randint(1, 6), False, signal.SIGKILL),
+    (rng.randint(8, 12), True, signal.SIGKILL),
+    (rng.randint(16, 20), False, signal.SIGTERM),
+    (rng.randint(24, 28), True, signal.SIGKILL),
+    (rng.randint(32, 36), False, signal.SIGKILL),
+  ]
+  saved = [0]
+  for step, saving, number in moments:
+    process = runs.start(command)
+    wait_for(process, folder, step, saving)
+    time.sleep(rng.uniform(0, 0.03))
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 0), stderr
+    saved.append(max(runs.checkpoints(folder), default=0))
+    if number == signal.SIGTERM:
+      at = int(re.search(r'the checkpoint of step (\d+) is saved', stdout)[1])
+      assert at == saved[-1]
+  assert saved == sorted(saved)
+  assert len(set(saved)) >= 4, saved  # the moments were not all alike
+  # The workdir alone is enough to go on.
+  done = runs.run([*command[:3], f'--workdir={folder}'])
+  assert done.returncode == 0, done.stderr
+  assert f'Going on from the checkpoint of step {saved[-1]}.' in done.stdout
+  assert_equal_runs(folder, whole)
+
+
+def test_damaged_checkpoint(whole, copied, source):
+  newest = copied / 'checkpoints' / '36'
+  files = [f for f in newest.rglob('*') if f.parent.name == 'd']
+  assert files
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  done = runs.run(
+    runs.command(copied, data__source=source, checkpoint__keep_every=20)
+  )
+  assert done.returncode == 0, done.stderr
+  assert f'{newest} cannot be read' in done.stderr
+  aside = copied / 'damaged_checkpoints' / '36'
+  assert f'now lies in {aside}' in done.stderr
+  assert 'Traceback' not in done.stderr
+  assert aside.is_dir()
+  assert 'Going on from the checkpoint of step 20.' in done.stdout
+  assert_equal_runs(copied, whole)
+  assert runs.checkpoints(copied) == [20, 36, 40]
+
+
+def test_no_checkpoint_can_be_read(copied, source):
+  for step in (20, 36):
+    shutil.rmtree(copied / 'checkpoints' / str(step) / 'state')
+  done = runs.run(
+    runs.command(copied, data__source=source, checkpoint__keep_every=20)
+  )
+  assert done.returncode == 1
+  last = done.stderr.strip().split('\n')[-1]
+  assert last.startswith('Error: None of the checkpoints [20, 36] in')
+
+
+@pytest.mark.parametrize('every', [1, 4])
+def test_full_disk(whole, copied, source, every):
+  """Found at the next checkpoint, or where the last evaluation fails too."""
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  # No file may grow beyond so many bytes: writing more is an error.
+  done = runs.run(
+    runs.command(copied, **config, checkpoint__every=every), largest=24_000
+  )
+  assert done.returncode == 1, done.stderr
+  warning, last = done.stderr.strip().split('\n')[-2:]
+  if every == 1:
+    assert last.startswith('Error: The checkpoint of step 38 could not be')
+  else:
+    assert warning.startswith('Warning: A checkpoint could not be written')
+    assert last.startswith('Error: ')
+    assert 'curves.png' in last
+    last = warning
+  assert 'The checkpoints already there are unharmed' in last
+  assert 'Traceback' not in done.stderr
+  assert runs.checkpoints(copied) == [20, 36]
+  if every == 1:
+    runs.train(copied, **config)
+    assert_equal_runs(copied, whole)
+
+
+def test_another_configs_run(whole, source):
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  done = runs.run(
+    runs.command(whole, **config, model__dropout=0.2, data__length=64, seed=1)
+  )
+  assert done.returncode == 1
+  assert 'holds the run of another config. Different are:' in done.stderr
+  assert 'model.dropout: 0.1 there, 0.2 now' in done.stderr
+  assert 'data.length: 32 there, 64 now' in done.stderr
+  assert 'seed: 0 there, 1 now' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_changed_data(whole, source):
+  """One word of one file, in the same number of bytes."""
+  path = source.removeprefix('text:').replace('*', '1')
+  with open(path) as file:
+    text = file.read()
+  try:
+    with open(path, 'w') as file:
+      file.write('zzz' + text[3:])
+    done = runs.run([*runs.command(whole)[:3], f'--workdir={whole}'])
+  finally:
+    with open(path, 'w') as file:
+      file.write(text)
+  assert done.returncode == 1
+  assert 'The data has changed since the checkpoint in' in done.stderr
+  assert '1.txt' in done.stderr or 'source[1]' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_loss_that_is_not_finite(tmp_path, source):
+  folder = tmp_path / 'run'
+  done = runs.run(
+    runs.command(
+      folder,
+      data__source=source,
+      checkpoint__every=1,
+      schedule__learning_rate=1e30,
+    )
+  )
+  assert done.returncode == 1
+  last = done.stderr.strip().split('\n')[-1]
+  found = re.match(
+    r'Error: The loss of step (\d+) is \S+, the norm of its gradient nan', last
+  )
+  step = int(found[1])
+  cursor = json.loads(re.search(r'its batch: (\[\[.*?\]\])', last)[1])
+  assert np.shape(cursor) == (4, 4)
+  kept = runs.checkpoints(folder)
+  assert kept
+  assert kept[-1] < step
+  assert f'The checkpoint of step {kept[-1]} is the last good one' in last
+  assert 'Traceback' not in done.stderr
+  # The row is written, the number that is none as null.
+  assert runs.rows(folder, 'train/grad_norm')[-1] == (step, None)
+
+
+def test_saved_on_eight_devices_resumed_on_two(whole, source, tmp_path):
+  folder = tmp_path / 'run'
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  runs.train(
+    folder,
+    devices=8,
+    **config,
+    train__steps=4,
+    sharding__rules='fsdp_tensor',
+    sharding__mesh__data=2,
+    sharding__mesh__fsdp=2,
+    sharding__mesh__tensor=2,
+  )
+  stdout = runs.train(folder, devices=2, **config, train__steps=6)
+  assert 'Going on from the checkpoint of step 4.' in stdout
+  ours, expected = runs.rows(folder), runs.rows(whole)[:6]
+  assert [step for step, _ in ours] == [step for step, _ in expected]
+  np.testing.assert_allclose(ours, expected, rtol=1e-4)
+  # The data is the same whatever the devices.
+  first, second = fingerprint(str(folder)), fingerprint(str(folder), 4)
+  assert first['data'] == second['data'] == fingerprint(str(whole))['data']
+
+
+def test_state_is_the_same_on_any_mesh(tmp_path):
+  """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
+  rng = np.random.default_rng(0)
+  host = TrainState(
+    step=np.int32(7),
+    params={'a': {'kernel': rng.normal(size=(3, 16, 8)).astype('float32')}},
+    opt_state=({'row': rng.normal(size=(3, 16)).astype('float32')}, ()),
+    cursor=rng.integers(9, size=(4, 4), dtype='int32'),
+  )
+  names = TrainState(
+    step=(),
+    params={'a': {'kernel': ('layers', 'embed', 'mlp')}},
+    opt_state=({'row': ('layers', 'embed')}, ()),
+    cursor=('norm', 'norm'),
+  )
+
+  def abstract(devices, preset, **sizes):
+    sizes = dict.fromkeys(sharding.AXES, 1) | sizes
+    mesh = sharding.make_mesh(sizes, preset, jax.devices()[:devices])
+    places = sharding.shardings(mesh, sharding.make_rules(preset), names, host)
+    return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      host,
+      places,
+    )
+
+  def save(folder, state):
+    checkpoints = Checkpoints(str(folder))
+    checkpoints.save(state, 7, {'config': {}, 'data': {'files': 3}})
+    checkpoints.wait()
+    checkpoints.close()
+    return fingerprint(str(folder))
+
+  eight = abstract(8, 'fsdp_tensor', fsdp=4, tensor=2)
+  state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), host, eight)
+  expected = save(tmp_path / '8', state)
+  for devices, preset, sizes in (
+    (4, 'tensor', {'tensor': 4}),
+    (2, 'fsdp', {'fsdp': 2}),
+    (1, 'replicated', {}),
+  ):
+    target = abstract(devices, preset, **sizes)
+    checkpoints = Checkpoints(str(tmp_path / '8'))
+    restored, run = checkpoints.restore_newest(target)
+    checkpoints.close()
+    assert run['data'] == {'files': 3}
+    for x, wanted, original in zip(
+      *map(jax.tree.leaves, (restored, target, host)), strict=True
+    ):
+      assert x.sharding == wanted.sharding
+      np.testing.assert_array_equal(x, original)
+    assert save(tmp_path / str(devices), restored) == expected
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+  def makedirs(*_, **__):
+    raise OSError(30, 'Read-only file system')
+
+  monkeypatch.setattr(os, 'makedirs', makedirs)
+  message = 'no files can be written there .Read-only file system'
+  with pytest.raises(OSError, match=message):
+    workdir.make(str(tmp_path / 'run'))
