@@ -147,7 +147,7 @@ def test_full_disk(whole, copied, source, every):
   assert done.returncode == 1, done.stderr
   warning, last = done.stderr.strip().split('\n')[-2:]
   if every == 1:
-    assert last.startswith('Error: The checkpoint of step 38 could not be')
+    assert last.startswith('Error: A checkpoint could not be written to')
   else:
     assert warning.startswith('Warning: A checkpoint could not be written')
     assert last.startswith('Error: ')

@@ -15,17 +15,17 @@ from train.state import TrainState
 FOLDER = 'checkpoints'
 
 
-def _excepthook(kind, error, trace, told=sys.excepthook) -> None:
+def _unraisable(args, told=sys.unraisablehook) -> None:
   """Leaves out what TensorStore's threads print after a failure.
 
   They report to event loops that Orbax has closed by then, with one traceback
   for each array; the failure itself is raised and told here.
   """
-  if str(error) != 'Event loop is closed':
-    told(kind, error, trace)
+  if str(args.exc_value) != 'Event loop is closed':
+    told(args)
 
 
-sys.excepthook = _excepthook
+sys.unraisablehook = _unraisable
 
 
 class CheckpointError(UserError):
@@ -86,7 +86,7 @@ class Checkpoints:
         ),
       )
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, step, error)) from error
+      raise CheckpointError(_cannot_write(self.folder, error)) from error
 
   def wait(self) -> None:
     """Until everything that was saved lies on disk.
@@ -98,7 +98,7 @@ class Checkpoints:
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, None, error)) from error
+      raise CheckpointError(_cannot_write(self.folder, error)) from error
 
   def run(self, step: int) -> dict:
     """What was saved beside the state: 'config' and 'data'."""
@@ -179,7 +179,7 @@ class Checkpoints:
     try:
       self._manager.close()
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, None, error)) from error
+      raise CheckpointError(_cannot_write(self.folder, error)) from error
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -201,10 +201,9 @@ def _first_line(error: Exception) -> str:
   return str(error).split('\n')[0][:300]
 
 
-def _cannot_write(folder, step, error) -> str:
-  what = 'A checkpoint' if step is None else f'The checkpoint of step {step}'
+def _cannot_write(folder, error) -> str:
   return (
-    f'{what} could not be written to {folder}: {_first_line(error)}. Is the '
-    'disk full or read-only? The checkpoints already there are unharmed; make '
-    'room and run the same command again to go on from the newest.'
+    f'A checkpoint could not be written to {folder}: {_first_line(error)}. Is '
+    'the disk full or read-only? The checkpoints already there are unharmed; '
+    'make room and run the same command again to go on from the newest.'
   )
