@@ -46,6 +46,9 @@ _SIZE = flags.DEFINE_string('size', 'small', 'Size in configs/t5.py.')
 _BATCH = flags.DEFINE_integer('batch', 8, 'Rows.')
 _INPUTS = flags.DEFINE_integer('inputs', 512, 'Encoder length.')
 _TARGETS = flags.DEFINE_integer('targets', 114, 'Decoder length.')
+_SCAN = flags.DEFINE_bool(
+  'scan', False, "Treeline's model.scan; the peers' layers are not looped over."
+)
 _DROPOUT = flags.DEFINE_list(
   'dropout', ['0', '0.1'], 'Rates to measure, one after the other.'
 )
@@ -177,7 +180,7 @@ def main(_):
   if unknown := set(names) - set(NAMES):
     raise app.UsageError(f'--only: {unknown} is none of {NAMES}.')
   config = t5.get_config(f'size={_SIZE.value},version=1.0')
-  model = config.model.to_dict() | {'dtype': 'float32'}
+  model = config.model.to_dict() | {'dtype': 'float32', 'scan': _SCAN.value}
   setting = {
     'model': model,
     'optimizer': config.optimizer.to_dict(),

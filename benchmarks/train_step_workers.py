@@ -267,7 +267,9 @@ def treeline_worker(setting):
 
 
 def treeline_params(weights, m):
-  """Treeline's tree of the torch weights, layers stacked."""
+  """Treeline's tree of the torch weights, layers stacked for model.scan."""
+  import jax
+
   places = {
     'SelfAttention': 'attention',
     'EncDecAttention': 'cross_attention',
@@ -310,8 +312,13 @@ def treeline_params(weights, m):
     bias = weights[
       f'{first}layer.0.SelfAttention.relative_attention_bias.weight'
     ]
-    params[stack] = {
-      'layers': layers,
+    stacked = {'layers': layers}
+    if not m['scan']:
+      stacked = {
+        f'layer_{i}': jax.tree.map(lambda x, i=i: x[i], layers)
+        for i in range(m[f'{stack}_layers'])
+      }
+    params[stack] = stacked | {
       'relative_bias': {'table': bias},
       'norm': {'scale': weights[f'{stack}.final_layer_norm.weight']},
     }

@@ -123,8 +123,10 @@ def topology(name: str) -> list:
   Raises:
     ValueError: no TPU compiler here, or no such slice.
   """
-  # The compiler asks the cloud's metadata server otherwise, and waits for it.
+  # The compiler would ask the cloud's metadata server for these, and wait.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+  os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-128')  # any will do
   from jax.experimental import topologies
 
   options = {}
