@@ -6,10 +6,13 @@ import signal
 import socket
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from configs import t5
 from tests import runs
+from train import loop
 from train.fingerprint import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -25,6 +28,7 @@ SETTINGS = {'train__steps': 12, 'eval__every': 6, 'eval__samples': 1, **MESH}
 # Hashes of every row that a process holds of the first batches.
 BATCHES = """
 import hashlib, json, sys
+import jax
 import jax
 import numpy as np
 from input_pipeline import pipeline
@@ -170,3 +174,36 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
   np.testing.assert_allclose(runs.rows(folder), runs.rows(one), rtol=1e-5)
   ours, expected = fingerprint(str(folder)), fingerprint(str(one))
   assert ours['cursor'] == expected['cursor']
+
+
+def test_one_that_fails_ends_the_other(source, tmp_path):
+  """Neither waits for the other for ever."""
+  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
+  processes = [
+    runs.start(
+      runs.command(
+        tmp_path / 'run',
+        *(*flags, f'--process={number}'),
+        data__source=name,
+        **SETTINGS,
+      ),
+      devices=4,
+    )
+    for number, name in enumerate((source, 'text:/nowhere/*'))
+  ]
+  try:
+    _, stderr = processes[1].communicate(timeout=100)
+    assert "Error: data.source='text:/nowhere/*' matches no file" in stderr
+    assert 'Traceback' not in stderr
+    processes[0].communicate(timeout=100)
+    assert [process.returncode for process in processes] == [1, 1]
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def test_only_the_first_process_reads_metrics(tmp_path, monkeypatch):
+  """The others may come before the file is there."""
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  config = t5.get_config('tiny')
+  assert not loop._evaluation_missing(str(tmp_path), 0, config)

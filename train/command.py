@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
@@ -38,12 +39,14 @@ def run(main: Callable[[], None]) -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     try:
       main()
-    except UserError as error:
-      _fail(error)
-    except (ValueError, OSError) as error:
-      if not _is_ours(error):
+    except Exception as error:
+      mendable = isinstance(error, (ValueError, OSError)) and _is_ours(error)
+      if mendable or isinstance(error, UserError):
+        _fail(error)
+      if not jax.distributed.is_initialized():
         raise
-      _fail(error)
+      traceback.print_exc()
+      _exit()
 
   app.run(told, flags_parser=_parse)
 
@@ -112,4 +115,17 @@ def _is_ours(error: BaseException) -> bool:
 
 def _fail(message: object):
   print(f'Error: {message}', file=sys.stderr, flush=True)
+  _exit()
+
+
+def _exit():
+  """Ends this process; one of several at once, so that the others fail too.
+
+  An orderly end would wait for them, and they for this one's part of a
+  collective operation.
+  """
+  if jax.distributed.is_initialized():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
   sys.exit(1)

@@ -291,7 +291,8 @@ def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
   """
   if step != config.train.steps and step % config.eval.every:
     return False
-  missing = not any(
+  # The first host writes the metrics, so that it alone can tell.
+  missing = jax.process_index() == 0 and not any(
     row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
   )
   return bool(multihost_utils.broadcast_one_to_all(missing))
