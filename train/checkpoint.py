@@ -127,8 +127,9 @@ class Checkpoints:
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
     """The newest checkpoint that can be read, or None where there is none.
 
-    A damaged one is said to be so, and put aside under another name: nothing
-    is deleted, and the run can save that step again.
+    A damaged one is said to be so and, once an older one has been read, put
+    aside under another name: nothing is deleted, and the run can save that step
+    again.
 
     Returns:
       The state and what was saved beside it.
@@ -136,36 +137,43 @@ class Checkpoints:
     Raises:
       CheckpointError: there are checkpoints and none can be read.
     """
-    steps = self.steps()
-    for step in reversed(steps):
+    damaged = []
+    for step in reversed(self.steps()):
       try:
-        return self.restore(abstract, step), self.run(step)
+        found = self.restore(abstract, step), self.run(step)
       except Exception as error:  # Orbax has no one class for damage.
         _say(
           f'Checkpoint {self.folder / str(step)} cannot be read '
           f'({type(error).__name__}: {_first_line(error)}); trying the one '
           'before it.'
         )
-        if step == steps[0]:
-          raise CheckpointError(
-            f'None of the checkpoints {steps} in {self.folder} can be read; '
-            f'the last error was: {error}'
-          ) from error
-        self._put_aside(step)
+        damaged.append(step)
+        last = error
+      else:
+        self._put_aside(damaged)
+        return found
+    if damaged:
+      raise CheckpointError(
+        f'None of the checkpoints {sorted(damaged)} in {self.folder} can be '
+        f'read; the last error was: {last}'
+      ) from last
     return None
 
-  def _put_aside(self, step: int) -> None:
+  def _put_aside(self, steps: list[int]) -> None:
+    if not steps:
+      return
     self._manager.close()
     if jax.process_index() == 0:
       aside = self.folder.parent / 'damaged_checkpoints'
       aside.mkdir(parents=True, exist_ok=True)
-      target = aside / str(step)
-      number = 1
-      while target.exists():
-        number += 1
-        target = aside / f'{step}_{number}'
-      (self.folder / str(step)).rename(target)
-      _say(f'The damaged checkpoint now lies in {target}.')
+      for step in steps:
+        target = aside / str(step)
+        number = 1
+        while target.exists():
+          number += 1
+          target = aside / f'{step}_{number}'
+        (self.folder / str(step)).rename(target)
+        _say(f'The damaged checkpoint now lies in {target}.')
     if jax.process_count() > 1:
       ocp.multihost.sync_global_processes('damaged checkpoint put aside')
     self._manager = self._open()
