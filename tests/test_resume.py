@@ -22,7 +22,11 @@ from train.checkpoint import Checkpoints
 from train.fingerprint import fingerprint
 from train.state import TrainState
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+  pytest.mark.slow,
+  # TensorStore's threads, after a checkpoint that could not be read.
+  pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),
+]
 
 
 @pytest.fixture(scope='module')
