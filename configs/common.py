@@ -26,22 +26,46 @@ def base() -> ConfigDict:
     ('heads', int),
     ('kv_heads', int),
     ('head_dim', int),
-    ('encoder_layers', int),
-    ('decoder_layers', int),
     ('position', str),
-    ('relative_buckets', int),
-    ('relative_max_distance', int),
     ('norm', str),
     ('norm_epsilon', float),
+    ('norm_placement', str),
+    ('parallel', str),
     ('activation', str),
     ('gated', bool),
+    ('bias', str),
     ('scale_attention', bool),
+    ('embed_norm', bool),
+    ('scale_embed', bool),
     ('tie_embeddings', bool),
     ('scale_output', bool),
+    ('output_transform', bool),
+    ('output_bias', bool),
+    ('head', str),
     ('init', str),
     ('dropout', float),
+    ('attention_dropout', float),
+    ('dropout_kind', str),
   ):
     c.model[name] = placeholder(kind)
+  for name in (  # read by some choices only; 0: not used
+    'encoder_layers',
+    'decoder_layers',
+    'generator_divisor',
+    'max_length',
+    'position_offset',
+    'relative_buckets',
+    'relative_max_distance',
+    'rope_dim',
+    'window',
+    'window_every',
+    'table_dim',
+    'token_types',
+    'classes',
+  ):
+    c.model[name] = 0
+  c.model.rope_theta = c.model.init_std = 0.0
+  c.model.rope_scaling = ()
   c.model.dtype = 'bfloat16'
   c.model.scan = True
   c.model.remat = 'none'

@@ -58,13 +58,21 @@ def get_config(arg: str = '') -> ConfigDict:
   m.relative_max_distance = 128
   m.norm = 'rms_norm'  # 2.1: "simplified" layer norm, no bias
   m.norm_epsilon = 1e-6
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
   m.activation = 'relu' if v1 else 'gelu_tanh'
   m.gated = not v1
-  m.scale_attention = False
+  m.bias = 'none'
+  m.scale_attention = False  # folded into the queries' initialisation
+  m.embed_norm = m.scale_embed = False
+  m.output_transform = m.output_bias = False
   m.tie_embeddings = v1
   m.scale_output = v1
+  m.head = 'lm'
   m.init = 't5'
   m.dropout = 0.1 if v1 else 0.0  # 3.1.2; 1.1: only in fine-tuning
+  m.attention_dropout = m.dropout
+  m.dropout_kind = 't5'
   m.scan = True
   m.remat = 'full' if size in ('large', '3b', '11b') else 'none'
 

@@ -2,21 +2,71 @@
 
 import dataclasses
 
-FAMILIES = ('encoder_decoder',)
-POSITIONS = ('relative_bias',)
-NORMS = ('rms_norm',)
-ACTIVATIONS = ('relu', 'gelu', 'gelu_tanh', 'silu')
-INITS = ('t5',)
-REMATS = ('none', 'full', 'dots')
-DTYPES = ('float32', 'bfloat16')
+# What each choice may be, and the fields that it alone reads: they are set
+# where it is made, and 0 (or empty) everywhere else.
+CHOICES = {
+  'family': {
+    'encoder': ('encoder_layers',),
+    'decoder': ('decoder_layers',),
+    'encoder_decoder': ('encoder_layers', 'decoder_layers'),
+    'electra': ('encoder_layers', 'generator_divisor'),
+    'rwkv': ('decoder_layers',),
+  },
+  'position': {
+    'none': (),
+    'sinusoidal': (),
+    'learned': ('max_length',),
+    'relative_bias': ('relative_buckets', 'relative_max_distance'),
+    'transformer_xl': (),
+    'rope': ('rope_theta', 'rope_dim'),
+    'alibi': (),
+  },
+  'norm': dict.fromkeys(('layer_norm', 'layer_norm_no_bias', 'rms_norm'), ()),
+  'norm_placement': dict.fromkeys(('pre', 'post'), ()),
+  'parallel': dict.fromkeys(('none', 'one_norm', 'two_norms'), ()),
+  'activation': dict.fromkeys(
+    ('relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu'), ()
+  ),
+  'bias': dict.fromkeys(('none', 'mlp', 'all'), ()),
+  'init': {
+    't5': (),
+    'fan_in': (),
+    'glorot': (),
+    'rwkv': (),
+    'normal': ('init_std',),
+    'truncated_normal': ('init_std',),
+    'gpt2': ('init_std',),
+    'megatron': ('init_std',),
+  },
+  'dropout_kind': dict.fromkeys(('t5', 'residual'), ()),
+  'head': {
+    'lm': (),
+    'mlm': (),
+    'mlm_nsp': (),
+    'rtd': (),
+    'sequence': ('classes',),
+    'tokens': ('classes',),
+    'span': (),
+  },
+  'remat': dict.fromkeys(('none', 'full', 'dots'), ()),
+  'dtype': dict.fromkeys(('float32', 'bfloat16'), ()),
+}
+HEADS = {
+  'encoder': ('mlm', 'mlm_nsp', 'rtd', 'sequence', 'tokens', 'span'),
+  'decoder': ('lm', 'sequence', 'tokens'),
+  'encoder_decoder': ('lm',),
+  'electra': ('rtd',),
+  'rwkv': ('lm',),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
   """Everything that decides the mathematics of a model, and how it runs.
 
-  Frozen and hashable, hence static under jit. There are no defaults: a paper's
-  file in `configs/` states each choice.
+  Frozen and hashable, hence static under jit. A paper's file in `configs/`
+  states each choice; a default of 0 stands for "not used" and is right only
+  where no other choice reads the field.
 
   Raises:
     ValueError: a choice that does not exist or sizes that do not fit together,
@@ -25,84 +75,230 @@ class TransformerConfig:
 
   # Topology and sizes.
   family: str
-  vocab_size: int  # V, rows of the embedding table, padding included
+  vocab_size: int  # V, rows of the token table, padding included
   embed_dim: int  # D
   mlp_dim: int  # F
   heads: int  # N
   kv_heads: int  # K; N: multi-head, 1: multi-query, between: grouped-query
   head_dim: int  # H; need not be D / N
-  encoder_layers: int
-  decoder_layers: int
+  encoder_layers: int = 0
+  decoder_layers: int = 0
+  generator_divisor: int = 0  # ELECTRA: the generator is D / this wide
 
-  # Published choices.
-  position: str  # 'relative_bias': T5 (Raffel et al. 2020, 2.1)
-  relative_buckets: int
-  relative_max_distance: int
-  norm: str  # 'rms_norm': scale only (Zhang & Sennrich 2019)
+  # Where a token stands: models/positions.py.
+  position: str
+  max_length: int = 0  # rows of the table of learned positions
+  position_offset: int = 0  # its first row in use; RoBERTa, OPT: 2
+  relative_buckets: int = 0  # T5
+  relative_max_distance: int = 0
+  rope_theta: float = 0.0
+  rope_dim: int = 0  # how much of each head is turned
+  # LLaMA 3.1's stretched wavelengths: factor, low and high frequency factor,
+  # length before stretching.
+  rope_scaling: tuple[float, ...] = ()
+
+  # The block.
+  norm: str
   norm_epsilon: float
+  norm_placement: str  # 'pre': x + f(norm(x)); 'post': norm(x + f(x))
+  parallel: str  # attention and MLP side by side, after one norm or each its own
   activation: str  # of the MLP; 'gelu_tanh' is the tanh approximation
   gated: bool  # act(x Wg) * (x Wi) (Shazeer 2020) instead of act(x Wi)
+  bias: str  # of the matrices in the blocks: none, those of the MLP, all
   scale_attention: bool  # queries times H^-1/2; False: folded into the init
+  window: int = 0  # keys a query sees in banded layers, itself included
+  window_every: int = 0  # each so-manieth layer is banded; 2: alternating
+
+  # Embeddings and heads: models/embed.py, models/heads.py.
+  table_dim: int = 0  # width of the tables where it is not D
+  token_types: int = 0  # BERT's segments A and B
+  embed_norm: bool  # a norm right after the embeddings
+  scale_embed: bool  # token embeddings times D^1/2
   tie_embeddings: bool  # the output projection is the token table
-  scale_output: bool  # decoder output times D^-1/2 before the projection
-  init: str  # 't5': see layers.py, each weight where it is born
+  scale_output: bool  # the last layer's output times D^-1/2 before it
+  output_transform: bool  # dense, activation and norm before it
+  output_bias: bool  # a bias on the logits
+  head: str  # what the last layer's output is read for
+  classes: int = 0  # of the heads 'sequence' and 'tokens'
+
+  # Birth and regularisation.
+  init: str  # layers.py, `initializer`
+  init_std: float = 0.0
   dropout: float
+  attention_dropout: float  # of the attention weights
+  dropout_kind: str  # layers.py, `Dropout`
 
   # How it runs; the results are the same up to rounding.
   dtype: str  # of activations; norms, softmax, logits and loss are float32
   scan: bool  # one compiled layer looped over stacked weights
-  remat: str  # what the backward pass recomputes: 'none', 'full', 'dots'
+  remat: str  # what the backward pass recomputes
+
+  @property
+  def table_width(self) -> int:
+    """Width of the embedding tables."""
+    return self.table_dim or self.embed_dim
 
   def __post_init__(self):
-    for name, allowed in (
-      ('family', FAMILIES),
-      ('position', POSITIONS),
-      ('norm', NORMS),
-      ('activation', ACTIVATIONS),
-      ('init', INITS),
-      ('remat', REMATS),
-      ('dtype', DTYPES),
-    ):
+    self._check_choices()
+    self._check_sizes()
+    self._check_combinations()
+
+  def _check_choices(self):
+    """Each choice exists; the fields it reads are set, and no others."""
+    read = {}  # field -> choices of this config that read it
+    optional = {'position_offset': 'learned', 'rope_scaling': 'rope'}
+    for name, choices in CHOICES.items():
       value = getattr(self, name)
-      if value not in allowed:
+      if value not in choices:
         raise ValueError(
-          f'model.{name} is {value!r}; it must be one of {", ".join(allowed)}.'
+          f'model.{name} is {value!r}; it must be one of {", ".join(choices)}.'
         )
-    for name in (
-      'vocab_size',
-      'embed_dim',
-      'mlp_dim',
-      'heads',
-      'kv_heads',
-      'head_dim',
-      'encoder_layers',
-      'decoder_layers',
-    ):
+      for field in choices[value]:
+        read[field] = f'model.{name}={value!r}'
+    for name, choices in CHOICES.items():
+      for field in {f for fields in choices.values() for f in fields}:
+        value = getattr(self, field)
+        if field in read and not value > 0:
+          raise ValueError(
+            f'{read[field]} needs model.{field}, which is {value}; it must be '
+            'above 0.'
+          )
+        if field not in read and value:
+          raise ValueError(
+            f'model.{field} is {value}, but model.{name}='
+            f'{getattr(self, name)!r} does not read it: set it to 0.'
+          )
+    for field, position in optional.items():
+      if getattr(self, field) and self.position != position:
+        raise ValueError(
+          f'model.{field} is {getattr(self, field)}, but model.position='
+          f'{self.position!r} does not read it: leave it out.'
+        )
+    if self.head not in HEADS[self.family]:
+      raise ValueError(
+        f'model.head is {self.head!r}; model.family={self.family!r} has '
+        f'{", ".join(HEADS[self.family])}.'
+      )
+
+  def _check_sizes(self):
+    sizes = ['vocab_size', 'embed_dim', 'mlp_dim']
+    if self.family != 'rwkv':
+      sizes += ['heads', 'kv_heads', 'head_dim']
+    for name in sizes:
       if getattr(self, name) < 1:
         raise ValueError(
           f'model.{name} is {getattr(self, name)}; it must be at least 1.'
         )
-    if self.heads % self.kv_heads:
+    if self.family != 'rwkv' and self.heads % self.kv_heads:
       raise ValueError(
         f'model.kv_heads is {self.kv_heads}; it must divide model.heads, '
         f'which is {self.heads}.'
       )
-    if not 0 <= self.dropout < 1:
-      raise ValueError(
-        f'model.dropout is {self.dropout}; it must be at least 0 and below 1.'
-      )
+    for name in ('dropout', 'attention_dropout'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f'model.{name} is {getattr(self, name)}; it must be at least 0 and '
+          'below 1.'
+        )
     if self.norm_epsilon <= 0:
       raise ValueError(
         f'model.norm_epsilon is {self.norm_epsilon}; it must be above 0.'
       )
-    if self.relative_buckets < 4 or self.relative_buckets % 4:
+    for name in ('table_dim', 'token_types', 'window', 'position_offset'):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f'model.{name} is {getattr(self, name)}; it must be at least 0.'
+        )
+    if self.position == 'relative_bias':
+      if self.relative_buckets < 4 or self.relative_buckets % 4:
+        raise ValueError(
+          f'model.relative_buckets is {self.relative_buckets}; it must be a '
+          'multiple of 4: two directions, each half exact and half logarithmic.'
+        )
+      if self.relative_max_distance <= self.relative_buckets // 2:
+        raise ValueError(
+          f'model.relative_max_distance is {self.relative_max_distance}; it '
+          f'must exceed half of model.relative_buckets '
+          f'({self.relative_buckets // 2}), where the buckets turn logarithmic.'
+        )
+    if self.position == 'rope' and (
+      self.rope_dim % 2 or self.rope_dim > self.head_dim
+    ):
       raise ValueError(
-        f'model.relative_buckets is {self.relative_buckets}; it must be a '
-        'multiple of 4: two directions, each half exact and half logarithmic.'
+        f'model.rope_dim is {self.rope_dim}; it must be even and at most '
+        f'model.head_dim, which is {self.head_dim}.'
       )
-    if self.relative_max_distance <= self.relative_buckets // 2:
+    if len(self.rope_scaling) not in (0, 4):
       raise ValueError(
-        f'model.relative_max_distance is {self.relative_max_distance}; it '
-        f'must exceed half of model.relative_buckets '
-        f'({self.relative_buckets // 2}), where the buckets turn logarithmic.'
+        f'model.rope_scaling is {self.rope_scaling}; it must be empty or four '
+        'numbers: factor, low and high frequency factor, former length.'
       )
+    if self.position == 'sinusoidal' and self.table_width % 2:
+      raise ValueError(
+        f"model.position='sinusoidal' pairs sines and cosines: the width of "
+        f'the embeddings, {self.table_width}, must be even.'
+      )
+    if self.family == 'electra':
+      for name in ('embed_dim', 'mlp_dim'):
+        if getattr(self, name) % self.generator_divisor:
+          raise ValueError(
+            f'model.generator_divisor is {self.generator_divisor}; it must '
+            f'divide model.{name}, which is {getattr(self, name)}.'
+          )
+
+  def _check_combinations(self):
+    """What cannot go together, and why."""
+    refused = (
+      (
+        self.parallel != 'none' and self.norm_placement == 'post',
+        f"model.parallel={self.parallel!r} needs model.norm_placement='pre': "
+        'norms after the sum have no place where both branches meet.',
+      ),
+      (
+        self.parallel != 'none' and self.family == 'encoder_decoder',
+        f'model.parallel={self.parallel!r} has no place for cross-attention: '
+        "model.family='encoder_decoder' needs 'none'.",
+      ),
+      (
+        bool(self.window) != bool(self.window_every),
+        f'model.window={self.window} and model.window_every='
+        f'{self.window_every} go together: set both, or neither.',
+      ),
+      (
+        self.window and self.family != 'decoder',
+        f'model.window={self.window} bands causal attention: it needs '
+        f"model.family='decoder', not {self.family!r}.",
+      ),
+      (
+        self.table_dim
+        and self.tie_embeddings
+        and not self.output_transform
+        and self.head in ('lm', 'mlm', 'mlm_nsp'),
+        f'model.tie_embeddings with a table of width model.table_dim='
+        f'{self.table_dim} needs model.output_transform to bring the last '
+        "layer's output to that width.",
+      ),
+      (
+        self.position_offset and self.position_offset >= self.max_length,
+        f'model.position_offset is {self.position_offset}; it must be below '
+        f'model.max_length, which is {self.max_length}.',
+      ),
+      (
+        self.token_types and self.family in ('encoder_decoder', 'rwkv'),
+        f'model.token_types={self.token_types}: model.family={self.family!r} '
+        'reads no token types; set it to 0.',
+      ),
+      (
+        self.family == 'rwkv' and (self.heads or self.position != 'none'),
+        "model.family='rwkv' has no attention: model.heads, kv_heads and "
+        "head_dim must be 0 and model.position 'none'.",
+      ),
+      (
+        self.init == 'rwkv' and self.family != 'rwkv',
+        f"model.init='rwkv' describes RWKV's own weights, not those of "
+        f'model.family={self.family!r}.',
+      ),
+    )
+    for is_refused, reason in refused:
+      if is_refused:
+        raise ValueError(reason)
