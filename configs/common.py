@@ -106,12 +106,16 @@ def base() -> ConfigDict:
     c.optimizer[name] = placeholder(float)
   c.optimizer.factor_from = placeholder(int)
   c.optimizer.parameter_scale = placeholder(bool)
+  c.optimizer.bias_correction = placeholder(bool)
+  c.optimizer.multipliers = ConfigDict()  # of the rate, by parameter name
 
   c.schedule = ConfigDict()
   c.schedule.name = placeholder(str)
   c.schedule.learning_rate = placeholder(float)
   c.schedule.warmup_steps = placeholder(int)
   c.schedule.end_fraction = placeholder(float)
+  c.schedule.constant_steps = placeholder(int)
+  c.schedule.decay_steps = 0  # the decay's last step; 0: train.steps
 
   c.train = ConfigDict()
   c.train.steps = placeholder(int)

@@ -19,6 +19,8 @@ def adafactor(**settings):
     clip_threshold=1.0,
     factor_from=128,
     parameter_scale=True,
+    b1=0.0,
+    weight_decay=0.0,
   )
   group.update(settings)
   return group
@@ -26,7 +28,14 @@ def adafactor(**settings):
 
 def adamw(**settings):
   group = common.base().optimizer
-  group.update(name='adamw', b1=0.9, b2=0.98, epsilon=1e-6, weight_decay=0.1)
+  group.update(
+    name='adamw',
+    b1=0.9,
+    b2=0.98,
+    epsilon=1e-6,
+    bias_correction=True,
+    weight_decay=0.1,
+  )
   group.update(settings)
   return group
 
@@ -74,11 +83,12 @@ def train(tx, params, gradients):
 def paper_adafactor(x, gradients, o):
   """Shazeer & Stern 2018, algorithms 4 and 5, in float64, as it is printed."""
   x = np.float64(x)
-  factored = x.ndim >= 2 and min(x.shape[-2:]) >= o.factor_from
-  R = C = V = 0.0
+  factored = x.ndim >= 2 and min(x.shape[-2:]) >= o.factor_from > 0
+  R = C = V = M = 0.0
   for t, G in enumerate(gradients, 1):
     G = np.float64(G)
     alpha = float(rate(t - 1))
+    decay = o.weight_decay * alpha**2 if x.ndim >= 2 else 0  # PaLM, 5
     if o.parameter_scale:
       alpha *= max(o.epsilon2, np.sqrt(np.mean(x**2)))
     beta = 1 - t ** (-0.8)
@@ -92,16 +102,27 @@ def paper_adafactor(x, gradients, o):
       V = beta * V + (1 - beta) * square
     U = G / np.sqrt(V)
     U = U / max(1, np.sqrt(np.mean(U**2)) / o.clip_threshold)
-    x = x - alpha * U
+    M = o.b1 * M + (1 - o.b1) * alpha * U
+    x = x - M - decay * x
   return x
 
 
+PALM = {'factor_from': 0, 'b1': 0.9, 'weight_decay': 1.0}
+
+
 @pytest.mark.parametrize(
-  'settings', [{}, {'parameter_scale': False}, {'clip_threshold': 0.5}]
+  'settings',
+  [
+    {},
+    {'parameter_scale': False},
+    {'clip_threshold': 0.5},
+    {'b1': 0.9, 'weight_decay': 0.5},
+    PALM,
+  ],
 )
 def test_adafactor_is_the_papers_algorithm(settings):
   rng = np.random.default_rng(0)
-  optimizer = adafactor(factor_from=8, **settings)
+  optimizer = adafactor(**{'factor_from': 8} | settings)
   params = normal(rng, SHAPES, 0.3)
   params['scale'] *= 1e-5  # below epsilon2
   # Gradients of very different sizes, so that clipping and decay matter.
@@ -112,14 +133,11 @@ def test_adafactor_is_the_papers_algorithm(settings):
   trained, state = train(
     make_optimizer(optimizer, rate, AXES), params, gradients
   )
-  kinds = {k: set(v) for k, v in state[1].moments.items()}
-  assert kinds == {
-    'kernel': {'row', 'column'},
-    'narrow': {'full'},
-    'scale': {'full'},
-    'scalar': {'full'},
-    'experts': {'row', 'column'},
-  }
+  kinds = {k: set(v) - {'mean'} for k, v in state[1].moments.items()}
+  for k in SHAPES:
+    factored = k in ('kernel', 'experts') and optimizer.factor_from
+    assert kinds[k] == ({'row', 'column'} if factored else {'full'})
+    assert ('mean' in state[1].moments[k]) == bool(optimizer.b1)
   for k in SHAPES:
     expected = paper_adafactor(params[k], [g[k] for g in gradients], optimizer)
     moved = np.abs(expected - params[k]).max()
@@ -182,6 +200,92 @@ def test_optax_adafactor():
     np.testing.assert_allclose(ours[k], theirs[k], rtol=1e-5, atol=1e-6)
 
 
+def test_optax_adafactor_with_momentum_and_decay():
+  """PaLM's: of a constant rate, optax's decay a step is its square."""
+  rng = np.random.default_rng(5)
+  shapes = {'kernel': (12, 20), 'table': (8, 4)}
+  params = normal(rng, shapes)
+  gradients = [normal(rng, shapes, 3.0**i) for i in range(-3, 3)]
+  axes = {'kernel': ('embed', 'mlp'), 'table': ('vocab', 'embed')}
+  ours, _ = train(
+    make_optimizer(adafactor(**PALM), lambda step: 0.05, axes),
+    params,
+    gradients,
+  )
+  theirs, _ = train(
+    optax.adafactor(
+      0.05, factored=False, momentum=0.9, weight_decay_rate=0.05**2
+    ),
+    params,
+    gradients,
+  )
+  for k in shapes:
+    np.testing.assert_allclose(ours[k], theirs[k], rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_without_bias_correction_is_berts():
+  rng = np.random.default_rng(6)
+  shapes = {'kernel': (12, 20), 'scale': (12,)}
+  params = normal(rng, shapes)
+  gradients = [normal(rng, shapes, 3.0**i) for i in range(-5, 5)]
+  optimizer = adamw(bias_correction=False, b2=0.999, weight_decay=0.01)
+  ours, state = train(
+    make_optimizer(optimizer, rate, {k: AXES[k] for k in shapes}),
+    params,
+    gradients,
+  )
+  assert state[1].count == len(gradients)
+  for k, x in params.items():
+    x, m, v = np.float64(x), 0.0, 0.0
+    for step, gradient in enumerate(gradients):
+      g = np.float64(gradient[k])
+      m = 0.9 * m + 0.1 * g
+      v = 0.999 * v + 0.001 * g**2
+      decay = 0.01 * x if k == 'kernel' else 0
+      x = x - float(rate(step)) * (m / (np.sqrt(v) + 1e-6) + decay)
+    np.testing.assert_allclose(ours[k], x, rtol=2e-5, atol=2e-6)
+
+
+def test_multipliers_of_the_rate():
+  rng = np.random.default_rng(7)
+  axes = {
+    'mixer': {
+      'time_decay': ('layers', 'embed'),
+      'time_first': ('layers', 'embed'),
+      'key': {'kernel': ('layers', 'embed', 'mlp')},
+    }
+  }
+  params = {
+    'mixer': {
+      'time_decay': np.ones((2, 4), 'float32'),
+      'time_first': np.ones((2, 4), 'float32'),
+      'key': {'kernel': np.ones((2, 4, 4), 'float32')},
+    }
+  }
+  gradient = jax.tree.map(
+    lambda x: rng.standard_normal(x.shape).astype('float32'), params
+  )
+  optimizer = adamw()
+  plain = make_optimizer(optimizer, rate, axes)
+  optimizer.multipliers.time_decay = 2.0
+  optimizer.multipliers.time_first = 3.0
+  multiplied = make_optimizer(optimizer, rate, axes)
+  ones, _ = plain.update(gradient, plain.init(params), params)
+  ours, state = multiplied.update(gradient, multiplied.init(params), params)
+  for name, factor in (('time_decay', 2), ('time_first', 3), ('key', 1)):
+    jax.tree.map(
+      lambda x, y, factor=factor: np.testing.assert_allclose(
+        x, factor * y, rtol=1e-6
+      ),
+      ours['mixer'][name],
+      ones['mixer'][name],
+    )
+  assert state_axes(state, axes)[1].mu == axes
+  optimizer.multipliers.time_mixed = 5.0
+  with pytest.raises(ValueError, match='time_mixed is 5.0, but .* time_decay'):
+    make_optimizer(optimizer, rate, axes)
+
+
 @pytest.mark.parametrize('clip', [0.0, 1.0])
 def test_torch_adamw(clip):
   rng = np.random.default_rng(3)
@@ -239,7 +343,15 @@ def test_clipping_is_by_the_norm_of_all_gradients():
   np.testing.assert_allclose(updates['b'], [-4.0], rtol=1e-5)
 
 
-@pytest.mark.parametrize('optimizer', [adafactor(clip=1.0), adamw()])
+@pytest.mark.parametrize(
+  'optimizer',
+  [
+    adafactor(clip=1.0),
+    adafactor(b1=0.9, weight_decay=1.0),
+    adamw(),
+    adamw(bias_correction=False),
+  ],
+)
 def test_every_array_of_the_state_has_axes(optimizer):
   axes = {
     'layers': {
@@ -264,14 +376,15 @@ def test_every_array_of_the_state_has_axes(optimizer):
 
   jax.tree.map(check, state, placed)
   if optimizer.name == 'adafactor':
+    kernel, table = ('embed', 'layers', 'mlp'), ('vocab', 'embed')
     assert placed[1].moments['layers']['kernel'] == {
       'row': ('embed', 'layers'),
       'column': ('layers', 'mlp'),
-    }
+    } | ({'mean': kernel} if optimizer.b1 else {})
     assert placed[1].moments['table'] == {
       'row': ('vocab',),
       'column': ('embed',),
-    }
+    } | ({'mean': table} if optimizer.b1 else {})
   else:
     assert placed[1].mu == placed[1].nu == axes
 
@@ -295,7 +408,15 @@ def test_axes_that_do_not_fit_are_errors():
       adafactor(name='adam'),
       "name is 'adam'; it must be one of adafactor, adamw",
     ),
-    (adafactor(weight_decay=0.1), 'weight_decay is 0.1, but .* does not use'),
+    (adafactor(epsilon=0.1), 'epsilon is 0.1, but .* does not use'),
+    (adafactor(b1=1.0), 'b1 is 1.0; it must be below 1'),
+    (adafactor(weight_decay=-1.0), 'weight_decay is -1.0; it must be at least'),
+    (
+      adafactor(multipliers={'scale': 2.0}),
+      r'multipliers is scale: 2.0\s, but .* does not use',
+    ),
+    (adamw(bias_correction=None), 'bias_correction is not set'),
+    (adamw(multipliers={'scale': 0.0}), 'scale is 0.0; it must be above 0'),
     (adafactor(factor_from=None), 'factor_from is not set'),
     (
       adafactor(clip_threshold=0.0),

@@ -60,6 +60,52 @@ def test_warmup_and_decay(name, steps, warmup):
   )
 
 
+def test_the_transformers_schedule():
+  rate = jax.jit(
+    make_schedule(
+      schedule(name='noam', learning_rate=512**-0.5, warmup_steps=4000), 10**5
+    )
+  )
+  for step in (1, 2, 3_999, 4_000, 4_001, 10**5):
+    expected = 512**-0.5 * min(step**-0.5, step * 4000**-1.5)
+    np.testing.assert_allclose(rate(step - 1), expected, rtol=1e-6)
+  assert rate(3_998) < rate(3_999) > rate(4_000)
+
+
+@pytest.mark.parametrize('steps', [50, 300])  # a run may end before its decay
+@pytest.mark.parametrize('name', ['linear', 'cosine'])
+def test_a_decay_with_an_end_of_its_own(name, steps):
+  """GPT-3, 2.3 and B: down over 260 of 300 billion tokens, then flat."""
+  settings = {
+    'name': name, 'learning_rate': 0.5, 'warmup_steps': 10, 'end_fraction': 0.1
+  }  # fmt: skip
+  ends = make_schedule(schedule(**settings, decay_steps=260), steps)
+  alone = make_schedule(schedule(**settings), 260)
+  for n in (0, 5, 10, 100, 259, 260):
+    assert ends(n) == alone(n)
+  np.testing.assert_allclose([ends(260), ends(299)], 0.05, rtol=1e-5)
+
+
+@pytest.mark.parametrize('decay_steps', [0, 60])
+def test_exponential_as_rwkv_decays(decay_steps):
+  rate = jax.jit(
+    make_schedule(
+      schedule(
+        name='exponential',
+        learning_rate=6e-4,
+        constant_steps=20,
+        end_fraction=1e-5 / 6e-4,
+        decay_steps=decay_steps,
+      ),
+      100,
+    )
+  )
+  last = decay_steps or 100
+  for n in (0, 19, 20, 21, 50, last - 1, last, 1000):
+    done = min(max(n - 20, 0) / (last - 20), 1)
+    np.testing.assert_allclose(rate(n), 6e-4 * (1e-5 / 6e-4) ** done, rtol=1e-6)
+
+
 def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
   steps = 2**30
   rate = make_schedule(
@@ -94,6 +140,57 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
     (
       {'name': 'inverse_sqrt', 'learning_rate': 1.0, 'warmup_steps': 0},
       'needs at least 1',
+    ),
+    (
+      {'name': 'noam', 'learning_rate': 1.0, 'warmup_steps': 0},
+      'noam needs at least 1',
+    ),
+    (
+      {
+        'name': 'noam',
+        'learning_rate': 1.0,
+        'warmup_steps': 5,
+        'decay_steps': 9,
+      },
+      'decay_steps is 9, but schedule.name=noam does not use',
+    ),
+    (
+      {
+        'name': 'linear',
+        'learning_rate': 1.0,
+        'warmup_steps': 51,
+        'end_fraction': 0.0,
+        'decay_steps': 50,
+      },
+      'must lie between 0 and schedule.decay_steps, which is 50',
+    ),
+    (
+      {
+        'name': 'linear',
+        'learning_rate': 1.0,
+        'warmup_steps': 0,
+        'end_fraction': 0.0,
+        'decay_steps': -5,
+      },
+      'decay_steps is -5',
+    ),
+    (
+      {
+        'name': 'exponential',
+        'learning_rate': 1.0,
+        'constant_steps': 101,
+        'end_fraction': 0.1,
+      },
+      'constant_steps is 101; it must lie between 0 and train.steps',
+    ),
+    (
+      {
+        'name': 'exponential',
+        'learning_rate': 1.0,
+        'constant_steps': 0,
+        'end_fraction': 0.0,
+      },
+      'end_fraction is 0.0; it must lie between 0 and 1, and above 0',
     ),
     (
       {

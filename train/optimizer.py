@@ -17,8 +17,18 @@ USES = {
     'clip_threshold',
     'factor_from',
     'parameter_scale',
+    'b1',
+    'weight_decay',
   ),
-  'adamw': ('clip', 'b1', 'b2', 'epsilon', 'weight_decay'),
+  'adamw': (
+    'clip',
+    'b1',
+    'b2',
+    'epsilon',
+    'bias_correction',
+    'weight_decay',
+    'multipliers',
+  ),
 }
 
 
@@ -28,7 +38,8 @@ class AdafactorState(NamedTuple):
   count: jax.Array  # updates made so far
   # The tree of the parameters, with a dict for each: running means of its
   # squared gradients over rows and columns ('row', 'column') where they are
-  # factored, otherwise of each entry ('full').
+  # factored, otherwise of each entry ('full'); with momentum also of its
+  # steps ('mean').
   moments: Any
 
 
@@ -37,9 +48,11 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Clips by global norm, then takes a step of Adafactor or AdamW.
 
-  AdamW (Loshchilov & Hutter 2019) decays weights of two dimensions or more,
-  'layers' not counted: kernels and embeddings, not biases, scales or tables of
-  relative-position biases. The decay is multiplied by the learning rate.
+  Both decay weights of two dimensions or more, 'layers' not counted: kernels
+  and embeddings, not biases, scales or tables of relative-position biases.
+  AdamW's decay (Loshchilov & Hutter 2019) is weight_decay times the learning
+  rate, that of Adafactor times its square (PaLM, Chowdhery et al. 2022, 5).
+  `multipliers` are of the learning rate of AdamW's parameters, by name (RWKV).
 
   Args:
     optimizer: the config group `optimizer`.
@@ -49,7 +62,7 @@ def make_optimizer(
 
   Raises:
     ValueError: an unknown name, a missing or an ignored key, an impossible
-      number.
+      number, a multiplier of a parameter that the model does not have.
   """
   check_group('optimizer', optimizer, USES)
   _check_numbers(optimizer)
@@ -57,26 +70,51 @@ def make_optimizer(
   if optimizer.clip:
     clip = optax.clip_by_global_norm(optimizer.clip)
   if optimizer.name == 'adafactor':
-    steps = [adafactor(optimizer, axes)]
-  else:
-    steps = [
-      optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon),
-      optax.add_decayed_weights(
-        optimizer.weight_decay,
-        mask=jax.tree.map(_decays, axes, is_leaf=_is_names),
-      ),
-    ]
-  return optax.chain(clip, *steps, optax.scale_by_learning_rate(schedule))
+    return optax.chain(clip, adafactor(optimizer, schedule, axes))
+  adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
+  if not optimizer.bias_correction:
+    adam = uncorrected_adam(optimizer)
+  return optax.chain(
+    clip,
+    adam,
+    optax.add_decayed_weights(
+      optimizer.weight_decay,
+      mask=jax.tree.map(_decays, axes, is_leaf=_is_names),
+    ),
+    _multiply(optimizer.multipliers, axes),
+    optax.scale_by_learning_rate(schedule),
+  )
 
 
-def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
-  """Adafactor as T5 used it (Shazeer & Stern 2018, algorithms 4 and 5).
+def uncorrected_adam(optimizer: Any) -> optax.GradientTransformation:
+  """Adam (Kingma & Ba 2015) without its bias correction, as BERT's code is.
 
-  No momentum; decay 1 - t^-decay_rate; second moments factored over the last
-  two dimensions where both reach `factor_from`; updates clipped by their root
-  mean square and scaled by the parameter's. Each layer is a parameter by
-  itself: no mean is taken over a dimension named 'layers'. The caller applies
-  the learning rate.
+  Both means start at 0 and are taken as they are. After t updates the step is
+  (1 - b1^t) / (1 - b2^t)^1/2 times the corrected one, 3.2 times at first with
+  0.9 and 0.999: the warmup covers for it.
+  """
+  b1, b2, epsilon = optimizer.b1, optimizer.b2, optimizer.epsilon
+
+  def update(grads, state, params=None):
+    del params
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+    updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), mu, nu)
+    return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+  return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def adafactor(
+  optimizer: Any, schedule: optax.Schedule, axes: Any
+) -> optax.GradientTransformation:
+  """Adafactor (Shazeer & Stern 2018, algorithms 4 and 5), T5's and PaLM's.
+
+  Decay 1 - t^-decay_rate; second moments factored over the last two dimensions
+  where both reach `factor_from`, nowhere where that is 0; updates clipped by
+  their root mean square and scaled by the parameter's. With b1 the step taken
+  is the running mean of steps, learning rates included. Each layer is a
+  parameter by itself: no mean is taken over a dimension named 'layers'.
   """
   o = optimizer
 
@@ -85,12 +123,15 @@ def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
       _check_names(param, names)
       shape, last = param.shape, _own(names)[-2:]
       shapes = {'full': shape}
-      if len(last) == 2 and min(shape[i] for i in last) >= o.factor_from:
+      sizes = [shape[i] for i in last]
+      if o.factor_from and len(last) == 2 and min(sizes) >= o.factor_from:
         row, column = last
         shapes = {
           'row': _without(column, shape),
           'column': _without(row, shape),
         }
+      if o.b1:
+        shapes['mean'] = shape
       return {k: jnp.zeros(kept, jnp.float32) for k, kept in shapes.items()}
 
     moments = jax.tree.map(zeros, params, axes)
@@ -99,6 +140,7 @@ def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
   def update(grads, state, params):
     count = state.count + 1
     decay = 1 - count.astype(jnp.float32) ** -o.decay_rate
+    rate = schedule(state.count)
 
     def average(grad, moment, names):
       square = jnp.square(grad.astype(jnp.float32)) + o.epsilon1
@@ -107,9 +149,9 @@ def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
       else:
         row, column = _own(names)[-2:]
         new = {'row': square.mean(column), 'column': square.mean(row)}
-      return {k: decay * moment[k] + (1 - decay) * new[k] for k in moment}
+      return {k: decay * moment[k] + (1 - decay) * new[k] for k in new}
 
-    def scale(grad, moment, param, names):
+    def step(grad, moment, param, names):
       x, own = grad.astype(jnp.float32), _own(names)
       if 'full' in moment:
         x = x * jax.lax.rsqrt(moment['full'])
@@ -122,10 +164,22 @@ def adafactor(optimizer: Any, axes: Any) -> optax.GradientTransformation:
       x = x / jnp.maximum(1.0, _rms(x, own) / o.clip_threshold)
       if o.parameter_scale:
         x = x * jnp.maximum(o.epsilon2, _rms(param, own))
-      return x
+      return x * rate
+
+    def mean(x, moment):
+      return o.b1 * moment['mean'] + (1 - o.b1) * x
+
+    def decayed(x, param, names):
+      return x + o.weight_decay * rate**2 * param if _decays(names) else x
 
     moments = jax.tree.map(average, grads, state.moments, axes)
-    updates = jax.tree.map(scale, grads, moments, params, axes)
+    steps = jax.tree.map(step, grads, moments, params, axes)
+    if o.b1:
+      steps = jax.tree.map(mean, steps, state.moments)
+      moments = jax.tree.map(lambda x, m: m | {'mean': x}, steps, moments)
+    if o.weight_decay:
+      steps = jax.tree.map(decayed, steps, params, axes)
+    updates = jax.tree.map(jnp.negative, steps)
     return updates, AdafactorState(count, moments)
 
   return optax.GradientTransformation(init, update)
@@ -149,10 +203,12 @@ def state_axes(state: Any, axes: Any) -> Any:
   """
 
   def moment_axes(names, moment):
-    if 'full' in moment:
-      return {'full': names}
-    row, column = _own(names)[-2:]
-    return {'row': _without(column, names), 'column': _without(row, names)}
+    placed = {'full': names, 'mean': names}
+    if 'row' in moment:
+      row, column = _own(names)[-2:]
+      placed['row'] = _without(column, names)
+      placed['column'] = _without(row, names)
+    return {k: placed[k] for k in moment}
 
   def place(node):
     match node:
@@ -177,8 +233,10 @@ def state_axes(state: Any, axes: Any) -> Any:
 
 
 def _check_numbers(optimizer):
-  for key in USES[optimizer.name]:
-    x = optimizer[key]
+  numbers = {k: optimizer[k] for k in USES[optimizer.name]}
+  for name, x in numbers.pop('multipliers', {}).items():
+    numbers[f'multipliers.{name}'] = x
+  for key, x in numbers.items():
     need = None
     if key in ('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1'):
       need = None if x > 0 else 'above 0'
@@ -186,8 +244,32 @@ def _check_numbers(optimizer):
       need = 'at least 0'
     elif key in ('b1', 'b2') and x >= 1:
       need = 'below 1'
+    elif key.startswith('multipliers') and not x > 0:
+      need = 'above 0'
     if need:
       raise ValueError(f'optimizer.{key} is {x}; it must be {need}.')
+
+
+def _multiply(multipliers, axes):
+  """Multiplies the updates of the parameters that are named."""
+  if not multipliers:
+    return optax.identity()
+
+  def factor(path, _):
+    names.add(path[-1].key)
+    return multipliers.get(path[-1].key, 1.0)
+
+  names = set()
+  factors = jax.tree_util.tree_map_with_path(factor, axes, is_leaf=_is_names)
+  for name in multipliers:
+    if name not in names:
+      raise ValueError(
+        f'optimizer.multipliers.{name} is {multipliers[name]}, but the model '
+        f'has no parameter of that name; it has {", ".join(sorted(names))}.'
+      )
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(jnp.multiply, updates, factors)
+  )
 
 
 def _is_names(x):

@@ -12,8 +12,15 @@ from train.settings import check_group
 USES = {
   'constant': ('learning_rate',),
   'inverse_sqrt': ('learning_rate', 'warmup_steps'),
-  'linear': ('learning_rate', 'warmup_steps', 'end_fraction'),
-  'cosine': ('learning_rate', 'warmup_steps', 'end_fraction'),
+  'noam': ('learning_rate', 'warmup_steps'),
+  'linear': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
+  'cosine': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
+  'exponential': (
+    'learning_rate',
+    'constant_steps',
+    'end_fraction',
+    'decay_steps',
+  ),
 }
 
 
@@ -23,13 +30,19 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
     constant      learning_rate
     inverse_sqrt  learning_rate / sqrt(max(n, warmup_steps)): T5 (Raffel et al.
                   2020, 3.1.2) with 1.0 and 10_000; flat at first, not a ramp
+    noam          learning_rate * min(s^-1/2, s * warmup_steps^-3/2) of s =
+                  n + 1, with learning_rate = D^-1/2: Vaswani et al. 2017, 5.3
     linear        learning_rate * n / warmup_steps, then straight down to
-                  end_fraction * learning_rate at step `steps`: BERT
+                  end_fraction * learning_rate at step `decay_steps`, and flat
+                  from there: BERT
     cosine        the same, but down along half a cosine: GPT-3
+    exponential   learning_rate for constant_steps, then by the same factor at
+                  each step down to end_fraction at `decay_steps`: RWKV-4
 
   Args:
     schedule: the config group `schedule`.
-    steps: `train.steps`, where the decay ends.
+    steps: `train.steps`, where the decay ends if `decay_steps` is 0; it may
+      also end before or after the run.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
@@ -41,20 +54,31 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
   check_group('schedule', schedule, USES)
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
+  start = schedule.constant_steps if name == 'exponential' else warmup
+  last = schedule.decay_steps or steps
   if not 0 < peak < math.inf:
     raise ValueError(f'schedule.learning_rate is {peak}; it must be above 0.')
-  if name == 'inverse_sqrt' and warmup < 1:
+  if name in ('inverse_sqrt', 'noam') and warmup < 1:
     raise ValueError(
-      f'schedule.warmup_steps is {warmup}; inverse_sqrt needs at least 1.'
+      f'schedule.warmup_steps is {warmup}; {name} needs at least 1.'
     )
-  if name in ('linear', 'cosine') and not 0 <= warmup <= steps:
+  if name in ('linear', 'cosine', 'exponential'):
+    if last < 1:
+      raise ValueError(
+        f'schedule.decay_steps is {last}; it must be at least 1, or 0 for '
+        'train.steps.'
+      )
+    if not 0 <= start <= last:
+      key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
+      until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
+      raise ValueError(
+        f'schedule.{key} is {start}; it must lie between 0 and {until}, '
+        f'which is {last}.'
+      )
+  if not 0 <= end <= 1 or (name == 'exponential' and not end):
     raise ValueError(
-      f'schedule.warmup_steps is {warmup}; it must lie between 0 and '
-      f'train.steps, which is {steps}.'
-    )
-  if not 0 <= end <= 1:
-    raise ValueError(
-      f'schedule.end_fraction is {end}; it must lie between 0 and 1.'
+      f'schedule.end_fraction is {end}; it must lie between 0 and 1'
+      f'{", and above 0 with exponential" if not end else ""}.'
     )
 
   def rate(step):
@@ -63,9 +87,14 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
       return jnp.float32(peak)
     if name == 'inverse_sqrt':
       return peak / jnp.sqrt(jnp.maximum(step, warmup).astype(jnp.float32))
+    if name == 'noam':
+      s = step.astype(jnp.float32) + 1
+      return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
     # Subtracted as integers: float32 counts only to 2^24.
-    decayed = jnp.clip(step - warmup, 0, steps - warmup)
-    done = decayed / max(steps - warmup, 1)
+    decayed = jnp.clip(step - start, 0, last - start)
+    done = decayed / max(last - start, 1)
+    if name == 'exponential':
+      return peak * jnp.exp(done * math.log(end))
     left = 1 - done if name == 'linear' else (1 + jnp.cos(jnp.pi * done)) / 2
     ramp = jnp.minimum(step, warmup) / warmup if warmup else 1.0
     return peak * ramp * (end + (1 - end) * left)
