@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+ANCESTOR = 'transformer'
+
 # size: layers of each stack, D, F, heads, H. Section 3.7 and table 13; the
 # 1.1 sizes come with the release of the 1.1 checkpoints.
 SIZES = {

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import Dense, Dropout, shard
+from models.layers import Dense, Dropout, initializer, named, shard
+from models.positions import relative_shift, rotate, sinusoids
 
 Cache = dict[str, jax.Array]
 
@@ -16,6 +17,7 @@ def attend(
   v: jax.Array,
   mask: jax.Array | None = None,
   bias: jax.Array | None = None,
+  keep: jax.Array | None = None,
 ) -> jax.Array:
   """Weighted means of values: the one place where a kernel can stand in.
 
@@ -24,62 +26,73 @@ def attend(
     k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share head n of them.
     v: [B,S,K,H] values.
     mask: bool, broadcasts to [B,T,S]; True where a query may see a key.
-    bias: float32 [N,T,S], added to the logits.
+    bias: float32 [N,T,S] or [B,N,T,S], added to the logits.
+    keep: bool [B,N,T,S], False where dropout takes a weight away. The caller
+      divides the values by its rate.
 
   Returns:
     [B,T,N,H] in the dtype of `v`; the softmax is float32.
   """
   B, T, N, H = q.shape
-  K = k.shape[2]
+  S, K = k.shape[1:3]
   G = N // K
   # The queries that share a key head stand one after the other, as if T were
   # longer: a dimension of size G slows the products down where G is 1.
   q = q.reshape(B, T, K, G, H).transpose(0, 3, 1, 2, 4).reshape(B, G * T, K, H)
   if mask is not None:
-    mask = jnp.broadcast_to(mask, (*mask.shape[:1], T, k.shape[1]))
+    mask = jnp.broadcast_to(mask, (*mask.shape[:1], T, S))
     mask = jnp.tile(mask, (1, G, 1))
   if bias is not None:
-    bias = bias.reshape(K, G * T, -1)
-  out = _attend(q, k, v, mask, bias)
+    bias = bias.reshape(*bias.shape[:-3], K, G * T, S)
+  if keep is not None:
+    keep = keep.reshape(B, K, G * T, S)
+  out = _attend(q, k, v, mask, bias, keep)
   return out.reshape(B, G, T, K, H).transpose(0, 2, 3, 1, 4).reshape(B, T, N, H)
 
 
 @jax.custom_vjp
-def _attend(q, k, v, mask, bias):
+def _attend(q, k, v, mask, bias, keep):
   """`attend` with as many query heads as keys have: bias [K,T,S]."""
-  return _attend_forward(q, k, v, mask, bias)[0]
+  return _attend_forward(q, k, v, mask, bias, keep)[0]
 
 
-def _attend_forward(q, k, v, mask, bias):
+def _attend_forward(q, k, v, mask, bias, keep):
   logits = jnp.einsum('BTKH,BSKH->BKTS', q, k, preferred_element_type='float32')
   if bias is not None:
     logits = logits + bias
   if mask is not None:
     logits = jnp.where(mask[:, None], logits, jnp.finfo('float32').min)
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  out = jnp.einsum('BKTS,BSKH->BTKH', weights, v)
-  return out, (q, k, v, weights, out, bias is not None)
+  out = jnp.einsum('BKTS,BSKH->BTKH', _kept(weights, keep), v)
+  return out, (q, k, v, weights, keep, out, None if bias is None else bias.ndim)
+
+
+def _kept(weights, keep):
+  return weights if keep is None else jnp.where(keep, weights, 0)
 
 
 # Autodiff's gradient but for two sums over [B,K,T,S], which took a quarter of
 # attention's time on a CPU: the softmax's over S is taken from the outputs (Dao
 # et al. 2022, B.4), the bias's over B is a product.
 def _attend_backward(saved, d_out):
-  q, k, v, weights, out, biased = saved
-  d_v = jnp.einsum('BKTS,BTKH->BSKH', weights, d_out)
+  q, k, v, weights, keep, out, bias_dims = saved
+  d_v = jnp.einsum('BKTS,BTKH->BSKH', _kept(weights, keep), d_out)
   d_weights = jnp.einsum(
     'BTKH,BSKH->BKTS', d_out, v, preferred_element_type='float32'
   )
   mean = jnp.sum(d_out * out, axis=-1, keepdims=True, dtype='float32')
-  d_logits = weights * (d_weights - mean.transpose(0, 2, 1, 3))
+  d_weights = _kept(d_weights, keep) - mean.transpose(0, 2, 1, 3)
+  d_logits = weights * d_weights
   d_bias = None
-  if biased:
+  if bias_dims == 3:
     ones = jnp.ones(d_logits.shape[0], 'float32')
     d_bias = jnp.einsum('B,BKTS->KTS', ones, d_logits, precision='highest')
+  elif bias_dims == 4:
+    d_bias = d_logits
   d_logits = d_logits.astype(q.dtype)
   d_q = jnp.einsum('BKTS,BSKH->BTKH', d_logits, k)
   d_k = jnp.einsum('BKTS,BTKH->BSKH', d_logits, q)
-  return d_q, d_k, d_v, None, d_bias
+  return d_q, d_k, d_v, None, d_bias, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
@@ -93,29 +106,52 @@ class Attention(nn.Module):
   """
 
   config: TransformerConfig
+  cross: bool = False
 
   def setup(self):
     c = self.config
-    # T5 divides no logits; its queries are born smaller by sqrt(H) instead.
-    fan_in = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
-    query = nn.initializers.normal((c.embed_dim * c.head_dim) ** -0.5)
 
-    def dense(heads, axes, init):
-      return Dense(heads * c.head_dim, axes, init, c.dtype)
+    def dense(heads, axis, role):
+      return Dense(
+        heads * c.head_dim,
+        ('embed', axis),
+        initializer(c, role),
+        c.dtype,
+        c.bias == 'all',
+      )
 
-    self.query = dense(c.heads, ('embed', 'heads'), query)
-    self.key = dense(c.kv_heads, ('embed', 'kv_heads'), fan_in)
-    self.value = dense(c.kv_heads, ('embed', 'kv_heads'), fan_in)
-    self.output = Dense(c.embed_dim, ('heads', 'embed'), fan_in, c.dtype)
+    self.query = dense(c.heads, 'heads', 'query')
+    self.key = dense(c.kv_heads, 'kv_heads', 'attention')
+    self.value = dense(c.kv_heads, 'kv_heads', 'attention')
+    self.output = Dense(
+      c.embed_dim,
+      ('heads', 'embed'),
+      initializer(c, 'attention_output'),
+      c.dtype,
+      c.bias == 'all',
+    )
     # A weight dropped for every query alike (T5) is a value dropped.
-    self.dropout = Dropout(c.dropout, broadcast=(-1,))
+    self.drop_values = Dropout(c.attention_dropout, broadcast=(-1,))
+    if c.position == 'transformer_xl' and not self.cross:
+      self.relative = Dense(
+        c.heads * c.head_dim,
+        ('embed', 'heads'),
+        initializer(c, 'attention'),
+        c.dtype,
+      )
+      shape = (c.heads, c.head_dim)
+      zeros = named(nn.initializers.zeros, 'heads', 'head_dim')
+      self.content_bias = self.param('content_bias', zeros, shape, 'float32')
+      self.position_bias = self.param('position_bias', zeros, shape, 'float32')
 
-  def keys_values(self, source: jax.Array) -> Cache:
-    """[B,S,D] -> {'key', 'value'} of [B,S,K,H]."""
-    return {
-      'key': self._split(self.key(source), 'act_kv_heads'),
-      'value': self._split(self.value(source), 'act_kv_heads'),
-    }
+  def keys_values(
+    self, source: jax.Array, angles: jax.Array | None = None
+  ) -> Cache:
+    """[B,S,D], rope's [B,S,R/2] -> {'key', 'value'} of [B,S,K,H]."""
+    key = self._split(self.key(source), 'act_kv_heads')
+    if angles is not None:
+      key = rotate(key, angles)
+    return {'key': key, 'value': self._split(self.value(source), 'act_kv_heads')}
 
   def __call__(
     self,
@@ -123,14 +159,60 @@ class Attention(nn.Module):
     keys_values: Cache,
     mask: jax.Array | None = None,
     bias: jax.Array | None = None,
-  ) -> jax.Array:  # [B,T,D] -> [B,T,D]
+    angles: jax.Array | None = None,
+    distances: jax.Array | None = None,
+  ) -> jax.Array:
+    """[B,T,D] -> [B,T,D].
+
+    Args:
+      x: the queries' side.
+      keys_values: from `keys_values`.
+      mask: bool, broadcasts to [B,T,S].
+      bias: of the positions, [N,T,S].
+      angles: of rope, [B,T,R/2].
+      distances: of transformer_xl, see `_relative`.
+    """
     c = self.config
     q = self._split(self.query(x), 'act_heads')
-    if c.scale_attention:
-      q = q * c.head_dim**-0.5
+    if angles is not None:
+      q = rotate(q, angles)
+    scale = c.head_dim**-0.5 if c.scale_attention else 1.0
     k, v = keys_values['key'], keys_values['value']
-    mixed = attend(q, k, self.dropout(v), mask, bias)
+    if distances is not None:
+      bias = scale * self._relative(q, distances)
+      q = q + self.content_bias.astype(q.dtype)
+    q = q * scale
+    keep = None
+    if c.dropout_kind == 't5':
+      v = self.drop_values(v)
+    elif c.attention_dropout and self.has_rng('dropout'):
+      shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
+      rate = 1 - c.attention_dropout
+      keep = jax.random.bernoulli(self.make_rng('dropout'), rate, shape)
+      v = v / rate
+    mixed = attend(q, k, v, mask, bias, keep)
     return self.output(mixed.reshape(*x.shape[:2], -1))
+
+  def _relative(self, q: jax.Array, distances: jax.Array) -> jax.Array:
+    """(q + v) r for each distance (Dai et al. 2019, 3.3) -> [B,N,T,S].
+
+    distances is int [R] as `relative_shift` has them, or, when decoding, [T,S].
+    """
+    c = self.config
+    q = q + self.position_bias.astype(q.dtype)
+    if distances.ndim == 1:
+      at = distances
+    else:
+      at = jnp.arange(distances.shape[1])
+    r = self.relative(sinusoids(at, c.embed_dim))
+    r = r.reshape(-1, c.heads, c.head_dim)
+    logits = jnp.einsum(
+      'BTNH,RNH->BNTR', q, r, preferred_element_type='float32'
+    )
+    if distances.ndim == 1:
+      return relative_shift(logits)
+    index = jnp.broadcast_to(jnp.maximum(distances, 0), logits.shape)
+    return jnp.take_along_axis(logits, index, axis=-1)
 
   def _split(self, x: jax.Array, heads: str) -> jax.Array:
     x = x.reshape(*x.shape[:2], -1, self.config.head_dim)

@@ -3,12 +3,18 @@
 import flax.linen as nn
 
 from models.config import TransformerConfig
+from models.decoder import Decoder
+from models.encoder import Encoder
 from models.encoder_decoder import EncoderDecoder
 
 
 def build(config: TransformerConfig) -> nn.Module:
   """The module of `config.family`; parameters come from its `init`."""
   match config.family:
+    case 'encoder':
+      return Encoder(config)
+    case 'decoder':
+      return Decoder(config)
     case 'encoder_decoder':
       return EncoderDecoder(config)
   raise ValueError(f'model.family: {config.family!r} is unknown.')

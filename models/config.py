@@ -138,6 +138,11 @@ class TransformerConfig:
     """Width of the embedding tables."""
     return self.table_dim or self.embed_dim
 
+  @property
+  def reads_positions(self) -> bool:
+    """Whether positions are an input; the others count by place in the row."""
+    return self.position in ('sinusoidal', 'learned', 'rope')
+
   def __post_init__(self):
     self._check_choices()
     self._check_sizes()

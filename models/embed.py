@@ -1,54 +1,73 @@
-"""Tokens to vectors and vectors to logits."""
+"""Tokens to vectors."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import named, shard
+from models.layers import Norm, dropout, initializer, named, shard
+from models.positions import sinusoids
 
 
 class Embed(nn.Module):
-  """The token table, shared by all stacks, and the output projection."""
+  """The tables of tokens, positions and types, shared by all stacks."""
 
   config: TransformerConfig
 
   def setup(self):
     c = self.config
-    self.table = self.param(
-      'table',
-      named(nn.initializers.normal(1.0), 'vocab', 'embed'),
-      (c.vocab_size, c.embed_dim),
-      'float32',
-    )
-    if not c.tie_embeddings:
-      fan_in = nn.initializers.variance_scaling(
-        1.0, 'fan_in', 'truncated_normal'
-      )
-      self.output = self.param(
-        'output',
-        named(fan_in, 'embed', 'vocab'),
-        (c.embed_dim, c.vocab_size),
-        'float32',
-      )
 
-  def __call__(self, tokens: jax.Array) -> jax.Array:
-    """int [B,T] -> [B,T,D]."""
+    def table(name, role, rows, axis):
+      init = named(initializer(c, role), axis, 'embed')
+      return self.param(name, init, (rows, c.table_width), 'float32')
+
+    self.table = table('table', 'table', c.vocab_size, 'vocab')
+    if c.position == 'learned':
+      self.position = table('position', 'position', c.max_length, 'positions')
+    if c.token_types:
+      self.type = table('type', 'table', c.token_types, 'types')
+    if c.embed_norm:
+      self.norm = Norm(c)
+    self.dropout = dropout(c)
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array | None = None,
+    types: jax.Array | None = None,
+  ) -> jax.Array:
+    """int [B,T], [B,T] (or [1,T]), [B,T] -> [B,T,E]; E is the tables' width.
+
+    Without positions tokens count from the row's first, without types all are
+    of type 0.
+
+    Raises:
+      ValueError: more positions than the table has.
+    """
+    c = self.config
+    if positions is None:
+      positions = jnp.arange(tokens.shape[1])[None]
     # Rows gathered from a table that is cut along D would be re-laid one and
     # all: gather that dimension of the table first.
-    table = shard(self.table.astype(self.config.dtype), 'vocab', None)
+    table = shard(self.table.astype(c.dtype), 'vocab', None)
     x = jnp.take(table, tokens, axis=0)
-    return shard(x, 'act_batch', 'act_length', 'act_embed')
-
-  def logits(self, x: jax.Array) -> jax.Array:
-    """[B,T,D] -> float32 [B,T,V]."""
-    c = self.config
-    if c.scale_output:
-      x = x * c.embed_dim**-0.5
-    kernel = self.table.T if c.tie_embeddings else self.output
-    logits = jnp.dot(
-      x.astype(c.dtype),
-      kernel.astype(c.dtype),
-      preferred_element_type='float32',
-    )
-    return shard(logits, 'act_batch', 'act_length', 'act_vocab')
+    if c.scale_embed:
+      x = x * c.embed_dim**0.5
+    if c.position == 'learned':
+      rows = c.max_length - c.position_offset
+      if tokens.shape[1] > rows:
+        raise ValueError(
+          f'{tokens.shape[1]} tokens in a row, but model.max_length='
+          f'{c.max_length} has positions for {rows}.'
+        )
+      at = positions + c.position_offset
+      x = x + jnp.take(self.position.astype(c.dtype), at, axis=0)
+    elif c.position == 'sinusoidal':
+      x = x + sinusoids(positions, c.table_width).astype(c.dtype)
+    if c.token_types:
+      types = jnp.zeros_like(tokens) if types is None else types
+      x = x + jnp.take(self.type.astype(c.dtype), types, axis=0)
+    if c.embed_norm:
+      x = self.norm(x)
+    x = shard(x, 'act_batch', 'act_length', 'act_embed')
+    return self.dropout(x)

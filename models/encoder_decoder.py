@@ -8,6 +8,7 @@ from models import masks
 from models.block import Context, Stack
 from models.config import TransformerConfig
 from models.embed import Embed
+from models.heads import Vocabulary
 
 
 class EncoderDecoder(nn.Module):
@@ -19,14 +20,20 @@ class EncoderDecoder(nn.Module):
 
   config: TransformerConfig
 
-  # What of a batch the model reads.
-  INPUTS = ('encoder_inputs', 'inputs', 'encoder_segments', 'segments')
+  @property
+  def INPUTS(self) -> tuple[str, ...]:
+    """What of a batch the model reads."""
+    names = ('encoder_inputs', 'inputs', 'encoder_segments', 'segments')
+    if self.config.reads_positions:
+      names += ('encoder_positions', 'positions')
+    return names
 
   def setup(self):
     c = self.config
     self.embed = Embed(c)
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     self.decoder = Stack(c, c.decoder_layers, causal=True, cross=True)
+    self.vocabulary = Vocabulary(c)
 
   def __call__(
     self,
@@ -34,28 +41,36 @@ class EncoderDecoder(nn.Module):
     inputs: jax.Array,
     encoder_segments: jax.Array,
     segments: jax.Array,
+    encoder_positions: jax.Array | None = None,
+    positions: jax.Array | None = None,
   ) -> jax.Array:
-    """int [B,S], [B,T], [B,S], [B,T] -> logits, float32 [B,T,V].
+    """int [B,S], [B,T] and so on -> logits, float32 [B,T,V].
 
     `inputs` are the targets shifted right, so that position t is predicted
-    from what stands before it.
+    from what stands before it. Without positions tokens count from the row's
+    first.
     """
-    encoded = self.encode(encoder_inputs, encoder_segments)
+    encoded = self.encode(encoder_inputs, encoder_segments, encoder_positions)
     context = Context(
       mask=masks.causal(inputs.shape[1]) & masks.segments(segments, segments),
+      positions=positions,
       source=encoded,
       source_mask=masks.segments(segments, encoder_segments),
     )
-    x, _ = self.decoder(self.embed(inputs), context)
-    return self.embed.logits(x)
+    x, _ = self.decoder(self.embed(inputs, positions), context)
+    return self.vocabulary(x, self.embed.table)
 
   def encode(
-    self, encoder_inputs: jax.Array, encoder_segments: jax.Array
+    self,
+    encoder_inputs: jax.Array,
+    encoder_segments: jax.Array,
+    encoder_positions: jax.Array | None = None,
   ) -> jax.Array:
-    """int [B,S], [B,S] -> [B,S,D]."""
+    """int [B,S] each -> [B,S,D]."""
     mask = masks.segments(encoder_segments, encoder_segments)
-    x, _ = self.encoder(self.embed(encoder_inputs), Context(mask=mask))
-    return x
+    context = Context(mask=mask, positions=encoder_positions)
+    x = self.embed(encoder_inputs, encoder_positions)
+    return self.encoder(x, context)[0]
 
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `length` decoding steps of `batch` rows."""
@@ -87,11 +102,14 @@ class EncoderDecoder(nn.Module):
       Logits of the next token, float32 [B,V], and the cache.
     """
     length = cache['self']['key'].shape[2]
+    positions = jnp.broadcast_to(index, (1, 1))
     context = Context(
       mask=(jnp.arange(length) <= index)[None, None],
+      positions=positions,
       source=encoded,
       source_mask=masks.padding(encoder_segments),
       index=index,
     )
-    x, cache = self.decoder(self.embed(tokens[:, None]), context, cache)
-    return self.embed.logits(x)[:, 0], cache
+    x = self.embed(tokens[:, None], positions)
+    x, cache = self.decoder(x, context, cache)
+    return self.vocabulary(x, self.embed.table)[:, 0], cache

@@ -66,13 +66,57 @@ def _linear_backward(saved, dy):
 linear.defvjp(_linear_forward, _linear_backward)
 
 
+def initializer(config: TransformerConfig, role: str) -> Initializer:
+  """How a weight is born, by what it is for: `model.init`.
+
+  Roles: 'table' (tokens, types), 'position' (learned ones), 'query',
+  'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
+  (of a head: logits, classes). Biases are born 0, scales 1.
+  """
+  c = config
+  normal = nn.initializers.normal(c.init_std)
+  scaling = nn.initializers.variance_scaling
+  match c.init:
+    case 't5':  # Mesh TensorFlow's and T5X's
+      match role:
+        case 'table' | 'position':
+          return nn.initializers.normal(1.0)
+        case 'query':  # T5 divides no logits: smaller by sqrt(H) from birth
+          scale = c.embed_dim if c.scale_attention else c.embed_dim * c.head_dim
+          return nn.initializers.normal(scale**-0.5)
+        case 'attention' | 'attention_output':
+          return scaling(1.0, 'fan_in', 'normal')
+      return scaling(1.0, 'fan_in', 'truncated_normal')
+    case 'fan_in':  # PaLM (Chowdhery et al. 2022, 5)
+      if role in ('table', 'position'):
+        return nn.initializers.normal(1.0)
+      return scaling(1.0, 'fan_in', 'normal')
+    case 'glorot':
+      if role in ('table', 'position'):
+        return nn.initializers.normal(c.table_width**-0.5)
+      return nn.initializers.glorot_uniform()
+    case 'truncated_normal':  # BERT: cut at two standard deviations
+      return nn.initializers.truncated_normal(c.init_std)
+    case 'gpt2' | 'megatron':  # Radford et al. 2019, 2.3
+      layers = c.encoder_layers + c.decoder_layers
+      if role in ('attention_output', 'mlp_output'):
+        return nn.initializers.normal(c.init_std / (2 * layers) ** 0.5)
+      if role == 'position' and c.init == 'gpt2':
+        return nn.initializers.normal(c.init_std / 2)  # its released code's
+      return normal
+    case 'normal':
+      return normal
+  raise ValueError(f'model.init: {c.init!r} says nothing of {role!r}.')
+
+
 class Dense(nn.Module):
-  """x W over the last dimension: [..., I] -> [..., O]; float32 weights."""
+  """x W + b over the last dimension: [..., I] -> [..., O]; float32 weights."""
 
   features: int
   axes: tuple[str, str]
   kernel_init: Initializer
   dtype: str
+  bias: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -80,39 +124,55 @@ class Dense(nn.Module):
     kernel = self.param(
       'kernel', named(self.kernel_init, *self.axes), shape, 'float32'
     )
-    return linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    if self.bias:
+      # A bias of the model's width is small enough to lie everywhere.
+      axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]
+      bias = self.param(
+        'bias', named(nn.initializers.zeros, axis), shape[1:], 'float32'
+      )
+      y = y + bias.astype(self.dtype)
+    return y
 
 
 class Norm(nn.Module):
-  """Normalises the last dimension in float32; returns `dtype`.
+  """Normalises the last dimension in float32; returns `model.dtype`.
 
-  RMSNorm (Zhang & Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * scale.
+  layer_norm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * scale +
+  bias; layer_norm_no_bias without the bias (PaLM); rms_norm (Zhang & Sennrich
+  2019): x / sqrt(mean(x^2) + epsilon) * scale.
   """
 
-  epsilon: float
-  dtype: str
+  config: TransformerConfig
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    scale = self.param(
+    c = self.config
+    x = x.astype('float32')
+    if c.norm != 'rms_norm':
+      x = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(variance + c.norm_epsilon)
+    x = x * self.param(
       'scale', named(nn.initializers.ones, 'norm'), x.shape[-1:], 'float32'
     )
-    x = x.astype('float32')
-    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return (x * jax.lax.rsqrt(variance + self.epsilon) * scale).astype(
-      self.dtype
-    )
+    if c.norm == 'layer_norm':
+      x = x + self.param(
+        'bias', named(nn.initializers.zeros, 'norm'), x.shape[-1:], 'float32'
+      )
+    return x.astype(c.dtype)
 
 
 class Dropout(nn.Module):
   """Drops with probability `rate` when the caller passes a 'dropout' rng.
 
-  `broadcast` are dimensions that share one mask: T5 drops a feature at every
-  position of a sequence, and a key for every query (Mesh TensorFlow, T5X).
+  `broadcast` are dimensions that share one mask. `model.dropout_kind` 't5'
+  drops a feature at every position of a sequence, and a key for every query
+  (Mesh TensorFlow, T5X); 'residual' each entry by itself.
   """
 
   rate: float
-  broadcast: tuple[int, ...] = (-2,)
+  broadcast: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -123,6 +183,12 @@ class Dropout(nn.Module):
       shape[axis] = 1
     keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.rate, shape)
     return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def dropout(config: TransformerConfig) -> Dropout:
+  """The dropout of embeddings and residual branches: [B,T,D]."""
+  shared = (-2,) if config.dropout_kind == 't5' else ()
+  return Dropout(config.dropout, shared)
 
 
 def activate(name: str, x: jax.Array) -> jax.Array:
@@ -136,6 +202,8 @@ def activate(name: str, x: jax.Array) -> jax.Array:
       return jax.nn.gelu(x, approximate=True)
     case 'silu':
       return jax.nn.silu(x)
+    case 'squared_relu':
+      return jnp.square(jax.nn.relu(x))
   raise ValueError(f'model.activation: {name!r} is unknown.')
 
 
@@ -147,10 +215,10 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [B,T,D] -> [B,T,D]
     c = self.config
-    fan_in = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
-    def dense(features, axes, name):
-      return Dense(features, axes, fan_in, c.dtype, name=name)
+    def dense(features, axes, name, role='mlp'):
+      init = initializer(c, role)
+      return Dense(features, axes, init, c.dtype, c.bias != 'none', name=name)
 
     hidden = dense(c.mlp_dim, ('embed', 'mlp'), 'input')(x)
     if c.gated:
@@ -159,5 +227,7 @@ class Mlp(nn.Module):
     else:
       hidden = activate(c.activation, hidden)
     hidden = shard(hidden, 'act_batch', 'act_length', 'act_mlp')
-    hidden = Dropout(c.dropout)(hidden)
-    return dense(c.embed_dim, ('mlp', 'embed'), 'output')(hidden)
+    if c.dropout_kind == 't5':
+      hidden = dropout(c)(hidden)
+    output = dense(c.embed_dim, ('mlp', 'embed'), 'output', 'mlp_output')
+    return output(hidden)

@@ -1,8 +1,10 @@
 """Where a token stands, told to the model.
 
-A scheme enters at one of three places: added to the embeddings (`embed.py`),
-turning queries and keys, or added to the attention logits as `bias` (both in
-`attention.py`). Relative bias is of the third kind.
+A scheme enters at one of three places: added to the embeddings (sinusoidal and
+learned; `embed.py`), turning queries and keys (rope; `attention.py`), or added
+to the attention logits as `bias`: the same in every layer (relative_bias,
+alibi; `block.py`), or made in each one from its queries (transformer_xl;
+`attention.py`).
 """
 
 import flax.linen as nn
@@ -12,6 +14,85 @@ import numpy as np
 
 from models.config import TransformerConfig
 from models.layers import named, shard
+
+
+def sinusoids(positions: jax.Array, width: int) -> jax.Array:
+  """Sines, then cosines, of positions (Vaswani et al. 2017, 3.5).
+
+  int [...] -> float32 [..., width]; wavelengths grow from 2 pi to 10,000 times
+  that. The paper interleaves sines and cosines, which is the same up to the
+  order of the model's dimensions.
+  """
+  rates = 10_000.0 ** -(np.arange(width // 2) / (width // 2))
+  angles = positions[..., None] * rates.astype('float32')
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def rope_angles(config: TransformerConfig, positions: jax.Array) -> jax.Array:
+  """Angles of rotary embedding (Su et al. 2021, 3.2): [B,T] -> [B,T,R/2].
+
+  Pair i of `rope_dim` = R turns by position * theta^(-2i/R). `rope_scaling`
+  stretches long wavelengths by its factor and leaves short ones as they are,
+  with a ramp between (LLaMA 3.1).
+  """
+  c = config
+  rates = c.rope_theta ** -(np.arange(0, c.rope_dim, 2) / c.rope_dim)
+  if c.rope_scaling:
+    factor, low, high, length = c.rope_scaling
+    turns = length * rates / (2 * np.pi)  # within the former length
+    ramp = np.clip((turns - low) / (high - low), 0, 1)
+    rates = rates * (ramp + (1 - ramp) / factor)
+  return positions[..., None].astype('float32') * rates.astype('float32')
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+  """Turns the pairs (x_i, x_(i + R/2)) of each head: [B,T,N,H], [B,T,R/2].
+
+  Entries from R on stay. LLaMA's own code pairs neighbours, which is the same
+  up to the order of the columns of the query and key kernels.
+  """
+  sin, cos = jnp.sin(angles)[:, :, None], jnp.cos(angles)[:, :, None]
+  half = angles.shape[-1]
+  a, b = x[..., :half], x[..., half : 2 * half]
+  turned = [a * cos - b * sin, b * cos + a * sin]
+  turned = [part.astype(x.dtype) for part in turned]
+  return jnp.concatenate([*turned, x[..., 2 * half :]], axis=-1)
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+  """float32 [N], the slope of each head (Press et al. 2022, 3).
+
+  For a power of two n: 2^(-8/n), 2^(-16/n), ... Otherwise those of the next
+  lower power, then every second one of the next higher: their released code.
+  """
+  lower = 2 ** int(np.log2(heads))
+  slopes = 2.0 ** (-8 / lower * np.arange(1, lower + 1))
+  more = 2.0 ** (-4 / lower * np.arange(1, 2 * (heads - lower), 2))
+  return np.concatenate([slopes, more]).astype('float32')
+
+
+def alibi(heads: int, queries: jax.Array, keys: jax.Array) -> jax.Array:
+  """-slope * distance: int [T], [S] positions -> float32 [N,T,S]."""
+  distance = jnp.abs(queries[:, None] - keys[None, :]).astype('float32')
+  bias = -jnp.asarray(alibi_slopes(heads))[:, None, None] * distance
+  return shard(bias, 'act_heads', 'act_length', 'act_keys')
+
+
+def relative_shift(x: jax.Array) -> jax.Array:
+  """Columns by distance -> columns by key (Dai et al. 2019, appendix B).
+
+  [..., T, R] -> [..., T, T]. Column c of x stands for the distance T - 1 - c of
+  a key before its query; R is T (none after it) or 2T - 1. Example, T = R = 3,
+  columns for distances 2 1 0; x marks what a causal mask hides:
+
+    a2 a1 a0      a0 x  x
+    b2 b1 b0  ->  b1 b0 x
+    c2 c1 c0      c2 c1 c0
+  """
+  *batch, T, R = x.shape
+  x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, 0), (1, 0)])
+  x = x.reshape(*batch, R + 1, T)[..., 1:, :]
+  return x.reshape(*batch, T, R)[..., :T]
 
 
 def relative_bucket(

@@ -23,13 +23,23 @@ BASE = {
   'relative_max_distance': 128,
   'norm': 'rms_norm',
   'norm_epsilon': 1e-6,
+  'norm_placement': 'pre',
+  'parallel': 'none',
   'activation': 'relu',
   'gated': False,
+  'bias': 'none',
   'scale_attention': False,
+  'embed_norm': False,
+  'scale_embed': False,
   'tie_embeddings': True,
   'scale_output': True,
+  'output_transform': False,
+  'output_bias': False,
+  'head': 'lm',
   'init': 't5',
   'dropout': 0.0,
+  'attention_dropout': 0.0,
+  'dropout_kind': 't5',
   'dtype': 'float32',
   'scan': True,
   'remat': 'none',
@@ -100,7 +110,7 @@ def to_torch(tree, config: TransformerConfig) -> dict[str, np.ndarray]:
   """Our parameters (or their gradients) under torch's names."""
   out = {'shared.weight': tree['embed']['table']}
   if not config.tie_embeddings:
-    out['lm_head.weight'] = tree['embed']['output'].T
+    out['lm_head.weight'] = tree['vocabulary']['output'].T
   short = {'query': 'q', 'key': 'k', 'value': 'v', 'output': 'o'}
   for side, layers in (
     ('encoder', config.encoder_layers),

@@ -143,7 +143,7 @@ def test_initialisation_has_the_published_spread():
       assert np.std(mlp[name]['kernel']) == pytest.approx(std, rel=0.02)
     assert np.std(params['embed']['table']) == pytest.approx(1, rel=0.02)
     if version == '1.1':
-      std = np.std(params['embed']['output'])
+      std = np.std(params['vocabulary']['output'])
       assert std == pytest.approx(D**-0.5, rel=0.02)
     # Each layer of a stack is born with weights of its own.
     kernel = layer['mlp']['input']['kernel']

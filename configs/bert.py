@@ -1,0 +1,117 @@
+"""BERT (Devlin et al. 2019) and its miniatures (Turc et al. 2019).
+
+`bert.py:SIZE` or `bert.py:size=SIZE,vocabulary=VOCABULARY,length=LENGTH`.
+
+Sizes: base and large, the paper's; mini, small, medium; and any of the 24
+miniatures as LAYERSxWIDTH, so that the one published as BERT-Tiny is `2x128`.
+`tiny`, as in every file here, is nobody's paper: it shows the run in minutes.
+Vocabularies: uncased, cased. Lengths: 512, and the 128 that the first 900,000
+of the million steps had (A.2).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'transformer'
+
+# size: layers, D, heads, H. Section 3; the miniatures are Turc et al.'s
+# table 1. F is 4 D.
+SIZES = {
+  'tiny': (2, 128, 8, 16),
+  'mini': (4, 256, 4, 64),
+  'small': (4, 512, 8, 64),
+  'medium': (8, 512, 8, 64),
+  'base': (12, 768, 12, 64),
+  'large': (24, 1024, 16, 64),
+}
+GRID = {
+  f'{layers}x{width}': (layers, width, width // 64, 64)
+  for layers in (2, 4, 6, 8, 10, 12)
+  for width in (128, 256, 512, 768)
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  chosen = common.parse(
+    arg,
+    size=('base', *(size for size in SIZES if size != 'base'), *GRID),
+    vocabulary=('uncased', 'cased'),
+    length=('512', '128'),
+  )
+  size = chosen['size']
+  layers, embed_dim, heads, head_dim = (SIZES | GRID)[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder'
+  m.vocab_size = {'uncased': 30522, 'cased': 28996}[chosen['vocabulary']]
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # 3
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = layers
+  m.position = 'learned'
+  m.max_length = 512
+  m.token_types = 2  # 3: sentences A and B
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-12  # the published code's
+  m.norm_placement = 'post'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # A.2; approximated in the published code
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = True
+  m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = True  # the published code's
+  m.head = 'mlm_nsp'  # 3.1
+  m.init = 'truncated_normal'  # the published code's
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.1  # A.2
+  m.dropout_kind = 'residual'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for BooksCorpus and Wikipedia (3.1)
+  d.objective = 'sentence_pairs'
+  d.noise_density = 0.15  # 3.1
+  d.length = int(chosen['length'])
+  d.predictions = {512: 77, 128: 20}[d.length]  # the published code's
+  d.batch = 256  # A.2
+  d.streams = 64
+
+  c.optimizer.name = 'adamw'  # A.2
+  c.optimizer.clip = 1.0  # this and the next two are the published code's
+  c.optimizer.bias_correction = False
+  c.optimizer.epsilon = 1e-6
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.999
+  c.optimizer.weight_decay = 0.01
+  c.schedule.name = 'linear'  # A.2
+  c.schedule.learning_rate = 1e-4
+  c.schedule.warmup_steps = 10_000
+  c.schedule.end_fraction = 0.0
+  c.train.steps = 1_000_000
+
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.predictions = 20
+  c.data.batch = 32
+  c.data.streams = 4
+  c.schedule.learning_rate = 1e-3
+  c.schedule.warmup_steps = 30
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

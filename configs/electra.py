@@ -1,0 +1,103 @@
+"""ELECTRA (Clark et al. 2020): which of these tokens were replaced?
+
+`electra.py:SIZE`: small, base or large; tiny shows the run in minutes.
+
+One run trains two encoders: a generator fills masked positions, and a
+discriminator, the model that is kept, tells its fillings from the text. They
+share their tables (3.2); the discriminator's loss counts 50 times (A).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'bert'
+
+# size: layers, D, heads, H, width of the tables where it is not D, how many
+# times narrower the generator is; learning rate, mask rate, batch, length,
+# steps. Table 6; large is ELECTRA-400K (ELECTRA-1.75M trains to 1,750,000).
+SIZES = {
+  'tiny': (2, 128, 8, 16, 64, 2, 1e-3, 0.15, 32, 128, 300),
+  'small': (12, 256, 4, 64, 128, 4, 5e-4, 0.15, 128, 128, 1_000_000),
+  'base': (12, 768, 12, 64, 0, 3, 2e-4, 0.15, 256, 512, 766_000),
+  'large': (24, 1024, 16, 64, 0, 4, 2e-4, 0.25, 2048, 512, 400_000),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=('base', 'tiny', 'small', 'large'))['size']
+  layers, embed_dim, heads, head_dim, table_dim, divisor, *recipe = SIZES[size]
+  learning_rate, noise_density, batch, length, steps = recipe
+  c = common.base()
+
+  m = c.model
+  m.family = 'electra'
+  m.vocab_size = 30522  # BERT's, uncased
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 6
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = layers
+  m.generator_divisor = divisor
+  m.table_dim = table_dim
+  m.position = 'learned'
+  m.max_length = 512
+  m.token_types = 2
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-12  # the published code's
+  m.norm_placement = 'post'
+  m.parallel = 'none'
+  m.activation = 'gelu'  # exact, in the published code
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = True
+  m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = True  # of the generator
+  m.head = 'rtd'  # 3.1
+  m.init = 'truncated_normal'  # the published code's
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.1  # table 6
+  m.dropout_kind = 'residual'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for BERT's corpora; large: XLNet's (3.1)
+  d.objective = 'mlm'
+  d.noise_density = noise_density
+  d.length = length
+  # The published code's: half a percent of the row may be masked beyond it.
+  d.predictions = int((noise_density + 0.005) * length)
+  d.batch = batch
+  d.streams = 64
+
+  c.optimizer.name = 'adamw'  # table 6
+  c.optimizer.clip = 1.0  # this and the next are the published code's
+  c.optimizer.bias_correction = False
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.999
+  c.optimizer.epsilon = 1e-6
+  c.optimizer.weight_decay = 0.01
+  c.schedule.name = 'linear'
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = 10_000
+  c.schedule.end_fraction = 0.0
+  c.train.steps = steps
+
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 128
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

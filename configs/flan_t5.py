@@ -1,0 +1,108 @@
+"""FLAN-T5: "Scaling Instruction-Finetuned Language Models" (Chung et al. 2022).
+
+`flan_t5.py:SIZE`: small, base, large, xl or xxl; tiny shows the run in minutes.
+
+T5 1.1's models, adapted to language modelling and then trained on 1,836 tasks
+written as instructions. The recipe is that last step's; the task here is T5's,
+on C4.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 't5:version=1.1'
+
+# size: layers of each stack, D, F, heads, H, steps. T5 1.1's release; steps
+# from Chung et al., appendix E.
+SIZES = {
+  'tiny': (2, 128, 384, 8, 16, 300),
+  'small': (8, 512, 1024, 6, 64, 98_000),
+  'base': (12, 768, 2048, 12, 64, 84_000),
+  'large': (24, 1024, 2816, 16, 64, 64_000),
+  'xl': (24, 2048, 5120, 32, 64, 38_000),
+  'xxl': (24, 4096, 10240, 64, 64, 14_000),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(
+    arg, size=('base', 'tiny', 'small', 'large', 'xl', 'xxl')
+  )['size']
+  layers, embed_dim, mlp_dim, heads, head_dim, steps = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder_decoder'
+  m.vocab_size = 32128  # T5's
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = m.decoder_layers = layers
+  m.position = 'relative_bias'
+  m.relative_buckets = 32
+  m.relative_max_distance = 128
+  m.norm = 'rms_norm'
+  m.norm_epsilon = 1e-6
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'
+  m.gated = True
+  m.bias = 'none'
+  m.scale_attention = False
+  m.embed_norm = m.scale_embed = False
+  m.output_transform = m.output_bias = False
+  m.tie_embeddings = False
+  m.scale_output = False
+  m.head = 'lm'
+  m.init = 't5'
+  m.dropout = m.attention_dropout = 0.05  # appendix E
+  m.dropout_kind = 't5'
+  m.remat = 'full' if size in ('large', 'xl', 'xxl') else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'
+  d.sentinels = 100
+  d.objective = 'span_corruption'
+  d.noise_density = 0.15
+  d.mean_span_length = 3.0
+  d.length = 2048  # near the 2056 of the FLAN collection's example
+  d.document_tokens = 65536
+  d.batch = 64  # appendix E
+  d.streams = 64
+
+  c.optimizer.name = 'adafactor'  # appendix E; its numbers are T5's
+  c.optimizer.decay_rate = 0.8
+  c.optimizer.epsilon1 = 1e-30
+  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.clip_threshold = 1.0
+  c.optimizer.factor_from = 128
+  c.optimizer.parameter_scale = True
+  c.optimizer.b1 = 0.0
+  c.optimizer.weight_decay = 0.0
+  c.schedule.name = 'constant'  # appendix E
+  c.schedule.learning_rate = 5e-4
+  c.train.steps = steps
+  c.train.z_loss = 1e-4  # T5's
+
+  if size in ('large', 'xl', 'xxl'):
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 32
+  c.data.streams = 4
+  c.schedule.learning_rate = 1e-2  # from nothing, not from T5
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,98 @@
+"""RoBERTa: "A Robustly Optimized BERT Pretraining Approach" (Liu et al. 2019).
+
+`roberta.py:SIZE`: base or large; tiny shows the run in minutes.
+
+BERT's model with a byte-level vocabulary; no sentence pairs, masks drawn anew
+at every visit, more text and larger batches.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'bert'
+
+# size: layers, D, heads, H, peak learning rate, warmup. Table 9.
+SIZES = {
+  'tiny': (2, 128, 8, 16, 1e-3, 30),
+  'base': (12, 768, 12, 64, 6e-4, 24_000),
+  'large': (24, 1024, 16, 64, 4e-4, 30_000),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=('base', 'tiny', 'large'))['size']
+  layers, embed_dim, heads, head_dim, learning_rate, warmup = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder'
+  m.vocab_size = 50265  # 4.4: GPT-2's 50,257 and special tokens
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 9
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = layers
+  m.position = 'learned'
+  m.max_length = 514  # 512, counted from 2 in the published code
+  m.position_offset = 2
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5  # the published code's
+  m.norm_placement = 'post'
+  m.parallel = 'none'
+  m.activation = 'gelu'  # exact, in the published code
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = True
+  m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = True
+  m.head = 'mlm'  # 4.2: no next-sentence prediction
+  m.init = 'normal'  # the published code's
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.1  # table 9
+  m.dropout_kind = 'residual'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for the 160 GB of 3.2
+  d.objective = 'mlm'  # 4.1, drawn anew at every visit
+  d.noise_density = 0.15
+  d.length = 512  # 4.2: full sentences
+  d.predictions = 77
+  d.batch = 8192  # table 9: "8k"
+  d.streams = 64
+
+  c.optimizer.name = 'adamw'  # table 9
+  c.optimizer.clip = 0.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.98
+  c.optimizer.epsilon = 1e-6
+  c.optimizer.weight_decay = 0.01
+  c.optimizer.bias_correction = True
+  c.schedule.name = 'linear'
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = warmup
+  c.schedule.end_fraction = 0.0
+  c.train.steps = 500_000
+
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 136  # 128 in use, from row 2 on; a multiple of 8
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.predictions = 20
+  c.data.batch = 32
+  c.data.streams = 4
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,104 @@
+"""RWKV-4: "Reinventing RNNs for the Transformer Era" (Peng et al. 2023).
+
+`rwkv.py:SIZE`: 169m, 430m, 1.5b, 3b, 7b or 14b; tiny shows the run in minutes.
+
+A recurrent network that trains in parallel: no attention, hence no heads and
+no positions. Its ancestors are not in this tree (the attention-free
+transformer, Zhai et al. 2021).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = ''
+
+# size: layers, D; peak and last learning rate, and how many mini-epochs of
+# 40,320 rows keep the peak. The paper's tables of models and of training.
+SIZES = {
+  'tiny': (2, 128, 1e-3, 1e-4, 0),
+  '169m': (12, 768, 6e-4, 1e-5, 361),
+  '430m': (24, 1024, 4e-4, 1e-5, 411),
+  '1.5b': (24, 2048, 3e-4, 1e-5, 443),
+  '3b': (32, 2560, 1.5e-4, 1e-5, 451),
+  '7b': (32, 4096, 1.5e-4, 1e-5, 465),
+  '14b': (40, 5120, 1e-4, 7e-6, 544),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(
+    arg, size=('169m', *(size for size in SIZES if size != '169m'))
+  )['size']
+  layers, embed_dim, peak, last, constant = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'rwkv'
+  m.vocab_size = 50277  # GPT-NeoX-20B's tokenizer
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
+  m.heads = m.kv_heads = m.head_dim = 0
+  m.decoder_layers = layers
+  m.position = 'none'
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5  # the published code's
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'squared_relu'  # of the channel mix
+  m.gated = False
+  m.bias = 'none'
+  m.scale_attention = False
+  m.embed_norm = True  # the first layer's ln0 in the published code
+  m.scale_embed = False
+  m.tie_embeddings = False
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'rwkv'
+  m.dropout = m.attention_dropout = 0.0
+  m.dropout_kind = 'residual'
+  m.remat = 'none' if size in ('tiny', '169m', '430m') else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for the Pile
+  d.objective = 'causal'
+  d.length = 1024
+  d.batch = 128  # "128 or 256 sequences"
+  d.streams = 64
+
+  mini_epoch = 40_320 // d.batch  # steps
+  c.optimizer.name = 'adamw'  # Adam
+  c.optimizer.clip = 1.0  # the published code's
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.99
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.bias_correction = True
+  c.schedule.name = 'exponential'
+  c.schedule.learning_rate = peak
+  c.schedule.constant_steps = constant * mini_epoch
+  c.schedule.end_fraction = last / peak
+  c.train.steps = 8043 * mini_epoch  # the Pile once, 332e9 tokens
+
+  if size in ('1.5b', '3b', '7b', '14b'):
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.schedule.constant_steps = 100
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,95 @@
+"""Transformer: "Attention Is All You Need" (Vaswani et al. 2017).
+
+`transformer.py:SIZE`: base or big; tiny shows the run in minutes.
+
+The paper translates (WMT 2014, English to German); the model is the paper's
+and the data are not: here it restores the spans missing from a text.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = ''
+
+# size: layers of each stack, D, F, heads, H, dropout, steps. Table 3.
+SIZES = {
+  'tiny': (2, 128, 512, 8, 16, 0.1, 300),
+  'base': (6, 512, 2048, 8, 64, 0.1, 100_000),
+  'big': (6, 1024, 4096, 16, 64, 0.3, 300_000),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=('base', 'tiny', 'big'))['size']
+  layers, embed_dim, mlp_dim, heads, head_dim, dropout, steps = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder_decoder'
+  m.vocab_size = 37_000  # 5.1: "about", shared by source and target
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = m.decoder_layers = layers
+  m.position = 'sinusoidal'  # 3.5
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-6  # the published code's
+  m.norm_placement = 'post'  # 3.1: LayerNorm(x + Sublayer(x))
+  m.parallel = 'none'
+  m.activation = 'relu'  # 3.3
+  m.gated = False
+  m.bias = 'mlp'  # 3.3 has biases, the projections of 3.2.2 have none
+  m.scale_attention = True  # 3.2.1
+  m.embed_norm = False
+  m.scale_embed = True  # 3.4
+  m.tie_embeddings = True  # 3.4
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'glorot'  # the published code's
+  m.dropout = dropout  # 5.4: embeddings and residual branches
+  m.attention_dropout = 0.0
+  m.dropout_kind = 'residual'
+
+  d = c.data
+  d.source = 'tfds:c4/en'
+  d.sentinels = 100
+  d.objective = 'span_corruption'
+  d.noise_density = 0.15
+  d.mean_span_length = 3.0
+  d.length = 256
+  d.document_tokens = 65536
+  d.batch = 96  # 5.1: about 25,000 source tokens
+  d.streams = 32
+
+  c.optimizer.name = 'adamw'  # 5.3: Adam
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.98
+  c.optimizer.epsilon = 1e-9
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.bias_correction = True
+  c.schedule.name = 'noam'  # 5.3
+  c.schedule.learning_rate = embed_dim**-0.5
+  c.schedule.warmup_steps = 4000
+  c.train.steps = steps  # 5.2
+  c.train.label_smoothing = 0.1  # 5.4
+
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 32
+  c.data.streams = 4
+  c.schedule.warmup_steps = 100
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,280 @@
+"""The evolutionary tree of the systems here, and what separates any two.
+
+  python -m configs.tree
+  python -m configs.tree --diff=llama            # beside its ancestor
+  python -m configs.tree --diff gpt2:xl llama    # any two
+  python -m configs.tree --plot=tree.png
+
+A system is a file of this folder, with an argument where it has one, as in
+`--config=configs/FILE.py:ARG`.
+"""
+
+import difflib
+import importlib
+import os
+import textwrap
+from typing import NamedTuple
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+DIFF = flags.DEFINE_string(
+  'diff',
+  None,
+  "a system as NAME[:ARG]: the keys in which its config differs from another's,"
+  " which may follow, and from its ancestor's if none does",
+)
+PLOT = flags.DEFINE_string('plot', None, 'a .png, .pdf or .svg file to draw')
+
+ENCODER, PAIR = 'encoder-only', 'encoder-decoder'
+DECODER, RECURRENT = 'decoder-only', 'recurrent'
+
+
+class System(NamedTuple):
+  """What no config says of a system."""
+
+  name: str
+  year: int  # of the paper, or of the announcement where there is none
+  month: int
+  organisation: str
+  branch: str
+  open: bool  # whether anyone may have weights
+  paper: str
+
+
+# NAME[:ARG] of each system, in the order of time. A later version of a file's
+# system descends from the version before it, and the first one from the
+# file's ANCESTOR.
+# fmt: off
+SYSTEMS = {
+  'transformer': System('Transformer', 2017, 6, 'Google', PAIR, True, 'arXiv:1706.03762'),  # noqa: E501
+  'gpt1': System('GPT-1', 2018, 6, 'OpenAI', DECODER, True, 'Radford et al. 2018'),  # noqa: E501
+  'bert': System('BERT', 2018, 10, 'Google', ENCODER, True, 'arXiv:1810.04805'),
+  'gpt2': System('GPT-2', 2019, 2, 'OpenAI', DECODER, True, 'Radford et al. 2019'),  # noqa: E501
+  'roberta': System('RoBERTa', 2019, 7, 'Meta', ENCODER, True, 'arXiv:1907.11692'),  # noqa: E501
+  't5': System('T5', 2019, 10, 'Google', PAIR, True, 'arXiv:1910.10683'),
+  'electra': System('ELECTRA', 2020, 3, 'Stanford, Google', ENCODER, True, 'arXiv:2003.10555'),  # noqa: E501
+  'gpt3': System('GPT-3', 2020, 5, 'OpenAI', DECODER, False, 'arXiv:2005.14165'),  # noqa: E501
+  'jurassic': System('Jurassic-1', 2021, 8, 'AI21 Labs', DECODER, False, 'Lieber et al. 2021'),  # noqa: E501
+  'gopher': System('Gopher', 2021, 12, 'DeepMind', DECODER, False, 'arXiv:2112.11446'),  # noqa: E501
+  'lamda': System('LaMDA', 2022, 1, 'Google', DECODER, False, 'arXiv:2201.08239'),  # noqa: E501
+  'mt_nlg': System('MT-NLG', 2022, 1, 'Microsoft, NVIDIA', DECODER, False, 'arXiv:2201.11990'),  # noqa: E501
+  'chinchilla': System('Chinchilla', 2022, 3, 'DeepMind', DECODER, False, 'arXiv:2203.15556'),  # noqa: E501
+  'palm': System('PaLM', 2022, 4, 'Google', DECODER, False, 'arXiv:2204.02311'),
+  'ul2': System('UL2', 2022, 5, 'Google', PAIR, True, 'arXiv:2205.05131'),
+  'yalm': System('YaLM', 2022, 6, 'Yandex', DECODER, True, 'github.com/yandex/YaLM-100B'),  # noqa: E501
+  'flan_t5': System('FLAN-T5', 2022, 10, 'Google', PAIR, True, 'arXiv:2210.11416'),  # noqa: E501
+  'bloom': System('BLOOM', 2022, 11, 'BigScience', DECODER, True, 'arXiv:2211.05100'),  # noqa: E501
+  'llama': System('LLaMA', 2023, 2, 'Meta', DECODER, True, 'arXiv:2302.13971'),
+  'ul2:variant=flan': System('FLAN-UL2', 2023, 3, 'Google', PAIR, True, 'Tay 2023'),  # noqa: E501
+  'bard': System('Bard', 2023, 3, 'Google', DECODER, False, 'announcement'),
+  'gpt4': System('GPT-4', 2023, 3, 'OpenAI', DECODER, False, 'arXiv:2303.08774'),  # noqa: E501
+  'jurassic2': System('Jurassic-2', 2023, 3, 'AI21 Labs', DECODER, False, 'announcement'),  # noqa: E501
+  'palm2': System('PaLM 2', 2023, 5, 'Google', DECODER, False, 'arXiv:2305.10403'),  # noqa: E501
+  'rwkv': System('RWKV-4', 2023, 5, 'RWKV Foundation', RECURRENT, True, 'arXiv:2305.13048'),  # noqa: E501
+  'llama:version=2': System('LLaMA 2', 2023, 7, 'Meta', DECODER, True, 'arXiv:2307.09288'),  # noqa: E501
+  'llama:version=3': System('LLaMA 3', 2024, 4, 'Meta', DECODER, True, 'arXiv:2407.21783'),  # noqa: E501
+}
+# fmt: on
+
+
+def module_of(reference: str):
+  """The module of 'NAME[:ARG]'; ValueError names the nearest one there is."""
+  name = reference.partition(':')[0]
+  names = list(dict.fromkeys(key.partition(':')[0] for key in SYSTEMS))
+  if name not in names:
+    spelled = {SYSTEMS[n].name.lower(): n for n in names}
+    spelled |= {n: n for n in names}
+    near = difflib.get_close_matches(name.lower(), spelled, 1, cutoff=0.4)
+    hint = f' Did you mean {spelled[near[0]]!r}?' if near else ''
+    raise ValueError(
+      f'system {name!r} is unknown.{hint} There are: {", ".join(names)}.'
+    )
+  return importlib.import_module(f'configs.{name}')
+
+
+def config_of(reference: str) -> ConfigDict:
+  """The config of 'NAME[:ARG]'.
+
+  Raises:
+    ValueError: there is no such system or size, or none was published.
+  """
+  return module_of(reference).get_config(reference.partition(':')[2])
+
+
+def key_of(reference: str) -> str:
+  """The row of SYSTEMS where 'NAME[:ARG]' stands."""
+  module_of(reference)
+  name, _, arg = reference.partition(':')
+  parts = set(arg.split(','))
+  for key in reversed(_versions(name)):
+    if parts >= set(filter(None, key.partition(':')[2].split(','))):
+      return key
+  return name
+
+
+def ancestor_of(reference: str) -> str:
+  """'NAME[:ARG]' of the system that another descends from; '' for a root."""
+  key = key_of(reference)
+  versions = _versions(key.partition(':')[0])
+  place = versions.index(key)
+  return versions[place - 1] if place else module_of(reference).ANCESTOR
+
+
+def difference(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
+  """The keys in which two configs differ, 'group.key': (old, new).
+
+  None stands for a key that a config does not set.
+  """
+  old, new = (dict(_flat(config)) for config in (old, new))
+  return {
+    key: (old.get(key), new.get(key))
+    for key in (old | new)
+    if old.get(key) != new.get(key)
+  }
+
+
+def show_difference(first: str, second: str = '') -> str:
+  """Two systems' configs side by side, the older on the left.
+
+  Args:
+    first: 'NAME[:ARG]'.
+    second: the other one; '' is the ancestor of the first.
+
+  Raises:
+    ValueError: an unknown or undisclosed system, or a root alone.
+  """
+  second = second or ancestor_of(first)
+  if not second:
+    raise ValueError(
+      f'{first!r} has no ancestor here: name another system to compare it '
+      f'with, as in --diff {first} gpt2.'
+    )
+  pair = sorted((second, first), key=lambda r: _date(SYSTEMS[key_of(r)]))
+  rows = difference(*map(config_of, pair))
+  cells = [
+    (key, *(_shown(value) for value in values)) for key, values in rows.items()
+  ]
+  left = max([len(pair[0]), *(len(cell[1]) for cell in cells)])
+  lines = [
+    f'{_described(pair[1])}, compared with {_described(pair[0])}:'
+    if cells
+    else f'The configs of {pair[0]} and {pair[1]} are the same.'
+  ]
+  group = None
+  for key, *values in cells:
+    if key.split('.')[0] != group:
+      group = key.split('.')[0]
+      lines += ['', f'{group:25} {pair[0]:{left}}  {pair[1]}']
+    name = key.partition('.')[2] or key
+    lines.append(f'  {name:23} {values[0]:{left}}  {values[1]}')
+  return '\n'.join(lines)
+
+
+def show_tree(width: int = 96) -> str:
+  """The tree as text, at most `width` columns wide."""
+  children = {'': []}
+  for key in SYSTEMS:
+    ancestor = ancestor_of(key)
+    parent = key_of(ancestor) if ancestor else ''
+    children.setdefault(parent, []).append(key)
+  lines = []
+
+  def visit(key, stem, rail):
+    s, below = SYSTEMS[key], children.get(key, [])
+    row = f'{stem + s.name:32}{s.year}-{s.month:02}  {s.organisation:19}'
+    row += '●  ' if s.open else '○  '
+    first, *rest = textwrap.wrap(_sizes(key), width - len(row))
+    lines.append(row + first)
+    indent = f'{rail}{"│" if below else ""}'
+    lines.extend(f'{indent:{len(row)}}{line}' for line in rest)
+    branches = {SYSTEMS[child].branch for child in below}
+    order = (PAIR, ENCODER, DECODER)
+    below = sorted(below, key=lambda k: order.index(SYSTEMS[k].branch))
+    headed = None
+    for i, child in enumerate(below):
+      branch = SYSTEMS[child].branch
+      if len(branches) > 1 and branch != headed:
+        headed = branch
+        lines.extend((f'{rail}│', f'{rail}│  {branch}'))
+      last = i == len(below) - 1
+      corner, side = ('└─ ', '   ') if last else ('├─ ', '│  ')
+      visit(child, rail + corner, rail + side)
+
+  for root in children['']:
+    if lines:
+      lines.extend(('', SYSTEMS[root].branch))
+    visit(root, '', '')
+  lines += ['', '● weights are published   ○ they are not']
+  return '\n'.join(lines)
+
+
+def main(argv: list[str]) -> None:
+  others = argv[1:] if DIFF.value is None else argv[2:]
+  try:
+    if others:
+      raise ValueError(f'unknown arguments: {" ".join(others)}. See --help.')
+    if DIFF.value is not None:
+      print(show_difference(DIFF.value, *argv[1:]))
+    if PLOT.value is not None:
+      from configs import tree_plot
+
+      edges = {key: ancestor_of(key) for key in SYSTEMS}
+      edges = {key: key_of(a) for key, a in edges.items() if a}
+      tree_plot.draw(SYSTEMS, edges, PLOT.value)
+      print(f'Drawn: {os.path.abspath(PLOT.value)}')
+    if DIFF.value is None and PLOT.value is None:
+      print(show_tree())
+  except (ValueError, OSError) as error:
+    raise SystemExit(f'Error: {error}') from None
+
+
+def _versions(name):
+  return [key for key in SYSTEMS if key.partition(':')[0] == name]
+
+
+def _date(system):
+  return system.year, system.month
+
+
+def _described(reference):
+  s = SYSTEMS[key_of(reference)]
+  return f'{s.name} ({s.organisation} {s.year}, {s.paper})'
+
+
+def _sizes(key):
+  """The published sizes of a system, named as its config names them."""
+  sizes = module_of(key).SIZES
+  version = key.partition('version=')[2]
+  nested = {k: v for k, v in sizes.items() if isinstance(v, dict)}
+  if nested:
+    sizes = nested[version] if version else next(iter(nested.values()))
+  names = [size for size in sizes if size != 'tiny']
+  if not names:
+    return 'undisclosed'
+  if len(names) > 12:
+    names = [*names[:2], '...', names[-1], f'({len(names)} sizes)']
+  return ' '.join(names)
+
+
+def _flat(config, prefix=''):
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from _flat(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value
+
+
+def _shown(value):
+  if value is None:
+    return '-'
+  if isinstance(value, int) and not isinstance(value, bool):
+    return f'{value:,}' if value > 9999 else str(value)
+  if isinstance(value, float):
+    return f'{value:.6g}'
+  return str(value) or "''"
+
+
+if __name__ == '__main__':
+  flags.FLAGS.set_gnu_getopt()  # flags may follow the other system
+  app.run(main)

@@ -1,0 +1,110 @@
+"""UL2: "Unifying Language Learning Paradigms" (Tay et al. 2022), and FLAN-UL2.
+
+`ul2.py:SIZE` or `ul2.py:size=20b,variant=VARIANT`; tiny shows the run in
+minutes.
+
+Variants: ul2, the paper's; flan, the release of 2023, trained further at
+length 2048 and then on FLAN's instructions. UL2 learns a mixture of seven
+denoisers (table 1); the objective here is the first of them, T5's own.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 't5:version=1.1'
+
+# size: layers of each stack, D, F, heads, H. Section 4.3.1.
+SIZES = {
+  'tiny': (2, 128, 512, 8, 32),
+  '20b': (32, 4096, 16384, 16, 256),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  chosen = common.parse(arg, size=('20b', 'tiny'), variant=('ul2', 'flan'))
+  size, flan = chosen['size'], chosen['variant'] == 'flan'
+  layers, embed_dim, mlp_dim, heads, head_dim = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'encoder_decoder'
+  m.vocab_size = 32128  # T5's
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.encoder_layers = m.decoder_layers = layers
+  m.position = 'relative_bias'
+  m.relative_buckets = 32
+  m.relative_max_distance = 128
+  m.norm = 'rms_norm'
+  m.norm_epsilon = 1e-6
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'silu'  # SwiGLU
+  m.gated = True
+  m.bias = 'none'
+  m.scale_attention = False
+  m.embed_norm = m.scale_embed = False
+  m.output_transform = m.output_bias = False
+  m.tie_embeddings = False  # the released checkpoint's
+  m.scale_output = False
+  m.head = 'lm'
+  m.init = 't5'
+  # None in pretraining; the instructions' is FLAN-T5's.
+  m.dropout = m.attention_dropout = 0.05 if flan else 0.0
+  m.dropout_kind = 't5'
+  m.remat = 'full' if size == '20b' else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'
+  d.sentinels = 100
+  d.objective = 'span_corruption'
+  d.noise_density = 0.15  # table 1, the first R-denoiser
+  d.mean_span_length = 3.0
+  d.length = 2048 if flan else 512  # the releases' model cards
+  d.document_tokens = 65536
+  d.batch = 64 if flan else 1024  # FLAN-T5's; the model card
+  d.streams = 64
+
+  c.optimizer.name = 'adafactor'  # its numbers are T5's
+  c.optimizer.decay_rate = 0.8
+  c.optimizer.epsilon1 = 1e-30
+  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.clip_threshold = 1.0
+  c.optimizer.factor_from = 128
+  c.optimizer.parameter_scale = True
+  c.optimizer.b1 = 0.0
+  c.optimizer.weight_decay = 0.0
+  if flan:  # no recipe is published: this is FLAN-T5 XXL's
+    c.schedule.name = 'constant'
+    c.schedule.learning_rate = 5e-4
+    c.train.steps = 14_000
+  else:
+    c.schedule.name = 'inverse_sqrt'  # as T5's
+    c.schedule.learning_rate = 1.0
+    c.schedule.warmup_steps = 10_000
+    c.train.steps = 2_000_000  # the model card: 1T tokens
+  c.train.z_loss = 1e-4  # T5's
+
+  if size == '20b':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 32
+  c.data.streams = 4
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

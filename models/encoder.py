@@ -1,0 +1,103 @@
+"""The encoder (BERT, Devlin et al. 2019; RoBERTa; ELECTRA's discriminator)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models import masks
+from models.block import Context, Stack
+from models.config import TransformerConfig
+from models.embed import Embed
+from models.heads import Classes, Pooler, Replaced, Vocabulary
+
+
+def gather(x: jax.Array, at: jax.Array) -> jax.Array:
+  """The vectors at some positions of each row: [B,T,D], int [B,P] -> [B,P,D]."""
+  return jnp.take_along_axis(x, at[..., None], axis=1)
+
+
+class Encoder(nn.Module):
+  """Reads a text in both directions; `model.head` says what for.
+
+  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
+  number the examples packed into a row from 1; 0 is padding.
+  """
+
+  config: TransformerConfig
+
+  @property
+  def INPUTS(self) -> tuple[str, ...]:
+    """What of a batch the model reads."""
+    c = self.config
+    return (
+      'inputs',
+      'segments',
+      *(('positions',) if c.reads_positions else ()),
+      *(('types',) if c.token_types > 1 else ()),
+      *(('predict_at',) if c.head in ('mlm', 'mlm_nsp') else ()),
+    )
+
+  def setup(self):
+    c = self.config
+    self.embed = Embed(c)
+    self.encoder = Stack(c, c.encoder_layers, causal=False)
+    if c.head in ('mlm', 'mlm_nsp'):
+      self.vocabulary = Vocabulary(c)
+    if c.head in ('mlm_nsp', 'sequence'):
+      self.pooler = Pooler(c)
+    if c.head == 'mlm_nsp':
+      self.next_sentence = Classes(c, 2)
+    elif c.head == 'rtd':
+      self.replaced = Replaced(c)
+    elif c.head in ('sequence', 'tokens'):
+      self.classes = Classes(c, c.classes)
+    elif c.head == 'span':
+      self.span = Classes(c, 2)
+
+  def __call__(
+    self,
+    inputs: jax.Array,
+    segments: jax.Array,
+    positions: jax.Array | None = None,
+    types: jax.Array | None = None,
+    predict_at: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """int [B,T] each, `predict_at` [B,P] -> float32 outputs of the head.
+
+    Returns:
+      mlm: 'logits' [B,P,V] at `predict_at`, or [B,T,V] without it.
+      mlm_nsp: these, and 'next_sentence' [B,2] (0: it is the next).
+      rtd: 'replaced' [B,T], logits.
+      sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
+      span: 'start', 'end' [B,T], logits.
+    """
+    x = self.encode(inputs, segments, positions, types)
+    match self.config.head:
+      case 'rtd':
+        return {'replaced': self.replaced(x)}
+      case 'sequence':
+        return {'classes': self.classes(self.pooler(x))}
+      case 'tokens':
+        return {'classes': self.classes(x)}
+      case 'span':
+        both = self.span(x)
+        return {'start': both[..., 0], 'end': both[..., 1]}
+    predicted = x if predict_at is None else gather(x, predict_at)
+    outputs = {'logits': self.vocabulary(predicted, self.embed.table)}
+    if self.config.head == 'mlm_nsp':
+      outputs['next_sentence'] = self.next_sentence(self.pooler(x))
+    return outputs
+
+  def encode(
+    self,
+    inputs: jax.Array,
+    segments: jax.Array,
+    positions: jax.Array | None = None,
+    types: jax.Array | None = None,
+  ) -> jax.Array:
+    """int [B,T] each -> the last layer's output, [B,T,D]."""
+    context = Context(
+      mask=masks.segments(segments, segments), positions=positions
+    )
+    x, _ = self.encoder(self.embed(inputs, positions, types), context)
+    return x

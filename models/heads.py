@@ -1,0 +1,111 @@
+"""What the last layer's output is read for."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.config import TransformerConfig
+from models.layers import (
+  Dense,
+  Dropout,
+  Norm,
+  activate,
+  initializer,
+  named,
+  shard,
+)
+
+
+class Vocabulary(nn.Module):
+  """Logits of tokens: [..., D] -> float32 [..., V].
+
+  With `output_transform` a dense layer, the activation and a norm come first
+  (BERT's head of masked tokens; Devlin et al. 2019 and its released code).
+  """
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
+    """`table` [V,E] is that of the tokens, used where they are tied."""
+    c = self.config
+    init = initializer(c, 'output')
+    if c.scale_output:
+      x = x * c.embed_dim**-0.5
+    if c.output_transform:
+      dense = Dense(
+        c.table_width, ('embed', 'table'), init, c.dtype, True, name='dense'
+      )
+      x = Norm(c, name='norm')(activate(c.activation, dense(x)))
+    if c.tie_embeddings:
+      kernel = table.T
+    else:
+      kernel = self.param(
+        'output',
+        named(init, 'embed', 'vocab'),
+        (x.shape[-1], c.vocab_size),
+        'float32',
+      )
+    logits = jnp.dot(
+      x.astype(c.dtype),
+      kernel.astype(c.dtype),
+      preferred_element_type='float32',
+    )
+    if c.output_bias:
+      logits = logits + self.param(
+        'bias', named(nn.initializers.zeros, 'vocab'), (c.vocab_size,), 'float32'
+      )
+    return shard(logits, 'act_batch', 'act_length', 'act_vocab')
+
+
+class Pooler(nn.Module):
+  """tanh(x W + b) of the first token: [B,T,D] -> [B,D] (BERT)."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    c = self.config
+    init = initializer(c, 'output')
+    axes = ('embed', 'hidden')
+    return jnp.tanh(
+      Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(x[:, 0])
+    )
+
+
+class Classes(nn.Module):
+  """Dropout and one linear layer: [..., D] -> float32 [..., classes]."""
+
+  config: TransformerConfig
+  classes: int
+  bias: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    c = self.config
+    x = Dropout(c.dropout)(x)
+    init = initializer(c, 'output')
+    axes = ('embed', 'classes')
+    dense = Dense(
+      self.classes, axes, init, 'float32', self.bias, name='dense'
+    )
+    return dense(x)
+
+
+class Replaced(nn.Module):
+  """ELECTRA's discriminator: was the token replaced? [B,T,D] -> logits [B,T].
+
+  Clark et al. 2020, 2, and its released code: dense, activation, one number.
+  """
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    c = self.config
+    init = initializer(c, 'output')
+    axes = ('embed', 'hidden')
+    x = Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(x)
+    x = activate(c.activation, x)
+    axes = ('embed', 'classes')
+    return Dense(1, axes, init, 'float32', True, name='output')(x)[..., 0]
