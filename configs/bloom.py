@@ -1,0 +1,110 @@
+"""BLOOM: "A 176B-Parameter Open-Access Multilingual Language Model".
+
+BigScience Workshop 2022. `bloom.py:SIZE`: 560m, 1.1b, 1.7b, 3b, 7.1b or 176b;
+`tiny` is nobody's paper: it shows the run in minutes. GPT-2's block with ALiBi
+and a norm after the embeddings. Left out: the batch that grows from 192 rows
+over the first 9,765,625.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, D, heads, H, learning rate, its end, rows of a batch. Table 3
+# and the published scripts. F is 4 D.
+SIZES = {
+  '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256),
+  '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256),
+  '1.7b': (24, 2048, 16, 128, 2e-4, 1e-5, 512),
+  '3b': (30, 2560, 32, 80, 1.6e-4, 1e-5, 512),
+  '7.1b': (30, 4096, 32, 128, 1.2e-4, 1e-5, 512),
+  '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048),
+  'tiny': (2, 128, 8, 16, 1e-3, 1e-4, 16),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, peak, last, batch = SIZES[size]
+  large = size not in ('tiny', '560m')
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 250_880  # 3.3: 250,680, padded
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'alibi'  # 3.2.3
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5  # the published configuration's
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # table 3
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = True  # 3.2.3
+  m.scale_embed = False
+  m.tie_embeddings = True  # table 3
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'megatron'
+  m.init_std = 0.0048  # (3 * 14336)^-1/2 for every size: the scripts
+  # Megatron-LM's default, which the scripts leave; the published weights'
+  # configurations, made for their use, say 0.
+  m.dropout = m.attention_dropout = 0.1
+  m.dropout_kind = 'residual'
+  m.remat = 'full' if large else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for ROOTS (3.1)
+  d.objective = 'causal'
+  d.length = 2048  # table 3
+  d.batch = batch
+  d.streams = min(batch, 64)
+
+  c.optimizer.name = 'adamw'  # table 3
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'
+  c.schedule.learning_rate = peak
+  c.schedule.warmup_steps = 183_105 // d.batch  # 375M tokens
+  c.schedule.decay_steps = 200_000_000 // d.batch  # 410B tokens
+  c.schedule.end_fraction = last / peak
+  # 341B tokens are ROOTS once; 176b has 25B more (3.5).
+  tokens = 366_000_000_000 if size == '176b' else 341_000_000_000
+  c.train.steps = tokens // (d.batch * d.length)
+
+  if large:
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.init_std = 0.02
+  c.model.dropout = c.model.attention_dropout = 0.0
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.schedule.decay_steps = 0
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

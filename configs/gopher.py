@@ -1,0 +1,102 @@
+"""Gopher: "Scaling Language Models: Methods, Analysis & Insights from Training
+Gopher" (Rae et al. 2021).
+
+`gopher.py:SIZE`: 44m, 117m, 417m, 1.4b, 7.1b or 280b; `tiny` is nobody's paper:
+it shows the run in minutes. GPT-2 with RMSNorm and Transformer-XL's relative
+positions. Left out: 280b's batch of 3M tokens before the 6M it has here (3.2),
+and the stochastic rounding of bfloat16 weights from 7.1b on: weights are float32.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, heads, H, D, learning rate, rows of a batch. Table 1, batches of
+# 0.25M, 2M and 6M tokens. F is 4 D.
+SIZES = {
+  '44m': (8, 16, 32, 512, 6e-4, 128),
+  '117m': (12, 12, 64, 768, 6e-4, 128),
+  '417m': (12, 12, 128, 1536, 2e-4, 128),
+  '1.4b': (24, 16, 128, 2048, 2e-4, 128),
+  '7.1b': (32, 32, 128, 4096, 1.2e-4, 1024),
+  '280b': (80, 128, 128, 16384, 4e-5, 3072),
+  'tiny': (2, 8, 16, 128, 1e-3, 16),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, heads, head_dim, embed_dim, learning_rate, batch = SIZES[size]
+  large = size in ('1.4b', '7.1b', '280b')
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 32000  # 3.1
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'transformer_xl'  # 3.1
+  m.norm = 'rms_norm'  # 3.1
+  m.norm_epsilon = 1e-5  # not stated
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # GPT-2's, as all else without a section
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True  # table 1's totals hold one table
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'gpt2'
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.0  # the paper names none
+  m.dropout_kind = 'residual'
+  m.remat = 'full' if large else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for MassiveText
+  d.objective = 'causal'
+  d.length = 2048  # 3.2
+  d.batch = batch
+  d.streams = min(batch, 64)
+
+  c.optimizer.name = 'adamw'  # 3.2: Adam
+  c.optimizer.clip = 0.25 if size in ('7.1b', '280b') else 1.0  # 3.2
+  c.optimizer.b1 = 0.9  # this and the next three are not stated
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.bias_correction = True
+  c.schedule.name = 'cosine'  # 3.2
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = 1500  # from 1e-7; from 0 here
+  c.schedule.end_fraction = 0.1
+  c.train.steps = 300_000_000_000 // (d.batch * d.length)  # 3.2
+
+  if large:
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

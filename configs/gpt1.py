@@ -1,0 +1,92 @@
+"""GPT-1: "Improving Language Understanding by Generative Pre-Training".
+
+Radford et al. 2018. `gpt1.py:SIZE`: base, the one that was published; `tiny`
+is nobody's paper: it shows the run in minutes. The decoder of the Transformer
+without cross-attention, on whole rows of books.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'transformer'
+
+# size: layers, D, heads, H. Section 4.1. F is 4 D.
+SIZES = {
+  'base': (12, 768, 12, 64),
+  'tiny': (2, 128, 8, 16),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 40478  # 4.1: 40,000 merges; the published code's table
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # 4.1: 3072
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'learned'  # 4.1
+  m.max_length = 512
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5  # the published code's
+  m.norm_placement = 'post'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # 4.1; approximated in the published code
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True  # 3.1, equation 2
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'normal'  # 4.1
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.1  # 4.1
+  m.dropout_kind = 'residual'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for BooksCorpus (4.1)
+  d.objective = 'causal'
+  d.length = 512  # 4.1
+  d.batch = 64  # 4.1
+  d.streams = 64
+
+  c.optimizer.name = 'adamw'  # 4.1: Adam, "modified version of L2" = decoupled
+  c.optimizer.b1 = 0.9  # this and the next two are the published code's
+  c.optimizer.b2 = 0.999
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.01  # 4.1: all but biases and gains
+  c.schedule.name = 'cosine'  # 4.1: to 0
+  c.schedule.learning_rate = 2.5e-4
+  c.schedule.warmup_steps = 2000
+  c.schedule.end_fraction = 0.0
+  c.train.steps = 960_800  # 4.1: 100 epochs; counted by ELECTRA's FLOPs script
+
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 128
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.schedule.learning_rate = 1e-3
+  c.schedule.warmup_steps = 30
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,104 @@
+"""GPT-2: "Language Models are Unsupervised Multitask Learners".
+
+Radford et al. 2019. `gpt2.py:SIZE`: small, medium, large or xl (124M to 1.5B);
+`tiny` is nobody's paper: it shows the run in minutes. GPT-1 with the norms
+before each branch, one more at the end, and a smaller birth of what adds to the
+residual stream. How it was trained was not published: what is not marked with
+a section is GPT-3's recipe for the same shapes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt1'
+
+# size: layers, D, heads, H, learning rate. Table 2, and the published
+# checkpoints' heads; the rates of GPT-3's table 2.1. F is 4 D.
+SIZES = {
+  'small': (12, 768, 12, 64, 6e-4),
+  'medium': (24, 1024, 16, 64, 3e-4),
+  'large': (36, 1280, 20, 64, 2.5e-4),
+  'xl': (48, 1600, 25, 64, 2e-4),
+  'tiny': (2, 128, 8, 16, 1e-3),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, learning_rate = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 50257  # 2.3: 256 bytes, 50,000 merges and the end of text
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'learned'
+  m.max_length = 1024  # 2.3
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5  # the published code's
+  m.norm_placement = 'pre'  # 2.3
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # the published code's
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'gpt2'  # 2.3: residual outputs by 1 / sqrt(residual layers)
+  m.init_std = 0.02  # the published code's
+  m.dropout = m.attention_dropout = 0.1  # GPT-1's
+  m.dropout_kind = 'residual'
+  m.remat = 'full' if size in ('large', 'xl') else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for WebText (2.1)
+  d.objective = 'causal'
+  d.length = 1024  # 2.3
+  d.batch = 512  # 2.3
+  d.streams = 64
+
+  tokens = d.batch * d.length  # 0.5M a step, as in GPT-3's table 2.1
+  c.optimizer.name = 'adamw'
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = 375_000_000 // tokens
+  c.schedule.end_fraction = 0.1
+  c.train.steps = 300_000_000_000 // tokens
+
+  if size == 'xl':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 128
+  c.model.dropout = c.model.attention_dropout = 0.0
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

@@ -1,0 +1,116 @@
+"""GPT-3: "Language Models are Few-Shot Learners" (Brown et al. 2020).
+
+`gpt3.py:SIZE`: small, medium, large, xl, 2.7b, 6.7b, 13b or 175b; `tiny` is
+nobody's paper: it shows the run in minutes. GPT-2 with every second layer
+banded. Left out: the batch that grows from 32k tokens over the first 4 to 12
+billion (appendix B); here it is the full one from the start.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt2:xl'
+
+# size: layers, D, heads, H, rows of a batch, learning rate. Table 2.1, whose
+# batches of 0.5M, 1M, 2M and 3.2M tokens are powers of two here, the last 3.1M.
+# F is 4 D. Two rows of the table contradict their own H = D / heads: xl prints
+# 24 heads of 128 with D = 2048 (16 make 1.3B), 13b prints D = 5140 with 40 of
+# 128.
+SIZES = {
+  'small': (12, 768, 12, 64, 256, 6e-4),
+  'medium': (24, 1024, 16, 64, 256, 3e-4),
+  'large': (24, 1536, 16, 96, 256, 2.5e-4),
+  'xl': (24, 2048, 16, 128, 512, 2e-4),
+  '2.7b': (32, 2560, 32, 80, 512, 1.6e-4),
+  '6.7b': (32, 4096, 32, 128, 1024, 1.2e-4),
+  '13b': (40, 5120, 40, 128, 1024, 1e-4),
+  '175b': (96, 12288, 96, 128, 1536, 6e-5),
+  'tiny': (2, 128, 8, 16, 16, 1e-3),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, batch, learning_rate = SIZES[size]
+  small = size in ('tiny', 'small', 'medium', 'large')
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 50257  # GPT-2's
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # 2.1
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = (
+    'learned'  # this and what follows without a mark: 2.1, "as GPT-2"
+  )
+  m.max_length = 2048  # 2.1
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.window = 256  # not stated in the paper; GPT-Neo's
+  m.window_every = 2  # 2.1: "alternating dense and locally banded sparse"
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'gpt2'
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.0  # the paper names none
+  m.dropout_kind = 'residual'
+  m.remat = 'none' if small else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for the mixture of table 2.2
+  d.objective = 'causal'
+  d.length = 2048  # 2.1
+  d.batch = batch
+  d.streams = min(batch, 64)
+
+  tokens = d.batch * d.length
+  c.optimizer.name = 'adamw'  # B
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'  # B: down to a tenth over 260B tokens, then flat
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = 375_000_000 // tokens  # B
+  c.schedule.decay_steps = 260_000_000_000 // tokens
+  c.schedule.end_fraction = 0.1
+  c.train.steps = 300_000_000_000 // tokens  # 2.1
+
+  if not small:
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 128
+  c.model.window = 16
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.schedule.decay_steps = 260
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

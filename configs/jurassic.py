@@ -1,0 +1,101 @@
+"""Jurassic-1: "Technical Details and Evaluation" (Lieber et al. 2021).
+
+`jurassic.py:SIZE`: large (7.5B) or jumbo (178B); `tiny` is nobody's paper: it
+shows the run in minutes. GPT-3's block, wider and shallower by the rule of
+Levine et al. 2020, with a vocabulary five times as large.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, D, heads, H, learning rate, rows of a batch. Table 1;
+# batches of 2M and 3.2M tokens, the last 3.1M here. F is 4 D.
+SIZES = {
+  'large': (32, 4096, 32, 128, 1.2e-4, 1024),
+  'jumbo': (76, 13824, 96, 144, 6e-5, 1536),
+  'tiny': (2, 128, 8, 16, 1e-3, 16),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, learning_rate, batch = SIZES[size]
+  c = common.base()
+
+  m = c.model  # what is not marked is GPT-3's
+  m.family = 'decoder'
+  m.vocab_size = 256_000  # "256K", units of several words among them
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'learned'
+  m.max_length = 2048
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'
+  m.gated = False
+  m.bias = 'all'
+  m.scale_attention = True
+  m.window = m.window_every = 0  # the paper names no banded layers
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'gpt2'
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.0
+  m.dropout_kind = 'residual'
+  m.remat = 'none' if size == 'tiny' else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for "publicly available resources"
+  d.objective = 'causal'
+  d.length = 2048  # GPT-3's
+  d.batch = batch
+  d.streams = min(batch, 64)
+
+  tokens = d.batch * d.length
+  c.optimizer.name = 'adamw'  # not stated, as the schedule: GPT-3's
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'
+  c.schedule.learning_rate = learning_rate
+  c.schedule.warmup_steps = 375_000_000 // tokens
+  c.schedule.decay_steps = 260_000_000_000 // tokens
+  c.schedule.end_fraction = 0.1
+  c.train.steps = 300_000_000_000 // tokens  # as GPT-3
+
+  if size != 'tiny':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.max_length = 128
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.schedule.decay_steps = 0
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

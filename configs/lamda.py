@@ -1,0 +1,101 @@
+"""LaMDA: "Language Models for Dialog Applications" (Thoppilan et al. 2022).
+
+`lamda.py:SIZE`: 2b, 8b or 137b; `tiny` is nobody's paper: it shows the run in
+minutes. A decoder of T5's parts: relative-position biases and gated GELU. The
+paper leaves much open: what is not marked with a section is T5's.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, D, heads, H, F. Section 3 for 137b. The paper has the layers, D
+# and heads of the others; that H is 128 and F is 8 D there too is taken from
+# 137b, and gives the 2B and 8B of their names.
+SIZES = {
+  '2b': (10, 2560, 40, 128, 20480),
+  '8b': (16, 4096, 64, 128, 32768),
+  '137b': (64, 8192, 128, 128, 65536),
+  'tiny': (2, 64, 8, 16, 512),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, mlp_dim = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 32000  # 3: "32K"
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'relative_bias'  # 3: "as described in T5"
+  m.relative_buckets = 32
+  m.relative_max_distance = 128
+  m.norm = 'rms_norm'
+  m.norm_epsilon = 1e-6
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'  # 3
+  m.gated = True  # 3
+  m.bias = 'none'
+  m.scale_attention = False
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = True
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 't5'
+  m.dropout = m.attention_dropout = 0.0
+  m.dropout_kind = 't5'
+  m.remat = 'none' if size == 'tiny' else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for dialogs, documents and code (appendix E)
+  d.objective = 'causal'
+  d.length = 1024  # not stated
+  d.batch = 256  # 3: 256K tokens
+  d.streams = 64
+
+  c.optimizer.name = 'adafactor'
+  c.optimizer.decay_rate = 0.8
+  c.optimizer.epsilon1 = 1e-30
+  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.clip_threshold = 1.0
+  c.optimizer.factor_from = 128
+  c.optimizer.parameter_scale = True
+  c.optimizer.b1 = 0.0
+  c.optimizer.weight_decay = 0.0
+  c.schedule.name = 'inverse_sqrt'
+  c.schedule.learning_rate = 1.0
+  c.schedule.warmup_steps = 10_000
+  # 168B tokens: Hoffmann et al. 2022, table 1. The data set has 2.81T (3).
+  c.train.steps = 168_000_000_000 // (d.batch * d.length)
+
+  c.sharding.rules = 'fsdp'
+  c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100
+  c.sharding.rules = 'replicated'
+  c.sharding.mesh.data, c.sharding.mesh.fsdp = -1, 1

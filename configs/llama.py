@@ -1,0 +1,143 @@
+"""LLaMA 1, 2 and 3 (Touvron et al. 2023a, 2023b; Llama Team 2024).
+
+`llama.py:SIZE` or `llama.py:size=SIZE,version=VERSION`. Version 1: 7b, 13b, 33b
+or 65b. Version 2: 7b, 13b or 70b. Versions 3 and 3.1: 8b, 70b or 405b; 3.1 is 3
+with its rotary wavelengths stretched, and its recipe the stage of training that
+follows on 3, on long documents. `tiny`, in each version, is nobody's paper: it
+shows the run in minutes.
+
+RMSNorm, SwiGLU, rotary positions, no biases; the large ones of version 2 and
+all of version 3 with fewer key and value heads. Left out: 405b's smaller
+batches of the start (3.4.1 of its paper).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'palm:62b'
+
+# version: size: layers, D, heads, key and value heads, F, learning rate, tokens
+# in billions. 1: table 2. 2: table 1 and 2.2, F as published with the weights.
+# 3: table 3 and 3.2; the tokens of 8b and 70b with the published weights.
+SIZES = {
+  '1': {
+    '7b': (32, 4096, 32, 32, 11008, 3e-4, 1000),
+    '13b': (40, 5120, 40, 40, 13824, 3e-4, 1000),
+    '33b': (60, 6656, 52, 52, 17920, 1.5e-4, 1400),
+    '65b': (80, 8192, 64, 64, 22016, 1.5e-4, 1400),
+    'tiny': (2, 128, 8, 8, 384, 1e-3, 0),
+  },
+  '2': {
+    '7b': (32, 4096, 32, 32, 11008, 3e-4, 2000),
+    '13b': (40, 5120, 40, 40, 13824, 3e-4, 2000),
+    '70b': (80, 8192, 64, 8, 28672, 1.5e-4, 2000),
+    'tiny': (2, 128, 8, 2, 384, 1e-3, 0),
+  },
+  '3': {
+    '8b': (32, 4096, 32, 8, 14336, 3e-4, 15_000),
+    '70b': (80, 8192, 64, 8, 28672, 1.5e-4, 15_000),
+    '405b': (126, 16384, 128, 8, 53248, 8e-5, 15_600),
+    'tiny': (2, 128, 8, 2, 384, 1e-3, 0),
+  },
+}
+SIZES['3.1'] = SIZES['3']
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  names = dict.fromkeys(size for sizes in SIZES.values() for size in sizes)
+  chosen = common.parse(arg, size=tuple(names), version=tuple(SIZES))
+  size, version = chosen['size'], chosen['version']
+  sizes = SIZES[version]
+  if size not in sizes:
+    has = [v for v in SIZES if size in SIZES[v]]
+    raise ValueError(
+      f'LLaMA {version} has no size {size!r}; it has {", ".join(sizes)}. '
+      f'Version {" and ".join(has)} has: '
+      f'llama.py:{size},version={has[0]}.'
+    )
+  layers, embed_dim, heads, kv_heads, mlp_dim, peak, billions = sizes[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 128_256 if version[0] == '3' else 32_000  # 3: 3.2
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads, m.kv_heads = heads, kv_heads
+  m.head_dim = embed_dim // heads
+  m.decoder_layers = layers
+  m.position = 'rope'  # 1: 2.2
+  m.rope_theta = 500_000.0 if version[0] == '3' else 10_000.0  # 3: table 3
+  m.rope_dim = m.head_dim
+  if version == '3.1':
+    m.rope_scaling = (8.0, 1.0, 4.0, 8192.0)  # published with the weights
+  m.norm = 'rms_norm'  # 1: 2.2
+  m.norm_epsilon = 1e-6 if version == '1' else 1e-5  # of the published weights
+  m.norm_placement = 'pre'  # 1: 2.2
+  m.parallel = 'none'
+  m.activation = 'silu'  # 1: 2.2, SwiGLU
+  m.gated = True
+  m.bias = 'none'
+  m.scale_attention = True
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = False
+  m.scale_output = False
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'normal'  # not published
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.0
+  m.dropout_kind = 'residual'
+  m.remat = 'none' if size == 'tiny' else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for mixtures, of which C4 is 15% in 1
+  d.objective = 'causal'
+  # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
+  d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]
+  d.batch = {'1': 2048, '2': 1024, '3': 2048, '3.1': 128}[version]
+  d.streams = 64
+
+  c.optimizer.name = 'adamw'  # 1: 2.3; 2: 2.2; 3 (3.4.1): the name alone
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8 if version == '1' else 1e-5  # 2: 2.2
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'
+  c.schedule.learning_rate = peak
+  c.schedule.warmup_steps = 8000 if version == '3' else 2000
+  c.schedule.end_fraction = 0.01 if version == '3' else 0.1
+  c.train.steps = billions * 1_000_000_000 // (d.batch * d.length)
+  if version == '3.1' and size != 'tiny':
+    # From 3's weights; 800B tokens (3.4.2). Its rate is not stated: 3's last.
+    c.schedule.name = 'constant'
+    c.schedule.learning_rate = 0.01 * peak
+    c.schedule.warmup_steps = c.schedule.end_fraction = None
+    c.train.steps = 800_000_000_000 // (d.batch * d.length)
+
+  if size != 'tiny':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  if c.model.rope_scaling:
+    c.model.rope_scaling = (8.0, 1.0, 4.0, 32.0)
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.schedule.warmup_steps = 30
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

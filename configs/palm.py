@@ -1,0 +1,102 @@
+"""PaLM: "Scaling Language Modeling with Pathways" (Chowdhery et al. 2022).
+
+`palm.py:SIZE`: 8b, 62b or 540b; `tiny` is nobody's paper: it shows the run in
+minutes. Attention and MLP side by side after one norm, one key and value head,
+SwiGLU, rotary positions, no biases. Left out: the smaller batches of the start,
+a half (8b, 62b), or a quarter and a half (540b), of those here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, D, heads, rows of a batch. Table 1 and section 5. F is 4 D, H is
+# 256: 540b's heads are narrower together than D.
+SIZES = {
+  '8b': (32, 4096, 16, 512),
+  '62b': (64, 8192, 32, 1024),
+  '540b': (118, 18432, 48, 2048),
+  'tiny': (2, 128, 8, 16),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, batch = SIZES[size]
+  c = common.base()
+
+  m = c.model
+  m.family = 'decoder'
+  m.vocab_size = 256_000  # 2
+  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
+  m.heads = heads
+  m.kv_heads = 1  # 2: multi-query
+  m.head_dim = 256  # table 1
+  m.decoder_layers = layers
+  m.position = 'rope'  # 2
+  m.rope_theta = 10_000.0  # Su et al. 2021
+  m.rope_dim = m.head_dim
+  m.norm = 'layer_norm_no_bias'  # 2
+  m.norm_epsilon = 1e-6  # not stated; T5X's
+  m.norm_placement = 'pre'
+  m.parallel = 'one_norm'  # 2
+  m.activation = 'silu'  # 2: SwiGLU
+  m.gated = True
+  m.bias = 'none'  # 2
+  m.scale_attention = True
+  m.embed_norm = m.scale_embed = False
+  m.tie_embeddings = True  # 2
+  m.scale_output = True  # 5: logits times D^-1/2
+  m.output_transform = m.output_bias = False
+  m.head = 'lm'
+  m.init = 'fan_in'  # 5
+  m.dropout = m.attention_dropout = 0.0  # 5
+  m.dropout_kind = 'residual'
+  m.remat = 'none' if size == 'tiny' else 'full'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for the mixture of table 2
+  d.objective = 'causal'
+  d.length = 2048  # 5
+  d.batch = batch
+  d.streams = min(batch, 64)
+
+  c.optimizer.name = 'adafactor'  # 5
+  c.optimizer.clip = 1.0
+  c.optimizer.factor_from = 0  # "without factorization"
+  c.optimizer.parameter_scale = True
+  c.optimizer.b1 = 0.9
+  c.optimizer.decay_rate = 0.8  # b2 = 1 - k^-0.8
+  c.optimizer.weight_decay = 1.0  # times the squared learning rate
+  c.optimizer.epsilon1 = 1e-30  # this and the next two: Adafactor's own
+  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.clip_threshold = 1.0
+  c.schedule.name = 'inverse_sqrt'  # 5: 0.01 for 10,000 steps, then k^-1/2
+  c.schedule.learning_rate = 1.0
+  c.schedule.warmup_steps = 10_000
+  c.train.z_loss = 1e-4  # 5
+  c.train.steps = 780_000_000_000 // (d.batch * d.length)  # 3
+
+  if size != 'tiny':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.head_dim = c.model.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100

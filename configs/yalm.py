@@ -1,0 +1,108 @@
+"""YaLM 100B (Yandex 2022); there is no paper, only its code and its weights.
+
+`yalm.py:SIZE`: 100b; `tiny` is nobody's: it shows the run in minutes. GPT-2's
+block with rotary positions and a gated MLP, between narrow tables: 2048 wide,
+normalised and brought to the model's width, and back before the logits.
+
+The code differs in two places that are not fields of the trunk: its first layer
+has no norm before attention, and the matrix from the tables to the model is the
+identity above zeros, fixed. Here the norm is there and the matrix is trained:
+21M weights more, 0.02%.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ANCESTOR = 'gpt3:175b'
+
+# size: layers, D, heads, H, F, width of the tables; the published code's.
+SIZES = {
+  '100b': (80, 10240, 128, 80, 27308, 2048),
+  'tiny': (2, 128, 8, 16, 344, 64),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  size = common.parse(arg, size=tuple(SIZES))['size']
+  layers, embed_dim, heads, head_dim, mlp_dim, table_dim = SIZES[size]
+  c = common.base()
+
+  m = c.model  # all of it the published code's
+  m.family = 'decoder'
+  m.vocab_size = 128000  # pieces of the published vocabulary, about
+  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
+  m.heads = m.kv_heads = heads
+  m.head_dim = head_dim
+  m.decoder_layers = layers
+  m.position = 'rope'
+  m.rope_theta = 10_000.0
+  m.rope_dim = head_dim
+  m.norm = 'layer_norm'
+  m.norm_epsilon = 1e-5
+  m.norm_placement = 'pre'
+  m.parallel = 'none'
+  m.activation = 'gelu_tanh'
+  m.gated = True
+  m.bias = 'all'
+  m.scale_attention = True
+  m.table_dim = table_dim
+  m.embed_norm = True
+  m.scale_embed = False
+  m.tie_embeddings = True
+  m.scale_output = False
+  m.output_transform = True
+  m.output_bias = True
+  m.head = 'lm'
+  m.init = 'megatron'  # Megatron-LM's, on which the code builds
+  m.init_std = 0.02
+  m.dropout = m.attention_dropout = 0.0
+  m.dropout_kind = 'residual'
+  m.remat = 'full' if size == '100b' else 'none'
+
+  d = c.data
+  d.source = 'tfds:c4/en'  # for a quarter Pile, three quarters Russian text
+  d.objective = 'causal'
+  d.length = 1024  # the published code's
+  d.batch = 3072  # not stated, as all of the training: GPT-3's 3.1M tokens
+  d.streams = 64
+
+  tokens = d.batch * d.length
+  c.optimizer.name = 'adamw'
+  c.optimizer.clip = 1.0
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.epsilon = 1e-8
+  c.optimizer.bias_correction = True
+  c.optimizer.weight_decay = 0.1
+  c.schedule.name = 'cosine'
+  c.schedule.learning_rate = 6e-5
+  c.schedule.warmup_steps = 375_000_000 // tokens
+  c.schedule.decay_steps = 260_000_000_000 // tokens
+  c.schedule.end_fraction = 0.1
+  c.train.steps = 300_000_000_000 // tokens  # the model card's
+
+  if size == '100b':
+    c.sharding.rules = 'fsdp'
+    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  if size == 'tiny':
+    _tiny(c)
+  return common.finish(c)
+
+
+def _tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has."""
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = 16
+  c.data.streams = 4
+  c.schedule.learning_rate = 1e-3
+  c.schedule.warmup_steps = 30
+  c.schedule.decay_steps = 0
+  c.train.steps = 300
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100
