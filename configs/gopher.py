@@ -4,7 +4,8 @@ Gopher" (Rae et al. 2021).
 `gopher.py:SIZE`: 44m, 117m, 417m, 1.4b, 7.1b or 280b; `tiny` is nobody's paper:
 it shows the run in minutes. GPT-2 with RMSNorm and Transformer-XL's relative
 positions. Left out: 280b's batch of 3M tokens before the 6M it has here (3.2),
-and the stochastic rounding of bfloat16 weights from 7.1b on: weights are float32.
+and the bfloat16 weights, stochastically rounded, of 7.1b and 280b: here weights
+are float32.
 """
 
 from ml_collections import ConfigDict
