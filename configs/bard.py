@@ -12,5 +12,5 @@ def get_config(arg: str = ''):
   del arg
   raise ValueError(
     'The architecture of Bard was never published. Its nearest published '
-    "ancestor is LaMDA: use --config=configs/lamda.py:137b instead."
+    'ancestor is LaMDA: use --config=configs/lamda.py:137b instead.'
   )

@@ -12,5 +12,5 @@ def get_config(arg: str = ''):
   del arg
   raise ValueError(
     'The architecture of GPT-4 was never published. Its nearest published '
-    "ancestor is GPT-3: use --config=configs/gpt3.py:175b instead."
+    'ancestor is GPT-3: use --config=configs/gpt3.py:175b instead.'
   )

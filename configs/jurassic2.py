@@ -12,5 +12,5 @@ def get_config(arg: str = ''):
   del arg
   raise ValueError(
     'The architecture of Jurassic-2 was never published. Its nearest published '
-    "ancestor is Jurassic-1: use --config=configs/jurassic.py:jumbo instead."
+    'ancestor is Jurassic-1: use --config=configs/jurassic.py:jumbo instead.'
   )

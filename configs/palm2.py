@@ -12,5 +12,5 @@ def get_config(arg: str = ''):
   del arg
   raise ValueError(
     'The architecture of PaLM 2 was never published. Its nearest published '
-    "ancestor is PaLM: use --config=configs/palm.py:540b instead."
+    'ancestor is PaLM: use --config=configs/palm.py:540b instead.'
   )

@@ -42,38 +42,67 @@ class System(NamedTuple):
   paper: str
 
 
-# NAME[:ARG] of each system, in the order of time. A later version of a file's
-# system descends from the version before it, and the first one from the
-# file's ANCESTOR.
+# NAME[:ARG] of each system, in the order of time. A file's first system
+# descends from the file's ANCESTOR, a later one (with KEY=VALUE in its ARG)
+# from the one before it.
 # fmt: off
 SYSTEMS = {
-  'transformer': System('Transformer', 2017, 6, 'Google', PAIR, True, 'arXiv:1706.03762'),  # noqa: E501
-  'gpt1': System('GPT-1', 2018, 6, 'OpenAI', DECODER, True, 'Radford et al. 2018'),  # noqa: E501
-  'bert': System('BERT', 2018, 10, 'Google', ENCODER, True, 'arXiv:1810.04805'),
-  'gpt2': System('GPT-2', 2019, 2, 'OpenAI', DECODER, True, 'Radford et al. 2019'),  # noqa: E501
-  'roberta': System('RoBERTa', 2019, 7, 'Meta', ENCODER, True, 'arXiv:1907.11692'),  # noqa: E501
-  't5': System('T5', 2019, 10, 'Google', PAIR, True, 'arXiv:1910.10683'),
-  'electra': System('ELECTRA', 2020, 3, 'Stanford, Google', ENCODER, True, 'arXiv:2003.10555'),  # noqa: E501
-  'gpt3': System('GPT-3', 2020, 5, 'OpenAI', DECODER, False, 'arXiv:2005.14165'),  # noqa: E501
-  'jurassic': System('Jurassic-1', 2021, 8, 'AI21 Labs', DECODER, False, 'Lieber et al. 2021'),  # noqa: E501
-  'gopher': System('Gopher', 2021, 12, 'DeepMind', DECODER, False, 'arXiv:2112.11446'),  # noqa: E501
-  'lamda': System('LaMDA', 2022, 1, 'Google', DECODER, False, 'arXiv:2201.08239'),  # noqa: E501
-  'mt_nlg': System('MT-NLG', 2022, 1, 'Microsoft, NVIDIA', DECODER, False, 'arXiv:2201.11990'),  # noqa: E501
-  'chinchilla': System('Chinchilla', 2022, 3, 'DeepMind', DECODER, False, 'arXiv:2203.15556'),  # noqa: E501
-  'palm': System('PaLM', 2022, 4, 'Google', DECODER, False, 'arXiv:2204.02311'),
-  'ul2': System('UL2', 2022, 5, 'Google', PAIR, True, 'arXiv:2205.05131'),
-  'yalm': System('YaLM', 2022, 6, 'Yandex', DECODER, True, 'github.com/yandex/YaLM-100B'),  # noqa: E501
-  'flan_t5': System('FLAN-T5', 2022, 10, 'Google', PAIR, True, 'arXiv:2210.11416'),  # noqa: E501
-  'bloom': System('BLOOM', 2022, 11, 'BigScience', DECODER, True, 'arXiv:2211.05100'),  # noqa: E501
-  'llama': System('LLaMA', 2023, 2, 'Meta', DECODER, True, 'arXiv:2302.13971'),
-  'ul2:variant=flan': System('FLAN-UL2', 2023, 3, 'Google', PAIR, True, 'Tay 2023'),  # noqa: E501
-  'bard': System('Bard', 2023, 3, 'Google', DECODER, False, 'announcement'),
-  'gpt4': System('GPT-4', 2023, 3, 'OpenAI', DECODER, False, 'arXiv:2303.08774'),  # noqa: E501
-  'jurassic2': System('Jurassic-2', 2023, 3, 'AI21 Labs', DECODER, False, 'announcement'),  # noqa: E501
-  'palm2': System('PaLM 2', 2023, 5, 'Google', DECODER, False, 'arXiv:2305.10403'),  # noqa: E501
-  'rwkv': System('RWKV-4', 2023, 5, 'RWKV Foundation', RECURRENT, True, 'arXiv:2305.13048'),  # noqa: E501
-  'llama:version=2': System('LLaMA 2', 2023, 7, 'Meta', DECODER, True, 'arXiv:2307.09288'),  # noqa: E501
-  'llama:version=3': System('LLaMA 3', 2024, 4, 'Meta', DECODER, True, 'arXiv:2407.21783'),  # noqa: E501
+  'transformer': System(
+    'Transformer', 2017, 6, 'Google', PAIR, True, 'arXiv:1706.03762'),
+  'gpt1': System(
+    'GPT-1', 2018, 6, 'OpenAI', DECODER, True, 'Radford et al. 2018'),
+  'bert': System(
+    'BERT', 2018, 10, 'Google', ENCODER, True, 'arXiv:1810.04805'),
+  'gpt2': System(
+    'GPT-2', 2019, 2, 'OpenAI', DECODER, True, 'Radford et al. 2019'),
+  'roberta': System(
+    'RoBERTa', 2019, 7, 'Facebook', ENCODER, True, 'arXiv:1907.11692'),
+  't5': System(
+    'T5', 2019, 10, 'Google', PAIR, True, 'arXiv:1910.10683'),
+  'electra': System(
+    'ELECTRA', 2020, 3, 'Stanford, Google', ENCODER, True, 'arXiv:2003.10555'),
+  'gpt3': System(
+    'GPT-3', 2020, 5, 'OpenAI', DECODER, False, 'arXiv:2005.14165'),
+  'jurassic': System(
+    'Jurassic-1', 2021, 8, 'AI21 Labs', DECODER, False, 'Lieber et al. 2021'),
+  'gopher': System(
+    'Gopher', 2021, 12, 'DeepMind', DECODER, False, 'arXiv:2112.11446'),
+  'lamda': System(
+    'LaMDA', 2022, 1, 'Google', DECODER, False, 'arXiv:2201.08239'),
+  'mt_nlg': System(
+    'MT-NLG', 2022, 1, 'Microsoft, NVIDIA', DECODER, False, 'arXiv:2201.11990'),
+  'chinchilla': System(
+    'Chinchilla', 2022, 3, 'DeepMind', DECODER, False, 'arXiv:2203.15556'),
+  'palm': System(
+    'PaLM', 2022, 4, 'Google', DECODER, False, 'arXiv:2204.02311'),
+  'ul2': System(
+    'UL2', 2022, 5, 'Google', PAIR, True, 'arXiv:2205.05131'),
+  'yalm': System(
+    'YaLM', 2022, 6, 'Yandex', DECODER, True, 'github.com/yandex/YaLM-100B'),
+  'flan_t5': System(
+    'FLAN-T5', 2022, 10, 'Google', PAIR, True, 'arXiv:2210.11416'),
+  'bloom': System(
+    'BLOOM', 2022, 11, 'BigScience', DECODER, True, 'arXiv:2211.05100'),
+  'llama': System(
+    'LLaMA', 2023, 2, 'Meta', DECODER, True, 'arXiv:2302.13971'),
+  'ul2:variant=flan': System(
+    'FLAN-UL2', 2023, 3, 'Google', PAIR, True, 'announcement'),
+  'bard': System(
+    'Bard', 2023, 3, 'Google', DECODER, False, 'announcement'),
+  'gpt4': System(
+    'GPT-4', 2023, 3, 'OpenAI', DECODER, False, 'arXiv:2303.08774'),
+  'jurassic2': System(
+    'Jurassic-2', 2023, 3, 'AI21 Labs', DECODER, False, 'announcement'),
+  'palm2': System(
+    'PaLM 2', 2023, 5, 'Google', DECODER, False, 'arXiv:2305.10403'),
+  'rwkv': System(
+    'RWKV-4', 2023, 5, 'RWKV Foundation', RECURRENT, True, 'arXiv:2305.13048'),
+  'llama:version=2': System(
+    'LLaMA 2', 2023, 7, 'Meta', DECODER, True, 'arXiv:2307.09288'),
+  'llama:8b,version=3': System(
+    'LLaMA 3', 2024, 4, 'Meta', DECODER, True, 'announcement'),
+  'llama:8b,version=3.1': System(
+    'LLaMA 3.1', 2024, 7, 'Meta', DECODER, True, 'arXiv:2407.21783'),
 }
 # fmt: on
 
@@ -106,9 +135,10 @@ def key_of(reference: str) -> str:
   """The row of SYSTEMS where 'NAME[:ARG]' stands."""
   module_of(reference)
   name, _, arg = reference.partition(':')
-  parts = set(arg.split(','))
+  parts = arg.split(',')
   for key in reversed(_versions(name)):
-    if parts >= set(filter(None, key.partition(':')[2].split(','))):
+    wanted = [x for x in key.partition(':')[2].split(',') if '=' in x]
+    if all(x in parts for x in wanted):
       return key
   return name
 
@@ -127,9 +157,10 @@ def difference(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
   None stands for a key that a config does not set.
   """
   old, new = (dict(_flat(config)) for config in (old, new))
+  keys = sorted(old | new, key=lambda key: _rank(key.split('.')[0]))
   return {
     key: (old.get(key), new.get(key))
-    for key in (old | new)
+    for key in keys
     if old.get(key) != new.get(key)
   }
 
@@ -182,7 +213,7 @@ def show_tree(width: int = 96) -> str:
 
   def visit(key, stem, rail):
     s, below = SYSTEMS[key], children.get(key, [])
-    row = f'{stem + s.name:32}{s.year}-{s.month:02}  {s.organisation:19}'
+    row = f'{stem + s.name:34}{s.year}-{s.month:02}  {s.organisation:19}'
     row += '●  ' if s.open else '○  '
     first, *rest = textwrap.wrap(_sizes(key), width - len(row))
     lines.append(row + first)
@@ -229,6 +260,11 @@ def main(argv: list[str]) -> None:
     raise SystemExit(f'Error: {error}') from None
 
 
+def _rank(group):
+  order = ('model', 'data', 'optimizer', 'schedule', 'train')
+  return order.index(group) if group in order else len(order)
+
+
 def _versions(name):
   return [key for key in SYSTEMS if key.partition(':')[0] == name]
 
@@ -245,6 +281,7 @@ def _described(reference):
 def _sizes(key):
   """The published sizes of a system, named as its config names them."""
   sizes = module_of(key).SIZES
+  grid = list(getattr(module_of(key), 'GRID', ()))
   version = key.partition('version=')[2]
   nested = {k: v for k, v in sizes.items() if isinstance(v, dict)}
   if nested:
@@ -254,6 +291,8 @@ def _sizes(key):
     return 'undisclosed'
   if len(names) > 12:
     names = [*names[:2], '...', names[-1], f'({len(names)} sizes)']
+  if grid:
+    names += [grid[0], '...', grid[-1], f'({len(grid)} sizes)']
   return ' '.join(names)
 
 
@@ -270,8 +309,8 @@ def _shown(value):
     return '-'
   if isinstance(value, int) and not isinstance(value, bool):
     return f'{value:,}' if value > 9999 else str(value)
-  if isinstance(value, float):
-    return f'{value:.6g}'
+  if isinstance(value, float) and float(f'{value:g}') == value:
+    return f'{value:g}'
   return str(value) or "''"
 
 

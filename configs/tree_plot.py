@@ -1,0 +1,211 @@
+"""Draws the tree of `configs.tree`: time runs to the right.
+
+A system stands where its date is. It shares a row with its ancestor where
+there is room, otherwise a line leads down to it. Each row belongs to one such
+chain, and whatever a line passes is younger than where it began, so that
+nothing overlaps, however the tree grows.
+"""
+
+import os
+
+from matplotlib import font_manager, textpath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.path import Path
+
+FORMATS = ('.png', '.pdf', '.svg')
+# Branches from top to bottom, with colours that the colour-blind tell apart.
+COLOURS = {
+  'encoder-decoder': '#b3541e',
+  'encoder-only': '#2a7f62',
+  'decoder-only': '#2b5c9e',
+  'recurrent': '#7a3e8e',
+}
+# In points: made for one column of a two-column paper.
+WIDTH, YEAR, MARGIN = 246, 28.4, 6
+START = 2017.4  # the year at the left margin
+FONT, BOX, ROW, HEAD, GAP = 6, 9.5, 12.5, 10, 4
+BOTTOM, TOP = 27, 3
+
+
+def draw(systems: dict, edges: dict[str, str], path: str) -> None:
+  """Writes the picture; `path` is replaced when it is complete.
+
+  Args:
+    systems: key -> configs.tree.System, in the order of time.
+    edges: child -> ancestor, keys of `systems`.
+    path: ends in .png, .pdf or .svg.
+
+  Raises:
+    ValueError: another ending.
+    OSError: nothing can be written there.
+  """
+  ending = os.path.splitext(path)[1].lower()
+  if ending not in FORMATS:
+    raise ValueError(
+      f'--plot={path}: the file must end in one of {", ".join(FORMATS)}.'
+    )
+  rows, bands = place(systems, edges)
+  figure = _figure(systems, edges, rows, bands)
+  part = f'{path}.{os.getpid()}.part'
+  try:
+    figure.savefig(part, format=ending[1:], dpi=400)
+    os.replace(part, path)
+  finally:
+    if os.path.exists(part):
+      os.remove(part)
+
+
+def left(system) -> float:
+  """Where a system's box begins, in points."""
+  return _x(system.year + (system.month - 1) / 12)
+
+
+def right(system) -> float:
+  """Where it ends."""
+  return left(system) + _text_width(system.name) + 5
+
+
+def place(systems: dict, edges: dict[str, str]) -> tuple[dict, dict]:
+  """The row of each system, from 0 at the top, and each branch's rows.
+
+  Returns:
+    Two dicts: key -> row, branch -> (first row, how many).
+  """
+  rows, bands, used = {}, {}, 0
+
+  def visit(key, row):
+    """Places a system and its descendants of the same branch."""
+    nonlocal used
+    rows[key], used = row, max(used, row + 1)
+    s = systems[key]
+    below = [
+      child
+      for child, parent in edges.items()
+      if parent == key and systems[child].branch == s.branch
+    ]
+    # The row goes on to the last of those that lie far enough.
+    beside = [k for k in below if left(systems[k]) >= right(s) + GAP][-1:]
+    for child in beside:
+      visit(child, row)
+    for child in reversed(below):
+      if child not in beside:
+        visit(child, used)
+
+  for branch in COLOURS:
+    first = used
+    for key, s in systems.items():
+      parent = edges.get(key)
+      is_first = parent is None or systems[parent].branch != branch
+      if s.branch == branch and is_first:
+        visit(key, used)
+    bands[branch] = (first, used - first)
+  return rows, bands
+
+
+def _figure(systems, edges, rows, bands):
+  heads = {branch: HEAD * (i + 1) for i, branch in enumerate(COLOURS)}
+  total = len(set(rows.values())) * ROW + len(COLOURS) * HEAD
+  height = BOTTOM + total + TOP
+
+  def middle(key):
+    down = heads[systems[key].branch] + (rows[key] + 0.5) * ROW
+    return height - TOP - down
+
+  figure = Figure(figsize=(WIDTH / 72, height / 72))
+  FigureCanvasAgg(figure)
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set(xlim=(0, WIDTH), ylim=(0, height))
+  axes.axis('off')
+
+  for branch, (first, count) in bands.items():
+    colour = COLOURS[branch]
+    top = height - TOP - first * ROW - heads[branch] + HEAD
+    size = count * ROW + HEAD
+    axes.add_patch(
+      Rectangle((0, top - size), WIDTH, size, color=colour, alpha=0.09, lw=0)
+    )
+    _text(axes, _x(2018.1), top - HEAD / 2 - 0.5, branch, colour, weight='bold')
+  for year in range(int(START), int(START + WIDTH / YEAR) + 1):
+    x0, x1 = max(0, _x(year)), min(WIDTH, _x(year + 1))
+    axes.plot([x1, x1], [BOTTOM, height - TOP], color='white', lw=0.8, zorder=1)
+    if x1 - x0 > YEAR / 2:
+      _text(axes, (x0 + x1) / 2, BOTTOM - 6, str(year), '0.3', ha='center')
+
+  for child, parent in edges.items():
+    _edge(axes, systems, child, parent, rows, middle)
+  for key, s in systems.items():
+    _box(axes, left(s), middle(key), s.name, COLOURS[s.branch], s.open)
+  x = MARGIN
+  for name, is_open in (('weights published', True), ('not published', False)):
+    _box(axes, x, 8, 'name', '0.35', is_open)
+    _text(axes, x + 24, 8, name, '0.3')
+    x += 32 + _text_width(name)
+  return figure
+
+
+def _x(year):
+  return MARGIN + YEAR * (year - START)
+
+
+def _edge(axes, systems, child, parent, rows, middle):
+  """From the ancestor's side, or from below it, to the child's left."""
+  s, old = systems[child], systems[parent]
+  y0, y1, x1 = middle(parent), middle(child), left(s)
+  if rows[child] == rows[parent]:
+    path = Path([(right(old), y0), (x1, y1)])
+  else:
+    # Lines to several branches begin side by side.
+    x0 = (
+      left(old)
+      + 2
+      + 2.5 * (2 - list(COLOURS).index(s.branch)) * (s.branch != old.branch)
+    )
+    x0 = min(x0, x1 - 1)
+    bend = min(4, x1 - x0)
+    path = Path(
+      [(x0, y0), (x0, y1 + bend), (x0, y1), (x0 + bend, y1), (x1, y1)],
+      [Path.MOVETO, Path.LINETO, Path.CURVE3, Path.CURVE3, Path.LINETO],
+    )
+  axes.add_patch(
+    PathPatch(path, fill=False, edgecolor=COLOURS[s.branch], lw=0.8, zorder=2)
+  )
+
+
+def _box(axes, x, y, name, colour, is_open):
+  width = _text_width(name) + 5
+  axes.add_patch(
+    FancyBboxPatch(
+      (x, y - BOX / 2),
+      width,
+      BOX,
+      boxstyle='round,pad=0,rounding_size=2.5',
+      facecolor=colour if is_open else 'white',
+      edgecolor=colour,
+      lw=0.8,
+      zorder=3,
+    )
+  )
+  ink = 'white' if is_open else colour
+  _text(axes, x + width / 2, y, name, ink, ha='center', zorder=4)
+
+
+def _text(axes, x, y, text, colour, ha='left', weight='normal', zorder=4):
+  axes.text(
+    x,
+    y - 0.2,
+    text,
+    color=colour,
+    ha=ha,
+    va='center_baseline',
+    fontsize=FONT,
+    fontweight=weight,
+    fontfamily='DejaVu Sans',
+    zorder=zorder,
+  )
+
+
+def _text_width(text):
+  font = font_manager.FontProperties(family='DejaVu Sans')
+  return textpath.TextPath((0, 0), text, FONT, prop=font).get_extents().width
