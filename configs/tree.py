@@ -213,7 +213,7 @@ def show_tree(width: int = 96) -> str:
 
   def visit(key, stem, rail):
     s, below = SYSTEMS[key], children.get(key, [])
-    row = f'{stem + s.name:34}{s.year}-{s.month:02}  {s.organisation:19}'
+    row = f'{stem + s.name:36}{s.year}-{s.month:02}  {s.organisation:19}'
     row += '●  ' if s.open else '○  '
     first, *rest = textwrap.wrap(_sizes(key), width - len(row))
     lines.append(row + first)
