@@ -289,7 +289,7 @@ def test_dropout_is_fair_and_shares_masks_over_a_sequence(rate):
 def test_attention_drops_a_key_for_every_query():
   rngs = {'dropout': jax.random.key(0)}
   weights = jnp.ones((2, 3, 4, 50))  # [B,N,T,S]
-  y = np.asarray(Dropout(0.4, (-1,)).apply({}, weights, rngs=rngs))
+  y = np.asarray(Dropout(0.4, (-2,)).apply({}, weights, rngs=rngs))
   assert (y == y[:, :, :1]).all()
   assert (y[0, 0, 0] != y[0, 1, 0]).any()
   assert (y[0, 0, 0] != y[1, 0, 0]).any()
