@@ -43,7 +43,7 @@ class Encoder(nn.Module):
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     if c.head in ('mlm', 'mlm_nsp'):
       self.vocabulary = Vocabulary(c)
-    if c.head in ('mlm_nsp', 'sequence'):
+    if c.head in ('mlm_nsp', 'sequence', 'pooler'):
       self.pooler = Pooler(c)
     if c.head == 'mlm_nsp':
       self.next_sentence = Classes(c, 2)
@@ -70,9 +70,14 @@ class Encoder(nn.Module):
       rtd: 'replaced' [B,T], logits.
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
       span: 'start', 'end' [B,T], logits.
+      none: 'hidden' [B,T,D]. pooler: this, and 'pooled' [B,D].
     """
     x = self.encode(inputs, segments, positions, types)
     match self.config.head:
+      case 'none':
+        return {'hidden': x}
+      case 'pooler':
+        return {'hidden': x, 'pooled': self.pooler(x)}
       case 'rtd':
         return {'replaced': self.replaced(x)}
       case 'sequence':
