@@ -1,0 +1,249 @@
+"""BERT (transformers' BertFor...)."""
+
+from models.config import TransformerConfig
+from models.pretrained.fields import ACTIVATION_NAMES, Fields
+from models.pretrained.mapping import Spare, Weight, turned
+
+MODEL_TYPES = ('bert',)
+PREFIX = 'bert.'
+# Our head -> the class, by which config.json names it.
+CLASSES = {
+  'mlm_nsp': 'BertForPreTraining',
+  'mlm': 'BertForMaskedLM',
+  'sequence': 'BertForSequenceClassification',
+  'tokens': 'BertForTokenClassification',
+  'span': 'BertForQuestionAnswering',
+  'pooler': 'BertModel',
+  'none': 'BertModel',
+}
+# Our heads' weights -> theirs.
+_MLM = {
+  'vocabulary/dense': 'cls.predictions.transform.dense',
+  'vocabulary/norm': 'cls.predictions.transform.LayerNorm',
+  'vocabulary': 'cls.predictions',
+}
+_POOLER = {'pooler/dense': 'bert.pooler.dense'}
+HEADS = {
+  'mlm_nsp': _MLM | _POOLER | {'next_sentence/dense': 'cls.seq_relationship'},
+  'mlm': _MLM,
+  'sequence': _POOLER | {'classes/dense': 'classifier'},
+  'tokens': {'classes/dense': 'classifier'},
+  'span': {'span/dense': 'qa_outputs'},
+  'pooler': _POOLER,
+  'none': {},
+}
+
+
+def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
+  """config.json of a BERT -> its config."""
+  f = fields
+  embed_dim = f.get('hidden_size', 768)
+  head = read_head(f, tensors, CLASSES)
+  if any(name.startswith('cls.seq_relationship.') for name in tensors):
+    head = 'mlm_nsp'  # published files say BertForMaskedLM and hold both
+  config = TransformerConfig(
+    **encoder_fields(f, head),
+    position='learned',
+    max_length=f.get('max_position_embeddings', 512),
+    token_types=f.get('type_vocab_size', 2),
+    vocab_size=f.get('vocab_size', 30522),
+    embed_dim=embed_dim,
+  )
+  f.done(('directionality', *_POOLER_FIELDS))
+  return config
+
+
+# Of the TensorFlow code's pooler; no code ever read them.
+_POOLER_FIELDS = (
+  'pooler_fc_size',
+  'pooler_num_attention_heads',
+  'pooler_num_fc_layers',
+  'pooler_size_per_head',
+  'pooler_type',
+)
+
+
+def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
+  """Our head of the class that `architectures` names."""
+  names = fields.get('architectures', None) or [classes['none']]
+  heads = {name: head for head, name in classes.items()}
+  if names[0] not in heads:
+    fields.refuse('architectures', names, 'a head that there is none for here')
+  head = heads[names[0]]
+  if head in ('none', 'pooler'):
+    return 'none' if not _has_pooler(tensors) else 'pooler'
+  return head
+
+
+def _has_pooler(tensors):
+  # Nothing to look at (a config alone): with its pooler, as the class has it.
+  return not tensors or any('pooler.dense.' in name for name in tensors)
+
+
+def encoder_fields(fields: Fields, head: str) -> dict:
+  """What BERT, RoBERTa and ELECTRA have in common."""
+  f = fields
+  heads = f.get('num_attention_heads', 12)
+  width = f.get('hidden_size', 768)
+  dropout = f.get('hidden_dropout_prob', 0.1)
+  f.expect(
+    'position_embedding_type',
+    'absolute',
+    None,
+    why='relative positions, which this layout does not have',
+  )
+  f.expect('is_decoder', False, why='a causal mask')
+  f.expect('add_cross_attention', False, why='a second attention')
+  f.expect('pruned_heads', {}, None, why='layers of unequal size')
+  if head in ('sequence', 'tokens'):
+    f.expect(
+      'classifier_dropout',
+      None,
+      dropout,
+      why=f'the head would be trained with another dropout than {dropout}, '
+      'hidden_dropout_prob',
+    )
+  else:
+    f.get('classifier_dropout', None)
+  if width % heads:
+    f.refuse('hidden_size', width, f'not a multiple of {heads} heads')
+  return {
+    'family': 'encoder',
+    'mlp_dim': f.get('intermediate_size', 3072),
+    'heads': heads,
+    'kv_heads': heads,
+    'head_dim': width // heads,
+    'encoder_layers': f.get('num_hidden_layers', 12),
+    'norm': 'layer_norm',
+    'norm_epsilon': f.get('layer_norm_eps', 1e-12),
+    'norm_placement': 'post',
+    'parallel': 'none',
+    'activation': f.activation('hidden_act', 'gelu'),
+    'gated': False,
+    'bias': 'all',
+    'scale_attention': True,
+    'embed_norm': True,
+    'scale_embed': False,
+    'tie_embeddings': f.get('tie_word_embeddings', True),
+    'scale_output': False,
+    'output_transform': True,
+    'output_bias': True,
+    'head': head,
+    'classes': classes(f) if head in ('sequence', 'tokens') else 0,
+    'init': 'truncated_normal',
+    'init_std': f.get('initializer_range', 0.02),
+    'dropout': dropout,
+    'attention_dropout': f.get('attention_probs_dropout_prob', 0.1),
+    'dropout_kind': 'residual',
+    'dtype': 'float32',
+    'scan': True,
+    'remat': 'none',
+  }
+
+
+def classes(fields: Fields) -> int:
+  """How many classes a classifier tells apart: as many as have a label."""
+  labels = fields.get('id2label', None)
+  return fields.get('num_labels', 2) if labels is None else len(labels)
+
+
+def write(config: TransformerConfig) -> dict:
+  """A BERT's config -> config.json."""
+  return encoder_json(config) | {
+    'model_type': 'bert',
+    'architectures': [CLASSES[config.head]],
+  }
+
+
+def encoder_json(config: TransformerConfig) -> dict:
+  """What config.json says of BERT, RoBERTa and ELECTRA alike."""
+  c = config
+  out = {
+    'vocab_size': c.vocab_size,
+    'hidden_size': c.embed_dim,
+    'num_hidden_layers': c.encoder_layers,
+    'num_attention_heads': c.heads,
+    'intermediate_size': c.mlp_dim,
+    'hidden_act': ACTIVATION_NAMES[c.activation],
+    'hidden_dropout_prob': c.dropout,
+    'attention_probs_dropout_prob': c.attention_dropout,
+    'max_position_embeddings': c.max_length,
+    'type_vocab_size': c.token_types,
+    'initializer_range': c.init_std or 0.02,
+    'layer_norm_eps': c.norm_epsilon,
+    'tie_word_embeddings': c.tie_embeddings,
+  }
+  if c.classes:
+    out['id2label'] = {str(i): f'LABEL_{i}' for i in range(c.classes)}
+    out['label2id'] = {f'LABEL_{i}': i for i in range(c.classes)}
+  return out
+
+
+def weights(config: TransformerConfig) -> list[Weight]:
+  """Ours <-> theirs."""
+  out = body('bert.')
+  for ours, theirs in HEADS[config.head].items():
+    out += head_part(ours, theirs)
+  if config.head in ('mlm', 'mlm_nsp') and not config.tie_embeddings:
+    out.append(
+      Weight('vocabulary/output', 'cls.predictions.decoder.weight', turned)
+    )
+  return out
+
+
+def head_part(ours: str, theirs: str) -> list[Weight]:
+  """A dense layer, a norm, or (by 'vocabulary') the bias of the logits."""
+  if ours == 'vocabulary':
+    return [Weight('vocabulary/bias', f'{theirs}.bias')]
+  return norm(ours, theirs) if ours.endswith('norm') else dense(ours, theirs)
+
+
+def dense(ours: str, theirs: str) -> list[Weight]:
+  """A linear layer with a bias."""
+  return [
+    Weight(f'{ours}/kernel', f'{theirs}.weight', turned),
+    Weight(f'{ours}/bias', f'{theirs}.bias'),
+  ]
+
+
+def norm(ours: str, theirs: str) -> list[Weight]:
+  """A layer norm."""
+  return [
+    Weight(f'{ours}/scale', f'{theirs}.weight'),
+    Weight(f'{ours}/bias', f'{theirs}.bias'),
+  ]
+
+
+def body(prefix: str) -> list[Weight]:
+  """Embeddings and layers of BERT, RoBERTa and ELECTRA."""
+  tables = f'{prefix}embeddings.'
+  layer = f'{prefix}encoder.layer.*.'
+  out = [
+    Weight('embed/table', f'{tables}word_embeddings.weight'),
+    Weight('embed/position', f'{tables}position_embeddings.weight'),
+    Weight('embed/type', f'{tables}token_type_embeddings.weight'),
+    *norm('embed/norm', f'{tables}LayerNorm'),
+  ]
+  for name in ('query', 'key', 'value'):
+    out += dense(f'encoder/*/attention/{name}', f'{layer}attention.self.{name}')
+  out += dense('encoder/*/attention/output', f'{layer}attention.output.dense')
+  out += norm('encoder/*/attention_norm', f'{layer}attention.output.LayerNorm')
+  out += dense('encoder/*/mlp/input', f'{layer}intermediate.dense')
+  out += dense('encoder/*/mlp/output', f'{layer}output.dense')
+  out += norm('encoder/*/mlp_norm', f'{layer}output.LayerNorm')
+  return out
+
+
+def spares(config: TransformerConfig) -> list[Spare]:
+  """What a file may hold besides."""
+  out = [Spare('bert.embeddings.position_ids')]
+  if config.head in ('mlm', 'mlm_nsp'):
+    out.append(Spare('cls.predictions.decoder.bias', 'cls.predictions.bias'))
+    if config.tie_embeddings:
+      out.append(
+        Spare(
+          'cls.predictions.decoder.weight',
+          'bert.embeddings.word_embeddings.weight',
+        )
+      )
+  return out

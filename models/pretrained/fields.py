@@ -1,0 +1,163 @@
+"""config.json, field by field: read, known to be harmless, or refused."""
+
+from typing import Any
+
+# Fields that change nothing about what a model computes from its weights: how
+# the file was made, how text becomes tokens, how a program generates.
+HARMLESS = frozenset(
+  (
+    '_name_or_path',
+    '_num_labels',
+    'architectures',  # read by the layouts, for the head
+    'bad_words_ids',
+    'begin_suppress_tokens',
+    'bos_token_id',
+    'chunk_size_feed_forward',
+    'cls_token_id',
+    'decoder_start_token_id',
+    'diversity_penalty',
+    'do_sample',
+    'dtype',
+    'early_stopping',
+    'encoder_no_repeat_ngram_size',
+    'eos_token_id',
+    'exponential_decay_length_penalty',
+    'finetuning_task',
+    'forced_bos_token_id',
+    'forced_eos_token_id',
+    'gradient_checkpointing',
+    'id2label',
+    'is_encoder_decoder',
+    'label2id',
+    'language',
+    'length_penalty',
+    'mask_token_id',
+    'max_length',
+    'min_length',
+    'model_type',
+    'name',
+    'no_repeat_ngram_size',
+    'num_beam_groups',
+    'num_beams',
+    'num_return_sequences',
+    'output_attentions',
+    'output_hidden_states',
+    'output_past',
+    'output_scores',
+    'pad_token_id',
+    'prefix',
+    'problem_type',
+    'remove_invalid_values',
+    'repetition_penalty',
+    'return_dict',
+    'return_dict_in_generate',
+    'sep_token_id',
+    'suppress_tokens',
+    'task_specific_params',
+    'temperature',
+    'tf_legacy_loss',
+    'tokenizer_class',
+    'top_k',
+    'top_p',
+    'torch_dtype',
+    'torchscript',
+    'transformers_version',
+    'typical_p',
+    'unk_token_id',
+    'use_bfloat16',
+    'use_cache',
+  )
+)
+# Hugging Face's names of activations -> ours.
+ACTIVATIONS = {
+  'relu': 'relu',
+  'gelu': 'gelu',
+  'gelu_python': 'gelu',
+  'gelu_new': 'gelu_tanh',
+  'gelu_fast': 'gelu_tanh',
+  'gelu_pytorch_tanh': 'gelu_tanh',
+  'silu': 'silu',
+  'swish': 'silu',
+  'relu2': 'squared_relu',
+}
+# And back, as every version of transformers knows them.
+ACTIVATION_NAMES = {
+  'relu': 'relu',
+  'gelu': 'gelu',
+  'gelu_tanh': 'gelu_new',
+  'silu': 'silu',
+  'squared_relu': 'relu2',
+}
+_NEEDED = object()
+
+
+class Fields:
+  """The fields of a config.json, each of which must be asked for.
+
+  Args:
+    fields: the JSON object.
+    where: the file, for messages.
+  """
+
+  def __init__(self, fields: dict, where: str = 'config.json'):
+    self._fields = fields
+    self._where = where
+    self._read = set()
+
+  def get(self, name: str, default: Any = _NEEDED) -> Any:
+    """A field's value; `default` is that of the family's config class.
+
+    Raises:
+      ValueError: it is not there, and there is no default.
+    """
+    self._read.add(name)
+    if name in self._fields:
+      return self._fields[name]
+    if default is _NEEDED:
+      raise ValueError(f'{self._where} lacks {name}.')
+    return default
+
+  def activation(self, name: str, default: str) -> str:
+    """A field that names an activation, as `model.activation` has it."""
+    value = self.get(name, default)
+    if value not in ACTIVATIONS:
+      self.refuse(
+        name, value, 'an activation that model.activation does not have'
+      )
+    return ACTIVATIONS[value]
+
+  def expect(self, name: str, *values: Any, why: str) -> None:
+    """A field that may be absent, or be one of `values`.
+
+    Raises:
+      ValueError: it is anything else, which would mean `why`.
+    """
+    value = self.get(name, values[0])
+    if value not in values:
+      self.refuse(name, value, why)
+
+  def refuse(self, name: str, value: Any, why: str) -> None:
+    """Raises ValueError: this value of a field would mean `why`."""
+    raise ValueError(f'{self._where}: {name} is {value!r}: {why}.')
+
+  def done(self, harmless: tuple[str, ...] = ()) -> None:
+    """All that changes the mathematics has been read.
+
+    Args:
+      harmless: fields of this family, beside HARMLESS, that change nothing.
+
+    Raises:
+      ValueError: a field that is unknown; it could change the mathematics.
+    """
+    if self._fields.get('quantization_config') is not None:
+      self.refuse(
+        'quantization_config', '...', 'quantised weights are not read'
+      )
+    known = self._read | HARMLESS | set(harmless)
+    for name, value in self._fields.items():
+      if name not in known and value is not None:
+        raise ValueError(
+          f'{self._where}: the field {name} ({value!r}) is unknown for '
+          f'model_type {self._fields.get("model_type")!r} and may change what '
+          'the model computes. If it does not, remove it from the file.'
+        )

@@ -1,0 +1,258 @@
+"""Directories in Hugging Face layout: config.json and safetensors."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+CONFIG = 'config.json'
+SINGLE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+# What a weight may be stored as; all of them are exact in float32.
+DTYPES = {'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16'}
+
+
+def dtype_of(name: str) -> np.dtype:
+  """NumPy's dtype; it knows bfloat16 through JAX alone.
+
+  Raises:
+    ValueError: none that a checkpoint is written in.
+  """
+  if name not in DTYPES.values():
+    raise ValueError(
+      f'dtype is {name!r}; it must be one of {", ".join(DTYPES.values())}.'
+    )
+  return np.dtype(jnp.bfloat16 if name == 'bfloat16' else name)
+
+
+def read_config(folder: str) -> dict:
+  """config.json as it stands.
+
+  Raises:
+    ValueError: there is none, or it is no JSON object with a `model_type`.
+  """
+  path = os.path.join(folder, CONFIG)
+  if not os.path.isdir(folder):
+    raise ValueError(f'{folder} is no directory.')
+  if not os.path.exists(path):
+    raise ValueError(f'{folder} holds no {CONFIG}: it is no checkpoint.')
+  fields = read_json(path)
+  if 'model_type' not in fields:
+    raise ValueError(
+      f'{path} names no model_type: it is no config of a checkpoint in '
+      "Hugging Face layout (a Treeline run's workdir is none)."
+    )
+  return fields
+
+
+def read_json(path: str) -> dict:
+  """A JSON object.
+
+  Raises:
+    ValueError: it is none; names the file.
+  """
+  try:
+    with open(path, encoding='utf-8') as file:
+      found = json.load(file)
+  except (ValueError, UnicodeDecodeError) as error:
+    raise ValueError(f'{path} is not JSON: {error}') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} is not a JSON object.')
+  return found
+
+
+class Tensors:
+  """The tensors of a directory; each is read when it is asked for.
+
+  Attributes:
+    shapes: by name; from the files' headers, nothing else is read.
+
+  Raises:
+    ValueError: no safetensors, a shard that is missing or cut short, a tensor
+      that is not where the index says, or of a type that is none of DTYPES.
+  """
+
+  def __init__(self, folder: str):
+    self._folder = folder
+    self._files = {}  # path -> open file
+    self._where = {}  # tensor -> path
+    self._open_files = contextlib.ExitStack()
+    self.shapes = {}
+    try:
+      for path, names in _shards(folder).items():
+        file = self._open(path)
+        held = set(file.keys())
+        for name in sorted(held if names is None else names):
+          if name not in held:
+            raise ValueError(f'{path} lacks {name}, which {INDEX} says it has.')
+          piece = file.get_slice(name)
+          if piece.get_dtype() not in DTYPES:
+            raise ValueError(
+              f'{name} in {path} is stored as {piece.get_dtype()}; only '
+              f'{", ".join(DTYPES)} can be read (quantised weights cannot).'
+            )
+          self.shapes[name] = tuple(piece.get_shape())
+          self._where[name] = path
+    except BaseException:
+      self.close()
+      raise
+
+  def _open(self, path):
+    try:
+      file = self._open_files.enter_context(safe_open(path, framework='numpy'))
+    except (SafetensorError, OSError) as error:
+      raise ValueError(
+        f'{path} cannot be read, it may be cut short ({error}): copy it anew.'
+      ) from error
+    self._files[path] = file
+    return file
+
+  def read(self, name: str) -> np.ndarray:
+    """A whole tensor in the dtype of the file."""
+    return self._files[self._where[name]].get_tensor(name)
+
+  def file(self, name: str) -> str:
+    """The path of the file that holds a tensor."""
+    return self._where[name]
+
+  def close(self) -> None:
+    self._open_files.close()
+
+  def __enter__(self) -> 'Tensors':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+
+def _shards(folder: str) -> dict[str, list[str] | None]:
+  """path -> its tensors as the index has them; None: all that it holds."""
+  single, index = (os.path.join(folder, name) for name in (SINGLE, INDEX))
+  if os.path.exists(single):
+    return {single: None}
+  if not os.path.exists(index):
+    bins = [n for n in sorted(os.listdir(folder)) if n.endswith('.bin')]
+    hint = ''
+    if any(name.startswith('pytorch_model') for name in bins):
+      hint = (
+        ' pytorch_model.bin is a Python pickle, which is not read: convert it '
+        'once, where torch is installed: '
+        f'transformers.AutoModel.from_pretrained({folder!r})'
+        ".save_pretrained(NEW_DIRECTORY) (with the class that config.json's "
+        '`architectures` names, so that its head is kept).'
+      )
+    raise ValueError(f'{folder} holds no {SINGLE} and no {INDEX}.{hint}')
+  weight_map = read_json(index).get('weight_map')
+  if not isinstance(weight_map, dict):
+    raise ValueError(f'{index} has no weight_map.')
+  shards = {}
+  for name, file in weight_map.items():
+    shards.setdefault(os.path.join(folder, file), []).append(name)
+  missing = sorted(path for path in shards if not os.path.exists(path))
+  if missing:
+    raise ValueError(
+      f'{len(missing)} of the {len(shards)} files that {index} lists are '
+      f'missing: {", ".join(missing[:3])}.'
+    )
+  return shards
+
+
+def check_free(folder: str) -> None:
+  """Nothing lies where a checkpoint is to be written.
+
+  Raises:
+    ValueError: the folder has something in it, or is a file.
+  """
+  if os.path.isdir(folder) and not os.listdir(folder):
+    return
+  if os.path.lexists(folder):
+    raise ValueError(
+      f'{folder} exists and is not empty: nothing is overwritten, name a new '
+      'directory.'
+    )
+
+
+def write(
+  folder: str,
+  config: dict,
+  tensors: Iterator[tuple[str, np.ndarray]],
+  shard_bytes: int,
+) -> None:
+  """Writes a checkpoint: the whole directory, or nothing.
+
+  Args:
+    folder: the new directory; an empty one may exist.
+    config: of config.json.
+    tensors: one after the other; at most a shard of them is held in memory.
+    shard_bytes: a file has at most so many, unless one tensor is larger.
+
+  Raises:
+    ValueError: there is something already.
+  """
+  folder = os.path.abspath(folder)
+  check_free(folder)
+  parent, name = os.path.split(folder)
+  os.makedirs(parent, exist_ok=True)
+  partial = tempfile.mkdtemp(prefix=f'.{name}.', suffix='.partial', dir=parent)
+  try:
+    _write_weights(partial, tensors, shard_bytes)
+    _write_json(os.path.join(partial, CONFIG), config)
+    os.chmod(partial, 0o777 & ~_umask())
+    os.replace(partial, folder)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+
+
+def _write_weights(folder, tensors, shard_bytes):
+  shards, held, size, total = [], {}, 0, 0  # shards: their tensors' names
+
+  def flush():
+    path = os.path.join(folder, f'shard-{len(shards)}')
+    save_file(held, path, metadata={'format': 'pt'})
+    _sync(path)
+    shards.append(list(held))
+    held.clear()
+
+  for name, tensor in tensors:
+    if held and size + tensor.nbytes > shard_bytes:
+      flush()
+      size = 0
+    held[name] = tensor
+    size += tensor.nbytes
+    total += tensor.nbytes
+  flush()
+  weight_map = {}
+  for i, names in enumerate(shards):
+    file = f'model-{i + 1:05}-of-{len(shards):05}.safetensors'
+    file = SINGLE if len(shards) == 1 else file
+    os.replace(os.path.join(folder, f'shard-{i}'), os.path.join(folder, file))
+    weight_map |= dict.fromkeys(names, file)
+  if len(shards) > 1:
+    index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+    _write_json(os.path.join(folder, INDEX), index)
+
+
+def _write_json(path, value):
+  with open(path, 'w', encoding='utf-8') as file:
+    json.dump(value, file, indent=2, sort_keys=True)
+    file.write('\n')
+  _sync(path)
+
+
+def _sync(path):
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())
+
+
+def _umask():
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
