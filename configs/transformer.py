@@ -89,6 +89,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.length = 128
   c.data.batch = 32
   c.data.streams = 4
+  c.schedule.learning_rate = 0.01  # 1e-3 at its highest
   c.schedule.warmup_steps = 100
   c.train.log_every = 20
   c.eval.every = 100

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from configs import bert, common, tree, tree_plot
+from models.config import TransformerConfig
+from train.optimizer import USES
+from train.schedules import make_schedule
+from train.settings import check_group, check_settings
+from train.sharding import make_mesh
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNDISCLOSED = ('bard', 'gpt4', 'jurassic2', 'palm2')
@@ -37,6 +42,34 @@ def test_a_system_builds_and_descends_from_an_older_one(key):
   else:
     assert tree.config_of(key).is_locked
     assert tree.config_of(f'{key.split(":")[0]}:tiny').is_locked
+
+
+@pytest.mark.parametrize(
+  'name', dict.fromkeys(key.split(':')[0] for key in tree.SYSTEMS)
+)
+def test_every_recipe_can_run(name):
+  """Of each size: nothing missing, nothing in vain, a mesh, a schedule."""
+  module = tree.module_of(name)
+  arguments = list(module.SIZES)
+  if arguments and isinstance(module.SIZES[arguments[0]], dict):
+    arguments = [
+      f'{size},version={version}'
+      for version, sizes in module.SIZES.items()
+      for size in sizes
+    ]
+  for argument in arguments:
+    config = module.get_config(argument)
+    check_settings(config, devices=8)
+    TransformerConfig(**config.model)
+    make_mesh(config.sharding.mesh, config.sharding.rules)
+    schedule = make_schedule(config.schedule, config.train.steps)
+    assert schedule(config.train.steps // 2) > 0
+    check_group('optimizer', config.optimizer, USES)
+    assert config.data.batch % config.data.streams == 0
+    if argument.startswith('tiny'):
+      assert config.train.steps <= 300
+      assert config.data.source == 'docs'
+      assert config.model.dtype == 'float32'
 
 
 def test_roots_and_order():
