@@ -6,6 +6,7 @@ from models.config import TransformerConfig
 from models.decoder import Decoder
 from models.encoder import Encoder
 from models.encoder_decoder import EncoderDecoder
+from models.rwkv import Rwkv
 
 
 def build(config: TransformerConfig) -> nn.Module:
@@ -17,4 +18,6 @@ def build(config: TransformerConfig) -> nn.Module:
       return Decoder(config)
     case 'encoder_decoder':
       return EncoderDecoder(config)
+    case 'rwkv':
+      return Rwkv(config)
   raise ValueError(f'model.family: {config.family!r} is unknown.')

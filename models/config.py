@@ -305,9 +305,41 @@ class TransformerConfig:
         'reads no token types; set it to 0.',
       ),
       (
-        self.family == 'rwkv' and (self.heads or self.position != 'none'),
-        "model.family='rwkv' has no attention: model.heads, kv_heads and "
-        "head_dim must be 0 and model.position 'none'.",
+        self.family == 'rwkv'
+        and (
+          self.heads
+          or self.kv_heads
+          or self.head_dim
+          or self.attention_dropout
+          or self.scale_attention
+          or self.position != 'none'
+        ),
+        (
+          "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
+          "and attention_dropout must be 0, scale_attention False and position "
+          "'none'."
+        ),
+      ),
+      (
+        self.family == 'rwkv'
+        and (
+          self.norm_placement != 'pre'
+          or self.parallel != 'none'
+          or self.bias != 'none'
+          or self.gated
+          or self.table_dim
+        ),
+        (
+          "model.family='rwkv' has a block of its own: model.norm_placement must "
+          "be 'pre', parallel and bias 'none', gated False and table_dim 0."
+        ),
+      ),
+      (
+        self.family == 'rwkv' and self.init != 'rwkv',
+        (
+          f"model.init={self.init!r} says nothing of the decays of model.family="
+          "'rwkv': it needs 'rwkv'."
+        ),
       ),
       (
         self.init == 'rwkv' and self.family != 'rwkv',

@@ -106,7 +106,24 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
       return normal
     case 'normal':
       return normal
+    case 'rwkv':  # the released code's; the rest of it is in rwkv.py
+      if role == 'table':  # small, since a norm follows (Peng et al. 2023, 3.4)
+        return lambda key, shape, dtype: jax.random.uniform(
+          key, shape, dtype, -1e-4, 1e-4
+        )
+      if role == 'output':
+        return orthogonal(0.5)
   raise ValueError(f'model.init: {c.init!r} says nothing of {role!r}.')
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+  """Orthogonal rows or columns, times (O / I)^1/2 where outputs are more."""
+
+  def init(key, shape, dtype):
+    scale = gain * max(1, shape[-1] / shape[-2]) ** 0.5
+    return nn.initializers.orthogonal(scale)(key, shape, dtype)
+
+  return init
 
 
 class Dense(nn.Module):

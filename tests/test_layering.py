@@ -60,7 +60,7 @@ ORDER = (
   {'config'},
   {'layers'},
   {'positions', 'masks'},
-  {'attention', 'embed', 'moe'},
+  {'attention', 'embed', 'heads', 'moe', 'wkv'},
   {'block'},
   {'encoder', 'decoder', 'encoder_decoder', 'electra', 'rwkv'},
   {'build'},

@@ -21,6 +21,7 @@ _UNCUT = {
   'heads': None,
   'kv_heads': None,
   'head_dim': None,
+  'channels': None,
   'buckets': None,
   'positions': None,
   'types': None,
@@ -36,6 +37,7 @@ _UNCUT = {
   'act_heads': None,
   'act_kv_heads': None,
   'act_head_dim': None,
+  'act_channels': None,
   'act_vocab': None,
 }
 _FSDP = {'embed': 'fsdp'}  # Rajbhandari et al. 2020 (ZeRO), stage 3
@@ -44,9 +46,11 @@ _TENSOR = {  # Shoeybi et al. 2019 (Megatron-LM), 3
   'mlp': 'tensor',
   'heads': 'tensor',
   'kv_heads': 'tensor',
+  'channels': 'tensor',
   'act_mlp': 'tensor',
   'act_heads': 'tensor',
   'act_kv_heads': 'tensor',
+  'act_channels': 'tensor',
   'act_vocab': 'tensor',
 }
 PRESETS = {

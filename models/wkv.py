@@ -1,0 +1,173 @@
+"""RWKV-4's mean over the past (Peng et al. 2023, 3.1.2 and appendix D).
+
+  wkv_t = (sum_{i<t} e^{k_i - (t-1-i) w} v_i + e^{u + k_t} v_t)
+        / (sum_{i<t} e^{k_i - (t-1-i) w}     + e^{u + k_t})
+
+for each channel by itself, with a decay w > 0 and a bonus u for the token
+itself. What is behind t is a state (a, b, p): e^p a and e^p b are the two sums
+over i < t, and p is the largest of their exponents, so that nothing overflows.
+All of it is float32.
+
+`recurrent` takes one token after the other and is how a model decodes. `wkv` is
+how it trains: chunks of about T^1/2 tokens side by side, then from chunk to
+chunk, 2 T^1/2 steps instead of T. An associative scan has fewer steps still,
+but every one of its levels passes over memory: it takes six times as long on a
+CPU. The gradient is written out because autodiff would keep a dozen arrays.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+State = tuple[jax.Array, jax.Array, jax.Array]
+
+LOWEST = -1e38  # the exponent of an empty sum
+
+
+def empty(shape: tuple[int, ...]) -> State:
+  """The state before the first token."""
+  zeros = jnp.zeros(shape, 'float32')
+  return zeros, zeros, jnp.full(shape, LOWEST, 'float32')
+
+
+def recurrent(
+  k: jax.Array,
+  v: jax.Array,
+  decay: jax.Array,
+  bonus: jax.Array,
+  starts: jax.Array,
+  state: State,
+) -> tuple[jax.Array, State]:
+  """The formula token after token, from a state.
+
+  Args:
+    k: [B,T,D] keys.
+    v: [B,T,D] values.
+    decay: [D], w.
+    bonus: [D], u.
+    starts: bool [B,T], True at tokens that have no past.
+    state: three of [B,D].
+
+  Returns:
+    [B,T,D], and the state after the last token.
+  """
+
+  def step(state, xs):
+    k, v, start = xs
+    state = _cut(state, start[:, None])
+    out, _ = _mean(state, k, v, bonus)
+    a, b, p = state
+    return _add((a, b, p - decay), (v, 1.0, k)), out
+
+  xs = k.swapaxes(0, 1), v.swapaxes(0, 1), starts.swapaxes(0, 1)
+  state, out = jax.lax.scan(step, state, xs)
+  return out.swapaxes(0, 1), state
+
+
+@jax.custom_vjp
+def wkv(
+  k: jax.Array,
+  v: jax.Array,
+  decay: jax.Array,
+  bonus: jax.Array,
+  starts: jax.Array,
+) -> jax.Array:
+  """The formula for whole rows: `recurrent` from an empty state."""
+  return _forward(k, v, decay, bonus, starts)[0]
+
+
+def _forward(k, v, decay, bonus, starts):
+  states = _states(v, jnp.ones_like(v), k, decay, starts)
+  out, log_sum = _mean(states, k, v, bonus)
+  return out, (k, v, decay, bonus, starts, out, log_sum)
+
+
+# With M_t the formula's denominator and g_t the gradient of wkv_t, what reaches
+# token i from those after it are sums like the forward ones, only backwards:
+#   A_i = sum_{t>i} e^{-log M_t - (t-1-i) w} g_t        (of v_i, times e^{k_i})
+#   B_i = sum_{t>i} e^{-log M_t - (t-1-i) w} (-g_t wkv_t)
+# No exponent below exceeds 0: M_t holds every term that it divides.
+def _backward(saved, g):
+  k, v, decay, bonus, starts, out, log_sum = saved
+  a, b, p = _states(v, jnp.ones_like(v), k, decay, starts)
+  ends = jnp.concatenate([starts[:, 1:], starts[:, :1]], axis=1)
+  later = (x[:, ::-1] for x in (g, -g * out, -log_sum))
+  later = _states(*later, decay, ends[:, ::-1])
+  later_a, later_b, later_p = (x[:, ::-1] for x in later)
+  own = jnp.exp(bonus + k - log_sum) * g
+  own_k = own * (v - out)
+  weight = jnp.exp(k + later_p)
+  d_v = weight * later_a + own
+  d_k = weight * (later_a * v + later_b) + own_k
+  # Of a pair i < t, e^{-(t-1-i) w} passes t-1-i tokens: count it at each.
+  passing = jnp.exp(p + later_p - decay) * (a * later_a + b * later_b)
+  return d_k, d_v, -jnp.sum(passing, (0, 1)), jnp.sum(own_k, (0, 1)), None
+
+
+wkv.defvjp(_forward, _backward)
+
+
+def _mean(state, k, v, bonus):
+  """The formula from the state before a token, and its log denominator."""
+  numerator, denominator, p = _add(state, (v, 1.0, bonus + k))
+  return numerator / denominator, p + jnp.log(denominator)
+
+
+def _add(x, y):
+  """The sum of two states."""
+  (a, b, p), (c, d, q) = x, y
+  highest = jnp.maximum(p, q)
+  e, f = jnp.exp(p - highest), jnp.exp(q - highest)
+  return e * a + f * c, e * b + f * d, highest
+
+
+def _cut(state, here):
+  """The state, empty where `here`."""
+  a, b, p = state
+  return (
+    jnp.where(here, 0, a),
+    jnp.where(here, 0, b),
+    jnp.where(here, LOWEST, p),
+  )
+
+
+def _states(x, y, exponent, decay, starts):
+  """For each t, sum_{i<t} e^{exponent_i - (t-1-i) decay} (x_i, y_i).
+
+  [B,T,D] each, `starts` bool [B,T] -> a state of [B,T,D]; the sum begins anew
+  at each start.
+  """
+  B, T, D = x.shape
+  chunk = math.isqrt(T - 1) + 1  # about T^1/2
+  chunks = -(-T // chunk)
+
+  def fold(z, fill):  # [B,T,...] -> [chunk,chunks,B,...]
+    widths = [(0, 0), (0, chunk * chunks - T), (0, 0)]
+    z = jnp.pad(z, widths, constant_values=fill)
+    return z.reshape(B, chunks, chunk, -1).transpose(2, 1, 0, 3)
+
+  def unfold(z):
+    return z.transpose(2, 1, 0, 3).reshape(B, chunks * chunk, D)[:, :T]
+
+  xs = fold(x, 0), fold(y, 0), fold(exponent, LOWEST)
+  starts = fold(starts[..., None], False)
+
+  def step(state, xs):
+    *terms, start = xs
+    state = _cut(state, start)
+    a, b, p = state
+    return _add((a, b, p - decay), terms), state
+
+  ends, within = jax.lax.scan(step, empty((chunks, B, D)), (*xs, starts))
+  begun = jnp.cumsum(starts, axis=0) > 0  # since the chunk's first token
+
+  def hop(state, xs):
+    end, begun = xs
+    a, b, p = _cut(state, begun)
+    return _add((a, b, p - chunk * decay), end), state
+
+  _, (a, b, p) = jax.lax.scan(hop, empty((B, D)), (ends, begun[-1]))
+  passed = jnp.arange(chunk, dtype='float32')[:, None, None, None]
+  before = _cut((a[None], b[None], p[None] - passed * decay), begun)
+  return jax.tree.map(unfold, _add(before, within))
