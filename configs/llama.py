@@ -53,8 +53,7 @@ def get_config(arg: str = '') -> ConfigDict:
     has = [v for v in SIZES if size in SIZES[v]]
     raise ValueError(
       f'LLaMA {version} has no size {size!r}; it has {", ".join(sizes)}. '
-      f'Version {" and ".join(has)} has: '
-      f'llama.py:{size},version={has[0]}.'
+      f'Of version {" and ".join(has)}: llama.py:{size},version={has[0]}.'
     )
   layers, embed_dim, heads, kv_heads, mlp_dim, peak, billions = sizes[size]
   c = common.base()
