@@ -31,12 +31,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from models.config import TransformerConfig
-from models.pretrained import bert, files
+from models.pretrained import bert, electra, files, roberta, t5
 from models.pretrained.arrays import born, build_leaf, leaf_shapes, put
 from models.pretrained.fields import Fields
 from models.pretrained.mapping import Piece, expand
 
-LAYOUTS = (bert,)
+LAYOUTS = (bert, roberta, electra, t5)
 # What does not decide the outputs: how weights are born, regularised, run.
 _FREE = (
   'attention_dropout',
@@ -270,6 +270,12 @@ def _check_shapes(config, tensors, names, pieces):
       raise ValueError(
         f'{name} in {tensors.file(name)} has shape {shape}; {piece.leaf} '
         f'needs {piece.their_shape}.{hint}'
+      )
+    if tensors.types[name] not in files.DTYPES:
+      raise ValueError(
+        f'{name} in {tensors.file(name)} is stored as {tensors.types[name]}; '
+        f'only {", ".join(files.DTYPES)} can be read (quantised weights '
+        'cannot).'
       )
 
 

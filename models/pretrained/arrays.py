@@ -1,5 +1,6 @@
 """Our arrays, built a tensor at a time."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from models.pretrained.mapping import Piece
 Read = Callable[[str], np.ndarray]
 
 
+@functools.lru_cache(maxsize=8)
 def leaf_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
   """The shape of every weight by its path, 'embed/table'; nothing computed."""
   shapes = jax.eval_shape(_birth(config), jax.random.key(0))

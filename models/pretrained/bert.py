@@ -94,6 +94,12 @@ def encoder_fields(fields: Fields, head: str) -> dict:
   )
   f.expect('is_decoder', False, why='a causal mask')
   f.expect('add_cross_attention', False, why='a second attention')
+  f.expect(
+    'tie_word_embeddings',
+    True,
+    why='an output table of its own, and two biases of which versions of '
+    'transformers read one or the other',
+  )
   f.expect('pruned_heads', {}, None, why='layers of unequal size')
   if head in ('sequence', 'tokens'):
     f.expect(
@@ -124,7 +130,7 @@ def encoder_fields(fields: Fields, head: str) -> dict:
     'scale_attention': True,
     'embed_norm': True,
     'scale_embed': False,
-    'tie_embeddings': f.get('tie_word_embeddings', True),
+    'tie_embeddings': True,
     'scale_output': False,
     'output_transform': True,
     'output_bias': True,
@@ -149,6 +155,8 @@ def classes(fields: Fields) -> int:
 
 def write(config: TransformerConfig) -> dict:
   """A BERT's config -> config.json."""
+  if config.head not in CLASSES:
+    raise ValueError(f'there is no BERT with model.head={config.head!r}')
   return encoder_json(config) | {
     'model_type': 'bert',
     'architectures': [CLASSES[config.head]],
@@ -171,7 +179,6 @@ def encoder_json(config: TransformerConfig) -> dict:
     'type_vocab_size': c.token_types,
     'initializer_range': c.init_std or 0.02,
     'layer_norm_eps': c.norm_epsilon,
-    'tie_word_embeddings': c.tie_embeddings,
   }
   if c.classes:
     out['id2label'] = {str(i): f'LABEL_{i}' for i in range(c.classes)}
@@ -181,13 +188,9 @@ def encoder_json(config: TransformerConfig) -> dict:
 
 def weights(config: TransformerConfig) -> list[Weight]:
   """Ours <-> theirs."""
-  out = body('bert.')
+  out = body(config, PREFIX)
   for ours, theirs in HEADS[config.head].items():
     out += head_part(ours, theirs)
-  if config.head in ('mlm', 'mlm_nsp') and not config.tie_embeddings:
-    out.append(
-      Weight('vocabulary/output', 'cls.predictions.decoder.weight', turned)
-    )
   return out
 
 
@@ -214,16 +217,17 @@ def norm(ours: str, theirs: str) -> list[Weight]:
   ]
 
 
-def body(prefix: str) -> list[Weight]:
+def body(config: TransformerConfig, prefix: str) -> list[Weight]:
   """Embeddings and layers of BERT, RoBERTa and ELECTRA."""
   tables = f'{prefix}embeddings.'
   layer = f'{prefix}encoder.layer.*.'
   out = [
     Weight('embed/table', f'{tables}word_embeddings.weight'),
     Weight('embed/position', f'{tables}position_embeddings.weight'),
-    Weight('embed/type', f'{tables}token_type_embeddings.weight'),
     *norm('embed/norm', f'{tables}LayerNorm'),
   ]
+  if config.token_types:
+    out.append(Weight('embed/type', f'{tables}token_type_embeddings.weight'))
   for name in ('query', 'key', 'value'):
     out += dense(f'encoder/*/attention/{name}', f'{layer}attention.self.{name}')
   out += dense('encoder/*/attention/output', f'{layer}attention.output.dense')
@@ -236,14 +240,21 @@ def body(prefix: str) -> list[Weight]:
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may hold besides."""
-  out = [Spare('bert.embeddings.position_ids')]
+  out = body_spares(config, PREFIX)
   if config.head in ('mlm', 'mlm_nsp'):
-    out.append(Spare('cls.predictions.decoder.bias', 'cls.predictions.bias'))
-    if config.tie_embeddings:
-      out.append(
-        Spare(
-          'cls.predictions.decoder.weight',
-          'bert.embeddings.word_embeddings.weight',
-        )
-      )
+    table = 'bert.embeddings.word_embeddings.weight'
+    out += [
+      Spare('cls.predictions.decoder.weight', table),
+      Spare('cls.predictions.decoder.bias', 'cls.predictions.bias'),
+    ]
+  return out
+
+
+def body_spares(config: TransformerConfig, prefix: str) -> list[Spare]:
+  """What a file may hold besides of BERT, RoBERTa and ELECTRA alike."""
+  buffers = ('embeddings.position_ids', 'embeddings.token_type_ids')
+  out = [Spare(f'{prefix}{name}') for name in buffers]
+  if config.head not in ('mlm_nsp', 'pooler'):
+    # Older versions wrote it with every head; these do not read it.
+    out += [Spare(f'{prefix}pooler.dense.{x}') for x in ('weight', 'bias')]
   return out

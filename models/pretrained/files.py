@@ -73,10 +73,11 @@ class Tensors:
 
   Attributes:
     shapes: by name; from the files' headers, nothing else is read.
+    types: by name, as 'F32'.
 
   Raises:
     ValueError: no safetensors, a shard that is missing or cut short, a tensor
-      that is not where the index says, or of a type that is none of DTYPES.
+      that is not where the index says.
   """
 
   def __init__(self, folder: str):
@@ -85,6 +86,7 @@ class Tensors:
     self._where = {}  # tensor -> path
     self._open_files = contextlib.ExitStack()
     self.shapes = {}
+    self.types = {}
     try:
       for path, names in _shards(folder).items():
         file = self._open(path)
@@ -93,11 +95,7 @@ class Tensors:
           if name not in held:
             raise ValueError(f'{path} lacks {name}, which {INDEX} says it has.')
           piece = file.get_slice(name)
-          if piece.get_dtype() not in DTYPES:
-            raise ValueError(
-              f'{name} in {path} is stored as {piece.get_dtype()}; only '
-              f'{", ".join(DTYPES)} can be read (quantised weights cannot).'
-            )
+          self.types[name] = piece.get_dtype()
           self.shapes[name] = tuple(piece.get_shape())
           self._where[name] = path
     except BaseException:
