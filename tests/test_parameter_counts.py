@@ -50,7 +50,7 @@ PUBLISHED = {
   't5:size=large,version=1.1': ('780M', 783_150_080),
   't5:size=3b,version=1.1': ('3B', 2_849_757_184),
   't5:size=11b,version=1.1': ('11B', 11_135_332_352),
-  # Table 6. The discriminator, its tables and its head.
+  # Table 6. The discriminator, its tables and its head; not the generator.
   'electra:small': ('14M', 13_549_057),
   'electra:base': ('110M', 109_483_009),
   'electra:large': ('335M', 335_142_913),
@@ -129,7 +129,7 @@ LEFT_OUT = {
   'chinchilla': r'norm/',
   'palm': r'norm/',
   'lamda': r'^embed/',
-  'electra': r'^generator',
+  'electra': r'^(generator|vocabulary)/',
 }
 
 # How far the count is from the figure where it does not round to it, and why.
