@@ -201,7 +201,8 @@ def _layout_for(config, model_type):
   for layout in (_layout(model_type),) if model_type else LAYOUTS:
     try:
       fields = layout.write(config)
-      back = layout.read(Fields(json.loads(json.dumps(fields))), set())
+      names = {weight.theirs for weight in layout.weights(config)}
+      back = layout.read(Fields(json.loads(json.dumps(fields))), names)
     except ValueError as error:
       reasons.append(f'{layout.MODEL_TYPES[0]}: {error}')
       continue

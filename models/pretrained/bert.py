@@ -71,13 +71,9 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
     fields.refuse('architectures', names, 'a head that there is none for here')
   head = heads[names[0]]
   if head in ('none', 'pooler'):
-    return 'none' if not _has_pooler(tensors) else 'pooler'
+    has_pooler = any('pooler.dense.' in name for name in tensors)
+    return 'pooler' if has_pooler else 'none'
   return head
-
-
-def _has_pooler(tensors):
-  # Nothing to look at (a config alone): with its pooler, as the class has it.
-  return not tensors or any('pooler.dense.' in name for name in tensors)
 
 
 def encoder_fields(fields: Fields, head: str) -> dict:
