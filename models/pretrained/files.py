@@ -9,8 +9,15 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+try:
+  from safetensors import SafetensorError, safe_open
+  from safetensors.numpy import save_file
+except ImportError as error:
+  raise ImportError(
+    "Published checkpoints need safetensors: pip install 'treeline-lm"
+    "[pretrained]'."
+  ) from error
 
 CONFIG = 'config.json'
 SINGLE = 'model.safetensors'

@@ -1,0 +1,194 @@
+"""Published checkpoints in Hugging Face layout <-> workdirs.
+
+A run that begins with published weights:
+
+  python -m models.pretrained --from=CHECKPOINT --workdir=NEW
+    --config=configs/FILE.py[:ARG] [--config.KEY=VALUE ...]
+  python -m train --workdir=NEW
+
+The sizes and choices of the model are the checkpoint's; the config says what to
+train it for (`model.head`, and `model.classes`) and how: data, optimizer,
+schedule, dropout. A run's newest checkpoint for transformers, or a checkpoint
+written anew (in another dtype or in other files):
+
+  python -m models.pretrained --workdir=RUN --to=NEW
+  python -m models.pretrained --from=CHECKPOINT --to=NEW
+"""
+
+import dataclasses
+import json
+import os
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from models import pretrained
+from models.build import build
+from models.config import TransformerConfig
+from train import command, sharding, workdir
+from train.checkpoint import Checkpoints
+from train.optimizer import make_optimizer
+from train.schedules import make_schedule
+from train.settings import check_settings
+from train.state import TrainState, abstract_params, abstract_state
+
+# What the config decides; all else of the model is the checkpoint's.
+OWN = (
+  'attention_dropout',
+  'classes',
+  'dropout',
+  'dropout_kind',
+  'dtype',
+  'head',
+  'init',
+  'init_std',
+  'remat',
+  'scan',
+)
+SENTENCEPIECE = ('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model')
+
+
+def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
+  """Begins a run with published weights: a workdir with a checkpoint of step 0.
+
+  Args:
+    source: directory of the published checkpoint.
+    config: from `configs/`.
+    folder: the new workdir.
+
+  Returns:
+    The config of the run.
+
+  Raises:
+    ValueError: the workdir holds a run, the checkpoint does not suit the
+      config or cannot be read, a setting that cannot work.
+  """
+  if os.path.exists(os.path.join(folder, workdir.NAME)):
+    raise ValueError(f'--workdir={folder} holds a run: name a new one.')
+  config = adopt(source, config)
+  check_settings(config, jax.device_count())
+  data_config = DataConfig(**config.data)
+  model = build(TransformerConfig(**config.model))
+  schedule = make_schedule(config.schedule, config.train.steps)
+  optimizer = make_optimizer(
+    config.optimizer, schedule, abstract_params(model)[1]
+  )
+  mesh = sharding.make_mesh(config.sharding.mesh, config.sharding.rules)
+  rules = sharding.make_rules(config.sharding.rules)
+  shape = abstract_state(model, optimizer, data_config.streams, mesh, rules)
+  places = jax.tree.map(lambda x: x.sharding, shape)
+  own = {name: config.model[name] for name in OWN}
+  _, params = pretrained.load(source, places.params, config.seed, **own)
+
+  workdir.make(folder)
+  data_args = data_config, config.seed, config.model.vocab_size
+  pipeline.prepare_tokenizer(*data_args, folder)
+  data = pipeline.open_data(
+    *data_args, config.eval.source, folder, config.model.family
+  )
+
+  def state(params):
+    return TrainState(
+      step=jax.numpy.zeros([], 'int32'),
+      params=params,
+      opt_state=optimizer.init(params),
+      cursor=jax.numpy.asarray(data.start(), 'int32'),
+    )
+
+  made = jax.jit(state, out_shardings=places, donate_argnums=0)(params)
+  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+  checkpoints = Checkpoints(folder, config.checkpoint.keep)
+  with checkpoints:
+    checkpoints.save(made, 0, run)
+    checkpoints.wait()
+  workdir.claim(folder, config)
+  return config
+
+
+def adopt(source: str, config: ConfigDict) -> ConfigDict:
+  """The config with the checkpoint's model and, where it has one, tokenizer.
+
+  Raises:
+    ValueError: they are of different families, or there is no tokenizer whose
+      tokens are those of the checkpoint's table.
+  """
+  own = {name: config.model[name] for name in OWN}
+  model = pretrained.read_config(source, **own)
+  if model.family != config.model.family:
+    raise ValueError(
+      f'{source} is of model.family={model.family!r}, the config of '
+      f'{config.model.family!r}: name a config of that family.'
+    )
+  config = config.copy_and_resolve_references()
+  for field in dataclasses.fields(model):
+    ours, theirs = config.model[field.name], getattr(model, field.name)
+    if ours != theirs:
+      print(f'model.{field.name}: {theirs!r} (the config had {ours!r})')
+      with config.ignore_type():
+        config.model[field.name] = theirs
+  if config.data.source != 'synthetic' and not config.data.tokenizer:
+    found = [
+      path
+      for name in SENTENCEPIECE
+      if os.path.exists(path := os.path.join(source, name))
+    ]
+    if not found:
+      raise ValueError(
+        f'{source} holds no SentencePiece model ({", ".join(SENTENCEPIECE)}), '
+        'and one trained anew would not fit its weights: set data.tokenizer.'
+      )
+    config.data.tokenizer = os.path.abspath(found[0])
+  return config
+
+
+def export(folder: str, target: str, dtype: str) -> None:
+  """Writes the newest checkpoint of a run in Hugging Face layout.
+
+  Raises:
+    ValueError: there is none, or no layout expresses the model.
+  """
+  workdir.read_config(folder)
+  checkpoints = Checkpoints(folder, read_only=True)
+  steps = checkpoints.steps()
+  if not steps:
+    raise ValueError(f'--workdir={folder} holds no checkpoint yet.')
+  model = dict(checkpoints.run(steps[-1])['config']['model'])
+  model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
+  config = TransformerConfig(**model)
+  params = checkpoints.restore_arrays(steps[-1])['params']
+  pretrained.save(config, params, target, dtype=dtype)
+  print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
+
+
+def main():
+  source, target, folder = _FROM.value, _TO.value, _WORKDIR.value
+  match bool(source), bool(target), bool(folder):
+    case True, False, True:
+      if _CONFIG.value is None:
+        raise ValueError(
+          'A run needs data, an optimizer and a schedule: give --config.'
+        )
+      begin(source, _CONFIG.value, folder)
+      print(f'Begun: python -m train --workdir={folder}')
+    case False, True, True:
+      export(folder, target, _DTYPE.value)
+    case True, True, False:
+      config, params = pretrained.load(source)
+      pretrained.save(config, params, target, dtype=_DTYPE.value)
+      print(f'Wrote {target}.')
+    case _:
+      raise ValueError('Give two of --from, --workdir and --to; see --help.')
+
+
+if __name__ == '__main__':
+  _FROM = flags.DEFINE_string('from', '', 'A checkpoint to read.')
+  _TO = flags.DEFINE_string('to', '', 'A directory to write: new or empty.')
+  _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
+  _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/FILE.py[:ARG], for --workdir with --from.'
+  )
+  command.run(main)
