@@ -31,12 +31,39 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from models.config import TransformerConfig
-from models.pretrained import bert, electra, files, roberta, t5
+from models.pretrained import (
+  bert,
+  bloom,
+  electra,
+  files,
+  gpt1,
+  gpt2,
+  gpt_neox,
+  gptj,
+  llama,
+  opt,
+  roberta,
+  rwkv,
+  t5,
+)
 from models.pretrained.arrays import born, build_leaf, leaf_shapes, put
 from models.pretrained.fields import Fields
 from models.pretrained.mapping import Piece, expand
 
-LAYOUTS = (bert, roberta, electra, t5)
+LAYOUTS = (
+  bert,
+  roberta,
+  electra,
+  t5,
+  gpt1,
+  gpt2,
+  llama,
+  bloom,
+  gptj,
+  gpt_neox,
+  opt,
+  rwkv,
+)
 # What does not decide the outputs: how weights are born, regularised, run.
 _FREE = (
   'attention_dropout',
@@ -54,8 +81,9 @@ _VOCABULARY = ('embed/table', 'vocabulary/output', 'vocabulary/bias')
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
+  fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
-    return _configs(folder, tensors, overrides)[1]
+    return _configs(folder, fields, tensors, overrides)[1]
 
 
 def load(
@@ -82,8 +110,9 @@ def load(
   Raises:
     ValueError: names the file, field or tensor, and what is wrong with it.
   """
+  fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
-    layout, config, published = _configs(folder, tensors, overrides)
+    layout, config, published = _configs(folder, fields, tensors, overrides)
     shapes = leaf_shapes(config)
     pieces = expand(layout.weights(config), config, shapes)
     names = _names(layout, config, tensors, pieces)  # theirs -> in the file
@@ -171,9 +200,8 @@ def save(
   files.write(folder, fields | {'dtype': dtype}, tensors(), shard_bytes)
 
 
-def _configs(folder, tensors, overrides):
+def _configs(folder, fields, tensors, overrides):
   """The layout, the config with and the one without the overrides."""
-  fields = files.read_config(folder)
   layout = _layout(fields['model_type'])
   where = os.path.join(folder, files.CONFIG)
   published = layout.read(Fields(fields, where), set(tensors.shapes))

@@ -67,8 +67,8 @@ def build_leaf(
       piece.copy_in(read(piece.theirs), ours)
     return out if sharding is None else put(out, sharding)
 
-  one, insert = _stacking(shape, sharding)
-  stack = jax.jit(lambda: jnp.zeros(shape), out_shardings=sharding)()
+  one, start, insert = _stacking(shape, sharding)
+  stack = start()
   for i in range(shape[0]):
     layer = np.empty(shape[1:], 'float32')
     for piece in pieces:
@@ -80,16 +80,24 @@ def build_leaf(
   return stack
 
 
+@functools.lru_cache(maxsize=64)
 def _stacking(shape, sharding):
-  """Where one layer lies, and the function that puts it into the stack."""
+  """Where one layer lies; an empty stack; a layer's way into it."""
   one = sharding
   if isinstance(sharding, NamedSharding):
     one = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
 
+  def start():
+    return jnp.zeros(shape, 'float32')
+
   def insert(stack, layer, i):
     return jax.lax.dynamic_update_index_in_dim(stack, layer, i, 0)
 
-  return one, jax.jit(insert, donate_argnums=0, out_shardings=sharding)
+  return (
+    one,
+    jax.jit(start, out_shardings=sharding),
+    jax.jit(insert, donate_argnums=0, out_shardings=sharding),
+  )
 
 
 def put(x: np.ndarray, sharding: Sharding) -> jax.Array:

@@ -71,8 +71,8 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
     fields.refuse('architectures', names, 'a head that there is none for here')
   head = heads[names[0]]
   if head in ('none', 'pooler'):
-    has_pooler = any('pooler.dense.' in name for name in tensors)
-    return 'pooler' if has_pooler else 'none'
+    pooled = any('pooler.dense.' in name for name in tensors)
+    return 'pooler' if pooled and 'pooler' in classes else 'none'
   return head
 
 

@@ -1,0 +1,486 @@
+"""Checkpoint directories: what is in them, what is wrong with them, memory."""
+
+import json
+import os
+import shutil
+import sys
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from safetensors.numpy import load_file, save_file
+
+from models import pretrained
+from models.config import TransformerConfig
+from models.pretrained import files
+from models.pretrained.arrays import leaf_shapes
+from tests import runs
+
+BERT = {
+  'family': 'encoder',
+  'vocab_size': 60,
+  'embed_dim': 12,
+  'mlp_dim': 20,
+  'heads': 2,
+  'kv_heads': 2,
+  'head_dim': 6,
+  'encoder_layers': 3,
+  'position': 'learned',
+  'max_length': 10,
+  'token_types': 2,
+  'norm': 'layer_norm',
+  'norm_epsilon': 1e-12,
+  'norm_placement': 'post',
+  'parallel': 'none',
+  'activation': 'gelu',
+  'gated': False,
+  'bias': 'all',
+  'scale_attention': True,
+  'embed_norm': True,
+  'scale_embed': False,
+  'tie_embeddings': True,
+  'scale_output': False,
+  'output_transform': True,
+  'output_bias': True,
+  'head': 'mlm_nsp',
+  'init': 'truncated_normal',
+  'init_std': 0.02,
+  'dropout': 0.1,
+  'attention_dropout': 0.1,
+  'dropout_kind': 'residual',
+  'dtype': 'float32',
+  'scan': True,
+  'remat': 'none',
+}
+TABLE = 'bert.embeddings.word_embeddings.weight'
+QUERY = 'bert.encoder.layer.1.attention.self.query.weight'
+
+
+def make(**changes):
+  """A BERT and random parameters."""
+  config = TransformerConfig(**BERT | changes)
+  rng = np.random.default_rng(0)
+  flat = {
+    leaf: rng.normal(size=shape).astype('float32')
+    for leaf, shape in leaf_shapes(config).items()
+  }
+  return config, unflatten_dict(flat, sep='/')
+
+
+@pytest.fixture
+def folder(tmp_path):
+  config, params = make()
+  pretrained.save(config, params, str(tmp_path / 'bert'))
+  return str(tmp_path / 'bert')
+
+
+def assert_equal(a, b):
+  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
+  assert a.keys() == b.keys()
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], name)
+
+
+def edit(folder, **fields):
+  """Sets fields of config.json; None takes one out."""
+  path = os.path.join(folder, 'config.json')
+  with open(path) as file:
+    new = json.load(file) | fields
+  with open(path, 'w') as file:
+    json.dump({k: x for k, x in new.items() if x is not None}, file)
+
+
+def rewrite(folder, change):
+  """Lets `change` alter the dict of tensors."""
+  path = os.path.join(folder, 'model.safetensors')
+  tensors = load_file(path)
+  change(tensors)
+  save_file(tensors, path)
+
+
+def shard(folder, shard_bytes=3000):
+  """The same checkpoint in many files."""
+  config, params = pretrained.load(folder)
+  shutil.rmtree(folder)
+  pretrained.save(config, params, folder, shard_bytes=shard_bytes)
+  return sorted(x for x in os.listdir(folder) if x.endswith('.safetensors'))
+
+
+# ---- In and out --------------------------------------------------------------
+
+
+@pytest.mark.parametrize('scan', [True, False])
+def test_what_is_saved_is_loaded(scan, tmp_path):
+  config, params = make(scan=scan)
+  pretrained.save(config, params, str(tmp_path / 'a'))
+  again, loaded = pretrained.load(str(tmp_path / 'a'), scan=scan)
+  assert again == config
+  assert_equal(loaded, params)
+
+
+def test_many_files_hold_the_same_as_one(folder):
+  _, params = pretrained.load(folder)
+  shards = shard(folder)
+  assert len(shards) > 3
+  assert not os.path.exists(os.path.join(folder, 'model.safetensors'))
+  sizes = [os.path.getsize(os.path.join(folder, name)) for name in shards]
+  assert sum(size > 6000 for size in sizes) == 0  # tensors, and a header
+  assert_equal(pretrained.load(folder)[1], params)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_half_precision_comes_back_bit_for_bit(dtype, tmp_path):
+  config, params = make()
+  first, second = str(tmp_path / 'a'), str(tmp_path / 'b')
+  pretrained.save(config, params, first, dtype=dtype)
+  _, loaded = pretrained.load(first)
+  assert all(x.dtype == 'float32' for x in jax.tree.leaves(loaded))
+  pretrained.save(config, loaded, second, dtype=dtype)
+  a, b = (
+    load_file(os.path.join(x, 'model.safetensors')) for x in (first, second)
+  )
+  assert a.keys() == b.keys()
+  for name in a:
+    assert a[name].dtype == files.dtype_of(dtype)
+    assert a[name].tobytes() == b[name].tobytes(), name
+  original = flatten_dict(params, sep='/')['embed/table']
+  rounded = torch.from_numpy(original).to(getattr(torch, dtype)).float()
+  np.testing.assert_array_equal(a[TABLE].astype('float32'), rounded.numpy())
+
+
+def test_the_first_layout_that_fits_is_written_or_the_one_asked_for(tmp_path):
+  config, params = make(head='tokens', classes=3)
+  for layout, name in (('', 'bert'), ('electra', 'electra')):
+    path = str(tmp_path / name)
+    pretrained.save(config, params, path, layout=layout)
+    with open(os.path.join(path, 'config.json')) as file:
+      assert json.load(file)['model_type'] == name
+    again, loaded = pretrained.load(path)
+    assert again == config
+    assert_equal(loaded, params)
+
+
+def test_a_model_that_no_layout_expresses_is_refused(tmp_path):
+  config, params = make(activation='silu', norm_placement='pre')
+  with pytest.raises(
+    ValueError, match=r"bert has no model\.norm_placement='pr"
+  ):
+    pretrained.save(config, params, str(tmp_path / 'a'))
+  assert os.listdir(tmp_path) == []
+
+
+def test_wrong_parameters_are_refused(tmp_path):
+  config, params = make()
+  table = params['embed'].pop('table')
+  with pytest.raises(ValueError, match='lack embed/table'):
+    pretrained.save(config, params, str(tmp_path / 'a'))
+  params['embed']['table'] = table[1:]
+  with pytest.raises(ValueError, match=r'embed/table has shape \(59, 12\)'):
+    pretrained.save(config, params, str(tmp_path / 'a'))
+  assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_overwritten(folder, tmp_path):
+  config, params = make()
+  with pytest.raises(ValueError, match='not empty'):
+    pretrained.save(config, params, folder)
+  (tmp_path / 'empty').mkdir()
+  pretrained.save(config, params, str(tmp_path / 'empty'))
+  assert_equal(pretrained.load(str(tmp_path / 'empty'))[1], params)
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
+  config, params = make()
+  written = []
+
+  def fails(tensors, path, **_):
+    written.append(path)
+    if len(written) == 2:
+      raise OSError(28, 'No space left on device')
+    save_file(tensors, path)
+
+  monkeypatch.setattr(files, 'save_file', fails)
+  with pytest.raises(OSError, match='No space'):
+    pretrained.save(config, params, str(tmp_path / 'a'), shard_bytes=3000)
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_new_head_is_born_and_the_old_one_left_behind(folder):
+  _, old = pretrained.load(folder)
+  config, params = pretrained.load(folder, head='sequence', classes=5)
+  assert params['classes']['dense']['kernel'].shape == (12, 5)
+  assert 'vocabulary' not in params
+  assert_equal(params['pooler'], old['pooler'])
+  assert_equal(params['encoder'], old['encoder'])
+  _, same = pretrained.load(folder, head='sequence', classes=5)
+  assert_equal(params, same)
+  _, other = pretrained.load(folder, seed=1, head='sequence', classes=5)
+  kernels = params['classes']['dense'], other['classes']['dense']
+  assert np.any(kernels[0]['kernel'] != kernels[1]['kernel'])
+  with pytest.raises(ValueError, match=r'model\.hed'):
+    pretrained.load(folder, hed='sequence')
+  del config
+
+
+def test_names_and_extras_of_old_files(folder):
+  """BERT's first files: gamma and beta, a buffer, a tensor no head reads."""
+  config, params = pretrained.load(folder)
+
+  def age(tensors):
+    for name in [x for x in tensors if 'LayerNorm' in x]:
+      old = name.replace('weight', 'gamma').replace('bias', 'beta')
+      tensors[old] = tensors.pop(name)
+    tensors['bert.embeddings.position_ids'] = np.arange(10)[None]
+
+  rewrite(folder, age)
+  edit(folder, architectures=['BertForMaskedLM'])  # and yet with both heads
+  again, loaded = pretrained.load(folder)
+  assert again == config
+  assert_equal(loaded, params)
+
+
+# ---- Onto a mesh, within little memory ---------------------------------------
+
+
+@pytest.fixture(scope='module')
+def deep(tmp_path_factory):
+  """A model that is much larger than any of its tensors."""
+  config, params = make(
+    encoder_layers=24, embed_dim=64, heads=4, kv_heads=4, head_dim=16,
+    mlp_dim=256, head='pooler',
+  )  # fmt: skip
+  folder = str(tmp_path_factory.mktemp('deep') / 'a')
+  pretrained.save(config, params, folder, shard_bytes=10**6)
+  return folder, params
+
+
+def places(params):
+  """The last dimension cut over four devices, where it divides."""
+  mesh = jax.make_mesh(
+    (2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
+  )
+
+  def place(x):
+    axes = [None] * x.ndim
+    if x.shape[-1] % 4 == 0:
+      axes[-1] = 'fsdp'
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+  return jax.tree.map(place, params)
+
+
+def peak(folder, shardings):
+  """The most that NumPy and Python held during a load, beyond the start."""
+  pretrained.load(folder, shardings)  # compiles
+  tracemalloc.start()
+  try:
+    loaded = pretrained.load(folder, shardings)[1]
+    return loaded, tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+
+
+def test_a_mesh_is_filled_with_the_host_holding_a_tensor_at_a_time(deep):
+  folder, params = deep
+  shardings = places(params)
+  loaded, most = peak(folder, shardings)
+  assert_equal(loaded, params)
+  for x, place in zip(
+    jax.tree.leaves(loaded), jax.tree.leaves(shardings), strict=True
+  ):
+    assert x.sharding.is_equivalent_to(place, x.ndim)
+  whole = sum(x.nbytes for x in jax.tree.leaves(params))
+  stacked = params['encoder']['layers']['mlp']['input']['kernel']
+  tensor = stacked[0].nbytes
+  assert whole > 70 * tensor
+  # A tensor as read, a layer as laid out, and what Python takes for itself.
+  assert most < 6 * tensor + 200_000 < stacked.nbytes
+
+
+def test_without_a_mesh_the_host_holds_the_result_and_a_tensor(deep):
+  folder, params = deep
+  loaded, most = peak(folder, None)
+  assert_equal(loaded, params)
+  whole = sum(x.nbytes for x in jax.tree.leaves(params))
+  tensor = params['encoder']['layers']['mlp']['input']['kernel'][0].nbytes
+  assert whole < most < whole + 6 * tensor + 200_000
+
+
+# ---- What can be wrong -------------------------------------------------------
+
+
+def refused(folder, message):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(folder)
+
+
+def test_a_directory_that_is_none(tmp_path):
+  refused(str(tmp_path / 'nowhere'), 'nowhere is no directory')
+  refused(str(tmp_path), r'holds no config\.json')
+  (tmp_path / 'config.json').write_text('{')
+  refused(str(tmp_path), r'config\.json is not JSON')
+  (tmp_path / 'config.json').write_text('{"model": {}}')
+  refused(str(tmp_path), 'names no model_type')
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  refused(str(tmp_path), r'holds no model\.safetensors')
+  (tmp_path / 'pytorch_model.bin').write_text('')
+  refused(str(tmp_path), 'pickle.*convert.*save_pretrained')
+
+
+def test_another_family(folder):
+  edit(folder, model_type='vit')
+  refused(folder, "model_type is 'vit'; there are layouts for .*bert.*t5")
+  edit(folder, model_type='electra', embedding_size=12, architectures=None)
+  refused(folder, 'lacks .* electra checkpoint .* electra.embeddings')
+
+
+def test_files_cut_short_missing_or_without_a_tensor(folder):
+  shards = shard(folder)
+  first = os.path.join(folder, shards[0])
+  whole = load_file(first)
+  size = os.path.getsize(first)
+  with open(first, 'r+b') as file:
+    file.truncate(size - 8)
+  refused(folder, f'{shards[0]} cannot be read.*cut short')
+  name = min(whole)
+  save_file({k: x for k, x in whole.items() if k != name}, first)
+  refused(folder, f'{shards[0]} lacks {name}')
+  os.remove(first)
+  refused(folder, f'1 of the {len(shards)} files.*missing: .*{shards[0]}')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda t: t.pop(QUERY), f'lacks 1 of .*{QUERY}'),
+    (
+      lambda t: t.update({'bert.extra.weight': np.ones(3, 'float32')}),
+      r'1 weights find no place .*bert\.extra\.weight, in .*model\.safetens',
+    ),
+    (
+      lambda t: t.update({QUERY: t[QUERY][:-1]}),
+      rf'{QUERY} in .* has shape \(11, 12\); encoder/layers/attention/query',
+    ),
+    (
+      lambda t: t.update({TABLE: t[TABLE][:-2]}),
+      r'\(58, 12\).* vocabulary does not match: model\.vocab_size is 60',
+    ),
+    (
+      lambda t: t.update({QUERY: t[QUERY].astype('int8')}),
+      f'{QUERY} in .* stored as I8',
+    ),
+    (
+      lambda t: t.update({'cls.predictions.decoder.weight': t[TABLE] + 1}),
+      rf'cls\.predictions\.decoder\.weight in .* differs from {TABLE}',
+    ),
+    (
+      lambda t: t.update(
+        {'bert.embeddings.LayerNorm.gamma': np.ones(12, 'float32')}
+      ),
+      'are one weight',
+    ),
+  ],
+)
+def test_weights_that_do_not_fit(folder, change, message):
+  rewrite(folder, change)
+  refused(folder, message)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'hidden_act': 'mish'}, "hidden_act is 'mish'"),
+    ({'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
+    ({'is_decoder': True}, 'is_decoder is True: a causal mask'),
+    ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
+    ({'window': 3}, r"field window \(3\) is unknown for model_type 'bert'"),
+    ({'quantization_config': {'bits': 4}}, 'quantised'),
+    ({'architectures': ['BertForMultipleChoice']}, 'BertForMultipleChoice'),
+    ({'num_attention_heads': 5}, 'hidden_size is 12'),
+    ({'num_hidden_layers': 4}, r'lacks 16 of .*layer\.3'),
+    ({'num_hidden_layers': 2}, r'16 weights find no place.*layer\.2'),
+    ({'max_position_embeddings': 9}, r'shape \(10, 12\).*needs \(9, 12\)'),
+  ],
+)
+def test_fields_that_change_the_model(folder, fields, message):
+  edit(folder, **fields)
+  refused(folder, message)
+
+
+def test_a_vocabulary_larger_than_the_table(folder):
+  path = os.path.join(folder, 'vocab.txt')
+  with open(path, 'w') as file:
+    file.write('word\n' * 60)
+  pretrained.load(folder)
+  with open(path, 'a') as file:
+    file.write('word\n')
+  refused(folder, r'vocab\.txt has 61 tokens, but model\.vocab_size is 60')
+
+
+# ---- The command -------------------------------------------------------------
+
+T5 = {
+  'family': 'encoder_decoder',
+  'decoder_layers': 1,
+  'encoder_layers': 2,
+  'vocab_size': 64,
+  'position': 'relative_bias',
+  'max_length': 0,
+  'relative_buckets': 8,
+  'relative_max_distance': 20,
+  'token_types': 0,
+  'norm': 'rms_norm',
+  'norm_placement': 'pre',
+  'activation': 'relu',
+  'bias': 'none',
+  'scale_attention': False,
+  'embed_norm': False,
+  'scale_output': True,
+  'output_transform': False,
+  'output_bias': False,
+  'head': 'lm',
+  'init': 't5',
+  'init_std': 0.0,
+  'dropout_kind': 't5',
+}
+
+
+def run(*arguments):
+  command = [sys.executable, '-m', 'models.pretrained', *arguments]
+  return runs.run(command)
+
+
+def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
+  config, params = make(**T5)
+  published, workdir = str(tmp_path / 'published'), str(tmp_path / 'run')
+  pretrained.save(config, params, published)
+  flags = (
+    '--config=configs/t5.py:tiny',
+    '--config.data.source=synthetic',
+    '--config.data.sentinels=10',
+    '--config.data.batch=8',
+    '--config.data.length=32',
+    '--config.train.steps=10',
+    '--config.model.dropout=0.1',
+    '--config.model.attention_dropout=0.1',
+  )
+  done = run(f'--from={published}', f'--workdir={workdir}', *flags)
+  assert done.returncode == 0, done.stderr
+  assert 'model.embed_dim: 12 (the config had 128)' in done.stdout
+  assert runs.checkpoints(tmp_path / 'run') == [0]
+  exported = str(tmp_path / 'exported')
+  done = run(f'--workdir={workdir}', f'--to={exported}')
+  assert done.returncode == 0, done.stderr
+  again, loaded = pretrained.load(exported)
+  assert again == config
+  assert_equal(loaded, params)
+
+  done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
+  assert done.returncode == 1
+  assert done.stderr.startswith('Error: ')
+  assert 'names no model_type' in done.stderr
+  assert 'Traceback' not in done.stderr
