@@ -42,7 +42,6 @@ from models.pretrained import (
   gptj,
   llama,
   opt,
-  pair,
   roberta,
   rwkv,
   t5,
@@ -82,13 +81,6 @@ _VOCABULARY = ('embed/table', 'vocabulary/output', 'vocabulary/bias')
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
-  if pair.is_pair(folder):
-    return pair.join_config(
-      *(
-        read_config(os.path.join(folder, name), **overrides)
-        for name in pair.NAMES
-      )
-    )
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     return _configs(folder, fields, tensors, overrides)[1]
@@ -104,8 +96,7 @@ def load(
   them, and with shardings one layer of a stacked weight.
 
   Args:
-    folder: config.json and safetensors, in one file or several; or 'generator'
-      and 'discriminator', such a directory each: ELECTRA's pair.
+    folder: config.json and safetensors, in one file or several.
     shardings: tree of Sharding like the parameters (of `read_config`); None:
       NumPy arrays on this host.
     seed: of the weights of a new head.
@@ -119,14 +110,6 @@ def load(
   Raises:
     ValueError: names the file, field or tensor, and what is wrong with it.
   """
-  if pair.is_pair(folder):
-    config = read_config(folder, **overrides)
-    places = (None, None) if shardings is None else pair.split(shardings)
-    halves = [
-      load(os.path.join(folder, name), place, seed, **overrides)[1]
-      for name, place in zip(pair.NAMES, places, strict=True)
-    ]
-    return config, pair.join(*halves)
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     layout, config, published = _configs(folder, fields, tensors, overrides)
@@ -182,7 +165,7 @@ def save(
   Args:
     config: of the model.
     params: its parameters.
-    folder: a new or an empty directory. ELECTRA's pair makes two in it.
+    folder: a new or an empty directory.
     layout: a model_type, where several suit; '': the first that does.
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
@@ -192,21 +175,6 @@ def save(
       the parameters are not those of the config.
   """
   files.check_free(folder)
-  if config.family == 'electra':
-    _check_params(flatten_dict(params, sep='/'), leaf_shapes(config))
-    with files.new_directory(folder) as partial:
-      for name, half, weights in zip(
-        pair.NAMES, pair.split_config(config), pair.split(params), strict=True
-      ):
-        save(
-          half,
-          weights,
-          os.path.join(partial, name),
-          layout='electra',
-          dtype=dtype,
-          shard_bytes=shard_bytes,
-        )
-    return
   kind = files.dtype_of(dtype)
   module, fields = _layout_for(config, layout)
   shapes = leaf_shapes(config)
