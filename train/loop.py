@@ -28,7 +28,7 @@ from train.progress import Progress, overview
 from train.schedules import make_schedule
 from train.settings import check_settings
 from train.state import abstract_params, abstract_state, create_state
-from train.step import compile_train_step, eval_step, train_step
+from train.step import compile_train_step, configured_step, eval_step
 
 
 class TrainingError(UserError):
@@ -126,16 +126,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   # ---- The compiled steps --------------------------------------------------
 
-  step_function = functools.partial(
-    train_step,
-    model=model,
-    optimizer=optimizer,
-    schedule=schedule,
-    seed=config.seed,
-    accumulate=config.train.accumulate,
-    z_loss=config.train.z_loss,
-    label_smoothing=config.train.label_smoothing,
-  )
+  step_function = configured_step(config, model, optimizer, schedule)
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     clock = time.perf_counter()
     compiled = compile_train_step(step_function, state_shape, batch_shape)
