@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -174,6 +175,24 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
   np.testing.assert_allclose(runs.rows(folder), runs.rows(one), rtol=1e-5)
   ours, expected = fingerprint(str(folder)), fingerprint(str(one))
   assert ours['cursor'] == expected['cursor']
+
+
+def test_damaged_checkpoint_of_two(two, source, tmp_path):
+  """Both fall back, though each looks at some of the files alone."""
+  folder = tmp_path / 'run'
+  shutil.copytree(two[0], folder)
+  newest = folder / 'checkpoints' / '12'
+  files = [file for file in newest.rglob('d/*') if file.is_file()]
+  file = max(files, key=lambda file: file.stat().st_size)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 1
+  file.write_bytes(data)
+  stdout, _ = finish(start_two(folder, data__source=source, **SETTINGS))
+  assert 'Going on from the checkpoint of step 8.' in stdout
+  assert (folder / 'damaged_checkpoints' / '12').is_dir()
+  assert runs.checkpoints(folder) == [8, 12]
+  assert runs.rows(folder) == runs.rows(two[0])
+  assert fingerprint(str(folder)) == fingerprint(str(two[0]))
 
 
 def errors(commands) -> list[str]:
