@@ -54,39 +54,43 @@ def graph(makers, places, share, shapes, threads):
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
   stop, failures = threading.Event(), []
+  streams = [maker() for maker in makers]
+  widths = [tail[0] for tail, _ in shapes.values()]
 
-  def blocks(stream):
-    try:
-      for block in makers[stream]():
-        if stop.is_set():
-          return
-        yield block
-    except Exception as error:
-      failures.append(error)
-      raise
-
-  signature = {
-    name: tf.TensorSpec((None, *tail), dtype)
-    for name, (tail, dtype) in shapes.items()
-  }
+  def block(stream):  # all arrays of a block side by side, as one
+    while not stop.is_set():
+      try:
+        rows = next(streams[stream])
+      except Exception as error:
+        failures.append(error)
+        raise
+      if len(rows['cursor']):
+        return np.hstack([rows[name].view(np.int32) for name in shapes])
+    return np.empty((0, sum(widths)), np.int32)
 
   def shares(stream):
-    dataset = tf.data.Dataset.from_generator(
-      blocks, args=(stream,), output_signature=signature
-    )
-    return dataset.rebatch(share, drop_remainder=True)
+    # Not from_generator, which tells malloc to unmap all large arrays of the
+    # process when they are freed: new pages took a tenth of the time.
+    def rows(_):
+      rows = tf.numpy_function(block, [stream], tf.int32)
+      return tf.ensure_shape(rows, (None, sum(widths)))
+
+    blocks = tf.data.Dataset.counter().map(rows)
+    blocks = blocks.take_while(lambda rows: tf.shape(rows)[0] > 0)
+    return blocks.rebatch(share, drop_remainder=True)
 
   count = len(makers)
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
 
-  def join(batch):  # [streams, share, ...]
-    rows = {
-      name: tf.reshape(batch[name], [count * share, *tail])
-      for name, (tail, _) in shapes.items()
+  def split(batch):  # [streams, share, all arrays]
+    rows = batch.reshape(count * share, -1)
+    if len(wanted) < len(rows):
+      rows = rows[wanted]
+    arrays = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+    return {
+      name: array.view(dtype)
+      for array, (name, (_, dtype)) in zip(arrays, shapes.items(), strict=True)
     }
-    if len(wanted) == count * share:
-      return rows
-    return {name: tf.gather(values, wanted) for name, values in rows.items()}
 
   options = tf.data.Options()
   options.threading.private_threadpool_size = threads
@@ -97,17 +101,16 @@ def graph(makers, places, share, shapes, threads):
     tf.data.Dataset.range(count)
     .interleave(shares, cycle_length=count, num_parallel_calls=count)
     .batch(count, drop_remainder=True)
-    .map(join)
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _batches(dataset, stop, failures)
+  iterator = _batches(dataset, split, stop, failures)
   _OPEN.add(iterator)
   return iterator
 
 
-def _batches(dataset, stop, failures):
-  """The dataset's batches; a failed block's error instead of TensorFlow's.
+def _batches(dataset, split, stop, failures):
+  """The dataset's batches, split; a failed block's error, not TensorFlow's.
 
   In the end the streams are told to stop and what is under way is awaited:
   deleting a graph whose threads are in Python can crash the process. Nor may
@@ -123,7 +126,7 @@ def _batches(dataset, stop, failures):
       except errors.OpError as failed:
         error = failures[0] if failures else failed.with_traceback(None)
       else:
-        yield batch
+        yield split(batch)
   finally:
     stop.set()
     for _ in range(10_000):  # far more than the graph's buffers hold
