@@ -86,6 +86,15 @@ def test_another_config(run, capsys):
   assert 'Traceback' not in done.stderr
 
 
+@pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])
+def test_help(name):
+  """With the flags for several processes."""
+  done = runs.run([sys.executable, '-m', f'train.{name}', '--help'])
+  for flag in ('workdir', 'config', 'coordinator', 'processes'):
+    if (name, flag) != ('generate', 'config'):
+      assert f'  --{flag}: ' in done.stdout
+
+
 def test_what_cannot_be_opened(run, tmp_path):
   done = program('evaluate', run, '--step=5')
   assert done.returncode == 1

@@ -19,6 +19,7 @@ _WORKDIR = flags.DEFINE_string(
   required=True,
 )  # fmt: skip
 processes.define_flags()
+flags.adopt_module_key_flags(processes)
 
 
 def main():

@@ -97,4 +97,5 @@ if __name__ == '__main__':
     'config', None, "configs/FILE.py[:ARG]; default: the run's own."
   )
   processes.define_flags()
+  flags.adopt_module_key_flags(processes)
   command.run(main)

@@ -317,4 +317,5 @@ if __name__ == '__main__':
     'top_p', 1.0, 'Draw from the likeliest tokens with this probability.'
   )
   processes.define_flags()
+  flags.adopt_module_key_flags(processes)
   command.run(main)

@@ -14,14 +14,12 @@ from train.workdir import differences
 
 
 def define_flags() -> None:
-  """The flags that `join` reads, for `--help` too."""
+  """The flags that `join` reads; a program's --help shows those it adopts."""
   flags.DEFINE_string(
     'coordinator', '', 'Several processes: HOST:PORT of process 0, or auto.'
   )
   flags.DEFINE_integer('processes', None, 'How many there are.')
   flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
-  for name in ('coordinator', 'processes', 'process'):
-    flags.declare_key_flag(name)
 
 
 def join() -> None:
