@@ -1,8 +1,9 @@
 """Assembly: blocks of rows from every stream -> batches, in order.
 
 Both functions take `makers`, one function a stream that returns an iterator of
-blocks of rows; `places`, for each stream the rows wanted of its share of the
-batch; the `share`, rows of a batch from each stream; and the rows' `shapes`.
+blocks of rows [rows, W]; `places`, for each stream the rows wanted of its share
+of the batch; the `share`, rows of a batch from each stream; and the `shapes`
+that rows are split into in the end (see features).
 """
 
 import atexit
@@ -10,6 +11,8 @@ import threading
 import weakref
 
 import numpy as np
+
+from input_pipeline import features
 
 _OPEN = weakref.WeakSet()  # iterators of a graph
 
@@ -24,22 +27,19 @@ def _close():
 def plain(makers, places, share, shapes):
   """Batches of streams put together without TensorFlow; see graph."""
 
-  def rows(maker):
+  def shares(maker):
     left = []
     for block in maker():
-      left.append(block)
-      while sum(len(b['cursor']) for b in left) >= share:
-        whole = {n: np.concatenate([b[n] for b in left]) for n in shapes}
-        yield {n: values[:share] for n, values in whole.items()}
-        left = [{n: values[share:] for n, values in whole.items()}]
+      rows = np.concatenate([*left, block])
+      full = len(rows) - len(rows) % share
+      yield from rows[:full].reshape(-1, share, rows.shape[1])
+      left = [rows[full:]]
 
-  parts = [rows(maker) for maker in makers]
+  streams = [shares(maker) for maker in makers]
   while True:
-    taken = [next(part) for part in parts]
-    yield {
-      n: np.concatenate([t[n][p] for t, p in zip(taken, places, strict=True)])
-      for n in shapes
-    }
+    taken = zip(streams, places, strict=True)
+    rows = np.concatenate([next(stream)[place] for stream, place in taken])
+    yield features.split(rows, shapes)
 
 
 def graph(makers, places, share, shapes, threads):
@@ -55,25 +55,25 @@ def graph(makers, places, share, shapes, threads):
     tf.config.set_visible_devices([], kind)
   stop, failures = threading.Event(), []
   streams = [maker() for maker in makers]
-  widths = [tail[0] for tail, _ in shapes.values()]
+  empty = features.padding(shapes, 0)
 
-  def block(stream):  # all arrays of a block side by side, as one
+  def block(stream):
     while not stop.is_set():
       try:
         rows = next(streams[stream])
       except Exception as error:
         failures.append(error)
         raise
-      if len(rows['cursor']):
-        return np.hstack([rows[name].view(np.int32) for name in shapes])
-    return np.empty((0, sum(widths)), np.int32)
+      if len(rows):
+        return rows
+    return empty  # ends the stream
 
   def shares(stream):
     # Not from_generator, which tells malloc to unmap all large arrays of the
     # process when they are freed: new pages took a tenth of the time.
     def rows(_):
       rows = tf.numpy_function(block, [stream], tf.int32)
-      return tf.ensure_shape(rows, (None, sum(widths)))
+      return tf.ensure_shape(rows, (None, empty.shape[1]))
 
     blocks = tf.data.Dataset.counter().map(rows)
     blocks = blocks.take_while(lambda rows: tf.shape(rows)[0] > 0)
@@ -82,15 +82,11 @@ def graph(makers, places, share, shapes, threads):
   count = len(makers)
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
 
-  def split(batch):  # [streams, share, all arrays]
+  def split(batch):  # [streams, share, W]
     rows = batch.reshape(count * share, -1)
     if len(wanted) < len(rows):
       rows = rows[wanted]
-    arrays = np.split(rows, np.cumsum(widths)[:-1], axis=1)
-    return {
-      name: array.view(dtype)
-      for array, (name, (_, dtype)) in zip(arrays, shapes.items(), strict=True)
-    }
+    return features.split(rows, shapes)
 
   options = tf.data.Options()
   options.threading.private_threadpool_size = threads
@@ -104,12 +100,12 @@ def graph(makers, places, share, shapes, threads):
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _batches(dataset, split, stop, failures)
+  iterator = _batches(dataset, split, streams, stop, failures)
   _OPEN.add(iterator)
   return iterator
 
 
-def _batches(dataset, split, stop, failures):
+def _batches(dataset, split, streams, stop, failures):
   """The dataset's batches, split; a failed block's error, not TensorFlow's.
 
   In the end the streams are told to stop and what is under way is awaited:
@@ -137,4 +133,5 @@ def _batches(dataset, split, stop, failures):
       except errors.OpError:
         continue
     del iterator
+    streams.clear()  # TensorFlow never forgets the function that reads them
   raise error
