@@ -1,8 +1,9 @@
 """Assembly: blocks of rows from every stream -> batches, in order.
 
 Both functions take `makers`, one function a stream that returns an iterator of
-blocks of rows; `places`, for each stream the rows wanted of its share of the
-batch; the `share`, rows of a batch from each stream; and the rows' `shapes`.
+blocks of rows [rows, W]; `places`, for each stream the rows wanted of its share
+of the batch; the `share`, rows of a batch from each stream; and the `shapes`
+that rows are split into in the end (see features).
 """
 
 import atexit
@@ -10,6 +11,8 @@ import threading
 import weakref
 
 import numpy as np
+
+from input_pipeline import features
 
 _OPEN = weakref.WeakSet()  # iterators of a graph
 
@@ -24,22 +27,19 @@ def _close():
 def plain(makers, places, share, shapes):
   """Batches of streams put together without TensorFlow; see graph."""
 
-  def rows(maker):
+  def shares(maker):
     left = []
     for block in maker():
-      left.append(block)
-      while sum(len(b['cursor']) for b in left) >= share:
-        whole = {n: np.concatenate([b[n] for b in left]) for n in shapes}
-        yield {n: values[:share] for n, values in whole.items()}
-        left = [{n: values[share:] for n, values in whole.items()}]
+      rows = np.concatenate([*left, block])
+      full = len(rows) - len(rows) % share
+      yield from rows[:full].reshape(-1, share, rows.shape[1])
+      left = [rows[full:]]
 
-  parts = [rows(maker) for maker in makers]
+  streams = [shares(maker) for maker in makers]
   while True:
-    taken = [next(part) for part in parts]
-    yield {
-      n: np.concatenate([t[n][p] for t, p in zip(taken, places, strict=True)])
-      for n in shapes
-    }
+    taken = zip(streams, places, strict=True)
+    rows = np.concatenate([next(stream)[place] for stream, place in taken])
+    yield features.split(rows, shapes)
 
 
 def graph(makers, places, share, shapes, threads):
@@ -54,39 +54,39 @@ def graph(makers, places, share, shapes, threads):
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
   stop, failures = threading.Event(), []
+  streams = [maker() for maker in makers]
+  empty = features.padding(shapes, 0)
 
-  def blocks(stream):
-    try:
-      for block in makers[stream]():
-        if stop.is_set():
-          return
-        yield block
-    except Exception as error:
-      failures.append(error)
-      raise
-
-  signature = {
-    name: tf.TensorSpec((None, *tail), dtype)
-    for name, (tail, dtype) in shapes.items()
-  }
+  def block(stream):
+    while not stop.is_set():
+      try:
+        rows = next(streams[stream])
+      except Exception as error:
+        failures.append(error)
+        raise
+      if len(rows):
+        return rows
+    return empty  # ends the stream
 
   def shares(stream):
-    dataset = tf.data.Dataset.from_generator(
-      blocks, args=(stream,), output_signature=signature
-    )
-    return dataset.rebatch(share, drop_remainder=True)
+    # Not from_generator, which tells malloc to unmap all large arrays of the
+    # process when they are freed: new pages took a tenth of the time.
+    def rows(_):
+      rows = tf.numpy_function(block, [stream], tf.int32)
+      return tf.ensure_shape(rows, (None, empty.shape[1]))
+
+    blocks = tf.data.Dataset.counter().map(rows)
+    blocks = blocks.take_while(lambda rows: tf.shape(rows)[0] > 0)
+    return blocks.rebatch(share, drop_remainder=True)
 
   count = len(makers)
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
 
-  def join(batch):  # [streams, share, ...]
-    rows = {
-      name: tf.reshape(batch[name], [count * share, *tail])
-      for name, (tail, _) in shapes.items()
-    }
-    if len(wanted) == count * share:
-      return rows
-    return {name: tf.gather(values, wanted) for name, values in rows.items()}
+  def split(batch):  # [streams, share, W]
+    rows = batch.reshape(count * share, -1)
+    if len(wanted) < len(rows):
+      rows = rows[wanted]
+    return features.split(rows, shapes)
 
   options = tf.data.Options()
   options.threading.private_threadpool_size = threads
@@ -97,17 +97,16 @@ def graph(makers, places, share, shapes, threads):
     tf.data.Dataset.range(count)
     .interleave(shares, cycle_length=count, num_parallel_calls=count)
     .batch(count, drop_remainder=True)
-    .map(join)
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _batches(dataset, stop, failures)
+  iterator = _batches(dataset, split, streams, stop, failures)
   _OPEN.add(iterator)
   return iterator
 
 
-def _batches(dataset, stop, failures):
-  """The dataset's batches; a failed block's error instead of TensorFlow's.
+def _batches(dataset, split, streams, stop, failures):
+  """The dataset's batches, split; a failed block's error, not TensorFlow's.
 
   In the end the streams are told to stop and what is under way is awaited:
   deleting a graph whose threads are in Python can crash the process. Nor may
@@ -123,7 +122,7 @@ def _batches(dataset, stop, failures):
       except errors.OpError as failed:
         error = failures[0] if failures else failed.with_traceback(None)
       else:
-        yield batch
+        yield split(batch)
   finally:
     stop.set()
     for _ in range(10_000):  # far more than the graph's buffers hold
@@ -134,4 +133,5 @@ def _batches(dataset, stop, failures):
       except errors.OpError:
         continue
     del iterator
+    streams.clear()  # TensorFlow never forgets the function that reads them
   raise error

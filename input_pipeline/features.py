@@ -22,15 +22,25 @@ def encoder_decoder_shapes(length, target_length):
 
 
 def padding(shapes, rows):
-  """`rows` rows of padding: zeros, and so segment 0 and weight 0."""
+  """`rows` rows of padding: zeros, and so segment 0 and weight 0.
+
+  Rows are one int32 array [rows, W] with all arrays of a row side by side, so
+  that only one is moved; split() tells them apart.
+  """
+  return np.zeros((rows, sum(tail[0] for tail, _ in shapes.values())), np.int32)
+
+
+def split(rows, shapes):
+  """Rows [rows, W] -> name -> view [rows, ...] of them; types have 4 bytes."""
+  ends = np.cumsum([tail[0] for tail, _ in shapes.values()])
   return {
-    name: np.zeros((rows, *tail), dtype)
-    for name, (tail, dtype) in shapes.items()
+    name: rows[:, end - tail[0] : end].view(dtype)
+    for (name, (tail, dtype)), end in zip(shapes.items(), ends, strict=True)
   }
 
 
 def encoder_decoder(examples, shapes, rng, pack):
-  """Examples -> rows of an encoder-decoder batch, in random order.
+  """Examples -> rows [rows, W] of an encoder-decoder batch, in random order.
 
   examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
   `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
@@ -44,8 +54,8 @@ def encoder_decoder(examples, shapes, rng, pack):
     packing.first_fit(lengths, room) if pack else packing.one_each(len(lengths))
   )
   count = rows.max(initial=-1) + 1
-  batch = padding(shapes, count)
-  rows = rng.permutation(count)[rows]
+  whole = padding(shapes, count)
+  batch = split(whole, shapes)
   first = 0
   for inputs, targets in examples:
     group = slice(first, first + len(inputs))
@@ -59,11 +69,12 @@ def encoder_decoder(examples, shapes, rng, pack):
       positions = np.arange(next(iter(tokens.values())).shape[1])
       if offset.any():
         place = rows[group, None], offset[:, None] + positions
-      else:  # whole rows: copied, not scattered
-        place = rows[group], slice(0, len(positions))
+      else:  # each began a row, so that they follow each other
+        start = rows[group.start]
+        place = slice(start, start + len(inputs)), slice(len(positions))
       for name, values in tokens.items():
         batch[name][place] = values
       batch[stack + 'positions'][place] = positions
       batch[stack + 'segments'][place] = segments[group, None]
   np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
-  return batch
+  return whole.take(np.argsort(rng.permutation(count)), axis=0)

@@ -188,7 +188,7 @@ class Data:
     ):
       rows = self._rows(reader.source, file, records, (0, stream, *at), at)
       if at == place:
-        rows = {name: values[row + 1 :] for name, values in rows.items()}
+        rows = rows[row + 1 :]
       yield rows
 
   def _evaluated(self, reader, stream):
@@ -207,8 +207,8 @@ class Data:
       texts = self._texts(source, file, records)
       rng = np.random.default_rng([self.seed, 3, *seeds])
       rows = make_rows(texts, self.tokenizer, self.config, self.shapes, rng)
-    count = len(rows['cursor'])
-    rows['cursor'][:, :3], rows['cursor'][:, 3] = at, np.arange(count)
+    cursor = features.split(rows, self.shapes)['cursor']
+    cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))
     return rows
 
   def _texts(self, source, file, records):
@@ -249,7 +249,7 @@ class Data:
 def make_rows(texts, tokenizer, config, shapes, rng):
   """Documents of a block -> rows: shuffled, tokenized, cut, corrupted, packed.
 
-  texts are UTF-8 bytes or ids. Returns name -> [rows, ...], cursors zero.
+  texts are UTF-8 bytes or ids. Returns [rows, W] (see features), cursors zero.
   """
   texts = [texts[i] for i in rng.permutation(len(texts))]
   documents = tokenizer.encode_batch(texts, 1)

@@ -10,9 +10,10 @@ import glob
 import hashlib
 import json
 import os
-import zlib
 
 import numpy as np
+import orjson
+from isal import isal_zlib
 
 CHUNK = 1 << 16  # bytes read at a time
 EDGE = 1 << 16  # bytes hashed at either end of a file
@@ -90,7 +91,7 @@ class JsonFiles(TextFiles):
 
   def text(self, record):
     try:
-      document = json.loads(record.decode())
+      document = _parse(record)
     except ValueError as error:  # UnicodeDecodeError is one
       raise ValueError(f'not JSON ({error})') from None
     text = document.get('text') if isinstance(document, dict) else None
@@ -158,6 +159,13 @@ class Synthetic:
     return self.cycle[(start[last] + steps) % len(self.cycle)]
 
 
+def _parse(record):
+  try:
+    return orjson.loads(record)
+  except ValueError:  # it is stricter: NaN, say, is no JSON
+    return json.loads(record.decode())
+
+
 def read_lines(path):
   """Lines of a plain or .gz file, as bytes, a chunk in memory at a time.
 
@@ -171,7 +179,7 @@ def read_lines(path):
       rest = lines.pop()
       number += len(lines)
       yield from lines
-  except (zlib.error, EOFError) as error:
+  except (isal_zlib.error, EOFError) as error:
     raise ValueError(
       f'{path}, line {number + 1}: the .gz is damaged or cut short ({error}).'
       ' Fetch the file again.'
@@ -187,12 +195,12 @@ def _chunks(path):
         yield data
     return
   with _open(path) as file:
-    decoder, whole = zlib.decompressobj(wbits=31), False
+    decoder, whole = isal_zlib.decompressobj(wbits=31), False
     while data := file.read(CHUNK):
       # A .gz may hold several members, and zeros after them.
       while data := data.lstrip(b'\0') if whole else data:
         if whole:
-          decoder = zlib.decompressobj(wbits=31)
+          decoder = isal_zlib.decompressobj(wbits=31)
         yield decoder.decompress(data)
         data, whole = decoder.unused_data, decoder.eof
   if not whole:

@@ -11,6 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from train.state import TrainState
+
 # Programs that one process has compiled serve those after it.
 COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
@@ -125,3 +129,14 @@ def rows(workdir: Path, name: str = 'train/loss') -> list[tuple[int, float]]:
 def checkpoints(workdir: Path) -> list[int]:
   names = os.listdir(workdir / 'checkpoints')
   return sorted(int(name) for name in names if name.isdigit())
+
+
+def small_state(step: int, seed: int = 0) -> TrainState:
+  """Of no model."""
+  rng = np.random.default_rng(seed)
+  return TrainState(
+    step=np.int32(step),
+    params={'a': {'kernel': rng.normal(size=(3, 16, 8)).astype('float32')}},
+    opt_state=({'row': rng.normal(size=(3, 16)).astype('float32')}, ()),
+    cursor=rng.integers(9, size=(4, 4), dtype='int32'),
+  )

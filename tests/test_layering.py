@@ -25,7 +25,7 @@ OWN = {
 THIRD_PARTY = {
   'configs': {'ml_collections'},
   'models': {'jax', 'flax', 'numpy'},
-  'input_pipeline': {'numpy', 'sentencepiece'},
+  'input_pipeline': {'isal', 'numpy', 'orjson', 'sentencepiece'},
   'train': {
     'absl',
     'etils',

@@ -2,6 +2,8 @@ import io
 import math
 import os
 import struct
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -262,3 +264,12 @@ def test_overview():
   assert lines[3] == (
     '8,256 parameters in 2 arrays, 33.02 kB; 4.352 kB on each device'
   )
+
+
+def test_torch_is_left_out():
+  """It takes seconds to import, and nothing here needs it."""
+  code = (
+    'import sys, train.metrics; assert "torch" not in sys.modules; import torch'
+  )
+  pytest.importorskip('torch')
+  subprocess.run([sys.executable, '-c', code], check=True)

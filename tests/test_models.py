@@ -194,7 +194,7 @@ def test_decoding_equals_teacher_forcing(params, scan):
   batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
   source = {k: batch[k] for k in ('encoder_inputs', 'encoder_segments')}
 
-  greedy = jax.jit(functools.partial(generate.greedy, model=model, length=16))
+  greedy = jax.jit(functools.partial(generate.decode, model=model, length=16))
 
   def decode(eos):
     return np.asarray(greedy(params, **source, eos=eos))
@@ -213,6 +213,47 @@ def test_decoding_equals_teacher_forcing(params, scan):
     end = places[0] + 1 if len(places) else 16
     np.testing.assert_array_equal(row[:end], whole[:end])
     assert not row[end:].any()
+
+
+def test_decoding_leaves_out_rows_without_a_token(params):
+  """Also those that the table has and the tokenizer does not."""
+  batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
+  source = {k: batch[k] for k in ('encoder_inputs', 'encoder_segments')}
+  rngs = jax.random.split(jax.random.key(0), 3)
+  greedy, drawn = (
+    jax.jit(
+      functools.partial(
+        generate.decode,
+        model=build(small_config()),
+        length=8,
+        eos=-1,
+        vocabulary=5,
+        temperature=temperature,
+      )
+    )
+    for temperature in (0.0, 1.0)
+  )
+  tokens = [decode(params, **source, rngs=rngs) for decode in (greedy, drawn)]
+  assert np.max(tokens) < 5
+  assert (tokens[0] != tokens[1]).any()
+  np.testing.assert_array_equal(drawn(params, **source, rngs=rngs), tokens[1])
+
+
+def test_tokens_that_may_be_drawn():
+  logits = jnp.log(jnp.array([[0.15, 0.5, 0.05, 0.3], [0.1, 0.1, 0.1, 0.7]]))
+
+  def left(**limits):
+    return np.isfinite(generate.limit(logits, **limits)).tolist()
+
+  assert left() == [[True] * 4] * 2
+  assert left(top_k=1) == [[False, True, False, False], [False] * 3 + [True]]
+  assert left(top_k=2)[0] == [False, True, False, True]
+  assert left(top_k=9) == [[True] * 4] * 2
+  assert left(top_p=0.45)[0] == [False, True, False, False]
+  assert left(top_p=0.6)[0] == [False, True, False, True]
+  assert left(top_p=0.9)[0] == [True, True, False, True]
+  # Of the three that top_k leaves, the first has 0.53.
+  assert left(top_k=3, top_p=0.51)[0] == [False, True, False, False]
 
 
 def test_cached_logits_equal_the_whole_sequences(params):

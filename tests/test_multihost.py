@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from configs import t5
 from tests import runs
-from train import loop
+from train import loop, workdir
 from train.fingerprint import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -69,11 +70,11 @@ def free_port() -> int:
     return listening.getsockname()[1]
 
 
-def start_two(workdir, **overrides):
+def start_two(folder, **overrides):
   flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
   return [
     runs.start(
-      runs.command(workdir, *flags, f'--process={i}', **overrides), devices=4
+      runs.command(folder, *flags, f'--process={i}', **overrides), devices=4
     )
     for i in (0, 1)
   ]
@@ -176,30 +177,72 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
   assert ours['cursor'] == expected['cursor']
 
 
-def test_one_that_fails_ends_the_other(source, tmp_path):
-  """Neither waits for the other for ever."""
-  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
-  processes = [
-    runs.start(
-      runs.command(
-        tmp_path / 'run',
-        *(*flags, f'--process={number}'),
-        data__source=name,
-        **SETTINGS,
-      ),
-      devices=4,
-    )
-    for number, name in enumerate((source, 'text:/nowhere/*'))
-  ]
+def test_damaged_checkpoint_of_two(two, source, tmp_path):
+  """Both fall back, though each looks at some of the files alone."""
+  folder = tmp_path / 'run'
+  shutil.copytree(two[0], folder)
+  newest = folder / 'checkpoints' / '12'
+  files = [file for file in newest.rglob('d/*') if file.is_file()]
+  file = max(files, key=lambda file: file.stat().st_size)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 1
+  file.write_bytes(data)
+  stdout, _ = finish(start_two(folder, data__source=source, **SETTINGS))
+  assert 'Going on from the checkpoint of step 8.' in stdout
+  assert (folder / 'damaged_checkpoints' / '12').is_dir()
+  assert runs.checkpoints(folder) == [8, 12]
+  assert runs.rows(folder) == runs.rows(two[0])
+  assert fingerprint(str(folder)) == fingerprint(str(two[0]))
+
+
+def errors(commands) -> list[str]:
+  """What two processes print that must both fail."""
+  processes = [runs.start(command, devices=4) for command in commands]
   try:
-    _, stderr = processes[1].communicate(timeout=100)
-    assert "Error: data.source='text:/nowhere/*' matches no file" in stderr
-    assert 'Traceback' not in stderr
-    processes[0].communicate(timeout=100)
-    assert [process.returncode for process in processes] == [1, 1]
+    ends = [process.communicate(timeout=100) for process in reversed(processes)]
   finally:
     for process in processes:
       process.kill()
+  assert all(process.returncode for process in processes)
+  return [stderr for _, stderr in reversed(ends)]
+
+
+def test_one_that_fails_ends_the_other(source, tmp_path):
+  """Neither waits for the other for ever."""
+  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
+  other = tmp_path / 'other'
+  other.mkdir()
+  workdir.claim(str(other), t5.get_config('tiny'))
+  (other / 'metrics.jsonl').write_text('{"step": 1}\n')
+  _, stderr = errors(
+    runs.command(
+      folder,
+      *(*flags, f'--process={number}'),
+      data__source=source,
+      **SETTINGS,
+    )
+    for number, folder in enumerate((tmp_path / 'run', other))
+  )
+  assert f'Error: --workdir={other} holds the run of another config' in stderr
+  assert 'Traceback' not in stderr
+
+
+def test_processes_with_different_configs(source, tmp_path):
+  """Found before anything is compiled or written."""
+  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
+  stderr, _ = errors(
+    runs.command(
+      tmp_path / 'run',
+      *(*flags, f'--process={number}'),
+      data__source=source,
+      **SETTINGS | {'model__dropout': dropout, 'seed': number},
+    )
+    for number, dropout in enumerate((0.1, 0.2))
+  )
+  assert 'Error: The 2 processes of this run were started with diff' in stderr
+  assert '  process 1: model.dropout, seed\n' in stderr
+  assert 'Traceback' not in stderr
+  assert not (tmp_path / 'run').exists()
 
 
 def test_only_the_first_process_reads_metrics(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Rows, cursors, hosts, epochs, held-out documents, errors."""
 
 import dataclasses
+import gc
 import gzip
 import itertools
 import json
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -471,8 +473,26 @@ def test_memory_is_flat(either):
       next(iterator)
     after = tracemalloc.get_traced_memory()[0]
   finally:
+    iterator.close()  # stop() can crash other threads that are in Python
     tracemalloc.stop()
   assert after - before < 1_000_000  # 300 batches are 10 MB
+
+
+def test_closed_iterators_keep_nothing_open(data, monkeypatch):
+  readers, open_reader = [], data._reader
+
+  def reader(evaluation):
+    readers.append(open_reader(evaluation))
+    return readers[-1]
+
+  monkeypatch.setattr(data, '_reader', reader)
+  iterator = data.batches(data.start(), np.arange(BATCH))
+  next(iterator)
+  left = weakref.ref(readers.pop())
+  iterator.close()
+  del iterator
+  gc.collect()
+  assert left() is None
 
 
 @pytest.mark.parametrize('ending', ['running', 'deleted', 'failed'])

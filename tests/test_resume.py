@@ -246,53 +246,9 @@ def test_saved_on_eight_devices_resumed_on_two(whole, source, tmp_path):
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
-def small_state(step, seed=0) -> TrainState:
-  rng = np.random.default_rng(seed)
-  return TrainState(
-    step=np.int32(step),
-    params={'a': {'kernel': rng.normal(size=(3, 16, 8)).astype('float32')}},
-    opt_state=({'row': rng.normal(size=(3, 16)).astype('float32')}, ()),
-    cursor=rng.integers(9, size=(4, 4), dtype='int32'),
-  )
-
-
-@pytest.mark.parametrize('cut', [True, False])
-def test_damage_to_any_file(tmp_path, cut):
-  """Whichever is cut or gone: what is restored is one whole checkpoint."""
-  states = {step: small_state(step, step) for step in (1, 2)}
-  with Checkpoints(str(tmp_path / 'good')) as checkpoints:
-    for step, state in states.items():
-      state = jax.tree.map(jax.device_put, state)
-      checkpoints.save(state, step, {'data': step})
-      checkpoints.wait()
-  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), states[2]
-  )
-  newest = tmp_path / 'good' / 'checkpoints' / '2'
-  names = [f.relative_to(newest) for f in newest.rglob('*') if f.is_file()]
-  fallen_back = 0
-  for number, name in enumerate(names):
-    folder = tmp_path / str(number)
-    shutil.copytree(tmp_path / 'good', folder)
-    file = folder / 'checkpoints' / '2' / name
-    whole = file.read_bytes()
-    file.unlink()
-    if cut:
-      file.write_bytes(whole[: len(whole) // 2])
-    with Checkpoints(str(folder)) as checkpoints:
-      restored, run = checkpoints.restore_newest(abstract)
-    step = int(restored.step)
-    jax.tree.map(np.testing.assert_array_equal, restored, states[step])
-    assert run == {'data': step}
-    fallen_back += step == 1
-    assert (folder / 'damaged_checkpoints' / '2').exists() == (step == 1)
-  assert 4 <= fallen_back < len(names)
-
-
 def test_state_is_the_same_on_any_mesh(tmp_path):
   """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
-  host = small_state(7)
+  host = runs.small_state(7)
   names = TrainState(
     step=(),
     params={'a': {'kernel': ('layers', 'embed', 'mlp')}},

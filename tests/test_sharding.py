@@ -1,7 +1,5 @@
 """One computation on any mesh: states, steps, accumulation, and errors."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -17,7 +15,7 @@ from train import sharding
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
 from train.state import abstract_params, abstract_state, create_state
-from train.step import compile_train_step, train_step
+from train.step import compile_train_step, configured_step
 
 STEPS = 3
 MESHES = {
@@ -49,6 +47,7 @@ def make_config(**overrides):
   overrides = {
     **{f'model.{key}': value for key, value in model.items()},
     **{f'data.{key}': value for key, value in data.items()},
+    'train.z_loss': 1e-3,
     'optimizer.factor_from': 8,  # so that second moments are factored
     **overrides,
   }
@@ -88,15 +87,7 @@ def train(host_batches, preset, sizes, devices=None, **overrides):
 
   place = NamedSharding(mesh, sharding.BATCH)
   batches = [jax.device_put(batch, place) for batch in host_batches]
-  step = functools.partial(
-    train_step,
-    model=model,
-    optimizer=optimizer,
-    schedule=schedule,
-    seed=config.seed,
-    accumulate=config.train.accumulate,
-    z_loss=1e-3,
-  )
+  step = configured_step(config, model, optimizer, schedule)
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     batch_shape = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),

@@ -54,10 +54,18 @@ def test_small_chunks_of_a_gz_with_two_members(tmp_path, monkeypatch):
 
 def test_truncated_gz(tmp_path):
   path = write_json(tmp_path / 'a.json.gz', [os.urandom(50).hex()] * 2000)
-  path.write_bytes(path.read_bytes()[:-20])
+  whole = path.read_bytes()
+  middle = len(whole) // 2
+  flipped = bytes([whole[middle] ^ 64])
   source = open_source(f'json:{path}')
-  with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
-    read(source)
+  for damaged in (
+    whole[:-20],
+    whole[:-3],  # all the text, but not all of the checksum
+    whole[:middle] + flipped + whole[middle + 1 :],
+  ):
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
+      read(source)
   path.write_bytes(b'')
   with pytest.raises(ValueError, match=r'line 1: the .gz is damaged'):
     read(source)
@@ -81,6 +89,13 @@ def test_truncated_gz(tmp_path):
 def test_bad_lines(line, message):
   with pytest.raises(ValueError, match=message):
     sources.JsonFiles(['a']).text(line)
+
+
+@pytest.mark.parametrize('value', ['NaN', '1e999', '"\\ud800"', '9' * 30])
+def test_what_python_takes_for_json(value):
+  """Beside the text: as lenient as `json`, though read by a stricter parser."""
+  line = f'{{"text": "a", "other": {value}, "text": "b"}}'.encode()
+  assert sources.JsonFiles(['a']).text(line) == b'b'
 
 
 def test_text(tmp_path):

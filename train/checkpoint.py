@@ -8,11 +8,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
+from train import checksums
 from train.command import UserError
 from train.state import TrainState
 
 FOLDER = 'checkpoints'
+ITEMS = ('state', 'run')
 
 
 def _unraisable(args, told=sys.unraisablehook) -> None:
@@ -37,7 +40,7 @@ class Checkpoints:
 
   Each holds the state (cursor included) and, as JSON, the config and the data's
   fingerprint. Saving goes on in the background; a checkpoint that a kill cut
-  short never counts as one.
+  short never counts as one. Checksums of the files lie in it as well.
 
   Args:
     workdir: of the run.
@@ -59,12 +62,14 @@ class Checkpoints:
       keep_period=keep_every or None,
       cleanup_tmp_directories=not read_only,
       read_only=read_only,
+      async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
     )
+    self._saving = None  # the step last given to save
     self._manager = self._open()
 
   def _open(self) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
-      self.folder, options=self._options, item_names=('state', 'run')
+      self.folder, options=self._options, item_names=ITEMS
     )
 
   def steps(self) -> list[int]:
@@ -78,7 +83,9 @@ class Checkpoints:
       CheckpointError: this or the save before it could not be written.
     """
     try:
+      self._manager.wait_until_finished()  # as its save would do
       self._manager.check_for_errors()
+      self._saving = step
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -87,6 +94,17 @@ class Checkpoints:
       )
     except Exception as error:
       raise CheckpointError(_cannot_write(self.folder, error)) from error
+
+  def _sum_up(self) -> None:
+    """Writes the checksums of the checkpoint that is being saved.
+
+    Orbax calls this in the first process, in the thread that saves, when all
+    files are written and the folder is about to get its final name: a kill
+    leaves either both or no checkpoint. One without checksums is therefore not
+    one that was cut short, but an older program's, and as usable as ever.
+    """
+    for folder in self.folder.glob(f'{self._saving}.*'):
+      checksums.write(os.fspath(folder), ITEMS)
 
   def wait(self) -> None:
     """Until everything that was saved lies on disk.
@@ -100,17 +118,88 @@ class Checkpoints:
     except Exception as error:
       raise CheckpointError(_cannot_write(self.folder, error)) from error
 
+  def find(self, step: int | None = None) -> int:
+    """The step asked for, or the newest one, its files looked at.
+
+    Raises:
+      CheckpointError: there is none, or it is damaged.
+    """
+    steps = self.steps()
+    there = f'there are: {", ".join(map(str, steps)) or "none"}'
+    if not steps or step not in (None, *steps):
+      raise CheckpointError(
+        f'No checkpoint {"" if step is None else f"of step {step} "}in '
+        f'{self.folder}; {there}.'
+      )
+    step = steps[-1] if step is None else step
+    try:
+      self._check(step)
+    except CheckpointError as error:
+      raise CheckpointError(
+        f'Checkpoint {self.folder / str(step)} is damaged ({error}). Take '
+        f'another --step; {there}.'
+      ) from error
+    return step
+
+  def _check(self, step: int) -> None:
+    """Compares the files with their checksums; all processes agree on it."""
+    folder = os.fspath(self.folder / str(step))
+    found = checksums.damage(folder, jax.process_index(), jax.process_count())
+    damaged = bool(found)
+    if jax.process_count() > 1:
+      damaged = multihost_utils.process_allgather(np.array(damaged)).any()
+    if damaged:
+      raise CheckpointError(found or 'another process found a damaged file')
+
   def run(self, step: int) -> dict:
-    """What was saved beside the state: 'config' and 'data'."""
-    return self._manager.restore(
-      step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
-    )['run']
+    """What was saved beside the state: 'config' and 'data'.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    folder = self.folder / str(step) / 'run'
+    try:
+      run = self._manager.restore(
+        step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+      )['run']
+    except Exception as error:  # Orbax has no one class for damage.
+      raise CheckpointError(
+        f'{folder} cannot be read: {_first_line(error)}'
+      ) from error
+    if not isinstance(run, dict) or not all(
+      isinstance(run.get(key), dict) for key in ('config', 'data')
+    ):
+      raise CheckpointError(f"{folder} holds no 'config' and 'data'")
+    return run
 
   def restore(self, abstract: Any, step: int) -> Any:
     """The state of a step, laid out as the shardings in `abstract` say."""
     return self._manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
     )['state']
+
+  def restore_params(self, abstract: Any, step: int) -> Any:
+    """The parameters alone, laid out as the shardings in `abstract` say.
+
+    Raises:
+      CheckpointError: they cannot be read, or have other names or shapes.
+    """
+    path = self.folder / str(step) / 'state'
+    wanted = {'params': abstract}
+    try:
+      return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+        path,
+        args=ocp.args.PyTreeRestore(
+          item=wanted,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+          partial_restore=True,
+        ),
+      )['params']
+    except Exception as error:
+      raise CheckpointError(
+        f'The parameters in {path} cannot be read into the model that the '
+        f'config describes: {_first_line(error)}'
+      ) from error
 
   def restore_arrays(self, step: int) -> dict:
     """The state of a step as nested dicts of NumPy arrays on this host."""
@@ -140,6 +229,7 @@ class Checkpoints:
     damaged = []
     for step in reversed(self.steps()):
       try:
+        self._check(step)
         found = self.restore(abstract, step), self.run(step)
       except Exception as error:  # Orbax has no one class for damage.
         _say(

@@ -1,9 +1,23 @@
-"""The held-out split, once, and its exact token-weighted means."""
+"""The held-out split, once, and its exact token-weighted means.
 
+`python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
+run itself did at that step, and prints a line of JSON. With --config=FILE.py
+(and --config.KEY=VALUE) another config is used, for other data or devices; it
+must describe the same model.
+"""
+
+import functools
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import flax.linen as nn
 import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from train import command, opening, processes
+from train.step import eval_step
 
 
 def evaluate(
@@ -51,3 +65,37 @@ def evaluate(
     'accuracy': totals['correct'] / totals['weight'],
     'tokens': int(totals['weight']),
   }
+
+
+def evaluate_run(
+  folder: str, step: int | None = None, config: ConfigDict | None = None
+) -> dict[str, float]:
+  """'step', and what `evaluate` returns of the checkpoint; see open_run."""
+  run = opening.open_run(folder, step, config)
+  data = opening.open_data(run)
+  with jax.set_mesh(run.mesh), nn.logical_axis_rules(run.rules):
+    means = evaluate(
+      jax.jit(functools.partial(eval_step, model=run.model)),
+      run.params,
+      opening.evaluation_batches(run, data),
+      run.config.eval.batches,
+    )
+  return {'step': run.step} | means
+
+
+def main():
+  processes.join()
+  found = evaluate_run(_WORKDIR.value, _STEP.value, _CONFIG.value)
+  if jax.process_index() == 0:
+    print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, "configs/FILE.py[:ARG]; default: the run's own."
+  )
+  processes.define_flags()
+  flags.adopt_module_key_flags(processes)
+  command.run(main)

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags
 
+from train import command
 from train.checkpoint import Checkpoints
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
@@ -36,16 +36,10 @@ def fingerprint(workdir: str, step: int | None = None) -> dict:
   """The step and the digests of a checkpoint.
 
   Raises:
-    FileNotFoundError: no such checkpoint.
+    CheckpointError: no such checkpoint, or a damaged one.
   """
   checkpoints = Checkpoints(workdir, read_only=True)
-  steps = checkpoints.steps()
-  if not steps or (step is not None and step not in steps):
-    raise FileNotFoundError(
-      f'No checkpoint {"" if step is None else f"of step {step} "}in '
-      f'{checkpoints.folder}; there are: {steps or "none"}.'
-    )
-  step = steps[-1] if step is None else step
+  step = checkpoints.find(step)
   state = checkpoints.restore_arrays(step)
   data = json.dumps(checkpoints.run(step)['data'], sort_keys=True)
   return {
@@ -57,13 +51,9 @@ def fingerprint(workdir: str, step: int | None = None) -> dict:
   }
 
 
-def main(_):
-  absl_logging.set_verbosity(absl_logging.ERROR)
-  try:
-    print(json.dumps(fingerprint(_WORKDIR.value, _STEP.value), indent=2))
-  except FileNotFoundError as error:
-    raise SystemExit(f'Error: {error}') from None
+def main():
+  print(json.dumps(fingerprint(_WORKDIR.value, _STEP.value), indent=2))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -6,7 +6,6 @@ device, floating-point operations, seconds to compile. A step that does not fit
 fails to compile, as it would on the slice, and says by how much.
 """
 
-import functools
 import json
 import os
 import sys
@@ -29,7 +28,7 @@ from train.optimizer import make_optimizer
 from train.schedules import make_schedule
 from train.settings import check_settings
 from train.state import abstract_params, abstract_state, count_params
-from train.step import compile_train_step, train_step
+from train.step import compile_train_step, configured_step
 
 
 def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
@@ -87,16 +86,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
       DataConfig(**config.data)
     ).items()
   }
-  step = functools.partial(
-    train_step,
-    model=model,
-    optimizer=optimizer,
-    schedule=schedule,
-    seed=config.seed,
-    accumulate=config.train.accumulate,
-    z_loss=config.train.z_loss,
-    label_smoothing=config.train.label_smoothing,
-  )
+  step = configured_step(config, model, optimizer, schedule)
   clock = time.perf_counter()
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     compiled = compile_train_step(step, state, batch)

@@ -17,7 +17,7 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
-from train import generate, sharding, workdir
+from train import generate, opening, processes, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.command import UserError
 from train.evaluate import evaluate
@@ -28,7 +28,7 @@ from train.progress import Progress, overview
 from train.schedules import make_schedule
 from train.settings import check_settings
 from train.state import abstract_params, abstract_state, create_state
-from train.step import compile_train_step, eval_step, train_step
+from train.step import compile_train_step, configured_step, eval_step
 
 
 class TrainingError(UserError):
@@ -46,6 +46,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
+    UserError: processes of one run have different configs.
     CheckpointError: a checkpoint cannot be written, or none be read.
     TrainingError: the loss is not finite.
   """
@@ -59,6 +60,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   if config is None:
     config = workdir.read_config(folder)
+  processes.check_configs(config)
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
@@ -82,7 +84,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     workdir.make(folder)
     workdir.put_tokenizer_aside(folder)
     pipeline.prepare_tokenizer(*data_args, folder)
-  _wait_for_all('tokenizer')
+  processes.wait_for_all('tokenizer')
   data = pipeline.open_data(*data_args, config.eval.source, folder)
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
   batch_shape = {
@@ -95,9 +97,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   def place(host_batches):
     """Host batches -> global arrays, laid out over the mesh."""
-    layout = dict.fromkeys(data.shapes, batch_sharding)
-    for host_batch in host_batches:
-      yield pipeline.global_batch(host_batch, rows, layout, data_config.batch)
+    return opening.place(host_batches, rows, mesh, data_config.batch)
 
   # ---- State: the newest checkpoint's, or new ------------------------------
 
@@ -112,13 +112,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     start = 0
   else:
     state, saved = restored
-    changed = pipeline.differences(saved['data'], data.fingerprint)
-    if changed:
-      raise ValueError(
-        f'The data has changed since the checkpoint in {folder}:\n  '
-        + '\n  '.join(changed)
-        + '\nBring the old data back, or begin anew in another --workdir.'
-      )
+    opening.check_data(saved['data'], data.fingerprint, folder)
     start = int(state.step)
     say(f'Going on from the checkpoint of step {start}.')
   batches = place(data.batches(jax.device_get(state.cursor), rows))
@@ -126,16 +120,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   # ---- The compiled steps --------------------------------------------------
 
-  step_function = functools.partial(
-    train_step,
-    model=model,
-    optimizer=optimizer,
-    schedule=schedule,
-    seed=config.seed,
-    accumulate=config.train.accumulate,
-    z_loss=config.train.z_loss,
-    label_smoothing=config.train.label_smoothing,
-  )
+  step_function = configured_step(config, model, optimizer, schedule)
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     clock = time.perf_counter()
     compiled = compile_train_step(step_function, state_shape, batch_shape)
@@ -143,10 +128,11 @@ def train(config: ConfigDict | None, folder: str) -> None:
   run_eval = jax.jit(functools.partial(eval_step, model=model))
   run_greedy = jax.jit(
     functools.partial(
-      generate.greedy,
+      generate.decode,
       model=model,
       length=data.shapes['targets'][0][0],
       eos=data.tokenizer.eos,
+      vocabulary=data.tokenizer.size,
     )
   )
   everywhere = NamedSharding(mesh, PartitionSpec())
@@ -296,8 +282,3 @@ def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
     row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
   )
   return bool(multihost_utils.broadcast_one_to_all(missing))
-
-
-def _wait_for_all(what: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(what)

@@ -4,14 +4,22 @@ import contextlib
 import json
 import math
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tensorboardX
 from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+# tensorboardX imports torch where it is installed, which takes seconds, though
+# it needs it for neither scalars nor texts: it is not to find it.
+sys.modules.setdefault('torch', None)
+import tensorboardX  # noqa: E402
+
+if sys.modules['torch'] is None:
+  del sys.modules['torch']
 
 PANELS = {
   'loss (nats per token)': ('train/loss', 'eval/loss'),

@@ -1,5 +1,6 @@
 """One step of training and one of evaluation, as pure functions."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
 
 from train import objectives
 from train.state import TrainState
@@ -99,6 +101,25 @@ def train_step(
   return new, metrics
 
 
+def configured_step(
+  config: ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+) -> Callable:
+  """`train_step` as the whole config says: state, batch -> state, metrics."""
+  return functools.partial(
+    train_step,
+    model=model,
+    optimizer=optimizer,
+    schedule=schedule,
+    seed=config.seed,
+    accumulate=config.train.accumulate,
+    z_loss=config.train.z_loss,
+    label_smoothing=config.train.label_smoothing,
+  )
+
+
 def eval_step(
   params: dict, batch: dict[str, jax.Array], *, model: nn.Module
 ) -> dict[str, jax.Array]:
@@ -114,7 +135,7 @@ def compile_train_step(
   """Compiles a step for the shardings of its arguments, the state donated.
 
   Args:
-    step: `train_step` with its keyword arguments bound.
+    step: from `configured_step`.
     state: tree of ShapeDtypeStruct with shardings.
     batch: the same for the batch.
 

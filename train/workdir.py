@@ -7,6 +7,16 @@ import jax
 from ml_collections import ConfigDict
 
 NAME = 'config.json'
+GROUPS = (  # of a config
+  'model',
+  'data',
+  'optimizer',
+  'schedule',
+  'train',
+  'eval',
+  'checkpoint',
+  'sharding',
+)
 
 # What may change between two starts of a run: none of it changes the batches
 # or the mathematics.
@@ -28,15 +38,27 @@ def read_config(folder: str) -> ConfigDict:
   """The config a workdir was begun with.
 
   Raises:
-    ValueError: there is none.
+    ValueError: there is none, or a damaged one.
   """
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):
     raise ValueError(
       f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
     )
-  with open(path) as file:
-    return ConfigDict(json.load(file)).lock()
+  try:
+    with open(path) as file:
+      found = json.load(file)
+    missing = [name for name in GROUPS if not isinstance(found[name], dict)]
+  except (ValueError, TypeError, KeyError) as error:
+    missing = [str(error)]
+  if missing:
+    raise ValueError(
+      f'{path} is damaged: it is no config ({", ".join(missing)}). Each '
+      f'checkpoint in {os.path.join(folder, "checkpoints")} holds the config '
+      "too, as 'config' in run/metadata: write that into the file, or move the "
+      'file away and give --config.'
+    )
+  return ConfigDict(found).lock()
 
 
 def make(folder: str) -> None:

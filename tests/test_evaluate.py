@@ -1,0 +1,214 @@
+"""Programs that open a run from its workdir: train.evaluate, train.generate."""
+
+import json
+import os
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from input_pipeline import tokenizers
+from tests import runs
+from train import generate
+from train.checkpoint import CheckpointError
+from train.evaluate import evaluate_run
+
+pytestmark = pytest.mark.slow
+
+TEXT = 'abc <extra_id_0> defg hij<extra_id_1>'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """The workdir of a run on one device, evaluated at steps 0, 4 and 8."""
+  source = runs.write_text(tmp_path_factory.mktemp('data') / 'text')
+  folder = tmp_path_factory.mktemp('run') / 'run'
+  runs.train(
+    folder,
+    data__source=source,
+    train__steps=8,
+    eval__every=4,
+    checkpoint__every=4,
+    sharding__mesh__data=1,
+  )
+  return folder
+
+
+def program(name, folder, *flags):
+  command = [sys.executable, '-m', f'train.{name}', f'--workdir={folder}']
+  return runs.run([*command, *flags])
+
+
+def files(folder):
+  return {
+    f: f.stat().st_mtime_ns
+    for f in folder.rglob('*')
+    if f.is_file() or f.is_dir()
+  }
+
+
+def test_evaluation_is_the_runs_own(run):
+  """At each step, also on devices that cannot make the run's mesh."""
+  before = files(run)
+  done = program('evaluate', run)
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  found = {8: json.loads(done.stdout.splitlines()[-1])}
+  found[4] = evaluate_run(str(run), 4)
+  for step, means in found.items():
+    assert set(means) == {'step', 'loss', 'accuracy', 'tokens'}
+    assert means['step'] == step
+    for name in ('loss', 'accuracy', 'tokens'):
+      expected = dict(runs.rows(run, f'eval/{name}'))[step]
+      assert means[name] == pytest.approx(expected, rel=1e-5 * (step == 4))
+  assert found[8]['loss'] < found[4]['loss']
+  assert files(run) == before
+
+
+def test_another_config(run, capsys):
+  """Other data is told; another model is an error."""
+  flags = ['--config=configs/t5.py:tiny']
+  with open(run / 'config.json') as file:
+    config = json.load(file)
+  source = config['data']['source']
+  settings = runs.CONFIG | {'data.source': source, 'data.holdout': 5}
+  flags += [f'--config.{key}={value}' for key, value in settings.items()]
+  done = program('evaluate', run, *flags)
+  assert done.returncode == 0, done.stderr
+  assert 'other data than in training: data.holdout: 10, now 5' in done.stderr
+  tokens = json.loads(done.stdout.splitlines()[-1])['tokens']
+  assert tokens > 1.5 * runs.rows(run, 'eval/tokens')[-1][1]
+  done = program('evaluate', run, *flags, '--config.model.embed_dim=24')
+  assert done.returncode == 1
+  assert 'Error: The parameters in' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])
+def test_help(name):
+  """With the flags for several processes."""
+  done = runs.run([sys.executable, '-m', f'train.{name}', '--help'])
+  for flag in ('workdir', 'config', 'coordinator', 'processes'):
+    if (name, flag) != ('generate', 'config'):
+      assert f'  --{flag}: ' in done.stdout
+
+
+def test_what_cannot_be_opened(run, tmp_path):
+  done = program('evaluate', run, '--step=5')
+  assert done.returncode == 1
+  assert re.search(
+    r'Error: No checkpoint of step 5 .* are: 4, 8\.', done.stderr
+  )
+  assert 'Traceback' not in done.stderr
+  with pytest.raises(ValueError, match='nowhere: there is no such folder'):
+    evaluate_run(str(tmp_path / 'nowhere'))
+  with pytest.raises(ValueError, match='holds no run'):
+    evaluate_run(str(tmp_path))
+  shutil.copy(run / 'config.json', tmp_path)
+  with pytest.raises(CheckpointError, match='there are: none'):
+    evaluate_run(str(tmp_path))
+  shutil.copytree(run / 'checkpoints', tmp_path / 'checkpoints')
+  with pytest.raises(ValueError, match=r'tokenizer.model is missing'):
+    evaluate_run(str(tmp_path))
+  assert not (tmp_path / 'tokenizer.model').exists()
+
+
+def test_generation(run, tmp_path):
+  """As a program, of texts; the same as asked for in this process."""
+  before = files(run)
+  path = tmp_path / 'texts'
+  path.write_text(f'\n{TEXT}\n\nabc\n')
+  done = program('generate', run, '--step=8', '--text=a b c', f'--file={path}')
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  inputs = re.findall('(?m)^input: +(.*)$', done.stdout)
+  assert inputs[0] == 'a b c'
+  assert re.fullmatch(r'abc ?<extra_id_0> defg hij ?<extra_id_1>', inputs[1])
+  assert inputs[2] == 'abc'
+  assert len(re.findall('(?m)^prediction: ', done.stdout)) == 3
+  assert 'target' not in done.stdout
+  texts = ['a b c', TEXT, 'abc']
+  assert generate.generate(str(run), texts=texts) == done.stdout[:-1]
+  assert files(run) == before
+
+
+def test_generation_of_held_out_examples(run, tmp_path):
+  """They are those that the run's own evaluation shows."""
+  text = generate.generate(str(run), samples=3)
+  for name in ('input', 'target', 'prediction'):
+    assert len(re.findall(f'(?m)^{name}: +.*$', text)) == 3
+  assert all(re.findall('(?m)^input: +(.*)$', text))
+
+
+def test_drawn_tokens(run):
+  """By the seed, row by row."""
+
+  def drawn(count, seed=0, **sampling):
+    text = generate.generate(
+      str(run), texts=[TEXT] * count, seed=seed, length=16, **sampling
+    )
+    return re.findall('(?m)^prediction: (.*)$', text)
+
+  first = drawn(3, temperature=1.0)
+  assert len(set(first)) == 3
+  assert drawn(3, seed=1, temperature=1.0) != first
+  # More than a batch: 16 rows.
+  assert drawn(20, temperature=1.0)[:3] == first
+  greedy = drawn(2)
+  assert greedy[0] == greedy[1]
+  assert drawn(2, temperature=1.0, top_k=1) == greedy
+  assert drawn(2, temperature=1.0, top_p=1e-6) == greedy
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--top_k=5'], '--top_k and --top_p need --temperature'),
+    (['--temperature=1', '--top_p=1.5'], '--top_p=1.5 must be above 0'),
+    (['--temperature=-1'], '--temperature=-1.0 must be at least 0'),
+    (['--text=<extra_id_99>'], 'has 1 sentinels, of which the tokenizer knows'),
+    (['--file=nowhere.txt'], 'nowhere.txt'),
+  ],
+)
+def test_generation_of_what_cannot_be(run, flags, message):
+  done = program('generate', run, *flags)
+  assert done.returncode == 1
+  assert done.stderr.startswith('Error: ')
+  assert message in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_sentinels_in_texts(run):
+  """Wherever they stand, and as in training: nothing else, then EOS."""
+  published = os.path.join(os.environ.get('TREELINE_DATA', ''), 'tok_t5')
+  found = [run / 'tokenizer.model']
+  if os.path.isdir(published):
+    found += [
+      os.path.join(published, name)
+      for name in os.listdir(published)
+      if 'cc_all' in name
+    ]
+  for path in found:
+    tokenizer = tokenizers.load(str(path), 20)
+    first, second = (int(i) for i in tokenizer.sentinels[:2])
+    for text in (
+      TEXT,
+      '<extra_id_0><extra_id_1>',
+      'a\t<extra_id_0>b <extra_id_1>',
+    ):
+      ids = generate.encode(tokenizer, [text], 64)['encoder_inputs'][0]
+      ids = ids[ids > 0].tolist()
+      assert ids.count(first) == ids.count(second) == 1
+      assert ids[-1] == tokenizer.eos
+      words = tokenizer.decode(ids[: ids.index(first)])
+      assert words == text[: text.index('<')].strip()
+      assert re.sub(r'\s', '', tokenizer.decode(ids)) == re.sub(r'\s', '', text)
+    for text in ('', '  ', 'ab ' * 64):
+      with pytest.raises(ValueError, match='tokens; it needs one'):
+        generate.encode(tokenizer, [text], 64)
+    both = generate.encode(tokenizer, [TEXT, 'a'], 64)
+    np.testing.assert_array_equal(
+      both['encoder_segments'], both['encoder_inputs'] > 0
+    )

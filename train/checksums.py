@@ -1,0 +1,82 @@
+"""Checksums of a folder's files, by which any flipped bit is found.
+
+Orbax and TensorStore check the index of a checkpoint's arrays, not the numbers:
+a flipped bit among them would be restored as if nothing were wrong.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from train import workdir
+
+NAME = 'checksums.json'
+
+
+def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
+  """Writes sizes and sha256 of all files below `parts` into FOLDER/NAME.
+
+  Args:
+    folder: of a checkpoint.
+    parts: folders in it.
+    threads: hashing lets go of the interpreter: others go on meanwhile.
+
+  Raises:
+    OSError: a file cannot be read, or NAME not be written.
+  """
+  names = sorted(
+    os.path.relpath(os.path.join(root, name), folder)
+    for part in parts
+    for root, _, files in os.walk(os.path.join(folder, part))
+    for name in files
+  )
+  with ThreadPoolExecutor(threads) as pool:
+    sums = list(pool.map(lambda name: _sum(folder, name), names))
+  text = json.dumps(dict(zip(names, sums, strict=True)), indent=1)
+  workdir.write(os.path.join(folder, NAME), text + '\n')
+
+
+def damage(folder: str, share: int = 0, shares: int = 1) -> str:
+  """What is wrong with the files that `write` saw; '' where nothing is.
+
+  A folder without NAME counts as whole, since nothing is known of it.
+
+  Args:
+    folder: of a checkpoint.
+    share: the part of the files to look at, of `shares`; one a process.
+    shares: how many parts there are.
+  """
+  path = os.path.join(folder, NAME)
+  if not os.path.exists(path):
+    return ''
+  try:
+    with open(path) as file:
+      expected = json.load(file)
+    # The largest first, so that shares and threads have much the same to do.
+    names = sorted(expected, key=lambda name: -expected[name]['bytes'])
+  except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    return f'{NAME} is damaged'
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    differ = pool.map(
+      lambda name: _differs(folder, name, expected[name]), names[share::shares]
+    )
+  return next(filter(None, differ), '')
+
+
+def _sum(folder: str, name: str) -> dict[str, Any]:
+  with open(os.path.join(folder, name), 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    return {'bytes': file.tell(), 'sha256': digest}
+
+
+def _differs(folder: str, name: str, expected: dict[str, Any]) -> str:
+  try:
+    if os.path.getsize(os.path.join(folder, name)) != expected['bytes']:
+      return f'{name} is not as long as it was written'
+    if _sum(folder, name) != expected:
+      return f'{name} does not have the checksum it was written with'
+  except OSError as error:
+    return f'{name}: {error.strerror}'
+  return ''

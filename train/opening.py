@@ -1,0 +1,196 @@
+"""A run opened from its workdir alone, to be looked at: nothing is changed."""
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from train import sharding, workdir
+from train.checkpoint import Checkpoints
+from train.settings import check_settings
+from train.state import abstract_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run at the step of one of its checkpoints."""
+
+  folder: str
+  step: int
+  config: ConfigDict
+  own: bool  # the config is the one the run was begun with
+  data: DataConfig
+  model: nn.Module
+  mesh: Mesh
+  rules: sharding.Rules
+  params: Any
+  fingerprint: dict  # of the data it was trained on
+
+
+def open_run(
+  folder: str, step: int | None = None, config: ConfigDict | None = None
+) -> Run:
+  """The parameters of a checkpoint, on the devices that are here.
+
+  Where they do not make the run's mesh, each of them holds the whole model.
+
+  Args:
+    folder: the workdir.
+    step: of the checkpoint; None: the newest.
+    config: None: the one the run was begun with.
+
+  Raises:
+    ValueError: no such folder, no run in it, or a config that cannot work.
+    CheckpointError: no such checkpoint, a damaged one, or of another model.
+  """
+  if not os.path.isdir(folder):
+    raise ValueError(f'--workdir={folder}: there is no such folder.')
+  if not os.path.exists(os.path.join(folder, workdir.NAME)):
+    raise ValueError(f'--workdir={folder} holds no run (no {workdir.NAME}).')
+  own = config is None
+  config = workdir.read_config(folder) if own else config
+  checkpoints = Checkpoints(folder, read_only=True)
+  step = checkpoints.find(step)
+  data = DataConfig(**config.data)
+  model = build(TransformerConfig(**config.model))
+  mesh, preset = _mesh(config, own)
+  rules = sharding.make_rules(preset)
+  shapes, axes = abstract_params(model)
+  places = sharding.shardings(mesh, rules, axes, shapes)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    places,
+  )
+  return Run(
+    folder=folder,
+    step=step,
+    config=config,
+    own=own,
+    data=data,
+    model=model,
+    mesh=mesh,
+    rules=rules,
+    params=checkpoints.restore_params(abstract, step),
+    fingerprint=checkpoints.run(step)['data'],
+  )
+
+
+def _mesh(config: ConfigDict, own: bool) -> tuple[Mesh, str]:
+  """The config's mesh and preset, or what stands in for the run's own."""
+  preset = config.sharding.rules
+  try:
+    check_settings(config, jax.device_count())
+    return sharding.make_mesh(config.sharding.mesh, preset), preset
+  except ValueError as error:
+    if not own or jax.process_count() > 1:
+      raise
+    reason = error
+  count = math.gcd(config.data.batch, jax.device_count())
+  _warn(
+    f"the devices here do not make the run's mesh ({reason}) Each of "
+    f'{count} holds the whole model instead.'
+  )
+  sizes = dict.fromkeys(sharding.AXES, 1) | {'data': count}
+  devices = jax.devices()[:count]
+  return sharding.make_mesh(sizes, 'replicated', devices), 'replicated'
+
+
+def open_tokenizer(run: Run) -> Any:
+  """The tokenizer in the workdir.
+
+  Raises:
+    ValueError: there is none.
+  """
+  path = os.path.join(run.folder, pipeline.TOKENIZER)
+  if run.data.source != 'synthetic' and not os.path.exists(path):
+    raise ValueError(
+      f"{path} is missing: bring the run's tokenizer back into its workdir."
+    )
+  return pipeline.prepare_tokenizer(
+    run.data, run.config.seed, run.config.model.vocab_size, run.folder
+  )
+
+
+def open_data(run: Run) -> pipeline.Data:
+  """The run's data, or what its config was changed to.
+
+  Raises:
+    ValueError: they cannot be read, or are not the data of the checkpoint
+      though the config is the run's own.
+  """
+  open_tokenizer(run)
+  data = pipeline.open_data(
+    run.data,
+    run.config.seed,
+    run.config.model.vocab_size,
+    run.config.eval.source,
+    run.folder,
+  )
+  if run.own:
+    check_data(run.fingerprint, data.fingerprint, run.folder)
+  else:
+    for line in pipeline.differences(run.fingerprint, data.fingerprint):
+      _warn(f'other data than in training: {line}')
+  return data
+
+
+def check_data(saved: dict, now: dict, folder: str) -> None:
+  """Makes sure that the data are still those of a checkpoint.
+
+  Raises:
+    ValueError: they are not; says what changed.
+  """
+  changed = pipeline.differences(saved, now)
+  if changed:
+    raise ValueError(
+      f'The data has changed since the checkpoint in {folder}:\n  '
+      + '\n  '.join(changed)
+      + '\nBring the old data back, or begin anew in another --workdir.'
+    )
+
+
+def place(
+  host_batches: Iterable[dict[str, np.ndarray]],
+  rows: np.ndarray,
+  mesh: Mesh,
+  batch: int,
+) -> Iterator[dict[str, jax.Array]]:
+  """Host batches -> global arrays, laid out over the mesh.
+
+  Args:
+    host_batches: of the positions `rows`, from `pipeline`.
+    rows: from `sharding.batch_rows`.
+    mesh: the mesh.
+    batch: rows of a global batch.
+  """
+  layout = NamedSharding(mesh, sharding.BATCH)
+  for arrays in host_batches:
+    layouts = dict.fromkeys(arrays, layout)
+    yield pipeline.global_batch(arrays, rows, layouts, batch)
+
+
+def evaluation_batches(
+  run: Run, data: pipeline.Data
+) -> Iterator[dict[str, jax.Array]]:
+  """Global batches of the held-out split, then of padding without end."""
+  rows = sharding.batch_rows(run.mesh, run.data.batch)
+  batches = data.evaluation(rows, run.data.batch)
+  return place(batches, rows, run.mesh, run.data.batch)
+
+
+def _warn(text: str) -> None:
+  if jax.process_index() == 0:
+    print(f'Warning: {text}', file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Several processes of one run: how they find each other and stay together."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from train.command import UserError
+from train.workdir import differences
+
+
+def define_flags() -> None:
+  """The flags that `join` reads; a program's --help shows those it adopts."""
+  flags.DEFINE_string(
+    'coordinator', '', 'Several processes: HOST:PORT of process 0, or auto.'
+  )
+  flags.DEFINE_integer('processes', None, 'How many there are.')
+  flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
+
+
+def join() -> None:
+  """Makes this process one of several, where the flags say so.
+
+  Raises:
+    ValueError: flags that do not go together.
+  """
+  values = flags.FLAGS
+  if values.coordinator:
+    where = None if values.coordinator == 'auto' else values.coordinator
+    if where and not where.rpartition(':')[2].isdigit():
+      raise ValueError(f'--coordinator={where} must be HOST:PORT, or auto.')
+    jax.distributed.initialize(where, values.processes, values.process)
+  elif values.processes is not None or values.process is not None:
+    raise ValueError('--processes and --process need --coordinator.')
+
+
+def wait_for_all(what: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def check_configs(config: ConfigDict) -> None:
+  """Makes sure that all processes were started with the same config.
+
+  Raises:
+    UserError: they were not; names the processes and the keys, in each.
+  """
+  if jax.process_count() == 1:
+    return
+  text = json.dumps(json.loads(config.to_json()), sort_keys=True).encode()
+  digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
+  digests = multihost_utils.process_allgather(digest)
+  if (digests == digests[0]).all():
+    return
+  sizes = multihost_utils.process_allgather(np.array(len(text)))
+  padded = np.frombuffer(text.ljust(sizes.max()), np.uint8)
+  texts = multihost_utils.process_allgather(padded)
+  configs = [json.loads(x.tobytes()) for x in texts]
+  lines = [
+    f'  process {number}: {", ".join(differences(configs[0], other))}'
+    for number, other in enumerate(configs)
+    if other != configs[0]
+  ]
+  raise UserError(
+    f'The {len(configs)} processes of this run were started with different '
+    'configs. Other than in process 0 are the keys:\n'
+    + '\n'.join(lines)
+    + '\nGive all of them the same --config flags.'
+  )
