@@ -2,7 +2,15 @@
 
 import dataclasses
 
-OBJECTIVES = ('span_corruption',)
+# What is learnt, and the keys that it alone reads: above 0, and 0 elsewhere.
+OBJECTIVES = {
+  'span_corruption': (
+    'sentinels', 'noise_density', 'mean_span_length', 'document_tokens',
+  ),
+  'causal': (),
+  'mlm': ('noise_density', 'predictions'),
+  'sentence_pairs': ('noise_density', 'predictions'),  # mlm and what is next
+}  # fmt: skip
 SOURCES = ('json:', 'tfds:', 'text:', 'docs', 'synthetic')
 
 
@@ -17,19 +25,25 @@ class DataConfig:
   source: str  # json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic
   tokenizer: str  # SentencePiece model; '' trains one on the source
   sentinels: int  # <extra_id_N> pieces at the end of the vocabulary
-  objective: str  # span_corruption
-  noise_density: float  # share of the tokens that is corrupted
+  objective: str  # OBJECTIVES
+  noise_density: float  # share of the tokens that is corrupted or masked
   mean_span_length: float  # tokens in a corrupted span, on average
   batch: int  # rows of the global batch
-  length: int  # S, encoder tokens in a row; T follows
+  length: int  # tokens in a row; of an encoder-decoder S, and T follows
   concatenate: bool  # join a block's documents before cutting pieces
-  pack: bool  # short examples share a row
+  pack: bool  # short examples share a row (never pairs of sentences)
   block: int  # documents read, shuffled and packed together
-  document_tokens: int  # longer documents give one random chunk
+  document_tokens: int  # longer documents give one random chunk; 0: all of it
   streams: int  # independent readers; divides batch
   holdout: int  # every holdout-th document of a file is for evaluation
   max_bad_share: float  # share of unreadable documents tolerated
   threads: int  # 0 is all cores; speed only
+  predictions: int = 0  # P, at most so many masked tokens in a row
+
+  @property
+  def masks(self) -> bool:
+    """Whether rows need the tokens [CLS], [SEP] and [MASK]."""
+    return 'predictions' in OBJECTIVES[self.objective]
 
   def __post_init__(self):
     for key, value in dataclasses.asdict(self).items():
@@ -42,17 +56,28 @@ class DataConfig:
       self.objective in OBJECTIVES, 'objective', self.objective,
       f'be one of {", ".join(OBJECTIVES)}',
     )  # fmt: skip
-    for key in ('sentinels', 'batch', 'block', 'document_tokens', 'streams'):
+    read = OBJECTIVES[self.objective]
+    for key in sorted({key for keys in OBJECTIVES.values() for key in keys}):
+      _require(
+        key in read or not getattr(self, key), key, getattr(self, key),
+        f'be 0: data.objective={self.objective!r} does not read it',
+      )  # fmt: skip
+    sizes = {'sentinels', 'document_tokens', 'predictions'}.intersection(read)
+    for key in ('batch', 'block', 'streams', *sorted(sizes)):
       value = getattr(self, key)
       _require(value >= 1, key, value, 'be at least 1')
     _require(self.length >= 4, 'length', self.length, 'be at least 4')
     _require(
-      0 < self.noise_density < 1, 'noise_density', self.noise_density,
-      'lie between 0 and 1, both excluded',
+      self.predictions <= self.length, 'predictions', self.predictions,
+      f'be at most data.length={self.length}',
     )  # fmt: skip
     _require(
-      self.mean_span_length >= 1, 'mean_span_length', self.mean_span_length,
-      'be at least 1 token',
+      'noise_density' not in read or 0 < self.noise_density < 1,
+      'noise_density', self.noise_density, 'lie between 0 and 1, both excluded',
+    )  # fmt: skip
+    _require(
+      'mean_span_length' not in read or self.mean_span_length >= 1,
+      'mean_span_length', self.mean_span_length, 'be at least 1 token',
     )  # fmt: skip
     _require(
       self.holdout == 0 or self.holdout >= 2, 'holdout', self.holdout,

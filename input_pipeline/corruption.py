@@ -151,3 +151,93 @@ def random_chunk(tokens, rng, length):
     return tokens
   start = length * rng.integers(-(-len(tokens) // length))
   return tokens[start : start + length]
+
+
+def end(documents, eos):
+  """Documents, each with EOS after it: what a decoder learns to write."""
+  return [np.append(tokens, np.int32(eos)) for tokens in documents]
+
+
+def frame(tokens, cls, sep):
+  """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
+  framed = np.empty([tokens.shape[0], tokens.shape[1] + 2], np.int32)
+  framed[:, 0], framed[:, 1:-1], framed[:, -1] = cls, tokens, sep
+  return framed
+
+
+def masked_counts(lengths, candidates, rate, limit):
+  """How many tokens of a row are predicted (objectives.md, section 2).
+
+  min(limit, max(1, round(length * rate))), where `lengths` [N] count [CLS] and
+  [SEP]; no more than there are `candidates` [N].
+
+  >>> masked_counts(np.array([128, 64, 3]), np.array([126, 62, 1]), 0.15, 20)
+  array([19, 10,  1])
+  """
+  counts = np.rint(lengths * rate).astype(int)
+  return np.minimum(np.clip(counts, 1, limit), candidates)
+
+
+def choose(rng, maskable, counts, limit, again=False):
+  """Positions to predict: counts [N] of each row's `maskable` bool [N, T].
+
+  All are equally likely; with `again` one may be drawn several times (ELECTRA).
+  Returns positions [N, limit], rising, 0 where there are no more, and which of
+  them were chosen, bool [N, limit].
+  """
+  rows, length = maskable.shape
+  if again:
+    places = np.argsort(~maskable, axis=1, kind='stable')
+    ranks = rng.random([rows, limit]) * maskable.sum(axis=1)[:, None]
+    order = np.take_along_axis(places, ranks.astype(int), axis=1)
+  else:
+    keys = np.where(maskable, rng.random([rows, length]), 2)
+    order = np.argsort(keys, axis=1)[:, :limit]
+  chosen = np.arange(limit) < counts[:, None]
+  at = np.sort(np.where(chosen, order, length), axis=1)
+  return np.where(chosen, at, 0).astype(np.int32), chosen
+
+
+def mask_tokens(tokens, at, chosen, rng, mask, size, masked=0.8, drawn=0.1):
+  """BERT's masking (Devlin et al. 2019, 3.1): tokens [N, T] -> inputs [N, T].
+
+  Of the `chosen` positions `at` [N, P] a share of `masked` reads [MASK], a
+  share of `drawn` any of the `size` tokens there are, the rest stays. ELECTRA
+  has 0.85 and 0; a position it chose twice is masked if either says so.
+  """
+  rows = np.broadcast_to(np.arange(len(at))[:, None], at.shape)
+  draw = rng.random(at.shape)
+  other = rng.integers(size, size=at.shape)
+  inputs = tokens.copy()
+  for here, values in (
+    (chosen & (masked <= draw) & (draw < masked + drawn), other),
+    (chosen & (draw < masked), np.full(at.shape, mask)),
+  ):
+    inputs[rows[here], at[here]] = values[here]
+  return inputs
+
+
+def sentence_pairs(documents, rng, length):
+  """Pairs for next-sentence prediction (Devlin et al. 2019, 3.1).
+
+  Documents -> list of (first, second, label): ids that are at most `length`
+  together, label 0 where the second comes next in the document, 1 where it is
+  of another one, each half of the time. Documents are cut into pieces of
+  `length`, and those at a random place.
+  """
+  pairs = []
+  for number, tokens in enumerate(documents):
+    for start in range(0, len(tokens), length):
+      piece = tokens[start : start + length]
+      if len(piece) < 2:
+        continue
+      middle = int(rng.integers(1, len(piece)))
+      first, second = piece[:middle], piece[middle:]
+      label = int(len(documents) > 1 and rng.random() < 0.5)
+      if label:
+        other = int(rng.integers(len(documents) - 1))
+        other = documents[other + (other >= number)]
+        place = int(rng.integers(len(other)))
+        second = other[place : place + len(second)]
+      pairs.append((first, second, label))
+  return pairs

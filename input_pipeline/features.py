@@ -1,5 +1,7 @@
 """Features: (inputs, targets) -> the arrays one topology reads."""
 
+import math
+
 import numpy as np
 
 from input_pipeline import packing
@@ -27,16 +29,23 @@ def padding(shapes, rows):
   Rows are one int32 array [rows, W] with all arrays of a row side by side, so
   that only one is moved; split() tells them apart.
   """
-  return np.zeros((rows, sum(tail[0] for tail, _ in shapes.values())), np.int32)
+  return np.zeros((rows, sum(_widths(shapes))), np.int32)
 
 
 def split(rows, shapes):
   """Rows [rows, W] -> name -> view [rows, ...] of them; types have 4 bytes."""
-  ends = np.cumsum([tail[0] for tail, _ in shapes.values()])
-  return {
-    name: rows[:, end - tail[0] : end].view(dtype)
-    for (name, (tail, dtype)), end in zip(shapes.items(), ends, strict=True)
-  }
+  parts, start = {}, 0
+  for (name, (tail, dtype)), width in zip(
+    shapes.items(), _widths(shapes), strict=True
+  ):
+    part = rows[:, start : start + width].view(dtype)
+    parts[name] = part.reshape(len(rows), *tail)
+    start += width
+  return parts
+
+
+def _widths(shapes):
+  return [math.prod(tail) for tail, _ in shapes.values()]
 
 
 def encoder_decoder(examples, shapes, rng, pack):
@@ -78,3 +87,115 @@ def encoder_decoder(examples, shapes, rng, pack):
       batch[stack + 'segments'][place] = segments[group, None]
   np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
   return whole.take(np.argsort(rng.permutation(count)), axis=0)
+
+
+def decoder_shapes(length):
+  """Name -> (shape without the batch, dtype) of a decoder's batch."""
+  row = ((length,), np.int32)
+  return {
+    **dict.fromkeys(('inputs', 'targets', 'positions', 'segments'), row),
+    'weights': ((length,), np.float32),
+    'cursor': ((4,), np.int32),
+  }
+
+
+def encoder_shapes(length, predictions, pairs):
+  """Name -> (shape without the batch, dtype) of an encoder's batch."""
+  row, predicted = ((length,), np.int32), ((predictions,), np.int32)
+  return {
+    **dict.fromkeys(('inputs', 'positions', 'segments', 'types'), row),
+    **dict.fromkeys(('predict_at', 'targets'), predicted),
+    'weights': ((predictions,), np.float32),
+    **({'is_next': ((), np.int32)} if pairs else {}),
+    'cursor': ((4,), np.int32),
+  }
+
+
+def lay_out(pieces, length, rng, pack):
+  """Pieces of one stack -> tokens, positions, segments [rows, length].
+
+  pieces is a list of [N, L] arrays with L <= `length`; rows come in random
+  order. Segments count from 1, positions from 0 in each segment.
+  """
+  lengths = np.array(sum([[p.shape[1]] * len(p) for p in pieces], []), int)
+  sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
+  rows, offsets, numbers = (
+    packing.first_fit(sizes, (length, 0))
+    if pack
+    else packing.one_each(len(lengths))
+  )
+  count = rows.max(initial=-1) + 1
+  rows = rng.permutation(count)[rows]
+  tokens, positions, segments = np.zeros([3, count, length], np.int32)
+  first = 0
+  for piece in pieces:
+    group = slice(first, first + len(piece))
+    first = group.stop
+    places = np.arange(piece.shape[1])
+    at = rows[group, None], offsets[group, :1] + places
+    tokens[at], positions[at] = piece, places
+    segments[at] = numbers[group, None]
+  return tokens, positions, segments
+
+
+def decoder(pieces, shapes, rng, pack):
+  """Pieces -> rows [rows, W] of a decoder's batch, in random order.
+
+  The pieces are the targets; inputs are these shifted right inside each
+  segment, after the start id 0. Weights are 1 on targets.
+  """
+  length = shapes['inputs'][0][0]
+  targets, positions, segments = lay_out(pieces, length, rng, pack)
+  inputs = np.zeros_like(targets)
+  inputs[:, 1:] = np.where(positions[:, 1:] > 0, targets[:, :-1], 0)
+  return join(
+    shapes,
+    inputs=inputs,
+    targets=targets,
+    positions=positions,
+    segments=segments,
+    weights=segments > 0,
+  )
+
+
+def pairs_rows(pairs, length, cls, sep):
+  """Pairs -> [CLS] first [SEP] second [SEP], each in a row of its own.
+
+  Returns tokens, positions, segments, types (0 up to the first [SEP], then 1)
+  [rows, length] and is_next [rows].
+  """
+  tokens, positions, segments, types = np.zeros(
+    [4, len(pairs), length], np.int32
+  )
+  for row, (first, second, _) in enumerate(pairs):
+    middle, whole = len(first) + 2, len(first) + len(second) + 3
+    tokens[row, 0], tokens[row, 1 : middle - 1] = cls, first
+    tokens[row, middle - 1] = tokens[row, whole - 1] = sep
+    tokens[row, middle : whole - 1] = second
+    positions[row, :whole] = np.arange(whole)
+    segments[row, :whole] = 1
+    types[row, middle:whole] = 1
+  labels = np.array([label for *_, label in pairs], np.int32)
+  return tokens, positions, segments, types, labels
+
+
+def encoder(tokens, inputs, at, chosen, shapes, **others):
+  """Masked rows -> an encoder's batch [rows, W].
+
+  tokens, inputs are [rows, T]; `at` [rows, P] are positions to predict. Weights
+  are 1 where one is chosen, targets the tokens there.
+  """
+  targets = np.where(chosen, np.take_along_axis(tokens, at, axis=1), 0)
+  return join(
+    shapes, inputs=inputs, predict_at=at, targets=targets, weights=chosen,
+    **others,
+  )  # fmt: skip
+
+
+def join(shapes, **arrays):
+  """Arrays [rows, ...] side by side, [rows, W]; what is left out is 0."""
+  rows = padding(shapes, len(arrays['inputs']))
+  parts = split(rows, shapes)
+  for name, values in arrays.items():
+    np.copyto(parts[name], values, casting='unsafe')
+  return rows

@@ -43,6 +43,7 @@ def show(config):
     config.model.vocab_size,
     config.eval.source,
     WORKDIR.value,
+    config.model.family,
   )
   batch = config.data.batch
   rows = np.arange(batch)
@@ -77,8 +78,11 @@ def show_row(row, number, tokenizer):
   epoch, shard, block, place = row['cursor'].tolist()
   lines = [f'row {number}: epoch {epoch}, shard {shard}, block {block}, row']
   lines[0] += f' {place}; weights sum to {row["weights"].sum():g}'
+  shown = [('encoder_inputs', 'encoder_'), ('targets', '')]
+  if 'encoder_inputs' not in row:
+    shown = [('inputs', '')]
   for segment in range(1, row['segments'].max() + 1):
-    for name, stack in (('encoder_inputs', 'encoder_'), ('targets', '')):
+    for name, stack in shown:
       (here,) = np.nonzero(row[stack + 'segments'] == segment)
       title = f'segment {segment}, {name} {here[0]}..{here[-1]}'
       text = tokenizer.decode(row[name][here])
@@ -86,10 +90,16 @@ def show_row(row, number, tokenizer):
       lines += textwrap.wrap(
         text, 80, initial_indent='    ', subsequent_indent='    '
       )
-  padding = [(row[s] == 0).sum() for s in ('encoder_segments', 'segments')]
-  lines.append(
-    f'  padding: {padding[0]} encoder, {padding[1]} decoder tokens\n'
-  )
+  if 'predict_at' in row:
+    chosen = row['weights'] > 0
+    targets = tokenizer.decode(row['targets'][chosen])
+    lines.append(
+      f'  predicted at {row["predict_at"][chosen].tolist()}: {targets}'
+    )
+  padding = [
+    f'{(row[f"{stack}segments"] == 0).sum()} of {name}' for name, stack in shown
+  ]
+  lines.append(f'  padding: {", ".join(padding)}\n')
   return '\n'.join(lines)
 
 
@@ -97,6 +107,16 @@ def count(batch, tokenizer):
   """Sums over a batch: rows, segments, places and tokens of each stack, and
   tokens of the documents (`text`), without sentinels and EOS, and of noise."""
   added = [*tokenizer.sentinels, tokenizer.eos]
+  if 'encoder_inputs' not in batch:  # all of the text; masked tokens are noise
+    read = batch['segments'] > 0
+    predicted = batch['weights'].sum() if 'predict_at' in batch else 0
+    return {
+      'rows': len(read),
+      'segments': int(batch['segments'].max(axis=1).sum()),
+      'places': read.size,
+      'text': int(read.sum()),
+      'noise': int(predicted),
+    }
   encoder, decoder = batch['encoder_segments'] > 0, batch['segments'] > 0
   kept = int((encoder & ~np.isin(batch['encoder_inputs'], added)).sum())
   noise = int((decoder & ~np.isin(batch['targets'], added)).sum())
@@ -115,6 +135,13 @@ def count(batch, tokenizer):
 def show_rates(sums):
   """Shares and means: padding, tokens a row, segments a row, noise."""
   rows = sums['rows']
+  if 'places' in sums:
+    return (
+      f'  padding          {1 - sums["text"] / sums["places"]:.2%}\n'
+      f'  tokens a row     {sums["text"] / rows:.1f}\n'
+      f'  segments a row   {sums["segments"] / rows:.2f}\n'
+      f'  masked           {sums["noise"] / max(sums["text"], 1):.2%} of them'
+    )
   return (
     f'  padding          {1 - sums["encoder"] / sums["encoder_places"]:.2%} of'
     f' the encoder, {1 - sums["decoder"] / sums["decoder_places"]:.2%} of the'

@@ -1,7 +1,8 @@
 """Tokenizers: text <-> ids, with T5's sentinels at the end of the vocabulary.
 
 A tokenizer has: size, pad, eos, unk (ids), sentinels (ids in order of use),
-fingerprint, encode_batch(texts, threads) and decode(ids).
+fingerprint, encode_batch(texts, threads), decode(ids); and cls, sep and mask,
+None where its vocabulary has no such tokens.
 """
 
 import errno
@@ -25,6 +26,8 @@ class SentencePiece:
   `sentinels` of them are appended. Raises ValueError naming `name` when it is
   no model, has no pad or EOS, or fewer sentinels than asked for.
   """
+
+  cls = sep = mask = None
 
   def __init__(self, model, sentinels, name='data.tokenizer'):
     processor = _load(model, name)
@@ -63,9 +66,14 @@ class SentencePiece:
 
 
 class Numbers:
-  """The tokenizer of synthetic data, whose documents are ids already."""
+  """The tokenizer of synthetic data, whose documents are ids already.
 
-  def __init__(self, size, sentinels):
+  With `specials` there are [CLS], [SEP] and [MASK], below the sentinels.
+  """
+
+  SPECIALS = 3
+
+  def __init__(self, size, sentinels, specials=False):
     if size < sentinels + 16:
       raise ValueError(
         f'model.vocab_size={size} leaves no tokens beside'
@@ -73,6 +81,10 @@ class Numbers:
       )
     self.size, self.pad, self.eos, self.unk = size, 0, 1, 2
     self.sentinels = np.arange(size - 1, size - 1 - sentinels, -1, np.int32)
+    self.cls = self.sep = self.mask = None
+    if specials:
+      last = size - sentinels
+      self.cls, self.sep, self.mask = last - 3, last - 2, last - 1
     self.fingerprint = f'numbers below {size}'
 
   def encode_batch(self, texts, threads=1):
@@ -80,8 +92,10 @@ class Numbers:
     return texts
 
   def decode(self, ids):
-    first = self.sentinels[0]
-    names = {first - n: f'<extra_id_{n}>' for n in range(len(self.sentinels))}
+    names = {
+      i: f'<extra_id_{n}>' for n, i in enumerate(self.sentinels.tolist())
+    }
+    names |= {self.cls: '[CLS]', self.sep: '[SEP]', self.mask: '[MASK]'}
     names[self.eos] = ''
     return ' '.join(names.get(i, str(i)) for i in map(int, ids) if i).strip()
 

@@ -151,7 +151,10 @@ class Attention(nn.Module):
     key = self._split(self.key(source), 'act_kv_heads')
     if angles is not None:
       key = rotate(key, angles)
-    return {'key': key, 'value': self._split(self.value(source), 'act_kv_heads')}
+    return {
+      'key': key,
+      'value': self._split(self.value(source), 'act_kv_heads'),
+    }
 
   def __call__(
     self,

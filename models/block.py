@@ -61,9 +61,7 @@ class Block(nn.Module):
       return Norm(c, name=name)(x)
 
     def add(x, y):
-      return shard(
-        x + dropout(c)(y), 'act_batch', 'act_length', 'act_embed'
-      )
+      return shard(x + dropout(c)(y), 'act_batch', 'act_length', 'act_embed')
 
     attention = Attention(c, name='attention')
     y = norm(x, 'attention_norm') if pre else x
@@ -141,9 +139,7 @@ class Stack(nn.Module):
     if x.shape[-1] != c.embed_dim or c.table_dim:
       axes, init = ('table', 'embed'), initializer(c, 'attention')
       bias = c.bias == 'all'
-      x = Dense(
-        c.embed_dim, axes, init, c.dtype, bias, name='projection'
-      )(x)
+      x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
     block = Block
     if c.remat != 'none':
       block = nn.remat(

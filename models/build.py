@@ -4,6 +4,7 @@ import flax.linen as nn
 
 from models.config import TransformerConfig
 from models.decoder import Decoder
+from models.electra import Electra
 from models.encoder import Encoder
 from models.encoder_decoder import EncoderDecoder
 from models.rwkv import Rwkv
@@ -18,6 +19,8 @@ def build(config: TransformerConfig) -> nn.Module:
       return Decoder(config)
     case 'encoder_decoder':
       return EncoderDecoder(config)
+    case 'electra':
+      return Electra(config)
     case 'rwkv':
       return Rwkv(config)
   raise ValueError(f'model.family: {config.family!r} is unknown.')

@@ -112,7 +112,9 @@ class TransformerConfig:
   norm: str
   norm_epsilon: float
   norm_placement: str  # 'pre': x + f(norm(x)); 'post': norm(x + f(x))
-  parallel: str  # attention and MLP side by side, after one norm or each its own
+  parallel: (
+    str  # attention and MLP side by side, after one norm or each its own
+  )
   activation: str  # of the MLP; 'gelu_tanh' is the tanh approximation
   gated: bool  # act(x Wg) * (x Wi) (Shazeer 2020) instead of act(x Wi)
   bias: str  # of the matrices in the blocks: none, those of the MLP, all
@@ -264,89 +266,84 @@ class TransformerConfig:
 
   def _check_combinations(self):
     """What cannot go together, and why."""
-    refused = (
-      (
-        self.parallel != 'none' and self.norm_placement == 'post',
-        f"model.parallel={self.parallel!r} needs model.norm_placement='pre': "
-        'norms after the sum have no place where both branches meet.',
-      ),
-      (
-        self.parallel != 'none' and self.family == 'encoder_decoder',
-        f'model.parallel={self.parallel!r} has no place for cross-attention: '
-        "model.family='encoder_decoder' needs 'none'.",
-      ),
-      (
-        bool(self.window) != bool(self.window_every),
-        f'model.window={self.window} and model.window_every='
-        f'{self.window_every} go together: set both, or neither.',
-      ),
-      (
-        self.window and self.family != 'decoder',
-        f'model.window={self.window} bands causal attention: it needs '
-        f"model.family='decoder', not {self.family!r}.",
-      ),
-      (
-        self.table_dim
-        and self.tie_embeddings
-        and not self.output_transform
-        and self.head in ('lm', 'mlm', 'mlm_nsp'),
-        f'model.tie_embeddings with a table of width model.table_dim='
-        f'{self.table_dim} needs model.output_transform to bring the last '
-        "layer's output to that width.",
-      ),
-      (
-        self.position_offset and self.position_offset >= self.max_length,
-        f'model.position_offset is {self.position_offset}; it must be below '
-        f'model.max_length, which is {self.max_length}.',
-      ),
-      (
-        self.token_types and self.family in ('encoder_decoder', 'rwkv'),
-        f'model.token_types={self.token_types}: model.family={self.family!r} '
-        'reads no token types; set it to 0.',
-      ),
-      (
-        self.family == 'rwkv'
-        and (
-          self.heads
-          or self.kv_heads
-          or self.head_dim
-          or self.attention_dropout
-          or self.scale_attention
-          or self.position != 'none'
-        ),
-        (
-          "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
-          "and attention_dropout must be 0, scale_attention False and position "
-          "'none'."
-        ),
-      ),
-      (
-        self.family == 'rwkv'
-        and (
-          self.norm_placement != 'pre'
-          or self.parallel != 'none'
-          or self.bias != 'none'
-          or self.gated
-          or self.table_dim
-        ),
-        (
-          "model.family='rwkv' has a block of its own: model.norm_placement must "
-          "be 'pre', parallel and bias 'none', gated False and table_dim 0."
-        ),
-      ),
-      (
-        self.family == 'rwkv' and self.init != 'rwkv',
-        (
-          f"model.init={self.init!r} says nothing of the decays of model.family="
-          "'rwkv': it needs 'rwkv'."
-        ),
-      ),
-      (
-        self.init == 'rwkv' and self.family != 'rwkv',
-        f"model.init='rwkv' describes RWKV's own weights, not those of "
-        f'model.family={self.family!r}.',
-      ),
-    )
-    for is_refused, reason in refused:
-      if is_refused:
+
+    def refuse(refused, reason):
+      if refused:
         raise ValueError(reason)
+
+    refuse(
+      self.parallel != 'none' and self.norm_placement == 'post',
+      f"model.parallel={self.parallel!r} needs model.norm_placement='pre': "
+      'norms after the sum have no place where both branches meet.',
+    )
+    refuse(
+      self.parallel != 'none' and self.family == 'encoder_decoder',
+      f'model.parallel={self.parallel!r} has no place for cross-attention: '
+      "model.family='encoder_decoder' needs 'none'.",
+    )
+    refuse(
+      bool(self.window) != bool(self.window_every),
+      f'model.window={self.window} and model.window_every='
+      f'{self.window_every} go together: set both, or neither.',
+    )
+    refuse(
+      self.window and self.family != 'decoder',
+      f'model.window={self.window} bands causal attention: it needs '
+      f"model.family='decoder', not {self.family!r}.",
+    )
+    refuse(
+      self.table_dim
+      and self.tie_embeddings
+      and not self.output_transform
+      and self.head in ('lm', 'mlm', 'mlm_nsp'),
+      f'model.tie_embeddings with a table of width model.table_dim='
+      f'{self.table_dim} needs model.output_transform to bring the last '
+      "layer's output to that width.",
+    )
+    refuse(
+      self.position_offset and self.position_offset >= self.max_length,
+      f'model.position_offset is {self.position_offset}; it must be below '
+      f'model.max_length, which is {self.max_length}.',
+    )
+    refuse(
+      self.token_types and self.family in ('encoder_decoder', 'rwkv'),
+      f'model.token_types={self.token_types}: model.family={self.family!r} '
+      'reads no token types; set it to 0.',
+    )
+    rwkv = self.family == 'rwkv'
+    refuse(
+      rwkv
+      and (
+        self.heads
+        or self.kv_heads
+        or self.head_dim
+        or self.attention_dropout
+        or self.scale_attention
+        or self.position != 'none'
+      ),
+      "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
+      'and attention_dropout must be 0, scale_attention False and position '
+      "'none'.",
+    )
+    refuse(
+      rwkv
+      and (
+        self.norm_placement != 'pre'
+        or self.parallel != 'none'
+        or self.bias != 'none'
+        or self.gated
+        or self.table_dim
+      ),
+      "model.family='rwkv' has a block of its own: model.norm_placement must "
+      "be 'pre', parallel and bias 'none', gated False and table_dim 0.",
+    )
+    refuse(
+      rwkv and self.init != 'rwkv',
+      f'model.init={self.init!r} says nothing of the decays of RWKV: '
+      "model.family='rwkv' needs 'rwkv'.",
+    )
+    refuse(
+      self.init == 'rwkv' and not rwkv,
+      "model.init='rwkv' describes RWKV's own weights, not those of "
+      f'model.family={self.family!r}.',
+    )

@@ -12,7 +12,7 @@ from models.heads import Classes, Pooler, Replaced, Vocabulary
 
 
 def gather(x: jax.Array, at: jax.Array) -> jax.Array:
-  """The vectors at some positions of each row: [B,T,D], int [B,P] -> [B,P,D]."""
+  """The vectors at some positions of each row: [B,T,D], [B,P] -> [B,P,D]."""
   return jnp.take_along_axis(x, at[..., None], axis=1)
 
 

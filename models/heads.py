@@ -53,7 +53,10 @@ class Vocabulary(nn.Module):
     )
     if c.output_bias:
       logits = logits + self.param(
-        'bias', named(nn.initializers.zeros, 'vocab'), (c.vocab_size,), 'float32'
+        'bias',
+        named(nn.initializers.zeros, 'vocab'),
+        (c.vocab_size,),
+        'float32',
       )
     return shard(logits, 'act_batch', 'act_length', 'act_vocab')
 
@@ -86,9 +89,7 @@ class Classes(nn.Module):
     x = Dropout(c.dropout)(x)
     init = initializer(c, 'output')
     axes = ('embed', 'classes')
-    dense = Dense(
-      self.classes, axes, init, 'float32', self.bias, name='dense'
-    )
+    dense = Dense(self.classes, axes, init, 'float32', self.bias, name='dense')
     return dense(x)
 
 

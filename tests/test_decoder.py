@@ -103,7 +103,9 @@ def test_cached_equals_whole(name):
   )
 
 
-@pytest.mark.parametrize('name', ['transformer_xl', 'rope window', 'alibi post'])
+@pytest.mark.parametrize(
+  'name', ['transformer_xl', 'rope window', 'alibi post']
+)
 def test_scan_equals_loop_and_remat(name):
   config, model, params = prepared(name)
   x = tokens()

@@ -412,7 +412,7 @@ def test_no_documents(tmp_path, corpus, workdir):
   [
     ('source', 'c4'),
     ('source', None),
-    ('objective', 'mlm'),
+    ('objective', 'copying'),
     ('noise_density', 0.0),
     ('noise_density', 1.0),
     ('mean_span_length', 0.5),

@@ -46,16 +46,16 @@ def test_partial_rope_leaves_the_rest():
   y = positions.rotate(x, angles)
   np.testing.assert_array_equal(y[..., config.rope_dim :], 1)
   # Pair 0 turns by one radian a position.
-  np.testing.assert_allclose(
-    y[0, 1, 0, 0], np.cos(1) - np.sin(1), rtol=1e-6
-  )
+  np.testing.assert_allclose(y[0, 1, 0, 0], np.cos(1) - np.sin(1), rtol=1e-6)
 
 
 def test_llama_stretches_long_wavelengths():
   plain = tiny_decoder('rope', head_dim=64, rope_dim=64, rope_theta=5e5)
   stretched = dataclasses.replace(plain, rope_scaling=(8.0, 1.0, 4.0, 8192.0))
   at = jnp.array([[1000]])
-  ratio = positions.rope_angles(stretched, at) / positions.rope_angles(plain, at)
+  ratio = positions.rope_angles(stretched, at) / positions.rope_angles(
+    plain, at
+  )
   assert ratio[0, 0, 0] == pytest.approx(1)  # short: as it was
   assert ratio[0, 0, -1] == pytest.approx(1 / 8)  # long: by the factor
   assert (np.diff(ratio[0, 0]) <= 1e-6).all()
@@ -113,7 +113,9 @@ def test_transformer_xl_equals_its_formula():
     logits = np.full((T, T), -np.inf)
     for i in range(T):
       for j in range(i + 1):
-        r = positions.sinusoids(jnp.array([i - j]), D) @ own['relative']['kernel']
+        r = (
+          positions.sinusoids(jnp.array([i - j]), D) @ own['relative']['kernel']
+        )
         r = np.asarray(r).reshape(N, H)[n]
         u, w = own['content_bias'][n], own['position_bias'][n]
         logits[i, j] = (
@@ -145,5 +147,7 @@ def test_order_matters_to_every_scheme(position):
 def test_learned_positions_end():
   config = tiny_decoder('learned', max_length=4)
   tokens = jnp.ones((1, 5), 'int32')
-  with pytest.raises(ValueError, match='model.max_length=4 has positions for 4'):
+  with pytest.raises(
+    ValueError, match='model.max_length=4 has positions for 4'
+  ):
     jax.eval_shape(build(config).init, jax.random.key(0), tokens, tokens)

@@ -1,5 +1,6 @@
 """Checkpoint directories: what is in them, what is wrong with them, memory."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
+from configs import bert, flan_t5, roberta, t5, ul2
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import files
 from models.pretrained.arrays import leaf_shapes
+from models.pretrained.fields import Fields
 from tests import runs
 
 BERT = {
@@ -184,6 +187,15 @@ def test_wrong_parameters_are_refused(tmp_path):
   assert os.listdir(tmp_path) == []
 
 
+def test_an_encoder_without_token_types_gets_one_that_is_0(tmp_path):
+  config, params = make(token_types=0, position_offset=2, head='mlm')
+  pretrained.save(config, params, str(tmp_path / 'a'))
+  again, loaded = pretrained.load(str(tmp_path / 'a'))
+  assert again == dataclasses.replace(config, token_types=1)
+  assert not loaded['embed'].pop('type').any()
+  assert_equal(loaded, params)
+
+
 def test_nothing_is_overwritten(folder, tmp_path):
   config, params = make()
   with pytest.raises(ValueError, match='not empty'):
@@ -241,6 +253,130 @@ def test_names_and_extras_of_old_files(folder):
   again, loaded = pretrained.load(folder)
   assert again == config
   assert_equal(loaded, params)
+
+
+def test_electra_s_pair_is_two_directories(tmp_path):
+  config, params = make(
+    family='electra', head='rtd', generator_divisor=2, table_dim=8
+  )
+  folder = str(tmp_path / 'pair')
+  pretrained.save(config, params, folder)
+  again, loaded = pretrained.load(folder)
+  assert again == config
+  assert_equal(loaded, params)
+  half, _ = pretrained.load(os.path.join(folder, 'generator'))
+  assert (half.head, half.embed_dim, half.table_dim) == ('mlm', 6, 8)
+
+  name = 'electra.embeddings.word_embeddings.weight'
+
+  def move(tensors):
+    tensors[name] = tensors[name] + 1
+
+  rewrite(os.path.join(folder, 'generator'), move)
+  refused(folder, 'differ in embed/table')
+  edit(os.path.join(folder, 'generator'), num_hidden_layers=2)
+  refused(folder, r'generator has model\.encoder_layers=2.* must have 3')
+
+
+BERT_BASE = {
+  'model_type': 'bert',
+  'architectures': ['BertForMaskedLM'],
+  'attention_probs_dropout_prob': 0.1,
+  'gradient_checkpointing': False,
+  'hidden_act': 'gelu',
+  'hidden_dropout_prob': 0.1,
+  'hidden_size': 768,
+  'initializer_range': 0.02,
+  'intermediate_size': 3072,
+  'layer_norm_eps': 1e-12,
+  'max_position_embeddings': 512,
+  'num_attention_heads': 12,
+  'num_hidden_layers': 12,
+  'pad_token_id': 0,
+  'position_embedding_type': 'absolute',
+  'transformers_version': '4.6.0.dev0',
+  'type_vocab_size': 2,
+  'use_cache': True,
+  'vocab_size': 30522,
+}
+ROBERTA_BASE = BERT_BASE | {
+  'model_type': 'roberta',
+  'architectures': ['RobertaForMaskedLM'],
+  'bos_token_id': 0,
+  'eos_token_id': 2,
+  'layer_norm_eps': 1e-5,
+  'max_position_embeddings': 514,
+  'pad_token_id': 1,
+  'type_vocab_size': 1,
+  'vocab_size': 50265,
+}
+T5_SMALL = {
+  'model_type': 't5',
+  'architectures': ['T5ForConditionalGeneration'],
+  'd_ff': 2048,
+  'd_kv': 64,
+  'd_model': 512,
+  'decoder_start_token_id': 0,
+  'dropout_rate': 0.1,
+  'eos_token_id': 1,
+  'initializer_factor': 1.0,
+  'is_encoder_decoder': True,
+  'layer_norm_epsilon': 1e-6,
+  'n_positions': 512,
+  'num_heads': 8,
+  'num_layers': 6,
+  'output_past': True,
+  'pad_token_id': 0,
+  'relative_attention_num_buckets': 32,
+  'task_specific_params': {'summarization': {'early_stopping': True}},
+  'vocab_size': 32128,
+}
+FLAN_T5_SMALL = T5_SMALL | {
+  'd_ff': 1024,
+  'dense_act_fn': 'gelu_new',
+  'feed_forward_proj': 'gated-gelu',
+  'is_gated_act': True,
+  'num_decoder_layers': 8,
+  'num_heads': 6,
+  'num_layers': 8,
+  'tie_word_embeddings': False,
+}
+UL2 = FLAN_T5_SMALL | {
+  'd_ff': 16384,
+  'd_kv': 256,
+  'd_model': 4096,
+  'dense_act_fn': 'silu',
+  'dropout_rate': 0.0,
+  'feed_forward_proj': 'gated-silu',
+  'num_decoder_layers': 32,
+  'num_heads': 16,
+  'num_layers': 32,
+}
+
+
+@pytest.mark.parametrize(
+  ('published', 'recipe', 'differs'),
+  [
+    # The paper's own code approximates gelu, the released files ask for it
+    # exactly; and they name the class without the next-sentence head.
+    (BERT_BASE, bert.get_config(), {'activation': 'gelu', 'head': 'mlm'}),
+    # Released with a type of token that it never had, and which is 0.
+    (ROBERTA_BASE, roberta.get_config(), {'token_types': 1}),
+    (T5_SMALL, t5.get_config('small'), {}),
+    (FLAN_T5_SMALL, flan_t5.get_config('small'), {}),
+    (UL2, ul2.get_config(), {}),
+  ],
+)
+def test_released_configs_are_those_of_the_papers(published, recipe, differs):
+  layout = pretrained._layout(published['model_type'])
+  config = layout.read(Fields(published), {'lm_head.weight'})
+  expected = TransformerConfig(**dict(recipe.model) | differs)
+  for field in dataclasses.fields(config):
+    if field.name not in pretrained._FREE:
+      values = (getattr(x, field.name) for x in (config, expected))
+      assert len(set(values)) == 1, field.name
+  # And ours, as `save` would write it, is that model.
+  assert pretrained._layout_for(expected, '')[0] is layout
 
 
 # ---- Onto a mesh, within little memory ---------------------------------------

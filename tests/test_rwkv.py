@@ -204,7 +204,7 @@ def transcribed(params, tokens):
     jax.tree.map(lambda x, i=i: x[i], params['decoder']['layers'])
     for i in range(3)
   ]
-  states = [dict(x=0.0, y=0.0, a=0.0, b=0.0) for _ in layers]
+  states = [dict.fromkeys('xyab', 0.0) for _ in layers]
   logits = []
   for token in tokens:
     x = norm(params['embed']['table'][token], params['embed']['norm'])
@@ -339,7 +339,7 @@ def test_a_prompt_padded_on_the_left(params, outputs):
 
 
 def test_no_position_sees_what_comes_after_it(params):
-  """By gradient: of one position's logits to every embedding before the norm."""
+  """By gradient: of one position's logits to every token's embedding."""
   model = build(make_config())
 
   def at(table, position):

@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from train import command, opening, processes
+from train.objectives import lm_means, objective_for
 from train.step import eval_step
 
 
@@ -25,6 +26,7 @@ def evaluate(
   params: Any,
   batches: Iterable[dict[str, jax.Array]],
   limit: int = 0,
+  means: Callable[[dict], dict] = lm_means,
 ) -> dict[str, float]:
   """Means over all predicted tokens of the split.
 
@@ -34,14 +36,16 @@ def evaluate(
     batches: global batches; one without weight says that every host has read
       its share, so that all of them stop alike.
     limit: at most so many batches; 0: the whole split.
+    means: of the objective: sums -> means.
 
   Returns:
-    'loss' and 'accuracy' a token, and 'tokens', how many there were.
+    The objective's means, 'loss' and 'accuracy' among them, and 'tokens', how
+    many were predicted.
 
   Raises:
     ValueError: the split has no token to predict.
   """
-  totals = {'loss': 0.0, 'correct': 0.0, 'weight': 0.0}
+  totals = {'weight': 0.0}
   pending = None
   for number, batch in enumerate(batches):
     # The next batch is under way while the last one's sums are fetched.
@@ -50,8 +54,8 @@ def evaluate(
       fetched = jax.device_get(pending)
       if not fetched['weight']:
         break
-      for name in totals:
-        totals[name] += float(fetched[name])
+      for name, total in fetched.items():
+        totals[name] = totals.get(name, 0.0) + float(total)
     if sums is None:
       break
     pending = sums
@@ -60,11 +64,9 @@ def evaluate(
       'The evaluation split has no token to predict. Lower data.holdout (every '
       'holdout-th document is held out) or give eval.source.'
     )
-  return {
-    'loss': totals['loss'] / totals['weight'],
-    'accuracy': totals['correct'] / totals['weight'],
-    'tokens': int(totals['weight']),
-  }
+  found = {name: float(x) for name, x in means(totals).items()}
+  del found['z_loss']  # its factor belongs to training
+  return found | {'tokens': int(totals['weight'])}
 
 
 def evaluate_run(
@@ -79,6 +81,7 @@ def evaluate_run(
       run.params,
       opening.evaluation_batches(run, data),
       run.config.eval.batches,
+      objective_for(run.model.config).means,
     )
   return {'step': run.step} | means
 

@@ -23,6 +23,7 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
+from models.electra import generator_config
 from train import sharding
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
@@ -44,17 +45,43 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
   """
   c = config
   B, T = batch['inputs'].shape
-  S = batch['encoder_inputs'].shape[1]
-  mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
-  queries = 2 * c.embed_dim * c.heads * c.head_dim  # and the output's
-  keys = 2 * c.embed_dim * c.kv_heads * c.head_dim  # and the values'
-  attention = 2 * c.heads * c.head_dim  # for each pair of a query and a key
-  encoder = S * (mlp + queries + keys) + S * S * attention
-  decoder = T * (mlp + 2 * queries + keys) + S * keys
-  decoder += (T * T + T * S) * attention
-  output = T * c.embed_dim * c.vocab_size
-  forward = c.encoder_layers * encoder + c.decoder_layers * decoder + output
+  predicted = batch['targets'].shape[1]
+  head = c  # of the stack that predicts tokens
+  match c.family:
+    case 'encoder_decoder':
+      S = batch['encoder_inputs'].shape[1]
+      queries, keys, pairs = _attention(c)
+      cross = T * queries + S * keys + T * S * pairs
+      forward = c.encoder_layers * _layer(c, S)
+      forward += c.decoder_layers * (_layer(c, T) + cross)
+    case 'electra':
+      head = generator_config(c)
+      forward = c.encoder_layers * (_layer(c, T) + _layer(head, T))
+    case 'rwkv':  # five square matrices and two of the channel mix
+      layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
+      forward = c.decoder_layers * T * layer
+    case _:
+      forward = (c.encoder_layers + c.decoder_layers) * _layer(c, T)
+  if head.output_transform:
+    forward += predicted * head.table_width * (head.embed_dim + c.vocab_size)
+  else:
+    forward += predicted * head.embed_dim * c.vocab_size
   return 3.0 * 2.0 * B * forward
+
+
+def _attention(config):
+  """Multiplications: a query and its output, a key and its value, a pair."""
+  c = config
+  width = 2 * c.embed_dim * c.head_dim
+  return width * c.heads, width * c.kv_heads, 2 * c.heads * c.head_dim
+
+
+def _layer(config, length):
+  """Multiplications of one layer of self-attention over a row."""
+  c = config
+  mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
+  queries, keys, pairs = _attention(c)
+  return length * (mlp + queries + keys) + length**2 * pairs
 
 
 def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
@@ -83,7 +110,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
       (config.data.batch, *tail), dtype, sharding=place
     )
     for name, (tail, dtype) in pipeline.batch_shapes(
-      DataConfig(**config.data)
+      DataConfig(**config.data), config.model.family
     ).items()
   }
   step = configured_step(config, model, optimizer, schedule)

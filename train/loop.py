@@ -23,6 +23,7 @@ from train.command import UserError
 from train.evaluate import evaluate
 from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
+from train.objectives import objective_for
 from train.optimizer import make_optimizer
 from train.progress import Progress, overview
 from train.schedules import make_schedule
@@ -64,6 +65,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
+  objective = objective_for(model.config)
   schedule = make_schedule(config.schedule, config.train.steps)
   params_shape, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
@@ -85,7 +87,9 @@ def train(config: ConfigDict | None, folder: str) -> None:
     workdir.put_tokenizer_aside(folder)
     pipeline.prepare_tokenizer(*data_args, folder)
   processes.wait_for_all('tokenizer')
-  data = pipeline.open_data(*data_args, config.eval.source, folder)
+  data = pipeline.open_data(
+    *data_args, config.eval.source, folder, config.model.family
+  )
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
   batch_shape = {
     name: jax.ShapeDtypeStruct(
@@ -147,14 +151,16 @@ def train(config: ConfigDict | None, folder: str) -> None:
     clock = time.perf_counter()
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
       held_out = place(data.evaluation(rows, data_config.batch))
-      means = evaluate(run_eval, state.params, held_out, config.eval.batches)
+      means = evaluate(
+        run_eval, state.params, held_out, config.eval.batches, objective.means
+      )
     writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     progress.note(
       f'step {step:,}: held-out loss {means["loss"]:.4f}, accuracy '
       f'{means["accuracy"]:.4f} on {means["tokens"]:,} tokens, in '
       f'{time.perf_counter() - clock:.1f} s'
     )
-    if config.eval.samples:
+    if config.eval.samples and model.config.family == 'encoder_decoder':
       batch = next(place(data.evaluation(rows, data_config.batch)))
       examples = first_rows(batch)
       # A few rows need no rules of a mesh: all devices decode all of them.

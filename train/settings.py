@@ -80,6 +80,13 @@ def check_settings(config: Any, devices: int) -> None:
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
       'least 0 and below 1.'
     )
+  if (
+    config.model.head == 'mlm_nsp' and config.data.objective != 'sentence_pairs'
+  ):
+    raise ValueError(
+      "model.head='mlm_nsp' learns which sentence comes next: it needs "
+      f"data.objective='sentence_pairs', not {config.data.objective!r}."
+    )
   batch, accumulate = config.data.batch, config.train.accumulate
   mesh = mesh_shape(config.sharding.mesh, devices)
   parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from train import objectives
+from train.objectives import objective_for
 from train.state import TrainState
 
 
@@ -28,8 +28,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
-  Metrics: `loss` (nats per predicted token), `z_loss`, `accuracy`, `tokens`
-  (read or predicted, padding not), `grad_norm` before clipping,
+  Metrics: the objective's means (`loss`, `z_loss`, `accuracy` and more),
+  `tokens` (read or predicted, padding not), `grad_norm` before clipping,
   `learning_rate`, and `cursor`, the state's new one.
 
   The loss is the mean over all predicted tokens of the global batch, however
@@ -50,9 +50,13 @@ def train_step(
   cursor = batch.pop('cursor')
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
+  objective = objective_for(model.config)
+  weights = objective.weights(batch)
+
   def total(params, part, rng):
-    sums = objectives.lm(model, params, part, rng, z_loss, label_smoothing)
-    return sums['loss'] + sums['z_loss'], sums
+    sums = objective.sums(model, params, part, rng, z_loss, label_smoothing)
+    means = objective.means(sums | weights)  # the part's share of them
+    return means['loss'] + means['z_loss'], sums
 
   gradient = jax.grad(total, has_aux=True)
   if accumulate == 1:
@@ -76,8 +80,6 @@ def train_step(
     )
     (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
 
-  weight = jnp.maximum(sums['weight'], 1.0)
-  grads = jax.tree.map(lambda g: g / weight, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   # The batch is stream after stream: each one's last row is its new place.
   place = cursor.reshape(state.cursor.shape[0], -1, 4)[:, -1]
@@ -87,10 +89,7 @@ def train_step(
     opt_state=opt_state,
     cursor=place,
   )
-  metrics = {
-    'loss': sums['loss'] / weight,
-    'z_loss': sums['z_loss'] / weight,
-    'accuracy': sums['correct'] / weight,
+  metrics = objective.means(sums) | {
     'tokens': sum(
       jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
     ),
@@ -123,10 +122,8 @@ def configured_step(
 def eval_step(
   params: dict, batch: dict[str, jax.Array], *, model: nn.Module
 ) -> dict[str, jax.Array]:
-  """Sums over the batch: `loss`, `correct`, `weight`."""
-  sums = objectives.lm(model, params, batch)
-  del sums['z_loss']
-  return sums
+  """The objective's sums over the batch: `loss`, `correct`, `weight`, ..."""
+  return objective_for(model.config).sums(model, params, batch)
 
 
 def compile_train_step(

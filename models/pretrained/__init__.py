@@ -22,11 +22,9 @@ back with `read`, is the same model.
 import dataclasses
 import json
 import os
-import re
 from types import ModuleType
 from typing import Any
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -34,6 +32,7 @@ from models.config import TransformerConfig
 from models.pretrained import (
   bert,
   bloom,
+  checks,
   electra,
   files,
   gpt1,
@@ -42,13 +41,14 @@ from models.pretrained import (
   gptj,
   llama,
   opt,
+  pair,
   roberta,
   rwkv,
   t5,
 )
 from models.pretrained.arrays import born, build_leaf, leaf_shapes, put
 from models.pretrained.fields import Fields
-from models.pretrained.mapping import Piece, expand
+from models.pretrained.mapping import expand
 
 LAYOUTS = (
   bert,
@@ -76,11 +76,17 @@ _FREE = (
   'scan',
 )
 _BODY = ('embed', 'encoder', 'decoder')
-_VOCABULARY = ('embed/table', 'vocabulary/output', 'vocabulary/bias')
 
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
+  if pair.is_pair(folder):
+    return pair.join_config(
+      *(
+        read_config(os.path.join(folder, name), **overrides)
+        for name in pair.NAMES
+      )
+    )
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     return _configs(folder, fields, tensors, overrides)[1]
@@ -91,12 +97,14 @@ def load(
 ) -> tuple[TransformerConfig, dict]:
   """Reads a checkpoint.
 
-  Everything is checked by the files' headers before a weight is read. Weights
-  are read one tensor at a time; beside the result, the host holds about one of
-  them, and with shardings one layer of a stacked weight.
+  Everything is checked before a weight is read: by the files' headers, but for
+  copies of tied weights, which must be equal. Weights are read one tensor at a
+  time; beside the result, the host holds about one of them, and with shardings
+  one layer of a stacked weight.
 
   Args:
-    folder: config.json and safetensors, in one file or several.
+    folder: config.json and safetensors, in one file or several; or 'generator'
+      and 'discriminator', such a directory each: ELECTRA's pair.
     shardings: tree of Sharding like the parameters (of `read_config`); None:
       NumPy arrays on this host.
     seed: of the weights of a new head.
@@ -110,25 +118,32 @@ def load(
   Raises:
     ValueError: names the file, field or tensor, and what is wrong with it.
   """
+  if pair.is_pair(folder):
+    config = read_config(folder, **overrides)
+    places = (None, None) if shardings is None else pair.split(shardings)
+    halves = [
+      load(os.path.join(folder, name), place, seed, **overrides)[1]
+      for name, place in zip(pair.NAMES, places, strict=True)
+    ]
+    return config, pair.join(*halves)
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     layout, config, published = _configs(folder, fields, tensors, overrides)
     shapes = leaf_shapes(config)
     pieces = expand(layout.weights(config), config, shapes)
-    names = _names(layout, config, tensors, pieces)  # theirs -> in the file
+    names = checks.find_names(layout, config, tensors, pieces)
     absent = [p for p in pieces if p.theirs not in names]
     other_head = config.head != published.head
     new = []
     if other_head:
-      new = sorted(
-        {p.leaf for p in absent if p.leaf.split('/')[0] not in _BODY}
-      )
+      leaves = {piece.leaf for piece in absent}
+      new = sorted(x for x in leaves if x.split('/')[0] not in _BODY)
       absent = [p for p in absent if p.leaf not in new]
       pieces = [p for p in pieces if p.leaf not in new]
-    _check_present(folder, layout, absent, pieces)
-    _check_shapes(config, tensors, names, pieces)
-    _check_spares(layout, config, published, tensors, names, pieces, other_head)
-    _check_vocabulary(folder, config)
+    checks.present(folder, layout, absent, pieces)
+    checks.shapes(config, tensors, names, pieces)
+    checks.spares(layout, config, published, tensors, names, pieces, other_head)
+    checks.vocabulary(folder, config)
 
     flat_shardings = {}
     if shardings is not None:
@@ -162,10 +177,13 @@ def save(
 ) -> None:
   """Writes a checkpoint that transformers loads, wholly or not at all.
 
+  Their encoders all have token types: one without gets a type that is 0, which
+  gives the same outputs (as RoBERTa was published).
+
   Args:
     config: of the model.
     params: its parameters.
-    folder: a new or an empty directory.
+    folder: a new or an empty directory. ELECTRA's pair makes two in it.
     layout: a model_type, where several suit; '': the first that does.
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
@@ -175,11 +193,29 @@ def save(
       the parameters are not those of the config.
   """
   files.check_free(folder)
+  if config.family == 'electra':
+    checks.params(flatten_dict(params, sep='/'), leaf_shapes(config))
+    with files.new_directory(folder) as partial:
+      for name, half, weights in zip(
+        pair.NAMES, pair.split_config(config), pair.split(params), strict=True
+      ):
+        save(
+          half,
+          weights,
+          os.path.join(partial, name),
+          layout='electra',
+          dtype=dtype,
+          shard_bytes=shard_bytes,
+        )
+    return
   kind = files.dtype_of(dtype)
+  flat = flatten_dict(params, sep='/')
+  checks.params(flat, leaf_shapes(config))
+  if config.family == 'encoder' and not config.token_types:
+    config = dataclasses.replace(config, token_types=1)
+    flat['embed/type'] = np.zeros((1, config.table_width), 'float32')
   module, fields = _layout_for(config, layout)
   shapes = leaf_shapes(config)
-  flat = flatten_dict(params, sep='/')
-  _check_params(flat, shapes)
   by_name = {}
   for piece in expand(module.weights(config), config, shapes):
     by_name.setdefault(piece.theirs, []).append(piece)
@@ -250,140 +286,3 @@ def _layout_for(config, model_type):
 
 def _has_head(config):
   return config.head not in ('none', 'pooler')
-
-
-def _names(layout, config, tensors, pieces):
-  """Our name of each tensor -> that in the file.
-
-  Files of a body alone leave the prefix out, and BERT's first ones call a
-  norm's weights gamma and beta.
-  """
-  bare = not any(name.startswith(layout.PREFIX) for name in tensors.shapes)
-  known = {piece.theirs for piece in pieces}
-  names = {}
-  for name in tensors.shapes:
-    ours = re.sub(r'LayerNorm\.gamma$', 'LayerNorm.weight', name)
-    ours = re.sub(r'LayerNorm\.beta$', 'LayerNorm.bias', ours)
-    if bare and ours not in known:
-      ours = layout.PREFIX + ours
-    if ours in names:
-      raise ValueError(
-        f'{name} and {names[ours]} in {tensors.file(name)} are one weight.'
-      )
-    names[ours] = name
-  return names
-
-
-def _check_present(folder, layout, absent, pieces):
-  missing = sorted({piece.theirs for piece in absent})
-  if missing:
-    count = len({piece.theirs for piece in pieces})
-    raise ValueError(
-      f'{folder} lacks {len(missing)} of {count} weights that a '
-      f'{layout.MODEL_TYPES[0]} checkpoint with this {files.CONFIG} has: '
-      f'{_some(missing)}.'
-    )
-
-
-def _check_shapes(config, tensors, names, pieces):
-  for piece in pieces:
-    name = names[piece.theirs]
-    shape = tensors.shapes[name]
-    if shape != piece.their_shape:
-      hint = ''
-      if piece.leaf in _VOCABULARY:
-        hint = (
-          f' The vocabulary does not match: model.vocab_size is '
-          f'{config.vocab_size}.'
-        )
-      raise ValueError(
-        f'{name} in {tensors.file(name)} has shape {shape}; {piece.leaf} '
-        f'needs {piece.their_shape}.{hint}'
-      )
-    if tensors.types[name] not in files.DTYPES:
-      raise ValueError(
-        f'{name} in {tensors.file(name)} is stored as {tensors.types[name]}; '
-        f'only {", ".join(files.DTYPES)} can be read (quantised weights '
-        'cannot).'
-      )
-
-
-def _check_spares(
-  layout, config, published, tensors, names, pieces, other_head
-):
-  """Every tensor of the files is used, known to be spare or left behind."""
-  used = {piece.theirs for piece in pieces}
-  if other_head:
-    used |= _all_names(layout, published)
-  spares = [
-    (re.compile(re.escape(s.theirs).replace(r'\*', r'\d+')), s.equals)
-    for s in layout.spares(config) + layout.spares(published)
-  ]
-  unknown = []
-  for ours, name in names.items():
-    if ours in used:
-      continue
-    match = [equals for known, equals in spares if known.fullmatch(ours)]
-    if not match:
-      unknown.append(name)
-    elif match[0]:
-      twin = names[match[0]]
-      if not np.array_equal(tensors.read(name), tensors.read(twin)):
-        raise ValueError(
-          f'{name} in {tensors.file(name)} differs from {twin}, to which '
-          f'{files.CONFIG} ties it: one of the two is wrong.'
-        )
-  if unknown:
-    raise ValueError(
-      f'{len(unknown)} weights find no place in a {layout.MODEL_TYPES[0]} '
-      f'model with this {files.CONFIG}: {_some(unknown)}, in '
-      f'{tensors.file(unknown[0])}.'
-    )
-
-
-def _all_names(layout, config):
-  pieces: list[Piece] = expand(
-    layout.weights(config), config, leaf_shapes(config)
-  )
-  return {piece.theirs for piece in pieces}
-
-
-def _check_vocabulary(folder, config):
-  """A vocabulary beside the weights has no token beyond the table."""
-  size = 0
-  path = os.path.join(folder, 'vocab.txt')
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
-      size = sum(1 for _ in file)
-  else:
-    path = os.path.join(folder, 'vocab.json')
-    if os.path.exists(path):
-      size = 1 + max(files.read_json(path).values(), default=-1)
-  if size > config.vocab_size:
-    raise ValueError(
-      f'{path} has {size} tokens, but model.vocab_size is '
-      f'{config.vocab_size}: the vocabulary does not match the weights.'
-    )
-
-
-def _check_params(flat, shapes):
-  for leaf in sorted(shapes.keys() | flat.keys()):
-    if leaf not in flat or leaf not in shapes:
-      what = 'lack' if leaf in shapes else 'have'
-      raise ValueError(f'The parameters {what} {leaf}, unlike the config.')
-    x = flat[leaf]
-    if tuple(x.shape) != tuple(shapes[leaf]):
-      raise ValueError(
-        f'The parameter {leaf} has shape {tuple(x.shape)}; the config needs '
-        f'{shapes[leaf]}.'
-      )
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
-      raise ValueError(
-        f'The parameter {leaf} lies on several hosts: restore the checkpoint '
-        'in one process and save from there.'
-      )
-
-
-def _some(names, most=4):
-  more = f' and {len(names) - most} more' if len(names) > most else ''
-  return ', '.join(sorted(names)[:most]) + more

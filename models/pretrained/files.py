@@ -184,6 +184,27 @@ def check_free(folder: str) -> None:
     )
 
 
+@contextlib.contextmanager
+def new_directory(folder: str) -> Iterator[str]:
+  """A folder to write into, which takes its name when all has been written.
+
+  Raises:
+    ValueError: there is something already.
+  """
+  folder = os.path.abspath(folder)
+  check_free(folder)
+  parent, name = os.path.split(folder)
+  os.makedirs(parent, exist_ok=True)
+  partial = tempfile.mkdtemp(prefix=f'.{name}.', suffix='.partial', dir=parent)
+  try:
+    yield partial
+    os.chmod(partial, 0o777 & ~_umask())
+    os.replace(partial, folder)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+
+
 def write(
   folder: str,
   config: dict,
@@ -201,19 +222,9 @@ def write(
   Raises:
     ValueError: there is something already.
   """
-  folder = os.path.abspath(folder)
-  check_free(folder)
-  parent, name = os.path.split(folder)
-  os.makedirs(parent, exist_ok=True)
-  partial = tempfile.mkdtemp(prefix=f'.{name}.', suffix='.partial', dir=parent)
-  try:
+  with new_directory(folder) as partial:
     _write_weights(partial, tensors, shard_bytes)
     _write_json(os.path.join(partial, CONFIG), config)
-    os.chmod(partial, 0o777 & ~_umask())
-    os.replace(partial, folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise
 
 
 def _write_weights(folder, tensors, shard_bytes):

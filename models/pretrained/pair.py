@@ -1,0 +1,94 @@
+"""ELECTRA's generator and discriminator, published as a checkpoint each.
+
+Here they are one model with one set of tables (models/electra.py): a directory
+with the two in it.
+"""
+
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+
+from models.config import TransformerConfig
+from models.electra import generator_config
+
+NAMES = ('discriminator', 'generator')  # of the directories
+_GENERATOR = ('generator', 'vocabulary')  # what the discriminator has not
+
+
+def is_pair(folder: str) -> bool:
+  """Whether a directory holds the two."""
+  return all(os.path.isdir(os.path.join(folder, name)) for name in NAMES)
+
+
+def split_config(
+  config: TransformerConfig,
+) -> tuple[TransformerConfig, TransformerConfig]:
+  """The configs of both encoders."""
+  discriminator = dataclasses.replace(
+    config, family='encoder', generator_divisor=0
+  )
+  return discriminator, generator_config(config)
+
+
+def split(tree: dict) -> tuple[dict, dict]:
+  """Parameters, or their shardings, of both encoders."""
+  discriminator = {k: x for k, x in tree.items() if k not in _GENERATOR}
+  generator = {
+    'embed': tree['embed'],
+    'encoder': tree['generator'],
+    'vocabulary': tree['vocabulary'],
+  }
+  return discriminator, generator
+
+
+def join_config(
+  discriminator: TransformerConfig, generator: TransformerConfig
+) -> TransformerConfig:
+  """The config of the pair.
+
+  Raises:
+    ValueError: they are no pair; names what does not agree.
+  """
+  if (discriminator.head, generator.head) != ('rtd', 'mlm'):
+    raise ValueError(
+      f'ELECTRA is a discriminator (rtd) and a generator (mlm), not '
+      f'{discriminator.head} and {generator.head}.'
+    )
+  pair = dataclasses.replace(
+    discriminator,
+    family='electra',
+    generator_divisor=max(1, discriminator.embed_dim // generator.embed_dim),
+  )
+  expected = generator_config(pair)
+  for field in dataclasses.fields(pair):
+    ours, theirs = (getattr(x, field.name) for x in (expected, generator))
+    if ours != theirs:
+      raise ValueError(
+        f'The generator has model.{field.name}={theirs!r}; beside this '
+        f'discriminator it must have {ours!r}.'
+      )
+  return pair
+
+
+def join(discriminator: dict, generator: dict) -> dict:
+  """Parameters of the pair.
+
+  Raises:
+    ValueError: the two have different tables.
+  """
+  tables = discriminator['embed'], generator['embed']
+  for path, same in jax.tree_util.tree_leaves_with_path(
+    jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), *tables)
+  ):
+    if not same:
+      name = '/'.join(key.key for key in path)
+      raise ValueError(
+        f'Generator and discriminator differ in embed/{name}, which they '
+        'share here: they are not of one run.'
+      )
+  return discriminator | {
+    'generator': generator['encoder'],
+    'vocabulary': generator['vocabulary'],
+  }
