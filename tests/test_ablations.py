@@ -4,7 +4,6 @@ Or it is refused, with the reason. Widths are those of toys; which choices meet
 is what counts. Two systems that become the same toy are tested once.
 """
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -96,7 +95,7 @@ def toy(system: str) -> dict:
 def cases():
   """Of each system the changes that make a toy not seen before."""
   seen, found = set(), []
-  for system, facts in tree.SYSTEMS.items():
+  for system in tree.SYSTEMS:
     if not tree.module_of(system).SIZES:
       continue  # nothing published
     fields = toy(system)

@@ -122,7 +122,8 @@ def test_pieces_are_framed():
 def test_rows_of_a_decoder():
   shapes = features.decoder_shapes(8)
   pieces = [np.array([[11, 12, 13]]), np.array([[21, 22, 23, 24]])]
-  batch = features.decoder(pieces, shapes, rng(), pack=True)
+  rows = features.decoder(pieces, shapes, rng(), pack=True)
+  batch = features.split(rows, shapes)
   assert {n: (x.shape[1:], x.dtype) for n, x in batch.items()} == shapes
   (row,) = batch['targets'].tolist()
   assert row == [11, 12, 13, 21, 22, 23, 24, 0]
@@ -132,6 +133,7 @@ def test_rows_of_a_decoder():
   assert batch['weights'].tolist() == [[1] * 7 + [0]]
 
   apart = features.decoder(pieces, shapes, rng(), pack=False)
+  apart = features.split(apart, shapes)
   rows = sorted(apart['targets'].tolist())
   assert rows == [[11, 12, 13] + [0] * 5, [21, 22, 23, 24] + [0] * 4]
   assert apart['segments'].max() == 1
@@ -147,7 +149,8 @@ def test_no_documents_no_rows():
     shapes = pipeline.batch_shapes(config, family)
     tokenizer = tokenizers.Numbers(300, 0, config.masks)
     rows = pipeline.make_rows([], tokenizer, config, shapes, rng(), family)
-    assert {n: x.shape for n, x in rows.items()} == {
+    parts = features.split(rows, shapes)
+    assert {n: x.shape for n, x in parts.items()} == {
       n: (0, *tail) for n, (tail, _) in shapes.items()
     }
 

@@ -186,8 +186,12 @@ class Checkpoints:
     """
     path = self.folder / str(step) / 'state'
     wanted = {'params': abstract}
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
-      return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+      _check_shapes(
+        reader.metadata(path).item_metadata.tree['params'], abstract
+      )
+      return reader.restore(
         path,
         args=ocp.args.PyTreeRestore(
           item=wanted,
@@ -289,6 +293,25 @@ class Checkpoints:
       if error is None:
         raise
       _say(str(failure))  # and the error that came first is raised
+
+
+def _check_shapes(saved: Any, wanted: Any) -> None:
+  """Raises ValueError for a parameter that is not the same in both trees."""
+
+  def shapes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+      jax.tree_util.keystr(path, simple=True, separator='/'): tuple(x.shape)
+      for path, x in leaves
+    }
+
+  saved, wanted = shapes(saved), shapes(wanted)
+  for name in saved | wanted:
+    there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
+    if there != here:
+      raise ValueError(
+        f'{name} is {there} in the checkpoint and {here} in the model.'
+      )
 
 
 def _say(message: str) -> None:
