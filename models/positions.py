@@ -36,13 +36,17 @@ def rope_angles(config: TransformerConfig, positions: jax.Array) -> jax.Array:
   with a ramp between (LLaMA 3.1).
   """
   c = config
-  rates = c.rope_theta ** -(np.arange(0, c.rope_dim, 2) / c.rope_dim)
+  # At far positions the last bits of a rate show: rounded as the published
+  # models round it, exponent, power and inverse each to float32.
+  exponents = np.arange(0, c.rope_dim, 2, 'float32') / np.float32(c.rope_dim)
+  powers = c.rope_theta ** exponents.astype('float64')
+  rates = np.float32(1) / powers.astype('float32')
   if c.rope_scaling:
     factor, low, high, length = c.rope_scaling
-    turns = length * rates / (2 * np.pi)  # within the former length
+    turns = length / (2 * np.pi / rates)  # within the former length
     ramp = np.clip((turns - low) / (high - low), 0, 1)
-    rates = rates * (ramp + (1 - ramp) / factor)
-  return positions[..., None].astype('float32') * rates.astype('float32')
+    rates = (1 - ramp) * rates / factor + ramp * rates
+  return positions[..., None].astype('float32') * rates
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:

@@ -89,6 +89,47 @@ def test_cached_steps_equal_torch(name, tmp_path):
   reference.close(np.concatenate(logits, axis=1), theirs, batch['segments'] > 0)
 
 
+FAR = {
+  'llama3.1': (
+    100_000,
+    {
+      'head_dim': 32,
+      'rope_theta': 500_000.0,
+      'rope_scaling': {
+        'rope_type': 'llama3',
+        'factor': 8.0,
+        'low_freq_factor': 1.0,
+        'high_freq_factor': 4.0,
+        'original_max_position_embeddings': 8192,
+      },
+    },
+  ),
+  'llama1': (4000, {'head_dim': 32}),
+  'gptj': (2000, {'n_positions': 2048}),
+  'gpt_neox': (4000, {'rotary_emb_base': 10_000}),
+}
+
+
+@pytest.mark.parametrize('name', FAR)
+def test_far_positions_equal_torch(name, tmp_path):
+  """Where a wavelength's last bit would show."""
+  start, changes = FAR[name]
+  model = torch_model(name, **changes)
+  config, params = pretrained.load(reference.saved(model, tmp_path / 'theirs'))
+  batch = make_batch()
+  # The row's second half is far from its first.
+  batch['positions'] = batch['positions'] + np.where(np.arange(T) < 9, 0, start)
+  batch['positions'] = batch['positions'].astype('int32')
+  with torch.no_grad():
+    theirs = torch_logits(name, model, batch)
+  with jax.default_matmul_precision('highest'):
+    logits = jax.jit(build(config).apply)(
+      {'params': params}, **inputs_of(config, batch)
+    )
+  worst = reference.close(logits, theirs, batch['segments'] > 0)
+  print(f'\nLARGEST {name} from {start} on: logits {worst:.1e}')
+
+
 def test_slopes_of_any_number_of_heads_equal_torch():
   for heads in (1, 2, 3, 5, 6, 7, 12, 14, 16, 112):
     mask = torch.ones(1, 2)

@@ -187,6 +187,7 @@ def test_accumulated_gradients_are_the_whole_batchs(host_batches):
       jax.devices()[:2],
       **{
         'model.dropout': 0.0,  # its masks do depend on the parts
+        'model.attention_dropout': 0.0,
         'optimizer.factor_from': 1000,
         'train.accumulate': parts,
       },
