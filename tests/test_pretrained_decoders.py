@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
@@ -16,6 +17,7 @@ from models import pretrained
 from models.build import build
 from models.positions import alibi_slopes
 from models.pretrained import gpt2
+from models.pretrained.arrays import leaf_shapes
 from models.pretrained.fields import Fields
 from tests import hf_reference as reference
 from tests.hf_decoders import (
@@ -215,6 +217,9 @@ def test_a_new_head_on_a_published_body(tmp_path):
 def test_what_no_layout_expresses_is_refused(tmp_path):
   config = gpt2.read(Fields(CASES['gpt2'][2]), set())
   config = dataclasses.replace(config, window=4, window_every=2)
+  shapes = leaf_shapes(config)
+  flat = {leaf: np.zeros(shape, 'float32') for leaf, shape in shapes.items()}
+  params = unflatten_dict(flat, sep='/')
   with pytest.raises(ValueError, match='gpt2 has no model.window=4'):
-    pretrained.save(config, {}, str(tmp_path / 'out'))
+    pretrained.save(config, params, str(tmp_path / 'out'))
   assert not os.path.exists(tmp_path / 'out')
