@@ -1,39 +1,54 @@
-"""A T5 training step of Treeline beside the same step of its peers.
+"""Training steps of Treeline beside the same steps of its peers.
 
   python -m benchmarks.train_step --flax_python=PEER/bin/python
+    [--models=t5,bert,gpt2,llama] [--length=128] [--profile]
 
-Peers: the torch T5 of transformers, in this environment, and the last Flax T5,
-of transformers 4.57.6, in an environment of its own (jax 0.9 is the newest
-that it runs on):
+Models: see benchmarks/train_step_models.py. Peers: the torch models of
+transformers, in this environment, and its last Flax ones, of 4.57.6, in an
+environment of its own (jax 0.9 is the newest that they run on):
 
   python3.11 -m venv PEER
-  PEER/bin/pip install transformers==4.57.6 jax==0.9.2 flax==0.12.6 optax==0.2.8
+  PEER/bin/pip install transformers==4.57.6 jax==0.9.2 flax==0.12.6 \\
+    optax==0.2.8 safetensors
 
-One step is forward, backward and an Adafactor update (constant learning rate,
-relative to the parameter's scale, no momentum, update clipping 1) in float32,
-version 1.0, on one batch of full rows without padding. The peers get no
-attention mask, which suits them best; Treeline, as in training, makes its own
-from segments. Each runs in a process that stays alive; the processes step in
-turn, one at a time, starting with another one each round. All begin from the
-same weights, so without dropout their losses must agree, which is checked.
+One step is forward, backward and an update in float32 on one batch of full rows
+without padding: of Adafactor for T5 (learning rate relative to the parameter's
+scale, no momentum, update clipping 1), of AdamW for the others (matrices and
+tables decay, gradients are not clipped); learning rates are constant. The peers
+get no attention mask, torch its fused AdamW and its kernel for GELU, which
+suits them best; Treeline, as in training, makes its masks from segments. BERT
+predicts 15% of its tokens: Treeline makes logits at these, as in training, the
+peers at all, for they have no other way, and leave the others out of the loss.
+
+Each runs in a process that stays alive; the processes step in turn, one at a
+time, starting with another one each round. All read the same weights, written
+in Hugging Face layout, so without dropout the losses must agree, before the
+first update and after it, which is checked.
 
 Reported: the median and quartiles of the step's milliseconds, each peer's
 median over Treeline's (above 1: Treeline is faster), and the peak resident
-memory while stepping and from the start on (compilation included).
+memory while stepping and from the start on (loading and compilation included).
+With --profile also where the time of Treeline's and of Flax's step goes, by
+operations, measured apart on one core (benchmarks/step_profile.py).
+
+The results' file has an entry for each model; those of models that are not
+measured this time stay as they are.
 """
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import jax
 from absl import app, flags
 
-from benchmarks import machine
-from configs import t5
+from benchmarks import machine, step_profile, train_step_models
 
 HERE = Path(__file__).resolve()
 NAMES = ('treeline', 'torch', 'flax')
@@ -42,15 +57,24 @@ _FLAX_PYTHON = flags.DEFINE_string(
   'flax_python', '', "Python of the Flax peer's environment; '' leaves it out."
 )
 _ONLY = flags.DEFINE_list('only', list(NAMES), 'Which of them to run.')
-_SIZE = flags.DEFINE_string('size', 'small', 'Size in configs/t5.py.')
+_MODELS = flags.DEFINE_list(
+  'models', list(train_step_models.NAMES), 'Which models, one after the other.'
+)
+_LAYERS = flags.DEFINE_integer(
+  'layers', 0, "Layers of each stack, for a quick try; 0: the model's own."
+)
 _BATCH = flags.DEFINE_integer('batch', 8, 'Rows.')
-_INPUTS = flags.DEFINE_integer('inputs', 512, 'Encoder length.')
-_TARGETS = flags.DEFINE_integer('targets', 114, 'Decoder length.')
+_LENGTH = flags.DEFINE_integer(
+  'length', 512, "Tokens of a row, T5's of the encoder.", upper_bound=512
+)
+_TARGETS = flags.DEFINE_integer('targets', 114, "T5's decoder length.")
 _SCAN = flags.DEFINE_bool(
   'scan', False, "Treeline's model.scan; the peers' layers are not looped over."
 )
 _DROPOUT = flags.DEFINE_list(
-  'dropout', ['0', '0.1'], 'Rates to measure, one after the other.'
+  'dropout',
+  ['0', '0.1'],
+  "Rates to measure, one after the other; LLaMA's only is 0.",
 )
 _WARMUP = flags.DEFINE_integer(
   'warmup', 3, 'Untimed steps of each.', lower_bound=1
@@ -58,6 +82,7 @@ _WARMUP = flags.DEFINE_integer(
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 12, 'Timed steps of each.', lower_bound=2
 )
+_PROFILE = flags.DEFINE_bool('profile', False, 'Say where the time goes.')
 _OUT = flags.DEFINE_string(
   'out',
   str(HERE.parent / 'results' / 'train_step.json'),
@@ -86,33 +111,35 @@ def ask(process, question):
   return json.loads(line)
 
 
+def start(stack, name, setting):
+  """Starts a worker, which ends with the stack -> its process and greeting."""
+  python = _FLAX_PYTHON.value if name == 'flax' else sys.executable
+  process = subprocess.Popen(
+    [
+      python,
+      '-m',
+      'benchmarks.train_step_workers',
+      name,
+      json.dumps(setting),
+    ],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    cwd=HERE.parent.parent,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    text=True,
+  )
+  stack.callback(process.wait)
+  stack.callback(process.kill)
+  return process, ask(process, '')
+
+
 def measure(names, setting):
   """Steps of all workers in turn -> results by name."""
-  pythons = dict.fromkeys(NAMES, sys.executable)
-  pythons['flax'] = _FLAX_PYTHON.value
-  root = HERE.parent.parent
-  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   results, processes = {}, {}
   with contextlib.ExitStack() as stack:
     for name in names:
-      process = subprocess.Popen(
-        [
-          pythons[name],
-          '-m',
-          'benchmarks.train_step_workers',
-          name,
-          json.dumps(setting),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=root,
-        env=environment,
-        text=True,
-      )
-      stack.callback(process.wait)
-      stack.callback(process.kill)
+      process, results[name] = start(stack, name, setting)
       processes[name] = process
-      results[name] = ask(process, '')
       steps = [ask(process, 'step') for _ in range(_WARMUP.value)]
       results[name]['first_step_seconds'] = steps[0]['seconds']
       results[name]['first_losses'] = [s['loss'] for s in steps]
@@ -141,20 +168,36 @@ def measure(names, setting):
   return results
 
 
+def profile(name, setting):
+  """Where the time of a step of Treeline's or Flax's goes, on one core.
+
+  With more of them an operation's threads share its work unseen, and what it
+  took by the clock is not what it cost.
+  """
+  say(f'{name}: profile on one core')
+  with contextlib.ExitStack() as stack:
+    process, _ = start(stack, name, setting | {'one_core': True})
+    ask(process, 'step')
+    return ask(process, 'profile')
+
+
 def check_losses(results):
-  """Without dropout the same weights must give the same loss.
+  """Without dropout the same weights must give the same losses.
+
+  The first tells of the model, the second of gradients and optimizer.
 
   Raises:
     RuntimeError: they do not, so the steps are not the same computation.
   """
   losses = {name: r['first_losses'] for name, r in results.items()}
-  first = [x[0] for x in losses.values()]
-  if max(first) - min(first) > 1e-4 * max(first):
-    raise RuntimeError(f'The losses differ from the first step on: {losses}.')
+  for i, tolerance in enumerate((1e-5, 1e-3)[: _WARMUP.value]):
+    own = [x[i] for x in losses.values()]
+    if max(own) - min(own) > tolerance * max(own):
+      raise RuntimeError(f'The losses differ in step {i + 1}: {losses}.')
 
 
-def report(case):
-  print(f'dropout {case["dropout"]}')
+def report(model, case):
+  print(f'{model}, dropout {case["dropout"]}')
   for name, r in case['results'].items():
     step = r['step']
     low, high = step['quartiles_ms']
@@ -173,25 +216,41 @@ def report(case):
       print(f'            of which {", ".join(parts)}')
   for name, ratio in case['times_treeline'].items():
     print(f'  {name} takes {ratio:.2f} times as long as treeline')
+  for name, r in case['results'].items():
+    if 'profile' in r:
+      step_profile.report(name, r['profile'])
 
 
-def main(_):
-  names = [n for n in _ONLY.value if n != 'flax' or _FLAX_PYTHON.value]
-  if unknown := set(names) - set(NAMES):
-    raise app.UsageError(f'--only: {unknown} is none of {NAMES}.')
-  config = t5.get_config(f'size={_SIZE.value},version=1.0')
-  model = config.model.to_dict() | {'dtype': 'float32', 'scan': _SCAN.value}
+def compare(model, names):
+  """Measures all sides of one model -> its entry in the results."""
+  config = train_step_models.make_config(model, _LAYERS.value)
   setting = {
     'model': model,
+    'vocab_size': config.model.vocab_size,
     'optimizer': config.optimizer.to_dict(),
+    'learning_rate': train_step_models.learning_rate(config),
+    'scan': _SCAN.value,
     'batch': _BATCH.value,
-    'inputs': _INPUTS.value,
-    'targets': _TARGETS.value,
+    'length': _LENGTH.value,
   }
+  if model == 't5':
+    setting['targets'] = _TARGETS.value
+  elif model == 'bert':
+    setting['predictions'] = math.ceil(0.15 * _LENGTH.value)
+  rates = sorted(map(float, _DROPOUT.value))
+  if model == 'llama':
+    rates = [0.0]
   cases = []
-  for dropout in map(float, _DROPOUT.value):
-    results = measure(names, setting | {'dropout': dropout})
-    if not dropout:
+  for rate in rates:
+    with tempfile.TemporaryDirectory() as folder:
+      parameters = train_step_models.write_weights(config, rate, folder)
+      say(f'{model}: {parameters:,} parameters, dropout {rate}')
+      results = measure(names, setting | {'folder': folder})
+      for name in ('treeline', 'flax'):
+        if _PROFILE.value and name in names:
+          own = setting | {'folder': folder}
+          results[name]['profile'] = profile(name, own)
+    if not rate:
       check_losses(results)
     ratios = {}
     if 'treeline' in results:
@@ -201,18 +260,50 @@ def main(_):
         for name in names
         if name != 'treeline'
       }
-    case = {'dropout': dropout, 'results': results, 'times_treeline': ratios}
-    report(case)
+    case = {'dropout': rate, 'results': results, 'times_treeline': ratios}
+    report(model, case)
     cases.append(case)
-  if _OUT.value:
-    out = Path(_OUT.value)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rounds = {'warmup': _WARMUP.value, 'rounds': _ROUNDS.value}
-    summary = machine.describe() | setting | rounds | {'cases': cases}
-    temporary = out.with_suffix('.tmp')
-    temporary.write_text(json.dumps(summary, indent=2) + '\n')
-    os.replace(temporary, out)
-    print(f'Wrote {out}')
+  return (
+    machine.describe()
+    | setting
+    | {
+      'parameters': parameters,
+      'layers': _LAYERS.value or "the model's own",
+      'warmup': _WARMUP.value,
+      'rounds': _ROUNDS.value,
+      'cases': cases,
+    }
+  )
+
+
+def write(path, model, entry):
+  """Puts an entry into the results' file, beside those of other models."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  old = json.loads(path.read_text()) if path.exists() else {}
+  entries = {
+    name: entry if name == model else old[name]
+    for name in train_step_models.NAMES
+    if name == model or name in old
+  }
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(json.dumps(entries, indent=2) + '\n')
+  os.replace(temporary, path)
+  print(f'Wrote {path}')
+
+
+def main(_):
+  names = [n for n in _ONLY.value if n != 'flax' or _FLAX_PYTHON.value]
+  for flag, given, known in (
+    ('only', names, NAMES),
+    ('models', _MODELS.value, train_step_models.NAMES),
+  ):
+    if unknown := set(given) - set(known):
+      raise app.UsageError(f'--{flag}: {unknown} is none of {known}.')
+  jax.config.update('jax_platforms', 'cpu')
+  for model in _MODELS.value:
+    entry = compare(model, names)
+    if _OUT.value:
+      write(Path(_OUT.value), model, entry)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The workers of benchmarks/train_step.py: a T5 and its training step each.
+"""The workers of benchmarks/train_step.py: a model and its training step each.
 
 One process each, which makes a step when told so through its standard input.
 The Flax peer's runs in another environment, where Treeline is not installed.
@@ -15,113 +15,99 @@ from pathlib import Path
 
 import numpy as np
 
-LEARNING_RATE = 0.01  # T5's, for the first 10,000 steps
+# Classes of transformers; Flax's have 'Flax' in front.
+PEERS = {
+  't5': 'T5ForConditionalGeneration',
+  'bert': 'BertForMaskedLM',
+  'gpt2': 'GPT2LMHeadModel',
+  'llama': 'LlamaForCausalLM',
+}
+NOT_PREDICTED = -100  # a label that the peers leave out of the loss
 
 
 def make_batch(setting):
-  """Tokens of one batch: inputs [B,S], targets [B,T] and them shifted."""
+  """Tokens of one batch, full rows of random ones; int32.
+
+  Returns:
+    'inputs' [B,S or T]; 'labels' [B,T], what the logits at each place are to
+    predict, or NOT_PREDICTED. T5 also has 'decoder_inputs' [B,T], BERT
+    'predict_at' [B,P].
+  """
   random = np.random.default_rng(1)
-  rows, low, high = setting['batch'], 3, 32000  # no pad, EOS or unknown
-  inputs = random.integers(low, high, (rows, setting['inputs']))
-  targets = random.integers(low, high, (rows, setting['targets']))
-  shifted = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], 1)
-  return [x.astype(np.int32) for x in (inputs, targets, shifted)]
+  rows, T = setting['batch'], setting['length']
+  low, high = 3, setting['vocab_size'] - 100  # nothing special
+  inputs = random.integers(low, high, (rows, T), np.int32)
+  labels = np.full_like(inputs, NOT_PREDICTED)
+  match setting['model']:
+    case 't5':
+      shape = rows, setting['targets']
+      labels = random.integers(low, high, shape, np.int32)
+      start = np.zeros_like(labels[:, :1])
+      return {
+        'inputs': inputs,
+        'labels': labels,
+        'decoder_inputs': np.concatenate([start, labels[:, :-1]], axis=1),
+      }
+    case 'bert':
+      P = setting['predictions']
+      every = np.tile(np.arange(T, dtype=np.int32), (rows, 1))
+      at = np.sort(random.permuted(every, axis=1)[:, :P], axis=1)
+      masked = np.take_along_axis(inputs, at, axis=1)
+      np.put_along_axis(labels, at, masked, axis=1)
+      np.put_along_axis(inputs, at, 103, axis=1)  # [MASK]
+      return {'inputs': inputs, 'labels': labels, 'predict_at': at}
+  labels[:, :-1] = inputs[:, 1:]
+  return {'inputs': inputs, 'labels': labels}
 
 
-def make_weights(m):
-  """T5's weights by torch names, kernels [out, in], as T5 initialises them."""
-  random = np.random.default_rng(0)
-  D, F, N, H = m['embed_dim'], m['mlp_dim'], m['heads'], m['head_dim']
-  weights = {}
-
-  def normal(name, shape, deviation):
-    x = random.standard_normal(shape, np.float32) * np.float32(deviation)
-    weights[f'{name}.weight'] = x
-
-  def attention(name):
-    normal(f'{name}.q', (N * H, D), (D * H) ** -0.5)
-    normal(f'{name}.k', (N * H, D), D**-0.5)
-    normal(f'{name}.v', (N * H, D), D**-0.5)
-    normal(f'{name}.o', (D, N * H), (N * H) ** -0.5)
-
-  normal('shared', (m['vocab_size'], D), 1.0)
-  for stack in ('encoder', 'decoder'):
-    layers = m[f'{stack}_layers']
-    buckets = (m['relative_buckets'], N)
-    attention_0 = f'{stack}.block.0.layer.0.SelfAttention'
-    normal(f'{attention_0}.relative_attention_bias', buckets, D**-0.5)
-    for i in range(layers):
-      sublayers = ['SelfAttention', 'EncDecAttention', 'DenseReluDense']
-      if stack == 'encoder':
-        del sublayers[1]
-      for j, sublayer in enumerate(sublayers):
-        layer = f'{stack}.block.{i}.layer.{j}'
-        if sublayer == 'DenseReluDense':
-          normal(f'{layer}.{sublayer}.wi', (F, D), D**-0.5)
-          normal(f'{layer}.{sublayer}.wo', (D, F), F**-0.5)
-        else:
-          attention(f'{layer}.{sublayer}')
-        weights[f'{layer}.layer_norm.weight'] = np.ones(D, np.float32)
-    weights[f'{stack}.final_layer_norm.weight'] = np.ones(D, np.float32)
-  return weights
-
-
-def peer_config(setting):
-  """T5Config of either version of transformers."""
-  from transformers import T5Config
-
-  m = setting['model']
-  return T5Config(
-    vocab_size=m['vocab_size'],
-    d_model=m['embed_dim'],
-    d_kv=m['head_dim'],
-    d_ff=m['mlp_dim'],
-    num_layers=m['encoder_layers'],
-    num_decoder_layers=m['decoder_layers'],
-    num_heads=m['heads'],
-    relative_attention_num_buckets=m['relative_buckets'],
-    relative_attention_max_distance=m['relative_max_distance'],
-    dropout_rate=setting['dropout'],
-    decoder_start_token_id=0,
-    use_cache=False,
-  )
-
-
-# Each of the three builds its model and returns a function that makes one step
-# and returns the loss before it, as a dict with times of its parts if known.
+# Each of the three loads its model and returns a function that makes one step
+# and returns the loss before it, as a dict with times of its parts if known;
+# and, of the two that are compiled, the step's program, else None.
 
 
 def torch_worker(setting):
   import torch
-  from transformers import T5ForConditionalGeneration
+  import transformers
   from transformers.optimization import Adafactor
 
-  model = T5ForConditionalGeneration(peer_config(setting)).train()
-  weights = {
-    k: torch.from_numpy(v) for k, v in make_weights(setting['model']).items()
+  kind = getattr(transformers, PEERS[setting['model']])
+  model = kind.from_pretrained(setting['folder'], dtype=torch.float32).train()
+  batch = {k: torch.from_numpy(x) for k, x in make_batch(setting).items()}
+  inputs = {
+    'input_ids': batch['inputs'].long(),
+    'labels': batch['labels'].long(),
   }
-  missing, unexpected = model.load_state_dict(weights, strict=False)
-  if unexpected or {k.split('.')[-2] for k in missing} - {
-    'embed_tokens',
-    'lm_head',
-  }:
-    raise RuntimeError(f'Weights do not fit: {missing}, {unexpected}.')
-  inputs, targets, shifted = (
-    torch.from_numpy(x).long() for x in make_batch(setting)
-  )
-  optimizer = Adafactor(
-    model.parameters(),
-    lr=LEARNING_RATE,
-    scale_parameter=True,
-    relative_step=False,
-    warmup_init=False,
-  )
+  if setting['model'] == 't5':
+    inputs['decoder_input_ids'] = batch['decoder_inputs'].long()
+  elif setting['model'] != 'bert':
+    inputs['labels'] = inputs['input_ids']  # it shifts them itself
+  o = setting['optimizer']
+  if o['name'] == 'adafactor':
+    optimizer = Adafactor(
+      model.parameters(),
+      lr=setting['learning_rate'],
+      scale_parameter=True,
+      relative_step=False,
+      warmup_init=False,
+    )
+  else:
+    parameters = list(model.parameters())
+    vectors = [p for p in parameters if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+      [
+        {'params': [p for p in parameters if p.ndim >= 2]},
+        {'params': vectors, 'weight_decay': 0.0},
+      ],
+      lr=setting['learning_rate'],
+      betas=(o['b1'], o['b2']),
+      eps=o['epsilon'],
+      weight_decay=o['weight_decay'],
+      fused=True,
+    )
 
   def step():
     start = time.perf_counter()
-    loss = model(
-      input_ids=inputs, decoder_input_ids=shifted, labels=targets
-    ).loss
+    loss = model(**inputs).loss
     forward = time.perf_counter()
     loss.backward()
     backward = time.perf_counter()
@@ -135,65 +121,72 @@ def torch_worker(setting):
       'optimizer': end - backward,
     }
 
-  return step
+  return step, None
 
 
 def flax_worker(setting):
   import jax
+  import jax.numpy as jnp
   import optax
-  from transformers import FlaxT5ForConditionalGeneration
+  import transformers
 
-  model = FlaxT5ForConditionalGeneration(peer_config(setting), _do_init=False)
-  params = {}
-  for name, weight in make_weights(setting['model']).items():
-    *path, leaf = name.split('.')[:-1]
-    if leaf in ('shared', 'relative_attention_bias'):
-      last = 'embedding'
-    elif 'layer_norm' in leaf:
-      last = 'weight'
-    else:
-      last, weight = 'kernel', weight.T
-    node = params
-    for key in (*path, leaf):
-      node = node.setdefault(key, {})
-    node[last] = weight
-  inputs, targets, shifted = make_batch(setting)
-  params = jax.device_put(params)
-  optimizer = optax.adafactor(LEARNING_RATE)
+  kind = getattr(transformers, f'Flax{PEERS[setting["model"]]}')
+  # Loading makes the parameters twice, and the loaded model would keep them.
+  loaded = kind.from_pretrained(setting['folder'])
+  params = jax.device_put(loaded.params)
+  model = kind(loaded.config, _do_init=False)
+  del loaded
+  batch = make_batch(setting)
+  o = setting['optimizer']
+  if o['name'] == 'adafactor':
+    optimizer = optax.adafactor(setting['learning_rate'])
+  else:
+    optimizer = optax.adamw(
+      setting['learning_rate'],
+      b1=o['b1'],
+      b2=o['b2'],
+      eps=o['epsilon'],
+      weight_decay=o['weight_decay'],
+      mask=lambda params: jax.tree.map(lambda p: p.ndim >= 2, params),
+    )
 
-  def train_step(params, opt_state, inputs, targets, shifted, rng):
+  def train_step(params, opt_state, batch, rng):
+    inputs = {'input_ids': batch['inputs']}
+    if 'decoder_inputs' in batch:
+      inputs['decoder_input_ids'] = batch['decoder_inputs']
+
     def loss_of(params):
       logits = model(
-        input_ids=inputs,
-        decoder_input_ids=shifted,
-        params=params,
-        dropout_rng=rng,
-        train=True,
+        **inputs, params=params, dropout_rng=rng, train=True
       ).logits
-      return optax.softmax_cross_entropy_with_integer_labels(
-        logits, targets
-      ).mean()
+      predicted = batch['labels'] != NOT_PREDICTED
+      losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.where(predicted, batch['labels'], 0)
+      )
+      return jnp.sum(losses * predicted) / jnp.sum(predicted)
 
     loss, grads = jax.value_and_grad(loss_of)(params)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, loss
 
-  train_step = jax.jit(train_step, donate_argnums=(0, 1))
   state = [params, jax.jit(optimizer.init)(params)]
   del params
   rng = jax.random.key(0)
+  compiled = (
+    jax.jit(train_step, donate_argnums=(0, 1))
+    .lower(*state, batch, rng)
+    .compile()
+  )
   count = 0
 
   def step():
     nonlocal count
     count += 1
     key = jax.random.fold_in(rng, count)
-    *state[:], loss = jax.block_until_ready(
-      train_step(*state, inputs, targets, shifted, key)
-    )
+    *state[:], loss = jax.block_until_ready(compiled(*state, batch, key))
     return {'loss': float(loss)}
 
-  return step
+  return step, compiled
 
 
 def treeline_worker(setting):
@@ -201,57 +194,49 @@ def treeline_worker(setting):
 
   import flax.linen as nn
   import jax
+  import jax.numpy as jnp
   import optax
   from jax.sharding import NamedSharding, PartitionSpec
   from ml_collections import ConfigDict
 
   import train.step
-  from models import build
-  from models.config import TransformerConfig
+  from models import build, pretrained
   from train import optimizer, sharding, state
 
-  model = build.build(
-    TransformerConfig(**setting['model'] | {'dropout': setting['dropout']})
+  own = {'dtype': 'float32', 'scan': setting['scan']}
+  model = build.build(pretrained.read_config(setting['folder'], **own))
+  mesh = sharding.make_mesh(
+    dict.fromkeys(sharding.AXES, 1), 'replicated', jax.devices()[:1]
   )
-  sizes = dict.fromkeys(sharding.AXES, 1)
-  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:1])
   rules = sharding.make_rules('replicated')
-  schedule = optax.constant_schedule(LEARNING_RATE)
-  _, axes = state.abstract_params(model)
-  adafactor = optimizer.make_optimizer(
-    ConfigDict(setting['optimizer']), schedule, axes
+  schedule = optax.constant_schedule(setting['learning_rate'])
+  updates = optimizer.make_optimizer(
+    ConfigDict(setting['optimizer']), schedule, state.abstract_params(model)[1]
   )
-  inputs, targets, shifted = make_batch(setting)
   rows = setting['batch']
-  abstract = state.abstract_state(model, adafactor, rows, mesh, rules)
+  abstract = state.abstract_state(model, updates, rows, mesh, rules)
+  places = jax.tree.map(lambda x: x.sharding, abstract)
   cursor = np.zeros((rows, 4), np.int32)
-  now = state.create_state(model, adafactor, abstract, cursor, seed=0)
-  params = treeline_params(make_weights(setting['model']), setting['model'])
-  jax.tree.map(
-    lambda a, b: np.testing.assert_equal(a.shape, b.shape), now.params, params
-  )
-  places = jax.tree.map(lambda x: x.sharding, abstract.params)
-  now = now.replace(params=jax.device_put(params, places))
-  batch = {
-    'encoder_inputs': inputs,
-    'encoder_positions': np.broadcast_to(
-      np.arange(inputs.shape[1], dtype=np.int32), inputs.shape
-    ),
-    'encoder_segments': np.ones_like(inputs),
-    'inputs': shifted,
-    'targets': targets,
-    'positions': np.broadcast_to(
-      np.arange(targets.shape[1], dtype=np.int32), targets.shape
-    ),
-    'segments': np.ones_like(targets),
-    'weights': np.ones(targets.shape, np.float32),
-    'cursor': cursor,
-  }
+
+  def create(params):
+    return state.TrainState(
+      step=jnp.zeros([], 'int32'),
+      params=params,
+      opt_state=updates.init(params),
+      cursor=jnp.asarray(cursor),
+    )
+
+  params = pretrained.load(setting['folder'], places.params, **own)[1]
+  now = jax.jit(create, out_shardings=places, donate_argnums=0)(params)
+  del params
+  batch = treeline_batch(make_batch(setting))
+  needed = *model.INPUTS, 'targets', 'weights'
+  batch = {name: batch[name] for name in needed} | {'cursor': cursor}
   batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec()))
   step_function = functools.partial(
     train.step.train_step,
     model=model,
-    optimizer=adafactor,
+    optimizer=updates,
     schedule=schedule,
     seed=0,
   )
@@ -263,66 +248,33 @@ def treeline_worker(setting):
     now, metrics = jax.block_until_ready(compiled(now, batch))
     return {'loss': float(metrics['loss'])}
 
-  return step
+  return step, compiled
 
 
-def treeline_params(weights, m):
-  """Treeline's tree of the torch weights, layers stacked for model.scan."""
-  import jax
+def treeline_batch(batch):
+  """The batch of `make_batch` as Treeline's pipeline would make it."""
 
-  places = {
-    'SelfAttention': 'attention',
-    'EncDecAttention': 'cross_attention',
-    'DenseReluDense': 'mlp',
+  def positions(x):
+    return np.broadcast_to(np.arange(x.shape[1], dtype=np.int32), x.shape)
+
+  inputs, targets = batch['inputs'], batch['labels']
+  out = {'inputs': inputs}
+  if 'predict_at' in batch:
+    out['types'] = np.zeros_like(inputs)
+    out['predict_at'] = batch['predict_at']
+    targets = np.take_along_axis(targets, batch['predict_at'], axis=1)
+  elif 'decoder_inputs' in batch:
+    out['inputs'] = batch['decoder_inputs']
+    out['encoder_inputs'] = inputs
+    out['encoder_positions'] = positions(inputs)
+    out['encoder_segments'] = np.ones_like(inputs)
+  predicted = targets != NOT_PREDICTED
+  return out | {
+    'positions': positions(out['inputs']),
+    'segments': np.ones_like(out['inputs']),
+    'targets': np.where(predicted, targets, 0),
+    'weights': predicted.astype(np.float32),
   }
-  leaves = {
-    'q': 'query',
-    'k': 'key',
-    'v': 'value',
-    'o': 'output',
-    'wi': 'input',
-    'wo': 'output',
-  }
-  params = {'embed': {'table': weights['shared.weight']}}
-  for stack in ('encoder', 'decoder'):
-    layers = {}
-    first = f'{stack}.block.0.'
-    for name in (n for n in weights if n.startswith(first)):
-      keys = name.removeprefix(first).split('.')[2:-1]
-      if keys[-1] == 'relative_attention_bias':
-        continue
-      stacked = np.stack(
-        [
-          weights[name.replace('block.0', f'block.{i}')]
-          for i in range(m[f'{stack}_layers'])
-        ]
-      )
-      if keys[-1] == 'layer_norm':
-        # The norm of the sublayer with the same number.
-        number = '.'.join(name.split('.')[:5])
-        sublayer = next(
-          n.split('.')[5]
-          for n in weights
-          if n.startswith(number) and 'layer_norm' not in n
-        )
-        layers[f'{places[sublayer]}_norm'] = {'scale': stacked}
-      else:
-        sublayer = layers.setdefault(places[keys[0]], {})
-        sublayer[leaves[keys[1]]] = {'kernel': stacked.swapaxes(1, 2)}
-    bias = weights[
-      f'{first}layer.0.SelfAttention.relative_attention_bias.weight'
-    ]
-    stacked = {'layers': layers}
-    if not m['scan']:
-      stacked = {
-        f'layer_{i}': jax.tree.map(lambda x, i=i: x[i], layers)
-        for i in range(m[f'{stack}_layers'])
-      }
-    params[stack] = stacked | {
-      'relative_bias': {'table': bias},
-      'norm': {'scale': weights[f'{stack}.final_layer_norm.weight']},
-    }
-  return params
 
 
 def peak_bytes():
@@ -345,13 +297,15 @@ def work(name, setting):
   def reply(**message):
     print(json.dumps(message), file=replies, flush=True)
 
+  if setting.get('one_core'):  # before JAX counts them
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   start = time.perf_counter()
   workers = {
     'torch': torch_worker,
     'flax': flax_worker,
     'treeline': treeline_worker,
   }
-  step = workers[name](setting)
+  step, compiled = workers[name](setting)
   versions = {}
   for package in ('torch', 'transformers', 'jax', 'jaxlib', 'flax', 'optax'):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -372,6 +326,10 @@ def work(name, setting):
       case 'memory':
         peak = peak_bytes()
         reply(stepping=peak, whole=max(whole, peak))
+      case 'profile':
+        from benchmarks import step_profile
+
+        reply(**step_profile.profile(step, compiled))
 
 
 if __name__ == '__main__':
