@@ -11,6 +11,7 @@ from models.layers import (
   Norm,
   activate,
   initializer,
+  linear,
   named,
   shard,
 )
@@ -46,11 +47,7 @@ class Vocabulary(nn.Module):
         (x.shape[-1], c.vocab_size),
         'float32',
       )
-    logits = jnp.dot(
-      x.astype(c.dtype),
-      kernel.astype(c.dtype),
-      preferred_element_type='float32',
-    )
+    logits = linear(x.astype(c.dtype), kernel.astype(c.dtype), 'float32')
     if c.output_bias:
       logits = logits + self.param(
         'bias',

@@ -360,7 +360,7 @@ def test_bfloat16_is_near_float32(params, scanned):
     ({'activation': 'gelu2'}, "model.activation is 'gelu2'; it must be one of"),
     ({'norm': 'layer'}, 'model.norm is'),
     ({'position': 'ropes'}, 'model.position is'),
-    ({'position': 'rope'}, "model.position='rope' needs model.rope_theta"),
+    ({'position': 'rope'}, "model.position='rope' does not read it"),
     ({'position': 'none'}, 'model.relative_.* does not read it: set it to 0'),
     ({'head': 'mlm'}, "model.head is 'mlm'; model.family='encoder_decoder'"),
     ({'window': 4}, 'model.window=4 and model.window_every=0 go together'),

@@ -58,12 +58,11 @@ def read_config(folder: str) -> ConfigDict:
       "too, as 'config' in run/metadata: write that into the file, or move the "
       'file away and give --config.'
     )
-  config = ConfigDict(found)
-  for group in (config, *(config[name] for name in GROUPS)):
+  for group in (found, *(found[name] for name in GROUPS)):
     for key, value in group.items():
       if isinstance(value, list):  # JSON has no tuples
         group[key] = tuple(value)
-  return config.lock()
+  return ConfigDict(found).lock()
 
 
 def make(folder: str) -> None:
