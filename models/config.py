@@ -173,17 +173,16 @@ class TransformerConfig:
         )
       for field in choices[value]:
         read[field] = f'model.{name}={value!r}'
-    for name, choices in CHOICES.items():
-      for field in {f for fields in choices.values() for f in fields}:
-        value = getattr(self, field)
-        if field in read and not value > 0:
+        if not getattr(self, field) > 0:
           raise ValueError(
-            f'{read[field]} needs model.{field}, which is {value}; it must be '
-            'above 0.'
+            f'{read[field]} needs model.{field}, which is '
+            f'{getattr(self, field)}; it must be above 0.'
           )
-        if field not in read and value:
+    for name, choices in CHOICES.items():
+      for field in dict.fromkeys(f for own in choices.values() for f in own):
+        if field not in read and getattr(self, field):
           raise ValueError(
-            f'model.{field} is {value}, but model.{name}='
+            f'model.{field} is {getattr(self, field)}, but model.{name}='
             f'{getattr(self, name)!r} does not read it: set it to 0.'
           )
     for field, position in optional.items():
