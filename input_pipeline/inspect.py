@@ -156,4 +156,8 @@ def show_rates(sums):
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  app.run(main)
+  try:
+    app.run(main)
+  except (AttributeError, KeyError, ValueError, OSError) as error:
+    # Of a config's name or a key; str() of a KeyError would be quoted twice.
+    raise SystemExit(f'Error: {error.args[-1]}') from None

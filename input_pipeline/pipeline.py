@@ -260,6 +260,12 @@ class Data:
         self._skipped.add(place)  # once, though it is read every epoch
         if len(self._skipped) <= WARNINGS:
           print(_skipped(place, failures[place]), flush=True)
+        elif len(self._skipped) == WARNINGS + 1:
+          print(
+            'More documents are skipped; how many, data/skipped tells in'
+            ' metrics.jsonl.',
+            flush=True,
+          )
       skipped, share = len(self._skipped), self.config.max_bad_share
       if failures and skipped > share * max(self._documents, 1000):
         raise ValueError(

@@ -16,7 +16,8 @@ import orjson
 from isal import isal_zlib
 
 CHUNK = 1 << 16  # bytes read at a time
-EDGE = 1 << 16  # bytes hashed at either end of a file
+WHOLE = 1 << 30  # bytes: files that have more in all are hashed in PIECES
+PIECES = 16  # of CHUNK bytes, evenly over a file, its two ends among them
 
 
 def open_source(name, seed, vocab_size, sentinels, key='data.source'):
@@ -55,7 +56,7 @@ class TextFiles:
 
   @property
   def fingerprint(self):
-    return [_fingerprint(path) for path in self.files]
+    return fingerprints(self.files)
 
   def records(self, file, start):
     first, paragraph, index = 0, [], 0
@@ -228,8 +229,18 @@ def _match(pattern, key, name):
   return sorted(files)
 
 
-def _fingerprint(path):
-  """Name, size and, where reading is cheap, a hash of both ends of a file."""
+def fingerprints(files):
+  """Name, size and, where reading is cheap, a hash of each file.
+
+  Few files are hashed whole. Of many, only pieces: in a .gz the last one holds
+  the checksum of the whole text, in others a change between them stays unseen.
+  """
+  local = [path for path in files if '://' not in path]
+  whole = sum(os.path.getsize(path) for path in local) <= WHOLE
+  return [_fingerprint(path, whole) for path in files]
+
+
+def _fingerprint(path, whole):
   if '://' in path:
     import tensorflow as tf
 
@@ -237,11 +248,15 @@ def _fingerprint(path):
     return {'file': os.path.basename(path), 'bytes': size}
   size = os.path.getsize(path)
   with open(path, 'rb') as file:
-    digest = hashlib.sha256(file.read(EDGE))
-    file.seek(max(0, size - EDGE))
-    digest.update(file.read(EDGE))
+    if whole:
+      digest = hashlib.file_digest(file, 'sha256')
+    else:
+      digest = hashlib.sha256()
+      for start in np.linspace(0, max(0, size - CHUNK), PIECES, dtype=int):
+        file.seek(start)
+        digest.update(file.read(CHUNK))
   name = os.path.basename(path)
-  return {'file': name, 'bytes': size, 'edges': digest.hexdigest()[:16]}
+  return {'file': name, 'bytes': size, 'sha256': digest.hexdigest()[:16]}
 
 
 def hash_array(array):

@@ -133,6 +133,22 @@ def test_fingerprint_sees_sizes_and_contents(tmp_path):
   assert first != second
 
 
+def test_fingerprint_sees_the_middle_of_a_large_file(tmp_path, monkeypatch):
+  path = tmp_path / 'a.json'
+  text = bytearray(b'x' * 3_000_000)
+  path.write_bytes(text)
+  first = sources.fingerprints([str(path)])
+  text[1_234_567] = 0
+  path.write_bytes(text)
+  assert sources.fingerprints([str(path)]) != first
+  # Of too many bytes only pieces are read; the ends are among them.
+  monkeypatch.setattr(sources, 'WHOLE', 1_000_000)
+  pieces = sources.fingerprints([str(path)])
+  text[-1] = 0
+  path.write_bytes(text)
+  assert sources.fingerprints([str(path)]) != pieces
+
+
 def test_documentation():
   texts = documentation.documents()
   assert 1_000_000 < sum(map(len, texts)) < 8_000_000

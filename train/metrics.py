@@ -54,6 +54,7 @@ class MetricsWriter:
     self.active = active
     if not active:
       return
+    self._workdir = workdir
     self._path = os.path.join(workdir, 'metrics.jsonl')
     last = -1 if resume_step is None else resume_step
     with _writing(self._path):
@@ -88,9 +89,10 @@ class MetricsWriter:
 
   def close(self) -> None:
     if self.active:
-      self._board.close()
       with _writing(self._path):
         self._file.close()
+      with _writing(os.path.join(self._workdir, 'tensorboard')):
+        self._board.close()
 
 
 def read_metrics(workdir: str) -> Iterator[dict[str, Any]]:
