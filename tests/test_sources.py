@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +52,9 @@ def test_small_chunks_of_a_gz_with_two_members(tmp_path, monkeypatch):
 
 
 def test_truncated_gz(tmp_path):
-  path = write_json(tmp_path / 'a.json.gz', [os.urandom(50).hex()] * 2000)
+  rng = np.random.default_rng(0)
+  texts = [rng.bytes(50).hex() for _ in range(2000)]
+  path = write_json(tmp_path / 'a.json.gz', texts)
   whole = path.read_bytes()
   middle = len(whole) // 2
   flipped = bytes([whole[middle] ^ 64])
@@ -64,8 +65,9 @@ def test_truncated_gz(tmp_path):
     whole[:middle] + flipped + whole[middle + 1 :],
   ):
     path.write_bytes(damaged)
+    # A flipped bit may give other text first, at the latest the end tells.
     with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
-      read(source)
+      list(source.records(0, 0))
   path.write_bytes(b'')
   with pytest.raises(ValueError, match=r'line 1: the .gz is damaged'):
     read(source)
