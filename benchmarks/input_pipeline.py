@@ -68,7 +68,7 @@ def main(argv):
       block=128, document_tokens=65536, streams=8, holdout=0,
       max_bad_share=0.001, threads=threads,
     ),
-    seed=0, vocab_size=32128,
+    seed=0, vocab_size=32128, family='encoder_decoder',
     eval_source=f'json:{folder}/c4_sample_1k/c4_100*.gz',
   )  # fmt: skip
   with gzip.open(sample, 'rt', encoding='utf-8') as file:

@@ -75,6 +75,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'  # for BooksCorpus and Wikipedia (3.1)
   d.objective = 'sentence_pairs'
+  d.pack = False
   d.noise_density = 0.15  # 3.1
   d.length = int(chosen['length'])
   d.predictions = {512: 77, 128: 20}[d.length]  # the published code's

@@ -128,7 +128,7 @@ def base() -> ConfigDict:
   c.eval.source = ''  # '': held-out documents of data.source
   c.eval.every = 10_000
   c.eval.batches = 0  # 0: the whole split
-  c.eval.samples = 4  # rows decoded greedily after an evaluation
+  c.eval.samples = 0  # rows decoded greedily after an evaluation
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 5_000

@@ -88,6 +88,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size in ('large', 'xl', 'xxl'):
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  c.eval.samples = 4  # infillings shown at every evaluation
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

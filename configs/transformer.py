@@ -75,6 +75,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = steps  # 5.2
   c.train.label_smoothing = 0.1  # 5.4
 
+  c.eval.samples = 4  # decoded at every evaluation
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -31,7 +31,7 @@ class DataConfig:
   batch: int  # rows of the global batch
   length: int  # tokens in a row; of an encoder-decoder S, and T follows
   concatenate: bool  # join a block's documents before cutting pieces
-  pack: bool  # short examples share a row (never pairs of sentences)
+  pack: bool  # short examples share a row
   block: int  # documents read, shuffled and packed together
   document_tokens: int  # longer documents give one random chunk; 0: all of it
   streams: int  # independent readers; divides batch
@@ -78,6 +78,10 @@ class DataConfig:
     _require(
       'mean_span_length' not in read or self.mean_span_length >= 1,
       'mean_span_length', self.mean_span_length, 'be at least 1 token',
+    )  # fmt: skip
+    _require(
+      not self.pack or self.objective != 'sentence_pairs', 'pack', self.pack,
+      "be False: data.objective='sentence_pairs' has one pair a row",
     )  # fmt: skip
     _require(
       self.holdout == 0 or self.holdout >= 2, 'holdout', self.holdout,

@@ -11,28 +11,22 @@ import textwrap
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from configs import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'configs/FILE.py:ARG')
+CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'configs/FILE.py[:ARG]'
+)
 WORKDIR = flags.DEFINE_string(
   'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
 )
 EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown')
 BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
 EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
-
-
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {" ".join(argv[1:])}')
-  try:
-    show(CONFIG.value)
-  except (ValueError, OSError) as error:
-    raise SystemExit(f'Error: {error}') from None
 
 
 def show(config):
@@ -43,7 +37,7 @@ def show(config):
     config.model.vocab_size,
     config.eval.source,
     WORKDIR.value,
-    config.model.family,
+    family=config.model.family,
   )
   batch = config.data.batch
   rows = np.arange(batch)
@@ -156,8 +150,4 @@ def show_rates(sums):
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  try:
-    app.run(main)
-  except (AttributeError, KeyError, ValueError, OSError) as error:
-    # Of a config's name or a key; str() of a KeyError would be quoted twice.
-    raise SystemExit(f'Error: {error.args[-1]}') from None
+  command.run(lambda: show(CONFIG.value))

@@ -88,28 +88,29 @@ class EncoderDecoder(nn.Module):
     encoder_segments: jax.Array,
     encoded: jax.Array | None = None,
   ) -> tuple[jax.Array, dict]:
-    """One position further.
+    """Some positions further, one as a rule.
 
     Args:
-      tokens: int [B], what stands at `index` (the start token at 0).
+      tokens: int [B,T], what stands at `index` and after it (the start token
+        at 0).
       cache: what the step before returned, or `start_cache`.
-      index: int, the position of `tokens`.
+      index: int, the position of the first of `tokens`.
       encoder_segments: int [B,S], above 0 where the source has a token.
       encoded: [B,S,D] from `encode`; needed by the first step only, which
         keeps its keys and values in the cache.
 
     Returns:
-      Logits of the next token, float32 [B,V], and the cache.
+      Logits of the next tokens, float32 [B,T,V], and the cache.
     """
-    length = cache['self']['key'].shape[2]
-    positions = jnp.broadcast_to(index, (1, 1))
+    positions = index + jnp.arange(tokens.shape[1])
+    places = jnp.arange(cache['self']['key'].shape[2])
     context = Context(
-      mask=(jnp.arange(length) <= index)[None, None],
-      positions=positions,
+      mask=(places <= positions[:, None])[None],
+      positions=positions[None],
       source=encoded,
       source_mask=masks.padding(encoder_segments),
       index=index,
     )
-    x = self.embed(tokens[:, None], positions)
+    x = self.embed(tokens, positions[None])
     x, cache = self.decoder(x, context, cache)
-    return self.vocabulary(x, self.embed.table)[:, 0], cache
+    return self.vocabulary(x, self.embed.table), cache

@@ -166,20 +166,14 @@ def decoded(model, params, batch):
   def step(args):
     return model.apply(variables, *args, method='decode_step')
 
-  if model.config.family != 'encoder_decoder':
-    first, cache = step([tokens[:, :3], cache, jnp.int32(0)])
-    rest, _ = step([tokens[:, 3:], cache, jnp.int32(3)])
-    return jnp.concatenate([first, rest], axis=1)
-  source = [batch['encoder_inputs'], batch['encoder_segments']]
-  encoded = model.apply(variables, *source, method='encode')
-  args = [cache, jnp.int32(0), source[1], encoded]
-  first, cache = step([tokens[:, 0], *args])
-
-  def further(cache, i):
-    return step([tokens[:, i], cache, i, source[1]])[::-1]
-
-  _, rest = jax.lax.scan(further, cache, jnp.arange(1, T))
-  return jnp.concatenate([first[None], rest]).swapaxes(0, 1)
+  seen, encoded = [], []  # of an encoder-decoder
+  if model.config.family == 'encoder_decoder':
+    source = [batch['encoder_inputs'], batch['encoder_segments']]
+    encoded = [model.apply(variables, *source, method='encode')]
+    seen = source[1:]
+  first, cache = step([tokens[:, :3], cache, jnp.int32(0), *seen, *encoded])
+  rest, _ = step([tokens[:, 3:], cache, jnp.int32(3), *seen])
+  return jnp.concatenate([first, rest], axis=1)
 
 
 @pytest.mark.parametrize('fields', cases())

@@ -64,7 +64,7 @@ def test_causality_by_gradient(name):
   same = SEGMENTS[0][:, None] == SEGMENTS[0][None]
   seen = np.tril(same)
   real = SEGMENTS[0] > 0
-  assert ((influence > 0) == seen)[real].all() or config.window
+  assert ((influence > 0) == seen)[real].all()
   assert not influence[real][~seen[real]].any()
 
 

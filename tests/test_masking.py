@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from input_pipeline import corruption, features, pipeline, tokenizers
+from input_pipeline import (
+  blocks,
+  corruption,
+  features,
+  pipeline,
+  tokenizers,
+)
 from tests.test_pipeline import data_config
 
 CLS, SEP, MASK = 61, 62, 63
@@ -146,9 +152,9 @@ def test_no_documents_no_rows():
     ('sentence_pairs', 'encoder'),
   ):
     config = make_config(objective)
-    shapes = pipeline.batch_shapes(config, family)
+    shapes = blocks.batch_shapes(config, family)
     tokenizer = tokenizers.Numbers(300, 0, config.masks)
-    rows = pipeline.make_rows([], tokenizer, config, shapes, rng(), family)
+    rows = blocks.make_rows([], tokenizer, config, shapes, rng(), family)
     parts = features.split(rows, shapes)
     assert {n: x.shape for n, x in parts.items()} == {
       n: (0, *tail) for n, (tail, _) in shapes.items()
@@ -199,6 +205,7 @@ def make_config(objective, **changes):
     objective=objective,
     noise_density=0.15 if masks else 0.0,
     predictions=9 if masks else 0,
+    pack=objective != 'sentence_pairs',
     **unread,
     **changes,
   )
@@ -315,6 +322,6 @@ def test_keys_of_other_objectives(objective, changes, message):
 
 def test_rows_for_another_topology():
   with pytest.raises(ValueError, match="'causal' makes rows for model.family"):
-    pipeline.batch_shapes(make_config('causal'), 'encoder')
+    blocks.batch_shapes(make_config('causal'), 'encoder')
   with pytest.raises(ValueError, match="'span_corruption' makes rows"):
     pipeline.open_data(data_config(), 0, 300, family='rwkv')

@@ -273,7 +273,7 @@ def test_cached_logits_equal_the_whole_sequences(params):
     def step(cache, index, encoded=None):
       return model.apply(
         {'params': params},
-        jnp.asarray(batch['inputs'])[:, index],
+        jnp.asarray(batch['inputs'])[:, index][:, None],
         cache,
         index,
         batch['encoder_segments'],
@@ -283,7 +283,7 @@ def test_cached_logits_equal_the_whole_sequences(params):
 
     cache, first = step(model.start_cache(3, 16), jnp.int32(0), encoded)
     _, rest = jax.lax.scan(step, cache, jnp.arange(1, 16))
-    return jnp.concatenate([first[None], rest]).swapaxes(0, 1)
+    return jnp.concatenate([first[None], rest])[:, :, 0].swapaxes(0, 1)
 
   # Of the row that holds one example: packed rows are not decoded.
   expected = run(config, params, batch)[2]

@@ -41,7 +41,8 @@ if address:
   jax.distributed.initialize(address, 2, int(process))
 config = workdir.read_config(folder)
 data = pipeline.open_data(
-  DataConfig(**config.data), config.seed, config.model.vocab_size, '', folder
+  DataConfig(**config.data), config.seed, config.model.vocab_size, '', folder,
+  family=config.model.family,
 )
 mesh = sharding.make_mesh({**config.sharding.mesh}, config.sharding.rules)
 place = NamedSharding(mesh, sharding.BATCH)

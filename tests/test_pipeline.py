@@ -1,6 +1,7 @@
 """Rows, cursors, hosts, epochs, held-out documents, errors."""
 
 import dataclasses
+import functools
 import gc
 import gzip
 import itertools
@@ -20,6 +21,8 @@ from input_pipeline import config, pipeline, streams
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BATCH = 16
+
+open_data = functools.partial(pipeline.open_data, family='encoder_decoder')
 
 
 def data_config(**changes):
@@ -88,14 +91,14 @@ def json_config(corpus, files='*.json.gz', **changes):
 
 @pytest.fixture
 def data(corpus, workdir):
-  return pipeline.open_data(
+  return open_data(
     json_config(corpus), seed=5, vocab_size=VOCABULARY, workdir=workdir
   )
 
 
 @pytest.fixture
 def synthetic():
-  return pipeline.open_data(data_config(), seed=5, vocab_size=VOCABULARY)
+  return open_data(data_config(), seed=5, vocab_size=VOCABULARY)
 
 
 @pytest.fixture(params=['data', 'synthetic'])
@@ -144,7 +147,7 @@ def test_every_block_has_its_own_noise(synthetic):
 
 def test_another_seed(corpus, workdir, data):
   arguments = {'vocab_size': VOCABULARY, 'workdir': workdir}
-  other = pipeline.open_data(json_config(corpus), seed=6, **arguments)
+  other = open_data(json_config(corpus), seed=6, **arguments)
   assert not np.array_equal(
     take(data, 1)[0]['targets'], take(other, 1)[0]['targets']
   )
@@ -211,7 +214,7 @@ def test_rows_of_several_streams(either):
 def test_an_epoch_covers_every_document_once(corpus, workdir, holdout):
   """And the evaluation split has the others, in the order of the files."""
   changed = json_config(corpus, holdout=holdout)
-  data = pipeline.open_data(
+  data = open_data(
     changed, 5, VOCABULARY, '' if holdout else changed.source, workdir
   )
 
@@ -255,7 +258,7 @@ def text_of(batches, data):
 def test_evaluation(corpus, workdir, concatenate, pack):
   """The whole split once, every token of it, on any number of hosts."""
   changed = json_config(corpus, concatenate=concatenate, pack=pack)
-  data = pipeline.open_data(changed, 5, VOCABULARY, workdir=workdir)
+  data = open_data(changed, 5, VOCABULARY, workdir=workdir)
   whole = []
   for batch in data.evaluation(np.arange(8), 8):
     if not batch['weights'].sum():
@@ -290,41 +293,41 @@ def test_evaluation_source(corpus, workdir):
   """Another source for evaluation leaves all of the first to training."""
   own = json_config(corpus, '[01].json.gz')
   other = f'json:{corpus}/2.json.gz'
-  data = pipeline.open_data(own, 5, VOCABULARY, other, workdir)
+  data = open_data(own, 5, VOCABULARY, other, workdir)
   assert data.holdout == 0
   assert data.fingerprint['eval_source'][0]['file'] == '2.json.gz'
   with pytest.raises(ValueError, match="eval.source='json:nothing'"):
-    pipeline.open_data(own, 5, VOCABULARY, 'json:nothing', workdir)
+    open_data(own, 5, VOCABULARY, 'json:nothing', workdir)
   none = dataclasses.replace(own, holdout=0)
   with pytest.raises(ValueError, match=r'data\.holdout=0 and eval\.source'):
-    pipeline.open_data(none, 5, VOCABULARY, '', workdir)
+    open_data(none, 5, VOCABULARY, '', workdir)
   with pytest.raises(ValueError, match='both or neither must be synthetic'):
-    pipeline.open_data(own, 5, VOCABULARY, 'synthetic', workdir)
+    open_data(own, 5, VOCABULARY, 'synthetic', workdir)
 
 
 def test_tokenizer_in_the_workdir(corpus, workdir, tmp_path):
   path = os.path.join(workdir, 'tokenizer.model')
   given = json_config(corpus, tokenizer=path)
-  first = pipeline.open_data(given, 5, VOCABULARY, workdir=str(tmp_path))
+  first = open_data(given, 5, VOCABULARY, workdir=str(tmp_path))
   copy = tmp_path / 'tokenizer.model'
   assert copy.read_bytes() == Path(path).read_bytes()
   gone = json_config(corpus, tokenizer='/no/such.model')
-  again = pipeline.open_data(gone, 5, VOCABULARY, workdir=str(tmp_path))
+  again = open_data(gone, 5, VOCABULARY, workdir=str(tmp_path))
   assert pipeline.differences(first.fingerprint, again.fingerprint) == []
   with pytest.raises(ValueError, match=r"data\.tokenizer='/no/such.model'"):
-    pipeline.open_data(gone, 5, VOCABULARY)
+    open_data(gone, 5, VOCABULARY)
   other = pipeline.prepare_tokenizer(json_config(corpus), 0, 280, None)
   (tmp_path / 'other.model').write_bytes(other.model)
   changed = json_config(corpus, tokenizer=str(tmp_path / 'other.model'))
   with pytest.raises(ValueError, match='is not the tokenizer that --workdir'):
-    pipeline.open_data(changed, 5, VOCABULARY, workdir=str(tmp_path))
+    open_data(changed, 5, VOCABULARY, workdir=str(tmp_path))
   with pytest.raises(ValueError, match=r'300 pieces.*model\.vocab_size=200'):
-    pipeline.open_data(given, 5, 200, workdir=str(tmp_path))
+    open_data(given, 5, 200, workdir=str(tmp_path))
 
 
 def test_fingerprint_of_moved_files(tmp_path, corpus, workdir, data):
   shutil.copytree(corpus, tmp_path / 'moved')
-  moved = pipeline.open_data(
+  moved = open_data(
     json_config(tmp_path / 'moved'), 5, VOCABULARY, workdir=workdir
   )
   assert moved.fingerprint == data.fingerprint
@@ -332,11 +335,11 @@ def test_fingerprint_of_moved_files(tmp_path, corpus, workdir, data):
 
 def test_fingerprint(corpus, workdir, data):
   assert json.loads(json.dumps(data.fingerprint)) == data.fingerprint
-  faster = pipeline.open_data(
+  faster = open_data(
     json_config(corpus, threads=1), 5, VOCABULARY, workdir=workdir
   )
   assert pipeline.differences(data.fingerprint, faster.fingerprint) == []
-  other = pipeline.open_data(
+  other = open_data(
     json_config(corpus, block=9), 6, VOCABULARY, workdir=workdir
   )
   assert pipeline.differences(data.fingerprint, other.fingerprint) == [
@@ -344,7 +347,7 @@ def test_fingerprint(corpus, workdir, data):
     'seed: 5, now 6',
   ]
   fewer = json_config(corpus, '[01].json.gz')
-  fewer = pipeline.open_data(fewer, 5, VOCABULARY, workdir=workdir)
+  fewer = open_data(fewer, 5, VOCABULARY, workdir=workdir)
   changes = pipeline.differences(data.fingerprint, fewer.fingerprint)
   assert 'source: 3 entries, now 2' in changes
 
@@ -355,7 +358,7 @@ def test_bad_documents(tmp_path, corpus, workdir, capfd):
   (tmp_path / 'a.json').write_text('\n'.join(lines))
   changes = {'source': f'json:{tmp_path}/a.json', 'streams': 1}
   arguments = {'seed': 5, 'vocab_size': VOCABULARY, 'workdir': workdir}
-  data = pipeline.open_data(data_config(**changes), **arguments)
+  data = open_data(data_config(**changes), **arguments)
   take(data, 30)
   assert data.report()['skipped'] == 1
   assert data.report()['documents'] >= 150
@@ -364,13 +367,11 @@ def test_bad_documents(tmp_path, corpus, workdir, capfd):
   )
   lines[60], lines[70] = '[]', '{"text": ""}'
   (tmp_path / 'a.json').write_text('\n'.join(lines))
-  data = pipeline.open_data(data_config(**changes), **arguments)
+  data = open_data(data_config(**changes), **arguments)
   with pytest.raises(ValueError, match=r'2 of \d+ documents are unreadable.*'
                      r'data\.max_bad_share=0\.001.*line \d+'):  # fmt: skip
     take(data, 30)
-  data = pipeline.open_data(
-    data_config(**changes, max_bad_share=0.01), **arguments
-  )
+  data = open_data(data_config(**changes, max_bad_share=0.01), **arguments)
   take(data, 30)
   assert data.report()['skipped'] == 3
 
@@ -380,7 +381,7 @@ def test_errors_of_files_come_through_the_graph(tmp_path, corpus, workdir):
   write(path, texts(400))
   path.write_bytes(path.read_bytes()[:-30])
   changed = data_config(source=f'json:{path}')
-  data = pipeline.open_data(changed, 5, VOCABULARY, workdir=workdir)
+  data = open_data(changed, 5, VOCABULARY, workdir=workdir)
   with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
     take(data, 200)
 
@@ -389,7 +390,7 @@ def test_fewer_blocks_than_streams(tmp_path, corpus, workdir):
   """Each epoch deals its blocks to other streams: all of them have rows."""
   write(tmp_path / 'a.json.gz', texts(20))
   changed = data_config(source=f'json:{tmp_path}/a.json.gz', holdout=10)
-  data = pipeline.open_data(changed, 5, VOCABULARY, workdir=workdir)
+  data = open_data(changed, 5, VOCABULARY, workdir=workdir)
   whole = take(data, 6)
   assert last_cursor(whole[-1])[:, 0].min() > 0
   for first, second in zip(
@@ -401,7 +402,7 @@ def test_fewer_blocks_than_streams(tmp_path, corpus, workdir):
 def test_no_documents(tmp_path, corpus, workdir):
   (tmp_path / 'a.json').write_text('\n')
   changed = data_config(source=f'json:{tmp_path}/a.json')
-  data = pipeline.open_data(changed, 5, VOCABULARY, workdir=workdir)
+  data = open_data(changed, 5, VOCABULARY, workdir=workdir)
   with pytest.raises(ValueError, match=r'No document is left for stream \d of'):
     take(data, 1)
   assert not next(data.evaluation(np.arange(8), 8))['weights'].any()
@@ -432,7 +433,7 @@ def test_impossible_values(key, value):
 def test_too_few_sentinels():
   changed = data_config(length=512, sentinels=27)
   with pytest.raises(ValueError, match=r'need 28 sentinels.*data\.sentinels'):
-    pipeline.open_data(changed, 0, VOCABULARY)
+    open_data(changed, 0, VOCABULARY)
 
 
 def test_cursor_of_other_streams(synthetic):
@@ -446,9 +447,9 @@ import sys
 for name in ('tensorflow', 'tensorflow_datasets', 'jax', 'absl'):
   sys.modules[name] = None
 import numpy as np
-from input_pipeline import config, pipeline
-from tests.test_pipeline import data_config
-data = pipeline.open_data(data_config(), 0, 300)
+from input_pipeline import config
+from tests.test_pipeline import data_config, open_data
+data = open_data(data_config(), 0, 300)
 batch = next(data.batches(data.start(), np.arange(16)))
 held_out = next(data.evaluation(np.arange(16), 16))
 print(int(batch['weights'].sum() > 0), int(held_out['weights'].sum() > 0))
@@ -505,9 +506,8 @@ def test_processes_end_cleanly(corpus, workdir, ending, tmp_path):
   )
   script = f"""
 import numpy as np
-from input_pipeline import pipeline
-from tests.test_pipeline import json_config
-data = pipeline.open_data(
+from tests.test_pipeline import json_config, open_data
+data = open_data(
   json_config({str(tmp_path)!r}), 0, 300, workdir={workdir!r})
 iterator = data.batches(data.start(), np.arange(16))
 next(iterator)

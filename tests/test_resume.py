@@ -223,20 +223,30 @@ def test_loss_that_is_not_finite(tmp_path, source):
   assert runs.rows(folder, 'train/grad_norm')[-1] == (step, None)
 
 
-def test_saved_on_eight_devices_resumed_on_two(whole, source, tmp_path):
-  folder = tmp_path / 'run'
-  config = {'data__source': source, 'checkpoint__keep_every': 20}
+@pytest.fixture(scope='module')
+def eight(tmp_path_factory, source):
+  """Four steps on eight devices."""
+  folder = tmp_path_factory.mktemp('eight') / 'run'
   runs.train(
     folder,
     devices=8,
-    **config,
+    data__source=source,
+    checkpoint__keep_every=20,
     train__steps=4,
     sharding__rules='fsdp_tensor',
     sharding__mesh__data=2,
     sharding__mesh__fsdp=2,
     sharding__mesh__tensor=2,
   )
-  stdout = runs.train(folder, devices=2, **config, train__steps=6)
+  return folder
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
+  folder = tmp_path / 'run'
+  shutil.copytree(eight, folder)
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  stdout = runs.train(folder, devices=devices, **config, train__steps=6)
   assert 'Going on from the checkpoint of step 4.' in stdout
   ours, expected = runs.rows(folder), runs.rows(whole)[:6]
   assert [step for step, _ in ours] == [step for step, _ in expected]

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from configs import rwkv
 from models.build import build
@@ -240,10 +242,6 @@ def test_the_network_is_the_published_recurrence(params, outputs):
 
 
 def test_equals_transformers(params, outputs):
-  transformers = pytest.importorskip('transformers')
-  torch = pytest.importorskip('torch')
-  if not hasattr(transformers, 'RwkvForCausalLM'):
-    pytest.skip('transformers has no RWKV')
   config = transformers.RwkvConfig(
     vocab_size=40,
     context_length=30,

@@ -58,7 +58,9 @@ def make_config(**overrides):
 @pytest.fixture(scope='module')
 def host_batches():
   config = make_config()
-  data = pipeline.open_data(DataConfig(**config.data), config.seed, 64)
+  data = pipeline.open_data(
+    DataConfig(**config.data), config.seed, 64, family=config.model.family
+  )
   batches = data.batches(data.start(), np.arange(16))
   batches = [next(batches) for _ in range(STEPS)]
   # Some rows have few tokens to predict, or none.
@@ -73,10 +75,15 @@ def mesh_sizes(**sizes):
 
 
 def train(host_batches, preset, sizes, devices=None, **overrides):
-  """A few steps as the loop makes them: the state and each step's metrics."""
-  config = make_config(**overrides)
+  return train_config(
+    make_config(**overrides), host_batches, preset, sizes, devices
+  )
+
+
+def train_config(config, host_batches, preset, sizes, devices=None):
+  """Steps as the loop makes them: parameters at birth, state, metrics."""
   model = build(TransformerConfig(**config.model))
-  schedule = make_schedule(config.schedule, STEPS)
+  schedule = make_schedule(config.schedule, config.train.steps)
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
   mesh = sharding.make_mesh(mesh_sizes(**sizes), preset, devices)

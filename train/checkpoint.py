@@ -10,8 +10,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from configs.command import UserError
 from train import checksums
-from train.command import UserError
 from train.state import TrainState
 
 FOLDER = 'checkpoints'

@@ -1,131 +1,34 @@
-"""What every command shares: the flags read, and mistakes told in a line.
+"""Commands of one process or many: where one fails, all end."""
 
-A mistake that the user can mend prints one 'Error: ...'; an exception that no
-code of ours raised on purpose keeps its traceback.
-"""
-
-import difflib
 import os
-import re
-import runpy
 import sys
 import traceback
 from collections.abc import Callable
 
 import jax
-from absl import app, flags
-from absl import logging as absl_logging
-from ml_collections import ConfigDict
 
-_OVERRIDE = r'--?(?:no)?config\.([^=]+)'
-_OURS = ('configs', 'input_pipeline', 'models', 'train')
-
-
-class UserError(RuntimeError):
-  """A message for the user, wherever the cause lay."""
+from configs import command
 
 
 def run(main: Callable[[], None]) -> None:
-  """Reads the flags, calls `main`, and ends the process.
+  """As `configs.command.run`; one of several processes ends at once.
 
-  With a status of 1 and 'Error: ...' on stderr where a ValueError or OSError
-  came from our own code, or a UserError (or a class made from it) from any.
+  An orderly end would wait for the others, and they for this one's part of a
+  collective operation.
   """
 
-  def told(argv):
-    if len(argv) > 1:
-      _fail(f'unknown arguments: {" ".join(argv[1:])}. Flags begin with --.')
-    # Orbax logs the errors that it raises, each in a hundred lines.
-    absl_logging.set_verbosity(absl_logging.FATAL)
+  def alone_or_together():
     try:
       main()
     except Exception as error:
-      mendable = isinstance(error, (ValueError, OSError)) and _is_ours(error)
-      if mendable or isinstance(error, UserError):
-        _fail(error)
       if not jax.distributed.is_initialized():
         raise
-      traceback.print_exc()
-      _exit()
+      if command.is_mendable(error):
+        print(f'Error: {error}', file=sys.stderr)
+      else:
+        traceback.print_exc()
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(1)
 
-  app.run(told, flags_parser=_parse)
-
-
-def _parse(argv: list[str]) -> list[str]:
-  """FLAGS(argv), with the mistakes in --config told more clearly."""
-  found = re.match(
-    r'(?s).*?\0--?config[=\0]([^\0]+)', ''.join(f'\0{x}' for x in argv[1:])
-  )
-  if found:
-    _check_overrides(_load(found[1]), argv)
-  elif any(re.match(_OVERRIDE, x) for x in argv[1:]):
-    _fail('--config.KEY=VALUE changes a config: give --config=FILE.py as well.')
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    return _fail(f'{error} See --help.')
-
-
-def _load(name: str) -> ConfigDict:
-  """The config, or an error; absl would tell it with a traceback."""
-  path = name.split(':', 1)[0]
-  if not os.path.isfile(path):
-    _fail(f'--config={name}: there is no file {path!r} in {os.getcwd()}.')
-  argument = name.split(':', 1)[1:]
-  try:
-    file = runpy.run_path(path)
-    if 'get_config' not in file:
-      _fail(f'--config={name}: {path} has no function get_config.')
-    return file['get_config'](*argument)
-  except ValueError as error:
-    if not _is_ours(error):
-      raise
-    return _fail(f'--config={name}: {error}')
-
-
-def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
-  """Every --config.KEY must be a key of the config."""
-  keys = list(_keys(config))
-  for arg in argv[1:]:
-    match = re.match(_OVERRIDE, arg)
-    if match and match[1] not in keys:
-      key = match[1]
-      if any(k.startswith(f'{key}.') for k in keys):
-        _fail(f'--config.{key} is a group of keys; set one of its keys.')
-      near = difflib.get_close_matches(key, keys, 1, cutoff=0.4)
-      hint = f' Did you mean --config.{near[0]}?' if near else ''
-      _fail(f'--config.{key}: the config has no key {key!r}.{hint}')
-
-
-def _keys(config: ConfigDict, prefix: str = ''):
-  for key, value in config.items():
-    if isinstance(value, ConfigDict):
-      yield from _keys(value, f'{prefix}{key}.')
-    else:
-      yield f'{prefix}{key}'
-
-
-def _is_ours(error: BaseException) -> bool:
-  """Whether the exception was raised by a line of this repository."""
-  file = traceback.extract_tb(error.__traceback__)[-1].filename
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  parts = os.path.relpath(os.path.abspath(file), root).split(os.sep)
-  return parts[0] in _OURS
-
-
-def _fail(message: object):
-  print(f'Error: {message}', file=sys.stderr, flush=True)
-  _exit()
-
-
-def _exit():
-  """Ends this process; one of several at once, so that the others fail too.
-
-  An orderly end would wait for them, and they for this one's part of a
-  collective operation.
-  """
-  if jax.distributed.is_initialized():
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
-  sys.exit(1)
+  command.run(alone_or_together)

@@ -19,7 +19,7 @@ from absl import app, flags
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import pipeline
+from input_pipeline import blocks
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
@@ -109,7 +109,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
     name: jax.ShapeDtypeStruct(
       (config.data.batch, *tail), dtype, sharding=place
     )
-    for name, (tail, dtype) in pipeline.batch_shapes(
+    for name, (tail, dtype) in blocks.batch_shapes(
       DataConfig(**config.data), config.model.family
     ).items()
   }

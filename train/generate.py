@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from input_pipeline import pipeline
+from input_pipeline import blocks
 from train import command, opening, processes
 
 SENTINEL = r'<extra_id_\d+>'
@@ -71,14 +71,14 @@ def decode(
   def step(tokens, cache, index, encoded=None):
     logits, cache = model.apply(
       {'params': params},
-      tokens,
+      tokens[:, None],
       cache,
       index,
       encoder_segments,
       encoded,
       method='decode_step',
     )
-    return choose(logits, index), cache
+    return choose(logits[:, 0], index), cache
 
   def advance(carry, index):
     tokens, done, cache = carry
@@ -209,6 +209,11 @@ def generate(
     ValueError: texts that cannot be encoded, or no run; see open_run.
   """
   run = opening.open_run(folder, step)
+  if run.model.config.family != 'encoder_decoder':
+    raise ValueError(
+      f'--workdir={folder} holds a model of family '
+      f'{run.model.config.family!r}; only an encoder-decoder fills gaps.'
+    )
   if texts is None:
     data = opening.open_data(run)
     tokenizer = data.tokenizer
@@ -230,7 +235,7 @@ def generate(
     tokenizer = opening.open_tokenizer(run)
     examples = encode(tokenizer, texts, run.data.length)
 
-  shapes = pipeline.batch_shapes(run.data)
+  shapes = blocks.batch_shapes(run.data, run.model.config.family)
   run_decode = jax.jit(
     functools.partial(
       decode,

@@ -13,13 +13,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from configs.command import UserError
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
 from train import generate, opening, processes, sharding, workdir
 from train.checkpoint import Checkpoints
-from train.command import UserError
 from train.evaluate import evaluate
 from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
@@ -88,7 +88,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     pipeline.prepare_tokenizer(*data_args, folder)
   processes.wait_for_all('tokenizer')
   data = pipeline.open_data(
-    *data_args, config.eval.source, folder, config.model.family
+    *data_args, config.eval.source, folder, family=config.model.family
   )
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
   batch_shape = {
@@ -160,7 +160,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
       f'{means["accuracy"]:.4f} on {means["tokens"]:,} tokens, in '
       f'{time.perf_counter() - clock:.1f} s'
     )
-    if config.eval.samples and model.config.family == 'encoder_decoder':
+    if config.eval.samples:
       batch = next(place(data.evaluation(rows, data_config.batch)))
       examples = first_rows(batch)
       # A few rows need no rules of a mesh: all devices decode all of them.

@@ -138,7 +138,7 @@ def open_data(run: Run) -> pipeline.Data:
     run.config.model.vocab_size,
     run.config.eval.source,
     run.folder,
-    run.config.model.family,
+    family=run.config.model.family,
   )
   if run.own:
     check_data(run.fingerprint, data.fingerprint, run.folder)

@@ -87,7 +87,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   data_args = data_config, config.seed, config.model.vocab_size
   pipeline.prepare_tokenizer(*data_args, folder)
   data = pipeline.open_data(
-    *data_args, config.eval.source, folder, config.model.family
+    *data_args, config.eval.source, folder, family=config.model.family
   )
 
   def state(params):

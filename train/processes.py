@@ -9,7 +9,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from train.command import UserError
+from configs.command import UserError
 from train.workdir import differences
 
 
