@@ -1,9 +1,8 @@
-"""Checkpoint directories: what is in them, what is wrong with them, memory."""
+"""Checkpoint directories: in and out, onto a mesh, within little memory."""
 
 import dataclasses
 import json
 import os
-import shutil
 import sys
 import tracemalloc
 
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
@@ -19,59 +18,9 @@ from configs import bert, flan_t5, roberta, t5, ul2
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import files
-from models.pretrained.arrays import leaf_shapes
 from models.pretrained.fields import Fields
 from tests import runs
-
-BERT = {
-  'family': 'encoder',
-  'vocab_size': 60,
-  'embed_dim': 12,
-  'mlp_dim': 20,
-  'heads': 2,
-  'kv_heads': 2,
-  'head_dim': 6,
-  'encoder_layers': 3,
-  'position': 'learned',
-  'max_length': 10,
-  'token_types': 2,
-  'norm': 'layer_norm',
-  'norm_epsilon': 1e-12,
-  'norm_placement': 'post',
-  'parallel': 'none',
-  'activation': 'gelu',
-  'gated': False,
-  'bias': 'all',
-  'scale_attention': True,
-  'embed_norm': True,
-  'scale_embed': False,
-  'tie_embeddings': True,
-  'scale_output': False,
-  'output_transform': True,
-  'output_bias': True,
-  'head': 'mlm_nsp',
-  'init': 'truncated_normal',
-  'init_std': 0.02,
-  'dropout': 0.1,
-  'attention_dropout': 0.1,
-  'dropout_kind': 'residual',
-  'dtype': 'float32',
-  'scan': True,
-  'remat': 'none',
-}
-TABLE = 'bert.embeddings.word_embeddings.weight'
-QUERY = 'bert.encoder.layer.1.attention.self.query.weight'
-
-
-def make(**changes):
-  """A BERT and random parameters."""
-  config = TransformerConfig(**BERT | changes)
-  rng = np.random.default_rng(0)
-  flat = {
-    leaf: rng.normal(size=shape).astype('float32')
-    for leaf, shape in leaf_shapes(config).items()
-  }
-  return config, unflatten_dict(flat, sep='/')
+from tests.checkpoints import TABLE, edit, make, refused, rewrite, shard
 
 
 @pytest.fixture
@@ -86,31 +35,6 @@ def assert_equal(a, b):
   assert a.keys() == b.keys()
   for name in a:
     np.testing.assert_array_equal(a[name], b[name], name)
-
-
-def edit(folder, **fields):
-  """Sets fields of config.json; None takes one out."""
-  path = os.path.join(folder, 'config.json')
-  with open(path) as file:
-    new = json.load(file) | fields
-  with open(path, 'w') as file:
-    json.dump({k: x for k, x in new.items() if x is not None}, file)
-
-
-def rewrite(folder, change):
-  """Lets `change` alter the dict of tensors."""
-  path = os.path.join(folder, 'model.safetensors')
-  tensors = load_file(path)
-  change(tensors)
-  save_file(tensors, path)
-
-
-def shard(folder, shard_bytes=3000):
-  """The same checkpoint in many files."""
-  config, params = pretrained.load(folder)
-  shutil.rmtree(folder)
-  pretrained.save(config, params, folder, shard_bytes=shard_bytes)
-  return sorted(x for x in os.listdir(folder) if x.endswith('.safetensors'))
 
 
 # ---- In and out --------------------------------------------------------------
@@ -444,117 +368,6 @@ def test_without_a_mesh_the_host_holds_the_result_and_a_tensor(deep):
   whole = sum(x.nbytes for x in jax.tree.leaves(params))
   tensor = params['encoder']['layers']['mlp']['input']['kernel'][0].nbytes
   assert whole < most < whole + 6 * tensor + 200_000
-
-
-# ---- What can be wrong -------------------------------------------------------
-
-
-def refused(folder, message):
-  with pytest.raises(ValueError, match=message):
-    pretrained.load(folder)
-
-
-def test_a_directory_that_is_none(tmp_path):
-  refused(str(tmp_path / 'nowhere'), 'nowhere is no directory')
-  refused(str(tmp_path), r'holds no config\.json')
-  (tmp_path / 'config.json').write_text('{')
-  refused(str(tmp_path), r'config\.json is not JSON')
-  (tmp_path / 'config.json').write_text('{"model": {}}')
-  refused(str(tmp_path), 'names no model_type')
-  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
-  refused(str(tmp_path), r'holds no model\.safetensors')
-  (tmp_path / 'pytorch_model.bin').write_text('')
-  refused(str(tmp_path), 'pickle.*convert.*save_pretrained')
-
-
-def test_another_family(folder):
-  edit(folder, model_type='vit')
-  refused(folder, "model_type is 'vit'; there are layouts for .*bert.*t5")
-  edit(folder, model_type='electra', embedding_size=12, architectures=None)
-  refused(folder, 'lacks .* electra checkpoint .* electra.embeddings')
-
-
-def test_files_cut_short_missing_or_without_a_tensor(folder):
-  shards = shard(folder)
-  first = os.path.join(folder, shards[0])
-  whole = load_file(first)
-  size = os.path.getsize(first)
-  with open(first, 'r+b') as file:
-    file.truncate(size - 8)
-  refused(folder, f'{shards[0]} cannot be read.*cut short')
-  name = min(whole)
-  save_file({k: x for k, x in whole.items() if k != name}, first)
-  refused(folder, f'{shards[0]} lacks {name}')
-  os.remove(first)
-  refused(folder, f'1 of the {len(shards)} files.*missing: .*{shards[0]}')
-
-
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    (lambda t: t.pop(QUERY), f'lacks 1 of .*{QUERY}'),
-    (
-      lambda t: t.update({'bert.extra.weight': np.ones(3, 'float32')}),
-      r'1 weights find no place .*bert\.extra\.weight, in .*model\.safetens',
-    ),
-    (
-      lambda t: t.update({QUERY: t[QUERY][:-1]}),
-      rf'{QUERY} in .* has shape \(11, 12\); encoder/layers/attention/query',
-    ),
-    (
-      lambda t: t.update({TABLE: t[TABLE][:-2]}),
-      r'\(58, 12\).* vocabulary does not match: model\.vocab_size is 60',
-    ),
-    (
-      lambda t: t.update({QUERY: t[QUERY].astype('int8')}),
-      f'{QUERY} in .* stored as I8',
-    ),
-    (
-      lambda t: t.update({'cls.predictions.decoder.weight': t[TABLE] + 1}),
-      rf'cls\.predictions\.decoder\.weight in .* differs from {TABLE}',
-    ),
-    (
-      lambda t: t.update(
-        {'bert.embeddings.LayerNorm.gamma': np.ones(12, 'float32')}
-      ),
-      'are one weight',
-    ),
-  ],
-)
-def test_weights_that_do_not_fit(folder, change, message):
-  rewrite(folder, change)
-  refused(folder, message)
-
-
-@pytest.mark.parametrize(
-  ('fields', 'message'),
-  [
-    ({'hidden_act': 'mish'}, "hidden_act is 'mish'"),
-    ({'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
-    ({'is_decoder': True}, 'is_decoder is True: a causal mask'),
-    ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
-    ({'window': 3}, r"field window \(3\) is unknown for model_type 'bert'"),
-    ({'quantization_config': {'bits': 4}}, 'quantised'),
-    ({'architectures': ['BertForMultipleChoice']}, 'BertForMultipleChoice'),
-    ({'num_attention_heads': 5}, 'hidden_size is 12'),
-    ({'num_hidden_layers': 4}, r'lacks 16 of .*layer\.3'),
-    ({'num_hidden_layers': 2}, r'16 weights find no place.*layer\.2'),
-    ({'max_position_embeddings': 9}, r'shape \(10, 12\).*needs \(9, 12\)'),
-  ],
-)
-def test_fields_that_change_the_model(folder, fields, message):
-  edit(folder, **fields)
-  refused(folder, message)
-
-
-def test_a_vocabulary_larger_than_the_table(folder):
-  path = os.path.join(folder, 'vocab.txt')
-  with open(path, 'w') as file:
-    file.write('word\n' * 60)
-  pretrained.load(folder)
-  with open(path, 'a') as file:
-    file.write('word\n')
-  refused(folder, r'vocab\.txt has 61 tokens, but model\.vocab_size is 60')
 
 
 # ---- The command -------------------------------------------------------------

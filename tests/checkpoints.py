@@ -1,0 +1,94 @@
+"""Checkpoint directories of a small BERT, and ways to damage them."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from flax.traverse_util import unflatten_dict
+from safetensors.numpy import load_file, save_file
+
+from models import pretrained
+from models.config import TransformerConfig
+from models.pretrained.arrays import leaf_shapes
+
+BERT = {
+  'family': 'encoder',
+  'vocab_size': 60,
+  'embed_dim': 12,
+  'mlp_dim': 20,
+  'heads': 2,
+  'kv_heads': 2,
+  'head_dim': 6,
+  'encoder_layers': 3,
+  'position': 'learned',
+  'max_length': 10,
+  'token_types': 2,
+  'norm': 'layer_norm',
+  'norm_epsilon': 1e-12,
+  'norm_placement': 'post',
+  'parallel': 'none',
+  'activation': 'gelu',
+  'gated': False,
+  'bias': 'all',
+  'scale_attention': True,
+  'embed_norm': True,
+  'scale_embed': False,
+  'tie_embeddings': True,
+  'scale_output': False,
+  'output_transform': True,
+  'output_bias': True,
+  'head': 'mlm_nsp',
+  'init': 'truncated_normal',
+  'init_std': 0.02,
+  'dropout': 0.1,
+  'attention_dropout': 0.1,
+  'dropout_kind': 'residual',
+  'dtype': 'float32',
+  'scan': True,
+  'remat': 'none',
+}
+
+TABLE = 'bert.embeddings.word_embeddings.weight'
+
+
+def make(**changes):
+  """A BERT and random parameters."""
+  config = TransformerConfig(**BERT | changes)
+  rng = np.random.default_rng(0)
+  flat = {
+    leaf: rng.normal(size=shape).astype('float32')
+    for leaf, shape in leaf_shapes(config).items()
+  }
+  return config, unflatten_dict(flat, sep='/')
+
+
+def edit(folder, **fields):
+  """Sets fields of config.json; None takes one out."""
+  path = os.path.join(folder, 'config.json')
+  with open(path) as file:
+    new = json.load(file) | fields
+  with open(path, 'w') as file:
+    json.dump({k: x for k, x in new.items() if x is not None}, file)
+
+
+def rewrite(folder, change):
+  """Lets `change` alter the dict of tensors."""
+  path = os.path.join(folder, 'model.safetensors')
+  tensors = load_file(path)
+  change(tensors)
+  save_file(tensors, path)
+
+
+def shard(folder, shard_bytes=3000):
+  """The same checkpoint in many files."""
+  config, params = pretrained.load(folder)
+  shutil.rmtree(folder)
+  pretrained.save(config, params, folder, shard_bytes=shard_bytes)
+  return sorted(x for x in os.listdir(folder) if x.endswith('.safetensors'))
+
+
+def refused(folder, message):
+  with pytest.raises(ValueError, match=message):
+    pretrained.load(folder)

@@ -1,0 +1,122 @@
+"""Checkpoint directories that are not what they should be."""
+
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from models import pretrained
+from tests.checkpoints import TABLE, edit, make, refused, rewrite, shard
+
+QUERY = 'bert.encoder.layer.1.attention.self.query.weight'
+
+
+@pytest.fixture
+def folder(tmp_path):
+  config, params = make()
+  pretrained.save(config, params, str(tmp_path / 'bert'))
+  return str(tmp_path / 'bert')
+
+
+def test_a_directory_that_is_none(tmp_path):
+  refused(str(tmp_path / 'nowhere'), 'nowhere is no directory')
+  refused(str(tmp_path), r'holds no config\.json')
+  (tmp_path / 'config.json').write_text('{')
+  refused(str(tmp_path), r'config\.json is not JSON')
+  (tmp_path / 'config.json').write_text('{"model": {}}')
+  refused(str(tmp_path), 'names no model_type')
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  refused(str(tmp_path), r'holds no model\.safetensors')
+  (tmp_path / 'pytorch_model.bin').write_text('')
+  refused(str(tmp_path), 'pickle.*convert.*save_pretrained')
+
+
+def test_another_family(folder):
+  edit(folder, model_type='vit')
+  refused(folder, "model_type is 'vit'; there are layouts for .*bert.*t5")
+  edit(folder, model_type='electra', embedding_size=12, architectures=None)
+  refused(folder, 'lacks .* electra checkpoint .* electra.embeddings')
+
+
+def test_files_cut_short_missing_or_without_a_tensor(folder):
+  shards = shard(folder)
+  first = os.path.join(folder, shards[0])
+  whole = load_file(first)
+  size = os.path.getsize(first)
+  with open(first, 'r+b') as file:
+    file.truncate(size - 8)
+  refused(folder, f'{shards[0]} cannot be read.*cut short')
+  name = min(whole)
+  save_file({k: x for k, x in whole.items() if k != name}, first)
+  refused(folder, f'{shards[0]} lacks {name}')
+  os.remove(first)
+  refused(folder, f'1 of the {len(shards)} files.*missing: .*{shards[0]}')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda t: t.pop(QUERY), f'lacks 1 of .*{QUERY}'),
+    (
+      lambda t: t.update({'bert.extra.weight': np.ones(3, 'float32')}),
+      r'1 weights find no place .*bert\.extra\.weight, in .*model\.safetens',
+    ),
+    (
+      lambda t: t.update({QUERY: t[QUERY][:-1]}),
+      rf'{QUERY} in .* has shape \(11, 12\); encoder/layers/attention/query',
+    ),
+    (
+      lambda t: t.update({TABLE: t[TABLE][:-2]}),
+      r'\(58, 12\).* vocabulary does not match: model\.vocab_size is 60',
+    ),
+    (
+      lambda t: t.update({QUERY: t[QUERY].astype('int8')}),
+      f'{QUERY} in .* stored as I8',
+    ),
+    (
+      lambda t: t.update({'cls.predictions.decoder.weight': t[TABLE] + 1}),
+      rf'cls\.predictions\.decoder\.weight in .* differs from {TABLE}',
+    ),
+    (
+      lambda t: t.update(
+        {'bert.embeddings.LayerNorm.gamma': np.ones(12, 'float32')}
+      ),
+      'are one weight',
+    ),
+  ],
+)
+def test_weights_that_do_not_fit(folder, change, message):
+  rewrite(folder, change)
+  refused(folder, message)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'hidden_act': 'mish'}, "hidden_act is 'mish'"),
+    ({'position_embedding_type': 'relative_key'}, 'position_embedding_type'),
+    ({'is_decoder': True}, 'is_decoder is True: a causal mask'),
+    ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
+    ({'window': 3}, r"field window \(3\) is unknown for model_type 'bert'"),
+    ({'quantization_config': {'bits': 4}}, 'quantised'),
+    ({'architectures': ['BertForMultipleChoice']}, 'BertForMultipleChoice'),
+    ({'num_attention_heads': 5}, 'hidden_size is 12'),
+    ({'num_hidden_layers': 4}, r'lacks 16 of .*layer\.3'),
+    ({'num_hidden_layers': 2}, r'16 weights find no place.*layer\.2'),
+    ({'max_position_embeddings': 9}, r'shape \(10, 12\).*needs \(9, 12\)'),
+  ],
+)
+def test_fields_that_change_the_model(folder, fields, message):
+  edit(folder, **fields)
+  refused(folder, message)
+
+
+def test_a_vocabulary_larger_than_the_table(folder):
+  path = os.path.join(folder, 'vocab.txt')
+  with open(path, 'w') as file:
+    file.write('word\n' * 60)
+  pretrained.load(folder)
+  with open(path, 'a') as file:
+    file.write('word\n')
+  refused(folder, r'vocab\.txt has 61 tokens, but model\.vocab_size is 60')
