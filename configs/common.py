@@ -81,6 +81,7 @@ def base() -> ConfigDict:
   c.data.predictions = 0  # P, at most so many masked tokens in a row
   c.data.batch = placeholder(int)  # rows, over all devices and hosts
   c.data.length = placeholder(int)
+  c.data.curriculum = ()  # (share of the steps, length, predictions), ...
   c.data.concatenate = True
   c.data.pack = True
   c.data.block = 128

@@ -39,11 +39,33 @@ class DataConfig:
   max_bad_share: float  # share of unreadable documents tolerated
   threads: int  # 0 is all cores; speed only
   predictions: int = 0  # P, at most so many masked tokens in a row
+  # Phases before the one of `length` and `predictions`: (share of the steps,
+  # length, predictions) each; see phases().
+  curriculum: tuple[tuple[float, int, int], ...] = ()
 
   @property
   def masks(self) -> bool:
     """Whether rows need the tokens [CLS], [SEP] and [MASK]."""
     return 'predictions' in OBJECTIVES[self.objective]
+
+  def phases(self, steps):
+    """[(last step, DataConfig)] of a run of so many steps, in their order.
+
+    One entry, unless there is a curriculum. Raises ValueError where a share of
+    it is no whole number of steps.
+    """
+    found, last = [], 0
+    for share, length, predictions in self.curriculum:
+      count = round(share * steps)
+      _require(
+        count >= 1 and abs(share * steps - count) < 1e-6,
+        'curriculum', self.curriculum,
+        f'divide the steps: {share} of train.steps={steps} is no whole number',
+      )  # fmt: skip
+      last += count
+      sizes = {'length': length, 'predictions': predictions}
+      found.append((last, dataclasses.replace(self, curriculum=(), **sizes)))
+    return [*found, (steps, dataclasses.replace(self, curriculum=()))]
 
   def __post_init__(self):
     for key, value in dataclasses.asdict(self).items():
@@ -91,6 +113,16 @@ class DataConfig:
       0 <= self.max_bad_share <= 1, 'max_bad_share', self.max_bad_share,
       'lie between 0 and 1',
     )  # fmt: skip
+    phases = self.curriculum
+    _require(
+      all(len(phase) == 3 and 0 < phase[0] < 1 for phase in phases)
+      and sum(phase[0] for phase in phases) < 1,
+      'curriculum', phases, 'hold (share of the steps, length, predictions)'
+      ' each, and the shares must leave some to data.length',
+    )  # fmt: skip
+    for _, length, predictions in phases:
+      sizes = {'length': length, 'predictions': predictions}
+      dataclasses.replace(self, curriculum=(), **sizes)
     _require(self.threads >= 0, 'threads', self.threads, 'be 0 (all) or more')
     _require(
       self.batch % self.streams == 0, 'batch', self.batch,

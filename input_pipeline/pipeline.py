@@ -7,7 +7,9 @@ rows by one pure function of (config, seed, stream, epoch, shard, block), so
 that neither prefetching nor the number of hosts changes a bit of a batch.
 """
 
+import copy
 import dataclasses
+import json
 import os
 import threading
 
@@ -106,7 +108,7 @@ class Data:
         f'eval.source={eval_source!r} and data.source={config.source!r} have'
         ' different tokens: both or neither must be synthetic.'
       )
-    self.fingerprint = {
+    fingerprint = {
       'format': FORMAT,
       'seed': seed,
       'data': _described(config),
@@ -114,6 +116,8 @@ class Data:
       'source': self.source.fingerprint,
       'eval_source': eval_source and self.eval_source.fingerprint,
     }
+    # As a checkpoint gives it back: JSON has no tuples.
+    self.fingerprint = json.loads(json.dumps(fingerprint))
     self._threads = config.threads or os.cpu_count()
     self._slots = threading.Semaphore(self._threads)
     self._documents, self._skipped = 0, set()
@@ -122,6 +126,18 @@ class Data:
   def start(self):
     """Cursors [streams, 4] before the first row."""
     return np.tile(CURSOR, [self.config.streams, 1])
+
+  def phase(self, config):
+    """The same data in the rows of a phase; see DataConfig.phases."""
+    other = copy.copy(self)
+    other.config = config
+    other.shapes = blocks.batch_shapes(config, self.family)
+    return other
+
+  def next_block(self, cursor):
+    """Cursors past the block that each is in: where a new phase begins."""
+    epoch, shard, block, _ = np.moveaxis(np.asarray(cursor), -1, 0)
+    return np.stack([epoch, shard, block + 1, np.full_like(block, -1)], -1)
 
   def report(self):
     """Documents read by this process so far; how many of them are bad."""

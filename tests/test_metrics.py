@@ -171,7 +171,8 @@ def test_progress(monkeypatch):
   monkeypatch.setattr('time.perf_counter', lambda: next(now))
   monkeypatch.setattr(progress, 'peak_flops', lambda device: 1e11)
   stream = io.StringIO()
-  line = Progress(1000, 1, 4e10, stream=stream)
+  line = Progress(1000, 1, stream=stream)
+  line.step_flops = 4e10
   line.begin()
   line.update(5, 3.25, 2000)  # 4 steps in 2 seconds
   assert line.rates() == {

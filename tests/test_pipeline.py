@@ -479,6 +479,38 @@ def test_memory_is_flat(either):
   assert after - before < 1_000_000  # 300 batches are 10 MB
 
 
+def test_phases_of_a_curriculum(data):
+  config = data_config(curriculum=((0.5, 16, 0), (0.25, 20, 0)), length=32)
+  phases = config.phases(40)
+  assert [(last, c.length) for last, c in phases] == [
+    (20, 16),
+    (30, 20),
+    (40, 32),
+  ]
+  assert all(c.curriculum == () for _, c in phases)
+  with pytest.raises(ValueError, match=r'0\.5 of train\.steps=41 is no whole'):
+    config.phases(41)
+  short = data.phase(dataclasses.replace(data.config, length=16))
+  batch = take(short, 1)[0]
+  assert batch['encoder_inputs'].shape == (BATCH, 16)
+  # The next length begins with whole blocks, of the same streams.
+  cursor = data.next_block(last_cursor(batch))
+  first = take(data, 1, cursor)[0]['cursor'].reshape(4, -1, 4)[:, 0]
+  for old, new in zip(last_cursor(batch).tolist(), first.tolist(), strict=True):
+    assert new[3] == 0
+    assert new[:3] > old[:3]
+
+
+@pytest.mark.parametrize(
+  'curriculum', [((1.0, 16, 0),), ((0.6, 16, 0), (0.4, 20, 0)), ((0.5, 16),)]
+)
+def test_impossible_curricula(curriculum):
+  with pytest.raises(ValueError, match=r'data\.curriculum'):
+    data_config(curriculum=curriculum)
+  with pytest.raises(ValueError, match=r'data\.length=2'):
+    data_config(curriculum=((0.5, 2, 0),))
+
+
 def test_closed_iterators_keep_nothing_open(data, monkeypatch):
   readers, open_reader = [], data._reader
 

@@ -256,6 +256,35 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
+def test_resumed_before_at_and_after_another_length(source, tmp_path):
+  """Short rows for half of the steps, long ones for the rest."""
+  config = {
+    'data__source': source,
+    'data__curriculum': ((0.5, 16, 0),),
+    'train__steps': 8,
+    'checkpoint__every': 1,
+    'checkpoint__keep': 8,
+    'eval__every': 4,
+  }
+  whole = tmp_path / 'whole'
+  runs.train(whole, **config)
+  tokens = [count for _, count in runs.rows(whole, 'train/tokens')]
+  assert max(tokens[:4]) < min(tokens[4:])
+  evaluated = runs.rows(whole, 'eval/tokens')
+  assert evaluated[0][1] > 0
+  assert evaluated[1][1] == evaluated[0][1]  # the same length
+  for step in (3, 4, 5):
+    folder = tmp_path / str(step)
+    shutil.copytree(whole, folder)
+    for later in range(step + 1, 9):
+      shutil.rmtree(folder / 'checkpoints' / str(later))
+    stdout = runs.train(folder, **config)
+    assert f'Going on from the checkpoint of step {step}.' in stdout
+    assert_equal_runs(folder, whole)
+  done = runs.run(runs.command(whole, **config | {'train__steps': 10}))
+  assert 'train.steps: 8 there, 10 now' in done.stderr
+
+
 def test_state_is_the_same_on_any_mesh(tmp_path):
   """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
   host = runs.small_state(7)

@@ -64,6 +64,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   processes.check_configs(config)
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
+  phases = data_config.phases(config.train.steps)
   model = build(TransformerConfig(**config.model))
   objective = objective_for(model.config)
   schedule = make_schedule(config.schedule, config.train.steps)
@@ -91,12 +92,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     *data_args, config.eval.source, folder, family=config.model.family
   )
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
-  batch_shape = {
-    name: jax.ShapeDtypeStruct(
-      (data_config.batch, *tail), dtype, sharding=batch_sharding
-    )
-    for name, (tail, dtype) in data.shapes.items()
-  }
+  phases = [(last, data.phase(rows_of_it)) for last, rows_of_it in phases]
   rows = sharding.batch_rows(mesh, data_config.batch)
 
   def place(host_batches):
@@ -119,25 +115,37 @@ def train(config: ConfigDict | None, folder: str) -> None:
     opening.check_data(saved['data'], data.fingerprint, folder)
     start = int(state.step)
     say(f'Going on from the checkpoint of step {start}.')
-  batches = place(data.batches(jax.device_get(state.cursor), rows))
   run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
 
-  # ---- The compiled steps --------------------------------------------------
+  # ---- The compiled steps, one for each phase that is still to come --------
 
   step_function = configured_step(config, model, optimizer, schedule)
-  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-    clock = time.perf_counter()
-    compiled = compile_train_step(step_function, state_shape, batch_shape)
-    say(f'Compiled the step in {time.perf_counter() - clock:.1f} s.')
+  compiled, flops = {}, {}
+  for last, data in phases:
+    if last <= start:
+      continue
+    batch_shape = {
+      name: jax.ShapeDtypeStruct(
+        (data_config.batch, *tail), dtype, sharding=batch_sharding
+      )
+      for name, (tail, dtype) in data.shapes.items()
+    }
+    flops[last] = step_flops(model.config, batch_shape)
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+      clock = time.perf_counter()
+      compiled[last] = compile_train_step(
+        step_function, state_shape, batch_shape
+      )
+      say(f'Compiled the step in {time.perf_counter() - clock:.1f} s.')
   run_eval = jax.jit(functools.partial(eval_step, model=model))
   run_greedy = jax.jit(
     functools.partial(
       generate.decode,
       model=model,
-      length=data.shapes['targets'][0][0],
       eos=data.tokenizer.eos,
       vocabulary=data.tokenizer.size,
-    )
+    ),
+    static_argnames='length',
   )
   everywhere = NamedSharding(mesh, PartitionSpec())
   first_rows = jax.jit(
@@ -147,7 +155,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   # ---- Evaluation ----------------------------------------------------------
 
-  def evaluate_now(step: int) -> None:
+  def evaluate_now(step: int, data: pipeline.Data) -> None:
     clock = time.perf_counter()
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
       held_out = place(data.evaluation(rows, data_config.batch))
@@ -166,7 +174,10 @@ def train(config: ConfigDict | None, folder: str) -> None:
       # A few rows need no rules of a mesh: all devices decode all of them.
       with jax.set_mesh(mesh), nn.logical_axis_rules(()):
         tokens = run_greedy(
-          state.params, examples['encoder_inputs'], examples['encoder_segments']
+          state.params,
+          examples['encoder_inputs'],
+          examples['encoder_segments'],
+          length=data.shapes['targets'][0][0],
         )
       text = generate.show(
         data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
@@ -182,9 +193,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   if main:
     workdir.claim(folder, config)
   writer = MetricsWriter(folder, start, active=main)
-  progress = Progress(
-    config.train.steps, start, step_flops(model.config, batch_shape), main
-  )
+  progress = Progress(config.train.steps, start, main)
 
   def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
     """A step's metrics on the host; stops where they are not finite."""
@@ -215,22 +224,30 @@ def train(config: ConfigDict | None, folder: str) -> None:
     _asked_to_stop() as asked_to_stop,
   ):
     if _evaluation_missing(folder, start, config):
-      evaluate_now(start)
+      evaluate_now(start, next(d for last, d in phases if start <= last))
+    batches = None
     progress.begin()
     while step < config.train.steps:
+      if batches is None or step == last:  # a phase begins, or the run
+        last, data = next((last, d) for last, d in phases if step < last)
+        cursor = jax.device_get(state.cursor)
+        if step in dict(phases):  # the rows before were of another length
+          cursor = data.next_block(cursor)
+        batches = place(data.batches(cursor, rows))
+        progress.step_flops = flops[last]
       batch = next(batches)
-      state, metrics = compiled(state, batch)
+      state, metrics = compiled[last](state, batch)
       step += 1
       # The step before is looked at while this one runs.
       if pending is not None:
         check(*pending)
       pending = step, metrics
 
-      last = step == config.train.steps
+      done = step == config.train.steps
       stop = asked_to_stop(step)
-      saves = last or stop or step % config.checkpoint.every == 0
-      evaluates = (last or step % config.eval.every == 0) and not stop
-      logs = last or step % config.train.log_every == 0
+      saves = done or stop or step % config.checkpoint.every == 0
+      evaluates = (done or step % config.eval.every == 0) and not stop
+      logs = done or step % config.train.log_every == 0
       if logs or saves or evaluates:
         values = check(*pending)
         pending = None
@@ -242,7 +259,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
       if saves:
         checkpoints.save(state, step, run)
       if evaluates:
-        evaluate_now(step)
+        evaluate_now(step, data)
       if stop:
         break
     checkpoints.wait()

@@ -125,7 +125,7 @@ def open_tokenizer(run: Run) -> Any:
 
 
 def open_data(run: Run) -> pipeline.Data:
-  """The run's data, or what its config was changed to.
+  """The run's data, or what its config was changed to, in the step's phase.
 
   Raises:
     ValueError: they cannot be read, or are not the data of the checkpoint
@@ -145,7 +145,10 @@ def open_data(run: Run) -> pipeline.Data:
   else:
     for line in pipeline.differences(run.fingerprint, data.fingerprint):
       _warn(f'other data than in training: {line}')
-  return data
+  phases = run.data.phases(run.config.train.steps)
+  return data.phase(
+    next((c for last, c in phases if run.step <= last), run.data)
+  )
 
 
 def check_data(saved: dict, now: dict, folder: str) -> None:

@@ -39,24 +39,25 @@ class Progress:
   Args:
     steps: `train.steps`.
     start: steps made before this process began.
+    active: False shows nothing, for all processes but one.
+    stream: where lines go; by default standard output.
+
+  Attributes:
     step_flops: floating-point operations of a step, all devices together; the
       model-FLOP utilisation (MFU) is theirs over the devices' bfloat16 peak. 0,
       or devices whose peak is not known: none is shown.
-    active: False shows nothing, for all processes but one.
-    stream: where lines go; by default standard output.
   """
 
   def __init__(
     self,
     steps: int,
     start: int = 0,
-    step_flops: float = 0.0,
     active: bool = True,
     stream: TextIO | None = None,
   ):
     self._steps = steps
     self._start = self._last = start
-    self._step_flops = step_flops
+    self.step_flops = 0.0
     self._peak = (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count()
     self._active = active
     self._stream = stream or sys.stdout
@@ -96,8 +97,8 @@ class Progress:
       f'loss {loss:.4f}',
       f'{pace * tokens:,.0f} tokens/s',
     ]
-    if self._step_flops and self._peak:
-      self._rates['train/mfu'] = pace * self._step_flops / self._peak
+    if self.step_flops and self._peak:
+      self._rates['train/mfu'] = pace * self.step_flops / self._peak
       parts.append(f'MFU {self._rates["train/mfu"]:.1%}')
     left = (self._steps - step) * self._trained / (step - self._start)
     parts.append(f'ETA {_duration(left)}')

@@ -60,9 +60,13 @@ def read_config(folder: str) -> ConfigDict:
     )
   for group in (found, *(found[name] for name in GROUPS)):
     for key, value in group.items():
-      if isinstance(value, list):  # JSON has no tuples
-        group[key] = tuple(value)
+      group[key] = _tuples(value)
   return ConfigDict(found).lock()
+
+
+def _tuples(value):
+  """Lists as tuples, which JSON does not have."""
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def make(folder: str) -> None:
@@ -97,6 +101,7 @@ def check(folder: str, config: ConfigDict) -> None:
   new = json.loads(config.to_json())
   keys = differences(old, new)
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
+  endless = endless and not new['data']['curriculum']
   bound = [
     key
     for key in keys
