@@ -87,6 +87,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if large:
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  c.eval.samples = 4  # texts gone on with at every evaluation
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -69,6 +69,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.0
   c.train.steps = 960_800  # 4.1: 100 epochs; counted by ELECTRA's FLOPs script
 
+  c.eval.samples = 4  # texts gone on with at every evaluation
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -85,6 +85,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size in ('1.5b', '3b', '7b', '14b'):
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  c.eval.samples = 4  # texts gone on with at every evaluation
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

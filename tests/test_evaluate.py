@@ -1,5 +1,6 @@
 """Programs that open a run from its workdir: train.evaluate, train.generate."""
 
+import functools
 import json
 import os
 import re
@@ -192,13 +193,16 @@ def test_sentinels_in_texts(run):
     ]
   for path in found:
     tokenizer = tokenizers.load(str(path), 20)
+    encode = functools.partial(
+      generate.encode, tokenizer, length=64, family='encoder_decoder'
+    )
     first, second = (int(i) for i in tokenizer.sentinels[:2])
     for text in (
       TEXT,
       '<extra_id_0><extra_id_1>',
       'a\t<extra_id_0>b <extra_id_1>',
     ):
-      ids = generate.encode(tokenizer, [text], 64)['encoder_inputs'][0]
+      ids = encode([text])['source'][0]
       ids = ids[ids > 0].tolist()
       assert ids.count(first) == ids.count(second) == 1
       assert ids[-1] == tokenizer.eos
@@ -207,8 +211,6 @@ def test_sentinels_in_texts(run):
       assert re.sub(r'\s', '', tokenizer.decode(ids)) == re.sub(r'\s', '', text)
     for text in ('', '  ', 'ab ' * 64):
       with pytest.raises(ValueError, match='tokens; it needs one'):
-        generate.encode(tokenizer, [text], 64)
-    both = generate.encode(tokenizer, [TEXT, 'a'], 64)
-    np.testing.assert_array_equal(
-      both['encoder_segments'], both['encoder_inputs'] > 0
-    )
+        encode([text])
+    both = encode([TEXT, 'a'])
+    np.testing.assert_array_equal(both['segments'], both['source'] > 0)

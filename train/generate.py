@@ -1,10 +1,11 @@
 """Decoding with a cache that is passed in and out.
 
-`python -m train.generate --workdir=W [--step=N]` fills the gaps of a few
-held-out examples with a checkpoint; of texts of your own with
---text='A <extra_id_0> sat on the <extra_id_1>.' (as often as you like) or
---file=FILE, a text a line. It decodes greedily, or with --temperature=1 (and
---top_k, --top_p) draws, the same for the same --seed.
+`python -m train.generate --workdir=W [--step=N]` goes on from a few held-out
+examples with a checkpoint: an encoder-decoder answers its inputs, a decoder
+continues the first half of a text. Of texts of your own with --text (as often
+as you like; to a model of span corruption 'A <extra_id_0> sat on the
+<extra_id_1>.') or --file=FILE, a text a line. It decodes greedily, or with
+--temperature=1 (and --top_k, --top_p) draws, the same for the same --seed.
 """
 
 import functools
@@ -19,15 +20,18 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
 from input_pipeline import blocks
+from input_pipeline.config import DataConfig
+from models.config import TransformerConfig
 from train import command, opening, processes
 
+FAMILIES = ('encoder_decoder', 'decoder', 'rwkv')  # that decode
 SENTINEL = r'<extra_id_\d+>'
 
 
 def decode(
   params: Any,
-  encoder_inputs: jax.Array,
-  encoder_segments: jax.Array,
+  source: jax.Array,
+  segments: jax.Array,
   rngs: jax.Array | None = None,
   *,
   model: nn.Module,
@@ -42,14 +46,15 @@ def decode(
   """The likeliest token, or one that is drawn, step by step, until `eos`.
 
   Args:
-    params: of an encoder-decoder.
-    encoder_inputs: int [B,S].
-    encoder_segments: int [B,S], above 0 where there is a token.
+    params: of the model.
+    source: int [B,S], what an encoder reads, or what a decoder goes on from:
+      its start token and a prompt, padded on the left.
+    segments: int [B,S], above 0 where there is a token.
     rngs: keys [B], one a row; needed where `temperature` is not 0.
-    model: the encoder-decoder.
+    model: of one of FAMILIES.
     length: T, how many tokens at most.
     eos: ends a row; what follows it is 0.
-    start: what the decoder reads first; T5 takes padding.
+    start: what the decoder beside an encoder reads first; T5 takes padding.
     vocabulary: ids from here on have no token, though the model's table has
       rows for them; None: all have one.
     temperature: 0: the likeliest token.
@@ -68,31 +73,36 @@ def decode(
     logits = limit(logits / temperature, top_k, top_p)
     return jax.vmap(jax.random.categorical)(keys, logits).astype('int32')
 
-  def step(tokens, cache, index, encoded=None):
-    logits, cache = model.apply(
-      {'params': params},
-      tokens[:, None],
-      cache,
-      index,
-      encoder_segments,
-      encoded,
-      method='decode_step',
-    )
-    return choose(logits[:, 0], index), cache
+  apply = functools.partial(
+    model.apply, {'params': params}, method='decode_step'
+  )
+  batch, width = source.shape
+  if model.config.family == 'encoder_decoder':
+    encoded = model.apply({'params': params}, source, segments, method='encode')
+    cache = model.start_cache(batch, length)
+    first = jnp.full([batch, 1], start, 'int32')
+    logits, cache = apply(first, cache, jnp.int32(0), segments, encoded)
+
+    def step(tokens, cache, index):
+      return apply(tokens, cache, index, segments)
+  else:
+    read = segments > 0
+    hidden = jnp.pad(~read, [(0, 0), (0, length)])
+    positions = jnp.maximum(jnp.cumsum(read, axis=1) - 1, 0)
+    cache = model.start_cache(batch, width + length)
+    logits, cache = apply(source, cache, jnp.int32(0), positions, hidden)
+
+    def step(tokens, cache, index):
+      at = positions[:, -1:] + index
+      return apply(tokens, cache, width + index - 1, at, hidden)
 
   def advance(carry, index):
     tokens, done, cache = carry
-    new, cache = step(tokens, cache, index)
-    new = jnp.where(done, 0, new)
+    logits, cache = step(tokens[:, None], cache, index)
+    new = jnp.where(done, 0, choose(logits[:, -1], index))
     return (new, done | (new == eos), cache), new
 
-  encoded = model.apply(
-    {'params': params}, encoder_inputs, encoder_segments, method='encode'
-  )
-  batch = encoder_inputs.shape[0]
-  cache = model.start_cache(batch, length)
-  first = jnp.full(batch, start, 'int32')
-  tokens, cache = step(first, cache, jnp.int32(0), encoded)
+  tokens = choose(logits[:, -1], jnp.int32(0))
   carry = (tokens, tokens == eos, cache)
   _, rest = jax.lax.scan(advance, carry, jnp.arange(1, length))
   return jnp.concatenate([tokens[:, None], rest.T], axis=1)
@@ -124,16 +134,33 @@ def limit(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
 
 
 def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
-  """The first example of each of the first rows, the rest of a row padded."""
-  result = {}
-  for name, segments in (
-    ('encoder_inputs', 'encoder_segments'),
-    ('targets', 'segments'),
-  ):
-    own = batch[segments][:rows] == 1
-    result[name] = jnp.where(own, batch[name][:rows], 0)
-    result[segments] = own.astype('int32')
-  return result
+  """The first example of each of the first rows, as `decode` reads it.
+
+  Returns 'source', its 'segments', and 'targets', 0 where there is none. Of a
+  decoder's text the first half is the source, or the inputs where it has some.
+  """
+  batch = {name: x[:rows] for name, x in batch.items()}
+  own = batch['segments'] == 1
+  targets = jnp.where(own, batch['targets'], 0)
+  if 'encoder_inputs' in batch:
+    read = batch['encoder_segments'] == 1
+    source = jnp.where(read, batch['encoder_inputs'], 0)
+  else:
+    places = jnp.arange(own.shape[1])
+    taken = jnp.sum(own, axis=1, keepdims=True) // 2 + 1
+    if 'prefix' in batch:
+      taken = jnp.sum(own * batch['prefix'], axis=1, keepdims=True)
+    taken = jnp.where(jnp.any(own, axis=1, keepdims=True), taken, 0)
+    at = places + taken - own.shape[1]
+    read = at >= 0  # the last ones
+    source = jnp.take_along_axis(batch['inputs'], jnp.maximum(at, 0), axis=1)
+    source = jnp.where(read, source, 0)
+    targets = jnp.where(places < taken - 1, 0, targets)
+  return {
+    'source': source,
+    'segments': read.astype('int32'),
+    'targets': targets,
+  }
 
 
 def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
@@ -144,23 +171,26 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
 
   lines = []
   for row, tokens in enumerate(predicted):
-    lines.append(f'input:      {text(examples["encoder_inputs"][row])}')
+    lines.append(f'input:      {text(examples["source"][row])}')
     if 'targets' in examples:
       lines.append(f'target:     {text(examples["targets"][row])}')
     lines += [f'prediction: {text(tokens)}', '']
   return '\n'.join(lines)
 
 
-def encode(tokenizer: Any, texts: list[str], length: int) -> dict:
-  """Texts with sentinels -> 'encoder_inputs', 'encoder_segments' [B,S].
+def encode(
+  tokenizer: Any, texts: list[str], length: int, family: str
+) -> dict[str, np.ndarray]:
+  """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
-  As in training, EOS ends a row.
+  As in training, an encoder's text ends with EOS, and a decoder's begins with
+  its start token.
 
   Raises:
     ValueError: a text is too long, is empty, or has a sentinel that the
       tokenizer does not know.
   """
-  inputs = np.zeros((len(texts), length), np.int32)
+  source, segments = np.zeros((2, len(texts), length), np.int32)
   for row, text in enumerate(texts):
     # Tokenizers know a sentinel where a word could begin.
     spaced = re.sub(rf' ?({SENTINEL})', r' \1', text).strip()
@@ -168,21 +198,45 @@ def encode(tokenizer: Any, texts: list[str], length: int) -> dict:
     found = int(np.isin(ids, tokenizer.sentinels).sum())
     given = len(re.findall(SENTINEL, text))
     if found != given:
+      count = len(tokenizer.sentinels)
       raise ValueError(
         f'The text {text[:60]!r} has {given} sentinels, of which the tokenizer '
-        f'knows {found}; it has <extra_id_0> to '
-        f'<extra_id_{len(tokenizer.sentinels) - 1}>.'
+        f'knows {found}; it has '
+        + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
       )
     if not 0 < len(ids) < length:
       raise ValueError(
-        f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and with '
-        f'EOS at most data.length={length}.'
+        f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
+        f'most {length - 1} beside the one that ends or begins it '
+        '(data.length).'
       )
-    inputs[row, : len(ids) + 1] = [*ids, tokenizer.eos]
-  return {
-    'encoder_inputs': inputs,
-    'encoder_segments': (inputs > 0).astype('int32'),
-  }
+    if family == 'encoder_decoder':
+      place, whole = slice(len(ids) + 1), [*ids, tokenizer.eos]
+    else:
+      place, whole = slice(length - len(ids) - 1, length), [0, *ids]
+    source[row, place], segments[row, place] = whole, 1
+  return {'source': source, 'segments': segments}
+
+
+def target_length(config: TransformerConfig, data: DataConfig) -> int:
+  """Tokens decoded where nobody says how many."""
+  if config.family == 'encoder_decoder':
+    return blocks.batch_shapes(data, config.family)['targets'][0][0]
+  return data.length // 2
+
+
+def _check_room(config, examples, length):
+  """Learned positions end where their table does."""
+  if config.family == 'encoder_decoder' or config.position != 'learned':
+    return
+  longest = int(examples['segments'].sum(axis=1).max())
+  room = config.max_length - config.position_offset
+  if longest + length - 1 > room:
+    raise ValueError(
+      f'--length={length}: after an input of {longest} tokens, its start '
+      f'included, model.max_length={config.max_length} has positions for '
+      f'{room - longest + 1} more.'
+    )
 
 
 def generate(
@@ -201,7 +255,8 @@ def generate(
     step: of the checkpoint; None: the newest.
     texts: the inputs; None: the first examples of the held-out split.
     samples: how many of those.
-    length: tokens decoded at most; 0: as many as a target has.
+    length: tokens decoded at most; 0: as many as a target has, of a decoder
+      half a row.
     seed: of what is drawn; a row's tokens do not depend on the other rows.
     **sampling: `temperature`, `top_k`, `top_p` of `decode`.
 
@@ -209,10 +264,11 @@ def generate(
     ValueError: texts that cannot be encoded, or no run; see open_run.
   """
   run = opening.open_run(folder, step)
-  if run.model.config.family != 'encoder_decoder':
+  family = run.model.config.family
+  if family not in FAMILIES:
     raise ValueError(
-      f'--workdir={folder} holds a model of family '
-      f'{run.model.config.family!r}; only an encoder-decoder fills gaps.'
+      f'--workdir={folder} holds a model of family {family!r}, which writes no '
+      f'text; {", ".join(FAMILIES)} do.'
     )
   if texts is None:
     data = opening.open_data(run)
@@ -225,7 +281,7 @@ def generate(
     examples = first_rows(next(opening.evaluation_batches(run, data)))
     examples = jax.device_get(examples)
     # Streams without documents give rows of padding.
-    kept = np.flatnonzero(examples['encoder_segments'].any(axis=1))[:samples]
+    kept = np.flatnonzero(examples['segments'].any(axis=1))[:samples]
     if not len(kept):
       raise ValueError('There is no held-out document: see data.holdout.')
     examples = {name: values[kept] for name, values in examples.items()}
@@ -233,21 +289,22 @@ def generate(
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
     tokenizer = opening.open_tokenizer(run)
-    examples = encode(tokenizer, texts, run.data.length)
+    examples = encode(tokenizer, texts, run.data.length, family)
 
-  shapes = blocks.batch_shapes(run.data, run.model.config.family)
+  length = length or target_length(run.model.config, run.data)
+  _check_room(run.model.config, examples, length)
   run_decode = jax.jit(
     functools.partial(
       decode,
       model=run.model,
-      length=length or shapes['targets'][0][0],
+      length=length,
       eos=tokenizer.eos,
       vocabulary=tokenizer.size,
       **sampling,
     ),
     out_shardings=NamedSharding(run.mesh, PartitionSpec()),
   )
-  count = len(examples['encoder_inputs'])
+  count = len(examples['source'])
   together = min(count, run.data.batch)
   predicted = []
   for first in range(0, count, together):
@@ -258,8 +315,8 @@ def generate(
     with jax.set_mesh(run.mesh), nn.logical_axis_rules(()):
       tokens = run_decode(
         run.params,
-        examples['encoder_inputs'][taken],
-        examples['encoder_segments'][taken],
+        examples['source'][taken],
+        examples['segments'][taken],
         rngs,
       )
     predicted += list(jax.device_get(tokens))
@@ -305,13 +362,15 @@ def _at_least(name, least):
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
-  _TEXT = flags.DEFINE_multi_string('text', None, 'An input, with sentinels.')
+  _TEXT = flags.DEFINE_multi_string(
+    'text', None, 'An input, or what to go on from.'
+  )
   _FILE = flags.DEFINE_string('file', None, 'Inputs, one a line.')
   _SAMPLES = flags.DEFINE_integer(
     'samples', 4, 'Held-out examples, where no text is given.'
   )
   _LENGTH = flags.DEFINE_integer(
-    'length', 0, "Tokens decoded at most; 0: a target's."
+    'length', 0, "Tokens decoded at most; 0: a target's, or half a row."
   )
   _SEED = flags.DEFINE_integer('seed', 0, 'Of what is drawn.')
   _TEMPERATURE = flags.DEFINE_float(

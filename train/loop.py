@@ -175,9 +175,9 @@ def train(config: ConfigDict | None, folder: str) -> None:
       with jax.set_mesh(mesh), nn.logical_axis_rules(()):
         tokens = run_greedy(
           state.params,
-          examples['encoder_inputs'],
-          examples['encoder_segments'],
-          length=data.shapes['targets'][0][0],
+          examples['source'],
+          examples['segments'],
+          length=generate.target_length(model.config, data.config),
         )
       text = generate.show(
         data.tokenizer, jax.device_get(examples), jax.device_get(tokens)

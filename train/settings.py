@@ -87,10 +87,10 @@ def check_settings(config: Any, devices: int) -> None:
       "model.head='mlm_nsp' learns which sentence comes next: it needs "
       f"data.objective='sentence_pairs', not {config.data.objective!r}."
     )
-  if config.eval.samples and config.model.family != 'encoder_decoder':
+  if config.eval.samples and config.model.family in ('encoder', 'electra'):
     raise ValueError(
-      f'eval.samples is {config.eval.samples}: only an encoder-decoder shows '
-      f'what it decodes, not model.family={config.model.family!r}; set it to 0.'
+      f'eval.samples is {config.eval.samples}, but model.family='
+      f'{config.model.family!r} writes no text: set it to 0.'
     )
   batch, accumulate = config.data.batch, config.train.accumulate
   mesh = mesh_shape(config.sharding.mesh, devices)

@@ -1,0 +1,93 @@
+"""Decoders go on from a prompt as if they read all of it anew each time."""
+
+import jax
+import numpy as np
+import pytest
+
+from input_pipeline.tokenizers import Numbers
+from models.build import build
+from tests.decoders import tiny_decoder
+from tests.t5_reference import random_params
+from tests.test_rwkv import make_config
+from tests.test_rwkv import random_params as random_rwkv
+from train import generate
+
+LENGTH = 6
+
+
+def models():
+  for position in ('learned', 'rope', 'alibi', 'transformer_xl'):
+    model = build(tiny_decoder(position))
+    yield pytest.param(model, random_params(model), id=position)
+  model = build(make_config())
+  yield pytest.param(model, random_rwkv(model), id='rwkv')
+
+
+@pytest.mark.parametrize(('model', 'params'), models())
+def test_likeliest_tokens(model, params):
+  """Of prompts of three lengths, padded on the left."""
+  rng = np.random.default_rng(0)
+  prompts = [[0, *rng.integers(3, 39, n)] for n in (5, 1, 3)]
+  source, segments = np.zeros((2, 3, 6), 'int32')
+  for row, prompt in enumerate(prompts):
+    source[row, 6 - len(prompt) :] = prompt
+    segments[row, 6 - len(prompt) :] = 1
+  decode = jax.jit(
+    generate.decode, static_argnames=('model', 'length', 'eos', 'vocabulary')
+  )
+  found = decode(
+    params, source, segments, model=model, length=LENGTH, eos=39, vocabulary=40
+  )
+  read = jax.jit(lambda x: model.apply({'params': params}, x, x * 0 + 1))
+  for row, prompt in zip(np.asarray(found), prompts, strict=True):
+    tokens = list(prompt)
+    for token in row:
+      if token == 0:
+        assert tokens[-1] == 39  # it had come to its end
+        break
+      whole = np.array([[*tokens, *[0] * (12 - len(tokens))]], 'int32')
+      logits = np.asarray(read(whole))[0, len(tokens) - 1, :40]
+      assert logits[token] >= logits.max() - 1e-4
+      tokens.append(int(token))
+
+
+def test_the_first_half_of_a_text_is_the_prompt():
+  inputs = np.array([[0, 5, 6, 7, 0, 8], [0, 9, 0, 0, 0, 0], [0] * 6], 'int32')
+  targets = np.array([[5, 6, 7, 1, 8, 1], [9, 1, 0, 0, 0, 0], [0] * 6], 'int32')
+  segments = np.array([[1] * 4 + [2] * 2, [1, 1, 0, 0, 0, 0], [0] * 6])
+  batch = {'inputs': inputs, 'targets': targets, 'segments': segments}
+  found = generate.first_examples(batch, 3)
+  assert found['source'].tolist() == [
+    [0, 0, 0, 0, 5, 6],
+    [0, 0, 0, 0, 0, 9],
+    [0] * 6,
+  ]
+  assert found['segments'].tolist() == [
+    [0, 0, 0, 1, 1, 1],
+    [0, 0, 0, 0, 1, 1],
+    [0] * 6,
+  ]
+  assert found['targets'].tolist() == [
+    [0, 0, 7, 1, 0, 0],
+    [0, 1, 0, 0, 0, 0],
+    [0] * 6,
+  ]
+  # Where a part of it is the input, that is the prompt.
+  batch['prefix'] = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [0] * 6])
+  found = generate.first_examples(batch, 3)
+  assert found['source'].tolist()[0] == [0, 0, 0, 0, 0, 5]
+  assert found['targets'].tolist()[:2] == [
+    [0, 6, 7, 1, 0, 0],
+    [9, 1, 0, 0, 0, 0],
+  ]
+
+
+def test_texts_as_a_decoder_reads_them():
+  tokenizer = Numbers(300, 0)
+  texts = [np.array([7, 8, 9]), np.array([7])]
+  tokenizer.encode_batch = lambda given, threads: [texts[int(given[0][0])]]
+  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder')
+  assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
+  assert found['segments'].tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+  with pytest.raises(ValueError, match='1 sentinels.* it has none'):
+    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder')
