@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.forks import Program
 from train.state import TrainState
 
 # Programs that one process has compiled serve those after it.
@@ -85,14 +86,10 @@ def environment(devices: int = 1) -> dict[str, str]:
   }
 
 
-def start(command: list[str], devices: int = 1) -> subprocess.Popen:
-  return subprocess.Popen(
-    command,
-    env=environment(devices),
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+def start(command: list[str], devices: int = 1) -> Program:
+  """[python, '-m', MODULE, *flags] or -c in a process of its own."""
+  assert command[0] == sys.executable
+  return Program(command[1:], environment(devices))
 
 
 def run(

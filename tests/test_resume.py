@@ -256,7 +256,7 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
-def test_resumed_before_at_and_after_another_length(source, tmp_path):
+def test_resumed_before_and_at_another_length(source, tmp_path):
   """Short rows for half of the steps, long ones for the rest."""
   config = {
     'data__source': source,
@@ -273,7 +273,7 @@ def test_resumed_before_at_and_after_another_length(source, tmp_path):
   evaluated = runs.rows(whole, 'eval/tokens')
   assert evaluated[0][1] > 0
   assert evaluated[1][1] == evaluated[0][1]  # the same length
-  for step in (3, 4, 5):
+  for step in (3, 4):
     folder = tmp_path / str(step)
     shutil.copytree(whole, folder)
     for later in range(step + 1, 9):
