@@ -3,6 +3,9 @@
 import os
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Threads of XLA. Devices that wait for one another in a collective hold one
+# each; with as many as there are devices or cores, all may wait for ever.
+os.environ['NPROC'] = '64'
 os.environ['XLA_FLAGS'] = ' '.join(
   (
     os.environ.get('XLA_FLAGS', ''),
