@@ -73,7 +73,9 @@ def base() -> ConfigDict:
   # input_pipeline/config.py says what each field means.
   c.data = ConfigDict()
   c.data.source = placeholder(str)
-  c.data.tokenizer = ''  # a SentencePiece model; '' trains one on the source
+  c.data.tokenizer = ''  # a file or folder; '' trains one on the source
+  c.data.tokenizer_kind = 'unigram'
+  c.data.lowercase = False  # of wordpiece alone
   c.data.sentinels = 0
   c.data.objective = placeholder(str)
   c.data.noise_density = 0.0

@@ -1,6 +1,7 @@
 """What the data is: one frozen record, validated before anything is read."""
 
 import dataclasses
+import difflib
 
 # What is learnt, and the keys that it alone reads: above 0, and 0 elsewhere.
 OBJECTIVES = {
@@ -11,6 +12,7 @@ OBJECTIVES = {
   'mlm': ('noise_density', 'predictions'),
   'sentence_pairs': ('noise_density', 'predictions'),  # mlm and what is next
 }  # fmt: skip
+TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
 SOURCES = ('json:', 'tfds:', 'text:', 'docs', 'synthetic')
 
 
@@ -23,8 +25,8 @@ class DataConfig:
   """
 
   source: str  # json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic
-  tokenizer: str  # SentencePiece model; '' trains one on the source
-  sentinels: int  # <extra_id_N> pieces at the end of the vocabulary
+  tokenizer: str  # file or folder of a vocabulary; '' trains it on the source
+  sentinels: int  # <extra_id_N> pieces, added at the end where there are none
   objective: str  # OBJECTIVES
   noise_density: float  # share of the tokens that is corrupted or masked
   mean_span_length: float  # tokens in a corrupted span, on average
@@ -42,6 +44,8 @@ class DataConfig:
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
+  tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
+  lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
 
   @property
   def masks(self) -> bool:
@@ -77,6 +81,17 @@ class DataConfig:
     _require(
       self.objective in OBJECTIVES, 'objective', self.objective,
       f'be one of {", ".join(OBJECTIVES)}',
+    )  # fmt: skip
+    near = difflib.get_close_matches(self.tokenizer_kind, TOKENIZERS, 1, 0.4)
+    _require(
+      self.tokenizer_kind in TOKENIZERS, 'tokenizer_kind', self.tokenizer_kind,
+      f'be one of {", ".join(TOKENIZERS)}'
+      + ''.join(f' (did you mean {name!r}?)' for name in near),
+    )  # fmt: skip
+    _require(
+      not self.lowercase or self.tokenizer_kind == 'wordpiece',
+      'lowercase', self.lowercase,
+      f'be False: data.tokenizer_kind={self.tokenizer_kind!r} does not read it',
     )  # fmt: skip
     read = OBJECTIVES[self.objective]
     for key in sorted({key for keys in OBJECTIVES.values() for key in keys}):

@@ -26,37 +26,43 @@ from input_pipeline import (
 
 FORMAT = 1  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
-TOKENIZER = 'tokenizer.model'  # in the workdir
 WARNINGS = 5  # unreadable documents shown
 
 
+def tokenizer_path(config, workdir):
+  """Where the tokenizer lies in a workdir."""
+  return os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
+
+
 def prepare_tokenizer(config, seed, vocab_size, workdir):
-  """Puts the tokenizer into WORKDIR/tokenizer.model, if it is not there.
+  """Puts the tokenizer into the workdir, if it is not there.
 
   Loads data.tokenizer, or trains one on the source. To be called by one
   process, before the others open the data. Returns the tokenizer. Raises
-  ValueError when the workdir already holds another one than data.tokenizer.
+  ValueError when the workdir already holds another one than data.tokenizer, or
+  it does not suit the model's table or the objective.
   """
   if config.source == 'synthetic':
     return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
-  path = workdir and os.path.join(workdir, TOKENIZER)
+  kind = config.sentinels, config.tokenizer_kind, config.lowercase
+  path = workdir and tokenizer_path(config, workdir)
+  kept = path and os.path.exists(path)
   wanted = None
-  if config.tokenizer and not (
-    path and os.path.exists(path) and not os.path.exists(config.tokenizer)
-  ):
-    wanted = tokenizers.load(config.tokenizer, config.sentinels)
-  if path and os.path.exists(path):
-    tokenizer = tokenizers.load(path, config.sentinels)
+  if config.tokenizer and not (kept and not os.path.exists(config.tokenizer)):
+    wanted = tokenizers.load(config.tokenizer, *kind)
+  if kept:
+    tokenizer = tokenizers.load(path, *kind)
     if wanted and wanted.fingerprint != tokenizer.fingerprint:
       raise ValueError(
         f'data.tokenizer={config.tokenizer!r} is not the tokenizer that'
         f' --workdir={workdir} was begun with ({path}). Take another workdir.'
       )
   else:
-    tokenizer = wanted or _train_tokenizer(config, seed, vocab_size)
-    if path:
-      tokenizers.save(tokenizer, path)
+    tokenizer = wanted or train_tokenizer(config, seed, vocab_size)
   tokenizers.check_size(tokenizer, vocab_size)
+  tokenizers.check_specials(tokenizer, config)
+  if path and not kept:
+    tokenizers.save(tokenizer, path)
   return tokenizer
 
 
@@ -82,12 +88,6 @@ class Data:
     self.config, self.seed, self.family = config, seed, family
     self.shapes = blocks.batch_shapes(config, family)
     self.tokenizer = prepare_tokenizer(config, seed, vocab_size, workdir)
-    if config.masks and self.tokenizer.mask is None:
-      raise ValueError(
-        f'data.objective={config.objective!r} needs a tokenizer with [CLS],'
-        ' [SEP] and [MASK], which SentencePiece models do not have; data.source'
-        "='synthetic' has them."
-      )
     reserved = tokenizers.Numbers.SPECIALS if config.masks else 0
     arguments = seed, vocab_size, config.sentinels + reserved
     self.source = sources.open_source(config.source, *arguments)
@@ -304,7 +304,10 @@ def _described(config):
   """The fields that decide the rows. Where the files lie is none of them, nor
   the tokenizer's path: their contents have fingerprints of their own."""
   fields = dataclasses.asdict(config)
-  for key in ('tokenizer', 'max_bad_share', 'threads'):
+  for key in (
+    *('tokenizer', 'tokenizer_kind', 'lowercase'),
+    *('max_bad_share', 'threads'),
+  ):
     del fields[key]
   fields['source'] = config.source.partition(':')[0]
   return fields
@@ -314,7 +317,15 @@ def _skipped(place, error):
   return f'Skipped a document: {place[0]}, line {place[1]}: {error}.'
 
 
-def _train_tokenizer(config, seed, vocab_size):
+def train_tokenizer(config, seed, vocab_size):
+  """A tokenizer of the config's kind, trained on a sample of its source.
+
+  Raises ValueError when the source has no text or too little.
+  """
+  if config.source == 'synthetic':
+    raise ValueError(
+      "data.source='synthetic' has no text to train a tokenizer on."
+    )
   source = sources.open_source(
     config.source, seed, vocab_size, config.sentinels
   )
@@ -337,7 +348,10 @@ def _train_tokenizer(config, seed, vocab_size):
         if left <= 0:
           break
 
-  return tokenizers.train(texts(), vocab_size, config.sentinels)
+  return tokenizers.train(
+    texts(), vocab_size, config.sentinels, config.tokenizer_kind,
+    config.lowercase, config.masks,
+  )  # fmt: skip
 
 
 def _validation_split(config, source):

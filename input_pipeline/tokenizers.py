@@ -1,77 +1,39 @@
-"""Tokenizers: text <-> ids, with T5's sentinels at the end of the vocabulary.
+"""Tokenizers: text <-> ids, in one interface (see vocabulary) for all kinds.
 
-A tokenizer has: size, pad, eos, unk (ids), sentinels (ids in order of use),
-fingerprint, encode_batch(texts, threads), decode(ids); and cls, sep and mask,
-None where its vocabulary has no such tokens.
+data.tokenizer_kind names the kind, data.tokenizer the file or the folder of a
+published vocabulary:
+
+  unigram, bpe  SentencePiece's FILE.model
+  wordpiece     BERT's vocab.txt, or tokenizer.json; data.lowercase: uncased
+  byte_bpe      a folder with GPT-2's encoder.json and vocab.bpe, or vocab.json
+                and merges.txt; with fairseq's dict.txt too the ids are
+                RoBERTa's; or tokenizer.json
+  bytes         none: every byte is an id
 """
 
 import errno
-import hashlib
-import io
 import os
 import tempfile
 
 import numpy as np
-import sentencepiece
+
+from input_pipeline import merges, published, sentence_piece, subwords
+from input_pipeline.vocabulary import Vocabulary
 
 PADDING = 1024  # rows of the model's table that may lie unused
-BYTES_PER_PIECE = 400  # text read to train one piece of a vocabulary
-USER_DEFINED = 4  # SentencePiece's type of a piece that is never split
+BYTES_PER_PIECE = sentence_piece.BYTES_PER_PIECE
+SentencePiece = sentence_piece.SentencePiece
+holds = published.holds
 
 
-class SentencePiece:
-  """A SentencePiece model; encoding runs outside the interpreter lock.
-
-  `model` is the serialized model. When it has no <extra_id_N> pieces,
-  `sentinels` of them are appended. Raises ValueError naming `name` when it is
-  no model, has no pad or EOS, or fewer sentinels than asked for.
-  """
-
-  cls = sep = mask = None
-
-  def __init__(self, model, sentinels, name='data.tokenizer'):
-    processor = _load(model, name)
-    if not _sentinels(processor):
-      model += b''.join(
-        _sentinel_piece(n) for n in range(sentinels - 1, -1, -1)
-      )
-      processor = _load(model, name)
-    self.model = model
-    self.fingerprint = hashlib.sha256(model).hexdigest()
-    self.size = processor.get_piece_size()
-    self.pad, self.eos = processor.pad_id(), processor.eos_id()
-    self.unk = processor.unk_id()
-    self.sentinels = np.array(_sentinels(processor), np.int32)
-    self.processor = processor
-    if self.pad != 0 or self.eos < 0:
-      raise ValueError(
-        f'{name}: pad has id {self.pad} and EOS {self.eos}; T5 needs pad 0 and'
-        ' an EOS piece (it uses 1). Train the model with pad_id=0, eos_id=1,'
-        ' unk_id=2, bos_id=-1.'
-      )
-    if len(self.sentinels) < sentinels:
-      raise ValueError(
-        f'{name} has {len(self.sentinels)} <extra_id_N> pieces, but'
-        f' data.sentinels={sentinels}.'
-      )
-
-  def encode_batch(self, texts, threads=1):
-    """UTF-8 texts -> one int32 array each, encoded on `threads` threads."""
-    encode = self.processor.encode
-    return encode(texts, return_type='numpy', num_threads=threads)
-
-  def decode(self, ids):
-    """ids -> text; padding is left out, sentinels read <extra_id_N>."""
-    return self.processor.decode([int(i) for i in ids if i != self.pad])
-
-
-class Numbers:
+class Numbers(Vocabulary):
   """The tokenizer of synthetic data, whose documents are ids already.
 
   With `specials` there are [CLS], [SEP] and [MASK], below the sentinels.
   """
 
   SPECIALS = 3
+  pad, eos, unk = 0, 1, 2
 
   def __init__(self, size, sentinels, specials=False):
     if size < sentinels + 16:
@@ -79,38 +41,78 @@ class Numbers:
         f'model.vocab_size={size} leaves no tokens beside'
         f' data.sentinels={sentinels} for synthetic data.'
       )
-    self.size, self.pad, self.eos, self.unk = size, 0, 1, 2
+    self.size = size
     self.sentinels = np.arange(size - 1, size - 1 - sentinels, -1, np.int32)
-    self.cls = self.sep = self.mask = None
     if specials:
       last = size - sentinels
       self.cls, self.sep, self.mask = last - 3, last - 2, last - 1
     self.fingerprint = f'numbers below {size}'
 
   def encode_batch(self, texts, threads=1):
+    """Ids as they are; of text (a denoiser's mode) an id for each byte."""
     del threads
-    return texts
+    text = self.size - len(self.specials)
+    return [
+      np.frombuffer(t, np.uint8).astype(np.int32) % text + 3
+      if isinstance(t, bytes)
+      else t
+      for t in texts
+    ]
 
   def decode(self, ids):
-    names = {
-      i: f'<extra_id_{n}>' for n, i in enumerate(self.sentinels.tolist())
+    names = (self.shown.get(i, str(i)) for i in map(int, ids))
+    return ' '.join(filter(None, names))
+
+  def piece(self, i):
+    special = {0: '<pad>', 1: '</s>', 2: '<unk>'}
+    masks = self.cls, self.sep, self.mask
+    special |= dict(zip(masks, self.masking, strict=True))
+    special |= {
+      s: f'<extra_id_{n}>' for n, s in enumerate(self.sentinels.tolist())
     }
-    names |= {self.cls: '[CLS]', self.sep: '[SEP]', self.mask: '[MASK]'}
-    names[self.eos] = ''
-    return ' '.join(names.get(i, str(i)) for i in map(int, ids) if i).strip()
+    return special.get(int(i), str(i))
+
+  def byte_lengths(self):
+    """As decode() writes numbers: their digits and a space."""
+    lengths = np.char.str_len(np.arange(self.size).astype(str)) + 1
+    lengths[list(self.specials)] = 0
+    return lengths.astype(np.int32)
+
+  def word_starts(self):
+    """Every third id goes on with a word."""
+    starts = np.arange(self.size) % 3 > 0
+    starts[list(self.specials)] = True
+    return starts
 
 
-def load(path, sentinels):
-  """The SentencePiece model at `path`. Raises ValueError when it is none."""
-  try:
-    with open(path, 'rb') as file:
-      model = file.read()
-  except OSError as error:
-    raise ValueError(
-      f'data.tokenizer={path!r} cannot be read: {error.strerror}. Give the path'
-      " of a SentencePiece model, or '' to train one on the source."
-    ) from error
-  return SentencePiece(model, sentinels, path)
+def file_name(kind):
+  """The name of a tokenizer's file in a workdir."""
+  return 'tokenizer.' + ('model' if kind in ('unigram', 'bpe') else 'json')
+
+
+def load(path, sentinels, kind='unigram', lowercase=False):
+  """The tokenizer of `kind` in a file or folder `path`.
+
+  `sentinels` are appended where the file has none; `lowercase` is WordPiece's.
+  Raises ValueError when it is missing, damaged or of another kind.
+  """
+  return published.load(path, sentinels, kind, lowercase)
+
+
+def train(
+  texts, vocab_size, sentinels, kind='unigram', lowercase=False, specials=False
+):
+  """A tokenizer of `vocab_size` pieces, sentinels included, from str `texts`.
+
+  With `specials` it has the tokens that masking needs. The same texts give the
+  same bytes. Raises ValueError when there is too little text for so many
+  pieces; see the kinds' own train().
+  """
+  if kind == 'bytes':
+    return subwords.Bytes(sentinels, specials)
+  if kind in ('unigram', 'bpe'):
+    return sentence_piece.train(texts, kind, vocab_size, sentinels, specials)
+  return merges.train(texts, kind, vocab_size, sentinels, lowercase, specials)
 
 
 def check_size(tokenizer, vocab_size):
@@ -123,40 +125,33 @@ def check_size(tokenizer, vocab_size):
     )
 
 
-def train(texts, vocab_size, sentinels):
-  """A unigram model of `vocab_size` pieces, sentinels included, from `texts`.
-
-  Reads BYTES_PER_PIECE bytes of text a piece, at most. Pad 0, EOS 1, unknown 2,
-  no BOS, as T5. The same texts give the same bytes. Raises ValueError when
-  there is too little text for so many pieces.
-  """
-  pieces = vocab_size - sentinels
-  model = io.BytesIO()
-  try:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=_lines(texts, pieces * BYTES_PER_PIECE),
-      model_writer=model,
-      model_type='unigram',
-      vocab_size=pieces,
-      character_coverage=0.99995,
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=-1,
-      num_threads=8,  # sums are split by it: a constant, for the same bytes
-      minloglevel=2,
-    )
-  except (RuntimeError, OSError, ValueError) as error:
+def check_specials(tokenizer, config):
+  """Raises ValueError unless the vocabulary has what the objective needs."""
+  needed = {'an end of text (EOS)': tokenizer.eos}
+  if config.masks:
+    ids = tokenizer.cls, tokenizer.sep, tokenizer.mask
+    needed = dict(zip(tokenizer.masking, ids, strict=True))
+  missing = [name for name, i in needed.items() if i is None]
+  if missing:
     raise ValueError(
-      f'No vocabulary of model.vocab_size={vocab_size} ({sentinels} of them'
-      ' sentinels) can be trained on data.source: give more text or a smaller'
-      f' vocabulary. SentencePiece says: {error}'
-    ) from error
-  return SentencePiece(model.getvalue(), sentinels, 'the trained tokenizer')
+      f'data.objective={config.objective!r} needs {", ".join(needed)}, but'
+      f' data.tokenizer={config.tokenizer!r} ({config.tokenizer_kind}) lacks'
+      f' {", ".join(missing)}: take one that has all of them, or'
+      " data.tokenizer='', which trains one for the objective."
+    )
+  count = len(tokenizer.sentinels)
+  if count < config.sentinels:
+    raise ValueError(
+      f'data.sentinels={config.sentinels}, but data.tokenizer='
+      f'{config.tokenizer!r} has {count}.'
+    )
 
 
-def save(tokenizer, path):
-  """Writes the model at `path`, whole or not at all."""
+def save(tokenizer, path, flag='--workdir'):
+  """Writes the tokenizer at `path`, whole or not at all.
+
+  `flag` is the one that named its folder.
+  """
   folder = os.path.dirname(path) or '.'
   temporary = None
   try:
@@ -173,51 +168,6 @@ def save(tokenizer, path):
       error.errno,
       f'The tokenizer cannot be written: {error.strerror}. '
       + ('Free some space on' if full else 'Give a writable folder instead of')
-      + f' --workdir={folder}',
+      + f' {flag}={folder}',
       path,
     ) from error
-
-
-def _load(model, name):
-  processor = sentencepiece.SentencePieceProcessor()
-  try:
-    if not model or not processor.load_from_serialized_proto(model):
-      raise RuntimeError('empty model')
-  except RuntimeError as error:
-    raise ValueError(f'{name} is no SentencePiece model: {error}') from error
-  return processor
-
-
-def _sentinels(processor):
-  """Ids of <extra_id_0>, <extra_id_1>, ... as far as they go."""
-  names = range(processor.get_piece_size() - 1, -1, -1)
-  names = {processor.id_to_piece(i).lstrip('▁'): i for i in names}
-  ids = []
-  while (name := f'<extra_id_{len(ids)}>') in names:
-    ids.append(names[name])
-  return ids
-
-
-def _sentinel_piece(n):
-  """One more piece, as the protocol buffer bytes that append it to a model.
-
-  Fields of a serialized message may be appended, and a repeated field grows by
-  it. Field 1 of a model is a piece; of a piece, 1 is the text, 2 the score
-  (0., a float) and 3 the type.
-  """
-  text = f'▁<extra_id_{n}>'.encode()
-  piece = b'\x0a' + bytes([len(text)]) + text
-  piece += b'\x15\0\0\0\0' + b'\x18' + bytes([USER_DEFINED])
-  return b'\x0a' + bytes([len(piece)]) + piece
-
-
-def _lines(texts, limit):
-  """Lines of at most 4,000 bytes, the longest that the trainer accepts."""
-  for text in texts:
-    for line in text.splitlines():
-      line = line[:4000]
-      limit -= len(line)
-      if line.strip():
-        yield line
-    if limit <= 0:
-      return

@@ -167,7 +167,7 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
   """Inputs, targets (if there are) and predictions as text, row by row."""
 
   def text(tokens):
-    return tokenizer.decode([int(token) for token in tokens if token])
+    return tokenizer.decode(np.trim_zeros(np.asarray(tokens)))
 
   lines = []
   for row, tokens in enumerate(predicted):
@@ -192,9 +192,7 @@ def encode(
   """
   source, segments = np.zeros((2, len(texts), length), np.int32)
   for row, text in enumerate(texts):
-    # Tokenizers know a sentinel where a word could begin.
-    spaced = re.sub(rf' ?({SENTINEL})', r' \1', text).strip()
-    [ids] = tokenizer.encode_batch([spaced], 1)
+    ids = _ids(tokenizer, text)
     found = int(np.isin(ids, tokenizer.sentinels).sum())
     given = len(re.findall(SENTINEL, text))
     if found != given:
@@ -237,6 +235,19 @@ def _check_room(config, examples, length):
       f'included, model.max_length={config.max_length} has positions for '
       f'{room - longest + 1} more.'
     )
+
+
+def _ids(tokenizer: Any, text: str) -> np.ndarray:
+  """Ids of a text; a sentinel that the tokenizer has not is left out."""
+  if tokenizer.reads_sentinels:  # where a word could begin
+    spaced = re.sub(rf' ?({SENTINEL})', r' \1', text).strip()
+    return tokenizer.encode_batch([spaced.encode()])[0]
+  parts = re.split(rf' ?({SENTINEL})', text.strip())
+  ids = tokenizer.encode_batch([part.encode() for part in parts[::2]])
+  for n, sentinel in enumerate(parts[1::2]):
+    number = int(re.search(r'\d+', sentinel)[0])
+    ids.insert(2 * n + 1, tokenizer.sentinels[number : number + 1])
+  return np.concatenate(ids)
 
 
 def generate(

@@ -114,7 +114,7 @@ def open_tokenizer(run: Run) -> Any:
   Raises:
     ValueError: there is none.
   """
-  path = os.path.join(run.folder, pipeline.TOKENIZER)
+  path = pipeline.tokenizer_path(run.data, run.folder)
   if run.data.source != 'synthetic' and not os.path.exists(path):
     raise ValueError(
       f"{path} is missing: bring the run's tokenizer back into its workdir."

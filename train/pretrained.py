@@ -23,7 +23,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import pipeline
+from input_pipeline import pipeline, tokenizers
 from input_pipeline.config import DataConfig
 from models import pretrained
 from models.build import build
@@ -48,7 +48,6 @@ OWN = (
   'remat',
   'scan',
 )
-SENTENCEPIECE = ('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model')
 
 
 def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
@@ -130,17 +129,14 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
       with config.ignore_type():
         config.model[field.name] = theirs
   if config.data.source != 'synthetic' and not config.data.tokenizer:
-    found = [
-      path
-      for name in SENTENCEPIECE
-      if os.path.exists(path := os.path.join(source, name))
-    ]
-    if not found:
+    kind = config.data.tokenizer_kind
+    if not tokenizers.holds(source, kind):
       raise ValueError(
-        f'{source} holds no SentencePiece model ({", ".join(SENTENCEPIECE)}), '
-        'and one trained anew would not fit its weights: set data.tokenizer.'
+        f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and one '
+        'trained anew would not fit its weights: set data.tokenizer and '
+        'data.tokenizer_kind.'
       )
-    config.data.tokenizer = os.path.abspath(found[0])
+    config.data.tokenizer = os.path.abspath(source)
   return config
 
 

@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 NAME = 'config.json'
+TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
 GROUPS = (  # of a config
   'model',
   'data',
@@ -20,7 +21,7 @@ GROUPS = (  # of a config
 
 # What may change between two starts of a run: none of it changes the batches
 # or the mathematics.
-FREE = (  # keys, or the beginnings of keys
+FREE = (  # keys, or groups of keys
   'checkpoint.',
   'data.threads',
   'data.max_bad_share',
@@ -105,7 +106,7 @@ def check(folder: str, config: ConfigDict) -> None:
   bound = [
     key
     for key in keys
-    if not key.startswith(FREE) and not (key == 'train.steps' and endless)
+    if not (is_free(key) or (key == 'train.steps' and endless))
   ]
   if bound and _begun(folder):
     raise ValueError(
@@ -135,9 +136,10 @@ def put_tokenizer_aside(folder: str) -> None:
 
   A run that has begun keeps its tokenizer.
   """
-  path = os.path.join(folder, 'tokenizer.model')
-  if os.path.exists(path) and not _begun(folder):
-    os.replace(path, f'{path}.unused')
+  for name in TOKENIZERS:
+    path = os.path.join(folder, name)
+    if os.path.exists(path) and not _begun(folder):
+      os.replace(path, f'{path}.unused')
 
 
 def _begun(folder: str) -> bool:
@@ -169,6 +171,13 @@ def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
     elif a != b:
       found.append(f'{prefix}{key}')
   return found
+
+
+def is_free(key: str) -> bool:
+  """Whether a key may change between two starts of a run."""
+  return key in FREE or key.startswith(
+    tuple(free for free in FREE if free.endswith('.'))
+  )
 
 
 def _get(tree: dict, key: str):

@@ -1,0 +1,82 @@
+"""Trains a tokenizer of a config's kind on its source, for data.tokenizer.
+
+  python -m input_pipeline.train_tokenizer --config=configs/t5.py:tiny \\
+    --out=t5.model
+  python -m input_pipeline.train_tokenizer --config=configs/bert.py:base \\
+    --config.data.source='json:c4/*.json.gz' --config.model.vocab_size=30522 \\
+    --config.data.tokenizer_kind=wordpiece --config.data.lowercase=True \\
+    --out=bert.json
+
+The config's data.source, tokenizer_kind, lowercase and sentinels, the special
+tokens of its data.objective and model.vocab_size decide what comes out; the
+same text gives the same bytes. Held-out documents are left out.
+"""
+
+import os
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from configs import command
+from input_pipeline import config as data_config
+from input_pipeline import pipeline, tokenizers
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'configs/FILE.py[:ARG]'
+)
+OUT = flags.DEFINE_string(
+  'out', None, 'the new file: NAME.model of SentencePiece, NAME.json of others'
+)
+
+
+def run(config, out):
+  """Trains, writes and describes a tokenizer.
+
+  Raises ValueError when `out` exists or is not named as the kind's files are,
+  and when nothing can be trained.
+  """
+  data = data_config.DataConfig(**config.data)
+  suffix = os.path.splitext(tokenizers.file_name(data.tokenizer_kind))[1]
+  if not out.endswith(suffix):
+    raise ValueError(
+      f'--out={out} must end in {suffix}, as'
+      f' data.tokenizer_kind={data.tokenizer_kind!r} is kept in such files.'
+    )
+  if os.path.exists(out):
+    raise ValueError(f'--out={out} exists: name another file, or delete it.')
+  if data.tokenizer:
+    raise ValueError(
+      f'data.tokenizer={data.tokenizer!r} is a tokenizer already: leave it out'
+      ' to train another.'
+    )
+  start = time.perf_counter()
+  tokenizer = pipeline.train_tokenizer(
+    data, config.seed, config.model.vocab_size
+  )
+  tokenizers.check_size(tokenizer, config.model.vocab_size)
+  tokenizers.save(tokenizer, out, '--out')
+  print(describe(tokenizer, data.tokenizer_kind))
+  print(f'Wrote {out} after {time.perf_counter() - start:.1f} s.')
+
+
+def describe(tokenizer, kind):
+  """A tokenizer's size and special tokens, as text."""
+  roles = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
+  ids = {role: getattr(tokenizer, role) for role in roles}
+  named = ', '.join(
+    f'{role} {i} ({tokenizer.piece(i)})'
+    for role, i in ids.items()
+    if i is not None
+  )
+  lines = [f'{kind}: {tokenizer.size:,} ids', f'  {named}']
+  if len(tokenizer.sentinels):
+    first, last = tokenizer.sentinels[[0, -1]]
+    lines.append(f'  sentinels {first} down to {last}')
+  lines.append(f'  sha256 {tokenizer.fingerprint}')
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'out'])
+  command.run(lambda: run(CONFIG.value, OUT.value))
