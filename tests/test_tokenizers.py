@@ -1,6 +1,7 @@
 """Sentinels as T5 adds them, vocabularies that do not fit, training."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -109,15 +110,16 @@ def test_too_few_sentinels(trained):
 
 
 def test_no_pad():
-  import io
-
-  model = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(texts()), model_writer=model, vocab_size=60,
-    minloglevel=2,
-  )  # fmt: skip
-  with pytest.raises(ValueError, match='some.model: pad has id -1.*pad 0'):
-    tokenizers.SentencePiece(model.getvalue(), 10, 'some.model')
+  """A decoder then starts with BOS, as LLaMA's; without it with EOS."""
+  for bos, pad in (1, 1), (-1, 2):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(texts()), model_writer=model, vocab_size=60,
+      minloglevel=2, bos_id=bos, eos_id=2, unk_id=0,
+    )  # fmt: skip
+    found = tokenizers.SentencePiece(model.getvalue(), 10, 'some.model')
+    assert (found.pad, found.eos, found.unk) == (pad, 2, 0)
+    assert found.bos == (bos if bos > 0 else None)
 
 
 def test_sentinels_are_added_as_in_t5(published):

@@ -1,0 +1,190 @@
+"""Training: the library's merges, the same bytes each time, the command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from input_pipeline import (
+  documentation,
+  merges,
+  pipeline,
+  subwords,
+  tokenizer_json,
+  tokenizers,
+)
+from input_pipeline.config import TOKENIZERS
+from tests.test_pipeline import data_config
+from tests.test_tokenizer_kinds import SIZES, texts
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def documents():
+  return [text.decode() for text in documentation.documents()[:100]]
+
+
+def test_merges_are_the_librarys(documents):
+  """Byte-level BPE: the same pieces and merges in the same order."""
+  library = subwords.library()
+  reference = library.Tokenizer(library.models.BPE())
+  split = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  reference.pre_tokenizer = split
+  trainer = library.trainers.BpeTrainer(
+    vocab_size=1500, initial_alphabet=split.alphabet(), show_progress=False,
+    special_tokens=['<s>'],
+  )  # fmt: skip
+  reference.train_from_iterator(documents, trainer)
+  theirs = reference.get_vocab()
+  words = merges.count_words(documents, tokenizer_json.byte_bpe({}, []))
+  first = ['<s>', *sorted(tokenizer_json.byte_characters())]
+  pieces, pairs = merges.learn(words, first, 1500, '')
+  assert {piece: i for i, piece in enumerate(pieces)} == theirs
+  assert len(pairs) >= 1500 - 257
+  backwards = dict(reversed(words.items()))
+  assert merges.learn(backwards, first, 1500, '') == (pieces, pairs)
+
+
+def test_wordpiece_has_the_librarys_pieces(documents):
+  """Its trainer gives other ids each time, but almost the same pieces."""
+  library = subwords.library()
+  reference = library.Tokenizer(library.models.WordPiece(unk_token='[UNK]'))
+  reference.normalizer = library.normalizers.BertNormalizer(lowercase=True)
+  reference.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+  trainer = library.trainers.WordPieceTrainer(
+    vocab_size=1500, show_progress=False, special_tokens=list(merges.BERT)
+  )
+  reference.train_from_iterator(documents, trainer)
+  mine = tokenizers.train(documents, 1500, 0, 'wordpiece', lowercase=True)
+  common = reference.get_vocab().keys() & {*mine.pieces}
+  assert len(common) > 0.97 * 1500
+  assert mine.pieces[:5] == ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+
+
+def test_learn():
+  """The pair counted most often first; by ids where two are as common."""
+  pieces, pairs = merges.learn(
+    {'abab': 5, 'cab': 1, 'xx': 6}, list('abcx'), 9, ''
+  )
+  assert pairs[:2] == [('a', 'b'), ('x', 'x')]  # 11 and 6 times
+  assert pieces == ['a', 'b', 'c', 'x', 'ab', 'xx', 'abab', 'cab']
+  pieces, _ = merges.learn({'aaa': 2}, ['a', '##a'], 9, '##')
+  assert pieces == ['a', '##a', 'aa', 'aaa']
+
+
+@pytest.mark.parametrize('masks', [False, True])
+@pytest.mark.parametrize('kind', TOKENIZERS)
+def test_the_same_bytes(kind, masks):
+  first, second = (
+    tokenizers.train(iter(texts()), SIZES.get(kind), 5, kind, specials=masks)
+    for _ in range(2)
+  )
+  assert first.model == second.model
+  assert first.fingerprint == second.fingerprint
+  others = tokenizers.train(
+    texts()[:200], SIZES.get(kind), 5, kind, specials=masks
+  )
+  assert (first.fingerprint == others.fingerprint) == (kind == 'bytes')
+
+
+def test_in_other_processes(tmp_path):
+  """Hash tables have another order there."""
+  program = """
+import sys
+from input_pipeline import tokenizers
+from tests.test_tokenizer_kinds import SIZES, texts
+for kind in ('bpe', 'wordpiece', 'byte_bpe'):
+  print(tokenizers.train(texts(), SIZES[kind], 5, kind).fingerprint)
+"""
+  found = [
+    subprocess.run(
+      [sys.executable, '-c', program],
+      cwd=REPOSITORY, env={'PYTHONHASHSEED': seed}, text=True, timeout=120,
+      capture_output=True, check=True,
+    ).stdout
+    for seed in '12'
+  ]  # fmt: skip
+  assert found[0] == found[1]
+  assert found[0].count('\n') == 3
+
+
+@pytest.mark.parametrize(
+  ('kind', 'size', 'message'),
+  [
+    ('wordpiece', 9, r'model\.vocab_size=9 \(4 of them.*is too small'),
+    ('byte_bpe', 260, r'model\.vocab_size=260 .* alone are 261'),
+    ('wordpiece', 5000, r'No vocabulary of model\.vocab_size=5000.*more text'),
+    ('byte_bpe', 5000, 'only one of .*: give more text or a smaller'),
+    ('bpe', 200, r'model\.vocab_size=200.*SentencePiece says'),
+  ],
+)
+def test_sizes_that_cannot_be(kind, size, message):
+  with pytest.raises(ValueError, match=message):
+    tokenizers.train(texts(50), size, 4, kind)
+
+
+@pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'unigram'])
+def test_odd_documents(kind):
+  """One word, one endless word, nothing, NULs: none stops the training."""
+  odd = ['', 'word', 'x' * 100_000, '\0' * 999, 'a\0b', ' \n ', '\u200d']
+  tokenizer = tokenizers.train([*odd, *texts()], SIZES.get(kind) + 90, 0, kind)
+  ids = tokenizer.encode_batch([text.encode() for text in odd])
+  assert [len(i) > 0 for i in ids[1:3]] == [True, True]
+  if kind == 'byte_bpe':
+    assert [tokenizer.decode(i) for i in ids] == odd
+
+
+def test_synthetic_text():
+  with pytest.raises(ValueError, match="'synthetic' has no text"):
+    pipeline.train_tokenizer(data_config(), 0, 300)
+
+
+def command(*flags):
+  process = [sys.executable, '-m', 'input_pipeline.train_tokenizer', *flags]
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  return subprocess.run(
+    process, cwd=REPOSITORY, env=environment, capture_output=True, text=True,
+    timeout=120,
+  )  # fmt: skip
+
+
+def test_command(tmp_path):
+  """Writes what data.tokenizer then reads; tells mistakes in a line."""
+  (tmp_path / 'text').write_text('\n\n'.join(texts()))
+  flags = (
+    '--config=configs/t5.py:tiny',
+    f'--config.data.source=text:{tmp_path}/text',
+    '--config.data.tokenizer_kind=wordpiece',
+    '--config.data.sentinels=5',
+    '--config.model.vocab_size=200',
+  )
+  path = tmp_path / 'new' / 'mine.json'
+  done = command(*flags, f'--out={path}')
+  assert done.returncode == 0, done.stderr
+  assert 'wordpiece: 200 ids' in done.stdout
+  assert 'mask 4 ([MASK])' in done.stdout
+  loaded = tokenizers.load(str(path), 5, 'wordpiece')
+  assert loaded.size == 200
+  assert loaded.fingerprint in done.stdout
+  done = command(*flags, f'--out={path}')
+  assert done.returncode == 1
+  assert (
+    done.stderr
+    == f'Error: --out={path} exists: name another file, or delete it.\n'
+  )
+
+
+def test_output_of_another_name(tmp_path):
+  """In this process: no need to start one for each mistake."""
+  from configs import t5
+  from input_pipeline import train_tokenizer
+
+  config = t5.get_config('tiny')
+  with pytest.raises(ValueError, match=r'a\.json must end in \.model'):
+    train_tokenizer.run(config, str(tmp_path / 'a.json'))
+  config.data.tokenizer = 'x.model'
+  with pytest.raises(ValueError, match=r"data\.tokenizer='x.model' is a tok"):
+    train_tokenizer.run(config, str(tmp_path / 'a.model'))
