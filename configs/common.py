@@ -66,6 +66,7 @@ def base() -> ConfigDict:
     c.model[name] = 0
   c.model.rope_theta = c.model.init_std = 0.0
   c.model.rope_scaling = ()
+  c.model.prefix = False
   c.model.dtype = 'bfloat16'
   c.model.scan = True
   c.model.remat = 'none'
@@ -80,7 +81,14 @@ def base() -> ConfigDict:
   c.data.objective = placeholder(str)
   c.data.noise_density = 0.0
   c.data.mean_span_length = 0.0
+  c.data.target_length = 0  # T where the objective's targets vary in length
+  c.data.denoisers = ()  # UL2's
   c.data.predictions = 0  # P, at most so many masked tokens in a row
+  c.data.masking = ''
+  c.data.masked_share = c.data.random_share = 0.0
+  c.data.whole_words = False
+  c.data.duplicates = 0
+  c.data.short_share = 0.0
   c.data.batch = placeholder(int)  # rows, over all devices and hosts
   c.data.length = placeholder(int)
   c.data.curriculum = ()  # (share of the steps, length, predictions), ...

@@ -65,6 +65,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for BERT's corpora; large: XLNet's (3.1)
   d.objective = 'mlm'
   d.noise_density = noise_density
+  d.masking = 'electra'
+  d.masked_share = 0.85  # the published code's; the rest stays
   d.length = length
   # The published code's: half a percent of the row may be masked beyond it.
   d.predictions = int((noise_density + 0.005) * length)

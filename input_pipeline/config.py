@@ -3,15 +3,31 @@
 import dataclasses
 import difflib
 
-# What is learnt, and the keys that it alone reads: above 0, and 0 elsewhere.
-OBJECTIVES = {
-  'span_corruption': (
-    'sentinels', 'noise_density', 'mean_span_length', 'document_tokens',
-  ),
-  'causal': (),
-  'mlm': ('noise_density', 'predictions'),
-  'sentence_pairs': ('noise_density', 'predictions'),  # mlm and what is next
-}  # fmt: skip
+# What is learnt, and the keys that it alone reads: those that are above 0, and
+# those that may be 0. Where another objective is chosen all of them are 0, or
+# '', False and empty.
+_SPANS = ('sentinels', 'noise_density')
+_MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
+_CHUNK = ('document_tokens',)
+_MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
+PAIRS = {  # inputs and targets
+  'prefix': ((), _CHUNK),  # the first part of a text, and the rest
+  'span_corruption': ((*_SPANS, 'mean_span_length', *_CHUNK), ()),  # T5's
+  'iid_spans': ((*_SPANS, 'target_length'), _CHUNK),  # its other ones
+  'drop_tokens': (('noise_density', 'target_length'), _CHUNK),
+  'bert_style': (_SPANS, ('random_share', *_CHUNK)),
+  'mass_style': (_SPANS, _CHUNK),
+  'deshuffling': ((), _CHUNK),
+  'ul2': (('sentinels', 'denoisers'), _CHUNK),  # a mixture
+}
+MASKED = {  # rows, some of whose tokens are predicted
+  'mlm': (_MASKS, _MASKS_TOO),  # of text as it comes
+  'sentence_pairs': (_MASKS, (*_MASKS_TOO, 'short_share')),  # and what is next
+  'full_sentences': (_MASKS, _MASKS_TOO),  # across documents
+  'doc_sentences': (_MASKS, _MASKS_TOO),
+}
+OBJECTIVES = {'causal': ((), ()), **PAIRS, **MASKED}
+MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
 SOURCES = ('json:', 'tfds:', 'text:', 'docs', 'synthetic')
 
@@ -40,17 +56,35 @@ class DataConfig:
   holdout: int  # every holdout-th document of a file is for evaluation
   max_bad_share: float  # share of unreadable documents tolerated
   threads: int  # 0 is all cores; speed only
+  target_length: int = 0  # T where the objective's targets vary in length
+  denoisers: tuple = ()  # (mode, rate, mean span or 0: to the end, share) each
   predictions: int = 0  # P, at most so many masked tokens in a row
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
   tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
+  masking: str = ''  # whose rule of how many are masked: MASKING
+  masked_share: float = 0.0  # of those chosen, what reads [MASK]
+  random_share: float = 0.0  # what reads a random token
+  whole_words: bool = False  # words are masked whole
+  duplicates: int = 0  # n: epochs e and e + n mask alike; 0: none do
+  short_share: float = 0.0  # of the documents whose pairs are shorter
+
+  @property
+  def pairs(self) -> bool:
+    """Whether examples are inputs and targets."""
+    return self.objective in PAIRS
 
   @property
   def masks(self) -> bool:
     """Whether rows need the tokens [CLS], [SEP] and [MASK]."""
-    return 'predictions' in OBJECTIVES[self.objective]
+    return self.objective in MASKED
+
+  @property
+  def sentences(self) -> bool:
+    """Whether documents come as lists of sentences."""
+    return self.masks and self.objective != 'mlm'
 
   def phases(self, steps):
     """[(last step, DataConfig)] of a run of so many steps, in their order.
@@ -93,29 +127,37 @@ class DataConfig:
       'lowercase', self.lowercase,
       f'be False: data.tokenizer_kind={self.tokenizer_kind!r} does not read it',
     )  # fmt: skip
-    read = OBJECTIVES[self.objective]
-    for key in sorted({key for keys in OBJECTIVES.values() for key in keys}):
+    needed, optional = OBJECTIVES[self.objective]
+    keys = {k for pair in OBJECTIVES.values() for keys in pair for k in keys}
+    for key in sorted(keys.difference(needed, optional)):
       _require(
-        key in read or not getattr(self, key), key, getattr(self, key),
-        f'be 0: data.objective={self.objective!r} does not read it',
+        not getattr(self, key), key, getattr(self, key),
+        f'be {type(getattr(self, key))()!r}: data.objective='
+        f'{self.objective!r} does not read it',
       )  # fmt: skip
-    sizes = {'sentinels', 'document_tokens', 'predictions'}.intersection(read)
-    for key in ('batch', 'block', 'streams', *sorted(sizes)):
+    sizes = ['batch', 'block', 'streams', 'sentinels', 'document_tokens']
+    sizes += ['predictions', 'target_length']
+    for key in sizes:
       value = getattr(self, key)
-      _require(value >= 1, key, value, 'be at least 1')
+      least = int(key in needed or key in sizes[:3])
+      _require(value >= least, key, value, f'be at least {least}')
     _require(self.length >= 4, 'length', self.length, 'be at least 4')
     _require(
       self.predictions <= self.length, 'predictions', self.predictions,
       f'be at most data.length={self.length}',
     )  # fmt: skip
     _require(
-      'noise_density' not in read or 0 < self.noise_density < 1,
+      'noise_density' not in needed or 0 < self.noise_density < 1,
       'noise_density', self.noise_density, 'lie between 0 and 1, both excluded',
     )  # fmt: skip
-    _require(
-      'mean_span_length' not in read or self.mean_span_length >= 1,
-      'mean_span_length', self.mean_span_length, 'be at least 1 token',
-    )  # fmt: skip
+    if 'mean_span_length' in needed:
+      self._check_span('mean_span_length', self.mean_span_length)
+    if self.masks:
+      self._check_masking()
+    if self.objective == 'bert_style':
+      self._check_share('random_share')
+    if self.objective == 'ul2':
+      self._check_denoisers()
     _require(
       not self.pack or self.objective != 'sentence_pairs', 'pack', self.pack,
       "be False: data.objective='sentence_pairs' has one pair a row",
@@ -142,6 +184,55 @@ class DataConfig:
     _require(
       self.batch % self.streams == 0, 'batch', self.batch,
       f'be a multiple of data.streams={self.streams}',
+    )  # fmt: skip
+
+  def _check_span(self, key, value):
+    _require(
+      1 <= value < self.length, key, value,
+      f'be at least 1 token and below data.length={self.length}',
+    )  # fmt: skip
+
+  def _check_share(self, key, rest=1.0):
+    value = getattr(self, key)
+    _require(0 <= value <= rest, key, value, f'lie between 0 and {rest:g}')
+
+  def _check_masking(self):
+    _require(
+      self.masking in MASKING, 'masking', self.masking,
+      f'be one of {", ".join(MASKING)}',
+    )  # fmt: skip
+    _require(
+      0 < self.masked_share <= 1, 'masked_share', self.masked_share,
+      'be above 0 and at most 1',
+    )  # fmt: skip
+    self._check_share('random_share', round(1 - self.masked_share, 9))
+    self._check_share('short_share')
+    _require(
+      not self.whole_words or self.masking != 'electra',
+      'whole_words', self.whole_words,
+      "be False: data.masking='electra' draws tokens one by one",
+    )  # fmt: skip
+    _require(
+      self.duplicates >= 0, 'duplicates', self.duplicates, 'be 0 or more'
+    )
+
+  def _check_denoisers(self):
+    for denoiser in self.denoisers:
+      _require(
+        len(denoiser) == 4 and denoiser[0] and isinstance(denoiser[0], str),
+        'denoisers', self.denoisers,
+        'have (mode, rate, mean span, share) for each denoiser',
+      )  # fmt: skip
+      mode, rate, mean, share = denoiser
+      where = f'denoisers, {mode}:'
+      _require(0 < rate < 1, f'{where} rate', rate, 'lie between 0 and 1')
+      _require(share > 0, f'{where} share', share, 'be above 0')
+      if mean:
+        self._check_span(f'{where} mean span', mean)
+    total = sum(share for *_, share in self.denoisers)
+    _require(
+      abs(total - 1) < 1e-6, 'denoisers', self.denoisers,
+      f'have shares that sum to 1, not {total:g}',
     )  # fmt: skip
 
 

@@ -1,12 +1,17 @@
 """Corruptions: token ids -> (inputs, targets), in pure NumPy.
 
-Every function works on [N, L] arrays, N pieces of one length at a time: counts
-depend on the length alone, so that all rows of a result are equally long.
+T5's span corruption and the objectives it was compared with (Raffel et al.
+2020, 3.3; objectives.md, sections 4 and 5). Every function works on [N, L]
+arrays, N pieces of one length at a time, and ends inputs and targets with EOS.
+Where the rows of a result are not equally long, NOTHING follows the shorter
+ones.
 """
 
 import functools
 
 import numpy as np
+
+NOTHING = -1  # in the place of a token, where a row of an array has ended
 
 
 def noise_counts(length, noise_density, mean_span_length):
@@ -127,6 +132,127 @@ def _append(tokens, eos):
   return ended
 
 
+def line_up(tokens, chosen, before, after):
+  """The `chosen` tokens of each row between two lists of ids.
+
+  tokens, chosen [N, L] -> [N, I], where I is the longest row's length.
+
+    tokens 5 6 7   chosen 1 0 1   before 2   after 1   ->   2 5 7 1
+           8 9 4          0 1 0                             2 9 1 -1
+  """
+  counts = chosen.sum(axis=1)[:, None]
+  width = len(before) + counts.max(initial=0) + len(after)
+  lines = np.full([len(tokens), width], NOTHING, np.int32)
+  lines[:, : len(before)] = before
+  places = np.arange(width) - len(before)
+  lines[(places >= 0) & (places < counts)] = tokens[chosen]
+  closing = (counts <= places) & (places < counts + len(after))
+  lines[closing] = np.tile(np.array(after, np.int32), len(tokens))
+  return lines
+
+
+def prefix_lm(tokens, rng, eos):
+  """The first part of a piece, and the rest to predict.
+
+  tokens [N, L]; the first part has 1 to L - 1 tokens, each length equally
+  likely. A piece of one token is all target.
+
+    tokens   Thank you for inviting me
+    inputs   Thank you </s>
+    targets  for inviting me </s>
+  """
+  rows, length = tokens.shape
+  kept = rng.integers(1, length, size=rows) if length > 1 else np.zeros(rows)
+  first = np.arange(length) < kept[:, None]
+  return line_up(tokens, first, [], [eos]), line_up(tokens, ~first, [], [eos])
+
+
+def iid_spans(tokens, rng, noise_density, sentinels, eos, target_length):
+  """Noise drawn token by token, each run of it replaced by a sentinel.
+
+  tokens [N, L]. Inputs show a sentinel for each run of noise, targets one for
+  each run that is kept, numbered apart, as T5's code has it.
+
+    tokens   Thank you for inviting me to your party
+    noise      0    1   0     1     1  0   0     0
+    inputs   Thank <0> for <1> to your party </s>
+    targets  <0> you <1> inviting me <2> </s>
+
+  Noise that would take the targets beyond `target_length` or a run beyond the
+  sentinels there are is kept, so that nothing is lost; T5 cuts it off.
+  """
+  noise = rng.random(tokens.shape) < noise_density
+  used = np.cumsum(noise | run_starts(~noise), axis=1)
+  runs = np.cumsum(run_starts(noise), axis=1)
+  # One more run that is kept, and EOS, may follow.
+  noise &= (used <= target_length - 2) & (runs < len(sentinels))
+  return (
+    replace_runs(tokens, noise, sentinels, eos),
+    replace_runs(tokens, ~noise, sentinels, eos),
+  )
+
+
+def run_starts(chosen):
+  """Where runs begin: bool [N, L], 0 1 1 0 1 -> 0 1 0 0 1."""
+  starts = chosen.copy()
+  starts[:, 1:] &= ~chosen[:, :-1]
+  return starts
+
+
+def replace_runs(tokens, chosen, sentinels, eos):
+  """Each run of `chosen` becomes one sentinel: [N, L] -> [N, I].
+
+  tokens 5 6 7 8   chosen 0 1 1 0   ->   5 <0> 8 </s>
+  """
+  starts = run_starts(chosen)
+  number = np.cumsum(starts, axis=1) - 1
+  marked = np.where(starts, sentinels[number], tokens)
+  return line_up(marked, starts | ~chosen, [], [eos])
+
+
+def drop_tokens(tokens, rng, noise_density, eos, target_length):
+  """Noise drawn token by token and left out; the targets are what was.
+
+    tokens   Thank you for inviting me to your party
+    inputs   Thank for to your party </s>
+    targets  you inviting me </s>
+
+  Noise beyond `target_length` is kept.
+  """
+  noise = rng.random(tokens.shape) < noise_density
+  noise &= np.cumsum(noise, axis=1) < target_length
+  return line_up(tokens, ~noise, [], [eos]), line_up(tokens, noise, [], [eos])
+
+
+def bert_style(
+  tokens, rng, noise_density, random_share, sentinel, ordinary, eos
+):
+  """Noise drawn token by token and masked; the targets are the whole text.
+
+  A share of the noise reads any of the `ordinary` ids, the rest the one
+  `sentinel`. MASS-style is the same with a share of 0.
+
+    tokens   Thank you for inviting me to your party
+    inputs   Thank <0> for <0> apple to your party </s>
+    targets  Thank you for inviting me to your party </s>
+  """
+  noise = rng.random(tokens.shape) < noise_density
+  other = rng.random(tokens.shape) < random_share
+  drawn = ordinary[rng.integers(len(ordinary), size=tokens.shape)]
+  inputs = np.where(noise, np.where(other, drawn, sentinel), tokens)
+  return _append(inputs, eos), _append(tokens, eos)
+
+
+def deshuffling(tokens, rng, eos):
+  """A piece in random order; the targets are the piece.
+
+  tokens   Thank you for inviting me
+  inputs   me for Thank inviting you </s>
+  targets  Thank you for inviting me </s>
+  """
+  return _append(rng.permuted(tokens, axis=1), eos), _append(tokens, eos)
+
+
 def cut(documents, length, concatenate):
   """Documents (id arrays) -> pieces as [N, L] arrays, one for each length L.
 
@@ -156,88 +282,3 @@ def random_chunk(tokens, rng, length):
 def end(documents, eos):
   """Documents, each with EOS after it: what a decoder learns to write."""
   return [np.append(tokens, np.int32(eos)) for tokens in documents]
-
-
-def frame(tokens, cls, sep):
-  """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
-  framed = np.empty([tokens.shape[0], tokens.shape[1] + 2], np.int32)
-  framed[:, 0], framed[:, 1:-1], framed[:, -1] = cls, tokens, sep
-  return framed
-
-
-def masked_counts(lengths, candidates, rate, limit):
-  """How many tokens of a row are predicted (objectives.md, section 2).
-
-  min(limit, max(1, round(length * rate))), where `lengths` [N] count [CLS] and
-  [SEP]; no more than there are `candidates` [N].
-
-  >>> masked_counts(np.array([128, 64, 3]), np.array([126, 62, 1]), 0.15, 20)
-  array([19, 10,  1])
-  """
-  counts = np.rint(lengths * rate).astype(int)
-  return np.minimum(np.clip(counts, 1, limit), candidates)
-
-
-def choose(rng, maskable, counts, limit, again=False):
-  """Positions to predict: counts [N] of each row's `maskable` bool [N, T].
-
-  All are equally likely; with `again` one may be drawn several times (ELECTRA).
-  Returns positions [N, limit], rising, 0 where there are no more, and which of
-  them were chosen, bool [N, limit].
-  """
-  rows, length = maskable.shape
-  if again:
-    places = np.argsort(~maskable, axis=1, kind='stable')
-    ranks = rng.random([rows, limit]) * maskable.sum(axis=1)[:, None]
-    order = np.take_along_axis(places, ranks.astype(int), axis=1)
-  else:
-    keys = np.where(maskable, rng.random([rows, length]), 2)
-    order = np.argsort(keys, axis=1)[:, :limit]
-  chosen = np.arange(limit) < counts[:, None]
-  at = np.sort(np.where(chosen, order, length), axis=1)
-  return np.where(chosen, at, 0).astype(np.int32), chosen
-
-
-def mask_tokens(tokens, at, chosen, rng, mask, size, masked=0.8, drawn=0.1):
-  """BERT's masking (Devlin et al. 2019, 3.1): tokens [N, T] -> inputs [N, T].
-
-  Of the `chosen` positions `at` [N, P] a share of `masked` reads [MASK], a
-  share of `drawn` any of the `size` tokens there are, the rest stays. ELECTRA
-  has 0.85 and 0; a position it chose twice is masked if either says so.
-  """
-  rows = np.broadcast_to(np.arange(len(at))[:, None], at.shape)
-  draw = rng.random(at.shape)
-  other = rng.integers(size, size=at.shape)
-  inputs = tokens.copy()
-  for here, values in (
-    (chosen & (masked <= draw) & (draw < masked + drawn), other),
-    (chosen & (draw < masked), np.full(at.shape, mask)),
-  ):
-    inputs[rows[here], at[here]] = values[here]
-  return inputs
-
-
-def sentence_pairs(documents, rng, length):
-  """Pairs for next-sentence prediction (Devlin et al. 2019, 3.1).
-
-  Documents -> list of (first, second, label): ids that are at most `length`
-  together, label 0 where the second comes next in the document, 1 where it is
-  of another one, each half of the time. Documents are cut into pieces of
-  `length`, and those at a random place.
-  """
-  pairs = []
-  for number, tokens in enumerate(documents):
-    for start in range(0, len(tokens), length):
-      piece = tokens[start : start + length]
-      if len(piece) < 2:
-        continue
-      middle = int(rng.integers(1, len(piece)))
-      first, second = piece[:middle], piece[middle:]
-      label = int(len(documents) > 1 and rng.random() < 0.5)
-      if label:
-        other = int(rng.integers(len(documents) - 1))
-        other = documents[other + (other >= number)]
-        place = int(rng.integers(len(other)))
-        second = other[place : place + len(second)]
-      pairs.append((first, second, label))
-  return pairs

@@ -1,10 +1,15 @@
-"""Features: (inputs, targets) -> the arrays one topology reads."""
+"""Features: (inputs, targets) -> the arrays one topology reads.
+
+Examples come as [N, L] arrays; where the rows of one are not equally long,
+corruption.NOTHING follows the shorter ones.
+"""
 
 import math
 
 import numpy as np
 
 from input_pipeline import packing
+from input_pipeline.corruption import NOTHING, line_up
 
 
 def encoder_decoder_shapes(length, target_length):
@@ -48,17 +53,25 @@ def _widths(shapes):
   return [math.prod(tail) for tail, _ in shapes.values()]
 
 
-def encoder_decoder(examples, shapes, rng, pack):
+def lengths_of(examples):
+  """Lengths of the rows of several [N, L] arrays, one after the other."""
+  lengths = [(tokens != NOTHING).sum(axis=1) for tokens in examples]
+  return np.concatenate([*lengths, np.zeros(0, int)])
+
+
+def encoder_decoder(examples, shapes, rng, pack, start=0):
   """Examples -> rows [rows, W] of an encoder-decoder batch, in random order.
 
   examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
   `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
-  shifted right inside each segment, after the start id 0 (T5's pad). Segments
+  shifted right inside each segment, after the `start` id (T5's pad). Segments
   count from 1, positions from 0 in each segment, weights are 1 on targets.
   """
   room = shapes['encoder_inputs'][0][0], shapes['inputs'][0][0]
-  sizes = [[(i.shape[1], t.shape[1])] * len(i) for i, t in examples]
-  lengths = np.array(sum(sizes, []), int).reshape(-1, 2)
+  lengths = np.stack(
+    [lengths_of(inputs for inputs, _ in examples),
+     lengths_of(targets for _, targets in examples)], axis=1,
+  )  # fmt: skip
   rows, offsets, segments = (
     packing.first_fit(lengths, room) if pack else packing.one_each(len(lengths))
   )
@@ -69,31 +82,42 @@ def encoder_decoder(examples, shapes, rng, pack):
   for inputs, targets in examples:
     group = slice(first, first + len(inputs))
     first = group.stop
-    shifted = np.zeros_like(targets)
+    shifted = np.full_like(targets, start)
     shifted[:, 1:] = targets[:, :-1]
     for stack, tokens, offset in (
       ('encoder_', {'encoder_inputs': inputs}, offsets[group, 0]),
       ('', {'inputs': shifted, 'targets': targets}, offsets[group, 1]),
     ):
-      positions = np.arange(next(iter(tokens.values())).shape[1])
-      if offset.any():
+      real = tokens[stack + 'inputs' if stack else 'targets'] != NOTHING
+      positions = np.arange(real.shape[1])
+      values = tokens | {
+        stack + 'positions': positions,
+        stack + 'segments': segments[group, None],
+      }
+      if not real.all():
+        at = np.broadcast_to(rows[group, None], real.shape)[real]
+        place = at, (offset[:, None] + positions)[real]
+        values = {
+          name: np.broadcast_to(array, real.shape)[real]
+          for name, array in values.items()
+        }
+      elif offset.any():
         place = rows[group, None], offset[:, None] + positions
       else:  # each began a row, so that they follow each other
-        start = rows[group.start]
-        place = slice(start, start + len(inputs)), slice(len(positions))
-      for name, values in tokens.items():
-        batch[name][place] = values
-      batch[stack + 'positions'][place] = positions
-      batch[stack + 'segments'][place] = segments[group, None]
+        row = rows[group.start]
+        place = slice(row, row + len(inputs)), slice(len(positions))
+      for name, array in values.items():
+        batch[name][place] = array
   np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
   return whole.take(np.argsort(rng.permutation(count)), axis=0)
 
 
-def decoder_shapes(length):
+def decoder_shapes(length, pairs=False):
   """Name -> (shape without the batch, dtype) of a decoder's batch."""
   row = ((length,), np.int32)
+  names = ('inputs', 'targets', 'positions', 'segments')
   return {
-    **dict.fromkeys(('inputs', 'targets', 'positions', 'segments'), row),
+    **dict.fromkeys((*names, 'prefix') if pairs else names, row),
     'weights': ((length,), np.float32),
     'cursor': ((4,), np.int32),
   }
@@ -111,13 +135,14 @@ def encoder_shapes(length, predictions, pairs):
   }
 
 
-def lay_out(pieces, length, rng, pack):
+def lay_out(pieces, length, rng, pack, *others):
   """Pieces of one stack -> tokens, positions, segments [rows, length].
 
   pieces is a list of [N, L] arrays with L <= `length`; rows come in random
-  order. Segments count from 1, positions from 0 in each segment.
+  order. Segments count from 1, positions from 0 in each segment. Of each of the
+  `others`, a number for every example, it is told at all of its places.
   """
-  lengths = np.array(sum([[p.shape[1]] * len(p) for p in pieces], []), int)
+  lengths = lengths_of(pieces)
   sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
   rows, offsets, numbers = (
     packing.first_fit(sizes, (length, 0))
@@ -126,31 +151,35 @@ def lay_out(pieces, length, rng, pack):
   )
   count = rows.max(initial=-1) + 1
   rows = rng.permutation(count)[rows]
-  tokens, positions, segments = np.zeros([3, count, length], np.int32)
+  arrays = np.zeros([3 + len(others), count, length], np.int32)
   first = 0
   for piece in pieces:
     group = slice(first, first + len(piece))
     first = group.stop
     places = np.arange(piece.shape[1])
     at = rows[group, None], offsets[group, :1] + places
-    tokens[at], positions[at] = piece, places
-    segments[at] = numbers[group, None]
-  return tokens, positions, segments
+    values = [piece, places, numbers[group, None]]
+    values += [other[group, None] for other in others]
+    real = piece != NOTHING
+    if not real.all():
+      at = [np.broadcast_to(x, real.shape)[real] for x in at]
+      values = [np.broadcast_to(x, real.shape)[real] for x in values]
+    for array, value in zip(arrays, values, strict=True):
+      array[tuple(at)] = value
+  return arrays
 
 
-def decoder(pieces, shapes, rng, pack):
+def decoder(pieces, shapes, rng, pack, start=0):
   """Pieces -> rows [rows, W] of a decoder's batch, in random order.
 
   The pieces are the targets; inputs are these shifted right inside each
-  segment, after the start id 0. Weights are 1 on targets.
+  segment, after the `start` id. Weights are 1 on targets.
   """
   length = shapes['inputs'][0][0]
   targets, positions, segments = lay_out(pieces, length, rng, pack)
-  inputs = np.zeros_like(targets)
-  inputs[:, 1:] = np.where(positions[:, 1:] > 0, targets[:, :-1], 0)
   return join(
     shapes,
-    inputs=inputs,
+    inputs=_shifted(targets, positions, segments, start),
     targets=targets,
     positions=positions,
     segments=segments,
@@ -158,11 +187,54 @@ def decoder(pieces, shapes, rng, pack):
   )
 
 
+def decoder_pairs(examples, shapes, rng, pack, start=0):
+  """Examples -> rows [rows, W] of a decoder's batch, in random order.
+
+  examples is a list of (inputs [N, I], targets [N, J]); an example is one
+  stream, inputs and then targets, predicted as in decoder(). Weights are 1
+  where a target is predicted; `prefix` is 1 where the token that is read
+  belongs to the inputs, the start id among them.
+
+    inputs a b </s>   targets c d </s>
+
+    inputs   0 a b    </s> c d
+    targets  a b </s> c    d </s>
+    prefix   1 1 1    1    0 0
+    weights  0 0 0    1    1 1
+  """
+  length = shapes['inputs'][0][0]
+  streams = []
+  for inputs, targets in examples:
+    stream = np.hstack([inputs, targets])
+    real = stream != NOTHING
+    if not real.all():
+      stream = line_up(stream, real, [], [])
+    streams.append(stream)
+  kept = lengths_of(inputs for inputs, _ in examples)
+  targets, positions, segments, kept = lay_out(streams, length, rng, pack, kept)
+  return join(
+    shapes,
+    inputs=_shifted(targets, positions, segments, start),
+    targets=targets,
+    positions=positions,
+    segments=segments,
+    prefix=(segments > 0) & (positions <= kept),
+    weights=(segments > 0) & (positions >= kept),
+  )
+
+
+def _shifted(targets, positions, segments, start):
+  """[rows, T]: each segment a place further, after the start id."""
+  inputs = np.where(segments > 0, np.int32(start), 0)
+  np.copyto(inputs[:, 1:], targets[:, :-1], where=positions[:, 1:] > 0)
+  return inputs
+
+
 def pairs_rows(pairs, length, cls, sep):
   """Pairs -> [CLS] first [SEP] second [SEP], each in a row of its own.
 
-  Returns tokens, positions, segments, types (0 up to the first [SEP], then 1)
-  [rows, length] and is_next [rows].
+  Returns tokens [rows, length], and a dict of positions, segments, types (0 up
+  to the first [SEP], then 1) [rows, length] and is_next [rows].
   """
   tokens, positions, segments, types = np.zeros(
     [4, len(pairs), length], np.int32
@@ -176,14 +248,20 @@ def pairs_rows(pairs, length, cls, sep):
     segments[row, :whole] = 1
     types[row, middle:whole] = 1
   labels = np.array([label for *_, label in pairs], np.int32)
-  return tokens, positions, segments, types, labels
+  return tokens, {
+    'positions': positions,
+    'segments': segments,
+    'types': types,
+    'is_next': labels,
+  }
 
 
-def encoder(tokens, inputs, at, chosen, shapes, **others):
+def encoder(shapes, tokens, inputs, at, chosen, others):
   """Masked rows -> an encoder's batch [rows, W].
 
   tokens, inputs are [rows, T]; `at` [rows, P] are positions to predict. Weights
-  are 1 where one is chosen, targets the tokens there.
+  are 1 where one is chosen, targets the tokens there; `others` are arrays of
+  the batch as they are.
   """
   targets = np.where(chosen, np.take_along_axis(tokens, at, axis=1), 0)
   return join(

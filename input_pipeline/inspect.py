@@ -1,5 +1,8 @@
 """Shows what a config's data look like: examples, decoded, and their rates.
 
+Special tokens have their names; a token that is predicted from what is read
+stands as {token: what is read}, or {token} where it is read itself.
+
   python -m input_pipeline.inspect --config=configs/t5.py:tiny
   python -m input_pipeline.inspect --config=configs/t5.py:small \\
     --config.data.source='json:c4/*.json.gz' --examples=3
@@ -18,47 +21,38 @@ from configs import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
 
-CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'configs/FILE.py[:ARG]'
-)
-WORKDIR = flags.DEFINE_string(
-  'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
-)
-EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown')
-BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
-EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
 
-
-def show(config):
+def show(config, workdir, examples, batches, evaluation):
   """Prints some rows of `config`'s data and the rates of many."""
   data = pipeline.open_data(
     data_config.DataConfig(**config.data),
     config.seed,
     config.model.vocab_size,
     config.eval.source,
-    WORKDIR.value,
+    workdir,
     family=config.model.family,
   )
   batch = config.data.batch
   rows = np.arange(batch)
-  if EVALUATION.value:
+  if evaluation:
     iterator = data.evaluation(rows, batch)
   else:
     iterator = data.batches(data.start(), rows)
   first = next(iterator)
   share = batch // config.data.streams
-  for place in range(min(EXAMPLES.value, batch)):  # one of every stream first
+  for place in range(min(examples, batch)):  # one of every stream first
     row = place % config.data.streams * share + place // config.data.streams
-    print(show_row({n: v[row] for n, v in first.items()}, row, data.tokenizer))
+    shown = {name: values[row] for name, values in first.items()}
+    print(show_row(shown, row, data.tokenizer))
 
   before, start = data.report(), time.perf_counter()
   sums = collections.Counter()
-  for taken in itertools.islice(iterator, BATCHES.value):
-    sums.update(count(taken, data.tokenizer))
+  for taken in itertools.islice(iterator, batches):
+    sums.update(count(taken, data.tokenizer, config.data.objective))
   seconds = time.perf_counter() - start
   report = data.report()
   documents = report['documents'] - before['documents']
-  print(f'{BATCHES.value} batches of {len(rows)} rows')
+  print(f'{batches} batches of {len(rows)} rows')
   print(show_rates(sums))
   print(
     f'  speed            {sums["text"] / seconds:,.0f} tokens/s,'
@@ -72,82 +66,172 @@ def show_row(row, number, tokenizer):
   epoch, shard, block, place = row['cursor'].tolist()
   lines = [f'row {number}: epoch {epoch}, shard {shard}, block {block}, row']
   lines[0] += f' {place}; weights sum to {row["weights"].sum():g}'
-  shown = [('encoder_inputs', 'encoder_'), ('targets', '')]
-  if 'encoder_inputs' not in row:
-    shown = [('inputs', '')]
+  if 'is_next' in row:
+    said = 'comes next', 'is of another document'
+    lines[0] += f'; the second part {said[row["is_next"]]}'
   for segment in range(1, row['segments'].max() + 1):
-    for name, stack in shown:
-      (here,) = np.nonzero(row[stack + 'segments'] == segment)
-      title = f'segment {segment}, {name} {here[0]}..{here[-1]}'
-      text = tokenizer.decode(row[name][here])
-      lines.append(f'  {title} ({len(here)} tokens)')
+    for title, places, text in _parts(row, segment, tokenizer):
+      size = f'{places[0]}..{places[-1]} ({len(places)} tokens)'
+      lines.append(f'  segment {segment}, {title} {size}')
       lines += textwrap.wrap(
         text, 80, initial_indent='    ', subsequent_indent='    '
       )
-  if 'predict_at' in row:
-    chosen = row['weights'] > 0
-    targets = tokenizer.decode(row['targets'][chosen])
-    lines.append(
-      f'  predicted at {row["predict_at"][chosen].tolist()}: {targets}'
-    )
-  padding = [
-    f'{(row[f"{stack}segments"] == 0).sum()} of {name}' for name, stack in shown
-  ]
+  stacks = {'targets' if 'encoder_inputs' in row else 'row': 'segments'}
+  if 'encoder_inputs' in row:
+    stacks = {'encoder_inputs': 'encoder_segments'} | stacks
+  padding = [f'{(row[s] == 0).sum()} of {name}' for name, s in stacks.items()]
   lines.append(f'  padding: {", ".join(padding)}\n')
   return '\n'.join(lines)
 
 
-def count(batch, tokenizer):
-  """Sums over a batch: rows, segments, places and tokens of each stack, and
-  tokens of the documents (`text`), without sentinels and EOS, and of noise."""
-  added = [*tokenizer.sentinels, tokenizer.eos]
-  if 'encoder_inputs' not in batch:  # all of the text; masked tokens are noise
-    read = batch['segments'] > 0
-    predicted = batch['weights'].sum() if 'predict_at' in batch else 0
-    return {
-      'rows': len(read),
-      'segments': int(batch['segments'].max(axis=1).sum()),
-      'places': read.size,
-      'text': int(read.sum()),
-      'noise': int(predicted),
-    }
-  encoder, decoder = batch['encoder_segments'] > 0, batch['segments'] > 0
-  kept = int((encoder & ~np.isin(batch['encoder_inputs'], added)).sum())
-  noise = int((decoder & ~np.isin(batch['targets'], added)).sum())
+def _parts(row, segment, tokenizer):
+  """(what it is, its places, its text) of each part of a segment."""
+  (here,) = np.nonzero(row['segments'] == segment)
+  if 'encoder_inputs' in row:
+    (there,) = np.nonzero(row['encoder_segments'] == segment)
+    parts = [('inputs', there, row['encoder_inputs'])]
+    parts.append(('targets', here, row['targets']))
+  elif 'predict_at' in row:
+    parts = [
+      (f'type {kind}', here[row['types'][here] == kind], row['inputs'])
+      for kind in np.unique(row['types'][here])
+    ]
+  elif 'prefix' in row:
+    told = row['weights'][here] > 0
+    parts = [('inputs (prefix)', here[~told], row['targets'])]
+    parts.append(('targets', here[told], row['targets']))
+  else:
+    parts = [('targets', here, row['targets'])]
+  marks = _marks(row, tokenizer) if 'predict_at' in row else {}
+  return [
+    (title, places, spell(tokens, places, tokenizer, marks))
+    for title, places, tokens in parts
+    if len(places)
+  ]
+
+
+def _marks(row, tokenizer):
+  """Place -> what stands there of a token that is predicted."""
+  chosen = row['weights'] > 0
+  at, targets = row['predict_at'][chosen], row['targets'][chosen]
   return {
-    'rows': len(decoder),
-    'segments': int(batch['segments'].max(axis=1).sum()),
-    'encoder_places': encoder.size,
-    'decoder_places': decoder.size,
-    'encoder': int(encoder.sum()),
-    'decoder': int(decoder.sum()),
-    'text': kept + noise,
-    'noise': noise,
+    place: f'{{{tokenizer.piece(target)}}}'
+    if read == target
+    else f'{{{tokenizer.piece(target)}: {tokenizer.piece(read)}}}'
+    for place, target, read in zip(
+      at.tolist(), targets.tolist(), row['inputs'][at].tolist(), strict=True
+    )
   }
+
+
+def spell(tokens, places, tokenizer, marks=None):
+  """The text at `places` of tokens [T], with names for special tokens."""
+  marks, specials = marks or {}, set(tokenizer.specials)
+  words, run = [], []
+  for place in places.tolist():
+    token = int(tokens[place])
+    if place in marks or token in specials:
+      words += [tokenizer.decode(run)] if run else []
+      words.append(marks.get(place) or tokenizer.piece(token))
+      run = []
+    else:
+      run.append(token)
+  words += [tokenizer.decode(run)] if run else []
+  return ' '.join(words)
+
+
+def count(batch, tokenizer, objective='span_corruption'):
+  """Sums over a batch: rows, segments, places, tokens that are read or
+  predicted (`tokens`), tokens of the documents (`text`) and those of them that
+  are to be predicted from the others (`noise`)."""
+  specials = np.array(tokenizer.specials)
+  weights = batch['weights'] > 0
+  segments = batch['segments'] > 0
+  sums = {
+    'rows': len(segments),
+    'segments': int(batch['segments'].max(axis=1).sum()),
+    'places': segments.size,
+    'tokens': int(segments.sum()),
+  }
+  if 'predict_at' in batch:
+    at = batch['predict_at']
+    read = np.take_along_axis(batch['inputs'], at, axis=1)
+    return sums | {
+      'text': sums['tokens'],
+      'noise': int(weights.sum()),
+      'masked': int((weights & (read == tokenizer.mask)).sum()),
+      'kept': int((weights & (read == batch['targets'])).sum()),
+      'pairs': int(segments.any(axis=1).sum()) * ('is_next' in batch),
+      'not_next': int(batch.get('is_next', np.zeros(1)).sum()),
+    }
+
+  def of_text(tokens, here):
+    return int((here & ~np.isin(tokens, specials)).sum())
+
+  told = of_text(batch['targets'], weights)
+  shown = 0
+  if 'encoder_inputs' in batch:
+    read = batch['encoder_segments'] > 0
+    sums |= {'encoder_places': read.size, 'encoder': int(read.sum())}
+    shown = of_text(batch['encoder_inputs'], read)
+  elif 'prefix' in batch:
+    shown = of_text(batch['targets'], segments & ~weights)
+  if objective in ('bert_style', 'mass_style', 'deshuffling'):
+    shown = 0  # the targets are all of the text
+  if objective == 'causal':
+    return sums | {'text': sums['tokens']}  # an end of text for each document
+  return sums | {'text': shown + told, 'noise': told}
 
 
 def show_rates(sums):
   """Shares and means: padding, tokens a row, segments a row, noise."""
-  rows = sums['rows']
-  if 'places' in sums:
-    return (
-      f'  padding          {1 - sums["text"] / sums["places"]:.2%}\n'
-      f'  tokens a row     {sums["text"] / rows:.1f}\n'
-      f'  segments a row   {sums["segments"] / rows:.2f}\n'
-      f'  masked           {sums["noise"] / max(sums["text"], 1):.2%} of them'
+  rows, text = sums['rows'], max(sums['text'], 1)
+
+  def share(part, whole):
+    return f'{sums[part] / max(sums[whole], 1):.2%}'
+
+  full = f'{1 - sums["tokens"] / sums["places"]:.2%}'
+  tokens = f'{sums["tokens"] / rows:.1f}'
+  if 'encoder' in sums:
+    inputs = 1 - sums['encoder'] / sums['encoder_places']
+    full = f'{inputs:.2%} of the inputs, {full} of the targets'
+    tokens = f'{sums["encoder"] / rows:.1f} inputs, {tokens} targets'
+  lines = [
+    f'  padding          {full}',
+    f'  tokens a row     {tokens}, {sums["text"] / rows:.1f} of the text',
+    f'  segments a row   {sums["segments"] / rows:.2f}',
+  ]
+  if 'noise' in sums:
+    lines.append(f'  predicted        {sums["noise"] / text:.2%} of the text')
+  if 'masked' in sums:
+    lines.append(
+      f'  of these         {share("masked", "noise")} masked,'
+      f' {share("kept", "noise")} kept'
     )
-  return (
-    f'  padding          {1 - sums["encoder"] / sums["encoder_places"]:.2%} of'
-    f' the encoder, {1 - sums["decoder"] / sums["decoder_places"]:.2%} of the'
-    ' decoder\n'
-    f'  tokens a row     {sums["encoder"] / rows:.1f} encoder,'
-    f' {sums["decoder"] / rows:.1f} decoder, {sums["text"] / rows:.1f} of the'
-    ' text\n'
-    f'  segments a row   {sums["segments"] / rows:.2f}\n'
-    f'  noise            {sums["noise"] / max(sums["text"], 1):.2%} of the text'
-  )
+  if sums.get('pairs'):
+    lines.append(
+      f'  not next         {share("not_next", "pairs")} of the pairs'
+    )
+  return '\n'.join(lines)
 
 
 if __name__ == '__main__':
+  CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/FILE.py[:ARG]'
+  )
+  WORKDIR = flags.DEFINE_string(
+    'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
+  )
+  EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown')
+  BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
+  EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
   flags.mark_flag_as_required('config')
-  command.run(lambda: show(CONFIG.value))
+  command.run(
+    lambda: show(
+      CONFIG.value,
+      WORKDIR.value,
+      EXAMPLES.value,
+      BATCHES.value,
+      EVALUATION.value,
+    )
+  )

@@ -24,7 +24,7 @@ from input_pipeline import (
   tokenizers,
 )
 
-FORMAT = 1  # of the rows: raised when the same config gives other rows
+FORMAT = 2  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
 WARNINGS = 5  # unreadable documents shown
 
@@ -191,17 +191,20 @@ class Data:
   def _stream(self, reader, stream, cursor):
     """Blocks of rows of one stream, those up to the cursor's row left out."""
     place, row = tuple(cursor[:3]), int(cursor[3])
-    for at, file, records in streams.walk(
+    for at, (file, number), records in streams.walk(
       reader, stream, self.config.streams, self.seed, cursor
     ):
-      rows = self._rows(reader.source, file, records, (0, stream, *at), at)
+      seeds = 0, stream, *at
+      if self.config.duplicates:  # alike in whatever stream and order
+        seeds = 2, file, number, at[0] % self.config.duplicates
+      rows = self._rows(reader.source, file, records, seeds, at)
       if at == place:
         rows = rows[row + 1 :]
       yield rows
 
   def _evaluated(self, reader, stream):
     """Blocks of one stream of the evaluation split, then padding for ever."""
-    for at, file, records in streams.walk(
+    for at, (file, _), records in streams.walk(
       reader, stream, self.config.streams, None, CURSOR
     ):
       rows = self._rows(reader.source, file, records, (1, stream, *at), at)
@@ -212,22 +215,29 @@ class Data:
   def _rows(self, source, file, records, seeds, at):
     """The pure function of a block: its records -> rows with their cursors."""
     with self._slots:
-      texts = self._texts(source, file, records)
+      documents = self._documents_of(source, file, records)
       rng = np.random.default_rng([self.seed, 3, *seeds])
       rows = blocks.make_rows(
-        texts, self.tokenizer, self.config, self.shapes, rng, self.family
+        documents, self.tokenizer, self.config, self.shapes, rng, self.family
       )
     cursor = features.split(rows, self.shapes)['cursor']
     cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))
     return rows
 
-  def _texts(self, source, file, records):
-    texts, failures = [], {}
+  def _documents_of(self, source, file, records):
+    texts, lines, failures = [], [], {}
     for line, record in records:
       try:
         texts.append(source.text(record))
+        lines.append(line)
       except ValueError as error:
         failures[source.files[file], line] = error
+    documents = texts
+    if not source.tokenized:
+      documents = blocks.encode(texts, self.tokenizer, self.config)
+    for line, document in zip(lines, documents, strict=True):
+      if not len(document):
+        failures[source.files[file], line] = 'its text has no token'
     with self._lock:
       self._documents += len(records)
       for place in failures.keys() - self._skipped:
@@ -247,7 +257,7 @@ class Data:
           f' data.max_bad_share={share} of them (of 1000 at least).'
           f' {_skipped(*failures.popitem())}'
         )
-    return texts
+    return documents
 
   def _batches(self, rows, batch, reader, blocks):
     rows = np.asarray(rows)

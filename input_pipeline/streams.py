@@ -120,8 +120,9 @@ class _OpenFile:
 
 
 def walk(reader, stream, streams, seed, cursor):
-  """Blocks of a stream from the cursor's on: ((epoch, shard, block), file,
-  records). Endless, or one epoch in fixed order when `seed` is None.
+  """Blocks of a stream from the cursor's on: ((epoch, shard, block), (file,
+  block of the file), records). Endless, or one epoch in fixed order when `seed`
+  is None.
 
   Where blocks are fewer than streams, some streams have none in an epoch, and
   go on to the next one. Raises ValueError when there are none in many epochs.
@@ -134,11 +135,12 @@ def walk(reader, stream, streams, seed, cursor):
     for place in range(shard, len(shards)):
       file, part = (int(n) for n in shards[place])
       while True:
-        records = reader.read(file, block * reader.parts + part)
+        number = block * reader.parts + part
+        records = reader.read(file, number)
         if records is None:
           break
         empty = -1
-        yield (epoch, place, block), file, records
+        yield (epoch, place, block), (file, number), records
         block += 1
       block = 0
     if seed is None:

@@ -203,10 +203,11 @@ class Attention(nn.Module):
     """
     c = self.config
     q = q + self.position_bias.astype(q.dtype)
+    lowest = 1 - distances.shape[-1] if self.config.prefix else 0
     if distances.ndim == 1:
       at = distances
     else:
-      at = jnp.arange(distances.shape[1])
+      at = jnp.arange(lowest, distances.shape[1])
     r = self.relative(sinusoids(at, c.embed_dim))
     r = r.reshape(-1, c.heads, c.head_dim)
     logits = jnp.einsum(
@@ -214,7 +215,8 @@ class Attention(nn.Module):
     )
     if distances.ndim == 1:
       return relative_shift(logits)
-    index = jnp.broadcast_to(jnp.maximum(distances, 0), logits.shape)
+    index = jnp.maximum(distances, lowest) - lowest
+    index = jnp.broadcast_to(index, (*logits.shape[:3], index.shape[1]))
     return jnp.take_along_axis(logits, index, axis=-1)
 
   def _split(self, x: jax.Array, heads: str) -> jax.Array:

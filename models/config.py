@@ -121,6 +121,7 @@ class TransformerConfig:
   scale_attention: bool  # queries times H^-1/2; False: folded into the init
   window: int = 0  # keys a query sees in banded layers, itself included
   window_every: int = 0  # each so-manieth layer is banded; 2: alternating
+  prefix: bool = False  # a decoder's inputs see one another (prefix LM)
 
   # Embeddings and heads: models/embed.py, models/heads.py.
   table_dim: int = 0  # width of the tables where it is not D
@@ -289,6 +290,12 @@ class TransformerConfig:
       self.window and self.family != 'decoder',
       f'model.window={self.window} bands causal attention: it needs '
       f"model.family='decoder', not {self.family!r}.",
+    )
+    refuse(
+      self.prefix and (self.family != 'decoder' or self.head != 'lm'),
+      'model.prefix=True lets the inputs of a decoder see one another: it '
+      f"needs model.family='decoder' with head 'lm', not {self.family!r} with "
+      f'{self.head!r}.',
     )
     refuse(
       self.table_dim

@@ -23,13 +23,18 @@ class Decoder(nn.Module):
   @property
   def INPUTS(self) -> tuple[str, ...]:
     """What of a batch the model reads."""
-    names = ('inputs', 'segments')
-    return names + (('positions',) if self.config.reads_positions else ())
+    c = self.config
+    return (
+      'inputs',
+      'segments',
+      *(('positions',) if c.reads_positions else ()),
+      *(('prefix',) if c.prefix else ()),
+    )
 
   def setup(self):
     c = self.config
     self.embed = Embed(c)
-    self.decoder = Stack(c, c.decoder_layers, causal=True)
+    self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
     if c.head == 'lm':
       self.vocabulary = Vocabulary(c)
     else:
@@ -40,14 +45,21 @@ class Decoder(nn.Module):
     inputs: jax.Array,
     segments: jax.Array,
     positions: jax.Array | None = None,
+    prefix: jax.Array | None = None,
   ) -> jax.Array:
     """int [B,T] each -> float32.
+
+    With `model.prefix` the places where `prefix` is 1 are seen by all of their
+    segment (T5, Raffel et al. 2020, 3.2.1); without it none is.
 
     Returns:
       lm: logits [B,T,V]. tokens: [B,T,C]. sequence: [B,C], read at the last
       token of each row.
     """
-    mask = masks.causal(inputs.shape[1]) & masks.segments(segments, segments)
+    mask = masks.causal(inputs.shape[1])
+    if self.config.prefix and prefix is not None:
+      mask = mask | masks.prefix(prefix)
+    mask = mask & masks.segments(segments, segments)
     context = Context(mask=mask, positions=positions)
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
@@ -76,6 +88,8 @@ class Decoder(nn.Module):
   ) -> tuple[jax.Array, dict]:
     """Some positions further: one, or a whole prompt at once.
 
+    With `model.prefix` the tokens of a prompt see one another.
+
     Args:
       tokens: int [B,T], what stands at `index` and after it.
       cache: what the step before returned, or `start_cache`.
@@ -91,7 +105,8 @@ class Decoder(nn.Module):
     places = index + jnp.arange(T)
     if positions is None:
       positions = places[None]
-    mask = (jnp.arange(S) <= places[:, None])[None]
+    last = places[-1:] if self.config.prefix else places
+    mask = (jnp.arange(S) <= last[:, None])[None]
     if hidden is not None:
       mask = mask & ~hidden[:, None]
     context = Context(mask=mask, positions=positions, index=index)

@@ -19,6 +19,18 @@ def causal(length: int) -> jax.Array:
   return jnp.tril(jnp.ones((1, length, length), bool))
 
 
+def prefix(marks: jax.Array) -> jax.Array:
+  """Every query sees the places marked 1: int [B,T] -> [B,1,T].
+
+  Example, `causal(4) | prefix(marks)` with marks 1 1 0 0:
+    1 1 0 0
+    1 1 0 0
+    1 1 1 0
+    1 1 1 1
+  """
+  return (marks > 0)[:, None, :]
+
+
 def segments(queries: jax.Array, keys: jax.Array) -> jax.Array:
   """A token sees the tokens of its own segment: int [B,T], [B,S] -> [B,T,S].
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, t5
+from configs import bert, common, t5
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
@@ -111,6 +111,17 @@ def tiny(**overrides) -> ConfigDict:
 def test_impossible_settings(overrides, message):
   with pytest.raises(ValueError, match=message):
     check_settings(tiny(**overrides), devices=8)
+
+
+def test_heads_and_objectives_that_do_not_meet():
+  config = bert.get_config('tiny')
+  check_settings(config, 1)
+  config.model.head = 'mlm'
+  with pytest.raises(ValueError, match="'sentence_pairs' tells .*not 'mlm'"):
+    check_settings(config, 1)
+  config.model.head, config.data.objective = 'mlm_nsp', 'doc_sentences'
+  with pytest.raises(ValueError, match="not 'doc_sentences'"):
+    check_settings(config, 1)
 
 
 def test_a_key_that_is_not_set():

@@ -194,7 +194,11 @@ def test_sentinels_in_texts(run):
   for path in found:
     tokenizer = tokenizers.load(str(path), 20)
     encode = functools.partial(
-      generate.encode, tokenizer, length=64, family='encoder_decoder'
+      generate.encode,
+      tokenizer,
+      length=64,
+      family='encoder_decoder',
+      pairs=True,
     )
     first, second = (int(i) for i in tokenizer.sentinels[:2])
     for text in (

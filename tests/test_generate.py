@@ -86,8 +86,12 @@ def test_texts_as_a_decoder_reads_them():
   tokenizer = Numbers(300, 0)
   texts = [np.array([7, 8, 9]), np.array([7])]
   tokenizer.encode_batch = lambda given, threads: [texts[int(given[0][0])]]
-  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder')
+  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False)
   assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
   assert found['segments'].tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+  pairs = generate.encode(tokenizer, ['1', '1'], 5, 'decoder', True)
+  assert pairs['source'].tolist() == [[0, 0, 0, 7, 1]] * 2
+  pairs = generate.encode(tokenizer, ['1', '0'], 5, 'encoder_decoder', True)
+  assert pairs['source'].tolist() == [[7, 1, 0, 0, 0], [7, 8, 9, 1, 0]]
   with pytest.raises(ValueError, match='1 sentinels.* it has none'):
-    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder')
+    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False)

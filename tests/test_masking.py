@@ -1,13 +1,14 @@
-"""Rows of decoders and encoders: laid out, masked, paired."""
+"""Rows of decoders and encoders: laid out and masked."""
 
 import numpy as np
 import pytest
 
 from input_pipeline import (
   blocks,
-  corruption,
   features,
+  masking,
   pipeline,
+  sources,
   tokenizers,
 )
 from tests.test_pipeline import data_config
@@ -34,17 +35,28 @@ def rng(seed=0):
     (2, 0.15, 20, 0),
   ],
 )
-def test_masked_counts(length, rate, limit, count):
+@pytest.mark.parametrize('rule', ['bert', 'electra'])
+def test_masked_counts(rule, length, rate, limit, count):
   lengths = np.array([length, 0])
-  counts = corruption.masked_counts(lengths, lengths - 2, rate, limit)
+  counts = masking.masked_counts(rule, lengths, lengths - 2, rate, limit, None)
   assert counts[0] == count
   assert counts[1] <= 0
+
+
+def test_roberta_rounds_at_random():
+  lengths = np.full(20_000, 23)  # 3.45 of them
+  counts = masking.masked_counts('roberta', lengths, lengths, 0.15, 9, rng())
+  assert set(counts) == {3, 4}
+  spread = 4 * (0.45 * 0.55 / 20_000) ** 0.5
+  assert counts.mean() == pytest.approx(3.45, abs=spread)
+  counts = masking.masked_counts('roberta', lengths, lengths, 0.5, 9, rng())
+  assert set(counts) == {9}
 
 
 def test_chosen_positions_rise_and_may_be_masked():
   maskable = rng(1).random((200, 30)) < 0.5
   counts = np.minimum(rng(2).integers(0, 12, 200), maskable.sum(1))
-  at, chosen = corruption.choose(rng(), maskable, counts, 12)
+  at, chosen = masking.choose(rng(), maskable, counts, 12)
   assert at.shape == chosen.shape == (200, 12)
   np.testing.assert_array_equal(chosen.sum(1), counts)
   for row, (places, here) in enumerate(zip(at, chosen, strict=True)):
@@ -58,7 +70,7 @@ def test_chosen_positions_rise_and_may_be_masked():
 def test_every_position_is_as_likely(again):
   N = 20_000
   maskable = np.tile([False, True, True, False, True, True, True], (N, 1))
-  at, chosen = corruption.choose(rng(), maskable, np.full(N, 3), 4, again)
+  at, chosen = masking.choose(rng(), maskable, np.full(N, 3), 4, again)
   counts = np.bincount(at[chosen], minlength=7)
   assert not counts[[0, 3]].any()
   p = 0.2 if again else 0.6
@@ -79,9 +91,9 @@ def test_shares_of_masks_and_random_tokens(masked, drawn):
   N, T, P = 2000, 40, 10
   tokens = np.full((N, T), 5, np.int32)
   maskable = np.ones((N, T), bool)
-  at, chosen = corruption.choose(rng(), maskable, np.full(N, 8), P)
-  inputs = corruption.mask_tokens(
-    tokens, at, chosen, rng(3), MASK, 64, masked, drawn
+  at, chosen = masking.choose(rng(), maskable, np.full(N, 8), P)
+  inputs = masking.mask_tokens(
+    tokens, at, chosen, rng(3), MASK, np.arange(64), masked, drawn
   )
   assert (tokens == 5).all()
   changed = np.zeros((N, T), bool)
@@ -110,18 +122,82 @@ def test_a_position_chosen_twice_is_masked_if_either_says_so():
   tokens = np.full((4000, 2), 5, np.int32)
   at = np.ones((4000, 2), np.int32)
   chosen = np.ones((4000, 2), bool)
-  inputs = corruption.mask_tokens(
-    tokens, at, chosen, rng(), MASK, 64, masked=0.5, drawn=0.0
+  inputs = masking.mask_tokens(
+    tokens, at, chosen, rng(), MASK, np.arange(64), 0.5, 0.0
   )
   assert (inputs[:, 0] == 5).all()
   assert (inputs[:, 1] == MASK).mean() == pytest.approx(0.75, abs=0.03)
+
+
+def test_random_tokens_of_roberta_are_no_specials():
+  ids = masking.ordinary(10, (0, 3, 9))
+  assert ids.tolist() == [1, 2, 4, 5, 6, 7, 8]
+  assert masking.ordinary(10, ()).tolist() == list(range(10))
+
+
+# ---- Whole words ------------------------------------------------------------
+
+
+def slow_words(maskable, starts):
+  words, last = [], None
+  for place in np.flatnonzero(maskable).tolist():
+    if starts[place] or last != place - 1:
+      words.append([])
+    words[-1].append(place)
+    last = place
+  return words
+
+
+def test_whole_words():
+  """Words whole; none that still fits is left out; all are as likely."""
+  N, T, P = 4000, 24, 9
+  row = rng(5)
+  maskable, starts = row.random(T) < 0.85, row.random(T) < 0.6
+  words = slow_words(maskable, starts)
+  assert max(map(len, words)) > 2
+  both = np.tile(maskable, (N, 1)), np.tile(starts, (N, 1))
+  counts = rng(6).integers(0, P + 1, N)
+  at, chosen = masking.choose_words(rng(), *both, counts, P)
+  found = np.zeros(len(words))
+  for places, here, count in zip(at, chosen, counts, strict=True):
+    taken = places[here].tolist()
+    assert not places[~here].any()
+    whole = [w for w in words if set(w) <= set(taken)]
+    assert sum(whole, []) == taken
+    left = count - len(taken)
+    assert left >= 0
+    assert all(len(w) > left for w in words if w not in whole)
+    found += [w in whole for w in words]
+  single = np.array([len(w) == 1 for w in words])
+  p = found[single].mean() / N
+  spread = 4 * (p * (1 - p) / N) ** 0.5
+  np.testing.assert_allclose(found[single] / N, p, atol=spread)
+
+
+def test_whole_words_equal_the_algorithm():
+  """BERT's, word for word, at the same order of words."""
+  N, T, P = 50, 30, 8
+  maskable, starts = rng(1).random((N, T)) < 0.8, rng(2).random((N, T)) < 0.5
+  counts = rng(3).integers(1, P + 1, N)
+  at, chosen = masking.choose_words(rng(4), maskable, starts, counts, P)
+  words = [slow_words(m, s) for m, s in zip(maskable, starts, strict=True)]
+  keys = rng(4).random((N, max(map(len, words))))
+  for row in range(N):
+    picked = []
+    for word in np.argsort(keys[row, : len(words[row])]):
+      if len(picked) >= counts[row]:
+        break
+      if len(picked) + len(words[row][word]) > counts[row]:
+        continue
+      picked += words[row][word]
+    assert at[row][chosen[row]].tolist() == sorted(picked)
 
 
 # ---- Layout -----------------------------------------------------------------
 
 
 def test_pieces_are_framed():
-  framed = corruption.frame(np.array([[7, 8], [9, 10]]), CLS, SEP)
+  framed = masking.frame(np.array([[7, 8], [9, 10]]), CLS, SEP)
   np.testing.assert_array_equal(framed, [[CLS, 7, 8, SEP], [CLS, 9, 10, SEP]])
 
 
@@ -138,6 +214,10 @@ def test_rows_of_a_decoder():
   assert batch['positions'].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0]]
   assert batch['weights'].tolist() == [[1] * 7 + [0]]
 
+  started = features.decoder(pieces, shapes, rng(), pack=True, start=9)
+  started = features.split(started, shapes)
+  assert started['inputs'].tolist() == [[9, 11, 12, 9, 21, 22, 23, 0]]
+
   apart = features.decoder(pieces, shapes, rng(), pack=False)
   apart = features.split(apart, shapes)
   rows = sorted(apart['targets'].tolist())
@@ -150,6 +230,7 @@ def test_no_documents_no_rows():
     ('causal', 'decoder'),
     ('mlm', 'encoder'),
     ('sentence_pairs', 'encoder'),
+    ('full_sentences', 'encoder'),
   ):
     config = make_config(objective)
     shapes = blocks.batch_shapes(config, family)
@@ -161,54 +242,34 @@ def test_no_documents_no_rows():
     }
 
 
-def test_pairs_of_sentences():
-  documents = [1000 * n + np.arange(200) for n in range(50)]
-  pairs = corruption.sentence_pairs(documents, rng(), 20)
-  assert len(pairs) == 500  # pieces of 20 tokens
-  labels = []
-  for first, second, label in pairs:
-    assert len(first) >= 1
-    assert len(second) >= 1
-    assert len(first) + len(second) <= 20
-    follows = first[-1] + 1 == second[0]
-    assert label == (not follows)
-    assert label == (first[0] // 1000 != second[0] // 1000)
-    labels.append(label)
-  assert np.mean(labels) == pytest.approx(0.5, abs=0.1)
-  # One document has no other to take a sentence from.
-  alone = corruption.sentence_pairs(documents[:1], rng(), 20)
-  assert not any(label for *_, label in alone)
-
-
 def test_rows_of_pairs():
   pairs = [(np.array([7, 8]), np.array([9]), 1), (np.array([7]), [8, 9], 0)]
-  tokens, positions, segments, types, labels = features.pairs_rows(
-    pairs, 8, CLS, SEP
-  )
+  tokens, others = features.pairs_rows(pairs, 8, CLS, SEP)
   assert tokens.tolist() == [
     [CLS, 7, 8, SEP, 9, SEP, 0, 0],
     [CLS, 7, SEP, 8, 9, SEP, 0, 0],
   ]
-  assert types.tolist() == [[0, 0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 0, 0]]
-  assert positions.tolist() == [[0, 1, 2, 3, 4, 5, 0, 0]] * 2
-  assert segments.tolist() == [[1] * 6 + [0] * 2] * 2
-  assert labels.tolist() == [1, 0]
+  assert others['types'].tolist() == [
+    [0, 0, 0, 0, 1, 1, 0, 0],
+    [0, 0, 0, 1, 1, 1, 0, 0],
+  ]
+  assert others['positions'].tolist() == [[0, 1, 2, 3, 4, 5, 0, 0]] * 2
+  assert others['segments'].tolist() == [[1] * 6 + [0] * 2] * 2
+  assert others['is_next'].tolist() == [1, 0]
 
 
 # ---- Whole batches ----------------------------------------------------------
 
 
 def make_config(objective, **changes):
-  unread = {'sentinels': 0, 'mean_span_length': 0.0, 'document_tokens': 0}
-  masks = objective != 'causal'
-  return data_config(
-    objective=objective,
-    noise_density=0.15 if masks else 0.0,
-    predictions=9 if masks else 0,
-    pack=objective != 'sentence_pairs',
-    **unread,
-    **changes,
-  )
+  values = {'sentinels': 0, 'mean_span_length': 0.0, 'document_tokens': 0}
+  values |= {'objective': objective, 'noise_density': 0.0}
+  if objective != 'causal':
+    values |= {'noise_density': 0.15, 'predictions': 9, 'masking': 'bert'}
+    values |= {'masked_share': 0.8, 'random_share': 0.1}
+  if objective == 'sentence_pairs':
+    values |= {'short_share': 0.1, 'pack': False}
+  return data_config(**values | changes)
 
 
 def take(config, family, count=4):
@@ -243,51 +304,125 @@ def test_batches_of_decoders(family, concatenate):
 
 
 @pytest.mark.parametrize(
-  ('objective', 'family'),
-  [('mlm', 'encoder'), ('mlm', 'electra'), ('sentence_pairs', 'encoder')],
+  ('objective', 'rule'),
+  [
+    ('mlm', 'bert'),
+    ('mlm', 'electra'),
+    ('sentence_pairs', 'bert'),
+    ('full_sentences', 'roberta'),
+    ('doc_sentences', 'roberta'),
+  ],
 )
-def test_batches_of_encoders(objective, family):
-  data, rows = take(make_config(objective, concatenate=False), family, 20)
+def test_batches_of_encoders(objective, rule):
+  shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
+  config = make_config(
+    objective, masking=rule, masked_share=shares[0], random_share=shares[1],
+    concatenate=False,
+  )  # fmt: skip
+  family = 'electra' if rule == 'electra' else 'encoder'
+  data, rows = take(config, family, 20)
   tokenizer = data.tokenizer
   special = [tokenizer.cls, tokenizer.sep, tokenizer.mask]
   assert len({*special, tokenizer.pad, tokenizer.eos, tokenizer.unk}) == 6
   chosen = rows['weights'] > 0
   read = rows['segments'] > 0
-  counts = np.clip(np.rint(read.sum(1) * 0.15), 1, 9)
-  np.testing.assert_array_equal(chosen.sum(1), counts)
+  exact = read.sum(1) * 0.15
+  if rule == 'roberta':
+    assert (chosen.sum(1) >= np.floor(exact)).all()
+    assert (chosen.sum(1) <= np.minimum(np.floor(exact + 1), 9)).all()
+  else:
+    counts = np.clip(np.rint(exact), 1, 9)
+    np.testing.assert_array_equal(chosen.sum(1), counts)
   assert not np.isin(rows['targets'][chosen], special).any()
   assert not rows['targets'][~chosen].any()
   assert (rows['inputs'][:, 0] == tokenizer.cls).all()
 
-  # The text again: targets where they were, and no mask left.
-  text = rows['inputs'].copy()
-  row = np.broadcast_to(np.arange(len(text))[:, None], chosen.shape)[chosen]
-  at = rows['predict_at'][chosen]
-  shown = text[row, at]
-  text[row, at] = rows['targets'][chosen]
+  text, shown = restored(rows)
   assert not (text == tokenizer.mask).any()
-  masked = (shown == tokenizer.mask).mean()
-  kept = (shown == rows['targets'][chosen]).mean()
-  distinct = len(set(zip(row, at, strict=True))) / len(row)
-  if family == 'electra':
-    assert distinct < 0.99  # drawn with repetition
-    assert masked == pytest.approx(0.85, abs=0.03)
-    assert kept == pytest.approx(0.15, abs=0.03)
-  else:
-    assert distinct == 1
-    assert masked == pytest.approx(0.8, abs=0.03)
-    assert kept == pytest.approx(0.1, abs=0.03)
+  if rule == 'roberta':
+    assert not np.isin(shown, [*special[:2], *range(3)]).any()
+  for found, share in (
+    (shown == tokenizer.mask, shares[0]),
+    (shown == rows['targets'][chosen], 1 - sum(shares)),
+  ):
+    spread = 4 * (share * (1 - share) / len(shown)) ** 0.5 + 1 / 256
+    assert found.mean() == pytest.approx(share, abs=spread)
+  row, _ = np.nonzero(chosen)
+  places = zip(row, rows['predict_at'][chosen], strict=True)
+  distinct = len(set(places)) / len(row)
+  assert distinct < 0.99 if rule == 'electra' else distinct == 1
 
   separators = (text == tokenizer.sep).sum(1)
   if objective == 'sentence_pairs':
     assert (separators == 2).all()
-    assert rows['is_next'].mean() == pytest.approx(0.5, abs=0.1)
     second = np.cumsum(text == tokenizer.sep, axis=1) - (text == tokenizer.sep)
     np.testing.assert_array_equal(rows['types'], (second == 1) & read)
   else:
+    assert not rows['types'].any()
+  if objective in ('mlm', 'doc_sentences'):
     np.testing.assert_array_equal(separators, rows['segments'].max(1))
     assert rows['segments'].max() > 1
-    assert not rows['types'].any()
+  if objective == 'full_sentences':
+    assert (separators > rows['segments'].max(1)).any()
+
+
+def restored(rows):
+  """The text again, targets where they were; and what was read there."""
+  text, chosen = rows['inputs'].copy(), rows['weights'] > 0
+  row, _ = np.nonzero(chosen)
+  at = rows['predict_at'][chosen]
+  shown = text[row, at]
+  text[row, at] = rows['targets'][chosen]
+  return text, shown
+
+
+def test_whole_words_of_a_batch():
+  config = make_config('mlm', whole_words=True, length=32, predictions=8)
+  data, rows = take(config, 'encoder')
+  text, _ = restored(rows)
+  picked = np.zeros(text.shape, bool)
+  chosen = rows['weights'] > 0
+  picked[np.nonzero(chosen)[0], rows['predict_at'][chosen]] = True
+  specials = [data.tokenizer.cls, data.tokenizer.sep]
+  inside = (rows['segments'] > 0) & ~np.isin(text, specials)
+  goes_on = inside & ~data.tokenizer.word_starts()[text]
+  goes_on = goes_on[:, 1:] & inside[:, :-1]
+  assert goes_on.any()
+  np.testing.assert_array_equal(picked[:, 1:][goes_on], picked[:, :-1][goes_on])
+
+
+def rows_of_epochs(data, epochs):
+  """Epoch -> its rows over all streams, sorted, cursors left out."""
+  config, found = data.config, [[] for _ in range(epochs)]
+  for batch in data.batches(data.start(), np.arange(config.batch)):
+    epoch = batch['cursor'][:, 0]
+    if epoch.min() >= epochs:
+      break
+    for row in np.flatnonzero(epoch < epochs):
+      parts = (x[row] for n, x in batch.items() if n != 'cursor')
+      found[epoch[row]].append(b''.join(x.tobytes() for x in parts))
+  return [sorted(rows) for rows in found]
+
+
+@pytest.mark.parametrize('objective', ['mlm', 'sentence_pairs'])
+def test_static_masks(objective, monkeypatch):
+  """Every second epoch shows a block alike, whatever stream reads it when."""
+  monkeypatch.setattr(sources.Synthetic, 'documents', 4)
+  monkeypatch.setattr(sources.Synthetic, 'tokens', 60)
+
+  def rows(epochs, **changes):
+    changes = {'duplicates': 2, 'holdout': 4} | changes
+    config = make_config(objective, length=16, predictions=3, **changes)
+    data = pipeline.open_data(config, 5, 300, family='encoder')
+    return rows_of_epochs(data, epochs)
+
+  first, other, again = rows(3)
+  assert first == again
+  assert len(first) > 200
+  assert len(set(first) & set(other)) < len(first) / 4
+  assert rows(2, streams=2) == [first, other]
+  first, _, again = rows(3, duplicates=0)
+  assert len(set(first) & set(again)) < len(first) / 4
 
 
 def test_resuming_gives_the_same_rows():
@@ -307,15 +442,27 @@ def test_resuming_gives_the_same_rows():
     ('mlm', {'sentinels': 100}, 'data.sentinels=100 must be 0'),
     ('mlm', {'predictions': 65}, 'data.predictions=65 must be at most'),
     ('mlm', {'noise_density': 0.0}, 'data.noise_density=0.0 must lie'),
+    ('mlm', {'masking': 'bart'}, "data.masking='bart' must be one of bert"),
+    ('mlm', {'masked_share': 1.5}, 'data.masked_share=1.5 must be above'),
+    ('mlm', {'random_share': 0.3}, 'must lie between 0 and 0.2'),
+    ('mlm', {'duplicates': -1}, 'data.duplicates=-1 must be 0 or more'),
+    ('mlm', {'short_share': 0.1}, 'data.short_share=0.1 must be 0.0: data.obj'),
+    (
+      'mlm',
+      {'masking': 'electra', 'whole_words': True},
+      'data.whole_words=True must be False',
+    ),
+    ('causal', {'whole_words': True}, 'data.whole_words=True must be False'),
     ('span_corruption', {}, 'data.sentinels=0 must be at least 1'),
   ],
 )
 def test_keys_of_other_objectives(objective, changes, message):
-  config = vars(make_config('mlm')) | {'objective': objective}
-  if objective == 'causal':
-    config['noise_density'] = 0.0
+  config = vars(make_config('mlm'))
+  if objective != 'mlm':
+    config = vars(make_config('causal')) | {'objective': objective}
   if objective == 'span_corruption':
-    config |= {'document_tokens': 9, 'mean_span_length': 3.0, 'predictions': 0}
+    config |= {'document_tokens': 9, 'mean_span_length': 3.0}
+    config |= {'noise_density': 0.15}
   with pytest.raises(ValueError, match=message):
     data_config(**(config | changes))
 
@@ -324,4 +471,4 @@ def test_rows_for_another_topology():
   with pytest.raises(ValueError, match="'causal' makes rows for model.family"):
     blocks.batch_shapes(make_config('causal'), 'encoder')
   with pytest.raises(ValueError, match="'span_corruption' makes rows"):
-    pipeline.open_data(data_config(), 0, 300, family='rwkv')
+    pipeline.open_data(data_config(), 0, 300, family='electra')

@@ -221,7 +221,7 @@ def test_an_epoch_covers_every_document_once(corpus, workdir, holdout):
   def documents(evaluation):
     reader, found = data._reader(evaluation), []
     for stream in range(4):
-      for at, file, records in streams.walk(
+      for at, (file, _), records in streams.walk(
         reader, stream, 4, None if evaluation else 5, pipeline.CURSOR
       ):
         if at[0]:

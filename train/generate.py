@@ -179,12 +179,12 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
 
 
 def encode(
-  tokenizer: Any, texts: list[str], length: int, family: str
+  tokenizer: Any, texts: list[str], length: int, family: str, pairs: bool
 ) -> dict[str, np.ndarray]:
   """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
-  As in training, an encoder's text ends with EOS, and a decoder's begins with
-  its start token.
+  As in training, a decoder's text begins with its start token, and inputs,
+  an encoder's or those of `pairs` of inputs and targets, end with EOS.
 
   Raises:
     ValueError: a text is too long, is empty, or has a sentinel that the
@@ -202,16 +202,18 @@ def encode(
         f'knows {found}; it has '
         + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
       )
-    if not 0 < len(ids) < length:
+    whole = [*ids, tokenizer.eos] if pairs else list(ids)
+    if family != 'encoder_decoder':
+      whole = [tokenizer.pad, *whole]
+    if not len(ids) or len(whole) > length:
       raise ValueError(
         f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
-        f'most {length - 1} beside the one that ends or begins it '
+        f'most {length - len(whole) + len(ids)} beside what ends or begins it '
         '(data.length).'
       )
-    if family == 'encoder_decoder':
-      place, whole = slice(len(ids) + 1), [*ids, tokenizer.eos]
-    else:
-      place, whole = slice(length - len(ids) - 1, length), [0, *ids]
+    place = slice(len(whole))
+    if family != 'encoder_decoder':
+      place = slice(length - len(whole), length)
     source[row, place], segments[row, place] = whole, 1
   return {'source': source, 'segments': segments}
 
@@ -300,7 +302,7 @@ def generate(
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
     tokenizer = opening.open_tokenizer(run)
-    examples = encode(tokenizer, texts, run.data.length, family)
+    examples = encode(tokenizer, texts, run.data.length, family, run.data.pairs)
 
   length = length or target_length(run.model.config, run.data)
   _check_room(run.model.config, examples, length)
@@ -310,6 +312,7 @@ def generate(
       model=run.model,
       length=length,
       eos=tokenizer.eos,
+      start=tokenizer.pad,
       vocabulary=tokenizer.size,
       **sampling,
     ),

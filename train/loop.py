@@ -143,6 +143,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
       generate.decode,
       model=model,
       eos=data.tokenizer.eos,
+      start=data.tokenizer.pad,
       vocabulary=data.tokenizer.size,
     ),
     static_argnames='length',

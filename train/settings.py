@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from input_pipeline.config import PAIRS
 from train.sharding import AXES, mesh_shape
 
 
@@ -86,6 +87,22 @@ def check_settings(config: Any, devices: int) -> None:
     raise ValueError(
       "model.head='mlm_nsp' learns which sentence comes next: it needs "
       f"data.objective='sentence_pairs', not {config.data.objective!r}."
+    )
+  if (
+    config.data.objective == 'sentence_pairs'
+    and config.model.family == 'encoder'
+    and config.model.head != 'mlm_nsp'
+  ):
+    raise ValueError(
+      "data.objective='sentence_pairs' tells which sentence comes next: it "
+      f"needs model.head='mlm_nsp', not {config.model.head!r}; without that "
+      "there are data.objective='mlm', full_sentences and doc_sentences."
+    )
+  if config.model.prefix and config.data.objective not in PAIRS:
+    raise ValueError(
+      'model.prefix=True lets inputs see one another, but data.objective='
+      f'{config.data.objective!r} has none: it needs one of '
+      f'{", ".join(PAIRS)}.'
     )
   if config.eval.samples and config.model.family in ('encoder', 'electra'):
     raise ValueError(
