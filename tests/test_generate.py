@@ -84,8 +84,10 @@ def test_the_first_half_of_a_text_is_the_prompt():
 
 def test_texts_as_a_decoder_reads_them():
   tokenizer = Numbers(300, 0)
-  texts = [np.array([7, 8, 9]), np.array([7])]
-  tokenizer.encode_batch = lambda given, threads: [texts[int(given[0][0])]]
+  texts = {b'0': [7, 8, 9], b'1': [7], b'': []}
+  tokenizer.encode_batch = lambda given: [
+    np.array(texts[t], int) for t in given
+  ]
   found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False)
   assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
   assert found['segments'].tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
