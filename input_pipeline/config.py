@@ -29,7 +29,9 @@ MASKED = {  # rows, some of whose tokens are predicted
 OBJECTIVES = {'causal': ((), ()), **PAIRS, **MASKED}
 MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
-SOURCES = ('json:', 'tfds:', 'text:', 'docs', 'synthetic')
+SOURCES = ('json:', 'tfds:', 'text:', 'cache:', 'docs', 'synthetic')
+MIXED = 'json:GLOB, tfds:NAME[@SPLIT], text:GLOB, cache:DIR or docs'
+KINDS = MIXED.replace(' or docs', ', docs or synthetic')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class DataConfig:
   Raises ValueError naming the key when a value is impossible.
   """
 
-  source: str  # json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic
+  source: str  # KINDS; '' where there is a mixture
   tokenizer: str  # file or folder of a vocabulary; '' trains it on the source
   sentinels: int  # <extra_id_N> pieces, added at the end where there are none
   objective: str  # OBJECTIVES
@@ -62,6 +64,9 @@ class DataConfig:
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
+  mixture: tuple = ()  # of (source, rate): a share of the rows from each
+  documents: int = 0  # only the first ones of each source; 0: all of it
+  epochs: int = 0  # a source that was read so often is an error; 0: none is
   tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
   masking: str = ''  # whose rule of how many are masked: MASKING
@@ -105,13 +110,31 @@ class DataConfig:
       found.append((last, dataclasses.replace(self, curriculum=(), **sizes)))
     return [*found, (steps, dataclasses.replace(self, curriculum=()))]
 
+  @property
+  def sources(self) -> tuple:
+    """(key, source, rate) of every source: one, or those of the mixture."""
+    if not self.mixture:
+      return (('data.source', self.source, 1.0),)
+    return tuple(
+      (f'data.mixture[{n}]', *pair) for n, pair in enumerate(self.mixture)
+    )
+
+  @property
+  def cursor_shape(self) -> tuple[int, int]:
+    """Streams, and the numbers that tell the place of one of them."""
+    numbers = 1 + 4 * len(self.mixture) if self.mixture else 4
+    return self.streams, numbers
+
+  @property
+  def cursor_names(self) -> str:
+    """What the numbers of a cursor are, for a reader."""
+    place = 'epoch, shard, block, row'
+    return f'rows, then {place} of each source' if self.mixture else place
+
   def __post_init__(self):
     for key, value in dataclasses.asdict(self).items():
       _require(value is not None, key, value, 'be set')
-    _require(
-      self.source.startswith(SOURCES), 'source', self.source,
-      'be json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or synthetic',
-    )  # fmt: skip
+    self._check_sources()
     _require(
       self.objective in OBJECTIVES, 'objective', self.objective,
       f'be one of {", ".join(OBJECTIVES)}',
@@ -180,10 +203,48 @@ class DataConfig:
     for _, length, predictions in phases:
       sizes = {'length': length, 'predictions': predictions}
       dataclasses.replace(self, curriculum=(), **sizes)
-    _require(self.threads >= 0, 'threads', self.threads, 'be 0 (all) or more')
+    for key in ('threads', 'documents', 'epochs'):
+      value = getattr(self, key)
+      _require(value >= 0, key, value, 'be 0 (all) or more')
     _require(
       self.batch % self.streams == 0, 'batch', self.batch,
       f'be a multiple of data.streams={self.streams}',
+    )  # fmt: skip
+
+  def _check_sources(self):
+    if not self.mixture:
+      _require(
+        self.source.startswith(SOURCES), 'source', self.source, f'be {KINDS}'
+      )
+      return
+    try:
+      pairs = tuple((str(name), float(rate)) for name, rate in self.mixture)
+    except (TypeError, ValueError):
+      pairs = ()
+    _require(pairs, 'mixture', self.mixture, 'be pairs (source, rate)')
+    object.__setattr__(self, 'mixture', pairs)  # of JSON's lists too
+    _require(
+      not self.source, 'source', self.source,
+      "be '' beside data.mixture, which names all sources",
+    )  # fmt: skip
+    for n, (name, rate) in enumerate(pairs):
+      _require(
+        name.startswith(SOURCES) and name != 'synthetic', f'mixture[{n}]',
+        name, f'be {MIXED}',
+      )  # fmt: skip
+      _require(
+        0 < rate < float('inf'), f'mixture[{n}]', (name, rate),
+        'have a rate above 0',
+      )  # fmt: skip
+    names = [name for name, _ in pairs]
+    again = [name for name in names if names.count(name) > 1]
+    _require(
+      not again, 'mixture', again, 'name a source once, with all of its rate'
+    )
+    total = sum(rate for _, rate in pairs)
+    _require(
+      abs(total - 1) <= 1e-6, 'mixture', self.mixture,
+      f'have rates whose sum is 1, not {total:.9g}',
     )  # fmt: skip
 
   def _check_span(self, key, value):

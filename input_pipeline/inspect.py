@@ -63,9 +63,14 @@ def show(config, workdir, examples, batches, evaluation):
 
 def show_row(row, number, tokenizer):
   """One row as a reader wants it: every segment's text, sizes and weights."""
-  epoch, shard, block, place = row['cursor'].tolist()
-  lines = [f'row {number}: epoch {epoch}, shard {shard}, block {block}, row']
-  lines[0] += f' {place}; weights sum to {row["weights"].sum():g}'
+  cursor = row['cursor'].tolist()
+  places = np.reshape(cursor[len(cursor) % 4 :], (-1, 4)).tolist()
+  places = [
+    f'epoch {epoch}, shard {shard}, block {block}, row {place}'
+    for epoch, shard, block, place in places
+  ]
+  weights = f'{row["weights"].sum():g}'
+  lines = [f'row {number}: {" | ".join(places)}; weights sum to {weights}']
   if 'is_next' in row:
     said = 'comes next', 'is of another document'
     lines[0] += f'; the second part {said[row["is_next"]]}'

@@ -2,9 +2,10 @@
 
 Rows come from `data.streams` independent streams. Row p of the global batch
 belongs to stream p // (batch / streams), and carries the cursor (epoch, shard,
-block, row) from which its stream goes on. A block of documents is turned into
-rows by one pure function of (config, seed, stream, epoch, shard, block), so
-that neither prefetching nor the number of hosts changes a bit of a batch.
+block, row), or a mixture's, from which its stream goes on. A block of documents
+is turned into rows by one pure function of (config, seed, stream, epoch, shard,
+block), so that neither prefetching nor the number of hosts changes a bit of a
+batch.
 """
 
 import copy
@@ -18,15 +19,18 @@ import numpy as np
 from input_pipeline import (
   assembly,
   blocks,
+  cache,
   features,
+  mixture,
+  paths,
   sources,
   streams,
   tokenizers,
 )
+from input_pipeline.corpus import Corpus
 
 FORMAT = 2  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
-WARNINGS = 5  # unreadable documents shown
 
 
 def tokenizer_path(config, workdir):
@@ -37,10 +41,10 @@ def tokenizer_path(config, workdir):
 def prepare_tokenizer(config, seed, vocab_size, workdir):
   """Puts the tokenizer into the workdir, if it is not there.
 
-  Loads data.tokenizer, or trains one on the source. To be called by one
-  process, before the others open the data. Returns the tokenizer. Raises
-  ValueError when the workdir already holds another one than data.tokenizer, or
-  it does not suit the model's table or the objective.
+  Loads data.tokenizer, or a token cache's, or trains one on the source. To be
+  called by one process, before the others open the data. Returns the tokenizer.
+  Raises ValueError when the workdir already holds another one, or it does not
+  suit the model's table or the objective.
   """
   if config.source == 'synthetic':
     return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
@@ -48,13 +52,15 @@ def prepare_tokenizer(config, seed, vocab_size, workdir):
   path = workdir and tokenizer_path(config, workdir)
   kept = path and os.path.exists(path)
   wanted = None
-  if config.tokenizer and not (kept and not os.path.exists(config.tokenizer)):
-    wanted = tokenizers.load(config.tokenizer, *kind)
+  given = config.tokenizer or _cached_tokenizer(config)
+  if given and not (kept and not paths.exists(given)):
+    with paths.local(given) as copy:
+      wanted = tokenizers.load(copy, *kind)
   if kept:
     tokenizer = tokenizers.load(path, *kind)
     if wanted and wanted.fingerprint != tokenizer.fingerprint:
       raise ValueError(
-        f'data.tokenizer={config.tokenizer!r} is not the tokenizer that'
+        f'data.tokenizer={given!r} is not the tokenizer that'
         f' --workdir={workdir} was begun with ({path}). Take another workdir.'
       )
   else:
@@ -80,86 +86,162 @@ def open_data(
   return Data(config, seed, vocab_size, eval_source, workdir, family)
 
 
+def batch_shapes(config, family):
+  """Name -> (shape without the batch, dtype), without opening any data.
+
+  family is the model's topology. Raises ValueError as blocks.batch_shapes does.
+  """
+  cursor = config.cursor_shape[1:], np.int32
+  return blocks.batch_shapes(config, family) | {'cursor': cursor}
+
+
 class Data:
   """Opened data; see open_data. Attributes: shapes (name -> (shape without the
-  batch, dtype)), tokenizer, fingerprint (JSON-able)."""
+  batch, dtype)), tokenizer, fingerprint (JSON-able), corpora and evaluated (see
+  corpus: what is trained on, one of each source, and what is evaluated on)."""
 
   def __init__(self, config, seed, vocab_size, eval_source, workdir, family):
     self.config, self.seed, self.family = config, seed, family
-    self.shapes = blocks.batch_shapes(config, family)
+    self.shapes = batch_shapes(config, family)
     self.tokenizer = prepare_tokenizer(config, seed, vocab_size, workdir)
     reserved = tokenizers.Numbers.SPECIALS if config.masks else 0
     arguments = seed, vocab_size, config.sentinels + reserved
-    self.source = sources.open_source(config.source, *arguments)
-    eval_source = eval_source or _validation_split(config, self.source)
-    self.holdout = 0 if eval_source else config.holdout
-    self.eval_source = self.source
-    if eval_source:
-      self.eval_source = sources.open_source(
-        eval_source, *arguments, key='eval.source'
-      )
-    elif not config.holdout:
-      raise ValueError(
-        "data.holdout=0 and eval.source='' leave nothing to evaluate on: hold"
-        ' documents out (100: every hundredth) or give eval.source.'
-      )
-    if self.eval_source.tokenized != self.source.tokenized:
-      raise ValueError(
-        f'eval.source={eval_source!r} and data.source={config.source!r} have'
-        ' different tokens: both or neither must be synthetic.'
-      )
+    self._open(eval_source, vocab_size, arguments)
+    fingerprints = [corpus.source.fingerprint for corpus in self.corpora]
+    evaluated = [
+      corpus.source.fingerprint
+      for corpus in self.evaluated
+      if not corpus.held_out
+    ]
     fingerprint = {
       'format': FORMAT,
       'seed': seed,
       'data': _described(config),
       'tokenizer': self.tokenizer.fingerprint,
-      'source': self.source.fingerprint,
-      'eval_source': eval_source and self.eval_source.fingerprint,
+      'source': fingerprints if config.mixture else fingerprints[0],
+      'eval_source': evaluated[0] if len(evaluated) == 1 else evaluated or '',
     }
     # As a checkpoint gives it back: JSON has no tuples.
     self.fingerprint = json.loads(json.dumps(fingerprint))
     self._threads = config.threads or os.cpu_count()
     self._slots = threading.Semaphore(self._threads)
-    self._documents, self._skipped = 0, set()
-    self._lock = threading.Lock()
+
+  def _open(self, eval_source, vocab_size, arguments):
+    """Opens the sources, and what of them or beside them is held out."""
+    config = self.config
+    self.corpora, self.evaluated = [], []
+
+    def opened(name, key):
+      source = sources.open_source(name, *arguments, key)
+      if isinstance(source, cache.TokenCache):
+        self._check_cache(source, vocab_size, f'{key}={name!r}')
+      return source
+
+    for key, name, _ in config.sources:
+      source = opened(name, key)
+      own = eval_source or source.validation
+      holdout = 0 if own else config.holdout
+      made = Corpus(key, name, source, config, holdout, limit=config.documents)
+      self.corpora.append(made)
+      if holdout:
+        made = Corpus(key, name, source, config, holdout, True)
+      elif not own:
+        raise ValueError(
+          f"data.holdout=0 and eval.source='' leave nothing of {key}={name!r}"
+          ' to evaluate on: hold documents out (100: every hundredth) or give'
+          ' eval.source.'
+        )
+      elif not eval_source:
+        made = Corpus('eval.source', own, opened(own, 'eval.source'), config)
+      if holdout or not eval_source:
+        self.evaluated.append(made)
+    if eval_source:
+      if 'synthetic' in (eval_source, config.source) and (
+        eval_source != config.source
+      ):
+        raise ValueError(
+          f'eval.source={eval_source!r} and data.source={config.source!r} have'
+          ' different tokens: both or neither must be synthetic.'
+        )
+      source = opened(eval_source, 'eval.source')
+      self.evaluated.append(Corpus('eval.source', eval_source, source, config))
+
+  def _check_cache(self, source, vocab_size, name):
+    """Raises ValueError unless a cache has ids as this run's tokenizer's."""
+    known, config = source.manifest, self.config
+    if known['sentences'] != config.sentences:
+      kinds = {True: 'sentence by sentence', False: 'whole'}
+      raise ValueError(
+        f'{name} holds documents {kinds[known["sentences"]]}, but'
+        f' data.objective={config.objective!r} needs them'
+        f' {kinds[config.sentences]}: prepare another cache with this config.'
+      )
+    if self.tokenizer.fingerprint != known['tokenizer']:
+      # Sentinels that a run adds to the vocabulary change no id of a text.
+      own = dataclasses.replace(config, tokenizer=source.tokenizer)
+      own = prepare_tokenizer(own, self.seed, vocab_size, None)
+      if own.fingerprint != self.tokenizer.fingerprint:
+        raise ValueError(
+          f'{name} was made with another tokenizer, {source.tokenizer}, than'
+          " this run has. data.tokenizer='' takes the cache's."
+        )
 
   def start(self):
-    """Cursors [streams, 4] before the first row."""
-    return np.tile(CURSOR, [self.config.streams, 1])
+    """Cursors before the first row; their shape is config.cursor_shape."""
+    first = CURSOR
+    if self.config.mixture:
+      first = mixture.start(len(self.corpora), CURSOR)
+    return np.tile(first, [self.config.streams, 1])
 
   def phase(self, config):
     """The same data in the rows of a phase; see DataConfig.phases."""
     other = copy.copy(self)
     other.config = config
-    other.shapes = blocks.batch_shapes(config, self.family)
+    other.shapes = batch_shapes(config, self.family)
     return other
 
   def next_block(self, cursor):
     """Cursors past the block that each is in: where a new phase begins."""
-    epoch, shard, block, _ = np.moveaxis(np.asarray(cursor), -1, 0)
-    return np.stack([epoch, shard, block + 1, np.full_like(block, -1)], -1)
+    cursor = np.array(cursor)
+    places = cursor[:, cursor.shape[1] % 4 :].reshape(len(cursor), -1, 4)
+    places[..., 2] += places[..., 3] >= 0  # a block that has been begun
+    places[..., 3] = -1
+    return np.hstack(
+      [cursor[:, : cursor.shape[1] % 4], places.reshape(len(cursor), -1)]
+    )
 
   def report(self):
-    """Documents read by this process so far; how many of them are bad."""
-    with self._lock:
-      return {'documents': self._documents, 'skipped': len(self._skipped)}
+    """Documents read by this process so far; how many of them are bad.
+
+    Of a mixture also the documents of each source, documents_0 and so on.
+    """
+    read = [*self.corpora, *self.evaluated]
+    found = {
+      'documents': sum(corpus.documents for corpus in read),
+      'skipped': sum(len(corpus.skipped) for corpus in read),
+    }
+    if self.config.mixture:
+      for number, corpus in enumerate(self.corpora):
+        found[f'documents_{number}'] = corpus.documents
+    return found
 
   def batches(self, cursor, rows):
-    """Endless batches after `cursor` [streams, 4], of the given rows.
+    """Endless batches after `cursor` (see start), of the given rows.
 
     `rows` are the positions in the global batch that this host needs, sorted.
-    Yields a dict of arrays [len(rows), ...]; see `shapes`.
+    Yields a dict of arrays [len(rows), ...]; see `shapes`. Raises SourceEnded
+    where data.epochs are over.
     """
-    cursor = np.asarray(cursor)
-    if cursor.shape != (self.config.streams, 4):
+    cursor, shape = np.asarray(cursor), self.config.cursor_shape
+    if cursor.shape != shape:
       raise ValueError(
         f'The cursor has shape {cursor.shape}, but'
-        f' data.streams={self.config.streams} need [{self.config.streams}, 4].'
+        f' data.streams={self.config.streams} need {list(shape)}.'
       )
+    readers = [corpus.reader(self.config.block) for corpus in self.corpora]
     return self._batches(
-      rows, self.config.batch, self._reader(False),
-      lambda reader, s: self._stream(reader, s, cursor[s]),
-    )  # fmt: skip
+      rows, self.config.batch, lambda s: self._stream(readers, s, cursor[s])
+    )
 
   def evaluation(self, rows, batch):
     """The evaluation split once, as batches of `batch` rows, then padding.
@@ -172,50 +254,55 @@ class Data:
         f'An evaluation batch of {batch} rows must be a multiple of'
         f' data.streams={self.config.streams}.'
       )
-    return self._batches(rows, batch, self._reader(True), self._evaluated)
-
-  def _reader(self, evaluation):
-    config = self.config
-    source = self.eval_source if evaluation else self.source
-    parts = streams.split_files(len(source.files), config.streams)
-    own = evaluation and source is not self.source
     # Small blocks share a small split out evenly.
-    block = (
-      max(1, config.block // config.streams) if evaluation else config.block
-    )
-    return streams.BlockReader(
-      source, block, parts, 0 if own else self.holdout, evaluation and not own,
-      files=2 * config.streams,
-    )  # fmt: skip
+    block = max(1, self.config.block // self.config.streams)
+    readers = [corpus.reader(block) for corpus in self.evaluated]
+    return self._batches(rows, batch, lambda s: self._evaluated(readers, s))
 
-  def _stream(self, reader, stream, cursor):
-    """Blocks of rows of one stream, those up to the cursor's row left out."""
+  def _stream(self, readers, stream, cursor):
+    """Blocks of rows of one stream, after its cursor."""
+    if not self.config.mixture:
+      return self._rows_of(readers, 0, stream, cursor)
+    places = cursor[1:].reshape(-1, 4)
+    parts = [
+      self._rows_of(readers, n, stream, place) for n, place in enumerate(places)
+    ]
+    rates = [rate for *_, rate in self.config.sources]
+    return mixture.merge(parts, self.seed, stream, rates, cursor, self.shapes)
+
+  def _rows_of(self, readers, number, stream, cursor):
+    """Blocks of one source's rows in a stream, those up to the cursor's row
+    left out."""
     place, row = tuple(cursor[:3]), int(cursor[3])
-    for at, (file, number), records in streams.walk(
-      reader, stream, self.config.streams, self.seed, cursor
-    ):
-      seeds = 0, stream, *at
+    own = (number,) if self.config.mixture else ()
+    for at, (file, block), records in streams.walk(
+      readers[number], stream, self.config.streams, self.seed, cursor,
+      self.config.epochs,
+    ):  # fmt: skip
+      seeds = 0, stream, *at, *own
       if self.config.duplicates:  # alike in whatever stream and order
-        seeds = 2, file, number, at[0] % self.config.duplicates
-      rows = self._rows(reader.source, file, records, seeds, at)
+        seeds = 2, file, block, at[0] % self.config.duplicates, *own
+      rows = self._rows(self.corpora[number], file, records, seeds, at)
       if at == place:
         rows = rows[row + 1 :]
       yield rows
 
-  def _evaluated(self, reader, stream):
+  def _evaluated(self, readers, stream):
     """Blocks of one stream of the evaluation split, then padding for ever."""
-    for at, (file, _), records in streams.walk(
-      reader, stream, self.config.streams, None, CURSOR
-    ):
-      rows = self._rows(reader.source, file, records, (1, stream, *at), at)
-      yield rows
+    for number, reader in enumerate(readers):
+      own = (number,) if len(readers) > 1 else ()
+      for at, (file, _), records in streams.walk(
+        reader, stream, self.config.streams, None, CURSOR
+      ):
+        seeds = 1, stream, *at, *own
+        yield self._rows(self.evaluated[number], file, records, seeds, at)
     while True:
       yield features.padding(self.shapes, 64)
 
-  def _rows(self, source, file, records, seeds, at):
+  def _rows(self, corpus, file, records, seeds, at):
     """The pure function of a block: its records -> rows with their cursors."""
     with self._slots:
-      documents = self._documents_of(source, file, records)
+      documents = corpus.documents_of(file, records, self.tokenizer)
       rng = np.random.default_rng([self.seed, 3, *seeds])
       rows = blocks.make_rows(
         documents, self.tokenizer, self.config, self.shapes, rng, self.family
@@ -224,50 +311,15 @@ class Data:
     cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))
     return rows
 
-  def _documents_of(self, source, file, records):
-    texts, lines, failures = [], [], {}
-    for line, record in records:
-      try:
-        texts.append(source.text(record))
-        lines.append(line)
-      except ValueError as error:
-        failures[source.files[file], line] = error
-    documents = texts
-    if not source.tokenized:
-      documents = blocks.encode(texts, self.tokenizer, self.config)
-    for line, document in zip(lines, documents, strict=True):
-      if not len(document):
-        failures[source.files[file], line] = 'its text has no token'
-    with self._lock:
-      self._documents += len(records)
-      for place in failures.keys() - self._skipped:
-        self._skipped.add(place)  # once, though it is read every epoch
-        if len(self._skipped) <= WARNINGS:
-          print(_skipped(place, failures[place]), flush=True)
-        elif len(self._skipped) == WARNINGS + 1:
-          print(
-            'More documents are skipped; how many, data/skipped tells in'
-            ' metrics.jsonl.',
-            flush=True,
-          )
-      skipped, share = len(self._skipped), self.config.max_bad_share
-      if failures and skipped > share * max(self._documents, 1000):
-        raise ValueError(
-          f'{skipped} of {self._documents} documents are unreadable, more than'
-          f' data.max_bad_share={share} of them (of 1000 at least).'
-          f' {_skipped(*failures.popitem())}'
-        )
-    return documents
-
-  def _batches(self, rows, batch, reader, blocks):
+  def _batches(self, rows, batch, blocks):
     rows = np.asarray(rows)
     if not len(rows) or rows[0] < 0 or rows[-1] >= batch:
       raise ValueError(f'rows {rows} are not positions in {batch} rows.')
     share = batch // self.config.streams
     wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
-    makers = [lambda s=s: blocks(reader, s) for s in wanted]
+    makers = [lambda s=s: blocks(s) for s in wanted]
     arguments = makers, list(wanted.values()), share, self.shapes
-    if reader.source.tokenized:
+    if self.config.source == 'synthetic':
       return assembly.plain(*arguments)
     return assembly.graph(*arguments, self._threads)
 
@@ -316,47 +368,52 @@ def _described(config):
   fields = dataclasses.asdict(config)
   for key in (
     *('tokenizer', 'tokenizer_kind', 'lowercase'),
-    *('max_bad_share', 'threads'),
+    *('max_bad_share', 'threads', 'epochs'),
   ):
     del fields[key]
   fields['source'] = config.source.partition(':')[0]
+  fields['mixture'] = [
+    [name.partition(':')[0], rate] for name, rate in config.mixture
+  ]
+  for key in ('mixture', 'documents'):  # runs without them knew none of them
+    if not fields[key]:
+      del fields[key]
   return fields
 
 
-def _skipped(place, error):
-  return f'Skipped a document: {place[0]}, line {place[1]}: {error}.'
-
-
 def train_tokenizer(config, seed, vocab_size):
-  """A tokenizer of the config's kind, trained on a sample of its source.
+  """A tokenizer of the config's kind, trained on a sample of all sources, of
+  each as much as its rate says.
 
-  Raises ValueError when the source has no text or too little.
+  Raises ValueError when they have no text or too little.
   """
   if config.source == 'synthetic':
     raise ValueError(
       "data.source='synthetic' has no text to train a tokenizer on."
     )
-  source = sources.open_source(
-    config.source, seed, vocab_size, config.sentinels
-  )
-  count = len(source.files)
-  chosen = range(0, count, max(1, count // 16))
   limit = (vocab_size - config.sentinels) * tokenizers.BYTES_PER_PIECE
+  opened = [
+    (sources.open_source(name, seed, vocab_size, config.sentinels, key), rate)
+    for key, name, rate in config.sources
+  ]
 
   def texts():
-    for file in chosen:
-      left = limit // len(chosen)
-      for index, (_, record) in enumerate(source.records(file, 0)):
-        if not streams.kept(index, config.holdout, False):
-          continue
-        try:
-          text = source.text(record).decode()
-        except ValueError:
-          continue  # counted and reported when it is read as data
-        yield text
-        left -= len(text)
-        if left <= 0:
-          break
+    for source, rate in opened:
+      count = len(source.files)
+      chosen = range(0, count, max(1, count // 16))
+      for file in chosen:
+        left = limit * rate // len(chosen)
+        for index, (_, record) in enumerate(source.records(file, 0)):
+          if not streams.kept(index, config.holdout, False):
+            continue
+          try:
+            text = source.text(record).decode()
+          except ValueError:
+            continue  # counted and reported when it is read as data
+          yield text
+          left -= len(text)
+          if left <= 0:
+            break
 
   return tokenizers.train(
     texts(), vocab_size, config.sentinels, config.tokenizer_kind,
@@ -364,8 +421,12 @@ def train_tokenizer(config, seed, vocab_size):
   )  # fmt: skip
 
 
-def _validation_split(config, source):
-  """'' or the evaluation split that a tfds source brings along."""
-  if config.source.startswith('tfds:') and 'validation' in source.splits:
-    return f'tfds:{source.name}@validation'
+def _cached_tokenizer(config):
+  """The path of the tokenizer in a cache that is read, or ''."""
+  for key, name, _ in config.sources:
+    kind, _, folder = name.partition(':')
+    if kind == 'cache':
+      folder = sources.cache_folder(folder)
+      manifest = cache.read_manifest(folder, f'{key}={name!r}')
+      return cache.tokenizer_path(folder, manifest)
   return ''

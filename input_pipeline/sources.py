@@ -1,12 +1,14 @@
 """Sources: where documents come from, file by file, in a fixed order.
 
 A source has `files` (names), `fingerprint` (JSON-able), `tokenized` (documents
-are ids already), records(file, start) -> iterator of (line, record) from the
-start-th document of files[file], and text(record) -> UTF-8 bytes, or ids, or
-ValueError saying what is wrong with the document.
+are ids already), `validation` (the source that is its evaluation split, or ''),
+records(file, start) -> iterator of (line, record) from the start-th document of
+files[file], and text(record) -> UTF-8 bytes, or ids, or ValueError saying what
+is wrong with the document. Where they are known without reading, `lengths` are
+the documents of each file; where documents are read at random, open(file) gives
+a function from their indices to the same pairs (line, record).
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -14,6 +16,8 @@ import os
 import numpy as np
 import orjson
 from isal import isal_zlib
+
+from input_pipeline import paths
 
 CHUNK = 1 << 16  # bytes read at a time
 WHOLE = 1 << 30  # bytes: files that have more in all are hashed in PIECES
@@ -30,6 +34,10 @@ def open_source(name, seed, vocab_size, sentinels, key='data.source'):
     return JsonFiles(_match(rest, key, name))
   if kind == 'text':
     return TextFiles(_match(rest, key, name))
+  if kind == 'cache':
+    from input_pipeline import cache
+
+    return cache.TokenCache(cache_folder(rest), key)
   if kind == 'tfds':
     from input_pipeline import tfds_source
 
@@ -41,15 +49,20 @@ def open_source(name, seed, vocab_size, sentinels, key='data.source'):
   if name == 'synthetic':
     return Synthetic(seed, vocab_size, sentinels)
   raise ValueError(
-    f'{key}={name!r} must be json:GLOB, tfds:NAME[@SPLIT], text:GLOB, docs or'
-    ' synthetic.'
+    f'{key}={name!r} must be json:GLOB, tfds:NAME[@SPLIT], text:GLOB,'
+    ' cache:DIR, docs or synthetic.'
   )
+
+
+def cache_folder(name):
+  """The folder that 'cache:' is followed by."""
+  return os.path.expanduser(name).rstrip('/')
 
 
 class TextFiles:
   """Local or remote text; blank lines separate the documents."""
 
-  tokenized = False
+  tokenized, validation = False, ''
 
   def __init__(self, files):
     self.files = files
@@ -92,7 +105,7 @@ class JsonFiles(TextFiles):
 
   def text(self, record):
     try:
-      document = _parse(record)
+      document = parse(record)
     except ValueError as error:  # UnicodeDecodeError is one
       raise ValueError(f'not JSON ({error})') from None
     text = document.get('text') if isinstance(document, dict) else None
@@ -107,7 +120,7 @@ class JsonFiles(TextFiles):
 class Texts:
   """Documents held in memory, as one file."""
 
-  tokenized = False
+  tokenized, validation = False, ''
   files = ('docs',)
 
   def __init__(self, texts):
@@ -135,7 +148,7 @@ class Synthetic:
   anywhere, so that a model can learn to fill in what is missing.
   """
 
-  tokenized = True
+  tokenized, validation = True, ''
   documents, tokens, jump, alphabet = 1024, 512, 0.05, 256
 
   def __init__(self, seed, vocab_size, sentinels):
@@ -160,7 +173,7 @@ class Synthetic:
     return self.cycle[(start[last] + steps) % len(self.cycle)]
 
 
-def _parse(record):
+def parse(record):
   try:
     return orjson.loads(record)
   except ValueError:  # it is stricter: NaN, say, is no JSON
@@ -191,11 +204,11 @@ def read_lines(path):
 
 def _chunks(path):
   if not path.endswith('.gz'):
-    with _open(path) as file:
+    with paths.opened(path) as file:
       while data := file.read(CHUNK):
         yield data
     return
-  with _open(path) as file:
+  with paths.opened(path) as file:
     decoder, whole = isal_zlib.decompressobj(wbits=31), False
     while data := file.read(CHUNK):
       # A .gz may hold several members, and zeros after them.
@@ -208,25 +221,11 @@ def _chunks(path):
     raise EOFError('no end-of-stream marker')
 
 
-def _open(path):
-  if '://' in path:
-    import tensorflow as tf
-
-    return tf.io.gfile.GFile(path, 'rb')
-  return open(path, 'rb', buffering=0)
-
-
 def _match(pattern, key, name):
-  if '://' in pattern:
-    import tensorflow as tf
-
-    files = tf.io.gfile.glob(pattern)
-  else:
-    pattern = os.path.expanduser(pattern)
-    files = [f for f in glob.glob(pattern, recursive=True) if os.path.isfile(f)]
+  files = paths.match(pattern)
   if not files:
     raise ValueError(f'{key}={name!r} matches no file.')
-  return sorted(files)
+  return files
 
 
 def fingerprints(files):
@@ -235,28 +234,31 @@ def fingerprints(files):
   Few files are hashed whole. Of many, only pieces: in a .gz the last one holds
   the checksum of the whole text, in others a change between them stays unseen.
   """
-  local = [path for path in files if '://' not in path]
-  whole = sum(os.path.getsize(path) for path in local) <= WHOLE
+  local = [path for path in files if not paths.is_remote(path)]
+  whole = sum(paths.size(path) for path in local) <= WHOLE
   return [_fingerprint(path, whole) for path in files]
 
 
 def _fingerprint(path, whole):
-  if '://' in path:
-    import tensorflow as tf
+  found = {'file': os.path.basename(path), 'bytes': paths.size(path)}
+  if not paths.is_remote(path):
+    found['sha256'] = hash_file(path) if whole else hash_pieces(path)
+  return found
 
-    size = tf.io.gfile.stat(path).length
-    return {'file': os.path.basename(path), 'bytes': size}
-  size = os.path.getsize(path)
+
+def hash_file(path):
   with open(path, 'rb') as file:
-    if whole:
-      digest = hashlib.file_digest(file, 'sha256')
-    else:
-      digest = hashlib.sha256()
-      for start in np.linspace(0, max(0, size - CHUNK), PIECES, dtype=int):
-        file.seek(start)
-        digest.update(file.read(CHUNK))
-  name = os.path.basename(path)
-  return {'file': name, 'bytes': size, 'sha256': digest.hexdigest()[:16]}
+    return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+
+
+def hash_pieces(path):
+  """A hash of PIECES pieces of a file, evenly over it."""
+  digest, last = hashlib.sha256(), max(0, os.path.getsize(path) - CHUNK)
+  with open(path, 'rb') as file:
+    for start in np.linspace(0, last, PIECES, dtype=int):
+      file.seek(start)
+      digest.update(file.read(CHUNK))
+  return digest.hexdigest()[:16]
 
 
 def hash_array(array):

@@ -43,6 +43,16 @@ def kept(index, holdout, held_out):
   return (holdout > 0 and index % holdout == holdout - 1) == held_out
 
 
+class SourceEnded(ValueError):
+  """A source was read as many times as data.epochs allows."""
+
+
+def kept_count(documents, holdout, held_out):
+  """How many of a file's documents belong to this split."""
+  held = documents // holdout if holdout else 0
+  return held if held_out else documents - held
+
+
 def first_index(number, holdout, held_out):
   """Index in the file of the number-th document of this split.
 
@@ -59,12 +69,21 @@ class BlockReader:
 
   Blocks that a reader passes on the way to the one asked for are kept for the
   streams they belong to, as many as WINDOW for each part; a stream further
-  behind opens a reader of its own. Safe to call from several threads.
+  behind opens a reader of its own. A source that is read at random is asked for
+  the block's documents alone. Safe to call from several threads.
+
+  `limits` are the documents of the split that are read of each file, of those
+  files that are read at all; None: all. `name` is the source's in messages.
   """
 
-  def __init__(self, source, block, parts, holdout, held_out, files=2):
+  def __init__(
+    self, source, block, parts, holdout, held_out, files=2, limits=None,
+    name='data.source',
+  ):  # fmt: skip
     self.source, self.block, self.parts = source, block, parts
     self.split = holdout, held_out
+    self.limits, self.name = limits, name
+    self.files = len(source.files) if limits is None else len(limits)
     self.open_files = files  # as many as streams, and the next ones
     self._files = collections.OrderedDict()
     self._lock = threading.Lock()
@@ -78,8 +97,28 @@ class BlockReader:
           self._files.popitem(last=False)
       self._files.move_to_end(file)
       opened = self._files[file]
+    if hasattr(self.source, 'open'):
+      return self._read_at(opened, file, block)
     with opened.lock:
       return self._read(opened, file, block)
+
+  def _size(self, file, block):
+    """Documents of a block; more than there are in the end of a file."""
+    if self.limits is None:
+      return self.block
+    return max(0, min(self.block, self.limits[file] - block * self.block))
+
+  def _read_at(self, opened, file, block):
+    first = block * self.block
+    numbers = np.arange(first, first + self._size(file, block))
+    indices = first_index(numbers, *self.split)
+    indices = indices[indices < self.source.lengths[file]].tolist()
+    if not indices:
+      return None
+    with opened.lock:
+      if opened.documents is None:
+        opened.documents = self.source.open(file)
+    return opened.documents(indices)
 
   def _read(self, opened, file, block):
     if block in opened.blocks:
@@ -91,7 +130,7 @@ class BlockReader:
     at = max(near, default=block - block % self.parts)
     documents = opened.readers.pop(at, None) or self._documents(file, at)
     for number in range(at, block + 1):
-      records = list(itertools.islice(documents, self.block))
+      records = list(itertools.islice(documents, self._size(file, number)))
       if not records:
         opened.end = number
         return None
@@ -117,21 +156,29 @@ class _OpenFile:
     self.blocks = collections.OrderedDict()  # passed by, not yet asked for
     self.readers = {}  # next block -> iterator of its documents
     self.end = None  # number of blocks, once known
+    self.documents = None  # where any of them can be read
 
 
-def walk(reader, stream, streams, seed, cursor):
+def walk(reader, stream, streams, seed, cursor, epochs=0):
   """Blocks of a stream from the cursor's on: ((epoch, shard, block), (file,
   block of the file), records). Endless, or one epoch in fixed order when `seed`
   is None.
 
   Where blocks are fewer than streams, some streams have none in an epoch, and
-  go on to the next one. Raises ValueError when there are none in many epochs.
+  go on to the next one. Raises ValueError when there are none in many epochs,
+  and SourceEnded after so many `epochs`; 0: never.
   """
   epoch, shard, block = (int(c) for c in cursor[:3])
   empty = 0  # epochs in a row
   while True:
-    files = len(reader.source.files)
-    shards = shard_order(files, reader.parts, seed, epoch)[stream::streams]
+    if 0 < epochs <= epoch:
+      raise SourceEnded(
+        f'{reader.name} has been read data.epochs={epochs} times, by stream'
+        f' {stream} before the others. Raise data.epochs (0: without end) to go'
+        ' on.'
+      )
+    shards = shard_order(reader.files, reader.parts, seed, epoch)
+    shards = shards[stream::streams]
     for place in range(shard, len(shards)):
       file, part = (int(n) for n in shards[place])
       while True:
@@ -149,6 +196,6 @@ def walk(reader, stream, streams, seed, cursor):
     if empty > EMPTY * streams:
       raise ValueError(
         f'No document is left for stream {stream} of data.streams={streams} in'
-        f' {empty} epochs: data.source has none, or too few. Lower'
+        f' {empty} epochs: {reader.name} has none, or too few. Lower'
         ' data.streams or give more documents.'
       )

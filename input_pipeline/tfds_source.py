@@ -2,6 +2,8 @@
 
 import os
 
+from input_pipeline import paths
+
 
 class TfdsDataset:
   """A source (see sources) of the feature `text` of NAME[@SPLIT].
@@ -39,6 +41,9 @@ class TfdsDataset:
       )
     self.files = [str(path) for path in info.splits[split].filepaths]
     self.lengths = list(info.splits[split].shard_lengths)
+    self.validation = ''
+    if 'validation' in self.splits:
+      self.validation = f'tfds:{self.name}@validation'
     self.array_record = info.file_format.value == 'array_record'
     self.fingerprint = {
       'name': info.full_name,
@@ -72,7 +77,8 @@ def _tfrecord(path, start, length):
 def _array_record(path, start, length):
   from array_record.python import array_record_module
 
-  reader = array_record_module.ArrayRecordReader(path)
+  with paths.local(path) as copy:  # it cannot read what lies far away
+    reader = array_record_module.ArrayRecordReader(copy)
   while start < length:
     stop = min(start + 128, length)
     yield from reader.read(range(start, stop))

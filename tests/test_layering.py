@@ -58,6 +58,7 @@ IN_FILE = {
   'configs/tree.py': {'absl'},
   'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
   'input_pipeline/inspect.py': {'absl', 'ml_collections'},
+  'input_pipeline/prepare.py': {'absl', 'ml_collections'},
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
 }

@@ -140,7 +140,9 @@ def test_the_same_twice(either):
 
 def test_every_block_has_its_own_noise(synthetic):
   """The same documents everywhere are corrupted in another way each time."""
-  synthetic.source.text = lambda record: np.arange(3, 60, dtype=np.int32)
+  synthetic.corpora[0].source.text = lambda record: np.arange(
+    3, 60, dtype=np.int32
+  )
   rows = np.concatenate([b['encoder_inputs'] for b in take(synthetic, 30)])
   assert len(np.unique(rows, axis=0)) > 0.95 * len(rows)
 
@@ -219,7 +221,8 @@ def test_an_epoch_covers_every_document_once(corpus, workdir, holdout):
   )
 
   def documents(evaluation):
-    reader, found = data._reader(evaluation), []
+    corpora = data.evaluated if evaluation else data.corpora
+    reader, found = corpora[0].reader(2 if evaluation else 8), []
     for stream in range(4):
       for at, (file, _), records in streams.walk(
         reader, stream, 4, None if evaluation else 5, pipeline.CURSOR
@@ -294,7 +297,7 @@ def test_evaluation_source(corpus, workdir):
   own = json_config(corpus, '[01].json.gz')
   other = f'json:{corpus}/2.json.gz'
   data = open_data(own, 5, VOCABULARY, other, workdir)
-  assert data.holdout == 0
+  assert [corpus.holdout for corpus in data.corpora] == [0]
   assert data.fingerprint['eval_source'][0]['file'] == '2.json.gz'
   with pytest.raises(ValueError, match="eval.source='json:nothing'"):
     open_data(own, 5, VOCABULARY, 'json:nothing', workdir)
@@ -512,13 +515,13 @@ def test_impossible_curricula(curriculum):
 
 
 def test_closed_iterators_keep_nothing_open(data, monkeypatch):
-  readers, open_reader = [], data._reader
+  readers, open_reader = [], data.corpora[0].reader
 
-  def reader(evaluation):
-    readers.append(open_reader(evaluation))
+  def reader(block):
+    readers.append(open_reader(block))
     return readers[-1]
 
-  monkeypatch.setattr(data, '_reader', reader)
+  monkeypatch.setattr(data.corpora[0], 'reader', reader)
   iterator = data.batches(data.start(), np.arange(BATCH))
   next(iterator)
   left = weakref.ref(readers.pop())

@@ -88,7 +88,8 @@ def train_config(config, host_batches, preset, sizes, devices=None):
   optimizer = make_optimizer(config.optimizer, schedule, axes)
   mesh = sharding.make_mesh(mesh_sizes(**sizes), preset, devices)
   rules = sharding.make_rules(preset)
-  shape = abstract_state(model, optimizer, config.data.streams, mesh, rules)
+  cursor_shape = config.data.streams, 4
+  shape = abstract_state(model, optimizer, cursor_shape, mesh, rules)
   start = np.tile(pipeline.CURSOR, [config.data.streams, 1])
   state = create_state(model, optimizer, shape, start, config.seed)
 

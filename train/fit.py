@@ -19,7 +19,7 @@ from absl import app, flags
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import blocks
+from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
@@ -103,14 +103,15 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
     config.sharding.mesh, config.sharding.rules, devices
   )
   rules = sharding.make_rules(config.sharding.rules)
-  state = abstract_state(model, optimizer, config.data.streams, mesh, rules)
+  data = DataConfig(**config.data)
+  state = abstract_state(model, optimizer, data.cursor_shape, mesh, rules)
   place = NamedSharding(mesh, sharding.BATCH)
   batch = {
     name: jax.ShapeDtypeStruct(
       (config.data.batch, *tail), dtype, sharding=place
     )
-    for name, (tail, dtype) in blocks.batch_shapes(
-      DataConfig(**config.data), config.model.family
+    for name, (tail, dtype) in pipeline.batch_shapes(
+      data, config.model.family
     ).items()
   }
   step = configured_step(config, model, optimizer, schedule)

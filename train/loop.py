@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from configs.command import UserError
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
+from input_pipeline.streams import SourceEnded
 from models.build import build
 from models.config import TransformerConfig
 from train import generate, opening, processes, sharding, workdir
@@ -49,7 +50,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     ValueError: a setting that cannot work, before anything is compiled.
     UserError: processes of one run have different configs.
     CheckpointError: a checkpoint cannot be written, or none be read.
-    TrainingError: the loss is not finite.
+    TrainingError: the loss is not finite, or the data is at an end.
   """
   main = jax.process_index() == 0
 
@@ -73,7 +74,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   mesh = sharding.make_mesh(config.sharding.mesh, config.sharding.rules)
   rules = sharding.make_rules(config.sharding.rules)
   state_shape = abstract_state(
-    model, optimizer, data_config.streams, mesh, rules
+    model, optimizer, data_config.cursor_shape, mesh, rules
   )
   workdir.check(folder, config)
   say(str(config))
@@ -207,7 +208,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     kept = checkpoints.steps()
     raise TrainingError(
       f'The loss of step {step} is {values["loss"]}, the norm of its gradient '
-      f'{values["grad_norm"]}. The cursor (epoch, shard, block, row) of each '
+      f'{values["grad_norm"]}. The cursor ({data_config.cursor_names}) of each '
       f'stream at the end of its batch: {cursor.tolist()}. '
       + (
         f'The checkpoint of step {kept[-1]} is the last good one and is kept.'
@@ -236,7 +237,19 @@ def train(config: ConfigDict | None, folder: str) -> None:
           cursor = data.next_block(cursor)
         batches = place(data.batches(cursor, rows))
         progress.step_flops = flops[last]
-      batch = next(batches)
+      try:
+        batch = next(batches)
+      except SourceEnded as error:
+        if pending is not None:
+          check(*pending)
+        if jax.process_count() == 1 and step not in checkpoints.steps():
+          checkpoints.save(state, step, run)  # other hosts may not be at an end
+          checkpoints.wait()
+        raise TrainingError(
+          f'After step {step} of {config.train.steps} the data is at an end: '
+          f'{error} The newest checkpoint, of step '
+          f'{max(checkpoints.steps(), default=0)}, is kept.'
+        ) from error
       state, metrics = compiled[last](state, batch)
       step += 1
       # The step before is looked at while this one runs.

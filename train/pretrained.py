@@ -77,7 +77,9 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   )
   mesh = sharding.make_mesh(config.sharding.mesh, config.sharding.rules)
   rules = sharding.make_rules(config.sharding.rules)
-  shape = abstract_state(model, optimizer, data_config.streams, mesh, rules)
+  shape = abstract_state(
+    model, optimizer, data_config.cursor_shape, mesh, rules
+  )
   places = jax.tree.map(lambda x: x.sharding, shape)
   own = {name: config.model[name] for name in OWN}
   _, params = pretrained.load(source, places.params, config.seed, **own)

@@ -20,7 +20,7 @@ class TrainState(struct.PyTreeNode):
   step: Any  # int32 []
   params: Any
   opt_state: Any
-  cursor: Any  # int32 [streams, 4]: the last row consumed of each stream
+  cursor: Any  # int32 [streams, C]: the last row consumed of each stream
 
 
 def _init_params(model: nn.Module, rng: jax.Array) -> Any:
@@ -52,7 +52,7 @@ def count_params(shapes: Any) -> int:
 def abstract_state(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
-  streams: int,
+  cursor_shape: tuple[int, int],
   mesh: Mesh,
   rules: sharding.Rules,
 ) -> TrainState:
@@ -67,7 +67,7 @@ def abstract_state(
     step=jax.ShapeDtypeStruct((), 'int32'),
     params=params,
     opt_state=opt_state,
-    cursor=jax.ShapeDtypeStruct((streams, 4), 'int32'),
+    cursor=jax.ShapeDtypeStruct(cursor_shape, 'int32'),
   )
   axes = TrainState(
     step=(),

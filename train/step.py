@@ -37,7 +37,7 @@ def train_step(
 
   Args:
     state: donated by the caller.
-    batch: global arrays; `cursor` [B,4] says where each row comes from.
+    batch: global arrays; `cursor` [B,C] says where each row comes from.
     model: from `models.build`.
     optimizer: from `optimizer.make_optimizer`.
     schedule: step -> learning rate, for the metrics.
@@ -82,7 +82,8 @@ def train_step(
 
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   # The batch is stream after stream: each one's last row is its new place.
-  place = cursor.reshape(state.cursor.shape[0], -1, 4)[:, -1]
+  streams, numbers = state.cursor.shape
+  place = cursor.reshape(streams, -1, numbers)[:, -1]
   new = TrainState(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),

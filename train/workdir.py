@@ -23,6 +23,7 @@ GROUPS = (  # of a config
 # or the mathematics.
 FREE = (  # keys, or groups of keys
   'checkpoint.',
+  'data.epochs',
   'data.threads',
   'data.max_bad_share',
   'data.tokenizer',  # its fingerprint is compared, wherever it lies

@@ -1,0 +1,175 @@
+"""Prepares a config's source once, so that training reads it fast.
+
+  python -m input_pipeline.prepare --config=configs/t5.py:base --out=DIR
+  python -m train --config=configs/t5.py:base --config.data.source=cache:DIR \\
+    --workdir=W
+
+DIR becomes a token cache (input_pipeline/cache.py); of a data.mixture DIR/0,
+DIR/1 and so on do. The rows are those of the source itself. A split that is
+evaluated on, eval.source or that of a tfds source, lies in DIR/validation.
+
+  python -m input_pipeline.prepare --config=configs/t5.py:base --out=DIR \\
+    --tfds=c4/en --config.data.source='json:c4-train.*.json.gz' \\
+    --config.eval.source='json:c4-validation.*.json.gz'
+
+makes a dataset for tfds:c4/en in TFDS_DATA_DIR=DIR instead, its text untouched.
+
+Killed, the same command goes on: finished files are kept, half of a file is
+made anew. Run on a finished folder, it checks every byte of it and makes anew
+what is damaged. input_pipeline/README.md has sizes and times.
+"""
+
+import dataclasses
+import os
+import tempfile
+
+from absl import flags
+from ml_collections import config_flags
+
+from configs import command
+from input_pipeline import cache, paths, pipeline, sources, writers
+from input_pipeline.config import DataConfig
+from input_pipeline.filling import fill
+
+
+def prepare(config, out, jobs=0):
+  """Token caches of all sources of a config, in `out` and folders there.
+
+  Returns the names of the caches, the evaluation split's last. Raises
+  ValueError when a folder was begun with another tokenizer or source.
+  """
+  data = DataConfig(**config.data)
+  for key, name, _ in data.sources:
+    if name == 'synthetic' or name.startswith('cache:'):
+      raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
+  parts = [
+    (key, name, os.path.join(out, str(n)) if data.mixture else out)
+    for n, (key, name, _) in enumerate(data.sources)
+  ]
+  jobs = jobs or data.threads or len(os.sched_getaffinity(0))
+  made = []
+  with tempfile.TemporaryDirectory() as folder:
+    if not data.tokenizer:
+      data = dataclasses.replace(data, tokenizer=_kept_tokenizer(parts[0][2]))
+    arguments = config.seed, config.model.vocab_size
+    tokenizer = pipeline.prepare_tokenizer(data, *arguments, folder)
+    data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
+
+    def fill_one(key, name, place):
+      source = sources.open_source(name, *arguments, data.sentinels, key)
+      if source.tokenized:
+        raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
+      job = writers.Tokens(key, name, data, *arguments, folder)
+      count = len(source.files)
+      names = [f'{n:05d}-of-{count:05d}.array_record' for n in range(count)]
+      print(f'{key}={name!r} -> {place}', flush=True)
+      fill(
+        place, names, job, jobs, [source], tokenizer=tokenizer.fingerprint,
+        sentences=data.sentences, dtype=cache.id_type(tokenizer.size),
+        copied=folder,
+      )  # fmt: skip
+      made.append(f'cache:{place}')
+      return source
+
+    evaluated = [('eval.source', config.eval.source, out)]
+    for part in parts:
+      source = fill_one(*part)
+      if source.validation and not config.eval.source:
+        evaluated.append(('eval.source', source.validation, part[2]))
+    for key, name, place in evaluated:
+      if name and name != 'synthetic' and not name.startswith('cache:'):
+        fill_one(key, name, os.path.join(place, cache.VALIDATION))
+  return made
+
+
+def _kept_tokenizer(folder):
+  """The tokenizer of a cache that was begun, if it is there and whole."""
+  if not paths.exists(os.path.join(folder, cache.MANIFEST)):
+    return ''
+  manifest = cache.read_manifest(folder, f'--out={folder}')
+  path = cache.tokenizer_path(folder, manifest)
+  (known,) = manifest['beside'].values()
+  whole = paths.exists(path) and cache.hash_bytes(paths.read(path)) == known
+  return path if whole else ''
+
+
+def prepare_tfds(config, out, name, suffix, jobs=0):
+  """A dataset for tfds:NAME of data.source and eval.source; its folder."""
+  from input_pipeline import tfds_writer
+
+  data = DataConfig(**config.data)
+  if data.mixture:
+    raise ValueError('--tfds makes a dataset of data.source, of no mixture.')
+  place, dataset = tfds_writer.folder(out, name)
+  arguments = config.seed, config.model.vocab_size, data.sentinels
+  splits = {'train': ('data.source', data.source)}
+  if config.eval.source:
+    splits['validation'] = ('eval.source', config.eval.source)
+  opened = {
+    split: sources.open_source(source, *arguments, key)
+    for split, (key, source) in splits.items()
+  }
+  for split, source in opened.items():
+    if not isinstance(source, sources.JsonFiles):
+      key, given = splits[split]
+      raise ValueError(
+        f'{key}={given!r}: --tfds makes a dataset of json: files.'
+      )
+  names = [
+    f'{dataset}-{split}.{suffix}-{n:05d}-of-{len(source.files):05d}'
+    for split, source in opened.items()
+    for n in range(len(source.files))
+  ]
+  print(f'{", ".join(s for _, s in splits.values())} -> {place}', flush=True)
+  job = writers.Examples(data, list(splits.values()), suffix)
+  manifest = fill(
+    place, names, job, jobs or data.threads or len(os.sched_getaffinity(0)),
+    list(opened.values()), dataset=name, suffix=suffix,
+  )  # fmt: skip
+  tfds_writer.describe(place, name, dataset, suffix, opened, manifest)
+  return place
+
+
+def main():
+  if not _OUT.value:
+    raise ValueError('--out=DIR says where the prepared files go.')
+  if _JOBS.value < 0:
+    raise ValueError(f'--jobs={_JOBS.value} must be 0 (all cores) or more.')
+  out = os.path.expanduser(_OUT.value).rstrip('/')
+  config, name = _CONFIG.value, _TFDS.value
+  try:
+    if name:
+      prepare_tfds(config, out, name, _FORMAT.value, _JOBS.value)
+    else:
+      made = prepare(config, out, _JOBS.value)
+  except KeyboardInterrupt:
+    raise command.UserError(
+      'Interrupted. The same command goes on with the files that are finished.'
+    ) from None
+  if name:
+    name = name.partition(':')[0]
+    print(f'Train with TFDS_DATA_DIR={out} --config.data.source=tfds:{name}')
+  elif config.data.mixture:
+    rates = [rate for _, rate in config.data.mixture]
+    mixture = tuple(zip(made, rates, strict=False))
+    print(f'Train with --config.data.mixture="{mixture}"')
+  else:
+    print(f"Train with --config.data.source={made[0]} --config.eval.source=''")
+
+
+if __name__ == '__main__':
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/FILE.py[:ARG]'
+  )
+  _OUT = flags.DEFINE_string('out', None, 'The folder to fill; gs:// too.')
+  _JOBS = flags.DEFINE_integer(
+    'jobs', 0, 'Processes, at most one a file; 0: data.threads, or all cores.'
+  )
+  _TFDS = flags.DEFINE_string(
+    'tfds', '', 'NAME[/CONFIG][:VERSION]: make this dataset, no token cache.'
+  )
+  _FORMAT = flags.DEFINE_enum(
+    'format', 'array_record', ['array_record', 'tfrecord'], 'Of the dataset.'
+  )
+  flags.mark_flag_as_required('config')
+  command.run(main)
