@@ -5,8 +5,8 @@
 Sizes: base and large, the paper's; mini, small, medium; and any of the 24
 miniatures as LAYERSxWIDTH, so that the one published as BERT-Tiny is `2x128`.
 `tiny`, as in every file here, is nobody's paper: it shows the run in minutes.
-Vocabularies: uncased, cased. Lengths: 512, and the 128 that the first 900,000
-of the million steps had (A.2).
+Vocabularies: uncased, cased. Lengths: 512, where the first nine tenths of the
+steps have rows of 128 (A.2), and 128 throughout.
 """
 
 from ml_collections import ConfigDict
@@ -74,6 +74,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for BooksCorpus and Wikipedia (3.1)
+  d.tokenizer_kind = 'wordpiece'  # 3
+  d.lowercase = chosen['vocabulary'] == 'uncased'
   d.objective = 'sentence_pairs'
   d.pack = False
   d.noise_density = 0.15  # 3.1
@@ -83,6 +85,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.short_share = 0.1
   d.length = int(chosen['length'])
   d.predictions = {512: 77, 128: 20}[d.length]  # the published code's
+  if d.length == 512:
+    d.curriculum = ((0.9, 128, 20),)  # A.2
   d.batch = 256  # A.2
   d.streams = 64
 
@@ -112,6 +116,8 @@ def _tiny(c: ConfigDict) -> None:
   c.data.holdout = 50
   c.data.length = 128
   c.data.predictions = 20
+  c.data.curriculum = ((0.9, 64, 10),)
+  c.data.duplicates = 2
   c.data.batch = 32
   c.data.streams = 4
   c.schedule.learning_rate = 1e-3

@@ -63,6 +63,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for ROOTS (3.1)
+  d.tokenizer_kind = 'byte_bpe'  # 3.2
   d.objective = 'causal'
   d.length = 2048  # table 3
   d.batch = batch

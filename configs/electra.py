@@ -63,6 +63,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for BERT's corpora; large: XLNet's (3.1)
+  d.tokenizer_kind = 'wordpiece'  # the published code's: BERT's, uncased
+  d.lowercase = True
   d.objective = 'mlm'
   d.noise_density = noise_density
   d.masking = 'electra'

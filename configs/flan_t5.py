@@ -3,8 +3,8 @@
 `flan_t5.py:SIZE`: small, base, large, xl or xxl; tiny shows the run in minutes.
 
 T5 1.1's models, adapted to language modelling and then trained on 1,836 tasks
-written as instructions. The recipe is that last step's; the task here is T5's,
-on C4.
+written as instructions. The recipe is that last step's; of the instructions
+only the form is here: a text's first part is the input, the rest the answer.
 """
 
 from ml_collections import ConfigDict
@@ -62,10 +62,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'
-  d.sentinels = 100
-  d.objective = 'span_corruption'
-  d.noise_density = 0.15
-  d.mean_span_length = 3.0
+  d.objective = 'prefix'  # in place of instructions and their answers
   d.length = 2048  # near the 2056 of the FLAN collection's example
   d.document_tokens = 65536
   d.batch = 64  # appendix E

@@ -62,6 +62,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for MassiveText
+  d.tokenizer_kind = 'bpe'  # SentencePiece's, with bytes to fall back on
   d.objective = 'causal'
   d.length = 2048  # 3.2
   d.batch = batch

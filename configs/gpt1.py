@@ -52,6 +52,9 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for BooksCorpus (4.1)
+  d.tokenizer_kind = (
+    'bpe'  # 4.1; its own form of it, of words without capitals, is not here
+  )
   d.objective = 'causal'
   d.length = 512  # 4.1
   d.batch = 64  # 4.1

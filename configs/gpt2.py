@@ -59,6 +59,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for WebText (2.1)
+  d.tokenizer_kind = 'byte_bpe'  # 2.2
   d.objective = 'causal'
   d.length = 1024  # 2.3
   d.batch = 512  # 2.3

@@ -70,6 +70,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2.2
+  d.tokenizer_kind = 'byte_bpe'  # GPT-2's
   d.objective = 'causal'
   d.length = 2048  # 2.1
   d.batch = batch

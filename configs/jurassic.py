@@ -56,6 +56,9 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for "publicly available resources"
+  d.tokenizer_kind = (
+    'unigram'  # SentencePiece; pieces of several words are not here
+  )
   d.objective = 'causal'
   d.length = 2048  # GPT-3's
   d.batch = batch

@@ -57,6 +57,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for dialogs, documents and code (appendix E)
+  d.tokenizer_kind = 'bpe'  # SentencePiece's BPE
   d.objective = 'causal'
   d.length = 1024  # not stated
   d.batch = 256  # 3: 256K tokens

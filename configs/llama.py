@@ -91,6 +91,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for mixtures, of which C4 is 15% in 1
+  # SentencePiece's, with bytes to fall back on; version 3: tiktoken's.
+  d.tokenizer_kind = 'byte_bpe' if version.startswith('3') else 'bpe'
   d.objective = 'causal'
   # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
   d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]

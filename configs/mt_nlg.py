@@ -53,6 +53,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the Pile and more (3.1)
+  d.tokenizer_kind = 'byte_bpe'  # GPT-2's
   d.objective = 'causal'
   d.length = 2048  # 3.2
   d.batch = 1920  # 3.2

@@ -58,6 +58,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2
+  d.tokenizer_kind = 'unigram'  # SentencePiece; its kind is not stated
   d.objective = 'causal'
   d.length = 2048  # 5
   d.batch = batch

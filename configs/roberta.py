@@ -56,6 +56,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the 160 GB of 3.2
+  d.tokenizer_kind = 'byte_bpe'  # 4.4: GPT-2's vocabulary
   d.objective = 'full_sentences'  # 4.2; masks drawn anew at every visit (4.1)
   d.noise_density = 0.15
   d.masking = 'roberta'

@@ -61,6 +61,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the Pile
+  d.tokenizer_kind = 'byte_bpe'  # GPT-NeoX's
   d.objective = 'causal'
   d.length = 1024
   d.batch = 128  # "128 or 256 sequences"

@@ -55,6 +55,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'
   d.sentinels = 100
+  d.tokenizer_kind = 'bpe'  # 5.1: byte-pair encoding
   d.objective = 'span_corruption'
   d.noise_density = 0.15
   d.mean_span_length = 3.0

@@ -5,7 +5,8 @@ minutes.
 
 Variants: ul2, the paper's; flan, the release of 2023, trained further at
 length 2048 and then on FLAN's instructions. UL2 learns a mixture of seven
-denoisers (table 1); the objective here is the first of them, T5's own.
+denoisers (table 1), each named to the model by its mode. Of the instructions
+only the form is here: a text's first part is the input, the rest the answer.
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +20,23 @@ SIZES = {
   'tiny': (2, 128, 512, 8, 32),
   '20b': (32, 4096, 16384, 16, 256),
 }
+
+
+# Mode, rate, mean span (0: one span, to the end), share of the examples. Table
+# 1; the modes' names are the released checkpoint's, for [R], [S] and [X]. The
+# shares are not stated: here all are alike.
+DENOISERS = tuple(
+  (mode, rate, span, 1 / 7)
+  for mode, rate, span in (
+    ('[NLU]', 0.15, 3.0),
+    ('[NLU]', 0.15, 8.0),
+    ('[S2S]', 0.25, 0.0),
+    ('[NLG]', 0.5, 3.0),
+    ('[NLG]', 0.5, 8.0),
+    ('[NLG]', 0.15, 64.0),
+    ('[NLG]', 0.5, 64.0),
+  )
+)
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -58,10 +76,12 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'
-  d.sentinels = 100
-  d.objective = 'span_corruption'
-  d.noise_density = 0.15  # table 1, the first R-denoiser
-  d.mean_span_length = 3.0
+  d.objective = 'prefix' if flan else 'ul2'
+  if not flan:
+    d.denoisers = DENOISERS
+    # The fourth needs 128 in 512 tokens: all rows of the table beside T5's
+    # 32,000 pieces.
+    d.sentinels = 128
   d.length = 2048 if flan else 512  # the releases' model cards
   d.document_tokens = 65536
   d.batch = 64 if flan else 1024  # FLAN-T5's; the model card

@@ -62,6 +62,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for a quarter Pile, three quarters Russian text
+  d.tokenizer_kind = 'unigram'  # not stated
   d.objective = 'causal'
   d.length = 1024  # the published code's
   d.batch = 3072  # not stated, as all of the training: GPT-3's 3.1M tokens

@@ -29,12 +29,13 @@ def make_config(name):
       'model.vocab_size': 320,
       'data.source': 'synthetic',
       'data.batch': 16,
-      'data.length': 32,
+      'data.length': 128 if config.data.denoisers else 32,
       'data.block': 4,
     }
   )
   if config.data.predictions:
     config.data.predictions = 6
+    config.data.curriculum = ()
   return config
 
 

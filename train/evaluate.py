@@ -8,6 +8,7 @@ must describe the same model.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from input_pipeline import pipeline
 from train import command, opening, processes
 from train.objectives import lm_means, objective_for
 from train.step import eval_step
@@ -40,7 +42,8 @@ def evaluate(
 
   Returns:
     The objective's means, 'loss' and 'accuracy' among them, and 'tokens', how
-    many were predicted.
+    many were predicted; where the bytes were counted, 'bits_per_byte' too,
+    which does not depend on the tokenizer.
 
   Raises:
     ValueError: the split has no token to predict.
@@ -66,7 +69,24 @@ def evaluate(
     )
   found = {name: float(x) for name, x in means(totals).items()}
   del found['z_loss']  # its factor belongs to training
+  if totals.get('bytes'):
+    found['bits_per_byte'] = totals['loss'] / math.log(2) / totals['bytes']
   return found | {'tokens': int(totals['weight'])}
+
+
+def make_eval_step(
+  model: nn.Module, data: pipeline.Data
+) -> Callable[[Any, dict], dict[str, jax.Array]]:
+  """params, batch -> sums, compiled when it is called.
+
+  Where all of a text is predicted, bytes are counted as well.
+  """
+  lengths = None
+  if data.config.objective == 'causal':
+    lengths = data.tokenizer.byte_lengths()
+  return jax.jit(
+    functools.partial(eval_step, model=model, byte_lengths=lengths)
+  )
 
 
 def evaluate_run(
@@ -77,7 +97,7 @@ def evaluate_run(
   data = opening.open_data(run)
   with jax.set_mesh(run.mesh), nn.logical_axis_rules(run.rules):
     means = evaluate(
-      jax.jit(functools.partial(eval_step, model=run.model)),
+      make_eval_step(run.model, data),
       run.params,
       opening.evaluation_batches(run, data),
       run.config.eval.batches,

@@ -21,7 +21,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train import generate, opening, processes, sharding, workdir
 from train.checkpoint import Checkpoints
-from train.evaluate import evaluate
+from train.evaluate import evaluate, make_eval_step
 from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
 from train.objectives import objective_for
@@ -30,7 +30,7 @@ from train.progress import Progress, overview
 from train.schedules import make_schedule
 from train.settings import check_settings
 from train.state import abstract_params, abstract_state, create_state
-from train.step import compile_train_step, configured_step, eval_step
+from train.step import compile_train_step, configured_step
 
 
 class TrainingError(UserError):
@@ -138,7 +138,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
         step_function, state_shape, batch_shape
       )
       say(f'Compiled the step in {time.perf_counter() - clock:.1f} s.')
-  run_eval = jax.jit(functools.partial(eval_step, model=model))
+  run_eval = make_eval_step(model, data)
   run_greedy = jax.jit(
     functools.partial(
       generate.decode,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
@@ -121,10 +122,22 @@ def configured_step(
 
 
 def eval_step(
-  params: dict, batch: dict[str, jax.Array], *, model: nn.Module
+  params: dict,
+  batch: dict[str, jax.Array],
+  *,
+  model: nn.Module,
+  byte_lengths: np.ndarray | None = None,
 ) -> dict[str, jax.Array]:
-  """The objective's sums over the batch: `loss`, `correct`, `weight`, ..."""
-  return objective_for(model.config).sums(model, params, batch)
+  """The objective's sums over the batch: `loss`, `correct`, `weight`, ...
+
+  With the bytes of text that each id stands for, int [V'] with V' <= V, also
+  the `bytes` of the predicted text.
+  """
+  sums = objective_for(model.config).sums(model, params, batch)
+  if byte_lengths is not None:
+    lengths = jnp.asarray(byte_lengths, 'float32')[batch['targets']]
+    sums['bytes'] = jnp.sum(lengths * batch['weights'])
+  return sums
 
 
 def compile_train_step(
