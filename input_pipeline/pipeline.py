@@ -22,54 +22,15 @@ from input_pipeline import (
   cache,
   features,
   mixture,
-  paths,
   sources,
   streams,
   tokenizers,
+  tokenizing,
 )
 from input_pipeline.corpus import Corpus
 
 FORMAT = 2  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
-
-
-def tokenizer_path(config, workdir):
-  """Where the tokenizer lies in a workdir."""
-  return os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
-
-
-def prepare_tokenizer(config, seed, vocab_size, workdir):
-  """Puts the tokenizer into the workdir, if it is not there.
-
-  Loads data.tokenizer, or a token cache's, or trains one on the source. To be
-  called by one process, before the others open the data. Returns the tokenizer.
-  Raises ValueError when the workdir already holds another one, or it does not
-  suit the model's table or the objective.
-  """
-  if config.source == 'synthetic':
-    return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
-  kind = config.sentinels, config.tokenizer_kind, config.lowercase
-  path = workdir and tokenizer_path(config, workdir)
-  kept = path and os.path.exists(path)
-  wanted = None
-  given = config.tokenizer or _cached_tokenizer(config)
-  if given and not (kept and not paths.exists(given)):
-    with paths.local(given) as copy:
-      wanted = tokenizers.load(copy, *kind)
-  if kept:
-    tokenizer = tokenizers.load(path, *kind)
-    if wanted and wanted.fingerprint != tokenizer.fingerprint:
-      raise ValueError(
-        f'data.tokenizer={given!r} is not the tokenizer that'
-        f' --workdir={workdir} was begun with ({path}). Take another workdir.'
-      )
-  else:
-    tokenizer = wanted or train_tokenizer(config, seed, vocab_size)
-  tokenizers.check_size(tokenizer, vocab_size)
-  tokenizers.check_specials(tokenizer, config)
-  if path and not kept:
-    tokenizers.save(tokenizer, path)
-  return tokenizer
 
 
 def open_data(
@@ -80,7 +41,7 @@ def open_data(
   config is a DataConfig, vocab_size the rows of the model's table, eval_source
   a source or '' for the held-out documents (for tfds: its validation split),
   family the model's topology. A tokenizer is loaded from the workdir, or made
-  as prepare_tokenizer says. Raises ValueError naming the key or the file that
+  as tokenizing.prepare says. Raises ValueError naming the key or the file that
   is wrong.
   """
   return Data(config, seed, vocab_size, eval_source, workdir, family)
@@ -103,7 +64,7 @@ class Data:
   def __init__(self, config, seed, vocab_size, eval_source, workdir, family):
     self.config, self.seed, self.family = config, seed, family
     self.shapes = batch_shapes(config, family)
-    self.tokenizer = prepare_tokenizer(config, seed, vocab_size, workdir)
+    self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     reserved = tokenizers.Numbers.SPECIALS if config.masks else 0
     arguments = seed, vocab_size, config.sentinels + reserved
     self._open(eval_source, vocab_size, arguments)
@@ -179,7 +140,7 @@ class Data:
     if self.tokenizer.fingerprint != known['tokenizer']:
       # Sentinels that a run adds to the vocabulary change no id of a text.
       own = dataclasses.replace(config, tokenizer=source.tokenizer)
-      own = prepare_tokenizer(own, self.seed, vocab_size, None)
+      own = tokenizing.prepare(own, self.seed, vocab_size, None)
       if own.fingerprint != self.tokenizer.fingerprint:
         raise ValueError(
           f'{name} was made with another tokenizer, {source.tokenizer}, than'
@@ -379,54 +340,3 @@ def _described(config):
     if not fields[key]:
       del fields[key]
   return fields
-
-
-def train_tokenizer(config, seed, vocab_size):
-  """A tokenizer of the config's kind, trained on a sample of all sources, of
-  each as much as its rate says.
-
-  Raises ValueError when they have no text or too little.
-  """
-  if config.source == 'synthetic':
-    raise ValueError(
-      "data.source='synthetic' has no text to train a tokenizer on."
-    )
-  limit = (vocab_size - config.sentinels) * tokenizers.BYTES_PER_PIECE
-  opened = [
-    (sources.open_source(name, seed, vocab_size, config.sentinels, key), rate)
-    for key, name, rate in config.sources
-  ]
-
-  def texts():
-    for source, rate in opened:
-      count = len(source.files)
-      chosen = range(0, count, max(1, count // 16))
-      for file in chosen:
-        left = limit * rate // len(chosen)
-        for index, (_, record) in enumerate(source.records(file, 0)):
-          if not streams.kept(index, config.holdout, False):
-            continue
-          try:
-            text = source.text(record).decode()
-          except ValueError:
-            continue  # counted and reported when it is read as data
-          yield text
-          left -= len(text)
-          if left <= 0:
-            break
-
-  return tokenizers.train(
-    texts(), vocab_size, config.sentinels, config.tokenizer_kind,
-    config.lowercase, config.masks,
-  )  # fmt: skip
-
-
-def _cached_tokenizer(config):
-  """The path of the tokenizer in a cache that is read, or ''."""
-  for key, name, _ in config.sources:
-    kind, _, folder = name.partition(':')
-    if kind == 'cache':
-      folder = sources.cache_folder(folder)
-      manifest = cache.read_manifest(folder, f'{key}={name!r}')
-      return cache.tokenizer_path(folder, manifest)
-  return ''

@@ -27,7 +27,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import command
-from input_pipeline import cache, paths, pipeline, sources, writers
+from input_pipeline import cache, paths, sources, tokenizing, writers
 from input_pipeline.config import DataConfig
 from input_pipeline.filling import fill
 
@@ -52,7 +52,7 @@ def prepare(config, out, jobs=0):
     if not data.tokenizer:
       data = dataclasses.replace(data, tokenizer=_kept_tokenizer(parts[0][2]))
     arguments = config.seed, config.model.vocab_size
-    tokenizer = pipeline.prepare_tokenizer(data, *arguments, folder)
+    tokenizer = tokenizing.prepare(data, *arguments, folder)
     data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
 
     def fill_one(key, name, place):

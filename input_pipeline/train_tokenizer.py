@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from configs import command
 from input_pipeline import config as data_config
-from input_pipeline import pipeline, tokenizers
+from input_pipeline import tokenizers, tokenizing
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'configs/FILE.py[:ARG]'
@@ -51,9 +51,7 @@ def run(config, out):
       ' to train another.'
     )
   start = time.perf_counter()
-  tokenizer = pipeline.train_tokenizer(
-    data, config.seed, config.model.vocab_size
-  )
+  tokenizer = tokenizing.train(data, config.seed, config.model.vocab_size)
   tokenizers.check_size(tokenizer, config.model.vocab_size)
   tokenizers.save(tokenizer, out, '--out')
   print(describe(tokenizer, data.tokenizer_kind))

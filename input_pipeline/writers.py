@@ -10,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 
-from input_pipeline import blocks, cache, corpus, pipeline, sources
+from input_pipeline import blocks, cache, corpus, sources, tokenizing
 from input_pipeline.config import DataConfig
 
 CHUNK = 256  # documents encoded at a time
@@ -33,7 +33,7 @@ class Tokens:
     self.source = sources.open_source(
       self.name, *arguments, self.config.sentinels, self.key
     )
-    self.tokenizer = pipeline.prepare_tokenizer(
+    self.tokenizer = tokenizing.prepare(
       self.config, *arguments, self.tokenizer_folder
     )
     self.dtype = cache.id_type(self.tokenizer.size)

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from input_pipeline import tokenizers
+from models.build import build
 from tests import runs
+from tests.decoders import tiny_decoder
+from tests.t5_reference import random_params
 from train import generate
 from train.checkpoint import CheckpointError
-from train.evaluate import evaluate_run
+from train.evaluate import evaluate, evaluate_run
+from train.step import eval_step
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +89,29 @@ def test_another_config(run, capsys):
   assert done.returncode == 1
   assert 'Error: The parameters in' in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_bits_per_byte():
+  """Of the text that is predicted, whatever its tokens are."""
+  model = build(tiny_decoder())
+  params = random_params(model)
+  rng = np.random.default_rng(0)
+  batch = {
+    'inputs': rng.integers(1, 50, (2, 8)),
+    'targets': rng.integers(1, 50, (2, 8)),
+    'segments': np.ones((2, 8), 'int32'),
+    'positions': np.tile(np.arange(8), (2, 1)),
+    'weights': (rng.random((2, 8)) < 0.7).astype('float32'),
+  }
+  lengths = rng.integers(0, 9, 50)
+  empty = batch | {'weights': np.zeros((2, 8), 'float32')}
+  step = functools.partial(eval_step, model=model, byte_lengths=lengths)
+  found = evaluate(step, params, [batch, batch, empty])
+  size = (lengths[batch['targets']] * batch['weights']).sum()
+  bits = found['loss'] * batch['weights'].sum() / np.log(2)
+  assert found['bits_per_byte'] == pytest.approx(bits / size, rel=1e-5)
+  step = functools.partial(eval_step, model=model)
+  assert 'bits_per_byte' not in evaluate(step, params, [batch, empty])
 
 
 @pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from input_pipeline import mixture, pipeline, prepare, streams
+from input_pipeline import mixture, pipeline, prepare, streams, tokenizing
 from tests import runs
 from tests.test_pipeline import assert_same, data_config, texts, write
 from tests.test_prepare import CAUSAL, settings, until_the_end
@@ -34,7 +34,7 @@ def corpus(tmp_path_factory):
 def tokenizer(corpus, tmp_path_factory):
   folder = tmp_path_factory.mktemp('tokenizer')
   changed = data_config(source=f'json:{corpus}/*.gz')
-  pipeline.prepare_tokenizer(changed, 0, VOCABULARY, str(folder))
+  tokenizing.prepare(changed, 0, VOCABULARY, str(folder))
   return str(folder / 'tokenizer.model')
 
 

@@ -16,6 +16,7 @@ from input_pipeline import (
   pipeline,
   sources,
   tokenizers,
+  tokenizing,
 )
 from tests.test_corruption import restored
 from tests.test_masking import make_config as masked_config
@@ -356,7 +357,7 @@ class Bytes(tokenizers.Numbers):
 def test_odd_documents(odd, objective, family, monkeypatch, capsys):
   """Read or skipped, counted and reported; nothing is lost."""
   pytest.importorskip('tensorflow')
-  monkeypatch.setattr(pipeline, 'prepare_tokenizer', lambda *_: Bytes())
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
   make = pairs_config if objective in PAIRS else masked_config
   settings = make(objective, source=odd, max_bad_share=0.01, holdout=0)
   if objective in ('span_corruption', 'ul2'):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import config, pipeline, streams
+from input_pipeline import config, pipeline, streams, tokenizing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BATCH = 16
@@ -81,7 +81,7 @@ VOCABULARY = 300
 @pytest.fixture(scope='module')
 def workdir(corpus, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('workdir'))
-  pipeline.prepare_tokenizer(json_config(corpus), 0, VOCABULARY, folder)
+  tokenizing.prepare(json_config(corpus), 0, VOCABULARY, folder)
   return folder
 
 
@@ -319,7 +319,7 @@ def test_tokenizer_in_the_workdir(corpus, workdir, tmp_path):
   assert pipeline.differences(first.fingerprint, again.fingerprint) == []
   with pytest.raises(ValueError, match=r"data\.tokenizer='/no/such.model'"):
     open_data(gone, 5, VOCABULARY)
-  other = pipeline.prepare_tokenizer(json_config(corpus), 0, 280, None)
+  other = tokenizing.prepare(json_config(corpus), 0, 280, None)
   (tmp_path / 'other.model').write_bytes(other.model)
   changed = json_config(corpus, tokenizer=str(tmp_path / 'other.model'))
   with pytest.raises(ValueError, match='is not the tokenizer that --workdir'):

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 from configs import t5
-from input_pipeline import cache, pipeline, prepare, sources, streams, writers
+from input_pipeline import (
+  cache,
+  pipeline,
+  prepare,
+  sources,
+  streams,
+  tokenizing,
+  writers,
+)
 from tests.test_pipeline import assert_same, data_config, texts, write
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -224,7 +232,7 @@ def test_sentences(made, dtype):
 
 def test_another_objective_or_tokenizer(corpus, made, tmp_path, monkeypatch):
   changed = data_config(source=f'json:{corpus}/2.json.gz')
-  pipeline.prepare_tokenizer(changed, 0, VOCABULARY, str(tmp_path))
+  tokenizing.prepare(changed, 0, VOCABULARY, str(tmp_path))
   with pytest.raises(ValueError, match=r'cache:.* was made with another token'):
     pipeline.open_data(
       data_config(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import pipeline, tokenizers
+from input_pipeline import tokenizers, tokenizing
 from tests.test_pipeline import data_config
 from tests.test_tokenizer_equality import write_gpt2
 from tests.test_tokenizer_kinds import texts
@@ -302,7 +302,7 @@ def test_no_special_tokens(gpt2, tmp_path, objective, names):
   folder.mkdir()
   message = rf"data\.objective='{objective}' needs {names}"
   with pytest.raises(ValueError, match=message):
-    pipeline.prepare_tokenizer(config, 0, 320, str(folder))
+    tokenizing.prepare(config, 0, 320, str(folder))
   assert os.listdir(folder) == []
 
 

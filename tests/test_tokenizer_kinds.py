@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from input_pipeline import pipeline, subwords, tokenizers
+from input_pipeline import subwords, tokenizers, tokenizing
 from input_pipeline.config import TOKENIZERS
 from tests.test_pipeline import data_config
 
@@ -320,9 +320,9 @@ def test_in_a_workdir(kind, tmp_path):
   )
   folder = tmp_path / 'run'
   folder.mkdir()
-  made = pipeline.prepare_tokenizer(config, 0, size, str(folder))
+  made = tokenizing.prepare(config, 0, size, str(folder))
   assert os.listdir(folder) == [tokenizers.file_name(kind)]
-  again = pipeline.prepare_tokenizer(config, 0, size, str(folder))
+  again = tokenizing.prepare(config, 0, size, str(folder))
   assert again.fingerprint == made.fingerprint
   path = os.path.join(folder, tokenizers.file_name(kind))
   given = data_config(
@@ -334,7 +334,7 @@ def test_in_a_workdir(kind, tmp_path):
   with pytest.raises(
     ValueError, match=rf'{size} pieces.*vocab_size={size - 1}'
   ):
-    pipeline.prepare_tokenizer(given, 0, size - 1, str(other))
+    tokenizing.prepare(given, 0, size - 1, str(other))
   assert os.listdir(other) == []
 
 

@@ -10,10 +10,10 @@ import pytest
 from input_pipeline import (
   documentation,
   merges,
-  pipeline,
   subwords,
   tokenizer_json,
   tokenizers,
+  tokenizing,
 )
 from input_pipeline.config import TOKENIZERS
 from tests.test_pipeline import data_config
@@ -94,7 +94,7 @@ def test_in_other_processes(tmp_path):
   """Hash tables have another order there."""
   program = """
 import sys
-from input_pipeline import tokenizers
+from input_pipeline import tokenizing, tokenizers
 from tests.test_tokenizer_kinds import SIZES, texts
 for kind in ('bpe', 'wordpiece', 'byte_bpe'):
   print(tokenizers.train(texts(), SIZES[kind], 5, kind).fingerprint)
@@ -139,7 +139,7 @@ def test_odd_documents(kind):
 
 def test_synthetic_text():
   with pytest.raises(ValueError, match="'synthetic' has no text"):
-    pipeline.train_tokenizer(data_config(), 0, 300)
+    tokenizing.train(data_config(), 0, 300)
 
 
 def command(*flags):

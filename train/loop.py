@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs.command import UserError
-from input_pipeline import pipeline
+from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.streams import SourceEnded
 from models.build import build
@@ -87,7 +87,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   if main:
     workdir.make(folder)
     workdir.put_tokenizer_aside(folder)
-    pipeline.prepare_tokenizer(*data_args, folder)
+    tokenizing.prepare(*data_args, folder)
   processes.wait_for_all('tokenizer')
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family

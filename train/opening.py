@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from input_pipeline import pipeline
+from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
@@ -114,12 +114,12 @@ def open_tokenizer(run: Run) -> Any:
   Raises:
     ValueError: there is none.
   """
-  path = pipeline.tokenizer_path(run.data, run.folder)
+  path = tokenizing.path_in(run.folder, run.data)
   if run.data.source != 'synthetic' and not os.path.exists(path):
     raise ValueError(
       f"{path} is missing: bring the run's tokenizer back into its workdir."
     )
-  return pipeline.prepare_tokenizer(
+  return tokenizing.prepare(
     run.data, run.config.seed, run.config.model.vocab_size, run.folder
   )
 

@@ -23,7 +23,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import pipeline, tokenizers
+from input_pipeline import pipeline, tokenizers, tokenizing
 from input_pipeline.config import DataConfig
 from models import pretrained
 from models.build import build
@@ -86,7 +86,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
 
   workdir.make(folder)
   data_args = data_config, config.seed, config.model.vocab_size
-  pipeline.prepare_tokenizer(*data_args, folder)
+  tokenizing.prepare(*data_args, folder)
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family
   )

@@ -1,0 +1,95 @@
+"""Which tokenizer a config means: a file's, a token cache's, or a new one."""
+
+import os
+
+from input_pipeline import cache, paths, sources, streams, tokenizers
+
+
+def path_in(workdir, config):
+  """Where the tokenizer lies in a workdir."""
+  return os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
+
+
+def prepare(config, seed, vocab_size, workdir):
+  """Puts the tokenizer into the workdir, if it is not there.
+
+  Loads data.tokenizer, or a token cache's, or trains one on the source. To be
+  called by one process, before the others open the data. Returns the tokenizer.
+  Raises ValueError when the workdir already holds another one, or it does not
+  suit the model's table or the objective.
+  """
+  if config.source == 'synthetic':
+    return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
+  kind = config.sentinels, config.tokenizer_kind, config.lowercase
+  path = workdir and path_in(workdir, config)
+  kept = path and os.path.exists(path)
+  wanted = None
+  given = config.tokenizer or _cached(config)
+  if given and not (kept and not paths.exists(given)):
+    with paths.local(given) as copy:
+      wanted = tokenizers.load(copy, *kind)
+  if kept:
+    tokenizer = tokenizers.load(path, *kind)
+    if wanted and wanted.fingerprint != tokenizer.fingerprint:
+      raise ValueError(
+        f'data.tokenizer={given!r} is not the tokenizer that'
+        f' --workdir={workdir} was begun with ({path}). Take another workdir.'
+      )
+  else:
+    tokenizer = wanted or train(config, seed, vocab_size)
+  tokenizers.check_size(tokenizer, vocab_size)
+  tokenizers.check_specials(tokenizer, config)
+  if path and not kept:
+    tokenizers.save(tokenizer, path)
+  return tokenizer
+
+
+def train(config, seed, vocab_size):
+  """A tokenizer of the config's kind, trained on a sample of all sources, of
+  each as much as its rate says.
+
+  Raises ValueError when they have no text or too little.
+  """
+  if config.source == 'synthetic':
+    raise ValueError(
+      "data.source='synthetic' has no text to train a tokenizer on."
+    )
+  limit = (vocab_size - config.sentinels) * tokenizers.BYTES_PER_PIECE
+  opened = [
+    (sources.open_source(name, seed, vocab_size, config.sentinels, key), rate)
+    for key, name, rate in config.sources
+  ]
+
+  def texts():
+    for source, rate in opened:
+      count = len(source.files)
+      chosen = range(0, count, max(1, count // 16))
+      for file in chosen:
+        left = limit * rate // len(chosen)
+        for index, (_, record) in enumerate(source.records(file, 0)):
+          if not streams.kept(index, config.holdout, False):
+            continue
+          try:
+            text = source.text(record).decode()
+          except ValueError:
+            continue  # counted and reported when it is read as data
+          yield text
+          left -= len(text)
+          if left <= 0:
+            break
+
+  return tokenizers.train(
+    texts(), vocab_size, config.sentinels, config.tokenizer_kind,
+    config.lowercase, config.masks,
+  )  # fmt: skip
+
+
+def _cached(config):
+  """The path of the tokenizer in a cache that is read, or ''."""
+  for key, name, _ in config.sources:
+    kind, _, folder = name.partition(':')
+    if kind == 'cache':
+      folder = sources.cache_folder(folder)
+      manifest = cache.read_manifest(folder, f'{key}={name!r}')
+      return cache.tokenizer_path(folder, manifest)
+  return ''
