@@ -14,7 +14,7 @@ ANCESTOR = ''
 
 # size: layers of each stack, D, F, heads, H, dropout, steps. Table 3.
 SIZES = {
-  'tiny': (2, 128, 512, 8, 16, 0.1, 300),
+  'tiny': (2, 128, 512, 8, 16, 0.1, 200),
   'base': (6, 512, 2048, 8, 64, 0.1, 100_000),
   'big': (6, 1024, 4096, 16, 64, 0.3, 300_000),
 }

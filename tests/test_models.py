@@ -192,12 +192,12 @@ def test_decoding_equals_teacher_forcing(params, scan):
   params = params if scan else unstacked(params)
   model = build(config)
   batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
-  source = {k: batch[k] for k in ('encoder_inputs', 'encoder_segments')}
+  source = batch['encoder_inputs'], batch['encoder_segments']
 
   greedy = jax.jit(functools.partial(generate.decode, model=model, length=16))
 
   def decode(eos):
-    return np.asarray(greedy(params, **source, eos=eos))
+    return np.asarray(greedy(params, *source, eos=eos))
 
   tokens = decode(eos=-1)
   forced = dict(batch, inputs=np.pad(tokens, [(0, 0), (1, 0)])[:, :-1])
@@ -218,7 +218,7 @@ def test_decoding_equals_teacher_forcing(params, scan):
 def test_decoding_leaves_out_rows_without_a_token(params):
   """Also those that the table has and the tokenizer does not."""
   batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
-  source = {k: batch[k] for k in ('encoder_inputs', 'encoder_segments')}
+  source = batch['encoder_inputs'], batch['encoder_segments']
   rngs = jax.random.split(jax.random.key(0), 3)
   greedy, drawn = (
     jax.jit(
@@ -233,10 +233,10 @@ def test_decoding_leaves_out_rows_without_a_token(params):
     )
     for temperature in (0.0, 1.0)
   )
-  tokens = [decode(params, **source, rngs=rngs) for decode in (greedy, drawn)]
+  tokens = [decode(params, *source, rngs=rngs) for decode in (greedy, drawn)]
   assert np.max(tokens) < 5
   assert (tokens[0] != tokens[1]).any()
-  np.testing.assert_array_equal(drawn(params, **source, rngs=rngs), tokens[1])
+  np.testing.assert_array_equal(drawn(params, *source, rngs=rngs), tokens[1])
 
 
 def test_tokens_that_may_be_drawn():

@@ -264,15 +264,15 @@ def test_resumed_before_and_at_another_length(source, tmp_path):
     'train__steps': 8,
     'checkpoint__every': 1,
     'checkpoint__keep': 8,
-    'eval__every': 4,
+    'eval__every': 8,
+    'eval__batches': 1,
   }
   whole = tmp_path / 'whole'
   runs.train(whole, **config)
   tokens = [count for _, count in runs.rows(whole, 'train/tokens')]
   assert max(tokens[:4]) < min(tokens[4:])
   evaluated = runs.rows(whole, 'eval/tokens')
-  assert evaluated[0][1] > 0
-  assert evaluated[1][1] == evaluated[0][1]  # the same length
+  assert evaluated[0][1] < evaluated[-1][1]  # rows of the step's length
   for step in (3, 4):
     folder = tmp_path / str(step)
     shutil.copytree(whole, folder)
@@ -281,8 +281,6 @@ def test_resumed_before_and_at_another_length(source, tmp_path):
     stdout = runs.train(folder, **config)
     assert f'Going on from the checkpoint of step {step}.' in stdout
     assert_equal_runs(folder, whole)
-  done = runs.run(runs.command(whole, **config | {'train__steps': 10}))
-  assert 'train.steps: 8 there, 10 now' in done.stderr
 
 
 def test_state_is_the_same_on_any_mesh(tmp_path):

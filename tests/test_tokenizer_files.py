@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import tokenizers, tokenizing
+from tests.test_masking import make_config
 from tests.test_pipeline import data_config
 from tests.test_tokenizer_equality import write_gpt2
 from tests.test_tokenizer_kinds import texts
@@ -288,16 +289,9 @@ def test_another_kind(tmp_path, bpe, wordpiece):
 )
 def test_no_special_tokens(gpt2, tmp_path, objective, names):
   edit(gpt2 / 'encoder.json', '<|endoftext|>', '<|other|>')
-  masks = (
-    {'noise_density': 0.15, 'predictions': 5} if objective == 'mlm' else {}
+  config = make_config(
+    objective, source='docs', tokenizer=str(gpt2), tokenizer_kind='byte_bpe'
   )
-  unused = dict.fromkeys(
-    ('sentinels', 'noise_density', 'mean_span_length', 'document_tokens'), 0
-  )
-  config = data_config(
-    source='docs', tokenizer=str(gpt2), tokenizer_kind='byte_bpe',
-    objective=objective, **(unused | masks),
-  )  # fmt: skip
   folder = tmp_path / 'run'
   folder.mkdir()
   message = rf"data\.objective='{objective}' needs {names}"

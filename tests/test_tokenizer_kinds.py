@@ -346,7 +346,7 @@ def test_sentinels_in_prompts(made):
     tokenizer = made(kind, False)
     first, second = tokenizer.sentinels[:2].tolist()
     text = 'bada <extra_id_0> duku<extra_id_1> 7 limes'
-    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder')
+    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder', True)
     ids = found['source'][0][found['segments'][0] > 0].tolist()
     assert ids.count(first) == ids.count(second) == 1
     assert ids[-1] == tokenizer.eos
@@ -355,7 +355,9 @@ def test_sentinels_in_prompts(made):
     decoded = tokenizer.decode(ids[:-1])
     assert decoded.replace(' ', '') == text.replace(' ', '')
     with pytest.raises(ValueError, match='knows 0; it has <extra_id_0> to <e'):
-      generate.encode(tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder')
+      generate.encode(
+        tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder', True
+      )
 
 
 def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
