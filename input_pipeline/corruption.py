@@ -1,7 +1,7 @@
 """Corruptions: token ids -> (inputs, targets), in pure NumPy.
 
 T5's span corruption and the objectives it was compared with (Raffel et al.
-2020, 3.3; objectives.md, sections 4 and 5). Every function works on [N, L]
+2020, 3.3, and its published code). Every function works on [N, L]
 arrays, N pieces of one length at a time, and ends inputs and targets with EOS.
 Where the rows of a result are not equally long, NOTHING follows the shorter
 ones.
@@ -34,10 +34,10 @@ def noise_counts(length, noise_density, mean_span_length):
 def span_lengths(length, noise_density, mean_span_length):
   """Tokens of a raw piece, and of its targets, that fill inputs of `length`.
 
-  T5's helper (objectives.md, section 4): inputs are what stays, a sentinel a
-  span and EOS; targets are the noise, a sentinel a span and EOS. At density .5
-  a target one token longer than the inputs is brought to their length. Raises
-  ValueError when not even a piece of two tokens fits.
+  T5's published helper: inputs are what stays, a sentinel a span and EOS;
+  targets are the noise, a sentinel a span and EOS. At density .5 a target one
+  token longer than the inputs is brought to their length. Raises ValueError
+  when not even a piece of two tokens fits.
 
   >>> span_lengths(512, 0.15, 3.0)
   (568, 114)
@@ -85,7 +85,7 @@ def random_segmentation(rng, rows, items, segments):
 def span_corruption(
   tokens, rng, noise_density, mean_span_length, sentinels, eos
 ):
-  """T5's span corruption (objectives.md, section 4, steps 4 to 8).
+  """T5's span corruption (Raffel et al. 2020, 3.1.4; the published code).
 
   tokens [N, L] -> inputs [N, L - noise + spans + 1], targets [N, noise + spans
   + 1]. Kept and dropped spans alternate, starting with a kept one. Inputs show

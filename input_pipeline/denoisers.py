@@ -1,4 +1,4 @@
-"""UL2's mixture of denoisers (Tay et al. 2022, 3.1; objectives.md, section 6).
+"""UL2's mixture of denoisers (Tay et al. 2022, 3.1).
 
 A denoiser is (mode, rate, mean span, share): its share of the examples, which
 begin with the text of its mode, lose `rate` of their tokens in spans of the

@@ -1,7 +1,9 @@
 """Masking: which tokens an encoder predicts, and what it reads instead.
 
-Rows are [N, T] arrays; a row predicts at most P of its tokens. How BERT,
-RoBERTa and ELECTRA differ stands in objectives.md, section 2.
+Rows are [N, T] arrays; a row predicts at most P of its tokens. Of n tokens BERT
+predicts round(rate n), at least one, RoBERTa floor(rate n + u) with u uniform
+below 1, ELECTRA as BERT but drawn with replacement. A random token is any for
+BERT and no special one for RoBERTa; ELECTRA has none (their published code).
 """
 
 import functools

@@ -10,7 +10,7 @@ from input_pipeline import corruption
 EOS = 1
 SENTINELS = np.arange(999, 899, -1, np.int32)
 
-# objectives.md, section 4: (noise, mean span) -> raw length, targets' length.
+# Of T5's published helper: (noise, mean span) -> raw length, targets' length.
 LENGTHS = [
   (512, 0.15, 2, 552, 126, 83, 42),
   (512, 0.15, 3, 568, 114, 85, 28),
