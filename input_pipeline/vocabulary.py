@@ -1,11 +1,12 @@
 """What tokenizers of every kind have in common: text <-> ids."""
 
+import abc
 import functools
 
 import numpy as np
 
 
-class Vocabulary:
+class Vocabulary(abc.ABC):
   """The interface of a tokenizer, and what follows from its ids.
 
   Attributes:
@@ -29,26 +30,26 @@ class Vocabulary:
   masking = '[CLS]', '[SEP]', '[MASK]'  # names of cls, sep and mask
   reads_sentinels = False  # whether <extra_id_0> in a text is a sentinel
 
+  @abc.abstractmethod
   def encode_batch(self, texts, threads=1):
     """Texts -> one int32 array of ids each, on `threads` threads outside the
     interpreter lock."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def decode(self, ids):
     """Ids -> text. Padding, BOS and EOS are left out; cls, sep, mask and
     sentinels are shown by name."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def piece(self, i):
     """The vocabulary's name of an id: '▁the', '##ing', 'Ġthe', '[MASK]'."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def byte_lengths(self):
     """UTF-8 bytes of text that each id stands for, int32 [size].
 
     A word's leading space counts. Special ids and unknown text have 0.
     """
-    raise NotImplementedError
 
   def word_starts(self):
     """Whether each id begins a word, bool [size]; True for special ids."""

@@ -1,5 +1,8 @@
 """Tiny decoders of odd sizes, one for each scheme of positions."""
 
+import jax
+import jax.numpy as jnp
+
 from models.config import TransformerConfig
 
 POSITIONS = {
@@ -49,3 +52,19 @@ BASE = {
 def tiny_decoder(position: str = 'learned', **changes) -> TransformerConfig:
   own = {'position': position} | POSITIONS[position]
   return TransformerConfig(**BASE | own | changes)
+
+
+def decoded(model, params, tokens, prompt: int):
+  """Logits [1,T,V] through a cache: a prompt at once, then token by token."""
+  step = jax.jit(
+    lambda tokens, cache, index: model.apply(
+      {'params': params}, tokens, cache, index, method='decode_step'
+    )
+  )
+  length = tokens.shape[1]
+  logits, cache = step(tokens[:, :prompt], model.start_cache(1, length), 0)
+  found = [logits]
+  for i in range(prompt, length):
+    logits, cache = step(tokens[:, i : i + 1], cache, jnp.int32(i))
+    found.append(logits)
+  return jnp.concatenate(found, axis=1)

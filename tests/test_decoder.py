@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.build import build
-from tests.decoders import POSITIONS, tiny_decoder
+from tests.decoders import POSITIONS, decoded, tiny_decoder
 from tests.t5_reference import random_params
 
 T = 12
@@ -87,19 +87,8 @@ def test_cached_equals_whole(name):
   _, model, params = prepared(name)
   x = tokens()
   whole = model.apply({'params': params}, x, np.ones_like(x))
-  cache = model.start_cache(1, T)
-  step = jax.jit(
-    lambda tokens, cache, index: model.apply(
-      {'params': params}, tokens, cache, index, method='decode_step'
-    )
-  )
-  logits, cache = step(x[:, :5], cache, 0)
-  found = [logits]
-  for i in range(5, T):
-    logits, cache = step(x[:, i : i + 1], cache, jnp.int32(i))
-    found.append(logits)
   np.testing.assert_allclose(
-    jnp.concatenate(found, axis=1), whole, rtol=1e-4, atol=1e-4
+    decoded(model, params, x, 5), whole, rtol=1e-4, atol=1e-4
   )
 
 

@@ -93,7 +93,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     *data_args, config.eval.source, folder, family=config.model.family
   )
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
-  phases = [(last, data.phase(rows_of_it)) for last, rows_of_it in phases]
+  phases = [(last, data.phase(phase)) for last, phase in phases]
   rows = sharding.batch_rows(mesh, data_config.batch)
 
   def place(host_batches):
