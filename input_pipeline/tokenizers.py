@@ -21,9 +21,6 @@ from input_pipeline import merges, published, sentence_piece, subwords
 from input_pipeline.vocabulary import Vocabulary
 
 PADDING = 1024  # rows of the model's table that may lie unused
-BYTES_PER_PIECE = sentence_piece.BYTES_PER_PIECE
-SentencePiece = sentence_piece.SentencePiece
-holds = published.holds
 
 
 class Numbers(Vocabulary):

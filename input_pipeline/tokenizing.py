@@ -2,7 +2,14 @@
 
 import os
 
-from input_pipeline import cache, paths, sources, streams, tokenizers
+from input_pipeline import (
+  cache,
+  paths,
+  sentence_piece,
+  sources,
+  streams,
+  tokenizers,
+)
 
 
 def path_in(workdir, config):
@@ -54,7 +61,7 @@ def train(config, seed, vocab_size):
     raise ValueError(
       "data.source='synthetic' has no text to train a tokenizer on."
     )
-  limit = (vocab_size - config.sentinels) * tokenizers.BYTES_PER_PIECE
+  limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   opened = [
     (sources.open_source(name, seed, vocab_size, config.sentinels, key), rate)
     for key, name, rate in config.sources

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from input_pipeline import tokenizers
+from input_pipeline import sentence_piece, tokenizers
 
 
 def texts(count=600):
@@ -106,7 +106,7 @@ def test_another_size(trained):
 
 def test_too_few_sentinels(trained):
   with pytest.raises(ValueError, match=r'10 <extra_id_N>.*data\.sentinels=100'):
-    tokenizers.SentencePiece(trained.model, 100, 'some.model')
+    sentence_piece.SentencePiece(trained.model, 100, 'some.model')
 
 
 def test_no_pad():
@@ -117,7 +117,7 @@ def test_no_pad():
       sentence_iterator=iter(texts()), model_writer=model, vocab_size=60,
       minloglevel=2, bos_id=bos, eos_id=2, unk_id=0,
     )  # fmt: skip
-    found = tokenizers.SentencePiece(model.getvalue(), 10, 'some.model')
+    found = sentence_piece.SentencePiece(model.getvalue(), 10, 'some.model')
     assert (found.pad, found.eos, found.unk) == (pad, 2, 0)
     assert found.bos == (bos if bos > 0 else None)
 
@@ -132,8 +132,8 @@ def test_sentinels_are_added_as_in_t5(published):
   del model.pieces[:]
   model.pieces.extend(pieces)
 
-  added = tokenizers.SentencePiece(model.SerializeToString(), 100)
-  given = tokenizers.SentencePiece(whole, 100)
+  added = sentence_piece.SentencePiece(model.SerializeToString(), 100)
+  given = sentence_piece.SentencePiece(whole, 100)
   assert given.fingerprint == hashlib.sha256(whole).hexdigest()
   assert added.size == given.size == 32100
   assert added.sentinels.tolist() == list(range(32099, 31999, -1))

@@ -23,7 +23,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import pipeline, tokenizers, tokenizing
+from input_pipeline import pipeline, published, tokenizing
 from input_pipeline.config import DataConfig
 from models import pretrained
 from models.build import build
@@ -132,7 +132,7 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
         config.model[field.name] = theirs
   if config.data.source != 'synthetic' and not config.data.tokenizer:
     kind = config.data.tokenizer_kind
-    if not tokenizers.holds(source, kind):
+    if not published.holds(source, kind):
       raise ValueError(
         f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and one '
         'trained anew would not fit its weights: set data.tokenizer and '
