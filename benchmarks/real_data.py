@@ -2,10 +2,7 @@
 
   python -m benchmarks.real_data --data=DIR [--only=bert,t5]
 
-DIR has c4_sample_1k/c4-sample*.json.gz, as allenai/c4 publishes it, and the
-vocabularies: tok_bert/vocab.txt, tok_gpt2/{encoder.json,vocab.bpe},
-tok_roberta/dict.txt (fairseq's, of which the first 50,260 rows are RoBERTa's)
-and tok_t5/t5_cc_all_derived_32100.model.
+DIR is the folder of benchmarks/samples.py.
 
 Each system's tiny model, with the published vocabulary and so many rows of the
 table, trains a few steps of its own objective twice: once without interruption,
@@ -16,7 +13,6 @@ all losses are equal; if they are not, the exit status is 1.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +21,8 @@ import time
 from pathlib import Path
 
 from absl import app, flags
+
+from benchmarks import samples
 
 HERE = Path(__file__).resolve()
 STEPS = 10
@@ -38,38 +36,26 @@ KEYS = {
   'eval.every': STEPS,
   'eval.samples': 0,
 }
-# Vocabulary and rows of the table; what else differs from the tiny recipe.
+# Vocabulary, and what else differs from the tiny recipe.
 SYSTEMS = {
-  'bert': ('tok_bert/vocab.txt', 30522, {}),
-  'roberta': ('roberta', 50265, {}),
-  'electra': ('tok_bert/vocab.txt', 30522, {}),
-  'gpt2': ('tok_gpt2', 50257, {}),
-  't5': ('tok_t5/t5_cc_all_derived_32100.model', 32128, {}),
+  'bert': ('bert', {}),
+  'roberta': ('roberta', {}),
+  'electra': ('bert', {}),
+  'gpt2': ('gpt2', {}),
+  't5': ('t5', {}),
   # The published vocabulary has 100 sentinels, enough for tiny's rows.
-  'ul2': (
-    'tok_t5/t5_cc_all_derived_32100.model', 32128, {'data.sentinels': 100},
-  ),
-}  # fmt: skip
+  'ul2': ('t5', {'data.sentinels': 100}),
+}
 
 _DATA = flags.DEFINE_string('data', None, 'The folder.', required=True)
 _ONLY = flags.DEFINE_list('only', list(SYSTEMS), 'Which systems.')
 
 
-def roberta(data: Path, folder: Path) -> Path:
-  """RoBERTa's vocabulary: GPT-2's files and the rows of dict.txt it has."""
-  folder.mkdir()
-  for name in ('encoder.json', 'vocab.bpe'):
-    shutil.copy(data / 'tok_gpt2' / name, folder)
-  rows = (data / 'tok_roberta' / 'dict.txt').read_text().splitlines()
-  (folder / 'dict.txt').write_text('\n'.join(rows[:50260]) + '\n')
-  return folder
-
-
-def command(name: str, data: Path, workdir: Path) -> list[str]:
-  vocabulary, size, changes = SYSTEMS[name]
-  path = workdir.parent / vocabulary
-  if not path.exists():
-    path = data / vocabulary
+def command(
+  name: str, data: Path, vocabularies: dict, workdir: Path
+) -> list[str]:
+  vocabulary, changes = SYSTEMS[name]
+  path, size = vocabularies[vocabulary]
   keys = KEYS | changes | {
     'data.source': f'json:{data}/c4_sample_1k/c4-sample*.json.gz',
     'data.tokenizer': path,
@@ -120,15 +106,14 @@ def fingerprint(workdir: Path) -> str:
   ).stdout
 
 
-def compare(name: str, data: Path, folder: Path) -> bool:
+def compare(name: str, data: Path, vocabularies: dict, folder: Path) -> bool:
   """Trains, kills, resumes; prints a line; whether all of it is equal."""
   clock = time.perf_counter()
   whole, killed = folder / f'{name}_whole', folder / f'{name}_killed'
-  statuses = [
-    run(command(name, data, whole)),
-    run(command(name, data, killed), kill_after=5),
-    run(command(name, data, killed)),
-  ]
+  alone, twice = (
+    command(name, data, vocabularies, workdir) for workdir in (whole, killed)
+  )
+  statuses = [run(alone), run(twice, kill_after=5), run(twice)]
   if statuses != [0, -signal.SIGKILL, 0]:
     print(f'{name:8} FAILED: exit statuses {statuses}', flush=True)
     return False
@@ -147,8 +132,8 @@ def main(_):
   data = Path(_DATA.value).resolve()
   with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    roberta(data, folder / 'roberta')
-    equal = [compare(name, data, folder) for name in _ONLY.value]
+    known = samples.vocabularies(data, folder)
+    equal = [compare(name, data, known, folder) for name in _ONLY.value]
     if not all(equal):
       raise SystemExit('Error: not all of them are equal.')
 

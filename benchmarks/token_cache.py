@@ -1,22 +1,21 @@
 """Tokens a second into a token cache, and out of it as causal rows.
 
-  TREELINE_DATA=... python -m benchmarks.token_cache
+  python -m benchmarks.token_cache --data=DIR
 
-The C4 sample is written --copies times, shuffled, into --files files and
-prepared by one process with T5's tokenizer. Rows of 512 tokens are then made
-from the cache by blocks.make_rows, one stream after the other in one thread,
-and the documents read alone. All rates are per second of CPU time, so that
-other work on the machine does not count; medians of --repeats. Memory is that
-of the process after a tenth and all of --rows rows of the whole pipeline.
+The C4 sample of DIR (benchmarks/samples.py) is written --copies times,
+shuffled, into --files files and prepared by one process with T5's tokenizer.
+Rows of 512 tokens are then made from the cache by blocks.make_rows, one stream
+after the other in one thread, and the documents read alone. All rates are per
+second of CPU time, so that other work on the machine does not count; medians of
+--repeats. Memory is that of the process after a tenth and all of --rows rows of
+the whole pipeline.
 """
 
 import contextlib
-import gzip
 import io
 import itertools
 import json
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -25,10 +24,11 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from benchmarks import machine
+from benchmarks import machine, samples
 from configs import t5
 from input_pipeline import config, pipeline, prepare, streams
 
+DATA = flags.DEFINE_string('data', None, 'see samples.py', required=True)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'of each measurement')
 FILES = flags.DEFINE_integer('files', 8, 'of the source')
 COPIES = flags.DEFINE_integer('copies', 3, 'of the sample in a file')
@@ -37,14 +37,6 @@ OUT = flags.DEFINE_string(
   'out', str(Path(__file__).parent / 'results' / 'token_cache.json'),
   'where the result goes',
 )  # fmt: skip
-
-
-def write_source(folder, sample):
-  lines = [x for x in gzip.decompress(sample).split(b'\n') if x.strip()]
-  rng = random.Random(0)
-  for number in range(FILES.value):
-    mixed = rng.sample(lines, len(lines)) * COPIES.value
-    (folder / f'{number}.json.gz').write_bytes(gzip.compress(b'\n'.join(mixed)))
 
 
 def timed(work):
@@ -64,23 +56,20 @@ def resident():
 
 def main(argv):
   del argv
-  data = os.environ.get('TREELINE_DATA')
-  if not data:
-    raise app.UsageError('TREELINE_DATA must name the folder of the C4 sample.')
+  data = DATA.value
   with tempfile.TemporaryDirectory() as place:
     folder = Path(place)
-    sample = Path(data, 'c4_sample_1k/c4-sample.00000-of-00001.json.gz')
-    write_source(folder, sample.read_bytes())
-    result = measure(folder, data)
+    source = samples.write(folder, data, FILES.value, COPIES.value)
+    result = measure(folder, data, source)
   result['machine'] = machine.describe()
   text = json.dumps(result, indent=2)
   print(text)
   Path(OUT.value).write_text(text + '\n')
 
 
-def measure(folder, data):
+def measure(folder, data, source):
   whole = t5.get_config('small')
-  whole.data.source = f'json:{folder}/*.json.gz'
+  whole.data.source = source
   whole.data.tokenizer = f'{data}/tok_t5/t5_cc_all_derived_32100.model'
   number = itertools.count()
 

@@ -40,7 +40,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -48,7 +47,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from benchmarks import machine, step_profile, train_step_models
+from benchmarks import machine, step_profile, train_step_models, workers
 
 HERE = Path(__file__).resolve()
 NAMES = ('treeline', 'torch', 'flax')
@@ -94,43 +93,11 @@ def say(text):
   print(text, file=sys.stderr, flush=True)
 
 
-def ask(process, question):
-  """Sends a line to a worker and returns its answer.
-
-  Raises:
-    RuntimeError: the worker ended; its own message stands above.
-  """
-  if question:
-    with contextlib.suppress(BrokenPipeError):
-      print(question, file=process.stdin, flush=True)
-  line = process.stdout.readline()
-  if not line:
-    raise RuntimeError(
-      f'The worker of {process.args[3]} ended with status {process.wait()}.'
-    )
-  return json.loads(line)
-
-
 def start(stack, name, setting):
   """Starts a worker, which ends with the stack -> its process and greeting."""
   python = _FLAX_PYTHON.value if name == 'flax' else sys.executable
-  process = subprocess.Popen(
-    [
-      python,
-      '-m',
-      'benchmarks.train_step_workers',
-      name,
-      json.dumps(setting),
-    ],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    cwd=HERE.parent.parent,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    text=True,
-  )
-  stack.callback(process.wait)
-  stack.callback(process.kill)
-  return process, ask(process, '')
+  module = 'benchmarks.train_step_workers'
+  return workers.start(stack, python, module, name, setting)
 
 
 def measure(names, setting):
@@ -140,20 +107,20 @@ def measure(names, setting):
     for name in names:
       process, results[name] = start(stack, name, setting)
       processes[name] = process
-      steps = [ask(process, 'step') for _ in range(_WARMUP.value)]
+      steps = [workers.ask(process, 'step') for _ in range(_WARMUP.value)]
       results[name]['first_step_seconds'] = steps[0]['seconds']
       results[name]['first_losses'] = [s['loss'] for s in steps]
-      ask(process, 'forget')
+      workers.ask(process, 'forget')
       say(f'{name}: {[round(s["seconds"], 2) for s in steps]} s to begin with')
     timed = {name: [] for name in names}
     for i in range(_ROUNDS.value):
       turn = i % len(names)
       for name in (*names[turn:], *names[:turn]):
-        timed[name].append(ask(processes[name], 'step'))
+        timed[name].append(workers.ask(processes[name], 'step'))
       seconds = ', '.join(f'{n} {timed[n][-1]["seconds"]:.2f} s' for n in names)
       say(f'round {i + 1} of {_ROUNDS.value}: {seconds}')
     for name in names:
-      memory = ask(processes[name], 'memory')
+      memory = workers.ask(processes[name], 'memory')
       results[name]['peak_bytes_stepping'] = memory['stepping']
       results[name]['peak_bytes_whole'] = memory['whole']
       for part in timed[name][0]:
@@ -177,8 +144,8 @@ def profile(name, setting):
   say(f'{name}: profile on one core')
   with contextlib.ExitStack() as stack:
     process, _ = start(stack, name, setting | {'one_core': True})
-    ask(process, 'step')
-    return ask(process, 'profile')
+    workers.ask(process, 'step')
+    return workers.ask(process, 'profile')
 
 
 def check_losses(results):

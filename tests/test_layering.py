@@ -62,7 +62,10 @@ IN_FILE = {
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
 }
-LAZY_IN_FILE = {'input_pipeline/pipeline.py': {'jax'}}
+LAZY_IN_FILE = {
+  'input_pipeline/pipeline.py': {'jax'},
+  'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
+}
 # A command may hand over to another package's; nothing imports a command.
 HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 # What every command shares is no config: all packages may import it.
