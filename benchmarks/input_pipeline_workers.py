@@ -6,6 +6,7 @@ text a second. `way` is 'raw' (from text), 'cached' (from tokens), 'arrays' or
 Treeline is not installed.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -36,6 +37,8 @@ def rate_of(iterator, count, seconds):
   so that nothing is made off the clock; what is counted, afterwards.
   """
   next(iterator)
+  gc.collect()
+  gc.freeze()  # as train/loop.py does
   settle()
   start, taken = time.perf_counter(), []
   while time.perf_counter() - start < seconds:

@@ -8,10 +8,11 @@ that is removed in the end. Printed and written: the held-out loss first and
 last in nats per token (of an objective with two terms their sum), what else the
 objective measures, tokens/s of the last lines, and the seconds of the whole
 command. A run that fails, or whose held-out loss does not fall, is told and
-makes the exit status 1.
+makes the exit status 1. Only whole tables are written.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -123,13 +124,14 @@ def main(_):
     print(describe(name, found), flush=True)
     if 'error' in found or found['last']['loss'] >= found['first']['loss']:
       failed.append(name)
-  out = Path(_OUT.value)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  out.write_text(
-    json.dumps({'machine': machine.describe(), 'runs': results}, indent=2)
-    + '\n'
-  )
-  print(f'Wrote {out}')
+  if not _ONLY.value and not _STEPS.value:
+    out = Path(_OUT.value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix('.tmp')
+    content = {'machine': machine.describe(), 'runs': results}
+    partial.write_text(json.dumps(content, indent=2) + '\n')
+    os.replace(partial, out)
+    print(f'Wrote {out}')
   if failed:
     raise SystemExit(f'Error: no fall of the held-out loss: {failed}.')
 

@@ -214,7 +214,7 @@ def treeline_worker(setting):
     ConfigDict(setting['optimizer']), schedule, state.abstract_params(model)[1]
   )
   rows = setting['batch']
-  abstract = state.abstract_state(model, updates, rows, mesh, rules)
+  abstract = state.abstract_state(model, updates, (rows, 4), mesh, rules)
   places = jax.tree.map(lambda x: x.sharding, abstract)
   cursor = np.zeros((rows, 4), np.int32)
 

@@ -97,6 +97,7 @@ def get_config(arg: str = '') -> ConfigDict:
   # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
   d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]
   d.batch = {'1': 2048, '2': 1024, '3': 2048, '3.1': 128}[version]
+  d.concatenate = version[0] != '3'  # 3: 3.2, a document sees itself alone
   d.streams = 64
 
   c.optimizer.name = 'adamw'  # 1: 2.3; 2: 2.2; 3 (3.4.1): the name alone

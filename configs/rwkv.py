@@ -5,6 +5,9 @@
 A recurrent network that trains in parallel: no attention, hence no heads and
 no positions. Its ancestors are not in this tree (the attention-free
 transformer, Zhai et al. 2021).
+
+Left out: L2Wrap of the published code, a gradient of 1e-4 on each token's
+largest logit. The paper does not have it.
 """
 
 from ml_collections import ConfigDict

@@ -155,7 +155,7 @@ def _masked_rows(documents, tokenizer, config, rng):
     documents = [_sentences(document) for document in documents]
   if config.objective == 'sentence_pairs':
     most = length - 3
-    documents = [sentences.shorten(d, max(most // 2, 1)) for d in documents]
+    documents = [sentences.shorten(d, most) for d in documents]
     pairs = sentences.sentence_pairs(documents, rng, most, config.short_share)
     pairs = [pairs[i] for i in rng.permutation(len(pairs))]
     tokens, others = features.pairs_rows(pairs, length, cls, sep)

@@ -23,32 +23,43 @@ from input_pipeline import pipeline
 
 
 def show(config, workdir, examples, batches, evaluation):
-  """Prints some rows of `config`'s data and the rates of many."""
+  """Prints some rows of `config`'s data and the rates of many; of a curriculum
+  those of each phase."""
+  settings = data_config.DataConfig(**config.data)
   data = pipeline.open_data(
-    data_config.DataConfig(**config.data),
+    settings,
     config.seed,
     config.model.vocab_size,
     config.eval.source,
     workdir,
     family=config.model.family,
   )
-  batch = config.data.batch
+  phases = settings.phases(config.train.steps)
+  for last, phase in phases:
+    if len(phases) > 1:
+      print(f'Up to step {last:,} rows have {phase.length} tokens\n')
+    show_phase(data.phase(phase), examples, batches, evaluation)
+
+
+def show_phase(data, examples, batches, evaluation):
+  """Prints some rows of opened data and the rates of many."""
+  batch = data.config.batch
   rows = np.arange(batch)
   if evaluation:
     iterator = data.evaluation(rows, batch)
   else:
     iterator = data.batches(data.start(), rows)
   first = next(iterator)
-  share = batch // config.data.streams
+  share = batch // data.config.streams
   for place in range(min(examples, batch)):  # one of every stream first
-    row = place % config.data.streams * share + place // config.data.streams
+    row = place % data.config.streams * share + place // data.config.streams
     shown = {name: values[row] for name, values in first.items()}
     print(show_row(shown, row, data.tokenizer))
 
   before, start = data.report(), time.perf_counter()
   sums = collections.Counter()
   for taken in itertools.islice(iterator, batches):
-    sums.update(count(taken, data.tokenizer, config.data.objective))
+    sums.update(count(taken, data.tokenizer, data.config.objective))
   seconds = time.perf_counter() - start
   report = data.report()
   documents = report['documents'] - before['documents']
@@ -58,7 +69,7 @@ def show(config, workdir, examples, batches, evaluation):
     f'  speed            {sums["text"] / seconds:,.0f} tokens/s,'
     f' {documents / seconds:,.0f} documents/s'
   )
-  print(f'  bad documents    {report["skipped"]} of {report["documents"]}')
+  print(f'  bad documents    {report["skipped"]} of {report["documents"]}\n')
 
 
 def show_row(row, number, tokenizer):

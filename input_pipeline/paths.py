@@ -95,17 +95,24 @@ def match(pattern):
 def local(path):
   """A path that any library can open: of a copy, if the file is far away.
 
-  The copy lies in the folder for temporary files (TMPDIR) for as long as the
-  context lasts.
+  Of a folder the files in it are copied, not those in folders within. The copy
+  lies in the folder for temporary files (TMPDIR) for as long as the context
+  lasts.
   """
   if not is_remote(path):
     yield path
     return
-  folder = tempfile.mkdtemp(prefix='treeline_')
+  path, folder = path.rstrip('/'), tempfile.mkdtemp(prefix='treeline_')
   try:
     copy = os.path.join(folder, os.path.basename(path))
     with _told(path):
-      _gfile().copy(path, copy)
+      if _gfile().isdir(path):
+        os.mkdir(copy)
+        for name in _gfile().listdir(path):
+          if not _gfile().isdir(f'{path}/{name}'):
+            _gfile().copy(f'{path}/{name}', os.path.join(copy, name))
+      else:
+        _gfile().copy(path, copy)
     yield copy
   finally:
     shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,7 @@ from input_pipeline import (
 )
 from input_pipeline.corpus import Corpus
 
-FORMAT = 2  # of the rows: raised when the same config gives other rows
+FORMAT = 3  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
 
 
@@ -215,8 +215,9 @@ class Data:
         f'An evaluation batch of {batch} rows must be a multiple of'
         f' data.streams={self.config.streams}.'
       )
-    # Small blocks share a small split out evenly.
-    block = max(1, self.config.block // self.config.streams)
+    # Small blocks share a small split out evenly; a pair needs other documents.
+    least = 8 if self.config.objective == 'sentence_pairs' else 1
+    block = max(least, self.config.block // self.config.streams)
     readers = [corpus.reader(block) for corpus in self.evaluated]
     return self._batches(rows, batch, lambda s: self._evaluated(readers, s))
 
@@ -236,6 +237,7 @@ class Data:
     left out."""
     place, row = tuple(cursor[:3]), int(cursor[3])
     own = (number,) if self.config.mixture else ()
+    last = place[0]  # epoch in which there were rows
     for at, (file, block), records in streams.walk(
       readers[number], stream, self.config.streams, self.seed, cursor,
       self.config.epochs,
@@ -244,6 +246,14 @@ class Data:
       if self.config.duplicates:  # alike in whatever stream and order
         seeds = 2, file, block, at[0] % self.config.duplicates, *own
       rows = self._rows(self.corpora[number], file, records, seeds, at)
+      if len(rows):
+        last = at[0]
+      elif at[0] - last > streams.EMPTY * self.config.streams:
+        raise ValueError(
+          f'{readers[number].name} gave stream {stream} of data.streams='
+          f'{self.config.streams} no row in {at[0] - last} epochs: its'
+          ' documents are empty, unreadable or too short. Give others.'
+        )
       if at == place:
         rows = rows[row + 1 :]
       yield rows

@@ -87,6 +87,9 @@ def sentence_pairs(documents, rng, length, short_share):
   together, label 0 where the second follows in the document, 1 where it is from
   anywhere in another one (Devlin et al. 2019, 3.1).
 
+  A sentence of more than `length` tokens has been cut (see shorten), which is
+  kinder than the release, where the pair would lose the rest of it.
+
   Sentences are taken until they have as many tokens as aimed at: `length`, or,
   for a `short_share` of the documents, any number from 2 on. They are parted
   between two sentences, at random. Half of the time, and always when there is

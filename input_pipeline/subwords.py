@@ -36,7 +36,8 @@ def library():
 
 
 class Subwords(Vocabulary):
-  """WordPiece or byte-level BPE; encoding runs outside the interpreter lock.
+  """WordPiece or byte-level BPE. A new word is encoded outside the interpreter
+  lock, one that was seen before is looked up.
 
   `content` is that of a tokenizer.json. When it has no <extra_id_N> tokens,
   `sentinels` of them are appended, <extra_id_0> last. Raises ValueError naming

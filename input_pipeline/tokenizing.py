@@ -67,6 +67,13 @@ def train(config, seed, vocab_size):
     for key, name, rate in config.sources
   ]
 
+  for (source, _), (key, name, _) in zip(opened, config.sources, strict=True):
+    if source.tokenized:
+      raise ValueError(
+        f'{key}={name!r} holds tokens and no text to train a tokenizer on: name'
+        ' what it was made of.'
+      )
+
   def texts():
     for source, rate in opened:
       count = len(source.files)

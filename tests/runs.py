@@ -20,17 +20,39 @@ from train.state import TrainState
 COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 
+# Of each system; T5's is of no size, the others' are tiny. Dropout is on.
+SYSTEMS = {
+  't5': {
+    'model.vocab_size': 256,
+    'model.embed_dim': 16,
+    'model.mlp_dim': 32,
+    'model.heads': 2,
+    'model.kv_heads': 2,
+    'model.head_dim': 8,
+    'model.encoder_layers': 1,
+    'model.decoder_layers': 1,
+    'model.dropout': 0.1,
+    'data.sentinels': 20,
+  },
+  'bert': {
+    'model.vocab_size': 300,
+    'data.predictions': 5,
+    'data.curriculum': ((0.5, 16, 3),),
+    'schedule.warmup_steps': 2,
+  },
+  'electra': {
+    'model.vocab_size': 300,
+    'data.predictions': 5,
+    'schedule.warmup_steps': 2,
+  },
+  'gpt2': {
+    'model.vocab_size': 300,
+    'model.dropout': 0.1,
+    'schedule.warmup_steps': 2,
+  },
+  'rwkv': {'model.vocab_size': 300, 'schedule.constant_steps': 2},
+}
 CONFIG = {
-  'model.vocab_size': 256,
-  'model.embed_dim': 16,
-  'model.mlp_dim': 32,
-  'model.heads': 2,
-  'model.kv_heads': 2,
-  'model.head_dim': 8,
-  'model.encoder_layers': 1,
-  'model.decoder_layers': 1,
-  'model.dropout': 0.1,
-  'data.sentinels': 20,
   'data.length': 32,
   'data.batch': 16,
   'data.block': 16,
@@ -59,12 +81,15 @@ def write_text(folder: Path) -> str:
   return f'text:{folder}/*.txt'
 
 
-def command(workdir: Path, *flags: str, **overrides) -> list[str]:
+def command(
+  workdir: Path, *flags: str, system: str = 't5', **overrides
+) -> list[str]:
   """The command line; overrides are of CONFIG, with __ for the dot."""
-  config = CONFIG | {k.replace('__', '.'): v for k, v in overrides.items()}
+  config = CONFIG | SYSTEMS[system]
+  config |= {k.replace('__', '.'): v for k, v in overrides.items()}
   return [
     *(sys.executable, '-m', 'train'),
-    '--config=configs/t5.py:tiny',
+    f'--config=configs/{system}.py:tiny',
     f'--workdir={workdir}',
     *(f'--config.{key}={value}' for key, value in config.items()),
     *flags,

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import bert, common, t5
+from input_pipeline import blocks
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
@@ -46,14 +47,25 @@ def test_every_config_builds(size, version):
   assert schedule(40_000) == pytest.approx(0.005)
 
 
-def test_recipes_differ_in_batch_and_steps_alone():
+def test_recipes():
   final, baseline = (
     t5.get_config(f'base,recipe={recipe}') for recipe in ('final', 'baseline')
   )
   assert (final.data.batch, final.train.steps) == (2048, 1_000_000)
   assert (baseline.data.batch, baseline.train.steps) == (128, 2**19)
-  with baseline.unlocked():
-    baseline.data.batch, baseline.train.steps = 2048, 1_000_000
+  assert baseline.data.objective == 'iid_spans'  # section 3.1.4
+  for c in final, baseline:
+    shapes = blocks.batch_shapes(DataConfig(**c.data), c.model.family)
+    assert shapes['encoder_inputs'][0] == (512,)
+    targets = {'span_corruption': 114, 'iid_spans': 192}[c.data.objective]
+    assert shapes['targets'][0] == (targets,)
+  baseline.data.update(
+    objective='span_corruption',
+    mean_span_length=3.0,
+    target_length=0,
+    batch=2048,
+  )
+  baseline.train.steps = 1_000_000
   assert final == baseline
 
 

@@ -21,6 +21,8 @@ VARIANTS = [
   pytest.param('rope window', id='window'),
   pytest.param('rope parallel', id='parallel'),
   pytest.param('alibi post', id='post'),
+  pytest.param('rope one_norm', id='one_norm'),  # PaLM's, GPT-J's
+  pytest.param('learned window', id='learned window'),  # GPT-3's
 ]
 
 
@@ -30,6 +32,7 @@ def variant(name) -> dict:
     '': {},
     'window': {'window': 3, 'window_every': 2},
     'parallel': {'parallel': 'two_norms', 'bias': 'mlp'},
+    'one_norm': {'parallel': 'one_norm', 'kv_heads': 1, 'bias': 'none'},
     'post': {'norm_placement': 'post', 'embed_norm': True},
   }[other]
   return tiny_decoder(position, **changes)

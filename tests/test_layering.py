@@ -54,6 +54,7 @@ EVERYTHING = {
 }
 # Allowed in one file alone: anywhere in it, or only inside its functions.
 IN_FILE = {
+  'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/command.py': {'absl'},
   'configs/tree.py': {'absl'},
   'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
@@ -62,10 +63,7 @@ IN_FILE = {
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
 }
-LAZY_IN_FILE = {
-  'input_pipeline/pipeline.py': {'jax'},
-  'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
-}
+LAZY_IN_FILE = {'input_pipeline/pipeline.py': {'jax'}}
 # A command may hand over to another package's; nothing imports a command.
 HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 # What every command shares is no config: all packages may import it.
@@ -171,7 +169,11 @@ def check_file(root, path):
   own = OWN.get(package, set(OWN) | set(EVERYTHING))
   own = own | HANDS_OVER.get(relative, set())
   if package in EVERYTHING:
-    third_party = set().union(EVERYTHING[package], *THIRD_PARTY.values())
+    third_party = set().union(
+      EVERYTHING[package],
+      IN_FILE.get(relative, set()),
+      *THIRD_PARTY.values(),
+    )
     lazily = LAZILY
   else:
     third_party = THIRD_PARTY[package] | IN_FILE.get(relative, set())

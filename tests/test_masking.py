@@ -272,6 +272,27 @@ def make_config(objective, **changes):
   return data_config(**values | changes)
 
 
+def test_long_sentences_of_pairs_stay_whole():
+  """A sentence is cut where a pair has no room for it, and not before."""
+  config = make_config('sentence_pairs', length=128, predictions=20)
+  tokenizer = tokenizers.Numbers(300, 0, specials=True)
+  shapes = blocks.batch_shapes(config, 'encoder')
+  document = [np.full(100, 7, np.int32), np.full(10, 8, np.int32)]
+  for seed in range(20):
+    rows = blocks.make_rows(
+      [document], tokenizer, config, shapes, np.random.default_rng(seed),
+      'encoder',
+    )  # fmt: skip
+    batch = features.split(rows, shapes)
+    following = batch['is_next'] == 0
+    lengths = batch['segments'][following].sum(axis=1)
+    seconds = batch['types'][following].sum(axis=1)
+    if len(lengths) and lengths[0] == 113:
+      assert seconds[0] == 11
+      return
+  raise AssertionError('No seed gave the pair of the two sentences.')
+
+
 def take(config, family, count=4):
   data = pipeline.open_data(config, 5, 300, family=family)
   batches = data.batches(data.start(), np.arange(config.batch))

@@ -1,5 +1,6 @@
 """Mixtures of sources, first documents, epochs: shares, places, ends."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -8,8 +9,17 @@ import re
 import numpy as np
 import pytest
 
-from input_pipeline import mixture, pipeline, prepare, streams, tokenizing
+from input_pipeline import (
+  config,
+  mixture,
+  pipeline,
+  prepare,
+  streams,
+  tokenizing,
+)
 from tests import runs
+from tests.test_masking import make_config as masked_config
+from tests.test_objectives import PAIRS, pairs_config
 from tests.test_pipeline import assert_same, data_config, texts, write
 from tests.test_prepare import CAUSAL, settings, until_the_end
 from train.fingerprint import fingerprint
@@ -48,9 +58,8 @@ def open_data(corpus, tokenizer):
     if 'source' not in changes:
       changes = {'mixture': mixed(corpus), 'source': ''} | changes
     changes = {'tokenizer': tokenizer, 'holdout': 10} | CAUSAL | changes
-    config = data_config(**changes)
     return pipeline.open_data(
-      config, 5, VOCABULARY, eval_source, family='decoder'
+      data_config(**changes), 5, VOCABULARY, eval_source, family='decoder'
     )
 
   return opened
@@ -160,6 +169,39 @@ def test_hosts(open_data, hosts):
         take(data, 3, cursor, rows), expected, strict=True
       ):
         assert_same(batch, {n: v[rows] for n, v in every.items()})
+
+
+@pytest.mark.parametrize(
+  ('objective', 'family'),
+  [
+    *((o, 'encoder_decoder') for o in PAIRS),
+    *((o, 'decoder') for o in ('causal', *PAIRS)),
+    ('causal', 'rwkv'),
+    *((o, 'encoder') for o in config.MASKED),
+    ('mlm', 'electra'),
+  ],
+)
+def test_every_objective_on_hosts(corpus, objective, family):
+  """Both phases of a curriculum, on 1 host and on 4, resumed between rows."""
+  make = pairs_config if objective in PAIRS else masked_config
+  predictions = 4 if objective in config.MASKED else 0
+  settings = make(
+    objective, source='', mixture=mixed(corpus), tokenizer_kind='bytes',
+    holdout=10, curriculum=((0.5, 48, predictions),),
+  )  # fmt: skip
+  if objective == 'ul2':
+    settings = dataclasses.replace(settings, sentinels=30)
+  data = pipeline.open_data(settings, 5, VOCABULARY, family=family)
+  for _, phase in settings.phases(2):
+    part = data.phase(phase)
+    whole = take(part, 3)
+    names = {'targets', 'weights', 'segments'}
+    assert all(batch[name].any() for batch in whole for name in names)
+    rows = ROWS.reshape(4, -1)[2]
+    for batch, every in zip(
+      take(part, 2, last_cursor(whole[0]), rows), whole[1:], strict=True
+    ):
+      assert_same(batch, {n: v[rows] for n, v in every.items()})
 
 
 def test_a_mixture_of_one(open_data, corpus):

@@ -380,6 +380,22 @@ def test_odd_documents(odd, objective, family, monkeypatch, capsys):
     assert reason in said
 
 
+@pytest.mark.parametrize('objective', ['causal', 'sentence_pairs'])
+def test_a_source_without_rows(objective, tmp_path, monkeypatch):
+  """Told, where it would be read for ever."""
+  pytest.importorskip('tensorflow')
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
+  (tmp_path / 'a.json').write_text('{"text": " "}')
+  (tmp_path / 'b.json').write_text('{"text": "words"}')
+  source = f'json:{tmp_path}/a.json'
+  settings = masked_config(objective, source=source, max_bad_share=1.0)
+  family = 'decoder' if objective == 'causal' else 'encoder'
+  other = f'json:{tmp_path}/b.json'
+  data = pipeline.open_data(settings, 5, 300, other, family=family)
+  with pytest.raises(ValueError, match='data.source=.* no row in .* epochs'):
+    next(data.batches(data.start(), np.arange(16)))
+
+
 # ---- What a reader is shown -------------------------------------------------
 
 

@@ -71,6 +71,12 @@ def settings(source, **changes):
   return config
 
 
+def test_no_tokenizer_of_tokens(made):
+  data = settings(f'cache:{made}').data
+  with pytest.raises(ValueError, match='holds tokens and no text to train'):
+    tokenizing.train(data_config(source=data.source), 0, VOCABULARY)
+
+
 @pytest.fixture(scope='module')
 def made(corpus, tmp_path_factory):
   """The cache of the corpus, with its tokenizer."""

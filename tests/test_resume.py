@@ -256,6 +256,29 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
+@pytest.mark.parametrize('system', sorted(runs.SYSTEMS.keys() - {'t5'}))
+def test_every_family_killed(source, tmp_path, system):
+  """On a mixture; BERT also has longer rows after step 6."""
+  parts = [source.replace('*', number) for number in '01']
+  config = {
+    'system': system,
+    'data__source': '',
+    'data__mixture': tuple(zip(parts, (0.75, 0.25), strict=True)),
+    'train__steps': 12,
+    'checkpoint__every': 3,
+  }
+  whole, folder = tmp_path / 'whole', tmp_path / 'killed'
+  runs.train(whole, **config)
+  for step, saving in ((4, True), (7, False)):
+    process = runs.start(runs.command(folder, **config))
+    wait_for(process, folder, step, saving)
+    process.send_signal(signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == -9, stderr
+  runs.train(folder, **config)
+  assert_equal_runs(folder, whole)
+
+
 def test_resumed_before_and_at_another_length(source, tmp_path):
   """Short rows for half of the steps, long ones for the rest."""
   config = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import tokenizers, tokenizing
+from input_pipeline import paths, tokenizers, tokenizing
 from tests.test_masking import make_config
 from tests.test_pipeline import data_config
 from tests.test_tokenizer_equality import write_gpt2
@@ -49,6 +49,17 @@ def test_names_of_files(gpt2, bert, bpe, wordpiece):
       path.write_bytes(lines)
     loaded = tokenizers.load(str(path), 0, 'wordpiece')
     assert loaded.model == wordpiece.model
+
+
+def test_far_away(gpt2, bpe):
+  """A folder in TensorFlow's filesystem, in place of gs://."""
+  tf = pytest.importorskip('tensorflow')
+  for name in ('encoder.json', 'vocab.bpe'):
+    tf.io.gfile.copy(str(gpt2 / name), f'ram://gpt2/{name}', overwrite=True)
+  for folder in 'ram://gpt2', 'ram://gpt2/':
+    with paths.local(folder) as copy:
+      assert tokenizers.load(copy, 0, 'byte_bpe').model == bpe.model
+    assert not os.path.exists(copy)
 
 
 def test_roberta(gpt2, bpe):
