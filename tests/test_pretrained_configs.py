@@ -275,6 +275,25 @@ ROPE = {'factor': 2.0}
 REFUSED = [
   ('gpt1', {'afn': 'tanh'}, 'afn is'),
   ('gpt1', {'n_head': 7}, 'n_head is 7'),
+  ('gpt2', {'n_head': 0}, 'n_head is 0: it must be a whole number above 0'),
+  ('gpt2', {'n_inner': '64'}, "n_inner is '64': it must be a whole number"),
+  ('llama1', {'num_attention_heads': 0}, 'num_attention_heads is 0'),
+  ('llama1', {'num_key_value_heads': 'all'}, "num_key_value_heads is 'all'"),
+  ('llama1', {'rope_theta': '1e4'}, "rope_theta is '1e4': it must be a number"),
+  ('llama1', {'rope_scaling': 'llama3'}, "rope_scaling is 'llama3': it must"),
+  (
+    'llama1',
+    {
+      'rope_scaling': {
+        'rope_type': 'llama3',
+        'factor': '8',
+        'low_freq_factor': 1.0,
+        'high_freq_factor': 4.0,
+        'original_max_position_embeddings': 8192,
+      }
+    },
+    "rope_scaling.factor is '8': it must be a number",
+  ),
   ('gpt1', {'embd_pdrop': 0.2}, 'embd_pdrop is 0.2.*resid_pdrop'),
   ('gpt2', {'activation_function': 'tanh'}, 'activation_function is'),
   ('gpt2', {'add_cross_attention': True}, 'second attention'),
@@ -314,6 +333,7 @@ REFUSED = [
   ('opt', {'word_embed_proj_dim': 16}, 'word_embed_proj_dim is 16'),
   ('opt', {'_remove_final_layer_norm': True}, '_remove_final_layer_norm'),
   ('opt', {'layer_norm_elementwise_affine': False}, 'without scales'),
+  ('opt', {'max_position_embeddings': None}, 'max_position_embeddings is None'),
   ('opt', {'layerdrop': 0.1}, 'layerdrop is 0.1'),
   ('opt', {'activation_dropout': 0.1}, 'activation_dropout is 0.1'),
   ('rwkv', {'attention_hidden_size': 32}, 'attention_hidden_size is 32'),

@@ -1,6 +1,8 @@
 """Checkpoint directories that are not what they should be."""
 
+import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -52,6 +54,13 @@ def test_files_cut_short_missing_or_without_a_tensor(folder):
   refused(folder, f'{shards[0]} lacks {name}')
   os.remove(first)
   refused(folder, f'1 of the {len(shards)} files.*missing: .*{shards[0]}')
+
+
+def test_a_tensor_that_the_index_does_not_list(folder):
+  first = os.path.join(folder, shard(folder)[0])
+  extra = {'bert.adapter.weight': np.ones(3, 'float32')}
+  save_file(load_file(first) | extra, first)
+  refused(folder, rf'{first} holds 1 tensors .* list there: bert\.adapter\.we')
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,53 @@ def test_weights_that_do_not_fit(folder, change, message):
 def test_fields_that_change_the_model(folder, fields, message):
   edit(folder, **fields)
   refused(folder, message)
+
+
+ABOVE_0 = 'must be a whole number above 0'
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('num_attention_heads', 0, ABOVE_0),
+    ('num_attention_heads', None, ABOVE_0),
+    ('hidden_size', '12', ABOVE_0),
+    ('hidden_size', 12.0, ABOVE_0),
+    ('num_hidden_layers', True, ABOVE_0),
+    ('vocab_size', [60], ABOVE_0),
+    ('type_vocab_size', None, 'must be a whole number'),
+    ('layer_norm_eps', '1e-12', 'must be a number'),
+    ('hidden_dropout_prob', float('nan'), 'must be a number'),
+    ('hidden_act', None, 'must be a string'),
+    ('architectures', 'BertModel', 'must be a list of names'),
+  ],
+)
+def test_fields_of_another_type_are_named_with_their_value(
+  folder, field, value, message
+):
+  set_field(folder, field, value)
+  value = re.escape(repr(value))
+  refused(folder, rf'config\.json: {field} is {value}: it {message}')
+
+
+def set_field(folder, field, value):
+  """As `edit`, but None becomes null."""
+  path = os.path.join(folder, 'config.json')
+  with open(path) as file:
+    fields = json.load(file)
+  with open(path, 'w') as file:
+    json.dump(fields | {field: value}, file)
+
+
+def test_a_classifier_s_labels_and_roberta_s_padding(tmp_path):
+  changes = {'head': 'sequence', 'classes': 2, 'position_offset': 2}
+  folder = str(tmp_path / 'a')
+  pretrained.save(*make(**changes), folder, layout='roberta')
+  set_field(folder, 'id2label', 2)
+  refused(folder, 'id2label is 2: it must be an object')
+  set_field(folder, 'id2label', {'0': 'a', '1': 'b'})
+  set_field(folder, 'pad_token_id', None)
+  refused(folder, 'pad_token_id is None: it must be a whole number')
 
 
 def test_a_vocabulary_larger_than_the_table(folder):

@@ -37,16 +37,16 @@ HEADS = {
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a BERT -> its config."""
   f = fields
-  embed_dim = f.get('hidden_size', 768)
+  embed_dim = f.size('hidden_size', 768)
   head = read_head(f, tensors, CLASSES)
   if any(name.startswith('cls.seq_relationship.') for name in tensors):
     head = 'mlm_nsp'  # published files say BertForMaskedLM and hold both
   config = TransformerConfig(
     **encoder_fields(f, head),
     position='learned',
-    max_length=f.get('max_position_embeddings', 512),
+    max_length=f.size('max_position_embeddings', 512),
     token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.get('vocab_size', 30522),
+    vocab_size=f.size('vocab_size', 30522),
     embed_dim=embed_dim,
   )
   f.done(('directionality', *_POOLER_FIELDS))
@@ -65,11 +65,11 @@ _POOLER_FIELDS = (
 
 def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
   """Our head of the class that `architectures` names."""
-  names = fields.get('architectures', None) or [classes['none']]
+  name = fields.architecture(classes['none'])
   heads = {name: head for head, name in classes.items()}
-  if names[0] not in heads:
-    fields.refuse('architectures', names, 'a head that there is none for here')
-  head = heads[names[0]]
+  if name not in heads:
+    fields.refuse('architectures', name, 'a head that there is none for here')
+  head = heads[name]
   if head in ('none', 'pooler'):
     pooled = any('pooler.dense.' in name for name in tensors)
     return 'pooler' if pooled and 'pooler' in classes else 'none'
@@ -79,8 +79,8 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
 def encoder_fields(fields: Fields, head: str) -> dict:
   """What BERT, RoBERTa and ELECTRA have in common."""
   f = fields
-  heads = f.get('num_attention_heads', 12)
-  width = f.get('hidden_size', 768)
+  heads = f.size('num_attention_heads', 12)
+  width = f.size('hidden_size', 768)
   dropout = f.get('hidden_dropout_prob', 0.1)
   f.expect(
     'position_embedding_type',
@@ -111,11 +111,11 @@ def encoder_fields(fields: Fields, head: str) -> dict:
     f.refuse('hidden_size', width, f'not a multiple of {heads} heads')
   return {
     'family': 'encoder',
-    'mlp_dim': f.get('intermediate_size', 3072),
+    'mlp_dim': f.size('intermediate_size', 3072),
     'heads': heads,
     'kv_heads': heads,
     'head_dim': width // heads,
-    'encoder_layers': f.get('num_hidden_layers', 12),
+    'encoder_layers': f.size('num_hidden_layers', 12),
     'norm': 'layer_norm',
     'norm_epsilon': f.get('layer_norm_eps', 1e-12),
     'norm_placement': 'post',
@@ -145,8 +145,7 @@ def encoder_fields(fields: Fields, head: str) -> dict:
 
 def classes(fields: Fields) -> int:
   """How many classes a classifier tells apart: as many as have a label."""
-  labels = fields.get('id2label', None)
-  return fields.get('num_labels', 2) if labels is None else len(labels)
+  return len(fields.object('id2label')) or fields.size('num_labels', 2)
 
 
 def write(config: TransformerConfig) -> dict:

@@ -32,7 +32,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     | causal.dropout(f, 'attention_dropout=0', 'hidden_dropout=0')
     | causal.read_head(f, CLASSES, 'BloomModel')
     | {'embed_norm': True, 'init': 'megatron'},
-    vocab_size=f.get('vocab_size', 250880),
+    vocab_size=f.size('vocab_size', 250880),
     embed_dim=width,
     mlp_dim=4 * width,
     decoder_layers=causal.either(f, ('n_layer', 'num_hidden_layers'), 2),

@@ -1,7 +1,5 @@
 """What the layouts of decoders have in common; no layout by itself."""
 
-from typing import Any
-
 from models.config import TransformerConfig
 from models.pretrained.bert import classes
 from models.pretrained.fields import Fields
@@ -42,11 +40,11 @@ def read_head(fields: Fields, names: dict[str, str], body: str) -> dict:
   names: the classes by our heads; body: the class without a head. Its weights
   are all that a model with tied tables has.
   """
-  found = fields.get('architectures', None) or [names['lm']]
+  name = fields.architecture(names['lm'])
   heads = {name: head for head, name in names.items()} | {body: 'lm'}
-  if found[0] not in heads:
-    fields.refuse('architectures', found, 'a head that there is none for here')
-  head = heads[found[0]]
+  if name not in heads:
+    fields.refuse('architectures', name, 'a head that there is none for here')
+  head = heads[name]
   return {
     'head': head,
     'classes': classes(fields) if head == 'sequence' else 0,
@@ -65,13 +63,13 @@ def write_head(config: TransformerConfig, names: dict[str, str]) -> dict:
   return out
 
 
-def either(fields: Fields, names: tuple[str, ...], default: Any) -> Any:
-  """A field that goes by several names: its value, `default` if it has none.
+def either(fields: Fields, names: tuple[str, ...], default: int) -> int:
+  """A size that goes by several names: its value, `default` if it has none.
 
   Raises:
-    ValueError: it is there twice, and differs.
+    ValueError: it is no size, or is there twice and differs.
   """
-  found = {name: fields.get(name, None) for name in names}
+  found = {name: fields.size(name, None) for name in names}
   found = {name: x for name, x in found.items() if x is not None}
   for name, x in found.items():
     if x != next(iter(found.values())):
@@ -82,7 +80,7 @@ def either(fields: Fields, names: tuple[str, ...], default: Any) -> Any:
 def heads(fields: Fields, width: int, name: str, default: int) -> dict:
   """As many heads as the field says, which share the model's width."""
   number = either(fields, (name, 'num_attention_heads'), default)
-  if number < 1 or width % number:
+  if width % number:
     fields.refuse(name, number, f'the width {width} is no multiple of it')
   return {'heads': number, 'kv_heads': number, 'head_dim': width // number}
 
@@ -124,9 +122,9 @@ def rope(
   each had a field of its own, and `rope_scaling` what stretches wavelengths.
   """
   f = fields
-  name = 'rope_scaling' if f.get('rope_scaling', None) else 'rope_parameters'
-  found = dict(f.get('rope_parameters', None) or {})
-  found = dict(f.get('rope_scaling', None) or found)
+  parameters, found = f.object('rope_parameters'), f.object('rope_scaling')
+  name = 'rope_scaling' if found else 'rope_parameters'
+  found = found or parameters
   kinds = [found.pop(key, None) for key in ('rope_type', 'type')]
   kind = kinds[0] or kinds[1] or 'default'
   base = found.pop('rope_theta', None)
@@ -134,9 +132,8 @@ def rope(
   alone = f.get(theta, 10_000.0), f.get(share, default)
   scaling = ()
   if kind == 'llama3':
-    found.setdefault(
-      'original_max_position_embeddings', f.get('max_position_embeddings', None)
-    )
+    length = f.size('max_position_embeddings', None)
+    found.setdefault('original_max_position_embeddings', length)
     keys = (
       'factor',
       'low_freq_factor',
@@ -147,10 +144,14 @@ def rope(
     if None in scaling:
       lacking = keys[scaling.index(None)]
       f.refuse(name, f.get(name), f'it lacks {lacking}')
-    scaling = tuple(float(x) for x in scaling)
+    scaling = tuple(
+      f.number(f'{name}.{key}', x) for key, x in zip(keys, scaling, strict=True)
+    )
   elif kind != 'default':
     f.refuse(
-      name, f.get(name), _ROPES.get(kind, f'the rope type {kind!r} is unknown')
+      name,
+      f.get(name),
+      _ROPES.get(str(kind), f'the rope type {kind!r} is unknown'),
     )
   if found:
     f.refuse(
@@ -159,8 +160,8 @@ def rope(
       f'{min(found)} is unknown here and may change the wavelengths',
     )
   return (
-    float(alone[0] if base is None else base),
-    alone[1] if turned_share is None else turned_share,
+    f.number(theta, alone[0] if base is None else base),
+    f.number(share, alone[1] if turned_share is None else turned_share),
     scaling,
   )
 

@@ -40,14 +40,14 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     f.refuse(
       'hidden_act', f.get('hidden_act'), 'another activation than the head has'
     )
-  table_dim = f.get('embedding_size', 128)
-  embed_dim = f.get('hidden_size', 256)
+  table_dim = f.size('embedding_size', 128)
+  embed_dim = f.size('hidden_size', 256)
   config = TransformerConfig(
     **common,
     position='learned',
-    max_length=f.get('max_position_embeddings', 512),
+    max_length=f.size('max_position_embeddings', 512),
     token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.get('vocab_size', 30522),
+    vocab_size=f.size('vocab_size', 30522),
     embed_dim=embed_dim,
     table_dim=0 if table_dim == embed_dim else table_dim,
   )

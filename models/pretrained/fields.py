@@ -1,5 +1,6 @@
 """config.json, field by field: read, known to be harmless, or refused."""
 
+import math
 from typing import Any
 
 # Fields that change nothing about what a model computes from its weights: how
@@ -88,6 +89,13 @@ ACTIVATION_NAMES = {
   'silu': 'silu',
   'squared_relu': 'relu2',
 }
+# What a default's type asks of a value.
+_TYPES = {
+  bool: 'true or false',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'a string',
+}
 _NEEDED = object()
 
 
@@ -108,8 +116,45 @@ class Fields:
     """A field's value; `default` is that of the family's config class.
 
     Raises:
-      ValueError: it is not there, and there is no default.
+      ValueError: it is not there, and there is no default; or it is not of
+        the default's type, where that is a number, a string or a bool.
     """
+    value = self._raw(name, default)
+    kind = type(default)
+    if kind in _TYPES and not _is(value, kind):
+      self.refuse(name, value, f'it must be {_TYPES[kind]}')
+    return value
+
+  def size(self, name: str, default: int | None) -> int | None:
+    """A whole number above 0; by a default of None it may be null."""
+    value = self._raw(name, default)
+    if value is None and default is None:
+      return None
+    if not _is(value, int) or value < 1:
+      self.refuse(name, value, 'it must be a whole number above 0')
+    return value
+
+  def number(self, name: str, value: Any) -> float:
+    """A value that stands within the field `name`, which must be a number."""
+    if not _is(value, float):
+      self.refuse(name, value, 'it must be a number')
+    return float(value)
+
+  def object(self, name: str) -> dict:
+    """A copy of a field that is an object; empty where it is null or absent."""
+    value = self._raw(name, None)
+    if not isinstance(value, dict | None):
+      self.refuse(name, value, 'it must be an object')
+    return dict(value or {})
+
+  def architecture(self, default: str) -> str:
+    """The class that `architectures` names first."""
+    names = self._raw('architectures', None) or [default]
+    if not isinstance(names, list) or not _is(names[0], str):
+      self.refuse('architectures', names, 'it must be a list of names')
+    return names[0]
+
+  def _raw(self, name, default):
     self._read.add(name)
     if name in self._fields:
       return self._fields[name]
@@ -132,7 +177,7 @@ class Fields:
     Raises:
       ValueError: it is anything else, which would mean `why`.
     """
-    value = self.get(name, values[0])
+    value = self._raw(name, values[0])
     if value not in values:
       self.refuse(name, value, why)
 
@@ -161,3 +206,10 @@ class Fields:
           f'model_type {self._fields.get("model_type")!r} and may change what '
           'the model computes. If it does not, remove it from the file.'
         )
+
+
+def _is(value, kind):
+  """Whether a value of JSON is of a kind; whole numbers are numbers too."""
+  if kind is float and type(value) in (int, float):
+    return math.isfinite(value)
+  return type(value) is kind

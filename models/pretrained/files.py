@@ -51,7 +51,7 @@ def read_config(folder: str) -> dict:
   if not os.path.exists(path):
     raise ValueError(f'{folder} holds no {CONFIG}: it is no checkpoint.')
   fields = read_json(path)
-  if 'model_type' not in fields:
+  if not isinstance(fields.get('model_type'), str):
     raise ValueError(
       f'{path} names no model_type: it is no config of a checkpoint in '
       "Hugging Face layout (a Treeline run's workdir is none)."
@@ -84,7 +84,7 @@ class Tensors:
 
   Raises:
     ValueError: no safetensors, a shard that is missing or cut short, a tensor
-      that is not where the index says.
+      that is not where the index says, or of which it says nothing.
   """
 
   def __init__(self, folder: str):
@@ -98,9 +98,9 @@ class Tensors:
       for path, names in _shards(folder).items():
         file = self._open(path)
         held = set(file.keys())
-        for name in sorted(held if names is None else names):
-          if name not in held:
-            raise ValueError(f'{path} lacks {name}, which {INDEX} says it has.')
+        if names is not None:
+          _check_index(path, held, set(names))
+        for name in sorted(held):
           piece = file.get_slice(name)
           self.types[name] = piece.get_dtype()
           self.shapes[name] = tuple(piece.get_shape())
@@ -155,8 +155,10 @@ def _shards(folder: str) -> dict[str, list[str] | None]:
       )
     raise ValueError(f'{folder} holds no {SINGLE} and no {INDEX}.{hint}')
   weight_map = read_json(index).get('weight_map')
-  if not isinstance(weight_map, dict):
-    raise ValueError(f'{index} has no weight_map.')
+  if not isinstance(weight_map, dict) or not all(
+    isinstance(file, str) for file in weight_map.values()
+  ):
+    raise ValueError(f'{index} has no weight_map of tensors to files.')
   shards = {}
   for name, file in weight_map.items():
     shards.setdefault(os.path.join(folder, file), []).append(name)
@@ -167,6 +169,19 @@ def _shards(folder: str) -> dict[str, list[str] | None]:
       f'missing: {", ".join(missing[:3])}.'
     )
   return shards
+
+
+def _check_index(path, held, listed):
+  """Raises ValueError unless a shard holds what the index lists, no more."""
+  for name in sorted(listed - held):
+    raise ValueError(f'{path} lacks {name}, which {INDEX} says it has.')
+  extra = sorted(held - listed)
+  if extra:
+    raise ValueError(
+      f'{path} holds {len(extra)} tensors that {INDEX} does not list there: '
+      f'{", ".join(extra[:4])}. The two are not of one checkpoint: copy both '
+      'anew, or put them into its weight_map.'
+    )
 
 
 def check_free(folder: str) -> None:

@@ -32,7 +32,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     | sizes
     | causal.read_head(f, CLASSES, 'OpenAIGPTModel')
     | {'norm_placement': 'post'},
-    vocab_size=f.get('vocab_size', 40478),
+    vocab_size=f.size('vocab_size', 40478),
     mlp_dim=4 * sizes['embed_dim'],
     activation=ACTIVATIONS[activation],
     tie_embeddings=f.get('tie_word_embeddings', True),

@@ -36,8 +36,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     | sizes
     | causal.read_head(f, CLASSES, 'GPT2Model')
     | {'init': 'gpt2', 'scale_attention': f.get('scale_attn_weights', True)},
-    vocab_size=f.get('vocab_size', 50257),
-    mlp_dim=f.get('n_inner', None) or 4 * sizes['embed_dim'],
+    vocab_size=f.size('vocab_size', 50257),
+    mlp_dim=f.size('n_inner', None) or 4 * sizes['embed_dim'],
     activation=f.activation('activation_function', 'gelu_new'),
     tie_embeddings=f.get('tie_word_embeddings', True),
   )

@@ -17,7 +17,7 @@ CLASSES = {
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a GPT-NeoX -> its config."""
   f = fields
-  width = f.get('hidden_size', 6144)
+  width = f.size('hidden_size', 6144)
   heads = causal.heads(f, width, 'num_attention_heads', 64)
   theta, share, scaling = causal.rope(f, 'rotary_emb_base', 'rotary_pct', 0.25)
   if scaling:
@@ -32,10 +32,10 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       'parallel': 'two_norms' if parallel else 'none',
       'bias': 'all' if f.get('attention_bias', True) else 'mlp',
     },
-    vocab_size=f.get('vocab_size', 50432),
+    vocab_size=f.size('vocab_size', 50432),
     embed_dim=width,
-    mlp_dim=f.get('intermediate_size', 24576),
-    decoder_layers=f.get('num_hidden_layers', 44),
+    mlp_dim=f.size('intermediate_size', 24576),
+    decoder_layers=f.size('num_hidden_layers', 44),
     position='rope',
     rope_theta=theta,
     rope_dim=int(heads['head_dim'] * share),

@@ -19,9 +19,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a GPT-J -> its config."""
   f = fields
   width = causal.either(f, ('n_embd', 'hidden_size'), 4096)
-  rope_dim = f.get('rotary_dim', 64)
-  if not rope_dim:
-    f.refuse('rotary_dim', rope_dim, 'how much of a head is turned is unknown')
+  rope_dim = f.size('rotary_dim', 64)
   f.expect('rotary', True, why='positions of another kind')
   f.expect('scale_attn_weights', True, why='no code of it does otherwise')
   rates = ('resid_pdrop=0', 'embd_pdrop=0')
@@ -31,9 +29,9 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     | causal.dropout(f, 'attn_pdrop=0', *rates)
     | causal.read_head(f, CLASSES, 'GPTJModel')
     | {'parallel': 'one_norm', 'bias': 'mlp', 'output_bias': True},
-    vocab_size=f.get('vocab_size', 50400),
+    vocab_size=f.size('vocab_size', 50400),
     embed_dim=width,
-    mlp_dim=f.get('n_inner', None) or 4 * width,
+    mlp_dim=f.size('n_inner', None) or 4 * width,
     decoder_layers=causal.either(f, ('n_layer', 'num_hidden_layers'), 28),
     position='rope',
     rope_theta=10_000.0,

@@ -18,11 +18,11 @@ BIASES = {(False, False): 'none', (False, True): 'mlp', (True, True): 'all'}
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a LLaMA -> its config."""
   f = fields
-  width = f.get('hidden_size', 4096)
-  heads = f.get('num_attention_heads', 32)
-  if heads < 1 or width % heads:
+  width = f.size('hidden_size', 4096)
+  heads = f.size('num_attention_heads', 32)
+  if width % heads:
     f.refuse('hidden_size', width, f'it must be a multiple of {heads} heads')
-  head_dim = f.get('head_dim', None) or width // heads
+  head_dim = f.size('head_dim', None) or width // heads
   theta, share, scaling = causal.rope(f)
   if share != 1:
     f.refuse(
@@ -41,13 +41,13 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     **causal.COMMON
     | causal.read_head(f, CLASSES, 'LlamaModel')
     | {'norm': 'rms_norm', 'gated': True, 'bias': BIASES[biases]},
-    vocab_size=f.get('vocab_size', 32000),
+    vocab_size=f.size('vocab_size', 32000),
     embed_dim=width,
-    mlp_dim=f.get('intermediate_size', 11008),
+    mlp_dim=f.size('intermediate_size', 11008),
     heads=heads,
-    kv_heads=f.get('num_key_value_heads', None) or heads,
+    kv_heads=f.size('num_key_value_heads', None) or heads,
     head_dim=head_dim,
-    decoder_layers=f.get('num_hidden_layers', 32),
+    decoder_layers=f.size('num_hidden_layers', 32),
     position='rope',
     rope_theta=theta,
     rope_dim=head_dim,

@@ -15,7 +15,7 @@ OFFSET = 2  # of positions, in its code
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of an OPT -> its config."""
   f = fields
-  width = f.get('hidden_size', 768)
+  width = f.size('hidden_size', 768)
   pre = f.get('do_layer_norm_before', True)
   f.expect(
     'word_embed_proj_dim',
@@ -46,12 +46,12 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       'norm_placement': 'pre' if pre else 'post',
       'bias': 'all' if f.get('enable_bias', True) else 'none',
     },
-    vocab_size=f.get('vocab_size', 50272),
+    vocab_size=f.size('vocab_size', 50272),
     embed_dim=width,
-    mlp_dim=f.get('ffn_dim', 3072),
-    decoder_layers=f.get('num_hidden_layers', 12),
+    mlp_dim=f.size('ffn_dim', 3072),
+    decoder_layers=f.size('num_hidden_layers', 12),
     position='learned',
-    max_length=f.get('max_position_embeddings', 2048) + OFFSET,
+    max_length=f.size('max_position_embeddings', 2048) + OFFSET,
     position_offset=OFFSET,
     norm_epsilon=1e-5,
     activation=f.activation('activation_function', 'relu'),

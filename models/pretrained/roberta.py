@@ -45,12 +45,12 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   config = TransformerConfig(
     **common,
     position='learned',
-    max_length=f.get('max_position_embeddings', 512),
+    max_length=f.size('max_position_embeddings', 512),
     # Positions count from the row after that of padding (fairseq's).
     position_offset=f.get('pad_token_id', 1) + 1,
     token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.get('vocab_size', 50265),
-    embed_dim=f.get('hidden_size', 768),
+    vocab_size=f.size('vocab_size', 50265),
+    embed_dim=f.size('hidden_size', 768),
   )
   f.done()
   return config

@@ -14,7 +14,7 @@ CLASSES = {'lm': 'RwkvForCausalLM'}
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of an RWKV-4 -> its config."""
   f = fields
-  width = f.get('hidden_size', 4096)
+  width = f.size('hidden_size', 4096)
   f.expect(
     'attention_hidden_size',
     None,
@@ -36,13 +36,13 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       'embed_norm': True,
       'init': 'rwkv',
     },
-    vocab_size=f.get('vocab_size', 50277),
+    vocab_size=f.size('vocab_size', 50277),
     embed_dim=width,
-    mlp_dim=f.get('intermediate_size', None) or 4 * width,
+    mlp_dim=f.size('intermediate_size', None) or 4 * width,
     heads=0,
     kv_heads=0,
     head_dim=0,
-    decoder_layers=f.get('num_hidden_layers', 32),
+    decoder_layers=f.size('num_hidden_layers', 32),
     position='none',
     norm_epsilon=1e-5,
     activation='squared_relu',

@@ -12,9 +12,9 @@ CLASSES = ('T5ForConditionalGeneration', 'T5WithLMHeadModel')
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a T5 -> its config."""
   f = fields
-  architectures = f.get('architectures', None) or [CLASSES[0]]
-  if architectures[0] not in CLASSES:
-    f.refuse('architectures', architectures, f'not {CLASSES[0]}')
+  architecture = f.architecture(CLASSES[0])
+  if architecture not in CLASSES:
+    f.refuse('architectures', architecture, f'not {CLASSES[0]}')
   f.expect('is_decoder', False, why='half of the model')
   gated, activation = _activation(f)
   # The code scales outputs where the file says that tables are tied; newer
@@ -23,21 +23,21 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   scaled = f.get('scale_decoder_outputs', tied)
   if tied and not scaled and 'lm_head.weight' in tensors:
     tied = False
-  layers = f.get('num_layers', 6)
+  layers = f.size('num_layers', 6)
   dropout = f.get('dropout_rate', 0.1)
   config = TransformerConfig(
     family='encoder_decoder',
-    vocab_size=f.get('vocab_size', 32128),
-    embed_dim=f.get('d_model', 512),
-    mlp_dim=f.get('d_ff', 2048),
-    heads=f.get('num_heads', 8),
-    kv_heads=f.get('num_heads', 8),
-    head_dim=f.get('d_kv', 64),
+    vocab_size=f.size('vocab_size', 32128),
+    embed_dim=f.size('d_model', 512),
+    mlp_dim=f.size('d_ff', 2048),
+    heads=f.size('num_heads', 8),
+    kv_heads=f.size('num_heads', 8),
+    head_dim=f.size('d_kv', 64),
     encoder_layers=layers,
-    decoder_layers=f.get('num_decoder_layers', None) or layers,
+    decoder_layers=f.size('num_decoder_layers', None) or layers,
     position='relative_bias',
-    relative_buckets=f.get('relative_attention_num_buckets', 32),
-    relative_max_distance=f.get('relative_attention_max_distance', 128),
+    relative_buckets=f.size('relative_attention_num_buckets', 32),
+    relative_max_distance=f.size('relative_attention_max_distance', 128),
     norm='rms_norm',
     norm_epsilon=f.get('layer_norm_epsilon', 1e-6),
     norm_placement='pre',
