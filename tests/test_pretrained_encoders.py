@@ -281,5 +281,11 @@ def test_trained_weights_of_minilm(tmp_path):
   assert similar[:2, 2:].max() < 0.15
 
   pretrained.save(config, params, str(tmp_path / 'again'))
-  again = transformers.BertModel.from_pretrained(tmp_path / 'again')
+  again = transformers.BertModel.from_pretrained(
+    tmp_path / 'again', attn_implementation='eager'
+  ).eval()
   reference.same_state(theirs, again)
+  # And config.json, too, says what the model was.
+  with torch.no_grad():
+    exported = again(**tokens)
+  assert torch.equal(exported.last_hidden_state, expected.last_hidden_state)
