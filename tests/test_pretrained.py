@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
 import tracemalloc
 
 import jax
@@ -19,7 +18,6 @@ from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import files
 from models.pretrained.fields import Fields
-from tests import runs
 from tests.checkpoints import TABLE, edit, make, refused, rewrite, shard
 
 
@@ -198,8 +196,45 @@ def test_electra_s_pair_is_two_directories(tmp_path):
 
   rewrite(os.path.join(folder, 'generator'), move)
   refused(folder, 'differ in embed/table')
+  with pytest.raises(ValueError, match="model.head is 'mlm'; .*'rtd'.*/gener"):
+    pretrained.load(folder, head='mlm')
   edit(os.path.join(folder, 'generator'), num_hidden_layers=2)
   refused(folder, r'generator has model\.encoder_layers=2.* must have 3')
+
+
+def test_both_halves_of_a_pair_are_checked_before_one_is_read(
+  tmp_path, monkeypatch
+):
+  config, params = make(family='electra', head='rtd', generator_divisor=2)
+  folder = str(tmp_path / 'pair')
+  pretrained.save(config, params, folder)
+  rewrite(
+    os.path.join(folder, 'generator'), lambda t: t.pop('generator_lm_head.bias')
+  )
+  monkeypatch.setattr(files.Tensors, 'read', None)
+  refused(folder, r'generator lacks 1 of .*generator_lm_head\.bias')
+
+
+@pytest.mark.parametrize(
+  ('layout', 'head', 'asked', 'has'),
+  [
+    ('bert', 'mlm_nsp', 'rtd', 'mlm_nsp, mlm, sequence'),
+    ('roberta', 'mlm', 'mlm_nsp', 'mlm, sequence'),
+    ('electra', 'rtd', 'mlm_nsp', 'rtd, mlm'),
+    ('electra', 'rtd', 'sequence', 'rtd, mlm'),
+  ],
+)
+def test_a_head_that_a_layout_lacks(layout, head, asked, has, tmp_path):
+  offset = 2 if layout == 'roberta' else 0
+  config, params = make(head=head, position_offset=offset)
+  folder = str(tmp_path / 'a')
+  pretrained.save(config, params, folder, layout=layout)
+  classes = 2 if asked == 'sequence' else 0
+  with pytest.raises(
+    ValueError,
+    match=rf"model\.head is '{asked}'; {folder} is a {layout} .* one of {has}",
+  ):
+    pretrained.read_config(folder, head=asked, classes=classes)
 
 
 BERT_BASE = {
@@ -368,68 +403,3 @@ def test_without_a_mesh_the_host_holds_the_result_and_a_tensor(deep):
   whole = sum(x.nbytes for x in jax.tree.leaves(params))
   tensor = params['encoder']['layers']['mlp']['input']['kernel'][0].nbytes
   assert whole < most < whole + 6 * tensor + 200_000
-
-
-# ---- The command -------------------------------------------------------------
-
-T5 = {
-  'family': 'encoder_decoder',
-  'decoder_layers': 1,
-  'encoder_layers': 2,
-  'vocab_size': 64,
-  'position': 'relative_bias',
-  'max_length': 0,
-  'relative_buckets': 8,
-  'relative_max_distance': 20,
-  'token_types': 0,
-  'norm': 'rms_norm',
-  'norm_placement': 'pre',
-  'activation': 'relu',
-  'bias': 'none',
-  'scale_attention': False,
-  'embed_norm': False,
-  'scale_output': True,
-  'output_transform': False,
-  'output_bias': False,
-  'head': 'lm',
-  'init': 't5',
-  'init_std': 0.0,
-  'dropout_kind': 't5',
-}
-
-
-def run(*arguments):
-  command = [sys.executable, '-m', 'models.pretrained', *arguments]
-  return runs.run(command)
-
-
-def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
-  config, params = make(**T5)
-  published, workdir = str(tmp_path / 'published'), str(tmp_path / 'run')
-  pretrained.save(config, params, published)
-  flags = (
-    '--config=configs/t5.py:tiny',
-    '--config.data.source=synthetic',
-    '--config.data.sentinels=10',
-    '--config.data.batch=8',
-    '--config.data.length=32',
-    '--config.train.steps=10',
-    '--config.model.dropout=0.1',
-    '--config.model.attention_dropout=0.1',
-  )
-  done = run(f'--from={published}', f'--workdir={workdir}', *flags)
-  assert done.returncode == 0, done.stderr
-  assert 'model.embed_dim: 12 (the config had 128)' in done.stdout
-  assert runs.checkpoints(tmp_path / 'run') == [0]
-  exported = str(tmp_path / 'exported')
-  done = run(f'--workdir={workdir}', f'--to={exported}')
-  assert done.returncode == 0, done.stderr
-  again, loaded = pretrained.load(exported)
-  assert again == config
-  assert_equal(loaded, params)
-
-  done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
-  assert done.returncode == 1
-  assert done.stderr.startswith('Error: ')
-  assert 'names no model_type' in done.stderr
-  assert 'Traceback' not in done.stderr

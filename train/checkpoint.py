@@ -205,16 +205,23 @@ class Checkpoints:
         f'config describes: {_first_line(error)}'
       ) from error
 
-  def restore_arrays(self, step: int) -> dict:
-    """The state of a step as nested dicts of NumPy arrays on this host."""
+  def restore_arrays(self, step: int, *parts: str) -> dict:
+    """The state of a step as nested dicts of NumPy arrays on this host.
+
+    Only the parts that are named ('params'), or, without a name, all of it.
+    """
     path = self.folder / str(step) / 'state'
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     tree = reader.metadata(path).item_metadata.tree
+    tree = {name: tree[name] for name in parts or tree}
     as_numpy = jax.tree.map(
       lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
     )
     return reader.restore(
-      path, args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+      path,
+      args=ocp.args.PyTreeRestore(
+        item=tree, restore_args=as_numpy, partial_restore=True
+      ),
     )
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:

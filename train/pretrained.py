@@ -28,6 +28,7 @@ from input_pipeline.config import DataConfig
 from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
+from models.pretrained import pair
 from train import command, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.optimizer import make_optimizer
@@ -68,6 +69,8 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   if os.path.exists(os.path.join(folder, workdir.NAME)):
     raise ValueError(f'--workdir={folder} holds a run: name a new one.')
   config = adopt(source, config)
+  own = {name: config.model[name] for name in OWN}
+  pretrained.check(source, **own)
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
@@ -81,31 +84,32 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     model, optimizer, data_config.cursor_shape, mesh, rules
   )
   places = jax.tree.map(lambda x: x.sharding, shape)
-  own = {name: config.model[name] for name in OWN}
-  _, params = pretrained.load(source, places.params, config.seed, **own)
 
-  workdir.make(folder)
-  data_args = data_config, config.seed, config.model.vocab_size
-  tokenizing.prepare(*data_args, folder)
-  data = pipeline.open_data(
-    *data_args, config.eval.source, folder, family=config.model.family
-  )
-
-  def state(params):
+  def state(params, cursor):
     return TrainState(
       step=jax.numpy.zeros([], 'int32'),
       params=params,
       opt_state=optimizer.init(params),
-      cursor=jax.numpy.asarray(data.start(), 'int32'),
+      cursor=cursor,
     )
 
-  made = jax.jit(state, out_shardings=places, donate_argnums=0)(params)
-  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
-  checkpoints = Checkpoints(folder, config.checkpoint.keep)
-  with checkpoints:
-    checkpoints.save(made, 0, run)
-    checkpoints.wait()
-  workdir.claim(folder, config)
+  with workdir.made(folder):
+    data_args = data_config, config.seed, config.model.vocab_size
+    tokenizing.prepare(*data_args, folder)
+    data = pipeline.open_data(
+      *data_args, config.eval.source, folder, family=config.model.family
+    )
+    cursor = jax.numpy.asarray(data.start(), 'int32')
+    # Last of all, for it takes the longest.
+    _, params = pretrained.load(source, places.params, config.seed, **own)
+    begun = jax.jit(state, out_shardings=places, donate_argnums=0)(
+      params, cursor
+    )
+    run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+    with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
+      checkpoints.save(begun, 0, run)
+      checkpoints.wait()
+    workdir.claim(folder, config)
   return config
 
 
@@ -116,13 +120,14 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
     ValueError: they are of different families, or there is no tokenizer whose
       tokens are those of the checkpoint's table.
   """
-  own = {name: config.model[name] for name in OWN}
-  model = pretrained.read_config(source, **own)
-  if model.family != config.model.family:
+  family = pretrained.read_config(source).family
+  if family != config.model.family:
     raise ValueError(
-      f'{source} is of model.family={model.family!r}, the config of '
+      f'{source} is of model.family={family!r}, the config of '
       f'{config.model.family!r}: name a config of that family.'
     )
+  own = {name: config.model[name] for name in OWN}
+  model = pretrained.read_config(source, **own)
   config = config.copy_and_resolve_references()
   for field in dataclasses.fields(model):
     ours, theirs = config.model[field.name], getattr(model, field.name)
@@ -132,13 +137,15 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
         config.model[field.name] = theirs
   if config.data.source != 'synthetic' and not config.data.tokenizer:
     kind = config.data.tokenizer_kind
-    if not published.holds(source, kind):
+    places = source, os.path.join(source, pair.NAMES[0])
+    found = [place for place in places if published.holds(place, kind)]
+    if not found:
       raise ValueError(
         f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and one '
         'trained anew would not fit its weights: set data.tokenizer and '
         'data.tokenizer_kind.'
       )
-    config.data.tokenizer = os.path.abspath(source)
+    config.data.tokenizer = os.path.abspath(found[0])
   return config
 
 
@@ -146,7 +153,8 @@ def export(folder: str, target: str, dtype: str) -> None:
   """Writes the newest checkpoint of a run in Hugging Face layout.
 
   Raises:
-    ValueError: there is none, or no layout expresses the model.
+    ValueError: there is none, no layout expresses the model, or `target` is
+      not empty; all before a weight is read.
   """
   workdir.read_config(folder)
   checkpoints = Checkpoints(folder, read_only=True)
@@ -156,9 +164,20 @@ def export(folder: str, target: str, dtype: str) -> None:
   model = dict(checkpoints.run(steps[-1])['config']['model'])
   model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
   config = TransformerConfig(**model)
-  params = checkpoints.restore_arrays(steps[-1])['params']
+  pretrained.check_save(config, target, dtype=dtype)
+  params = checkpoints.restore_arrays(steps[-1], 'params')['params']
   pretrained.save(config, params, target, dtype=dtype)
   print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
+
+
+def convert(source: str, target: str, dtype: str) -> None:
+  """Writes a checkpoint anew.
+
+  Raises:
+    ValueError: it cannot be read, or not be written to `target`.
+  """
+  pretrained.check_save(pretrained.read_config(source), target, dtype=dtype)
+  pretrained.save(*pretrained.load(source), target, dtype=dtype)
 
 
 def main():
@@ -174,8 +193,7 @@ def main():
     case False, True, True:
       export(folder, target, _DTYPE.value)
     case True, True, False:
-      config, params = pretrained.load(source)
-      pretrained.save(config, params, target, dtype=_DTYPE.value)
+      convert(source, target, _DTYPE.value)
       print(f'Wrote {target}.')
     case _:
       raise ValueError('Give two of --from, --workdir and --to; see --help.')

@@ -1,7 +1,10 @@
 """A run's folder: whose run it is, and that it stays that run's."""
 
+import contextlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -87,6 +90,39 @@ def make(folder: str) -> None:
       f'--workdir={folder}: no files can be written there '
       f'({error.strerror}). Give a folder on a writable disk with space on it.'
     ) from error
+
+
+@contextlib.contextmanager
+def made(folder: str) -> Iterator[None]:
+  """The folder, made if need be; a failure takes back what was made.
+
+  Raises:
+    OSError: no files can be written there.
+  """
+  folder = os.path.abspath(folder)
+  before = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+  new, path = [], folder  # the folders that are made, the innermost first
+  while not os.path.exists(path):
+    new.append(path)
+    path = os.path.dirname(path)
+  try:
+    make(folder)
+    yield
+  except BaseException:
+    if os.path.isdir(folder):
+      for name in set(os.listdir(folder)) - before:
+        _remove(os.path.join(folder, name))
+    with contextlib.suppress(OSError):  # others may have used them since
+      for path in new:
+        os.rmdir(path)
+    raise
+
+
+def _remove(path: str) -> None:
+  if os.path.isdir(path) and not os.path.islink(path):
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    os.remove(path)
 
 
 def check(folder: str, config: ConfigDict) -> None:

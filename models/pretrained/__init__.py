@@ -19,6 +19,7 @@ and a place in LAYOUTS. `save` takes the first of LAYOUTS whose `write`, read
 back with `read`, is the same model.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,9 +27,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
-from models.config import TransformerConfig
+from models.config import HEADS, TransformerConfig
 from models.pretrained import (
   bert,
   bloom,
@@ -42,11 +43,12 @@ from models.pretrained import (
   llama,
   opt,
   pair,
+  reading,
   roberta,
   rwkv,
   t5,
 )
-from models.pretrained.arrays import born, build_leaf, leaf_shapes, put
+from models.pretrained.arrays import leaf_shapes
 from models.pretrained.fields import Fields
 from models.pretrained.mapping import expand
 
@@ -75,21 +77,28 @@ _FREE = (
   'remat',
   'scan',
 )
-_BODY = ('embed', 'encoder', 'decoder')
 
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
   if pair.is_pair(folder):
+    own = pair.check_overrides(folder, overrides)
     return pair.join_config(
-      *(
-        read_config(os.path.join(folder, name), **overrides)
-        for name in pair.NAMES
-      )
+      *(read_config(os.path.join(folder, name), **own) for name in pair.NAMES)
     )
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     return _configs(folder, fields, tensors, overrides)[1]
+
+
+def check(folder: str, **overrides: Any) -> TransformerConfig:
+  """All that `load` checks before it reads a tensor; returns the config.
+
+  Raises:
+    ValueError: names the file, field or tensor, and what is wrong with it.
+  """
+  with contextlib.ExitStack() as stack:
+    return _open(stack, folder, overrides)[0]
 
 
 def load(
@@ -97,10 +106,10 @@ def load(
 ) -> tuple[TransformerConfig, dict]:
   """Reads a checkpoint.
 
-  Everything is checked before a weight is read: by the files' headers, but for
-  copies of tied weights, which must be equal. Weights are read one tensor at a
-  time; beside the result, the host holds about one of them, and with shardings
-  one layer of a stacked weight.
+  Everything is checked before a weight is read: by the files' headers (see
+  `check`), but for copies of tied weights, which must be equal. Weights are
+  read one tensor at a time; beside the result, the host holds about one of
+  them, and with shardings one layer of a stacked weight.
 
   Args:
     folder: config.json and safetensors, in one file or several; or 'generator'
@@ -118,52 +127,33 @@ def load(
   Raises:
     ValueError: names the file, field or tensor, and what is wrong with it.
   """
-  if pair.is_pair(folder):
-    config = read_config(folder, **overrides)
+  with contextlib.ExitStack() as stack:
+    config, readings = _open(stack, folder, overrides)
+    for one in readings:
+      one.check_copies()
+    if len(readings) == 1:
+      return config, readings[0].read(shardings, seed)
     places = (None, None) if shardings is None else pair.split(shardings)
     halves = [
-      load(os.path.join(folder, name), place, seed, **overrides)[1]
-      for name, place in zip(pair.NAMES, places, strict=True)
+      half.read(place, seed)
+      for half, place in zip(readings, places, strict=True)
     ]
     return config, pair.join(*halves)
-  fields = files.read_config(folder)
-  with files.Tensors(folder) as tensors:
-    layout, config, published = _configs(folder, fields, tensors, overrides)
-    shapes = leaf_shapes(config)
-    pieces = expand(layout.weights(config), config, shapes)
-    names = checks.find_names(layout, config, tensors, pieces)
-    absent = [p for p in pieces if p.theirs not in names]
-    other_head = config.head != published.head
-    new = []
-    if other_head:
-      leaves = {piece.leaf for piece in absent}
-      new = sorted(x for x in leaves if x.split('/')[0] not in _BODY)
-      absent = [p for p in absent if p.leaf not in new]
-      pieces = [p for p in pieces if p.leaf not in new]
-    checks.present(folder, layout, absent, pieces)
-    checks.shapes(config, tensors, names, pieces)
-    checks.spares(layout, config, published, tensors, names, pieces, other_head)
-    checks.vocabulary(folder, config)
 
-    flat_shardings = {}
-    if shardings is not None:
-      flat_shardings = flatten_dict(shardings, sep='/')
-    params = {}
-    if new:
-      for leaf, x in born(config, new, seed).items():
-        place = flat_shardings.get(leaf)
-        params[leaf] = x if place is None else put(x, place)
-    by_leaf = {}
-    for piece in pieces:
-      by_leaf.setdefault(piece.leaf, []).append(piece)
-    for leaf, own in by_leaf.items():
-      params[leaf] = build_leaf(
-        own,
-        shapes[leaf],
-        lambda name: tensors.read(names[name]),
-        flat_shardings.get(leaf),
-      )
-  return config, unflatten_dict(params, sep='/')
+
+def _open(stack, folder, overrides):
+  """The config and what is to be read: of a pair both halves, all checked."""
+  if pair.is_pair(folder):
+    config = read_config(folder, **overrides)  # they must be a pair
+    own = pair.check_overrides(folder, overrides)
+    halves = [
+      _open(stack, os.path.join(folder, name), own) for name in pair.NAMES
+    ]
+    return config, [half for _, (half,) in halves]
+  fields = files.read_config(folder)
+  tensors = stack.enter_context(files.Tensors(folder))
+  layout, config, published = _configs(folder, fields, tensors, overrides)
+  return config, [reading.check(folder, layout, config, published, tensors)]
 
 
 def save(
@@ -192,7 +182,7 @@ def save(
     ValueError: the folder is not empty, no layout can express the config, or
       the parameters are not those of the config.
   """
-  files.check_free(folder)
+  check_save(config, folder, layout=layout, dtype=dtype)
   if config.family == 'electra':
     checks.params(flatten_dict(params, sep='/'), leaf_shapes(config))
     with files.new_directory(folder) as partial:
@@ -211,8 +201,8 @@ def save(
   kind = files.dtype_of(dtype)
   flat = flatten_dict(params, sep='/')
   checks.params(flat, leaf_shapes(config))
-  if config.family == 'encoder' and not config.token_types:
-    config = dataclasses.replace(config, token_types=1)
+  if config != _with_types(config):
+    config = _with_types(config)
     flat['embed/type'] = np.zeros((1, config.table_width), 'float32')
   module, fields = _layout_for(config, layout)
   shapes = leaf_shapes(config)
@@ -236,6 +226,34 @@ def save(
   files.write(folder, fields | {'dtype': dtype}, tensors(), shard_bytes)
 
 
+def check_save(
+  config: TransformerConfig,
+  folder: str,
+  *,
+  layout: str = '',
+  dtype: str = 'float32',
+) -> None:
+  """All that `save` checks before it looks at a parameter.
+
+  Raises:
+    ValueError: as `save`.
+  """
+  files.check_free(folder)
+  files.dtype_of(dtype)
+  halves = (config,)
+  if config.family == 'electra':
+    halves, layout = pair.split_config(config), 'electra'
+  for half in halves:
+    _layout_for(_with_types(half), layout)
+
+
+def _with_types(config):
+  """The config as transformers' encoders have it, with a type at least."""
+  if config.family != 'encoder' or config.token_types:
+    return config
+  return dataclasses.replace(config, token_types=1)
+
+
 def _configs(folder, fields, tensors, overrides):
   """The layout, the config with and the one without the overrides."""
   layout = _layout(fields['model_type'])
@@ -246,6 +264,15 @@ def _configs(folder, fields, tensors, overrides):
   }
   if unknown:
     raise ValueError(f'model.{min(unknown)} is no field of a config.')
+  # Any of the family, where a layout says nothing of its own.
+  heads = getattr(layout, 'HEADS', HEADS[published.family])
+  head = overrides.get('head', published.head)
+  if head not in heads:
+    raise ValueError(
+      f'model.head is {head!r}; {folder} is a {layout.MODEL_TYPES[0]} '
+      f'checkpoint, which has no place for it: set model.head to one of '
+      f'{", ".join(heads)}.'
+    )
   return layout, dataclasses.replace(published, **overrides), published
 
 

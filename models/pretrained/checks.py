@@ -74,7 +74,8 @@ def shapes(config, tensors, names, pieces):
 def spares(layout, config, published, tensors, names, pieces, other_head):
   """Every tensor of the files is used, known to be spare or left behind.
 
-  Raises ValueError if a weight finds no place, or a copy is none.
+  Raises ValueError if a weight finds no place. Returns the copies of others:
+  (name, that of its twin), which `copies` compares.
   """
   used = {piece.theirs for piece in pieces}
   if other_head:
@@ -83,26 +84,32 @@ def spares(layout, config, published, tensors, names, pieces, other_head):
     (re.compile(re.escape(s.theirs).replace(r'\*', r'\d+')), s.equals)
     for s in layout.spares(config) + layout.spares(published)
   ]
-  unknown = []
+  unknown, twins = [], []
   for ours, name in names.items():
     if ours in used:
       continue
     match = [equals for known, equals in known_spares if known.fullmatch(ours)]
     if not match:
       unknown.append(name)
-    elif match[0]:
-      twin = names[match[0]]
-      if not np.array_equal(tensors.read(name), tensors.read(twin)):
-        raise ValueError(
-          f'{name} in {tensors.file(name)} differs from {twin}, to which '
-          f'{files.CONFIG} ties it: one of the two is wrong.'
-        )
+    elif match[0] in names:  # else both are of a head that is left behind
+      twins.append((name, names[match[0]]))
   if unknown:
     raise ValueError(
       f'{len(unknown)} weights find no place in a {layout.MODEL_TYPES[0]} '
       f'model with this {files.CONFIG}: {_some(unknown)}, in '
       f'{tensors.file(unknown[0])}.'
     )
+  return twins
+
+
+def copies(tensors, twins):
+  """Raises ValueError if a copy of a tied weight is none; reads them."""
+  for name, twin in twins:
+    if not np.array_equal(tensors.read(name), tensors.read(twin)):
+      raise ValueError(
+        f'{name} in {tensors.file(name)} differs from {twin}, to which '
+        f'{files.CONFIG} ties it: one of the two is wrong.'
+      )
 
 
 def _all_names(layout, config):

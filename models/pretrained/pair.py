@@ -6,6 +6,7 @@ with the two in it.
 
 import dataclasses
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,22 @@ _GENERATOR = ('generator', 'vocabulary')  # what the discriminator has not
 def is_pair(folder: str) -> bool:
   """Whether a directory holds the two."""
   return all(os.path.isdir(os.path.join(folder, name)) for name in NAMES)
+
+
+def check_overrides(folder: str, overrides: dict[str, Any]) -> dict[str, Any]:
+  """The overrides of both halves, which keep the heads that they have.
+
+  Raises:
+    ValueError: they ask for another head than the pair's.
+  """
+  head = overrides.get('head', 'rtd')
+  if head != 'rtd':
+    raise ValueError(
+      f"model.head is {head!r}; {folder} holds ELECTRA's pair, which is "
+      f"trained with 'rtd': set model.head to that, or name one of "
+      f'{" and ".join(os.path.join(folder, name) for name in NAMES)} alone.'
+    )
+  return {key: x for key, x in overrides.items() if key != 'head'}
 
 
 def split_config(

@@ -1,0 +1,212 @@
+"""`python -m models.pretrained`: runs begun and exported, files rewritten."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs import t5
+from input_pipeline import subwords, tokenizers
+from models import pretrained
+from tests import runs
+from tests.checkpoints import make, rewrite
+from train import pretrained as command
+from train.checkpoint import Checkpoints
+
+T5 = {
+  'family': 'encoder_decoder',
+  'decoder_layers': 1,
+  'encoder_layers': 2,
+  'vocab_size': 64,
+  'position': 'relative_bias',
+  'max_length': 0,
+  'relative_buckets': 8,
+  'relative_max_distance': 20,
+  'token_types': 0,
+  'norm': 'rms_norm',
+  'norm_placement': 'pre',
+  'activation': 'relu',
+  'bias': 'none',
+  'scale_attention': False,
+  'embed_norm': False,
+  'scale_output': True,
+  'output_transform': False,
+  'output_bias': False,
+  'head': 'lm',
+  'init': 't5',
+  'init_std': 0.0,
+  'dropout_kind': 't5',
+}
+
+
+SYNTHETIC = (
+  '--config.data.source=synthetic',
+  '--config.data.batch=8',
+  '--config.train.steps=10',
+)
+
+
+def assert_equal(a, b):
+  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
+  assert a.keys() == b.keys()
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], name)
+
+
+def run(*arguments):
+  command = [sys.executable, '-m', 'models.pretrained', *arguments]
+  return runs.run(command)
+
+
+def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
+  config, params = make(**T5)
+  published, workdir = str(tmp_path / 'published'), str(tmp_path / 'run')
+  pretrained.save(config, params, published)
+  flags = (
+    '--config=configs/t5.py:tiny',
+    *SYNTHETIC,
+    '--config.data.sentinels=10',
+    '--config.data.length=32',
+    '--config.model.dropout=0.1',
+    '--config.model.attention_dropout=0.1',
+  )
+  done = run(f'--from={published}', f'--workdir={workdir}', *flags)
+  assert done.returncode == 0, done.stderr
+  assert 'model.embed_dim: 12 (the config had 128)' in done.stdout
+  assert runs.checkpoints(tmp_path / 'run') == [0]
+  exported = str(tmp_path / 'exported')
+  done = run(f'--workdir={workdir}', f'--to={exported}')
+  assert done.returncode == 0, done.stderr
+  again, loaded = pretrained.load(exported)
+  assert again == config
+  assert_equal(loaded, params)
+
+  done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
+  assert done.returncode == 1
+  assert done.stderr.startswith('Error: ')
+  assert 'names no model_type' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_run_begins_with_electra_s_pair(tmp_path):
+  config, params = make(
+    family='electra', head='rtd', generator_divisor=2, max_length=32
+  )
+  published, workdir = str(tmp_path / 'pair'), str(tmp_path / 'run')
+  pretrained.save(config, params, published)
+  done = run(
+    f'--from={published}',
+    f'--workdir={workdir}',
+    '--config=configs/electra.py:tiny',
+    *SYNTHETIC,
+    '--config.data.length=32',
+    '--config.schedule.warmup_steps=1',
+  )
+  assert done.returncode == 0, done.stderr
+  state = Checkpoints(workdir, read_only=True).restore_arrays(0, 'params')
+  assert state.keys() == {'params'}  # and nothing of the optimizer
+  assert_equal(state['params'], params)
+
+
+# ---- Said before any work ----------------------------------------------------
+
+
+def recipe(**data):
+  """The config of a run that begins with the checkpoint T5."""
+  config = t5.get_config('tiny')
+  config.data.update({'batch': 8, 'length': 32, 'sentinels': 10} | data)
+  config.train.steps = 10
+  return config
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+  """A T5 with a tokenizer beside it."""
+  folder = str(tmp_path_factory.mktemp('published') / 't5')
+  tokenizer = subwords.Bytes(10, False)
+  pretrained.save(*make(**T5 | {'vocab_size': tokenizer.size}), folder)
+  tokenizers.save(tokenizer, os.path.join(folder, 'tokenizer.json'))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def begun(published, tmp_path_factory):
+  """The workdir of a run."""
+  folder = tmp_path_factory.mktemp('begun')
+  source = runs.write_text(folder / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  command.begin(published, config, str(folder / 'run'))
+  return str(folder / 'run')
+
+
+@pytest.fixture
+def unread(monkeypatch):
+  """No weight may be read."""
+
+  def never(*_, **__):
+    raise AssertionError('weights were read')
+
+  monkeypatch.setattr(pretrained, 'load', never)
+  monkeypatch.setattr(Checkpoints, 'restore_arrays', never)
+
+
+def test_what_cannot_be_written_is_said_before_weights_are_read(
+  published, begun, unread, tmp_path, monkeypatch
+):
+  full, free = published, str(tmp_path / 'free')
+  for write, source in ((command.convert, published), (command.export, begun)):
+    with pytest.raises(ValueError, match='t5 exists and is not empty'):
+      write(source, full, 'float32')
+    with pytest.raises(ValueError, match="dtype is 'int4'"):
+      write(source, free, 'int4')
+    with monkeypatch.context() as context:
+      context.setattr(pretrained.t5, 'write', pretrained.gpt1.write)
+      with pytest.raises(ValueError, match='No layout of transformers'):
+        write(source, free, 'float32')
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_run_that_cannot_begin_reads_and_leaves_nothing(
+  published, unread, tmp_path
+):
+  folder = tmp_path / 'new' / 'run'
+  data = recipe(source=f'text:{tmp_path}/*.none', tokenizer_kind='bytes')
+  with pytest.raises(ValueError, match=r'\.none'):
+    command.begin(published, data, str(folder))
+  data.data.tokenizer = str(tmp_path / 'tokenizer.json')
+  with pytest.raises(ValueError, match=r"tokenizer\.json' cannot be read"):
+    command.begin(published, data, str(folder))
+  assert os.listdir(tmp_path) == []
+
+
+def test_weights_are_checked_before_a_folder_is_made(unread, tmp_path):
+  config, params = make(**T5)
+  source = str(tmp_path / 'published')
+  pretrained.save(config, params, source)
+  rewrite(source, lambda t: t.pop('encoder.final_layer_norm.weight'))
+  with pytest.raises(ValueError, match='lacks 1 of .*final_layer_norm'):
+    command.begin(source, recipe(source='synthetic'), str(tmp_path / 'run'))
+  assert os.listdir(tmp_path) == ['published']
+
+
+def test_a_failure_while_a_run_begins_takes_back_what_it_made(
+  published, tmp_path, monkeypatch
+):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / 'notes.txt').write_text('mine')
+  found = []
+
+  def fails(*_, **__):
+    found.extend(sorted(os.listdir(folder)))
+    raise OSError(5, 'Input/output error')
+
+  monkeypatch.setattr(pretrained, 'load', fails)
+  with pytest.raises(OSError, match='Input/output'):
+    command.begin(published, config, str(folder))
+  assert found == ['notes.txt', 'tokenizer.json']
+  assert os.listdir(folder) == ['notes.txt']
