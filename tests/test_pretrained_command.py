@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import transformers
 from flax.traverse_util import flatten_dict
 
 from configs import t5
@@ -82,6 +83,7 @@ def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
   again, loaded = pretrained.load(exported)
   assert again == config
   assert_equal(loaded, params)
+  assert 'No tokenizer was written' in done.stdout
 
   done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
   assert done.returncode == 1
@@ -108,6 +110,19 @@ def test_a_run_begins_with_electra_s_pair(tmp_path):
   state = Checkpoints(workdir, read_only=True).restore_arrays(0, 'params')
   assert state.keys() == {'params'}  # and nothing of the optimizer
   assert_equal(state['params'], params)
+
+
+def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
+  target = tmp_path / 'exported'
+  command.export(begun, str(target), 'float32')
+  assert 'is there as tokenizer.json and tokeni' in capsys.readouterr().out
+  own = os.path.join(begun, 'tokenizer.json')
+  with open(own, 'rb') as file:
+    assert (target / 'tokenizer.json').read_bytes() == file.read()
+  theirs = transformers.AutoTokenizer.from_pretrained(str(target))
+  assert theirs.encode('a b') == [100, 35, 101]
+  config, _ = pretrained.load(str(target))
+  assert config.vocab_size == len(theirs)
 
 
 # ---- Said before any work ----------------------------------------------------

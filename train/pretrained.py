@@ -8,8 +8,8 @@ A run that begins with published weights:
 
 The sizes and choices of the model are the checkpoint's; the config says what to
 train it for (`model.head`, and `model.classes`) and how: data, optimizer,
-schedule, dropout. A run's newest checkpoint for transformers, or a checkpoint
-written anew (in another dtype or in other files):
+schedule, dropout. A run's newest checkpoint for transformers, with the run's
+tokenizer, or a checkpoint written anew (in another dtype or in other files):
 
   python -m models.pretrained --workdir=RUN --to=NEW
   python -m models.pretrained --from=CHECKPOINT --to=NEW
@@ -23,7 +23,13 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import pipeline, published, tokenizing
+from input_pipeline import (
+  pipeline,
+  published,
+  tokenizer_export,
+  tokenizers,
+  tokenizing,
+)
 from input_pipeline.config import DataConfig
 from models import pretrained
 from models.build import build
@@ -156,7 +162,7 @@ def export(folder: str, target: str, dtype: str) -> None:
     ValueError: there is none, no layout expresses the model, or `target` is
       not empty; all before a weight is read.
   """
-  workdir.read_config(folder)
+  run = workdir.read_config(folder)
   checkpoints = Checkpoints(folder, read_only=True)
   steps = checkpoints.steps()
   if not steps:
@@ -165,9 +171,32 @@ def export(folder: str, target: str, dtype: str) -> None:
   model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
   config = TransformerConfig(**model)
   pretrained.check_save(config, target, dtype=dtype)
+  tokenizer, said = tokenizer_files(folder, run)
   params = checkpoints.restore_arrays(steps[-1], 'params')['params']
-  pretrained.save(config, params, target, dtype=dtype)
+  pretrained.save(config, params, target, dtype=dtype, beside=tokenizer)
   print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
+  print(said)
+
+
+def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, str]:
+  """The files of a run's tokenizer for transformers, and a line about them.
+
+  There are none where the run has no tokenizer, or transformers none like it.
+
+  Raises:
+    ValueError: the tokenizer in the workdir is damaged.
+  """
+  data = DataConfig(**config.data)
+  path = tokenizing.path_in(folder, data)
+  if not os.path.exists(path):
+    return {}, f'No tokenizer was written: {folder} holds none.'
+  kind = data.tokenizer_kind
+  tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
+  try:
+    files = tokenizer_export.files(tokenizer, kind)
+  except ValueError as error:
+    return {}, f'No tokenizer was written: of {path}, {error}.'
+  return files, f'Its tokenizer, {path}, is there as {" and ".join(files)}.'
 
 
 def convert(source: str, target: str, dtype: str) -> None:

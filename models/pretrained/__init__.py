@@ -164,6 +164,7 @@ def save(
   layout: str = '',
   dtype: str = 'float32',
   shard_bytes: int = 5 * 10**9,
+  beside: dict[str, bytes] | None = None,
 ) -> None:
   """Writes a checkpoint that transformers loads, wholly or not at all.
 
@@ -177,6 +178,7 @@ def save(
     layout: a model_type, where several suit; '': the first that does.
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
+    beside: name -> content of other files to write: a tokenizer's.
 
   Raises:
     ValueError: the folder is not empty, no layout can express the config, or
@@ -196,6 +198,7 @@ def save(
           layout='electra',
           dtype=dtype,
           shard_bytes=shard_bytes,
+          beside=beside,
         )
     return
   kind = files.dtype_of(dtype)
@@ -223,7 +226,8 @@ def save(
         raise ValueError(f'The layout fills {filled} of {out.size} in {name}.')
       yield name.removeprefix(prefix), out
 
-  files.write(folder, fields | {'dtype': dtype}, tensors(), shard_bytes)
+  fields = fields | {'dtype': dtype}
+  files.write(folder, fields, tensors(), shard_bytes, beside or {})
 
 
 def check_save(

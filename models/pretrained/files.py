@@ -225,6 +225,7 @@ def write(
   config: dict,
   tensors: Iterator[tuple[str, np.ndarray]],
   shard_bytes: int,
+  beside: dict[str, bytes],
 ) -> None:
   """Writes a checkpoint: the whole directory, or nothing.
 
@@ -233,6 +234,7 @@ def write(
     config: of config.json.
     tensors: one after the other; at most a shard of them is held in memory.
     shard_bytes: a file has at most so many, unless one tensor is larger.
+    beside: name -> content of other files.
 
   Raises:
     ValueError: there is something already.
@@ -240,6 +242,11 @@ def write(
   with new_directory(folder) as partial:
     _write_weights(partial, tensors, shard_bytes)
     _write_json(os.path.join(partial, CONFIG), config)
+    for name, content in beside.items():
+      path = os.path.join(partial, name)
+      with open(path, 'wb') as file:
+        file.write(content)
+      _sync(path)
 
 
 def _write_weights(folder, tensors, shard_bytes):
