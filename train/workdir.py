@@ -99,9 +99,9 @@ def made(folder: str) -> Iterator[None]:
   Raises:
     OSError: no files can be written there.
   """
-  folder = os.path.abspath(folder)
   before = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-  new, path = [], folder  # the folders that are made, the innermost first
+  new = []  # the folders that are made, the innermost first
+  path = os.path.abspath(folder)
   while not os.path.exists(path):
     new.append(path)
     path = os.path.dirname(path)
