@@ -122,7 +122,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.streams = 4
   c.schedule.learning_rate = 1e-3
   c.schedule.warmup_steps = 30
-  c.train.steps = 300
+  c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

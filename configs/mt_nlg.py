@@ -96,7 +96,7 @@ def _tiny(c: ConfigDict) -> None:
   c.schedule.learning_rate = 1e-3
   c.schedule.warmup_steps = 30
   c.schedule.decay_steps = 0
-  c.train.steps = 300
+  c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

@@ -95,7 +95,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.predictions = 20
   c.data.batch = 32
   c.data.streams = 4
-  c.train.steps = 300
+  c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

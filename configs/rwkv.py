@@ -105,7 +105,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.batch = 16
   c.data.streams = 4
   c.schedule.constant_steps = 100
-  c.train.steps = 300
+  c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

@@ -81,7 +81,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.warmup_steps = 375_000_000 // tokens
   c.schedule.decay_steps = 260_000_000_000 // tokens
   c.schedule.end_fraction = 0.1
-  c.train.steps = 300_000_000_000 // tokens  # the model card's
+  c.train.steps = 200_000_000_000 // tokens  # the model card's
 
   if size == '100b':
     c.sharding.rules = 'fsdp'
@@ -104,7 +104,7 @@ def _tiny(c: ConfigDict) -> None:
   c.schedule.learning_rate = 1e-3
   c.schedule.warmup_steps = 30
   c.schedule.decay_steps = 0
-  c.train.steps = 300
+  c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

@@ -2,7 +2,7 @@
 
 import os
 
-from input_pipeline import paths
+from input_pipeline import paths, sources
 
 
 class TfdsDataset:
@@ -45,10 +45,15 @@ class TfdsDataset:
     if 'validation' in self.splits:
       self.validation = f'tfds:{self.name}@validation'
     self.array_record = info.file_format.value == 'array_record'
-    self.fingerprint = {
-      'name': info.full_name,
-      'split': split,
+    self.full_name, self.split = info.full_name, split
+
+  @property
+  def fingerprint(self):
+    return {
+      'name': self.full_name,
+      'split': self.split,
       'shards': self.lengths,
+      'files': sources.fingerprints(self.files),
     }
 
   def records(self, file, start):

@@ -244,6 +244,12 @@ def test_tfds(prepared):
     open_source('tfds:c4_like@test')
   with pytest.raises(ValueError, match="'tfds:c5' is not prepared"):
     open_source('tfds:c5')
+  before = source.fingerprint
+  with open(source.files[1], 'r+b') as file:
+    first = file.read(1)
+    file.seek(0)
+    file.write(bytes([first[0] ^ 1]))
+  assert open_source('tfds:c4_like').fingerprint != before
 
 
 @pytest.mark.parametrize(
