@@ -76,9 +76,10 @@ def toy(system: str) -> dict:
     fields |= {'heads': 4, 'kv_heads': 4 if wide else shared}
   else:
     fields['head_dim'] = 0
+  layers = 2 if fields['window'] or name == 'rwkv' else 1  # as many kinds
   for key, value in {
-    'encoder_layers': 2,
-    'decoder_layers': 2,
+    'encoder_layers': layers,
+    'decoder_layers': layers,
     'max_length': 12,
     'rope_dim': 4,
     'window': 3,

@@ -78,7 +78,8 @@ def test_another_config(run, capsys):
   with open(run / 'config.json') as file:
     config = json.load(file)
   source = config['data']['source']
-  settings = runs.CONFIG | {'data.source': source, 'data.holdout': 5}
+  settings = runs.CONFIG | runs.SYSTEMS['t5']
+  settings |= {'data.source': source, 'data.holdout': 5}
   flags += [f'--config.{key}={value}' for key, value in settings.items()]
   done = program('evaluate', run, *flags)
   assert done.returncode == 0, done.stderr
