@@ -7,8 +7,9 @@ DIR is the folder of benchmarks/samples.py. The sample of C4 is written into 8
 files as allenai/c4 publishes them, each in an order of its own. Treeline reads
 these ('raw') or a token cache of them ('cached') and makes batches of 128 rows
 of 512 tokens: parses, shuffles, tokenizes, cuts, corrupts, packs. All rates are
-tokens of the text a second, medians of --repeats; the sides are measured in
-turn, each in a process of its own, held to so many cores.
+tokens of the text a second, medians of --repeats after one that is not counted;
+the sides are measured in turn, each in a process of its own, held to so many
+cores, its pipeline open from the first repeat to the last.
 
 'lists' and 'arrays' are what the tokenizer's own library takes for the same
 texts, in memory already, in batches, on all of these cores: SentencePiece into
@@ -132,7 +133,7 @@ def ways(task, tokenizer):
 
 
 def measure(setting, cores):
-  """Medians and quartiles by objective, 'side way' -> tokens a second."""
+  """Medians and ranges by objective, 'side way' -> tokens a second."""
   pythons = dict.fromkeys(('treeline', 'library'), sys.executable)
   if _SEQIO_PYTHON.value and 'span_corruption' in setting['tasks']:
     pythons['seqio'] = _SEQIO_PYTHON.value
@@ -147,12 +148,13 @@ def measure(setting, cores):
     }  # fmt: skip
     for name, task in setting['tasks'].items():
       found = {}
-      for repeat in range(_REPEATS.value):
+      for repeat in range(_REPEATS.value + 1):
         for side, way in ways(name, task['tokenizer']):
           question = json.dumps({'task': name, 'way': way})
           rate = workers.ask(sides[side], question)
-          found.setdefault(f'{side} {way}', []).append(rate)
-        say(f'{name}, {cores} cores: repeat {repeat + 1}')
+          if repeat:
+            found.setdefault(f'{side} {way}', []).append(rate)
+      say(f'{name}, {cores} cores: {ratios(found)}')
       results[name] = {
         key: {
           'median': round(statistics.median(rates)),

@@ -2,10 +2,12 @@
 
 A worker reads lines of JSON {'task', 'way'} and answers each with tokens of
 text a second. `way` is 'raw' (from text), 'cached' (from tokens), 'arrays' or
-'lists' (the tokenizer alone). seqio's runs in another environment, where
-Treeline is not installed.
+'lists' (the tokenizer alone). What a task needs stays open until another task
+is asked for, so that repeats find warm pipelines. seqio's worker runs in
+another environment, where Treeline is not installed.
 """
 
+import contextlib
 import gc
 import itertools
 import json
@@ -37,6 +39,7 @@ def rate_of(iterator, count, seconds):
   so that nothing is made off the clock; what is counted, afterwards.
   """
   next(iterator)
+  gc.unfreeze()
   gc.collect()
   gc.freeze()  # as train/loop.py does
   settle()
@@ -49,7 +52,6 @@ def rate_of(iterator, count, seconds):
 
 def rate_of_work(work, seconds):
   """Tokens a second of a function that returns tokens, run again and again."""
-  work()
   start, tokens = time.perf_counter(), 0
   while time.perf_counter() - start < seconds:
     tokens += work()
@@ -60,7 +62,7 @@ def treeline(setting):
   """Treeline's pipeline: of a source of files, or of its cache."""
   from input_pipeline import config, inspect, pipeline
 
-  def measure(task, way):
+  def prepare(stack, task, way):
     task = setting['tasks'][task]
     own = {'source': task['source']}
     if way == 'cached':
@@ -70,18 +72,15 @@ def treeline(setting):
       eval_source=setting['eval_source'], family=task['family'],
     )  # fmt: skip
     batches = data.batches(data.start(), np.arange(BATCH))
-    try:
-      return rate_of(
-        batches,
-        lambda batch: inspect.count(
-          batch, data.tokenizer, task['data']['objective']
-        )['text'],
-        setting['seconds'],
-      )
-    finally:
-      batches.close()
+    stack.callback(batches.close)
 
-  return measure
+    def count(batch):
+      objective = task['data']['objective']
+      return inspect.count(batch, data.tokenizer, objective)['text']
+
+    return lambda: rate_of(batches, count, setting['seconds'])
+
+  return prepare
 
 
 def library(setting):
@@ -138,11 +137,11 @@ def library(setting):
       for n in range(0, len(joined['input_ids']) - LENGTH + 1, LENGTH):
         yield {key: joined[key][n : n + LENGTH] for key in joined}
 
-  def measure(task, way):
+  def prepare(_, task, way):
     path = setting['tasks'][task]['tokenizer']
     if way in ('arrays', 'lists'):
       encode = encoder(path, way)
-      return rate_of_work(
+      return lambda: rate_of_work(
         lambda: sum(map(len, encode(texts))), setting['seconds']
       )
     tokenizer, collate = collator(task, path)
@@ -154,9 +153,9 @@ def library(setting):
       batch = collate(list(itertools.islice(made, BATCH)))
       return batch['input_ids'].size
 
-    return rate_of_work(work, setting['seconds'])
+    return lambda: rate_of_work(work, setting['seconds'])
 
-  return measure
+  return prepare
 
 
 def seqio(setting):
@@ -207,8 +206,7 @@ def seqio(setting):
       for name in ('encoder_input_tokens', 'decoder_target_tokens')
     )
 
-  def measure(task, way):
-    del task
+  def prepare(_stack, _task, way):
     data = seqio.get_dataset(
       way,
       {'inputs': LENGTH, 'targets': TARGETS},
@@ -217,9 +215,9 @@ def seqio(setting):
       feature_converter=seqio.EncDecFeatureConverter(pack=True),
     )
     batches = data.batch(BATCH).prefetch(2).as_numpy_iterator()
-    return rate_of(batches, count, setting['seconds'])
+    return lambda: rate_of(batches, count, setting['seconds'])
 
-  return measure
+  return prepare
 
 
 def work(name, setting):
@@ -228,10 +226,19 @@ def work(name, setting):
   os.dup2(2, 1)  # what libraries print goes to stderr
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: setting['cores']])
   sides = {'treeline': treeline, 'library': library, 'seqio': seqio}
-  measure = sides[name](setting)
+  prepare = sides[name](setting)
   print(json.dumps('ready'), file=replies, flush=True)
-  for line in sys.stdin:
-    print(json.dumps(measure(**json.loads(line))), file=replies, flush=True)
+  with contextlib.ExitStack() as stack:
+    current, measures = None, {}
+    for line in sys.stdin:
+      question = json.loads(line)
+      task, way = question['task'], question['way']
+      if task != current:
+        stack.close()
+        current, measures = task, {}
+      if way not in measures:
+        measures[way] = prepare(stack, task, way)
+      print(json.dumps(measures[way]()), file=replies, flush=True)
 
 
 if __name__ == '__main__':

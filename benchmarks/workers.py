@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(stack, python, module, *arguments, **environment):
+def start(stack, python, module, *arguments):
   """Starts `python -m module`, which ends with the stack -> (process, what it
   says when it is ready). Arguments are strings or become JSON."""
   words = [a if isinstance(a, str) else json.dumps(a) for a in arguments]
@@ -18,7 +18,7 @@ def start(stack, python, module, *arguments, **environment):
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'} | environment,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
     text=True,
   )
   stack.callback(process.wait)

@@ -79,7 +79,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = learning_rate
   c.schedule.warmup_steps = 1500  # from 1e-7; from 0 here
   c.schedule.end_fraction = 0.1
-  c.train.steps = 200_000_000_000 // (d.batch * d.length)  # 3.2
+  c.train.steps = 300_000_000_000 // (d.batch * d.length)  # 3.2
 
   if large:
     c.sharding.rules = 'fsdp'

@@ -77,7 +77,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.warmup_steps = 375_000_000 // tokens
   c.schedule.decay_steps = 260_000_000_000 // tokens
   c.schedule.end_fraction = 0.1
-  c.train.steps = 200_000_000_000 // tokens  # as GPT-3
+  c.train.steps = 300_000_000_000 // tokens  # as GPT-3
 
   if size != 'tiny':
     c.sharding.rules = 'fsdp'

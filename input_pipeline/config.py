@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 
 # What is learnt, and the keys that it alone reads: those that are above 0, and
 # those that may be 0. Where another objective is chosen all of them are 0, or
@@ -57,7 +58,7 @@ class DataConfig:
   streams: int  # independent readers; divides batch
   holdout: int  # every holdout-th document of a file is for evaluation
   max_bad_share: float  # share of unreadable documents tolerated
-  threads: int  # 0 is all cores; speed only
+  threads: int  # 0: one a core that the process may use; speed only
   target_length: int = 0  # T where the objective's targets vary in length
   denoisers: tuple = ()  # (mode, rate, mean span or 0: to the end, share) each
   predictions: int = 0  # P, at most so many masked tokens in a row
@@ -90,6 +91,13 @@ class DataConfig:
   def sentences(self) -> bool:
     """Whether documents come as lists of sentences."""
     return self.masks and self.objective != 'mlm'
+
+  @property
+  def workers(self) -> int:
+    """data.threads, or the cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+      return self.threads or len(os.sched_getaffinity(0))
+    return self.threads or os.cpu_count()
 
   def phases(self, steps):
     """[(last step, DataConfig)] of a run of so many steps, in their order.

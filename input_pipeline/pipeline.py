@@ -11,7 +11,6 @@ batch.
 import copy
 import dataclasses
 import json
-import os
 import threading
 
 import numpy as np
@@ -84,7 +83,7 @@ class Data:
     }
     # As a checkpoint gives it back: JSON has no tuples.
     self.fingerprint = json.loads(json.dumps(fingerprint))
-    self._threads = config.threads or os.cpu_count()
+    self._threads = config.workers
     self._slots = threading.Semaphore(self._threads)
 
   def _open(self, eval_source, vocab_size, arguments):

@@ -46,7 +46,7 @@ def prepare(config, out, jobs=0):
     (key, name, os.path.join(out, str(n)) if data.mixture else out)
     for n, (key, name, _) in enumerate(data.sources)
   ]
-  jobs = jobs or data.threads or len(os.sched_getaffinity(0))
+  jobs = jobs or data.workers
   made = []
   with tempfile.TemporaryDirectory() as folder:
     if not data.tokenizer:
@@ -123,7 +123,7 @@ def prepare_tfds(config, out, name, suffix, jobs=0):
   print(f'{", ".join(s for _, s in splits.values())} -> {place}', flush=True)
   job = writers.Examples(data, list(splits.values()), suffix)
   manifest = fill(
-    place, names, job, jobs or data.threads or len(os.sched_getaffinity(0)),
+    place, names, job, jobs or data.workers,
     list(opened.values()), dataset=name, suffix=suffix,
   )  # fmt: skip
   tfds_writer.describe(place, name, dataset, suffix, opened, manifest)

@@ -138,8 +138,8 @@ class BlockReader:
     while len(opened.blocks) > window:
       opened.blocks.popitem(last=False)
     opened.readers[block + 1] = documents
-    while len(opened.readers) > self.parts:  # forget the one behind all
-      del opened.readers[min(opened.readers)]
+    while len(opened.readers) > 2 * self.parts:  # two epochs may meet here
+      del opened.readers[next(iter(opened.readers))]  # the longest unused
     return opened.blocks.pop(block)
 
   def _documents(self, file, block):

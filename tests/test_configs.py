@@ -9,7 +9,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import bert, common, t5
+from configs import bert, common, t5, tree
 from input_pipeline import blocks
 from input_pipeline.config import DataConfig
 from models.build import build
@@ -67,6 +67,33 @@ def test_recipes():
   )
   baseline.train.steps = 1_000_000
   assert final == baseline
+
+
+@pytest.mark.parametrize(
+  ('system', 'billions'),
+  [
+    ('gpt3:175b', 300),  # 2.1
+    ('jurassic', 300),  # as GPT-3
+    ('gopher:280b', 300),  # 3.2
+    ('chinchilla:70b', 1400),  # table 4
+    ('lamda:137b', 168),  # Hoffmann et al. 2022, table 1
+    ('mt_nlg', 270),  # 3.2
+    ('yalm', 300),  # the model card
+    ('llama', 1000),  # 1, 7b: table 2
+    ('bloom:176b', 366),  # table 3
+    ('palm:540b', 780),  # 3
+    ('rwkv', 332),  # the Pile once
+    ('t5:11b', 1049),  # 3.7: 1M steps of 2**11 rows of 512
+    ('ul2', 1049),  # the model card: 1T
+    ('bert', 131),  # A.2: 1M steps of 256 rows of 512
+    ('roberta', 2097),  # 500,000 steps of 8192
+  ],
+)
+def test_published_tokens(system, billions):
+  config = tree.config_of(system)
+  data, steps = config.data, config.train.steps
+  tokens = data.batch * data.length * steps
+  assert tokens == pytest.approx(billions * 1e9, rel=0.001)
 
 
 def test_base_holds_every_key():
