@@ -22,9 +22,12 @@ from models.pretrained.fields import Fields
 from tests import hf_reference as reference
 from tests.hf_decoders import (
   CASES,
+  EAGER,
+  GPT,
   LAYOUTS,
   InFiles,
   T,
+  V,
   make_batch,
   of_real_tokens,
   torch_logits,
@@ -130,6 +133,60 @@ def test_far_positions_equal_torch(name, tmp_path):
     )
   worst = reference.close(logits, theirs, batch['segments'] > 0)
   print(f'\nLARGEST {name} from {start} on: logits {worst:.1e}')
+
+
+def as_gpt2s(tensors):
+  """A GPT-Neo's weights, or their gradients, by GPT-2's names."""
+  out, attention = {}, 'attn.attention.'
+  for name, x in tensors.items():
+    name = name.replace(f'{attention}out_proj', 'attn.c_proj')
+    if f'{attention}q_proj' in name:
+      parts = [tensors[name.replace('q_proj', f'{i}_proj')] for i in 'qkv']
+      name, x = (
+        name.replace(f'{attention}q_proj', 'attn.c_attn'),
+        torch.cat(parts),
+      )
+    if attention not in name:
+      out[name] = x.T if '.c_' in name and x.ndim == 2 else x
+  return out
+
+
+def test_windows_equal_torch(tmp_path):
+  """GPT-Neo has GPT-3's layers, dense and banded in turn."""
+  neo = transformers.GPTNeoConfig(
+    **EAGER, vocab_size=V, hidden_size=30, num_layers=3, num_heads=5,
+    intermediate_size=44, max_position_embeddings=T, window_size=4,
+    attention_types=[[['global', 'local', 'global'], 1]],
+  )  # fmt: skip
+  torch.manual_seed(0)
+  model = reference.randomise(transformers.GPTNeoForCausalLM(neo))
+  fields = GPT | {'scale_attn_weights': False, 'n_inner': 44}
+  dense = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields))
+  lost = dense.load_state_dict(as_gpt2s(model.state_dict()), strict=False)
+  biases = lost.missing_keys  # born 0, and GPT-Neo has none
+  assert not lost.unexpected_keys
+  assert all(name.endswith('c_attn.bias') for name in biases)
+  config, params = pretrained.load(reference.saved(dense, tmp_path / 'dense'))
+  config = dataclasses.replace(config, window=4, window_every=2)
+
+  batch = make_batch()
+  theirs = torch_logits('gpt_neo', model, batch)
+  real = of_real_tokens(batch, theirs)
+  factor = reference.projection(theirs.shape, real=real)
+  logits, grads = reference.outputs_and_gradients(
+    config, params, inputs_of(config, batch), lambda x: jnp.sum(x * factor)
+  )
+  worst = reference.close(logits, theirs, real)
+  (theirs * torch.from_numpy(factor)).sum().backward()
+  expected = as_gpt2s({n: p.grad for n, p in model.named_parameters()})
+  ours = reference.under_their_names(config, grads, gpt2)
+  assert ours.keys() - expected.keys() == set(biases)
+  errors = [
+    np.linalg.norm(ours[name] - x.numpy()) / x.norm().item()
+    for name, x in expected.items()
+  ]
+  assert max(errors) < reference.GRADIENTS
+  print(f'\nLARGEST gpt_neo: logits {worst:.1e}, gradients {max(errors):.1e}')
 
 
 def test_slopes_of_any_number_of_heads_equal_torch():
