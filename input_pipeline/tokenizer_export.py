@@ -5,10 +5,28 @@ names the class that reads it as it is meant, and the special tokens.
 """
 
 import json
+import os
 
 from input_pipeline import tokenizer_json
 
 CONFIG = 'tokenizer_config.json'
+# What transformers and the first publishers call the files of a tokenizer.
+NAMES = (
+  *('tokenizer.json', CONFIG, 'special_tokens_map.json', 'added_tokens.json'),
+  *('vocab.txt', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe'),
+  *('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model', 'dict.txt'),
+)
+
+
+def published(folder):
+  """Name -> content of a tokenizer's files in a published checkpoint."""
+  found = {}
+  for name in NAMES:
+    path = os.path.join(folder, name)
+    if os.path.exists(path):
+      with open(path, 'rb') as file:
+        found[name] = file.read()
+  return found
 
 
 def files(tokenizer, kind):

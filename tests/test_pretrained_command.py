@@ -156,6 +156,21 @@ def begun(published, tmp_path_factory):
   return str(folder / 'run')
 
 
+@pytest.mark.parametrize('pair', [False, True])
+def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
+  changes = {'family': 'electra', 'head': 'rtd', 'generator_divisor': 2}
+  config, params = make(**changes if pair else T5)
+  source, target = str(tmp_path / 'source'), tmp_path / 'target'
+  content = {'vocab.txt': b'[PAD]\na\n', 'tokenizer_config.json': b'{}'}
+  pretrained.save(config, params, source, beside=content)
+  command.convert(source, str(target), 'float16')
+  for folder in ('discriminator', 'generator') if pair else ('',):
+    for name, data in content.items():
+      assert (target / folder / name).read_bytes() == data
+  said = capsys.readouterr().out
+  assert 'as it was: tokenizer_config.json, vocab.txt.' in said
+
+
 @pytest.fixture
 def unread(monkeypatch):
   """No weight may be read."""

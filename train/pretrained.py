@@ -200,13 +200,22 @@ def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, str]:
 
 
 def convert(source: str, target: str, dtype: str) -> None:
-  """Writes a checkpoint anew.
+  """Writes a checkpoint anew, the tokenizer's files as they are.
 
   Raises:
     ValueError: it cannot be read, or not be written to `target`.
   """
   pretrained.check_save(pretrained.read_config(source), target, dtype=dtype)
-  pretrained.save(*pretrained.load(source), target, dtype=dtype)
+  places = source, os.path.join(source, pair.NAMES[0])
+  tokenizer = next(filter(None, map(tokenizer_export.published, places)), {})
+  pretrained.save(
+    *pretrained.load(source), target, dtype=dtype, beside=tokenizer
+  )
+  print(f'Wrote {target}.')
+  if tokenizer:
+    print(f'Its tokenizer is there as it was: {", ".join(tokenizer)}.')
+  else:
+    print(f'No tokenizer was written: {source} holds none.')
 
 
 def main():
@@ -223,7 +232,6 @@ def main():
       export(folder, target, _DTYPE.value)
     case True, True, False:
       convert(source, target, _DTYPE.value)
-      print(f'Wrote {target}.')
     case _:
       raise ValueError('Give two of --from, --workdir and --to; see --help.')
 
