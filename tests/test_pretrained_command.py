@@ -240,3 +240,23 @@ def test_a_failure_while_a_run_begins_takes_back_what_it_made(
     command.begin(published, config, str(folder))
   assert found == ['notes.txt', 'tokenizer.json']
   assert os.listdir(folder) == ['notes.txt']
+
+
+def test_what_a_killed_start_left(published, unread, tmp_path):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  (folder / 'checkpoints' / '0').mkdir(parents=True)
+  with pytest.raises(ValueError, match='run holds a run, or what is left of'):
+    command.begin(published, config, str(folder))
+  assert os.listdir(folder) == ['checkpoints']
+
+
+def test_a_tokenizer_that_a_killed_start_left(published, tmp_path):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / 'tokenizer.json').write_text('half')
+  command.begin(published, config, str(folder))
+  assert (folder / 'tokenizer.json.unused').read_text() == 'half'

@@ -72,8 +72,13 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     ValueError: the workdir holds a run, the checkpoint does not suit the
       config or cannot be read, a setting that cannot work.
   """
-  if os.path.exists(os.path.join(folder, workdir.NAME)):
-    raise ValueError(f'--workdir={folder} holds a run: name a new one.')
+  if os.path.exists(os.path.join(folder, workdir.NAME)) or workdir.begun(
+    folder
+  ):
+    raise ValueError(
+      f'--workdir={folder} holds a run, or what is left of one that was '
+      'killed as it began: name a new one.'
+    )
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
   pretrained.check(source, **own)
@@ -100,6 +105,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     )
 
   with workdir.made(folder):
+    workdir.put_tokenizer_aside(folder)
     data_args = data_config, config.seed, config.model.vocab_size
     tokenizing.prepare(*data_args, folder)
     data = pipeline.open_data(

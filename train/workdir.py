@@ -145,7 +145,7 @@ def check(folder: str, config: ConfigDict) -> None:
     for key in keys
     if not (is_free(key) or (key == 'train.steps' and endless))
   ]
-  if bound and _begun(folder):
+  if bound and begun(folder):
     raise ValueError(
       f'--workdir={folder} holds the run of another config. Different are:\n'
       + '\n'.join(
@@ -175,11 +175,11 @@ def put_tokenizer_aside(folder: str) -> None:
   """
   for name in TOKENIZERS:
     path = os.path.join(folder, name)
-    if os.path.exists(path) and not _begun(folder):
+    if os.path.exists(path) and not begun(folder):
       os.replace(path, f'{path}.unused')
 
 
-def _begun(folder: str) -> bool:
+def begun(folder: str) -> bool:
   """Whether a run has left anything worth keeping."""
   metrics = os.path.join(folder, 'metrics.jsonl')
   checkpoints = os.path.join(folder, 'checkpoints')
