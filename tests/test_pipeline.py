@@ -464,22 +464,25 @@ print(int(batch['weights'].sum() > 0), int(held_out['weights'].sum() > 0))
   assert done.stdout.split() == ['1', '1']
 
 
+@pytest.mark.slow
 def test_memory_is_flat(either):
-  iterator = either.batches(either.start(), np.arange(BATCH))
-  for _ in range(150):
+  """Over a hundred thousand rows."""
+  large = either.phase(dataclasses.replace(either.config, batch=512))
+  iterator = large.batches(large.start(), np.arange(512))
+  for _ in range(20):
     next(iterator)
   tracemalloc.start()
   try:
-    for _ in range(50):
+    for _ in range(20):
       next(iterator)
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(300):
+    for _ in range(200):
       next(iterator)
     after = tracemalloc.get_traced_memory()[0]
   finally:
     iterator.close()  # stop() can crash other threads that are in Python
     tracemalloc.stop()
-  assert after - before < 1_000_000  # 300 batches are 10 MB
+  assert after - before < 2_000_000  # 200 batches are 100 MB
 
 
 def test_phases_of_a_curriculum(data):
