@@ -20,7 +20,7 @@ ANCESTOR = 'bert'
 # times narrower the generator is; learning rate, mask rate, batch, length,
 # steps. Table 6; large is ELECTRA-400K (ELECTRA-1.75M trains to 1,750,000).
 SIZES = {
-  'tiny': (2, 128, 8, 16, 64, 2, 1e-3, 0.15, 32, 128, 200),
+  'tiny': (2, 128, 8, 16, 64, 2, 1e-3, 0.15, 16, 128, 200),
   'small': (12, 256, 4, 64, 128, 4, 5e-4, 0.15, 128, 128, 1_000_000),
   'base': (12, 768, 12, 64, 0, 3, 2e-4, 0.15, 256, 512, 766_000),
   'large': (24, 1024, 16, 64, 0, 4, 2e-4, 0.25, 2048, 512, 400_000),

@@ -98,7 +98,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.source = 'docs'
   c.data.holdout = 50
   c.data.length = 128
-  c.data.batch = 32
+  c.data.batch = 16
   c.data.streams = 4
   c.schedule.learning_rate = 1e-2  # from nothing, not from T5
   c.train.log_every = 20

@@ -123,7 +123,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.source = 'docs'
   c.data.holdout = 50
   c.data.length = 128
-  c.data.batch = 32
+  c.data.batch = 16
   c.data.streams = 4
   c.train.steps = 200
   c.train.log_every = 20
