@@ -8,7 +8,8 @@ that is removed in the end. Printed and written: the held-out loss first and
 last in nats per token (of an objective with two terms their sum), what else the
 objective measures, tokens/s of the last lines, and the seconds of the whole
 command. A run that fails, or whose held-out loss does not fall, is told and
-makes the exit status 1. Only whole tables are written.
+makes the exit status 1. In the results' file, systems that are not run this
+time stay as they are; with --steps nothing is written.
 """
 
 import json
@@ -111,6 +112,20 @@ def describe(name: str, found: dict) -> str:
   )
 
 
+def write(out: Path, known: list[str], results: dict) -> None:
+  """Puts results into the file, beside those of other systems."""
+  out.parent.mkdir(parents=True, exist_ok=True)
+  old = json.loads(out.read_text()) if out.exists() else {}
+  for found in results.values():
+    found['machine'] = machine.describe()
+  runs = {name: results.get(name, old.get(name)) for name in known}
+  runs = {name: found for name, found in runs.items() if found}
+  partial = out.with_suffix('.tmp')
+  partial.write_text(json.dumps(runs, indent=2) + '\n')
+  os.replace(partial, out)
+  print(f'Wrote {out}')
+
+
 def main(_):
   known, results, failed = names(), {}, []
   unknown = sorted(set(_ONLY.value) - set(known))
@@ -124,14 +139,8 @@ def main(_):
     print(describe(name, found), flush=True)
     if 'error' in found or found['last']['loss'] >= found['first']['loss']:
       failed.append(name)
-  if not _ONLY.value and not _STEPS.value:
-    out = Path(_OUT.value)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix('.tmp')
-    content = {'machine': machine.describe(), 'runs': results}
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    os.replace(partial, out)
-    print(f'Wrote {out}')
+  if not _STEPS.value:
+    write(Path(_OUT.value), known, results)
   if failed:
     raise SystemExit(f'Error: no fall of the held-out loss: {failed}.')
 
