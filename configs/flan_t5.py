@@ -16,7 +16,7 @@ ANCESTOR = 't5:version=1.1'
 # size: layers of each stack, D, F, heads, H, steps. T5 1.1's release; steps
 # from Chung et al., appendix E.
 SIZES = {
-  'tiny': (2, 128, 384, 8, 16, 200),
+  'tiny': (2, 128, 384, 8, 16, 150),
   'small': (8, 512, 1024, 6, 64, 98_000),
   'base': (12, 768, 2048, 12, 64, 84_000),
   'large': (24, 1024, 2816, 16, 64, 64_000),

@@ -10,7 +10,7 @@ import pytest
 
 from models.build import build
 from models.config import TransformerConfig
-from models.layers import Dropout
+from models.layers import Dropout, gelu
 from tests import t5_reference as reference
 from train import generate, objectives
 
@@ -325,6 +325,17 @@ def test_dropout_is_fair_and_shares_masks_over_a_sequence(rate):
     means = kept.mean(axis)
     expected = rate * (1 - rate) / kept.shape[axis]
     assert means.var() == pytest.approx(expected, rel=0.5)
+
+
+@pytest.mark.parametrize('approximate', [False, True])
+def test_gelu_and_its_gradient_equal_autodiff(approximate):
+  x = jnp.linspace(-12, 12, 2401)
+
+  def both(function):
+    return jax.vmap(jax.value_and_grad(lambda x: function(x, approximate)))(x)
+
+  for ours, theirs in zip(both(gelu), both(jax.nn.gelu), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_attention_drops_a_key_for_every_query():
