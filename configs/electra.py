@@ -6,8 +6,9 @@ One run trains two encoders: a generator fills masked positions, and a
 discriminator, the model that is kept, tells its fillings from the text. They
 share their tables (3.2); the discriminator's loss counts 50 times (A).
 
-Rows are text as it comes. Left out: the published code's rows of two segments,
-of shorter ones (5%) and of one segment (10%); no loss tells segments apart.
+Texts are cut as they come, no piece is of two documents, and short ones share a
+row. Left out: the published code's pieces of two segments, of shorter ones (5%)
+and of one segment (10%); no loss tells segments apart.
 """
 
 from ml_collections import ConfigDict
@@ -69,6 +70,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.tokenizer_kind = 'wordpiece'  # the published code's: BERT's, uncased
   d.lowercase = True
   d.objective = 'mlm'
+  d.concatenate = False  # the published code's
   d.noise_density = noise_density
   d.masking = 'electra'
   d.masked_share = 0.85  # the published code's; the rest stays

@@ -223,6 +223,10 @@ def write_manifest(folder, manifest):
 
 def tokenizer_path(folder, manifest):
   """Where the tokenizer lies in a cache."""
+  if len(manifest['beside']) != 1:
+    raise ValueError(
+      f'{folder} holds a dataset of text, no tokens: read it by tfds:NAME.'
+    )
   (name,) = manifest['beside']
   return os.path.join(folder, name)
 

@@ -203,7 +203,10 @@ class DataConfig:
     )  # fmt: skip
     phases = self.curriculum
     _require(
-      all(len(phase) == 3 and 0 < phase[0] < 1 for phase in phases)
+      all(
+        isinstance(phase, tuple) and len(phase) == 3 and 0 < phase[0] < 1
+        for phase in phases
+      )
       and sum(phase[0] for phase in phases) < 1,
       'curriculum', phases, 'hold (share of the steps, length, predictions)'
       ' each, and the shares must leave some to data.length',
@@ -288,7 +291,10 @@ class DataConfig:
   def _check_denoisers(self):
     for denoiser in self.denoisers:
       _require(
-        len(denoiser) == 4 and denoiser[0] and isinstance(denoiser[0], str),
+        len(denoiser) == 4
+        and denoiser[0]
+        and isinstance(denoiser[0], str)
+        and all(isinstance(number, int | float) for number in denoiser[1:]),
         'denoisers', self.denoisers,
         'have (mode, rate, mean span, share) for each denoiser',
       )  # fmt: skip

@@ -40,7 +40,7 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
   }  # fmt: skip
   manifest = _begun(folder, fresh)
   paths.make_folder(folder)
-  _remove_partials(folder)
+  _remove_partials(folder, names)
   cache.write_manifest(folder, manifest)
   for name, data in beside.items():
     paths.write(os.path.join(folder, name), data)
@@ -110,11 +110,13 @@ def _begun(folder, fresh):
   return old
 
 
-def _remove_partials(folder):
-  """What kills have left behind."""
+def _remove_partials(folder, names):
+  """What kills have left behind, of these files and of nothing else."""
   if not paths.is_remote(folder):
-    for path in paths.match(os.path.join(folder, '*.partial*')):
-      os.remove(path)
+    ours = set(names)
+    for name in os.listdir(folder):
+      if name.rpartition('.partial-')[0] in ours:
+        os.remove(os.path.join(folder, name))
 
 
 def _pool(workers, job, counts):

@@ -5,7 +5,7 @@ stands as {token: what is read}, or {token} where it is read itself.
 
   python -m input_pipeline.inspect --config=configs/t5.py:tiny
   python -m input_pipeline.inspect --config=configs/t5.py:small \\
-    --config.data.source='json:c4/*.json.gz' --examples=3
+    --config.data.source='json:c4/*.json.gz' --config.data.holdout=100
 """
 
 import collections
@@ -25,6 +25,8 @@ from input_pipeline import pipeline
 def show(config, workdir, examples, batches, evaluation):
   """Prints some rows of `config`'s data and the rates of many; of a curriculum
   those of each phase."""
+  if batches < 1:
+    raise ValueError(f'--batches={batches} must be at least 1.')
   settings = data_config.DataConfig(**config.data)
   data = pipeline.open_data(
     settings,
@@ -57,13 +59,22 @@ def show_phase(data, examples, batches, evaluation):
     print(show_row(shown, row, data.tokenizer))
 
   before, start = data.report(), time.perf_counter()
-  sums = collections.Counter()
+  sums, measured = collections.Counter(), 0
+  if evaluation:  # the first rows are a part of the split, which ends
+    iterator = data.evaluation(rows, batch)
   for taken in itertools.islice(iterator, batches):
+    if evaluation and not taken['weights'].any():
+      break
     sums.update(count(taken, data.tokenizer, data.config.objective))
+    measured += 1
+  if not measured:
+    raise ValueError(
+      'The evaluation split has no rows: hold out more documents.'
+    )
   seconds = time.perf_counter() - start
   report = data.report()
   documents = report['documents'] - before['documents']
-  print(f'{batches} batches of {len(rows)} rows')
+  print(f'{measured} batches of {len(rows)} rows')
   print(show_rates(sums))
   print(
     f'  speed            {sums["text"] / seconds:,.0f} tokens/s,'

@@ -136,6 +136,12 @@ def main():
   if _JOBS.value < 0:
     raise ValueError(f'--jobs={_JOBS.value} must be 0 (all cores) or more.')
   out = os.path.expanduser(_OUT.value).rstrip('/')
+  if os.path.isfile(out):
+    raise ValueError(f'--out={out} is a file: name a folder.')
+  if flags.FLAGS['format'].present and not _TFDS.value:
+    raise ValueError(
+      f'--format={_FORMAT.value} is of a dataset: give --tfds=NAME too.'
+    )
   config, name = _CONFIG.value, _TFDS.value
   try:
     if name:
@@ -154,7 +160,10 @@ def main():
     mixture = tuple(zip(made, rates, strict=False))
     print(f'Train with --config.data.mixture="{mixture}"')
   else:
-    print(f"Train with --config.data.source={made[0]} --config.eval.source=''")
+    kept = config.eval.source if config.eval.source.startswith('cache:') else ''
+    print(
+      f'Train with --config.data.source={made[0]} --config.eval.source={kept!r}'
+    )
 
 
 if __name__ == '__main__':

@@ -211,12 +211,15 @@ def _sentinel_piece(n):
 
 
 def _lines(texts, limit):
-  """Lines of at most 4,000 bytes, the longest that the trainer accepts."""
+  """Lines of at most 4,000 bytes, the longest that the trainer accepts, until
+  `limit` bytes are reached; of longer ones up to four such parts."""
   for text in texts:
     for line in text.splitlines():
-      line = line[:4000]
-      limit -= len(line)
-      if line.strip():
-        yield line
+      data = line.encode()[:16000]
+      limit -= len(data)
+      for start in range(0, len(data), 4000):
+        part = data[start : start + 4000].decode(errors='ignore')
+        if part.strip():
+          yield part
     if limit <= 0:
       return

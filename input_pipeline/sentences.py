@@ -96,8 +96,8 @@ def sentence_pairs(documents, rng, length, short_share):
   but one sentence, the second part comes from another document of the block,
   from a random sentence on, and the sentences that it displaced are put back,
   to be taken next. A pair that is too long loses tokens of its longer part, one
-  by one, each from the front or the back. A document alone in its block stands
-  in for the other one.
+  by one, each from the front or the back. A document alone in its block, as in
+  a file of one, has pairs of label 0 only; sentences taken alone are left out.
 
     taken  [a b c d]   parted  a | b c d   kept      (a, b c d, 0)
                                            replaced  (a, x y z, 1), next: b c d
@@ -119,11 +119,14 @@ def sentence_pairs(documents, rng, length, short_share):
         middle = int(rng.integers(middle, stop))
       first = text[at[start] : at[middle]]
       label = int(stop == start + 1 or rng.random() < 0.5)
+      if len(texts) == 1:  # no other document: what comes next, or nothing
+        if stop == start + 1:
+          start = stop
+          continue
+        label = 0
       if label:
-        other = number
-        if len(texts) > 1:
-          other = int(rng.integers(len(texts) - 1))
-          other += other >= number
+        other = int(rng.integers(len(texts) - 1))
+        other += other >= number
         second = _from_anywhere(
           texts[other], bounds[other], rng, target - len(first)
         )

@@ -57,9 +57,21 @@ class TfdsDataset:
     }
 
   def records(self, file, start):
+    from tensorflow import errors
+
     path, length = self.files[file], self.lengths[file]
     read = _array_record if self.array_record else _tfrecord
-    return enumerate(read(path, start, length), start + 1)
+    number, found = start, 'it has only so many'
+    try:
+      for number, record in enumerate(read(path, start, length), start + 1):
+        yield number, record
+    except (RuntimeError, ValueError, errors.OpError) as error:
+      found, number = str(error).splitlines()[0], min(number, length - 1)
+    if number < length:
+      raise ValueError(
+        f'{path}, after record {number} of {length}: the file is damaged or cut'
+        f' short ({found}). Prepare the dataset anew, or bring the file back.'
+      )
 
   def text(self, record):
     import tensorflow as tf
@@ -70,10 +82,9 @@ class TfdsDataset:
     return feature.bytes_list.value[0]
 
 
-def _tfrecord(path, start, length):
+def _tfrecord(path, start, _):
   import tensorflow as tf
 
-  del length
   records = tf.data.TFRecordDataset(path, buffer_size=1 << 20).skip(start)
   for batch in records.batch(128).as_numpy_iterator():
     yield from batch

@@ -4,6 +4,7 @@ import os
 
 from input_pipeline import (
   cache,
+  corpus,
   paths,
   sentence_piece,
   sources,
@@ -51,12 +52,14 @@ def prepare(config, seed, vocab_size, workdir):
   return tokenizer
 
 
-def train(config, seed, vocab_size):
+def train(config, seed, vocab_size, seen=None):
   """A tokenizer of the config's kind, trained on a sample of all sources, of
   each as much as its rate says.
 
-  Raises ValueError when they have no text or too little.
+  A list `seen` gets an entry for each document that is read: '', or what is
+  wrong with it. Raises ValueError when they have no text or too little.
   """
+  seen = [] if seen is None else seen
   if config.source == 'synthetic':
     raise ValueError(
       "data.source='synthetic' has no text to train a tokenizer on."
@@ -80,13 +83,15 @@ def train(config, seed, vocab_size):
       chosen = range(0, count, max(1, count // 16))
       for file in chosen:
         left = limit * rate // len(chosen)
-        for index, (_, record) in enumerate(source.records(file, 0)):
+        for index, (line, record) in enumerate(source.records(file, 0)):
           if not streams.kept(index, config.holdout, False):
             continue
           try:
             text = source.text(record).decode()
-          except ValueError:
-            continue  # counted and reported when it is read as data
+          except ValueError as error:  # an error when it is read as data
+            seen.append(corpus.describe((source.files[file], line), error))
+            continue
+          seen.append('')
           yield text
           left -= len(text)
           if left <= 0:

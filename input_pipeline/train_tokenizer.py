@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from configs import command
 from input_pipeline import config as data_config
-from input_pipeline import tokenizers, tokenizing
+from input_pipeline import corpus, paths, tokenizers, tokenizing
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'configs/FILE.py[:ARG]'
@@ -37,6 +37,9 @@ def run(config, out):
   and when nothing can be trained.
   """
   data = data_config.DataConfig(**config.data)
+  out = os.path.expanduser(out)
+  if paths.is_remote(out):
+    raise ValueError(f'--out={out} must be a local file: copy it there after.')
   suffix = os.path.splitext(tokenizers.file_name(data.tokenizer_kind))[1]
   if not out.endswith(suffix):
     raise ValueError(
@@ -51,7 +54,16 @@ def run(config, out):
       ' to train another.'
     )
   start = time.perf_counter()
-  tokenizer = tokenizing.train(data, config.seed, config.model.vocab_size)
+  seen = []
+  try:
+    tokenizer = tokenizing.train(
+      data, config.seed, config.model.vocab_size, seen
+    )
+  finally:  # too little text may be too few documents that can be read
+    bad = [what for what in seen if what]
+    if bad:
+      corpus.check_share(len(bad), len(seen), data, bad[0])
+      print(f'{len(bad)} of {len(seen)} documents were left out. {bad[0]}')
   tokenizers.check_size(tokenizer, config.model.vocab_size)
   tokenizers.save(tokenizer, out, '--out')
   print(describe(tokenizer, data.tokenizer_kind))

@@ -508,7 +508,13 @@ def test_phases_of_a_curriculum(data):
 
 
 @pytest.mark.parametrize(
-  'curriculum', [((1.0, 16, 0),), ((0.6, 16, 0), (0.4, 20, 0)), ((0.5, 16),)]
+  'curriculum',
+  [
+    ((1.0, 16, 0),),
+    ((0.6, 16, 0), (0.4, 20, 0)),
+    ((0.5, 16),),
+    (0.5, 16, 0),  # no phase, but the numbers of one
+  ],
 )
 def test_impossible_curricula(curriculum):
   with pytest.raises(ValueError, match=r'data\.curriculum'):

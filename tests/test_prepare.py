@@ -495,3 +495,24 @@ def test_told_in_a_line(corpus, tmp_path):
     "Error: data.source='json:/nothing' matches no file."
   ]
   assert json.dumps(done.stdout) == '""'
+
+
+def test_other_files_in_the_folder_stay(corpus, made, tmp_path):
+  mine = tmp_path / 'thesis.partial.doc'
+  mine.write_text('mine')
+  tokenizer = f'--config.data.tokenizer={made}/tokenizer.model'
+  done = subprocess.run(
+    command(corpus, tmp_path, tokenizer), cwd=REPOSITORY, check=False,
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert mine.read_text() == 'mine'
+  names = [n for n in os.listdir(tmp_path) if n.endswith('.array_record')]
+  ours = tmp_path / f'{names[0]}.partial-1'
+  ours.write_text('half')
+  subprocess.run(
+    command(corpus, tmp_path, tokenizer), cwd=REPOSITORY, check=True,
+    capture_output=True,
+  )  # fmt: skip
+  assert not ours.exists()
+  assert mine.read_text() == 'mine'

@@ -112,11 +112,14 @@ def slow_pairs(documents, rng, length, short_share):
           a_end = rng.integers(1, len(chunk))
         first, second = sum(chunk[:a_end], []), []
         random_next = len(chunk) == 1 or rng.random() < 0.5
+        if len(documents) == 1:  # here alone: a pair that says the truth
+          if len(chunk) == 1:
+            chunk, i = [], i + 1
+            continue
+          random_next = False
         if random_next:
-          other = number
-          if len(documents) > 1:
-            others = [n for n in range(len(documents)) if n != number]
-            other = others[rng.integers(len(others))]
+          others = [n for n in range(len(documents)) if n != number]
+          other = others[rng.integers(len(others))]
           start = rng.integers(len(documents[other]))
           for sentence in documents[other][start:]:
             second += sentence

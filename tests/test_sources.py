@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,17 @@ def test_tfds(prepared):
   with pytest.raises(ValueError, match="'tfds:c5' is not prepared"):
     open_source('tfds:c5')
   before = source.fingerprint
+  with open(source.files[0], 'r+b') as file:  # cut off
+    file.truncate(os.path.getsize(source.files[0]) * 3 // 4)
+  with pytest.raises(ValueError, match='00000-of-00003, after record .*of 100'):
+    read(source, 0)
+  with open(source.files[2], 'r+b') as file:  # a flipped bit
+    file.seek(os.path.getsize(source.files[2]) // 2)
+    byte = file.read(1)
+    file.seek(-1, os.SEEK_CUR)
+    file.write(bytes([byte[0] ^ 16]))
+  with pytest.raises(ValueError, match='00002-of-00003, after record .*of 100'):
+    read(source, 2)
   with open(source.files[1], 'r+b') as file:
     first = file.read(1)
     file.seek(0)

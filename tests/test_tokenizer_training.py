@@ -188,3 +188,36 @@ def test_output_of_another_name(tmp_path):
   config.data.tokenizer = 'x.model'
   with pytest.raises(ValueError, match=r"data\.tokenizer='x.model' is a tok"):
     train_tokenizer.run(config, str(tmp_path / 'a.model'))
+  config.data.tokenizer = ''
+  with pytest.raises(ValueError, match='must be a local file'):
+    train_tokenizer.run(config, 'gs://bucket/a.model')
+
+
+def test_documents_that_cannot_be_read(tmp_path, capsys):
+  """Few are told; where they are many, the first one's place is."""
+  from configs import t5
+  from input_pipeline import train_tokenizer
+
+  config = t5.get_config('tiny')
+  config.data.source = f'text:{tmp_path}/text'
+  config.data.sentinels, config.model.vocab_size = 5, 120
+  parts = [text.encode() for text in texts()]
+  (tmp_path / 'text').write_bytes(b'\n\n'.join([b'\xe9t\xe9', *parts]))
+  config.data.max_bad_share = 0.001
+  train_tokenizer.run(config, str(tmp_path / 'a.model'))
+  said = capsys.readouterr().out
+  assert ' documents were left out' in said
+  assert 'text, line 1: not UTF-8' in said
+  (tmp_path / 'text').write_bytes(b'\n\n'.join([b'\xe9t\xe9'] * 9))
+  with pytest.raises(
+    ValueError, match='9 of 9 documents are unreadable.*UTF-8'
+  ):
+    train_tokenizer.run(config, str(tmp_path / 'b.model'))
+
+
+def test_long_lines_are_taken_in_parts():
+  """The trainer takes no line of more than 4,192 bytes."""
+  signs = [chr(0x4E00 + n) for n in range(60)]
+  line = ''.join(signs[n * 7 % 60] for n in range(20_000))
+  tokenizer = tokenizers.train(['a few words', line], 80, 5)
+  assert sum(tokenizer.piece(i) in signs for i in range(80)) > 50
