@@ -123,7 +123,7 @@ def _tiny(c: ConfigDict) -> None:
   """A run of minutes on two CPU cores, on text that every machine has."""
   c.model.vocab_size = 4096
   c.model.dtype = 'float32'
-  c.model.dropout = 0.0
+  c.model.dropout = c.model.attention_dropout = 0.0
   c.data.source = 'docs'
   c.data.holdout = 50
   c.data.length = 128

@@ -97,10 +97,22 @@ def train(config, seed, vocab_size, seen=None):
           if left <= 0:
             break
 
-  return tokenizers.train(
-    texts(), vocab_size, config.sentinels, config.tokenizer_kind,
-    config.lowercase, config.masks,
-  )  # fmt: skip
+  failures = []
+
+  def told():
+    try:
+      yield from texts()
+    except ValueError as error:  # the trainer would say that it has no text
+      failures.append(error)
+      raise
+
+  try:
+    return tokenizers.train(
+      told(), vocab_size, config.sentinels, config.tokenizer_kind,
+      config.lowercase, config.masks,
+    )  # fmt: skip
+  except ValueError as error:
+    raise (failures or [error])[0] from None
 
 
 def _cached(config):

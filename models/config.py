@@ -218,9 +218,10 @@ class TransformerConfig:
           f'model.{name} is {getattr(self, name)}; it must be at least 0 and '
           'below 1.'
         )
-    if self.norm_epsilon <= 0:
+    if not 0 < self.norm_epsilon < 1:
       raise ValueError(
-        f'model.norm_epsilon is {self.norm_epsilon}; it must be above 0.'
+        f'model.norm_epsilon is {self.norm_epsilon}; it must be above 0 and '
+        'below 1.'
       )
     for name in ('table_dim', 'token_types', 'window', 'position_offset'):
       if getattr(self, name) < 0:
@@ -251,6 +252,14 @@ class TransformerConfig:
         f'model.rope_scaling is {self.rope_scaling}; it must be empty or four '
         'numbers: factor, low and high frequency factor, former length.'
       )
+    if self.rope_scaling:
+      factor, low, high, former = self.rope_scaling
+      if not (factor >= 1 and 0 < low < high and former > 0):
+        raise ValueError(
+          f'model.rope_scaling is {self.rope_scaling}: the factor must be at '
+          'least 1, the low frequency factor above 0 and below the high one, '
+          'the former length above 0.'
+        )
     if self.position == 'sinusoidal' and self.table_width % 2:
       raise ValueError(
         f"model.position='sinusoidal' pairs sines and cosines: the width of "
@@ -285,6 +294,11 @@ class TransformerConfig:
       bool(self.window) != bool(self.window_every),
       f'model.window={self.window} and model.window_every='
       f'{self.window_every} go together: set both, or neither.',
+    )
+    refuse(
+      self.window and not 1 <= self.window_every <= self.decoder_layers,
+      f'model.window_every={self.window_every} leaves no layer banded: it must '
+      f'lie between 1 and model.decoder_layers={self.decoder_layers}.',
     )
     refuse(
       self.window and self.family != 'decoder',

@@ -115,6 +115,23 @@ def test_full_disk(tmp_path):
     writer.write(1, {'train/loss': 1.0})
 
 
+@pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnhandledThreadExceptionWarning'
+)
+def test_a_board_that_fails_holds_nothing_up(tmp_path):
+  """As on a full disk: its thread ends, and nobody empties its queue."""
+
+  def full(event):
+    raise OSError(28, 'No space left on device')
+
+  writer = MetricsWriter(str(tmp_path))
+  writer._board.file_writer.event_writer._ev_writer.write_event = full
+  for step in range(50):
+    writer.write(step, {'train/loss': 1.0})
+  writer.close()
+  assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 50
+
+
 def test_curves(tmp_path):
   rng = np.random.default_rng(0)
   writer = MetricsWriter(str(tmp_path))

@@ -8,14 +8,13 @@ fails to compile, as it would on the slice, and says by how much.
 
 import json
 import os
-import sys
 import time
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict, config_flags
 
@@ -24,7 +23,7 @@ from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
 from models.electra import generator_config
-from train import sharding
+from train import command, sharding
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
 from train.settings import check_settings
@@ -163,13 +162,9 @@ def topology(name: str) -> list:
   return list(np.ravel(described.devices))
 
 
-def main(_):
+def main():
   config, name = _CONFIG.value, _TOPOLOGY.value
-  try:
-    found = fit(config, topology(name) if name else jax.devices())
-  except ValueError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    sys.exit(1)
+  found = fit(config, topology(name) if name else jax.devices())
   gib = {
     key: f'{found[key] / 2**30:.2f} GiB'
     for key in ('arguments', 'temporary', 'peak')
@@ -193,4 +188,4 @@ if __name__ == '__main__':
     'topology', '', 'A TPU slice, as v5p:4x4x4; default: the devices here.'
   )
   flags.mark_flag_as_required('config')
-  app.run(main)
+  command.run(main)

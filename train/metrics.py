@@ -65,6 +65,7 @@ class MetricsWriter:
       self._board = tensorboardX.SummaryWriter(
         os.path.join(workdir, 'tensorboard'),
         purge_step=last + 1,  # TensorBoard hides what an earlier start wrote
+        max_queue=0,  # without end: its thread dies when the disk is full
         flush_secs=30,
         filename_suffix=f'.{last + 1}',  # else it is told by the second alone
       )
@@ -77,10 +78,11 @@ class MetricsWriter:
     row = {'step': int(step)}
     for name, x in numbers.items():
       row[name] = x if math.isfinite(x) else None
-      self._board.add_scalar(name, x, step)
-    with _writing(self._path):
+    with _writing(self._path):  # first: it tells of a full disk
       self._file.write(json.dumps(row) + '\n')
       self._file.flush()
+    for name, x in numbers.items():
+      self._board.add_scalar(name, x, step)
 
   def write_text(self, step: int, name: str, text: str) -> None:
     """Shows a text, as Markdown, in TensorBoard alone."""

@@ -76,6 +76,18 @@ def check_settings(config: Any, devices: int) -> None:
       raise ValueError(
         f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
       )
+  if config.seed < 0:
+    raise ValueError(f'seed is {config.seed}; it must be at least 0.')
+  if config.model.position == 'learned':
+    places = config.model.max_length - config.model.position_offset
+    phases = [('data.curriculum', phase[1]) for phase in config.data.curriculum]
+    for key, length in (*phases, ('data.length', config.data.length)):
+      if length > places:
+        raise ValueError(
+          f'{key} has rows of {length} tokens, but model.max_length='
+          f'{config.model.max_length} has positions for {places}: lower one or '
+          'raise the other.'
+        )
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '

@@ -122,12 +122,15 @@ def vocabulary(folder, config):
   size = 0
   path = os.path.join(folder, 'vocab.txt')
   if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
+    with open(path, 'rb') as file:
       size = sum(1 for _ in file)
   else:
     path = os.path.join(folder, 'vocab.json')
     if os.path.exists(path):
-      size = 1 + max(files.read_json(path).values(), default=-1)
+      ids = files.read_json(path).values()
+      if not all(isinstance(i, int) for i in ids):
+        raise ValueError(f'{path} must hold a whole number for each token.')
+      size = 1 + max(ids, default=-1)
   if size > config.vocab_size:
     raise ValueError(
       f'{path} has {size} tokens, but model.vocab_size is '

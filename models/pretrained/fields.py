@@ -7,6 +7,8 @@ from typing import Any
 # the file was made, how text becomes tokens, how a program generates.
 HARMLESS = frozenset(
   (
+    '_attn_implementation',
+    '_attn_implementation_autoset',
     '_name_or_path',
     '_num_labels',
     'architectures',  # read by the layouts, for the head
