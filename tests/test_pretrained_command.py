@@ -171,6 +171,32 @@ def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
   assert 'as it was: tokenizer_config.json, vocab.txt.' in said
 
 
+def test_a_checkpoint_written_anew_means_the_same(tmp_path):
+  """The same class, labels and special tokens; XLM-R's is read as well."""
+  names = {'id2label': {0: 'a', 1: 'b', 2: 'c'}, 'pad_token_id': 2}
+  sizes = {'vocab_size': 30, 'num_hidden_layers': 1, 'hidden_size': 12}
+  sizes |= {'num_attention_heads': 3, 'intermediate_size': 10}
+  long = {'max_position_embeddings': 8192, 'bos_token_id': 5, 'eos_token_id': 6}
+  for kind, fields in (
+    ('LlamaForSequenceClassification', names | long),
+    ('ElectraForMaskedLM', {'embedding_size': 12, 'pad_token_id': 2}),
+    ('XLMRobertaForMaskedLM', {'pad_token_id': 2, 'type_vocab_size': 1}),
+  ):
+    cls = getattr(transformers, kind)
+    model = cls(cls.config_class(**sizes | fields))
+    source, target = str(tmp_path / kind), str(tmp_path / f'{kind}-anew')
+    model.save_pretrained(source)
+    command.convert(source, target, 'float32')
+    again = transformers.AutoConfig.from_pretrained(target)
+    for name, value in fields.items():
+      assert getattr(again, name) == value, (kind, name)
+    expected = kind.removeprefix('XLM')
+    assert again.architectures == [expected]
+    loaded = getattr(transformers, expected).from_pretrained(target)
+    for name, weight in model.state_dict().items():
+      assert loaded.state_dict()[name].equal(weight), name
+
+
 @pytest.fixture
 def unread(monkeypatch):
   """No weight may be read."""

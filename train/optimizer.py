@@ -285,7 +285,9 @@ def _check_names(array, names):
 
 
 def _decays(names):
-  return len(_own(names)) >= 2 and 'buckets' not in names
+  # transformer_xl's two biases have a number for each of a head's dimensions.
+  bias = _own(names) == ('heads', 'head_dim')
+  return len(_own(names)) >= 2 and 'buckets' not in names and not bias
 
 
 def _own(names):

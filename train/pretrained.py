@@ -211,12 +211,15 @@ def convert(source: str, target: str, dtype: str) -> None:
   Raises:
     ValueError: it cannot be read, or not be written to `target`.
   """
-  pretrained.check_save(pretrained.read_config(source), target, dtype=dtype)
+  layout, kept = pretrained.kept_fields(source)
+  config = pretrained.read_config(source)
+  pretrained.check_save(config, target, layout=layout, dtype=dtype)
   places = source, os.path.join(source, pair.NAMES[0])
   tokenizer = next(filter(None, map(tokenizer_export.published, places)), {})
   pretrained.save(
-    *pretrained.load(source), target, dtype=dtype, beside=tokenizer
-  )
+    *pretrained.load(source), target, layout=layout, dtype=dtype,
+    beside=tokenizer, kept=kept,
+  )  # fmt: skip
   print(f'Wrote {target}.')
   if tokenizer:
     print(f'Its tokenizer is there as it was: {", ".join(tokenizer)}.')

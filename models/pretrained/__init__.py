@@ -49,7 +49,7 @@ from models.pretrained import (
   t5,
 )
 from models.pretrained.arrays import leaf_shapes
-from models.pretrained.fields import Fields
+from models.pretrained.fields import KEPT, Fields
 from models.pretrained.mapping import expand
 
 LAYOUTS = (
@@ -165,6 +165,7 @@ def save(
   dtype: str = 'float32',
   shard_bytes: int = 5 * 10**9,
   beside: dict[str, bytes] | None = None,
+  kept: dict | None = None,
 ) -> None:
   """Writes a checkpoint that transformers loads, wholly or not at all.
 
@@ -179,6 +180,7 @@ def save(
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
     beside: name -> content of other files to write: a tokenizer's.
+    kept: fields of config.json from `kept_fields`; of a pair none are.
 
   Raises:
     ValueError: the folder is not empty, no layout can express the config, or
@@ -226,8 +228,18 @@ def save(
         raise ValueError(f'The layout fills {filled} of {out.size} in {name}.')
       yield name.removeprefix(prefix), out
 
-  fields = fields | {'dtype': dtype}
+  fields = fields | {'dtype': dtype} | (kept or {})
   files.write(folder, fields, tensors(), shard_bytes, beside or {})
+
+
+def kept_fields(folder: str) -> tuple[str, dict]:
+  """A checkpoint's model_type, and of its config.json what it means to others:
+  names of classes, ids of special tokens. '' and nothing for ELECTRA's pair."""
+  if pair.is_pair(folder):
+    return '', {}
+  fields = files.read_config(folder)
+  found = {name: fields[name] for name in KEPT if fields.get(name) is not None}
+  return fields['model_type'], found
 
 
 def check_save(

@@ -65,7 +65,8 @@ _POOLER_FIELDS = (
 
 def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
   """Our head of the class that `architectures` names."""
-  name = fields.architecture(classes['none'])
+  # XLM-R's classes are RoBERTa's by another name.
+  name = fields.architecture(classes['none']).removeprefix('XLM')
   heads = {name: head for head, name in classes.items()}
   if name not in heads:
     fields.refuse('architectures', name, 'a head that there is none for here')

@@ -71,6 +71,13 @@ HARMLESS = frozenset(
     'use_cache',
   )
 )
+# Those that mean something to who uses the model in transformers.
+KEPT = (
+  *('id2label', 'label2id', 'problem_type', 'task_specific_params'),
+  *('pad_token_id', 'bos_token_id', 'eos_token_id', 'unk_token_id'),
+  *('cls_token_id', 'sep_token_id', 'mask_token_id'),
+  *('decoder_start_token_id', 'max_position_embeddings'),
+)
 # Hugging Face's names of activations -> ours.
 ACTIVATIONS = {
   'relu': 'relu',
