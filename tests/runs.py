@@ -32,6 +32,7 @@ SYSTEMS = {
     'model.encoder_layers': 1,
     'model.decoder_layers': 1,
     'model.dropout': 0.1,
+    'model.attention_dropout': 0.1,
     'data.sentinels': 20,
   },
   'bert': {

@@ -196,6 +196,33 @@ def test_changed_data(whole, source):
   assert 'Traceback' not in done.stderr
 
 
+def test_steps_before_a_damaged_document_are_kept(tmp_path):
+  words = [f'word{n % 97} and {n * n % 89} of them' for n in range(2000)]
+  for file in range(4):
+    lines = [
+      json.dumps({'text': ' '.join(words[n : n + 12])})
+      for n in range(file, 1900, 4)
+    ]
+    lines[400:] = ['{"text": "cut'] if file == 3 else lines[400:]
+    (tmp_path / f'{file}.json').write_text('\n'.join(lines))
+  done = runs.run(
+    runs.command(
+      tmp_path / 'run',
+      data__source=f'json:{tmp_path}/*.json',
+      data__max_bad_share=0.0,
+      data__tokenizer_kind='bytes',
+      model__vocab_size=300,
+      checkpoint__every=1000,
+      train__steps=1000,
+      eval__every=1000,
+    )
+  )
+  assert done.returncode == 1
+  assert '3.json, line 401' in done.stderr
+  last = runs.rows(tmp_path / 'run')[-1][0]
+  assert 0 < last <= runs.checkpoints(tmp_path / 'run')[-1]
+
+
 def test_loss_that_is_not_finite(tmp_path, source):
   folder = tmp_path / 'run'
   done = runs.run(

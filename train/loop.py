@@ -248,12 +248,15 @@ def train(config: ConfigDict | None, folder: str) -> None:
         progress.step_flops = flops[last]
       try:
         batch = next(batches)
-      except SourceEnded as error:
+      except ValueError as error:  # the data's end, or a damaged file
         if pending is not None:
           check(*pending)
-        if jax.process_count() == 1 and step not in checkpoints.steps():
-          checkpoints.save(state, step, run)  # other hosts may not be at an end
+        alone = jax.process_count() == 1  # other hosts may not be at an end
+        if step and alone and step not in checkpoints.steps():
+          checkpoints.save(state, step, run)
           checkpoints.wait()
+        if not isinstance(error, SourceEnded):
+          raise
         raise TrainingError(
           f'After step {step} of {config.train.steps} the data is at an end: '
           f'{error} The newest checkpoint, of step '
