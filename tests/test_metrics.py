@@ -107,7 +107,9 @@ def test_only_the_active_process_writes(tmp_path):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
+@pytest.mark.skipif(
+  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+)
 def test_full_disk(tmp_path):
   writer = MetricsWriter(str(tmp_path))
   writer._file = open('/dev/full', 'w')  # noqa: SIM115

@@ -41,12 +41,9 @@ def inputs_of(config, batch):
   return {key: batch[key] for key in build(config).INPUTS}
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_logits_gradients_and_weights_equal_torch(name, tmp_path):
-  layout = CASES[name][0]
-  model = torch_model(name)
-  folder = reference.saved(model, tmp_path / 'theirs')
-  config, params = pretrained.load(folder)
+def against_torch(name, model, config, params):
+  """The largest difference of the logits, asserted to be small, and our
+  gradients of a loss whose gradients torch's weights then have."""
   batch = make_batch()
   theirs = torch_logits(name, model, batch)
   real = of_real_tokens(batch, theirs)
@@ -56,6 +53,16 @@ def test_logits_gradients_and_weights_equal_torch(name, tmp_path):
   )
   worst = reference.close(logits, theirs, real)
   (theirs * torch.from_numpy(factor)).sum().backward()
+  return worst, grads
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_logits_gradients_and_weights_equal_torch(name, tmp_path):
+  layout = CASES[name][0]
+  model = torch_model(name)
+  folder = reference.saved(model, tmp_path / 'theirs')
+  config, params = pretrained.load(folder)
+  worst, grads = against_torch(name, model, config, params)
   worst_grad = reference.gradients_close(config, grads, InFiles(model), layout)
   print(f'\nLARGEST {name}: logits {worst:.1e}, gradients {worst_grad:.1e}')
   reference.round_trip(model, folder, tmp_path, layout.MODEL_TYPES[0])
@@ -168,16 +175,7 @@ def test_windows_equal_torch(tmp_path):
   assert all(name.endswith('c_attn.bias') for name in biases)
   config, params = pretrained.load(reference.saved(dense, tmp_path / 'dense'))
   config = dataclasses.replace(config, window=4, window_every=2)
-
-  batch = make_batch()
-  theirs = torch_logits('gpt_neo', model, batch)
-  real = of_real_tokens(batch, theirs)
-  factor = reference.projection(theirs.shape, real=real)
-  logits, grads = reference.outputs_and_gradients(
-    config, params, inputs_of(config, batch), lambda x: jnp.sum(x * factor)
-  )
-  worst = reference.close(logits, theirs, real)
-  (theirs * torch.from_numpy(factor)).sum().backward()
+  worst, grads = against_torch('gpt_neo', model, config, params)
   expected = as_gpt2s({n: p.grad for n, p in model.named_parameters()})
   ours = reference.under_their_names(config, grads, gpt2)
   assert ours.keys() - expected.keys() == set(biases)

@@ -17,7 +17,7 @@ from tests import tokenizer_references as references
 def data():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('TREELINE_DATA is not set')
+    pytest.skip('no real data: TREELINE_DATA is not set')
   return Path(folder)
 
 

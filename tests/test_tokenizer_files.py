@@ -328,7 +328,7 @@ def test_published(tmp_path):
   """Sizes, special ids, and one fingerprint for BERT's two files."""
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('TREELINE_DATA is not set')
+    pytest.skip('no real data: TREELINE_DATA is not set')
   data = Path(folder)
   bert = tokenizers.load(str(data / 'tok_bert'), 0, 'wordpiece', True)
   file = str(data / 'tok_bert' / 'tokenizer.json')

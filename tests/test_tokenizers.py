@@ -33,7 +33,7 @@ def trained():
 def published():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('TREELINE_DATA is not set')
+    pytest.skip('no real data: TREELINE_DATA is not set')
   return Path(folder) / 'tok_t5' / 't5_cc_all_derived_32100.model'
 
 
