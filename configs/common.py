@@ -76,7 +76,7 @@ def base() -> ConfigDict:
   c.data.source = placeholder(str)
   c.data.mixture = ()  # (source, rate), ...; data.source is '' then
   c.data.documents = 0  # of each source only the first ones; 0: all
-  c.data.epochs = 0  # a source read so often is an error; 0: without end
+  c.data.epochs = 0  # times that every document is read; 0: without end
   c.data.tokenizer = ''  # a file or folder; '' trains one on the source
   c.data.tokenizer_kind = 'unigram'
   c.data.lowercase = False  # of wordpiece alone

@@ -67,7 +67,7 @@ class DataConfig:
   curriculum: tuple[tuple[float, int, int], ...] = ()
   mixture: tuple = ()  # of (source, rate): a share of the rows from each
   documents: int = 0  # only the first ones of each source; 0: all of it
-  epochs: int = 0  # a source that was read so often is an error; 0: none is
+  epochs: int = 0  # times that every document is read; 0: without end
   tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
   masking: str = ''  # whose rule of how many are masked: MASKING

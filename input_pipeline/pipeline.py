@@ -8,6 +8,7 @@ block), so that neither prefetching nor the number of hosts changes a bit of a
 batch.
 """
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -185,12 +186,14 @@ class Data:
         found[f'documents_{number}'] = corpus.documents
     return found
 
-  def batches(self, cursor, rows):
+  def batches(self, cursor, rows, everywhere=bool):
     """Endless batches after `cursor` (see start), of the given rows.
 
     `rows` are the positions in the global batch that this host needs, sorted.
-    Yields a dict of arrays [len(rows), ...]; see `shapes`. Raises SourceEnded
-    where data.epochs are over.
+    Yields a dict of arrays [len(rows), ...]; see `shapes`. With data.epochs, a
+    stream at its end gives padding until all streams are at theirs: then, after
+    the same batch on all hosts, SourceEnded is raised. `everywhere` tells of a
+    truth on this host whether it is one on every host.
     """
     cursor, shape = np.asarray(cursor), self.config.cursor_shape
     if cursor.shape != shape:
@@ -199,8 +202,14 @@ class Data:
         f' data.streams={self.config.streams} need {list(shape)}.'
       )
     readers = [corpus.reader(self.config.block) for corpus in self.corpora]
-    return self._batches(
-      rows, self.config.batch, lambda s: self._stream(readers, s, cursor[s])
+    ends = []
+    batches = self._batches(
+      rows,
+      self.config.batch,
+      lambda s: self._stream(readers, s, cursor[s], ends),
+    )
+    return (
+      self._until(batches, ends, everywhere) if self.config.epochs else batches
     )
 
   def evaluation(self, rows, batch):
@@ -220,8 +229,31 @@ class Data:
     readers = [corpus.reader(block) for corpus in self.evaluated]
     return self._batches(rows, batch, lambda s: self._evaluated(readers, s))
 
-  def _stream(self, readers, stream, cursor):
-    """Blocks of rows of one stream, after its cursor."""
+  def _until(self, batches, ends, everywhere):
+    """The batches up to the one that is padding on all hosts."""
+    with contextlib.closing(batches):
+      for batch in batches:
+        if everywhere(not batch['segments'].any()):
+          raise ends[0]
+        yield batch
+
+  def _stream(self, readers, stream, cursor, ends):
+    """Blocks of rows of one stream, after its cursor; padding past its end,
+    which is added to `ends`."""
+    try:
+      for rows in self._own_rows(readers, stream, cursor):
+        if len(rows):
+          cursor = features.split(rows, self.shapes)['cursor'][-1]
+        yield rows
+    except streams.SourceEnded as end:
+      ends.append(end)
+    while True:
+      rows = features.padding(self.shapes, 64)
+      features.split(rows, self.shapes)['cursor'][:] = cursor
+      yield rows
+
+  def _own_rows(self, readers, stream, cursor):
+    """Blocks of rows of one stream, after its cursor, up to its end."""
     if not self.config.mixture:
       return self._rows_of(readers, 0, stream, cursor)
     places = cursor[1:].reshape(-1, 4)

@@ -173,9 +173,8 @@ def walk(reader, stream, streams, seed, cursor, epochs=0):
   while True:
     if 0 < epochs <= epoch:
       raise SourceEnded(
-        f'{reader.name} has been read data.epochs={epochs} times, by stream'
-        f' {stream} before the others. Raise data.epochs (0: without end) to go'
-        ' on.'
+        f'{reader.name} has been read data.epochs={epochs} times. Raise'
+        ' data.epochs (0: without end) to go on.'
       )
     shards = shard_order(reader.files, reader.parts, seed, epoch)
     shards = shards[stream::streams]

@@ -5,6 +5,8 @@ import functools
 import itertools
 import json
 import re
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from tests import runs
 from tests.test_masking import make_config as masked_config
 from tests.test_objectives import PAIRS, pairs_config
 from tests.test_pipeline import assert_same, data_config, texts, write
-from tests.test_prepare import CAUSAL, settings, until_the_end
+from tests.test_prepare import CAUSAL, blocks_until_the_end, settings
 from train.fingerprint import fingerprint
 
 VOCABULARY = 300
@@ -106,7 +108,7 @@ def test_rows_of_each_source_in_turn(open_data):
   """A source's rows in a mixture are one stream of it, in order, none lost."""
   data = open_data()
   readers = [part.reader(8) for part in data.corpora]
-  mixed_rows = data._stream(readers, 2, data.start()[2])
+  mixed_rows = data._stream(readers, 2, data.start()[2], [])
   rows = np.concatenate(list(itertools.islice(mixed_rows, 5)))
   parts = pipeline.features.split(rows, data.shapes)
   cursors = np.concatenate([data.start()[2:3], parts['cursor']])
@@ -306,7 +308,7 @@ def epochs_of(data, stream_count=4):
   readers = [part.reader(8) for part in data.corpora]
   counts = np.zeros(VOCABULARY, int)
   for stream in range(stream_count):
-    for rows in until_the_end(data, readers, stream):
+    for rows in blocks_until_the_end(data, readers, stream):
       counts += counted([pipeline.features.split(rows, data.shapes)])
   return counts
 
@@ -349,31 +351,102 @@ def test_too_few_documents(open_data, corpus):
   take(open_data(documents=81), 3)
 
 
+def until_the_end(data, rows=ROWS, everywhere=bool, cursor=None):
+  """The batches before the end of data.epochs, which must come."""
+  cursor, found = data.start() if cursor is None else cursor, []
+  key = r'data\.mixture\[\d\]' if data.config.mixture else r'data\.source'
+  with pytest.raises(streams.SourceEnded, match=key + r'=.*data\.epochs=\d ti'):
+    found.extend(data.batches(cursor, rows, everywhere))
+  return found
+
+
+def rows_of_streams(batches, stream_count, shapes):
+  """Of each stream its rows that are not padding, name -> [N, ...] each."""
+  found = []
+  for stream in range(stream_count):
+    own = {
+      name: np.concatenate(
+        [np.split(b[name], stream_count)[stream] for b in batches]
+      )
+      for name in shapes
+    }
+    full = own['segments'].any(axis=1)
+    assert not full[full.sum() :].any()  # all of the padding comes last
+    found.append({name: x[full] for name, x in own.items()})
+  return found
+
+
 @pytest.mark.parametrize('kind', ['one', 'mixture', 'synthetic'])
-def test_the_end_comes_at_its_row(open_data, corpus, kind):
-  """Batches of one epoch, then the error; the same ones without an end."""
+def test_the_end_comes_when_all_streams_are_there(open_data, corpus, kind):
+  """Rows of one epoch, then padding, then the error; from any step on."""
   if kind == 'synthetic':
     changes = {'source': 'synthetic', 'tokenizer': '', 'documents': 600}
   else:
     changes = {'source': f'json:{corpus}/a*.gz'} if kind == 'one' else {}
   ends, endless = open_data(**changes, epochs=1), open_data(**changes)
-  iterator, found, told = ends.batches(ends.start(), ROWS), [], ''
-  while not told:
-    try:
-      found.append(next(iterator))
-    except streams.SourceEnded as error:
-      told = str(error)
-  if kind == 'mixture':
-    assert re.match(r"data\.mixture\[\d\]='json:.* data\.epochs=1 ti", told)
+
+  found = until_the_end(ends)
   expected = take(endless, len(found) + 1)
-  for first, second in zip(found, expected[:-1], strict=True):
-    assert_same(first, second)
-  epochs = expected[-1]['cursor'][:, -4::-4]
-  columns = expected[-1]['cursor'][:, (epochs.shape[1] > 1) :: 4]
-  assert columns.max() == 1  # the row that was refused
-  assert found[-1]['cursor'][:, (epochs.shape[1] > 1) :: 4].max() == 0
-  (batch,) = take(ends, 1, last_cursor(found[-2]))
-  assert_same(batch, found[-1])
+  pairs = zip(
+    *(rows_of_streams(x, 4, ends.shapes) for x in (found, expected)),
+    strict=True,
+  )
+  for ours, full in pairs:
+    count = len(ours['cursor'])
+    assert_same(ours, {name: x[:count] for name, x in full.items()})
+    mixed = kind == 'mixture'
+    assert full['cursor'][count][mixed::4].max() == 1  # the row refused
+    assert full['cursor'][count - 1][mixed::4].max() == 0
+  assert found[-1]['segments'].any()
+  for step in range(1, len(found) + 1):
+    rest = until_the_end(ends, cursor=last_cursor(found[step - 1]))
+    assert len(rest) == len(found) - step
+    for first, second in zip(rest, found[step:], strict=True):
+      assert_same(first, second)
+
+
+@pytest.mark.parametrize('count', [1, 4, 16])
+def test_every_document_epochs_times(open_data, corpus, tokenizer, count):
+  """In the batches themselves, for more streams than blocks too."""
+  data = open_data(
+    source=f'json:{corpus}/a*.gz', epochs=2, streams=count, block=16
+  )
+  kept = [
+    text.encode()
+    for file, documents in enumerate(COUNTS['a'])
+    for index, text in enumerate(texts(documents, file))
+    if index % 10 != 9
+  ]
+  ids = np.concatenate(data.tokenizer.encode_batch(kept))
+  expected = 2 * np.bincount(ids, minlength=VOCABULARY)
+  expected[data.tokenizer.eos] += 2 * len(kept)
+  np.testing.assert_array_equal(counted(until_the_end(data)), expected)
+
+
+def test_the_end_on_two_hosts(open_data, corpus):
+  """After the same batch, though the streams of one end before the other's."""
+  data = open_data(source=f'json:{corpus}/a*.gz', epochs=1, block=64)
+  whole = until_the_end(data, ROWS)
+  barrier, truths = threading.Barrier(2, timeout=60), {}
+
+  def host(number):
+    def everywhere(truth):
+      truths[number] = truth
+      barrier.wait()
+      found = all(truths.values())
+      barrier.wait()
+      return found
+
+    return until_the_end(data, np.split(ROWS, 2)[number], everywhere)
+
+  with futures.ThreadPoolExecutor(2) as pool:
+    halves = list(pool.map(host, range(2)))
+  ends = [sum(b['segments'].any() for b in half) for half in halves]
+  assert min(ends) < max(ends) == len(whole)
+  for batch, *parts in zip(whole, *halves, strict=True):
+    assert_same(
+      batch, {n: np.concatenate([p[n] for p in parts]) for n in batch}
+    )
 
 
 def test_next_block(open_data):
@@ -387,22 +460,25 @@ def test_next_block(open_data):
 
 @pytest.mark.slow
 def test_training_to_the_end_of_the_data(tmp_path, corpus, tokenizer):
-  """The step of the end is saved and told; more epochs go on, bit for bit."""
+  """The step of the end is saved and told; more epochs go on from there."""
   settings = {
     'model__vocab_size': VOCABULARY, 'data__tokenizer': tokenizer,
-    'data__source': '', 'data__mixture': mixed(corpus), 'train__steps': 24,
-    'checkpoint__every': 5, 'data__sentinels': 40,
+    'data__source': f'json:{corpus}/a*.gz', 'data__sentinels': 40,
+    'train__steps': 90, 'checkpoint__every': 5,
   }  # fmt: skip
-  start = functools.partial(runs.command, **settings)
-  done = runs.run(start(tmp_path / 'a', data__epochs=1))
-  assert done.returncode == 1
-  last = done.stderr.strip().splitlines()[-1]
-  found = re.search(r'After step (\d+) of 24 the data is at an end', last)
-  step = int(found[1])
-  assert 5 < step < 24
-  assert f'The newest checkpoint, of step {step}, is kept' in last
-  assert step in runs.checkpoints(tmp_path / 'a')
-  runs.train(tmp_path / 'a', **settings, data__epochs=0)
-  runs.train(tmp_path / 'b', **settings)
-  assert fingerprint(str(tmp_path / 'a')) == fingerprint(str(tmp_path / 'b'))
-  assert runs.rows(tmp_path / 'b', 'data/documents_2')[-1][1] > 0
+  start = functools.partial(runs.command, tmp_path, **settings)
+  for _ in range(2):  # the second time it is there already
+    done = runs.run(start(data__epochs=1))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    found = re.search(r'After step (\d+) of 90 the data is at an end', last)
+    step = int(found[1])
+    assert 5 < step < 90
+    assert f'The newest checkpoint, of step {step}, is kept' in last
+    assert runs.checkpoints(tmp_path)[-1] == step
+    assert runs.rows(tmp_path, 'train/tokens')[-1][0] == step
+  ended = fingerprint(str(tmp_path), step)
+  done = runs.run(start(data__epochs=0))
+  assert done.returncode == 0, done.stderr
+  assert f'Going on from the checkpoint of step {step}.' in done.stdout
+  assert fingerprint(str(tmp_path))['data'] == ended['data']

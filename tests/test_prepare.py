@@ -1,5 +1,6 @@
 """Token caches and datasets made by input_pipeline.prepare: equal, whole."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -123,15 +124,11 @@ def test_rows_are_those_of_the_text(
   assert f'({corpus}/0.json.gz, line {BAD + 1})' in output
 
 
-def until_the_end(data, readers, stream):
-  """Blocks of a stream's rows, up to the error that must come."""
-  rows = data._stream(readers, stream, data.start()[stream])
-  while True:
-    try:
-      block = next(rows)
-    except streams.SourceEnded:
-      return
-    yield block
+def blocks_until_the_end(data, readers, stream):
+  """Blocks of a stream's rows, up to the end that must come."""
+  with contextlib.suppress(streams.SourceEnded):
+    yield from data._own_rows(readers, stream, data.start()[stream])
+    pytest.fail('no end')
 
 
 @pytest.mark.parametrize('source', ['raw', 'cache'])
@@ -143,7 +140,7 @@ def test_every_token_once_an_epoch(corpus, made, source, streams):
   counts = np.zeros(VOCABULARY, int)
   readers = [part.reader(data.config.block) for part in data.corpora]
   for stream in range(streams):
-    for rows in until_the_end(data, readers, stream):
+    for rows in blocks_until_the_end(data, readers, stream):
       parts = pipeline.features.split(rows, data.shapes)
       np.add.at(counts, parts['targets'][parts['segments'] > 0], 1)
   kept = [

@@ -244,18 +244,19 @@ def train(config: ConfigDict | None, folder: str) -> None:
             f'After step {step:,} rows have {data.config.length} tokens; what'
             ' is left of the block of documents a stream is in is not read.'
           )
-        batches = place(data.batches(cursor, rows))
+        batches = place(data.batches(cursor, rows, processes.everywhere))
         progress.step_flops = flops[last]
       try:
         batch = next(batches)
       except ValueError as error:  # the data's end, or a damaged file
         if pending is not None:
           check(*pending)
-        alone = jax.process_count() == 1  # other hosts may not be at an end
-        if step and alone and step not in checkpoints.steps():
+        ended = isinstance(error, SourceEnded)  # on all hosts
+        all_here = ended or jax.process_count() == 1
+        if step and all_here and step not in checkpoints.steps():
           checkpoints.save(state, step, run)
           checkpoints.wait()
-        if not isinstance(error, SourceEnded):
+        if not ended:
           raise
         raise TrainingError(
           f'After step {step} of {config.train.steps} the data is at an end: '

@@ -43,6 +43,13 @@ def wait_for_all(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
+def everywhere(truth: bool) -> bool:
+  """Whether it holds in all processes, each of which must ask."""
+  if jax.process_count() == 1:
+    return truth
+  return bool(multihost_utils.process_allgather(np.array(truth)).all())
+
+
 def check_configs(config: ConfigDict) -> None:
   """Makes sure that all processes were started with the same config.
 
