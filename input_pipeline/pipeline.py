@@ -336,13 +336,26 @@ def differences(old, new, path=''):
     return found
   if isinstance(old, list) and isinstance(new, list):
     if len(old) != len(new):
-      return [f'{path}: {len(old)} entries, now {len(new)}']
+      return [f'{path}: {_entries(old, new)}, now {_entries(new, old)}']
     return [
       line
       for n, pair in enumerate(zip(old, new, strict=True))
-      for line in differences(*pair, f'{path}[{n}]')
+      for line in differences(*pair, f'{path}[{_file(pair[0]) or n}]')
     ]
   return [] if old == new else [f'{path}: {old!r}, now {new!r}']
+
+
+def _entries(entries, others):
+  """How many there are, and the files among them that others lack."""
+  known = {_file(entry) for entry in others}
+  own = [name for name in map(_file, entries) if name and name not in known]
+  shown = ', '.join(own[:3]) + ', ...' * (len(own) > 3)
+  return f'{len(entries)} entries' + f' ({shown} among them)' * bool(own)
+
+
+def _file(entry):
+  """The name of the file that an entry of a source's fingerprint is of."""
+  return entry.get('file') if isinstance(entry, dict) else None
 
 
 def global_batch(host_batch, rows, shardings, batch_size):

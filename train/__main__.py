@@ -18,13 +18,17 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the run lies: made if missing, never overwritten.',
   required=True,
 )  # fmt: skip
+_ACCEPT = flags.DEFINE_bool(
+  'accept_changed_data', False,
+  "Go on though the data are not the checkpoint's; what changed is told.",
+)  # fmt: skip
 processes.define_flags()
 flags.adopt_module_key_flags(processes)
 
 
 def main():
   processes.join()
-  loop.train(_CONFIG.value, _WORKDIR.value)
+  loop.train(_CONFIG.value, _WORKDIR.value, _ACCEPT.value)
 
 
 if __name__ == '__main__':

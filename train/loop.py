@@ -5,11 +5,11 @@ import functools
 import gc
 import json
 import math
-import signal
 import time
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -30,7 +30,12 @@ from train.optimizer import make_optimizer
 from train.progress import Progress, overview
 from train.schedules import make_schedule
 from train.settings import check_settings
-from train.state import abstract_params, abstract_state, create_state
+from train.state import (
+  abstract_params,
+  abstract_state,
+  create_state,
+  is_finite,
+)
 from train.step import compile_train_step, configured_step
 
 
@@ -38,7 +43,9 @@ class TrainingError(UserError):
   """Training cannot go on; the message says what lies safe."""
 
 
-def train(config: ConfigDict | None, folder: str) -> None:
+def train(
+  config: ConfigDict | None, folder: str, accept_changed_data: bool = False
+) -> None:
   """Trains as `config` says, in `folder`, from its newest checkpoint if any.
 
   SIGTERM (or, on several hosts, a preemption notice to any) saves and returns.
@@ -46,6 +53,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   Args:
     config: from `configs/`; None: the one the workdir was begun with.
     folder: the workdir.
+    accept_changed_data: go on though the data are not the checkpoint's.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
@@ -87,6 +95,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
   data_args = data_config, config.seed, config.model.vocab_size
   if main:
     workdir.make(folder)
+    lock = workdir.lock(folder)  # noqa: F841
     workdir.put_tokenizer_aside(folder)
     tokenizing.prepare(*data_args, folder)
   processes.wait_for_all('tokenizer')
@@ -114,7 +123,10 @@ def train(config: ConfigDict | None, folder: str) -> None:
     start = 0
   else:
     state, saved = restored
-    opening.check_data(saved['data'], data.fingerprint, folder)
+    workdir.check_same(folder, saved['config'], config)
+    opening.check_data(
+      saved['data'], data.fingerprint, folder, accept_changed_data
+    )
     start = int(state.step)
     say(f'Going on from the checkpoint of step {start}.')
   run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
@@ -158,13 +170,18 @@ def train(config: ConfigDict | None, folder: str) -> None:
 
   # ---- Evaluation ----------------------------------------------------------
 
-  def evaluate_now(step: int, data: pipeline.Data) -> None:
+  def evaluate_now(step: int, data: pipeline.Data) -> bool:
+    """False where a stop was asked for before it came to its end."""
     clock = time.perf_counter()
-    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-      held_out = place(data.evaluation(rows, data_config.batch))
-      means = evaluate(
-        run_eval, state.params, held_out, config.eval.batches, objective.means
-      )
+    held_out = place(data.evaluation(rows, data_config.batch))
+    held_out = processes.until(asked_to_stop, held_out)
+    try:
+      with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        means = evaluate(
+          run_eval, state.params, held_out, config.eval.batches, objective.means
+        )
+    except processes.AskedToStopError:
+      return False
     writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     progress.note(
       f'step {step:,}: held-out loss {means["loss"]:.4f}, accuracy '
@@ -190,6 +207,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
     if main:
       draw_curves(folder)
     progress.pause(time.perf_counter() - clock)
+    return True
 
   # ---- Training ------------------------------------------------------------
 
@@ -206,10 +224,16 @@ def train(config: ConfigDict | None, folder: str) -> None:
     if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
       return values
     writer.write(step, {f'train/{name}': x for name, x in values.items()})
-    kept = checkpoints.steps()
-    raise TrainingError(
+    raise not_finite(
       f'The loss of step {step} is {values["loss"]}, the norm of its gradient '
-      f'{values["grad_norm"]}. The cursor ({data_config.cursor_names}) of each '
+      f'{values["grad_norm"]}.',
+      cursor,
+    )
+
+  def not_finite(what: str, cursor: np.ndarray) -> TrainingError:
+    kept = checkpoints.steps()
+    return TrainingError(
+      f'{what} The cursor ({data_config.cursor_names}) of each '
       f'stream at the end of its batch: {cursor.tolist()}. '
       + (
         f'The checkpoint of step {kept[-1]} is the last good one and is kept.'
@@ -218,23 +242,35 @@ def train(config: ConfigDict | None, folder: str) -> None:
       )
     )
 
+  def save(step: int) -> None:
+    """Saves the state, unless that is done; stops where it is not finite."""
+    if step in checkpoints.steps():
+      return
+    if not is_finite(state):
+      raise not_finite(
+        f'After step {step} the state is not finite, though the loss was.',
+        jax.device_get(state.cursor),
+      )
+    checkpoints.save(state, step, run)
+
   step = start
   pending = None  # a step whose metrics have not been looked at
   with (
     checkpoints,
     contextlib.closing(writer),
     contextlib.closing(progress),
-    _asked_to_stop() as asked_to_stop,
+    processes.listening() as asked_to_stop,
   ):
-    if _evaluation_missing(folder, start, config):
-      evaluate_now(start, next(d for last, d in phases if start <= last))
+    stop = _evaluation_missing(folder, start, config) and not evaluate_now(
+      start, next(d for last, d in phases if start <= last)
+    )
     batches = None
     # What lives as long as the run is looked at no more by the collector, which
     # took a sixth of the input pipeline's time.
     gc.collect()
     gc.freeze()
     progress.begin()
-    while step < config.train.steps:
+    while step < config.train.steps and not stop:
       if batches is None or step == last:  # a phase begins, or the run
         last, data = next((last, d) for last, d in phases if step < last)
         cursor = jax.device_get(state.cursor)
@@ -253,8 +289,8 @@ def train(config: ConfigDict | None, folder: str) -> None:
           check(*pending)
         ended = isinstance(error, SourceEnded)  # on all hosts
         all_here = ended or jax.process_count() == 1
-        if step and all_here and step not in checkpoints.steps():
-          checkpoints.save(state, step, run)
+        if step and all_here:
+          save(step)
           checkpoints.wait()
         if not ended:
           raise
@@ -271,7 +307,7 @@ def train(config: ConfigDict | None, folder: str) -> None:
       pending = step, metrics
 
       done = step == config.train.steps
-      stop = asked_to_stop(step)
+      stop = asked_to_stop()
       saves = done or stop or step % config.checkpoint.every == 0
       evaluates = (done or step % config.eval.every == 0) and not stop
       logs = done or step % config.train.log_every == 0
@@ -284,39 +320,20 @@ def train(config: ConfigDict | None, folder: str) -> None:
         row |= {f'data/{name}': x for name, x in data.report().items()}
         writer.write(step, row | progress.rates())
       if saves:
-        checkpoints.save(state, step, run)
-      if evaluates:
-        evaluate_now(step, data)
-      if stop:
-        break
+        save(step)
+      if evaluates and not evaluate_now(step, data):
+        stop = True
+        save(step)
     checkpoints.wait()
 
-  if step < config.train.steps:
+  if stop:
     say(
-      f'Asked to stop: the checkpoint of step {step} is saved. Run the same '
-      'command again to go on.'
+      'Asked to stop: '
+      + (f'the checkpoint of step {step} is saved. ' if step else '')
+      + 'Run the same command again to go on.'
     )
   else:
     say(f'Done: step {step} of {config.train.steps}. All of it is in {folder}.')
-
-
-@contextlib.contextmanager
-def _asked_to_stop():
-  """Yields step -> whether SIGTERM or Ctrl-C came; all hosts hear the same."""
-  if jax.process_count() > 1:
-    # Any host's preemption notice; hosts agree on the step to stop after.
-    yield multihost_utils.reached_preemption_sync_point
-    return
-  asked = []
-  handlers = {
-    number: signal.signal(number, lambda *_: asked.append(True))
-    for number in (signal.SIGTERM, signal.SIGINT)
-  }
-  try:
-    yield lambda step: bool(asked)
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
 
 
 def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:

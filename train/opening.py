@@ -151,18 +151,26 @@ def open_data(run: Run) -> pipeline.Data:
   )
 
 
-def check_data(saved: dict, now: dict, folder: str) -> None:
+def check_data(
+  saved: dict, now: dict, folder: str, accept: bool = False
+) -> None:
   """Makes sure that the data are still those of a checkpoint.
+
+  Where others are accepted, what changed is told.
 
   Raises:
     ValueError: they are not; says what changed.
   """
   changed = pipeline.differences(saved, now)
-  if changed:
+  if changed and accept:
+    _warn('other data than before, as accepted:\n  ' + '\n  '.join(changed))
+  elif changed:
     raise ValueError(
       f'The data has changed since the checkpoint in {folder}:\n  '
       + '\n  '.join(changed)
-      + '\nBring the old data back, or begin anew in another --workdir.'
+      + '\nBring the old data back, begin anew in another --workdir, or (a '
+      'file that was mended) go on at the same place of the new data with '
+      'python -m train --accept_changed_data.'
     )
 
 

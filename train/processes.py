@@ -1,7 +1,12 @@
 """Several processes of one run: how they find each other and stay together."""
 
+import contextlib
 import hashlib
+import itertools
 import json
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +16,8 @@ from ml_collections import ConfigDict
 
 from configs.command import UserError
 from train.workdir import differences
+
+T = TypeVar('T')
 
 
 def define_flags() -> None:
@@ -78,3 +85,36 @@ def check_configs(config: ConfigDict) -> None:
     + '\n'.join(lines)
     + '\nGive all of them the same --config flags.'
   )
+
+
+class AskedToStopError(Exception):
+  """What was under way has been left off."""
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[], bool]]:
+  """Yields whether SIGTERM or Ctrl-C came, as a function that all hosts call
+  equally often: all of them hear the same."""
+  if jax.process_count() > 1:
+    # Any host's preemption notice; hosts agree on the call to stop after.
+    calls = itertools.count()
+    yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
+    return
+  asked = []
+  handlers = {
+    number: signal.signal(number, lambda *_: asked.append(True))
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    yield lambda: bool(asked)
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+
+
+def until(asked: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+  """The items; AskedToStopError where one is wanted after the stop is asked."""
+  for item in items:
+    if asked():
+      raise AskedToStopError
+    yield item

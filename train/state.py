@@ -84,6 +84,14 @@ def abstract_state(
   )
 
 
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+  """Whether all numbers of it are, a bool []."""
+  return jnp.all(
+    jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)])
+  )
+
+
 def create_state(
   model: nn.Module,
   optimizer: optax.GradientTransformation,

@@ -1,9 +1,11 @@
 """A run's folder: whose run it is, and that it stays that run's."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 
 import jax
@@ -37,6 +39,8 @@ FREE = (  # keys, or groups of keys
   'sharding.',
   'train.log_every',
 )
+# As long as there is a checkpoint whose fingerprint is compared with theirs.
+MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 
 
 def read_config(folder: str) -> ConfigDict:
@@ -92,6 +96,32 @@ def make(folder: str) -> None:
     ) from error
 
 
+def lock(folder: str) -> object:
+  """Makes this process the only one that trains there, while the result lives.
+
+  The system ends it with the process, however that ends. On disks without locks
+  nothing is locked.
+
+  Raises:
+    ValueError: another process trains there.
+  """
+  file = open(os.path.join(folder, '.lock'), 'a+')  # noqa: SIM115
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    raise ValueError(
+      f'--workdir={folder}: another process trains there ({file.read()}). End '
+      'it, or take another --workdir.'
+    ) from None
+  except OSError:
+    return file
+  file.truncate(0)
+  file.write(f'process {os.getpid()} on {socket.gethostname()}')
+  file.flush()
+  return file
+
+
 @contextlib.contextmanager
 def made(folder: str) -> Iterator[None]:
   """The folder, made if need be; a failure takes back what was made.
@@ -136,16 +166,30 @@ def check(folder: str, config: ConfigDict) -> None:
   if not os.path.exists(os.path.join(folder, NAME)):
     return
   old = json.loads(read_config(folder).to_json())
+  if begun(folder):
+    check_same(folder, old, config)
+  keys = differences(old, json.loads(config.to_json()))
+  if keys and jax.process_index() == 0:
+    print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
+
+
+def check_same(folder: str, old: dict, config: ConfigDict) -> None:
+  """Makes sure that a config goes on with the run of another, `old`.
+
+  Raises:
+    ValueError: it would be another run; names the keys that differ.
+  """
   new = json.loads(config.to_json())
-  keys = differences(old, new)
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
-  endless = endless and not new['data']['curriculum']
+  others = MOVABLE if _holds_files(os.path.join(folder, 'checkpoints')) else ()
+  if endless and not new['data']['curriculum']:
+    others = *others, 'train.steps'
   bound = [
     key
-    for key in keys
-    if not (is_free(key) or (key == 'train.steps' and endless))
+    for key in differences(old, new)
+    if not is_free(key) and key not in others
   ]
-  if bound and begun(folder):
+  if bound:
     raise ValueError(
       f'--workdir={folder} holds the run of another config. Different are:\n'
       + '\n'.join(
@@ -154,8 +198,6 @@ def check(folder: str, config: ConfigDict) -> None:
       )
       + '\nTake another --workdir, or leave --config out to go on with it.'
     )
-  if keys and jax.process_index() == 0:
-    print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
 
 
 def claim(folder: str, config: ConfigDict) -> None:
@@ -182,10 +224,13 @@ def put_tokenizer_aside(folder: str) -> None:
 def begun(folder: str) -> bool:
   """Whether a run has left anything worth keeping."""
   metrics = os.path.join(folder, 'metrics.jsonl')
-  checkpoints = os.path.join(folder, 'checkpoints')
-  return (os.path.exists(metrics) and os.path.getsize(metrics) > 0) or (
-    os.path.isdir(checkpoints) and any(os.scandir(checkpoints))
-  )
+  return (
+    os.path.exists(metrics) and os.path.getsize(metrics) > 0
+  ) or _holds_files(os.path.join(folder, 'checkpoints'))
+
+
+def _holds_files(folder: str) -> bool:
+  return os.path.isdir(folder) and any(os.scandir(folder))
 
 
 def write(path: str, text: str) -> None:

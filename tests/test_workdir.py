@@ -1,0 +1,135 @@
+"""A workdir is one run's, and one process's at a time."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests import runs
+from train import loop, workdir
+from train.evaluate import evaluate
+from train.fingerprint import fingerprint
+
+pytestmark = pytest.mark.slow
+
+STEPS = {'train__steps': 4, 'checkpoint__every': 2, 'eval__every': 4}
+
+
+@pytest.fixture(scope='module')
+def texts(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data') / 'text'
+  runs.write_text(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, texts):
+  folder = tmp_path_factory.mktemp('whole') / 'run'
+  # As many devices as the tests' own process has.
+  runs.train(folder, devices=8, data__source=f'text:{texts}/*.txt', **STEPS)
+  return folder
+
+
+@pytest.fixture
+def half(whole, tmp_path):
+  """That run at step 2."""
+  folder = tmp_path / 'run'
+  shutil.copytree(whole, folder)
+  shutil.rmtree(folder / 'checkpoints' / '4')
+  return folder
+
+
+def config_of(folder, **changes):
+  config = workdir.read_config(str(folder))
+  config.unlock()
+  config.update_from_flattened_dict(
+    {key.replace('__', '.'): value for key, value in changes.items()}
+  )
+  return config.lock()
+
+
+def test_one_process_at_a_time(tmp_path):
+  held = workdir.lock(str(tmp_path))
+  message = rf'another process trains there \(process {os.getpid()} on '
+  with pytest.raises(ValueError, match=message):
+    workdir.lock(str(tmp_path))
+  held.close()
+  workdir.lock(str(tmp_path)).close()
+
+
+def test_another_start_while_one_trains(half, texts):
+  """It is refused before it changes anything; the first goes on."""
+  files = {file: file.read_bytes() for file in half.iterdir() if file.is_file()}
+  held = workdir.lock(str(half))
+  with pytest.raises(ValueError, match='another process trains there'):
+    loop.train(None, str(half))
+  held.close()
+  del files[half / '.lock']
+  assert all(file.read_bytes() == text for file, text in files.items())
+
+
+def test_moved_data(whole, half, texts, tmp_path):
+  """Wherever the same files lie; but not without a checkpoint to compare."""
+  shutil.copytree(texts, tmp_path / 'moved')
+  source = f'text:{tmp_path}/moved/*.txt'
+  config = config_of(half, data__source=source)
+  loop.train(config, str(half))
+  assert fingerprint(str(half)) == fingerprint(str(whole))
+  shutil.rmtree(half / 'checkpoints')
+  with pytest.raises(ValueError, match='holds the run of another config'):
+    workdir.check(str(half), config_of(half, data__source='docs'))
+
+
+def test_mended_data(half, texts, tmp_path, capfd):
+  """Refused, with the file's name; then accepted and told."""
+  shutil.copytree(texts, tmp_path / 'moved')
+  with open(tmp_path / 'moved' / '1.txt', 'a') as file:
+    file.write('\n\nthe end that was missing\n')
+  config = config_of(half, data__source=f'text:{tmp_path}/moved/*.txt')
+  message = r'(?s)changed since the .*source\[1\.txt\]\.bytes: \d+, now \d+'
+  with pytest.raises(ValueError, match=message):
+    loop.train(config, str(half))
+  loop.train(config, str(half), accept_changed_data=True)
+  assert 'source[1.txt].bytes' in capfd.readouterr().err
+  assert runs.checkpoints(half) == [2, 4]
+
+
+def test_a_lost_config(half):
+  """The checkpoint's own is compared with the one that is given."""
+  config = config_of(half, schedule__learning_rate=0.5, checkpoint__keep=7)
+  (half / workdir.NAME).unlink()
+  message = r'another config\. Different are:\n  schedule.learning_rate: 1.0 th'
+  with pytest.raises(ValueError, match=message):
+    loop.train(config, str(half))
+
+
+def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
+  """It leaves off, saves, and evaluates when it is started again."""
+
+  def asked(step, params, batches, *rest):
+    signal.raise_signal(signal.SIGTERM)
+    return evaluate(step, params, batches, *rest)
+
+  monkeypatch.setattr(loop, 'evaluate', asked)
+  config = config_of(half, checkpoint__every=3)
+  loop.train(config, str(half))
+  told = 'Asked to stop: the checkpoint of step 4 is saved.'
+  assert told in capfd.readouterr().out
+  assert [step for step, _ in runs.rows(half, 'eval/loss')] == [0]
+  monkeypatch.setattr(loop, 'evaluate', evaluate)
+  loop.train(config, str(half))
+  assert runs.rows(half, 'eval/loss') == runs.rows(whole, 'eval/loss')
+  assert fingerprint(str(half)) == fingerprint(str(whole))
+
+
+def test_a_state_that_is_not_finite(texts, tmp_path):
+  """Though the loss before it was; it is not saved as the last good one."""
+  changes = STEPS | {'checkpoint__every': 1, 'schedule__learning_rate': 1e42}
+  source = f'text:{texts}/*.txt'
+  done = runs.run(runs.command(tmp_path, data__source=source, **changes))
+  assert done.returncode == 1
+  last = done.stderr.strip().split('\n')[-1]
+  assert last.startswith('Error: After step 1 the state is not finite, though')
+  assert 'No checkpoint had been saved yet' in last
+  assert not runs.checkpoints(tmp_path)
