@@ -101,7 +101,7 @@ def base() -> ConfigDict:
   c.data.document_tokens = 0
   c.data.streams = 8
   c.data.holdout = 0
-  c.data.max_bad_share = 0.001
+  c.data.max_bad_share = 0.001  # of 1,000 documents at least
   c.data.threads = 0  # 0: all cores; changes speed only
 
   c.optimizer = ConfigDict()

@@ -57,7 +57,7 @@ class DataConfig:
   document_tokens: int  # longer documents give one random chunk; 0: all of it
   streams: int  # independent readers; divides batch
   holdout: int  # every holdout-th document of a file is for evaluation
-  max_bad_share: float  # share of unreadable documents tolerated
+  max_bad_share: float  # of unreadable documents, among 1,000 at least
   threads: int  # 0: one a core that the process may use; speed only
   target_length: int = 0  # T where the objective's targets vary in length
   denoisers: tuple = ()  # (mode, rate, mean span or 0: to the end, share) each

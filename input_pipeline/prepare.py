@@ -155,15 +155,16 @@ def main():
   if name:
     name = name.partition(':')[0]
     print(f'Train with TFDS_DATA_DIR={out} --config.data.source=tfds:{name}')
-  elif config.data.mixture:
+    return
+  key, value, own = 'source', made[0], "''"  # its own split, beside it
+  if config.data.mixture:
     rates = [rate for _, rate in config.data.mixture]
-    mixture = tuple(zip(made, rates, strict=False))
-    print(f'Train with --config.data.mixture="{mixture}"')
-  else:
-    kept = config.eval.source if config.eval.source.startswith('cache:') else ''
-    print(
-      f'Train with --config.data.source={made[0]} --config.eval.source={kept!r}'
-    )
+    key, value = 'mixture', f'"{tuple(zip(made, rates, strict=False))}"'
+    own = f'cache:{out}/{cache.VALIDATION}'
+  evaluated = config.eval.source
+  moved = evaluated and not evaluated.startswith('cache:')
+  flag = f' --config.eval.source={own}' if moved else ''
+  print(f'Train with --config.data.{key}={value}{flag}')
 
 
 if __name__ == '__main__':
