@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from models import masks
-from models.block import Context, Stack
+from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.encoder import gather
 from models.heads import Replaced, Vocabulary
+from models.stack import Stack
 
 
 def generator_config(config: TransformerConfig) -> TransformerConfig:

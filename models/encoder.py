@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from models import masks
-from models.block import Context, Stack
+from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Classes, Pooler, Replaced, Vocabulary
+from models.stack import Stack
 
 
 def gather(x: jax.Array, at: jax.Array) -> jax.Array:

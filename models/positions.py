@@ -3,7 +3,7 @@
 A scheme enters at one of three places: added to the embeddings (sinusoidal and
 learned; `embed.py`), turning queries and keys (rope; `attention.py`), or added
 to the attention logits as `bias`: the same in every layer (relative_bias,
-alibi; `block.py`), or made in each one from its queries (transformer_xl;
+alibi; `stack.py`), or made in each one from its queries (transformer_xl;
 `attention.py`).
 """
 

@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.block import REMAT_POLICIES
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Vocabulary
@@ -17,6 +16,7 @@ from models.layers import (
   orthogonal,
   shard,
 )
+from models.stack import REMAT_POLICIES
 from models.wkv import empty, recurrent, wkv
 
 Cache = dict[str, jax.Array]

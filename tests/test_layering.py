@@ -79,11 +79,12 @@ ORDER = (
   {'positions', 'masks'},
   {'attention', 'embed', 'heads', 'moe', 'wkv'},
   {'block'},
+  {'stack'},
   {'encoder', 'decoder', 'encoder_decoder', 'electra', 'rwkv'},
   {'build'},
   {'pretrained'},
 )
-FAMILIES = 5
+FAMILIES = 6
 
 
 def imports(source):
