@@ -20,43 +20,37 @@ from train.state import TrainState
 COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 
-# Of each system; T5's is of no size, the others' are tiny. Dropout is on.
+# Of each system, of no size. Dropout is on.
+NARROW = {'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.dropout': 0.1}
+SMALL = NARROW | {
+  'model.heads': 2,
+  'model.kv_heads': 2,
+  'model.head_dim': 8,
+  'model.attention_dropout': 0.1,
+}
+PAIR = SMALL | {'model.encoder_layers': 1, 'model.decoder_layers': 1}
+MASKED = SMALL | {
+  'model.encoder_layers': 1,
+  'data.predictions': 5,
+  'schedule.warmup_steps': 2,
+}
 SYSTEMS = {
-  't5': {
-    'model.vocab_size': 256,
-    'model.embed_dim': 16,
-    'model.mlp_dim': 32,
-    'model.heads': 2,
-    'model.kv_heads': 2,
-    'model.head_dim': 8,
-    'model.encoder_layers': 1,
-    'model.decoder_layers': 1,
-    'model.dropout': 0.1,
-    'model.attention_dropout': 0.1,
-    'data.sentinels': 20,
+  't5': PAIR | {'model.vocab_size': 256, 'data.sentinels': 20},
+  'ul2': PAIR
+  | {
+    'data.denoisers': (('[R]', 0.15, 3.0, 0.5), ('[X]', 0.5, 8.0, 0.5)),
+    'data.sentinels': 30,
   },
-  'bert': {
-    'model.vocab_size': 300,
-    'data.predictions': 5,
-    'data.curriculum': ((0.5, 16, 3),),
-    'schedule.warmup_steps': 2,
-  },
-  'electra': {
-    'model.vocab_size': 300,
-    'data.predictions': 5,
-    'schedule.warmup_steps': 2,
-  },
-  'gpt2': {
-    'model.vocab_size': 300,
-    'model.dropout': 0.1,
-    'schedule.warmup_steps': 2,
-  },
-  'rwkv': {'model.vocab_size': 300, 'schedule.constant_steps': 2},
+  'bert': MASKED,
+  'electra': MASKED | {'model.table_dim': 8},
+  'gpt2': SMALL | {'model.decoder_layers': 1, 'schedule.warmup_steps': 2},
+  'rwkv': NARROW | {'model.decoder_layers': 1, 'schedule.constant_steps': 2},
 }
 CONFIG = {
   'data.length': 32,
   'data.batch': 16,
   'data.block': 16,
+  'data.concatenate': False,  # several documents share a row
   'data.holdout': 10,
   'data.threads': 1,
   'train.steps': 40,

@@ -4,6 +4,7 @@ Runs are processes of their own, with dropout and packing on. The run that
 nothing interrupted is the measure of all the others.
 """
 
+import itertools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests import runs
+from tests.test_pipeline import texts, write
 from train import sharding, workdir
 from train.checkpoint import Checkpoints
 from train.fingerprint import fingerprint
@@ -283,55 +285,84 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
-@pytest.mark.parametrize('system', sorted(runs.SYSTEMS.keys() - {'t5'}))
-def test_every_family_killed(source, tmp_path, system):
-  """On a mixture; BERT also has longer rows after step 6."""
-  parts = [source.replace('*', number) for number in '01']
+# Killed where a step is to be saved, when the one before lies on disk.
+KILLED = """
+import os, runpy, signal, sys
+from train import loop
+
+class Checkpoints(loop.Checkpoints):
+  def save(self, state, step, run):
+    if step == last:
+      self.wait()
+      os.kill(os.getpid(), signal.SIGKILL)
+    super().save(state, step, run)
+
+last = int(sys.argv.pop())
+loop.Checkpoints = Checkpoints
+runpy.run_module('train', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def mixture(tmp_path_factory):
+  """Two JSON sources of a few hundred documents of one to three sentences."""
+  folder, pairs = tmp_path_factory.mktemp('mixture'), []
+  for seed, rate in enumerate((0.75, 0.25)):
+    sentences = iter(texts(600, seed))
+    documents = [
+      '. '.join(s.capitalize() for s in itertools.islice(sentences, n % 3 + 1))
+      for n in range(300)
+    ]
+    write(folder / f'{seed}.json.gz', documents)
+    pairs.append((f'json:{folder}/{seed}.json.gz', rate))
+  return tuple(pairs)
+
+
+@pytest.mark.parametrize(
+  ('system', 'moments'),
+  [
+    ('bert', [3]),
+    ('electra', [4]),
+    ('ul2', [5]),
+    ('gpt2', [3, 4, 5]),
+    ('rwkv', [3]),
+  ],
+)
+def test_every_family_killed(mixture, tmp_path, system, moments):
+  """Of a mixture; rows are longer from step 4 on."""
+  length = 40 if system == 'ul2' else 16
+  masks = 'data.predictions' in runs.SYSTEMS[system]
   config = {
     'system': system,
     'data__source': '',
-    'data__mixture': tuple(zip(parts, (0.75, 0.25), strict=True)),
-    'train__steps': 12,
-    'checkpoint__every': 3,
+    'data__mixture': mixture,
+    'data__tokenizer_kind': 'bytes',
+    'data__lowercase': False,
+    'data__length': 2 * length,
+    'data__curriculum': ((0.5, length, 3 if masks else 0),),
+    'model__vocab_size': 300,
+    'model__scan': False,  # of one layer
+    'train__steps': 6,
+    'eval__batches': 1,
+    'checkpoint__every': 1,
   }
   whole, folder = tmp_path / 'whole', tmp_path / 'killed'
   runs.train(whole, **config)
-  moments = ((4, True), (7, False)) if system == 'bert' else ((5, True),)
-  for step, saving in moments:
-    process = runs.start(runs.command(folder, **config))
-    wait_for(process, folder, step, saving)
-    process.send_signal(signal.SIGKILL)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == -9, stderr
-  runs.train(folder, **config)
-  assert_equal_runs(folder, whole)
-
-
-def test_resumed_before_and_at_another_length(source, tmp_path):
-  """Short rows for half of the steps, long ones for the rest."""
-  config = {
-    'data__source': source,
-    'data__curriculum': ((0.5, 16, 0),),
-    'train__steps': 8,
-    'checkpoint__every': 1,
-    'checkpoint__keep': 8,
-    'eval__every': 8,
-    'eval__batches': 1,
-  }
-  whole = tmp_path / 'whole'
-  runs.train(whole, **config)
+  # Both sources are read, and evaluations have rows of their step's length.
+  assert all(runs.rows(whole, f'data/documents_{n}')[-1][1] for n in (0, 1))
   tokens = [count for _, count in runs.rows(whole, 'train/tokens')]
-  assert max(tokens[:4]) < min(tokens[4:])
-  evaluated = runs.rows(whole, 'eval/tokens')
-  assert evaluated[0][1] < evaluated[-1][1]  # rows of the step's length
-  for step in (3, 4):
-    folder = tmp_path / str(step)
-    shutil.copytree(whole, folder)
-    for later in range(step + 1, 9):
-      shutil.rmtree(folder / 'checkpoints' / str(later))
-    stdout = runs.train(folder, **config)
-    assert f'Going on from the checkpoint of step {step}.' in stdout
-    assert_equal_runs(folder, whole)
+  assert max(tokens[:3]) < min(tokens[3:])
+  (_, first), (_, second) = runs.rows(whole, 'eval/tokens')
+  assert first < second
+  for last in moments:
+    command = runs.command(folder, **config)
+    command[1:3] = '-c', KILLED
+    done = runs.run([*command, str(last)])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert runs.checkpoints(folder)[-1] == last - 1
+  stdout = runs.train(folder, **config)
+  assert f'Going on from the checkpoint of step {last - 1}.' in stdout
+  assert_equal_runs(folder, whole)
 
 
 def test_state_is_the_same_on_any_mesh(tmp_path):
