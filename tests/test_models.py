@@ -345,15 +345,6 @@ def test_gelu_and_its_gradient(approximate):
   np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=2e-6)
 
 
-def test_attention_drops_a_key_for_every_query():
-  rngs = {'dropout': jax.random.key(0)}
-  weights = jnp.ones((2, 3, 4, 50))  # [B,N,T,S]
-  y = np.asarray(Dropout(0.4, (-2,)).apply({}, weights, rngs=rngs))
-  assert (y == y[:, :, :1]).all()
-  assert (y[0, 0, 0] != y[0, 1, 0]).any()
-  assert (y[0, 0, 0] != y[1, 0, 0]).any()
-
-
 def test_bfloat16_is_near_float32(params, scanned):
   config = small_config(dtype='bfloat16')
   loss, grads, logits = run(config, params, BATCH)
