@@ -1,5 +1,7 @@
 """Rows of decoders and encoders: laid out and masked."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -191,6 +193,113 @@ def test_whole_words_equal_the_algorithm():
         continue
       picked += words[row][word]
     assert at[row][chosen[row]].tolist() == sorted(picked)
+
+
+# ---- The papers' masking, token by token ------------------------------------
+
+
+def papers_masking(rule, text, segments, tokenizer, config, rng):
+  """A row's list of (position, token) to predict, and what is read; as slow
+  as it is plain, of the same random numbers in the same order.
+
+  BERT (Devlin et al. 2019, 3.1, A.1 and its published code): 15% of the tokens
+  at random, at least one, at most max_predictions_per_seq; each reads [MASK]
+  with 80%, any token of the vocabulary with 10%, itself with 10%. RoBERTa (Liu
+  et al. 2019, 4.1, and fairseq's code): the number is rounded up or down at
+  random, and no special token is drawn. ELECTRA (Clark et al. 2020, 3.1, and
+  its published code): positions are drawn one by one, and again; with 85% they
+  read [MASK].
+  """
+  (N, T), P = text.shape, config.predictions
+  masked, drawn = config.masked_share, config.masked_share + config.random_share
+  wanted = []
+  luck = rng.random(N) if rule == 'roberta' else None
+  for row in range(N):
+    exact = sum(1 for s in segments[row] if s) * config.noise_density
+    if rule == 'roberta':
+      wanted.append(int(exact + luck[row]))
+    else:
+      wanted.append(max(1, round(exact)))
+  candidates = [
+    [
+      t
+      for t in range(T)
+      if segments[row][t] and text[row][t] not in (tokenizer.cls, tokenizer.sep)
+    ]
+    for row in range(N)
+  ]
+  wanted = [min(n, P, len(c)) for n, c in zip(wanted, candidates, strict=True)]
+  picked = []
+  if rule == 'electra':
+    numbers = rng.random([N, P])
+    for row in range(N):
+      some = candidates[row]
+      found = [some[int(u * len(some))] for u in numbers[row][: wanted[row]]]
+      picked.append(sorted(found))
+  else:  # in random order; the number's last bits tell the position apart
+    numbers = rng.integers(2**32, size=[N, T], dtype=np.uint32)
+    least = 2 ** (T.bit_length() + 1)
+    for row in range(N):
+      order = sorted(
+        (int(numbers[row][t]) // least, t) for t in candidates[row]
+      )
+      picked.append(sorted(t for _, t in order[: wanted[row]]))
+  vocabulary = list(range(tokenizer.size))
+  if rule == 'roberta':
+    vocabulary = [i for i in vocabulary if i not in tokenizer.specials]
+  luck = rng.random([N, P])
+  others = rng.integers(len(vocabulary), size=[N, P])
+  predicted, read = [], text.tolist()
+  for row in range(N):
+    predicted.append([(t, text[row][t]) for t in picked[row]])
+    for slot, t in enumerate(picked[row]):
+      if masked <= luck[row][slot] < drawn:
+        read[row][t] = vocabulary[others[row][slot]]
+    for slot, t in enumerate(picked[row]):
+      if luck[row][slot] < masked:
+        read[row][t] = tokenizer.mask
+  return predicted, read
+
+
+@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('rule', masking.RULES)
+def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
+  """Token for token, rows of one document and of several."""
+  shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
+  config = make_config(
+    'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
+    length=24, predictions=3, concatenate=False, pack=pack,
+  )  # fmt: skip
+  tokenizer = tokenizers.Numbers(40, 0, specials=True)
+  lengths = rng().integers(1, 60, 200)
+  documents = [rng(n).integers(3, 37, n).astype(np.int32) for n in lengths]
+  before = []
+
+  def counts(*args, own=masking.masked_counts):
+    before.append(copy.deepcopy(args[-1]))  # the generator, as masking begins
+    return own(*args)
+
+  monkeypatch.setattr(masking, 'masked_counts', counts)
+  text, inputs, at, chosen, others = blocks._masked_rows(
+    documents, tokenizer, config, rng()
+  )
+  predicted, read = papers_masking(
+    rule, text, others['segments'], tokenizer, config, before[0]
+  )
+  assert (others['segments'].max() > 1) == pack
+  if not pack:  # the least, and the most
+    assert {len(pairs) for pairs in predicted} >= {1, 2, 3}
+  np.testing.assert_array_equal(inputs, read)
+  # And what a model is given of it.
+  shapes = blocks.batch_shapes(config, 'encoder')
+  batch = features.split(
+    features.encoder(shapes, text, inputs, at, chosen, others), shapes
+  )
+  np.testing.assert_array_equal(batch['inputs'], read)
+  for row, pairs in enumerate(predicted):
+    here = batch['weights'][row] > 0
+    places, targets = (batch[x][row][here] for x in ('predict_at', 'targets'))
+    assert list(zip(places, targets, strict=True)) == pairs
 
 
 # ---- Layout -----------------------------------------------------------------
