@@ -1,0 +1,305 @@
+"""Rows of decoders and encoders: laid out, masked, batched."""
+
+import numpy as np
+import pytest
+
+from input_pipeline import (
+  blocks,
+  features,
+  masking,
+  pipeline,
+  sources,
+  tokenizers,
+)
+from tests.test_masking import CLS, SEP, make_config, rng
+from tests.test_pipeline import data_config
+
+# ---- Layout -----------------------------------------------------------------
+
+
+def test_pieces_are_framed():
+  framed = masking.frame(np.array([[7, 8], [9, 10]]), CLS, SEP)
+  np.testing.assert_array_equal(framed, [[CLS, 7, 8, SEP], [CLS, 9, 10, SEP]])
+
+
+def test_rows_of_a_decoder():
+  shapes = features.decoder_shapes(8)
+  pieces = [np.array([[11, 12, 13]]), np.array([[21, 22, 23, 24]])]
+  rows = features.decoder(pieces, shapes, rng(), pack=True)
+  batch = features.split(rows, shapes)
+  assert {n: (x.shape[1:], x.dtype) for n, x in batch.items()} == shapes
+  (row,) = batch['targets'].tolist()
+  assert row == [11, 12, 13, 21, 22, 23, 24, 0]
+  assert batch['inputs'].tolist() == [[0, 11, 12, 0, 21, 22, 23, 0]]
+  assert batch['segments'].tolist() == [[1, 1, 1, 2, 2, 2, 2, 0]]
+  assert batch['positions'].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0]]
+  assert batch['weights'].tolist() == [[1] * 7 + [0]]
+
+  started = features.decoder(pieces, shapes, rng(), pack=True, start=9)
+  started = features.split(started, shapes)
+  assert started['inputs'].tolist() == [[9, 11, 12, 9, 21, 22, 23, 0]]
+
+  apart = features.decoder(pieces, shapes, rng(), pack=False)
+  apart = features.split(apart, shapes)
+  rows = sorted(apart['targets'].tolist())
+  assert rows == [[11, 12, 13] + [0] * 5, [21, 22, 23, 24] + [0] * 4]
+  assert apart['segments'].max() == 1
+
+
+def test_no_documents_no_rows():
+  for objective, family in (
+    ('causal', 'decoder'),
+    ('mlm', 'encoder'),
+    ('sentence_pairs', 'encoder'),
+    ('full_sentences', 'encoder'),
+  ):
+    config = make_config(objective)
+    shapes = blocks.batch_shapes(config, family)
+    tokenizer = tokenizers.Numbers(300, 0, config.masks)
+    rows = blocks.make_rows([], tokenizer, config, shapes, rng(), family)
+    parts = features.split(rows, shapes)
+    assert {n: x.shape for n, x in parts.items()} == {
+      n: (0, *tail) for n, (tail, _) in shapes.items()
+    }
+
+
+def test_rows_of_pairs():
+  pairs = [(np.array([7, 8]), np.array([9]), 1), (np.array([7]), [8, 9], 0)]
+  tokens, others = features.pairs_rows(pairs, 8, CLS, SEP)
+  assert tokens.tolist() == [
+    [CLS, 7, 8, SEP, 9, SEP, 0, 0],
+    [CLS, 7, SEP, 8, 9, SEP, 0, 0],
+  ]
+  assert others['types'].tolist() == [
+    [0, 0, 0, 0, 1, 1, 0, 0],
+    [0, 0, 0, 1, 1, 1, 0, 0],
+  ]
+  assert others['positions'].tolist() == [[0, 1, 2, 3, 4, 5, 0, 0]] * 2
+  assert others['segments'].tolist() == [[1] * 6 + [0] * 2] * 2
+  assert others['is_next'].tolist() == [1, 0]
+
+
+# ---- Whole batches ----------------------------------------------------------
+
+
+def test_long_sentences_of_pairs_stay_whole():
+  """A sentence is cut where a pair has no room for it, and not before."""
+  config = make_config('sentence_pairs', length=128, predictions=20)
+  tokenizer = tokenizers.Numbers(300, 0, specials=True)
+  shapes = blocks.batch_shapes(config, 'encoder')
+  document = [np.full(100, 7, np.int32), np.full(10, 8, np.int32)]
+  for seed in range(20):
+    rows = blocks.make_rows(
+      [document], tokenizer, config, shapes, np.random.default_rng(seed),
+      'encoder',
+    )  # fmt: skip
+    batch = features.split(rows, shapes)
+    following = batch['is_next'] == 0
+    lengths = batch['segments'][following].sum(axis=1)
+    seconds = batch['types'][following].sum(axis=1)
+    if len(lengths) and lengths[0] == 113:
+      assert seconds[0] == 11
+      return
+  raise AssertionError('No seed gave the pair of the two sentences.')
+
+
+def take(config, family, count=4):
+  data = pipeline.open_data(config, 5, 300, family=family)
+  batches = data.batches(data.start(), np.arange(config.batch))
+  batches = [next(batches) for _ in range(count)]
+  for batch in batches:
+    assert {n: (x.shape[1:], x.dtype) for n, x in batch.items()} == data.shapes
+  return data, {n: np.concatenate([b[n] for b in batches]) for n in batches[0]}
+
+
+@pytest.mark.parametrize('concatenate', [True, False])
+@pytest.mark.parametrize('family', ['decoder', 'rwkv'])
+def test_batches_of_decoders(family, concatenate):
+  data, rows = take(make_config('causal', concatenate=concatenate), family)
+  read = rows['segments'] > 0
+  assert (rows['targets'][read] > 0).all()
+  assert (rows['weights'] == read).all()
+  # Each token but a segment's last is the next one's input.
+  same = rows['segments'][:, 1:] == rows['segments'][:, :-1]
+  same &= read[:, 1:]
+  np.testing.assert_array_equal(
+    rows['inputs'][:, 1:][same], rows['targets'][:, :-1][same]
+  )
+  assert not rows['inputs'][rows['positions'] == 0].any()
+  ends = rows['targets'] == data.tokenizer.eos
+  assert ends.any()
+  if not concatenate:  # nothing of a document after its end
+    inside = ends[:, :-1] & same
+    assert not inside.any()
+    assert rows['segments'].max() > 1
+
+
+@pytest.mark.parametrize(
+  ('objective', 'rule'),
+  [
+    ('mlm', 'bert'),
+    ('mlm', 'electra'),
+    ('sentence_pairs', 'bert'),
+    ('full_sentences', 'roberta'),
+    ('doc_sentences', 'roberta'),
+  ],
+)
+def test_batches_of_encoders(objective, rule):
+  shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
+  config = make_config(
+    objective, masking=rule, masked_share=shares[0], random_share=shares[1],
+    concatenate=False,
+  )  # fmt: skip
+  family = 'electra' if rule == 'electra' else 'encoder'
+  data, rows = take(config, family, 20)
+  tokenizer = data.tokenizer
+  special = [tokenizer.cls, tokenizer.sep, tokenizer.mask]
+  assert len({*special, tokenizer.pad, tokenizer.eos, tokenizer.unk}) == 6
+  chosen = rows['weights'] > 0
+  read = rows['segments'] > 0
+  exact = read.sum(1) * 0.15
+  if rule == 'roberta':
+    assert (chosen.sum(1) >= np.floor(exact)).all()
+    assert (chosen.sum(1) <= np.minimum(np.floor(exact + 1), 9)).all()
+  else:
+    counts = np.clip(np.rint(exact), 1, 9)
+    np.testing.assert_array_equal(chosen.sum(1), counts)
+  assert not np.isin(rows['targets'][chosen], special).any()
+  assert not rows['targets'][~chosen].any()
+  assert (rows['inputs'][:, 0] == tokenizer.cls).all()
+
+  text, shown = restored(rows)
+  assert not (text == tokenizer.mask).any()
+  if rule == 'roberta':
+    assert not np.isin(shown, [*special[:2], *range(3)]).any()
+  for found, share in (
+    (shown == tokenizer.mask, shares[0]),
+    (shown == rows['targets'][chosen], 1 - sum(shares)),
+  ):
+    spread = 4 * (share * (1 - share) / len(shown)) ** 0.5 + 1 / 256
+    assert found.mean() == pytest.approx(share, abs=spread)
+  row, _ = np.nonzero(chosen)
+  places = zip(row, rows['predict_at'][chosen], strict=True)
+  distinct = len(set(places)) / len(row)
+  assert distinct < 0.99 if rule == 'electra' else distinct == 1
+
+  separators = (text == tokenizer.sep).sum(1)
+  if objective == 'sentence_pairs':
+    assert (separators == 2).all()
+    second = np.cumsum(text == tokenizer.sep, axis=1) - (text == tokenizer.sep)
+    np.testing.assert_array_equal(rows['types'], (second == 1) & read)
+  else:
+    assert not rows['types'].any()
+  if objective in ('mlm', 'doc_sentences'):
+    np.testing.assert_array_equal(separators, rows['segments'].max(1))
+    assert rows['segments'].max() > 1
+  if objective == 'full_sentences':
+    assert (separators > rows['segments'].max(1)).any()
+
+
+def restored(rows):
+  """The text again, targets where they were; and what was read there."""
+  text, chosen = rows['inputs'].copy(), rows['weights'] > 0
+  row, _ = np.nonzero(chosen)
+  at = rows['predict_at'][chosen]
+  shown = text[row, at]
+  text[row, at] = rows['targets'][chosen]
+  return text, shown
+
+
+def test_whole_words_of_a_batch():
+  config = make_config('mlm', whole_words=True, length=32, predictions=8)
+  data, rows = take(config, 'encoder')
+  text, _ = restored(rows)
+  picked = np.zeros(text.shape, bool)
+  chosen = rows['weights'] > 0
+  picked[np.nonzero(chosen)[0], rows['predict_at'][chosen]] = True
+  specials = [data.tokenizer.cls, data.tokenizer.sep]
+  inside = (rows['segments'] > 0) & ~np.isin(text, specials)
+  goes_on = inside & ~data.tokenizer.word_starts()[text]
+  goes_on = goes_on[:, 1:] & inside[:, :-1]
+  assert goes_on.any()
+  np.testing.assert_array_equal(picked[:, 1:][goes_on], picked[:, :-1][goes_on])
+
+
+def rows_of_epochs(data, epochs):
+  """Epoch -> its rows over all streams, sorted, cursors left out."""
+  config, found = data.config, [[] for _ in range(epochs)]
+  for batch in data.batches(data.start(), np.arange(config.batch)):
+    epoch = batch['cursor'][:, 0]
+    if epoch.min() >= epochs:
+      break
+    for row in np.flatnonzero(epoch < epochs):
+      parts = (x[row] for n, x in batch.items() if n != 'cursor')
+      found[epoch[row]].append(b''.join(x.tobytes() for x in parts))
+  return [sorted(rows) for rows in found]
+
+
+@pytest.mark.parametrize('objective', ['mlm', 'sentence_pairs'])
+def test_static_masks(objective, monkeypatch):
+  """Every second epoch shows a block alike, whatever stream reads it when."""
+  monkeypatch.setattr(sources.Synthetic, 'documents', 4)
+  monkeypatch.setattr(sources.Synthetic, 'tokens', 60)
+
+  def rows(epochs, **changes):
+    changes = {'duplicates': 2, 'holdout': 4} | changes
+    config = make_config(objective, length=16, predictions=3, **changes)
+    data = pipeline.open_data(config, 5, 300, family='encoder')
+    return rows_of_epochs(data, epochs)
+
+  first, other, again = rows(3)
+  assert first == again
+  assert len(first) > 200
+  assert len(set(first) & set(other)) < len(first) / 4
+  assert rows(2, streams=2) == [first, other]
+  first, _, again = rows(3, duplicates=0)
+  assert len(set(first) & set(again)) < len(first) / 4
+
+
+def test_resuming_gives_the_same_rows():
+  config = make_config('mlm')
+  data, rows = take(config, 'encoder')
+  places = rows['cursor'][:16].reshape(4, 4, 4)[:, -1]  # after the first batch
+  again = next(data.batches(places, np.arange(16)))
+  for name, x in again.items():
+    np.testing.assert_array_equal(x, rows[name][16:32], name)
+
+
+@pytest.mark.parametrize(
+  ('objective', 'changes', 'message'),
+  [
+    ('causal', {'predictions': 9}, 'data.predictions=9 must be 0'),
+    ('mlm', {'predictions': 0}, 'data.predictions=0 must be at least 1'),
+    ('mlm', {'sentinels': 100}, 'data.sentinels=100 must be 0'),
+    ('mlm', {'predictions': 65}, 'data.predictions=65 must be at most'),
+    ('mlm', {'noise_density': 0.0}, 'data.noise_density=0.0 must lie'),
+    ('mlm', {'masking': 'bart'}, "data.masking='bart' must be one of bert"),
+    ('mlm', {'masked_share': 1.5}, 'data.masked_share=1.5 must be above'),
+    ('mlm', {'random_share': 0.3}, 'must lie between 0 and 0.2'),
+    ('mlm', {'duplicates': -1}, 'data.duplicates=-1 must be 0 or more'),
+    ('mlm', {'short_share': 0.1}, 'data.short_share=0.1 must be 0.0: data.obj'),
+    (
+      'mlm',
+      {'masking': 'electra', 'whole_words': True},
+      'data.whole_words=True must be False',
+    ),
+    ('causal', {'whole_words': True}, 'data.whole_words=True must be False'),
+    ('span_corruption', {}, 'data.sentinels=0 must be at least 1'),
+  ],
+)
+def test_keys_of_other_objectives(objective, changes, message):
+  config = vars(make_config('mlm'))
+  if objective != 'mlm':
+    config = vars(make_config('causal')) | {'objective': objective}
+  if objective == 'span_corruption':
+    config |= {'document_tokens': 9, 'mean_span_length': 3.0}
+    config |= {'noise_density': 0.15}
+  with pytest.raises(ValueError, match=message):
+    data_config(**(config | changes))
+
+
+def test_rows_for_another_topology():
+  with pytest.raises(ValueError, match="'causal' makes rows for model.family"):
+    blocks.batch_shapes(make_config('causal'), 'encoder')
+  with pytest.raises(ValueError, match="'span_corruption' makes rows"):
+    pipeline.open_data(data_config(), 0, 300, family='electra')
