@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import time
 
 import jax
@@ -29,6 +30,29 @@ pytestmark = [
   # TensorStore's threads, after a checkpoint that could not be read.
   pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),
 ]
+
+
+# The most documents of a row among those that a run begins with.
+DOCUMENTS = """
+import sys
+import numpy as np
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from train import workdir
+config = workdir.read_config(sys.argv[1])
+data = pipeline.open_data(
+  DataConfig(**config.data), config.seed, config.model.vocab_size, '',
+  sys.argv[1], family=config.model.family,
+)
+batch = next(data.batches(data.start(), np.arange(config.data.batch)))
+print(batch['segments'].max())
+"""
+
+
+def most_documents(folder):
+  done = runs.run([sys.executable, '-c', DOCUMENTS, str(folder)])
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout.split()[-1])
 
 
 @pytest.fixture(scope='module')
@@ -65,6 +89,7 @@ def test_checkpoints_that_are_kept(whole):
   losses = runs.rows(whole)
   assert [step for step, _ in losses] == list(range(1, 41))
   assert losses[-1][1] < losses[0][1] - 0.5
+  assert most_documents(whole) > 1
 
 
 def wait_for(process, folder, step, saving):
@@ -305,13 +330,14 @@ runpy.run_module('train', run_name='__main__', alter_sys=True)
 
 @pytest.fixture(scope='module')
 def mixture(tmp_path_factory):
-  """Two JSON sources of a few hundred documents of one to three sentences."""
+  """Two JSON sources of 300 documents of one to three short sentences."""
   folder, pairs = tmp_path_factory.mktemp('mixture'), []
   for seed, rate in enumerate((0.75, 0.25)):
-    sentences = iter(texts(600, seed))
+    some = (
+      ' '.join(text.split()[:2]).capitalize() for text in texts(600, seed)
+    )
     documents = [
-      '. '.join(s.capitalize() for s in itertools.islice(sentences, n % 3 + 1))
-      for n in range(300)
+      '. '.join(itertools.islice(some, n % 3 + 1)) for n in range(300)
     ]
     write(folder / f'{seed}.json.gz', documents)
     pairs.append((f'json:{folder}/{seed}.json.gz', rate))
@@ -354,6 +380,7 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
   assert max(tokens[:3]) < min(tokens[3:])
   (_, first), (_, second) = runs.rows(whole, 'eval/tokens')
   assert first < second
+  assert most_documents(whole) > (system != 'bert')  # which packs none
   for last in moments:
     command = runs.command(folder, **config)
     command[1:3] = '-c', KILLED
