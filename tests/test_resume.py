@@ -14,16 +14,13 @@ import signal
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from tests import runs
 from tests.test_pipeline import texts, write
-from train import sharding, workdir
-from train.checkpoint import Checkpoints
+from train import workdir
 from train.fingerprint import fingerprint
-from train.state import TrainState
 
 pytestmark = [
   pytest.mark.slow,
@@ -390,54 +387,6 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
   stdout = runs.train(folder, **config)
   assert f'Going on from the checkpoint of step {last - 1}.' in stdout
   assert_equal_runs(folder, whole)
-
-
-def test_state_is_the_same_on_any_mesh(tmp_path):
-  """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
-  host = runs.small_state(7)
-  names = TrainState(
-    step=(),
-    params={'a': {'kernel': ('layers', 'embed', 'mlp')}},
-    opt_state=({'row': ('layers', 'embed')}, ()),
-    cursor=('norm', 'norm'),
-  )
-
-  def abstract(devices, preset, **sizes):
-    sizes = dict.fromkeys(sharding.AXES, 1) | sizes
-    mesh = sharding.make_mesh(sizes, preset, jax.devices()[:devices])
-    places = sharding.shardings(mesh, sharding.make_rules(preset), names, host)
-    return jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      host,
-      places,
-    )
-
-  def save(folder, state):
-    checkpoints = Checkpoints(str(folder))
-    checkpoints.save(state, 7, {'config': {}, 'data': {'files': 3}})
-    checkpoints.wait()
-    checkpoints.close()
-    return fingerprint(str(folder))
-
-  eight = abstract(8, 'fsdp_tensor', fsdp=4, tensor=2)
-  state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), host, eight)
-  expected = save(tmp_path / '8', state)
-  for devices, preset, sizes in (
-    (4, 'tensor', {'tensor': 4}),
-    (2, 'fsdp', {'fsdp': 2}),
-    (1, 'replicated', {}),
-  ):
-    target = abstract(devices, preset, **sizes)
-    checkpoints = Checkpoints(str(tmp_path / '8'))
-    restored, run = checkpoints.restore_newest(target)
-    checkpoints.close()
-    assert run['data'] == {'files': 3}
-    for x, wanted, original in zip(
-      *map(jax.tree.leaves, (restored, target, host)), strict=True
-    ):
-      assert x.sharding == wanted.sharding
-      np.testing.assert_array_equal(x, original)
-    assert save(tmp_path / str(devices), restored) == expected
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

@@ -11,10 +11,18 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
+from tests import runs
 from train import sharding
+from train.checkpoint import Checkpoints
+from train.fingerprint import fingerprint
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
-from train.state import abstract_params, abstract_state, create_state
+from train.state import (
+  TrainState,
+  abstract_params,
+  abstract_state,
+  create_state,
+)
 from train.step import compile_train_step, configured_step
 
 STEPS = 3
@@ -183,6 +191,54 @@ def check_places(state, sizes, preset):
   ):
     moment = moments['mlp']['input']['kernel'][name]
     assert moment.addressable_shards[0].data.shape == shape
+
+
+def test_state_is_the_same_on_any_mesh(tmp_path):
+  """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
+  host = runs.small_state(7)
+  names = TrainState(
+    step=(),
+    params={'a': {'kernel': ('layers', 'embed', 'mlp')}},
+    opt_state=({'row': ('layers', 'embed')}, ()),
+    cursor=('norm', 'norm'),
+  )
+
+  def abstract(devices, preset, **sizes):
+    sizes = dict.fromkeys(sharding.AXES, 1) | sizes
+    mesh = sharding.make_mesh(sizes, preset, jax.devices()[:devices])
+    places = sharding.shardings(mesh, sharding.make_rules(preset), names, host)
+    return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      host,
+      places,
+    )
+
+  def save(folder, state):
+    checkpoints = Checkpoints(str(folder))
+    checkpoints.save(state, 7, {'config': {}, 'data': {'files': 3}})
+    checkpoints.wait()
+    checkpoints.close()
+    return fingerprint(str(folder))
+
+  eight = abstract(8, 'fsdp_tensor', fsdp=4, tensor=2)
+  state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), host, eight)
+  expected = save(tmp_path / '8', state)
+  for devices, preset, sizes in (
+    (4, 'tensor', {'tensor': 4}),
+    (2, 'fsdp', {'fsdp': 2}),
+    (1, 'replicated', {}),
+  ):
+    target = abstract(devices, preset, **sizes)
+    checkpoints = Checkpoints(str(tmp_path / '8'))
+    restored, run = checkpoints.restore_newest(target)
+    checkpoints.close()
+    assert run['data'] == {'files': 3}
+    for x, wanted, original in zip(
+      *map(jax.tree.leaves, (restored, target, host)), strict=True
+    ):
+      assert x.sharding == wanted.sharding
+      np.testing.assert_array_equal(x, original)
+    assert save(tmp_path / str(devices), restored) == expected
 
 
 def test_accumulated_gradients_are_the_whole_batchs(host_batches):
