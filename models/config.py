@@ -158,9 +158,38 @@ class TransformerConfig:
     return self.position in ('sinusoidal', 'learned', 'rope')
 
   def __post_init__(self):
+    if self.family == 'rwkv':
+      self._check_rwkv()  # before what other choices would need
     self._check_choices()
     self._check_sizes()
     self._check_combinations()
+
+  def _check_rwkv(self):
+    _refuse(
+      self.heads
+      or self.kv_heads
+      or self.head_dim
+      or self.attention_dropout
+      or self.scale_attention
+      or self.position != 'none',
+      "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
+      'and attention_dropout must be 0, scale_attention False and position '
+      "'none'.",
+    )
+    _refuse(
+      self.norm_placement != 'pre'
+      or self.parallel != 'none'
+      or self.bias != 'none'
+      or self.gated
+      or self.table_dim,
+      "model.family='rwkv' has a block of its own: model.norm_placement must "
+      "be 'pre', parallel and bias 'none', gated False and table_dim 0.",
+    )
+    _refuse(
+      self.init != 'rwkv',
+      f'model.init={self.init!r} says nothing of the decays of RWKV: '
+      "model.family='rwkv' needs 'rwkv'.",
+    )
 
   def _check_choices(self):
     """Each choice exists; the fields it reads are set, and no others."""
@@ -275,43 +304,38 @@ class TransformerConfig:
 
   def _check_combinations(self):
     """What cannot go together, and why."""
-
-    def refuse(refused, reason):
-      if refused:
-        raise ValueError(reason)
-
-    refuse(
+    _refuse(
       self.parallel != 'none' and self.norm_placement == 'post',
       f"model.parallel={self.parallel!r} needs model.norm_placement='pre': "
       'norms after the sum have no place where both branches meet.',
     )
-    refuse(
+    _refuse(
       self.parallel != 'none' and self.family == 'encoder_decoder',
       f'model.parallel={self.parallel!r} has no place for cross-attention: '
       "model.family='encoder_decoder' needs 'none'.",
     )
-    refuse(
+    _refuse(
       bool(self.window) != bool(self.window_every),
       f'model.window={self.window} and model.window_every='
       f'{self.window_every} go together: set both, or neither.',
     )
-    refuse(
+    _refuse(
       self.window and not 1 <= self.window_every <= self.decoder_layers,
       f'model.window_every={self.window_every} leaves no layer banded: it must '
       f'lie between 1 and model.decoder_layers={self.decoder_layers}.',
     )
-    refuse(
+    _refuse(
       self.window and self.family != 'decoder',
       f'model.window={self.window} bands causal attention: it needs '
       f"model.family='decoder', not {self.family!r}.",
     )
-    refuse(
+    _refuse(
       self.prefix and (self.family != 'decoder' or self.head != 'lm'),
       'model.prefix=True lets the inputs of a decoder see one another: it '
       f"needs model.family='decoder' with head 'lm', not {self.family!r} with "
       f'{self.head!r}.',
     )
-    refuse(
+    _refuse(
       self.table_dim
       and self.tie_embeddings
       and not self.output_transform
@@ -320,50 +344,23 @@ class TransformerConfig:
       f'{self.table_dim} needs model.output_transform to bring the last '
       "layer's output to that width.",
     )
-    refuse(
+    _refuse(
       self.position_offset and self.position_offset >= self.max_length,
       f'model.position_offset is {self.position_offset}; it must be below '
       f'model.max_length, which is {self.max_length}.',
     )
-    refuse(
+    _refuse(
       self.token_types and self.family in ('encoder_decoder', 'rwkv'),
       f'model.token_types={self.token_types}: model.family={self.family!r} '
       'reads no token types; set it to 0.',
     )
-    rwkv = self.family == 'rwkv'
-    refuse(
-      rwkv
-      and (
-        self.heads
-        or self.kv_heads
-        or self.head_dim
-        or self.attention_dropout
-        or self.scale_attention
-        or self.position != 'none'
-      ),
-      "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
-      'and attention_dropout must be 0, scale_attention False and position '
-      "'none'.",
-    )
-    refuse(
-      rwkv
-      and (
-        self.norm_placement != 'pre'
-        or self.parallel != 'none'
-        or self.bias != 'none'
-        or self.gated
-        or self.table_dim
-      ),
-      "model.family='rwkv' has a block of its own: model.norm_placement must "
-      "be 'pre', parallel and bias 'none', gated False and table_dim 0.",
-    )
-    refuse(
-      rwkv and self.init != 'rwkv',
-      f'model.init={self.init!r} says nothing of the decays of RWKV: '
-      "model.family='rwkv' needs 'rwkv'.",
-    )
-    refuse(
-      self.init == 'rwkv' and not rwkv,
+    _refuse(
+      self.init == 'rwkv' and self.family != 'rwkv',
       "model.init='rwkv' describes RWKV's own weights, not those of "
       f'model.family={self.family!r}.',
     )
+
+
+def _refuse(refused, reason):
+  if refused:
+    raise ValueError(reason)

@@ -116,8 +116,6 @@ def cases():
 def refusal(fields: dict) -> str:
   """What of the message must be there where a toy cannot be; '' if it can."""
   if fields['family'] == 'rwkv':
-    if fields['position'] == 'rope':
-      return 'model.rope_dim is 6'
     if fields['position'] != 'none' or fields['kv_heads']:
       return 'no attention'
     if fields['norm_placement'] == 'post' or fields['gated']:
