@@ -6,6 +6,7 @@ set, or set and not used, is an error when the run starts.
 """
 
 import difflib
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -184,14 +185,15 @@ def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
   for part in filter(None, arg.split(',')):
     key, value = part.split('=', 1) if '=' in part else ('size', part)
     if key not in options:
-      raise ValueError(_unknown('config argument', key, options))
+      raise ValueError(unknown('config argument', key, options))
     if value not in options[key]:
-      raise ValueError(_unknown(key, value, options[key]))
+      raise ValueError(unknown(key, value, options[key]))
     chosen[key] = value
   return chosen
 
 
-def _unknown(what, value, known) -> str:
+def unknown(what: str, value: str, known: Iterable[str]) -> str:
+  """What is said of a value that is none of the known; names the nearest."""
   near = difflib.get_close_matches(value, known, 1, cutoff=0.4)
   hint = f' Did you mean {near[0]!r}?' if near else ''
   return f'{what} {value!r} is unknown.{hint} There are: {", ".join(known)}.'

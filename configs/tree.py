@@ -3,6 +3,7 @@
   python -m configs.tree
   python -m configs.tree --diff=llama            # beside its ancestor
   python -m configs.tree --diff gpt2:xl llama    # any two
+  python -m configs.tree --diff=ablations:gpt2,position=rope
   python -m configs.tree --plot=tree.png
 
 A system is a file of this folder, with an argument where it has one, as in
@@ -17,14 +18,6 @@ from typing import NamedTuple
 
 from absl import app, flags
 from ml_collections import ConfigDict
-
-DIFF = flags.DEFINE_string(
-  'diff',
-  None,
-  "a system as NAME[:ARG]: the keys in which its config differs from another's,"
-  " which may follow, and from its ancestor's if none does",
-)
-PLOT = flags.DEFINE_string('plot', None, 'a .png, .pdf or .svg file to draw')
 
 ENCODER, PAIR = 'encoder-only', 'encoder-decoder'
 DECODER, RECURRENT = 'decoder-only', 'recurrent'
@@ -111,7 +104,7 @@ def module_of(reference: str):
   """The module of 'NAME[:ARG]'; ValueError names the nearest one there is."""
   name = reference.partition(':')[0]
   names = list(dict.fromkeys(key.partition(':')[0] for key in SYSTEMS))
-  if name not in names:
+  if name not in (*names, 'ablations'):
     spelled = {SYSTEMS[n].name.lower(): n for n in names}
     spelled |= {n: n for n in names}
     near = difflib.get_close_matches(name.lower(), spelled, 1, cutoff=0.4)
@@ -133,6 +126,7 @@ def config_of(reference: str) -> ConfigDict:
 
 def key_of(reference: str) -> str:
   """The row of SYSTEMS where 'NAME[:ARG]' stands."""
+  reference = _changed(reference) or reference
   module_of(reference)
   name, _, arg = reference.partition(':')
   parts = arg.split(',')
@@ -144,7 +138,12 @@ def key_of(reference: str) -> str:
 
 
 def ancestor_of(reference: str) -> str:
-  """'NAME[:ARG]' of the system that another descends from; '' for a root."""
+  """'NAME[:ARG]' of the system that another descends from; '' for a root.
+
+  An ablation's is the system that it changes.
+  """
+  if system := _changed(reference):
+    return system
   key = key_of(reference)
   versions = _versions(key.partition(':')[0])
   place = versions.index(key)
@@ -241,20 +240,21 @@ def show_tree(width: int = 96) -> str:
 
 
 def main(argv: list[str]) -> None:
-  others = argv[1:] if DIFF.value is None else argv[2:]
+  diff, plot = flags.FLAGS.diff, flags.FLAGS.plot
+  others = argv[1:] if diff is None else argv[2:]
   try:
     if others:
       raise ValueError(f'unknown arguments: {" ".join(others)}. See --help.')
-    if DIFF.value is not None:
-      print(show_difference(DIFF.value, *argv[1:]))
-    if PLOT.value is not None:
+    if diff is not None:
+      print(show_difference(diff, *argv[1:]))
+    if plot is not None:
       from configs import tree_plot
 
       edges = {key: ancestor_of(key) for key in SYSTEMS}
       edges = {key: key_of(a) for key, a in edges.items() if a}
-      tree_plot.draw(SYSTEMS, edges, PLOT.value)
-      print(f'Drawn: {os.path.abspath(PLOT.value)}')
-    if DIFF.value is None and PLOT.value is None:
+      tree_plot.draw(SYSTEMS, edges, plot)
+      print(f'Drawn: {os.path.abspath(plot)}')
+    if diff is None and plot is None:
       print(show_tree())
   except (ValueError, OSError) as error:
     raise SystemExit(f'Error: {error}') from None
@@ -263,6 +263,12 @@ def main(argv: list[str]) -> None:
 def _rank(group):
   order = ('model', 'data', 'optimizer', 'schedule', 'train')
   return order.index(group) if group in order else len(order)
+
+
+def _changed(reference):
+  """'NAME[:ARG]' of the system that an ablation changes; '' of a system."""
+  name, _, arg = reference.partition(':')
+  return module_of(name).split(arg)[0] if name == 'ablations' else ''
 
 
 def _versions(name):
@@ -315,5 +321,13 @@ def _shown(value):
 
 
 if __name__ == '__main__':
+  # Here alone: commands whose config imports this file have flags of their own.
+  flags.DEFINE_string(
+    'diff',
+    None,
+    'a system as NAME[:ARG]: the keys in which its config differs from '
+    "another's, which may follow, and from its ancestor's if none does",
+  )
+  flags.DEFINE_string('plot', None, 'a .png, .pdf or .svg file to draw')
   flags.FLAGS.set_gnu_getopt()  # flags may follow the other system
   app.run(main)

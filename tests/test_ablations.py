@@ -12,23 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import tree
+from configs import ablations, tree
+from input_pipeline import blocks
+from input_pipeline.config import OBJECTIVES, DataConfig
 from models.build import build
-from models.config import TransformerConfig
-from tests.decoders import POSITIONS
+from models.config import CHOICES, TransformerConfig
+from tests import runs
+from train.loop import train
 from train.objectives import objective_for
+from train.settings import check_settings
 
 B, T, V = 2, 8, 32
-UNSET = dict.fromkeys(
-  [
-    'max_length',
-    'position_offset',
-    'relative_buckets',
-    'relative_max_distance',
-    'rope_dim',
-  ],
-  0,
-) | {'rope_theta': 0.0, 'rope_scaling': ()}
 SIZES = {
   'vocab_size': V,
   'embed_dim': 16,
@@ -39,44 +33,34 @@ SIZES = {
   'attention_dropout': 0.0,
   'remat': 'none',
   'scan': False,
-  # Neither meets any of the choices below.
+  # Neither meets any of the choices that are changed.
   'norm_epsilon': 1e-5,
   'init_std': 0.1,
 }
-CHANGES = {
-  'position': [UNSET | {'position': p} | own for p, own in POSITIONS.items()],
-  'norm': [
-    {'norm': norm} for norm in ('layer_norm', 'layer_norm_no_bias', 'rms_norm')
-  ],
-  'norm_placement': [{'norm_placement': place} for place in ('pre', 'post')],
-  'activation': [
-    {'activation': name}
-    for name in ('relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu')
-  ],
-  'gated': [{'gated': gated} for gated in (False, True)],
-  'kv_heads': [{'kv_heads': heads} for heads in (1, 2, 4)],
-  'tie_embeddings': [{'tie_embeddings': tied} for tied in (False, True)],
-  'bias': [{'bias': bias} for bias in ('none', 'mlp', 'all')],
-}
 
 
-def toy(system: str) -> dict:
-  """The fields of a system's tiny config at the sizes of a toy."""
+def tiny(system: str) -> str:
+  """A row of tree.SYSTEMS at its smallest; '' where nothing is published."""
   name, _, arg = system.partition(':')
   versions = [part for part in arg.split(',') if '=' in part]
-  module = tree.module_of(name)
-  fields = dict(module.get_config(','.join(['tiny', *versions])).model)
-  fields |= SIZES
-  fields['init'] = 'rwkv' if name == 'rwkv' else 'normal'
-  if name == 'rwkv':
-    fields['init_std'] = 0.0
+  published = tree.module_of(name).SIZES
+  return f'{name}:' + ','.join(['tiny', *versions]) if published else ''
+
+
+TINY = tuple(filter(None, map(tiny, tree.SYSTEMS)))
+
+
+def toy(fields: dict) -> dict:
+  """The fields of a tiny config at the sizes of a toy."""
+  rwkv = fields['family'] == 'rwkv'
+  fields = fields | SIZES | {'init': 'rwkv' if rwkv else 'normal'}
   if fields['heads']:
     wide = fields['kv_heads'] == fields['heads']
     shared = 1 if fields['kv_heads'] == 1 else 2
     fields |= {'heads': 4, 'kv_heads': 4 if wide else shared}
-  else:
-    fields['head_dim'] = 0
-  layers = 2 if fields['window'] or name == 'rwkv' else 1  # as many kinds
+  if rwkv:
+    fields |= {'head_dim': 0, 'init_std': 0.0}
+  layers = 2 if fields['window'] or rwkv else 1  # as many kinds
   for key, value in {
     'encoder_layers': layers,
     'decoder_layers': layers,
@@ -97,26 +81,25 @@ def toy(system: str) -> dict:
 def cases():
   """Of each system the changes that make a toy not seen before."""
   seen, found = set(), []
-  for system in tree.SYSTEMS:
-    if not tree.module_of(system).SIZES:
-      continue  # nothing published
-    fields = toy(system)
-    for field, changes in CHANGES.items():
-      for change in changes:
-        changed = tuple(sorted((fields | change).items()))
-        if changed not in seen:
-          seen.add(changed)
-          value = change[field]
-          found.append(
-            pytest.param(dict(changed), id=f'{system}-{field}-{value}')
-          )
+  for system in TINY:
+    own = dict(tree.config_of(system).model)
+    for overrides in ({}, *ablations.sweep(system)):
+      names = {key: key.removeprefix('model.') for key in overrides}
+      model = {n: overrides[key] for key, n in names.items() if n in own}
+      fields = toy(own | model)
+      changed = tuple(sorted(fields.items()))
+      if changed not in seen:
+        seen.add(changed)
+        field, value = next(iter(model.items()), ('as', 'published'))
+        name = f'{system}-{field}-{value}'
+        found.append(pytest.param(fields, id=name.replace(':tiny', '')))
   return found
 
 
 def refusal(fields: dict) -> str:
-  """What of the message must be there where a toy cannot be; '' if it can."""
+  """What of the message must be there where a model cannot be; '' if it can."""
   if fields['family'] == 'rwkv':
-    if fields['position'] != 'none' or fields['kv_heads']:
+    if fields['position'] != 'none':
       return 'no attention'
     if fields['norm_placement'] == 'post' or fields['gated']:
       return 'a block of its own'
@@ -222,3 +205,166 @@ def test_one_choice_changed(fields):
       np.asarray(jax.nn.log_softmax(logits)), batch['targets'][..., None], -1
     )
     assert -chosen.mean() == pytest.approx(float(losses[-1]), rel=1e-4)
+
+
+# ---- As configs -------------------------------------------------------------
+
+
+def check(config):
+  """What a run checks before anything is built."""
+  check_settings(config, devices=1)
+  TransformerConfig(**config.model)
+  blocks.batch_shapes(DataConfig(**config.data), config.model.family)
+
+
+@pytest.mark.parametrize('system', [*TINY, 'llama:version=2'])  # long rows
+def test_a_change_needs_nothing_else(system):
+  for overrides in ablations.sweep(system):
+    config = tree.config_of(system)
+    config.update_from_flattened_dict(overrides)
+    data, family = config.data, config.model.family
+    kind = 'causal'
+    if data.objective != kind:
+      kind = 'masked' if 'masking' in OBJECTIVES[data.objective][0] else 'pairs'
+    reason = refusal(dict(config.model))
+    if family not in blocks.FAMILIES[kind]:
+      reason = f'{data.objective!r} makes rows for model.family'
+    if not reason:
+      check(config)
+      continue
+    with pytest.raises(ValueError, match=reason):
+      check(config)
+
+
+def test_every_value_can_be_named():
+  for field, values in ablations.FIELDS.items():
+    if field in CHOICES:
+      assert values == tuple(CHOICES[field])
+  assert ablations.FIELDS['objective'] == tuple(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+  ('arg', 'published'),
+  [
+    ('t5:objective=iid_spans', 't5:recipe=baseline'),
+    ('t5:tiny,recipe=baseline,objective=span_corruption', 't5:tiny'),
+    ('t5:version=1.1,objective=ul2', 'ul2'),
+    ('llama:tiny,objective=ul2', 'ul2:tiny'),
+    ('ul2:variant=flan,objective=prefix', 'ul2:variant=flan'),
+    ('roberta:objective=sentence_pairs', 'bert:length=512'),
+    ('bert:tiny,objective=full_sentences', 'roberta:tiny'),
+    ('llama:version=2,position=relative_bias', 't5'),
+    ('gpt2:tiny,position=rope', 'llama:tiny'),
+    ('llama:tiny,version=3.1,position=learned', 'gpt2:tiny'),
+  ],
+)
+def test_companions_are_the_papers(arg, published):
+  """What goes with a value is as in a system that has it."""
+  config, other = ablations.get_config(arg), tree.config_of(published)
+  group, tables = 'model', ablations.POSITIONS
+  keys, kept = ['position', 'position_offset', 'rope_scaling'], ()
+  if 'objective' in arg:
+    group, tables = 'data', ablations.OBJECTIVES
+    keys, kept = ['objective', 'pack'], ('masking', 'duplicates', 'curriculum')
+  keys += [key for own in tables.values() for key in own if key not in kept]
+  assert {k: config[group][k] for k in keys} == {
+    k: other[group][k] for k in keys
+  }
+
+
+@pytest.mark.parametrize(
+  ('arg', 'changed'),
+  [
+    (
+      'llama:bias=mlp,tiny,kv_heads=1,version=3,gated=False',
+      {
+        'model.kv_heads': (2, 1),
+        'model.gated': (True, False),
+        'model.bias': ('none', 'mlp'),
+      },
+    ),
+    (
+      'gpt2:objective=bert_style',
+      {
+        'data.objective': ('causal', 'bert_style'),
+        'data.noise_density': (0.0, 0.15),
+        'data.random_share': (0.0, 0.1),
+        'data.sentinels': (0, 200),
+        'data.document_tokens': (0, 65_536),
+      },
+    ),
+    (
+      'electra:large,objective=doc_sentences',
+      {'data.objective': ('mlm', 'doc_sentences')},
+    ),
+    (
+      'roberta:tiny,objective=sentence_pairs',
+      {
+        'model.token_types': (0, 2),
+        'model.head': ('mlm', 'mlm_nsp'),
+        'data.objective': ('full_sentences', 'sentence_pairs'),
+        'data.short_share': (0.0, 0.1),
+        'data.pack': (True, False),
+      },
+    ),
+    ('gpt2:position=learned,norm=layer_norm', {}),
+  ],
+)
+def test_nothing_else_differs(arg, changed):
+  system = tree.config_of(ablations.split(arg)[0])
+  assert tree.difference(system, ablations.get_config(arg)) == changed
+
+
+def test_without_inputs_there_is_no_prefix():
+  config = ablations.get_config('gpt2:tiny,objective=prefix')
+  config.model.prefix = True
+  changed = ablations.change(config, 'objective', 'causal')
+  assert changed['model.prefix'] is False
+
+
+@pytest.mark.parametrize(
+  ('arg', 'message'),
+  [
+    ('gtp2,bias=all', "system 'gtp2' is unknown. Did you mean 'gpt2'?"),
+    ('gpt2:tny,bias=all', "size 'tny' is unknown. Did you mean 'tiny'?"),
+    ('gpt2:tiny,bais=all', "field 'bais' is unknown. Did you mean 'bias'?"),
+    ('t5:tiny,vrsion=1.1', "'vrsion' is unknown. Did you mean 'version'?"),
+    ('gpt2:bias=al', "bias 'al' is unknown. Did you mean 'all'? There are: "),
+    ('gpt2:objective=ul', "Did you mean 'ul2'? There are: causal, prefix,"),
+    ('gpt2:tiny,gated=true', "gated 'true' is unknown. Did you mean 'True'?"),
+    ('gpt2:tiny,kv_heads=few', "kv_heads is 'few'; it must be a whole number"),
+    ('gpt4:bias=all', 'The architecture of GPT-4 was never published.'),
+  ],
+)  # fmt: skip
+def test_mistakes(arg, message):
+  with pytest.raises(ValueError) as caught:
+    ablations.get_config(arg)
+  assert message in str(caught.value)
+
+
+def test_the_tree_shows_what_an_ablation_changes():
+  text = tree.show_difference('ablations:gpt2:tiny,position=rope')
+  shown = [line.split() for line in text.splitlines() if line[:2] == '  ']
+  assert shown == [
+    ['max_length', '128', '0'],
+    ['position', 'learned', 'rope'],
+    ['rope_dim', '0', '16'],
+    ['rope_theta', '0', '10000'],
+  ]
+
+
+def test_an_ablation_trains(tmp_path):
+  """With a vocabulary of GPT-2's kind that has sentinels and modes."""
+  config = ablations.get_config('gpt2:tiny,position=alibi,objective=ul2')
+  size = {'model.vocab_size': 512, 'model.embed_dim': 16, 'model.mlp_dim': 16}
+  run = {
+    'data.source': runs.write_text(tmp_path / 'text'),
+    'data.batch': 8,
+    'data.length': 128,
+    'schedule.warmup_steps': 1,
+    'train.steps': 2,
+    'eval.samples': 0,
+  }
+  config.update_from_flattened_dict(runs.CONFIG | size | run)
+  train(config, str(tmp_path / 'run'))
+  assert len(runs.rows(tmp_path / 'run')) == 2

@@ -1,0 +1,194 @@
+"""A system with a field or two changed, and what goes with them.
+
+`ablations.py:SYSTEM[:ARG],FIELD=VALUE[,FIELD=VALUE]`, the system as
+`python -m configs.tree --diff` names it: `gpt2:tiny,position=rope`,
+`llama:7b,version=2,objective=ul2`. The companions of a value (rope's theta,
+UL2's denoisers) are set, those of the old one cleared, and what both read
+stays. Sizes stay too: a gate, an untied table, fewer key and value heads
+change the number of parameters. `--diff=ablations:gpt2:tiny,position=rope`
+shows all that differs.
+
+What a family cannot have is refused at the start of the run, with the reason.
+A decoder's `model.prefix` stays: T5 (3.2) compares inputs that see one another
+and those that do not.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import common, tree, ul2
+
+# What each value reads that no other one does.
+POSITIONS = {
+  'none': {},
+  'sinusoidal': {},
+  'learned': {'max_length': 0},  # as long as the rows
+  'relative_bias': {  # T5, 2.1
+    'relative_buckets': 32,
+    'relative_max_distance': 128,
+  },
+  'transformer_xl': {},
+  'rope': {'rope_theta': 10_000.0, 'rope_dim': 0},  # RoFormer, 3.2; all of H
+  'alibi': {},
+}
+_CHUNK = {'document_tokens': 65_536}  # T5's published code
+_NOISE = {'noise_density': 0.15}  # T5, 3.1.4; BERT, 3.1
+_SPANS = _CHUNK | _NOISE | {'sentinels': 100}  # T5, 3.1.4
+_MASKS = _NOISE | {
+  'predictions': 77,  # BERT's published code
+  'masking': 'bert',
+  'masked_share': 0.8,  # BERT, 3.1: 80%, 10%, and 10% stay
+  'random_share': 0.1,
+  'whole_words': False,
+  'duplicates': 0,
+  'curriculum': (),
+}
+OBJECTIVES = {
+  'causal': {},
+  'prefix': _CHUNK,
+  'span_corruption': _SPANS | {'mean_span_length': 3.0},  # T5, 3.3.4
+  # T5's other ones: 3.3.1 and 3.3.2, the lengths its published code's.
+  'iid_spans': _SPANS | {'target_length': 192},
+  'drop_tokens': _CHUNK | _NOISE | {'target_length': 104},
+  'bert_style': _SPANS | {'random_share': 0.1},  # 90% masked, 10% random
+  'mass_style': _SPANS,
+  'deshuffling': _CHUNK,
+  # UL2, table 1: seven denoisers, of which the fourth needs 128 in 512 tokens.
+  'ul2': _CHUNK | {'denoisers': ul2.DENOISERS, 'sentinels': 128},
+  'mlm': _MASKS,
+  'sentence_pairs': _MASKS | {'short_share': 0.1},  # BERT's published code
+  'full_sentences': _MASKS,
+  'doc_sentences': _MASKS,
+}
+# Counts above are for rows of 512 tokens and grow and shrink with them; of
+# sentinels a vocabulary has so many at least, and keeps those that it has.
+_COUNTS = ('predictions', 'target_length', 'sentinels')
+
+FIELDS = {
+  'position': tuple(POSITIONS),
+  'norm': ('layer_norm', 'layer_norm_no_bias', 'rms_norm'),
+  'norm_placement': ('pre', 'post'),
+  'activation': ('relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu'),
+  'gated': (False, True),
+  'kv_heads': (),  # any divisor of model.heads
+  'tie_embeddings': (False, True),
+  'bias': ('none', 'mlp', 'all'),
+  'objective': tuple(OBJECTIVES),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  """Raises ValueError: no such system, field or value; names the nearest."""
+  reference, fields = split(arg)
+  config = tree.config_of(reference)
+  for field, text in fields.items():
+    overrides = change(config, field, _value(field, text))
+    config.update_from_flattened_dict(overrides)
+  return config
+
+
+def split(arg: str) -> tuple[str, dict[str, str]]:
+  """The argument's 'NAME[:ARG]' of a system, and the values of the fields.
+
+  Example: split('t5:tiny,bias=all,version=1.1') is ('t5:tiny,version=1.1',
+  {'bias': 'all'}).
+
+  Raises:
+    ValueError: a name that is nearly that of a field.
+  """
+  name, *parts = re.split('[:,]', arg)
+  own, fields = [], {}
+  for part in parts:
+    field, _, value = part.partition('=')
+    if field in FIELDS:
+      fields[field] = value
+    elif difflib.get_close_matches(field, FIELDS, 1, 0.75):
+      raise ValueError(common.unknown('field', field, FIELDS))
+    else:
+      own.append(part)
+  return f'{name}:{",".join(own)}' if own else name, fields
+
+
+def sweep(reference: str) -> Iterator[dict]:
+  """All that one field can change of a system, 'NAME[:ARG]'.
+
+  Yields the overrides of each change: {'model.position': 'rope',
+  'model.rope_theta': 10000.0, ...}. Some cannot be: the run says why.
+  """
+  config = tree.config_of(reference)
+  heads = config.model.heads
+  divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
+  for field, values in FIELDS.items():
+    for value in values or divisors:
+      overrides = change(config, field, value)
+      if overrides:
+        yield overrides
+
+
+def change(config: ConfigDict, field: str, value) -> dict:
+  """The overrides, 'group.key': value, that give a field another value."""
+  group = 'data' if field == 'objective' else 'model'
+  if config[group][field] == value:
+    return {}
+  wanted = {f'{group}.{field}': value}
+  if field == 'position':
+    wanted |= _position(config, value)
+  elif field == 'objective':
+    wanted |= _objective(config, value)
+  groups = {key: key.split('.') for key in wanted}
+  return {
+    key: wanted[key]
+    for key, (group, name) in groups.items()
+    if config[group][name] != wanted[key]
+  }
+
+
+def _position(c, position):
+  m, d = c.model, c.data
+  blank = common.base().model
+  keys = [key for own in POSITIONS.values() for key in own]
+  own = dict(POSITIONS[position])
+  if 'max_length' in own:
+    own['max_length'] = max(d.length, *(phase[1] for phase in d.curriculum), 0)
+  if 'rope_dim' in own:
+    own['rope_dim'] = m.head_dim // 2 * 2
+  keys += ['position_offset', 'rope_scaling']  # of some papers alone
+  return {f'model.{key}': own.get(key, blank[key]) for key in keys}
+
+
+def _objective(c, objective):
+  m, d = c.model, c.data
+  blank = common.base().data
+  keys = dict.fromkeys(key for own in OBJECTIVES.values() for key in own)
+  old, own = OBJECTIVES[d.objective], dict(OBJECTIVES[objective])
+  for key, value in own.items():
+    scaled = -(-value * d.length // 512) if key in _COUNTS else value
+    own[key] = d[key] if key in old else scaled
+    if key == 'sentinels':
+      own[key] = max(d[key], value, scaled)
+  wanted = {f'data.{key}': own.get(key, blank[key]) for key in keys}
+  pairs = objective == 'sentence_pairs'
+  if pairs or d.objective == 'sentence_pairs':
+    wanted['data.pack'] = not pairs  # one pair a row
+  if m.family == 'encoder' and m.head in ('mlm', 'mlm_nsp'):
+    wanted['model.head'] = 'mlm_nsp' if pairs else 'mlm'
+  if pairs and m.family in ('encoder', 'electra'):
+    wanted['model.token_types'] = m.token_types or 2  # BERT, 3
+  if objective == 'causal':
+    wanted['model.prefix'] = False
+  return wanted
+
+
+def _value(field, text):
+  """What a value's text means."""
+  if not FIELDS[field]:
+    if not text.isdecimal():
+      raise ValueError(f'{field} is {text!r}; it must be a whole number.')
+    return int(text)
+  values = {str(value): value for value in FIELDS[field]}
+  if text not in values:
+    raise ValueError(common.unknown(field, text, values))
+  return values[text]
