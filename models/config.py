@@ -350,7 +350,7 @@ class TransformerConfig:
       f'model.max_length, which is {self.max_length}.',
     )
     _refuse(
-      self.token_types and self.family in ('encoder_decoder', 'rwkv'),
+      self.token_types and self.family not in ('encoder', 'electra'),
       f'model.token_types={self.token_types}: model.family={self.family!r} '
       'reads no token types; set it to 0.',
     )

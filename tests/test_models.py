@@ -376,6 +376,10 @@ def test_bfloat16_is_near_float32(params, scanned):
     ({'window': 4}, 'model.window=4 and model.window_every=0 go together'),
     ({'parallel': 'one_norm'}, 'has no place for cross-attention'),
     ({'token_types': 2}, 'reads no token types'),
+    (
+      {'token_types': 2, 'family': 'decoder', 'encoder_layers': 0},
+      "'decoder' reads no token types",
+    ),
     ({'init': 'rwkv'}, "RWKV's own weights"),
     ({'init': 'zero'}, 'model.init is'),
     ({'remat': 'some'}, 'model.remat is'),
