@@ -289,10 +289,15 @@ class TransformerConfig:
           'least 1, the low frequency factor above 0 and below the high one, '
           'the former length above 0.'
         )
-    if self.position == 'sinusoidal' and self.table_width % 2:
+    sinusoids = {
+      'sinusoidal': ('embeddings', self.table_width),
+      'transformer_xl': ('model', self.embed_dim),
+    }
+    what, width = sinusoids.get(self.position, ('', 0))
+    if width % 2:
       raise ValueError(
-        f"model.position='sinusoidal' pairs sines and cosines: the width of "
-        f'the embeddings, {self.table_width}, must be even.'
+        f'model.position={self.position!r} pairs sines and cosines: the width '
+        f'of the {what}, {width}, must be even.'
       )
     if self.family == 'electra':
       for name in ('embed_dim', 'mlp_dim'):

@@ -361,6 +361,9 @@ def test_bfloat16_is_near_float32(params, scanned):
   assert build(config).start_cache(1, 2)['self']['key'].dtype == 'bfloat16'
 
 
+NO_BUCKETS = {'relative_buckets': 0, 'relative_max_distance': 0}
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -392,6 +395,8 @@ def test_bfloat16_is_near_float32(params, scanned):
     ({'norm_epsilon': 0.0}, 'model.norm_epsilon is 0.0'),
     ({'relative_buckets': 6}, 'model.relative_buckets is 6'),
     ({'relative_max_distance': 16}, 'model.relative_max_distance is 16'),
+    (NO_BUCKETS | {'position': 'sinusoidal', 'embed_dim': 31}, '31, must be e'),
+    (NO_BUCKETS | {'position': 'transformer_xl', 'embed_dim': 31}, 'model, 31'),
   ],
 )
 def test_impossible_models(change, message):
