@@ -111,7 +111,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.length = 128
   c.data.streams = 4
   c.schedule.warmup_steps = 30
-  c.schedule.decay_steps = 260
+  c.schedule.decay_steps = 0
   c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100
