@@ -168,11 +168,72 @@ def test_a_classifier_s_labels_and_roberta_s_padding(tmp_path):
   refused(folder, 'pad_token_id is None: it must be a whole number')
 
 
-def test_a_vocabulary_larger_than_the_table(folder):
-  path = os.path.join(folder, 'vocab.txt')
-  with open(path, 'w') as file:
-    file.write('word\n' * 60)
-  pretrained.load(folder)
-  with open(path, 'a') as file:
-    file.write('word\n')
-  refused(folder, r'vocab\.txt has 61 tokens, but model\.vocab_size is 60')
+def _sentence_piece(count):
+  """As much of a model as tells how many pieces it has: and its trainer."""
+  return b'\x0a\x03\x0a\x01a' * count + b'\x12\x81\x02' + b'\x0a' * 257
+
+
+def _tokenizer_json(vocab, *added):
+  added = [{'id': i, 'content': f'<{i}>', 'special': True} for i in added]
+  content = {'model': {'vocab': vocab}, 'added_tokens': added}
+  return json.dumps(content).encode()
+
+
+def _numbered(count):
+  return {f'w{i}': i for i in range(count)}
+
+
+@pytest.mark.parametrize(
+  ('name', 'fits', 'exceeds'),
+  [
+    ('vocab.txt', b'word\n' * 60, b'word\n' * 60 + b'word'),
+    *(
+      (name, *(json.dumps(_numbered(n)).encode() for n in (60, 61)))
+      for name in ('vocab.json', 'encoder.json')
+    ),
+    ('added_tokens.json', b'{"<a>": 59}', b'{"<a>": 60}'),
+    *(
+      (name, _sentence_piece(60), _sentence_piece(61))
+      for name in ('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model')
+    ),
+    *(
+      ('tokenizer.json', *(_tokenizer_json(*given) for given in both))
+      for both in (
+        [(_numbered(60),), (_numbered(61),)],
+        [(_numbered(9), 59, 10), (_numbered(9), 60, 10)],
+        [([['a', -1.5]] * 60,), ([['a', -1.5]] * 61,)],
+      )
+    ),
+  ],
+)
+def test_a_vocabulary_larger_than_the_table(folder, name, fits, exceeds):
+  path = os.path.join(folder, name)
+  with open(path, 'wb') as file:
+    file.write(fits)
+  pretrained.check(folder)
+  with open(path, 'wb') as file:
+    file.write(exceeds)
+  message = f'{path} has 61 tokens, but {folder}/config.json a vocab_size of 60'
+  refused(folder, re.escape(message))
+
+
+def test_a_vocabulary_that_is_none(folder):
+  path = os.path.join(folder, 'tokenizer.json')
+  for content in (b'{}', b'{"model": {"vocab": {"a": "0"}}}'):
+    with open(path, 'wb') as file:
+      file.write(content)
+    refused(folder, rf'{path} must hold a whole number for each token\.')
+
+
+def test_a_tokenizer_that_is_not_sentence_piece_s_is_not_counted(folder):
+  with open(os.path.join(folder, 'tokenizer.model'), 'wb') as file:
+    file.write(b'IWJhc2U= 12345\n' * 999)  # LLaMA 3's is tiktoken's
+  pretrained.check(folder)
+
+
+def test_a_vocabulary_larger_than_the_tables_of_a_pair(tmp_path):
+  config, params = make(family='electra', head='rtd', generator_divisor=2)
+  folder = str(tmp_path / 'pair')
+  pretrained.save(config, params, folder)
+  (tmp_path / 'pair' / 'vocab.txt').write_bytes(b'word\n' * 61)
+  refused(folder, r'pair/vocab\.txt has 61 tokens, but .*discriminator/config')

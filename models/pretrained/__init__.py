@@ -146,6 +146,8 @@ def _open(stack, folder, overrides):
   if pair.is_pair(folder):
     config = read_config(folder, **overrides)  # they must be a pair
     own = pair.check_overrides(folder, overrides)
+    first = os.path.join(folder, pair.NAMES[0])
+    checks.vocabulary(folder, config.vocab_size, first)
     halves = [
       _open(stack, os.path.join(folder, name), own) for name in pair.NAMES
     ]

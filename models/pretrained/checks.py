@@ -117,25 +117,80 @@ def _all_names(layout, config):
   return {piece.theirs for piece in pieces}
 
 
-def vocabulary(folder, config):
-  """Raises ValueError if a vocabulary beside the weights exceeds the table."""
-  size = 0
-  path = os.path.join(folder, 'vocab.txt')
-  if os.path.exists(path):
-    with open(path, 'rb') as file:
-      size = sum(1 for _ in file)
-  else:
-    path = os.path.join(folder, 'vocab.json')
-    if os.path.exists(path):
-      ids = files.read_json(path).values()
-      if not all(isinstance(i, int) for i in ids):
-        raise ValueError(f'{path} must hold a whole number for each token.')
-      size = 1 + max(ids, default=-1)
-  if size > config.vocab_size:
-    raise ValueError(
-      f'{path} has {size} tokens, but model.vocab_size is '
-      f'{config.vocab_size}: the vocabulary does not match the weights.'
-    )
+def vocabulary(folder, rows, where):
+  """Raises ValueError if a tokenizer in `folder` has more ids than the table
+  has rows, which the directory `where` says. Fewer are usual: tables are
+  padded."""
+  for name, read in _VOCABULARIES.items():
+    path = os.path.join(folder, name)
+    size = read(path) if os.path.exists(path) else 0
+    if size > rows:
+      raise ValueError(
+        f'{path} has {size} tokens, but {os.path.join(where, files.CONFIG)} a '
+        f'vocab_size of {rows}: the vocabulary does not match the weights.'
+      )
+
+
+def _lines(path):
+  with open(path, 'rb') as file:
+    return sum(1 for _ in file)
+
+
+def _ids(path):
+  return _size(path, files.read_json(path).values())
+
+
+def _tokenizer_json(path):
+  content = files.read_json(path)
+  try:
+    vocab = content['model']['vocab']
+    # SentencePiece's unigrams are a list of pieces and scores.
+    ids = [*vocab.values()] if isinstance(vocab, dict) else [len(vocab) - 1]
+    ids += [token['id'] for token in content.get('added_tokens') or ()]
+  except (KeyError, TypeError):
+    ids = [None]
+  return _size(path, ids)
+
+
+def _size(path, ids):
+  """The rows that ids, which need not be in order, ask for."""
+  if not all(type(i) is int for i in ids):
+    raise ValueError(f'{path} must hold a whole number for each token.')
+  return 1 + max(ids, default=-1)
+
+
+def _pieces(path):
+  """The pieces of a SentencePiece model, the fields 1 of a protocol buffer; 0
+  for another file: that of LLaMA 3 is tiktoken's."""
+  with open(path, 'rb') as file:
+    data = file.read()
+  at, count = 0, 0
+  while at < len(data):
+    key, length = data[at], 0
+    if key & 7 != 2:  # all its fields are strings of bytes
+      return 0
+    for shift in range(0, 64, 7):
+      at += 1
+      byte = data[at] if at < len(data) else 0
+      length |= (byte & 127) << shift
+      if byte < 128:
+        break
+    at += 1 + length
+    count += key >> 3 == 1
+  return count
+
+
+# How many ids the files of a tokenizer ask for.
+_VOCABULARIES = {
+  'tokenizer.json': _tokenizer_json,
+  'added_tokens.json': _ids,
+  'vocab.json': _ids,
+  'encoder.json': _ids,
+  'vocab.txt': _lines,
+  'spiece.model': _pieces,
+  'tokenizer.model': _pieces,
+  'sentencepiece.bpe.model': _pieces,
+}
 
 
 def params(flat, shapes):

@@ -73,5 +73,5 @@ def check(folder, layout, config, published, tensors) -> Reading:
   twins = checks.spares(
     layout, config, published, tensors, names, pieces, other_head
   )
-  checks.vocabulary(folder, config)
+  checks.vocabulary(folder, config.vocab_size, folder)
   return Reading(config, tensors, names, pieces, new, twins)
