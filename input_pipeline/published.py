@@ -148,14 +148,47 @@ def _vocab_txt(path, lowercase):
       raise ValueError(f'{path}, line {number + 1} is {wrong}: {FETCH}')
     ids[piece] = number
   _check_wordpiece(path, ids)
-  small = any(chr(c) in ids for c in range(ord('a'), ord('z') + 1))
-  capital = any(chr(c) in ids for c in range(ord('A'), ord('Z') + 1))
-  if small and not capital and not lowercase:
-    raise ValueError(
-      f'{path} knows no capital letter, but data.lowercase=False: set it to'
-      ' True.'
-    )
+  _check_case(path, *_case(path, ids), lowercase)
   return tokenizer_json.wordpiece(ids, lowercase)
+
+
+def _case(path, ids):
+  """Whether a vocab.txt is of lowercase text (None: unclear), and what tells.
+
+  That is what was published beside it, which transformers follows too; or the
+  pieces: of cased text many have a capital letter, A to Z, apart from names of
+  special tokens, of uncased text none is one.
+  """
+  names = 'tokenizer_config.json', 'tokenizer.json'
+  beside = [os.path.join(os.path.dirname(path), name) for name in names]
+  settings, whole = (_json(x) if os.path.exists(x) else {} for x in beside)
+  if isinstance(lower := settings.get('do_lower_case'), bool):
+    return lower, 'do_lower_case in tokenizer_config.json says so'
+  if isinstance(whole.get('model'), dict) and _kind(whole) == 'wordpiece':
+    return _lowers(whole), 'tokenizer.json says so'
+  capitals = sum(bool(re.search('[A-Z]', p)) for p in ids if not _named(p))
+  if capitals > len(ids) / 100:
+    return False, f'{capitals:,} of its pieces have capital letters'
+  small, large = (
+    any(chr(ord(first) + n) in ids for n in range(26)) for first in 'aA'
+  )
+  uncased = True if small and not large else None
+  return uncased, 'it knows no capital letter'
+
+
+def _lowers(content):
+  """Whether a tokenizer.json makes all letters small."""
+  normalizer = json.dumps(content.get('normalizer'))
+  return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
+
+
+def _check_case(path, lower, why, lowercase):
+  if lower not in (None, lowercase):
+    case = 'uncased' if lower else 'cased'
+    raise ValueError(
+      f'{path} is {case} ({why}), but data.lowercase={lowercase}: set it to'
+      f' {lower}.'
+    )
 
 
 def _check_wordpiece(path, ids):
@@ -281,13 +314,7 @@ def _tokenizer_json(path, kind, lowercase):
     raise ValueError(f'{path} has tokens without a number: {FETCH}')
   if kind == 'wordpiece':
     _check_wordpiece(path, ids)
-    normalizer = json.dumps(content.get('normalizer'))
-    own = '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
-    if own != lowercase:
-      raise ValueError(
-        f'{path} is {"uncased" if own else "cased"}, but data.lowercase='
-        f'{lowercase}: set it to {own}.'
-      )
+    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
   else:
     _check_bytes(path, ids)
   return content

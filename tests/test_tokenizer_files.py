@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import paths, tokenizers, tokenizing
+from input_pipeline import paths, tokenizer_json, tokenizers, tokenizing
 from tests.test_masking import make_config
 from tests.test_pipeline import data_config
 from tests.test_tokenizer_equality import write_gpt2
@@ -169,6 +169,52 @@ def test_uncased_vocabulary(tmp_path):
     tokenizers.load(str(path), 0, 'wordpiece')
   tokenizer = tokenizers.load(str(path), 0, 'wordpiece', True)
   assert tokenizer.encode_batch([b'AB a'])[0].tolist() == [2, 4, 2]
+
+
+CASED = ['[PAD]', '[UNK]', 'a', 'Paris', '##A', *'AB']
+
+
+@pytest.mark.parametrize(
+  ('pieces', 'lowercase', 'message'),
+  [
+    (
+      CASED,
+      True,
+      r'is cased \(4 of its pieces have capital.*: set it to False',
+    ),
+    ([*CASED, 'É', '東', 'я'], True, 'is cased'),  # as the multilingual one
+    (CASED, False, None),
+    # Special tokens have capitals everywhere; other alphabets do not count.
+    (['[PAD]', '[UNK]', '<S>', '[unused1]', 'a', 'Я'], True, None),
+    (['[PAD]', '[UNK]', '<S>', '[unused1]', 'a', 'Я'], False, 'is uncased'),
+    # A few of an uncased one, as @USER, were added by hand.
+    (['[PAD]', '[UNK]', *map(chr, range(0x4E00, 0x4F00)), '@USER'], True, None),
+    (['[PAD]', '[UNK]', *map(chr, range(0x4E00, 0x4F00))], False, None),
+  ],
+)
+def test_case_of_a_vocabulary(pieces, lowercase, message, tmp_path):
+  path = tmp_path / 'vocab.txt'
+  path.write_text('\n'.join(pieces))
+  if not message:
+    tokenizers.load(str(path), 0, 'wordpiece', lowercase)
+    return
+  with pytest.raises(ValueError, match=f'{path}.*{message}') as error:
+    tokenizers.load(str(path), 0, 'wordpiece', lowercase)
+  assert f'data.lowercase={lowercase}' in str(error.value)
+
+
+def test_what_is_published_beside_a_vocabulary_tells_its_case(tmp_path):
+  path, config = tmp_path / 'vocab.txt', tmp_path / 'tokenizer_config.json'
+  path.write_text('\n'.join(CASED))
+  whole = tokenizer_json.wordpiece({}, True)
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(whole))
+  tokenizers.load(str(path), 0, 'wordpiece', True)
+  with pytest.raises(ValueError, match=r'uncased \(tokenizer\.json says so'):
+    tokenizers.load(str(path), 0, 'wordpiece', False)
+  config.write_text('{"do_lower_case": false}')  # transformers asks it first
+  tokenizers.load(str(path), 0, 'wordpiece', False)
+  with pytest.raises(ValueError, match=r'cased \(do_lower_case in tokenizer_c'):
+    tokenizers.load(str(path), 0, 'wordpiece', True)
 
 
 @pytest.mark.parametrize(
