@@ -39,6 +39,12 @@ def test_another_family(folder):
   refused(folder, "model_type is 'vit'; there are layouts for .*bert.*t5")
   edit(folder, model_type='electra', embedding_size=12, architectures=None)
   refused(folder, 'lacks .* electra checkpoint .* electra.embeddings')
+  edit(folder, architectures=['ElectraForSequenceClassification'])
+  refused(
+    folder,
+    r"config\.json: architectures is 'ElectraForSequenceClassification': its "
+    'head has a gelu where .* there are ElectraForPreTraining, ',
+  )
 
 
 def test_files_cut_short_missing_or_without_a_tensor(folder):
@@ -109,7 +115,10 @@ def test_weights_that_do_not_fit(folder, change, message):
     ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
     ({'window': 3}, r"field window \(3\) is unknown for model_type 'bert'"),
     ({'quantization_config': {'bits': 4}}, 'quantised'),
-    ({'architectures': ['BertForMultipleChoice']}, 'BertForMultipleChoice'),
+    (
+      {'architectures': ['BertForMultipleChoice']},
+      'BertForMultipleChoice.* there are BertForPreTraining, BertForMaskedLM',
+    ),
     ({'num_attention_heads': 5}, 'hidden_size is 12'),
     ({'num_hidden_layers': 4}, r'lacks 16 of .*layer\.3'),
     ({'num_hidden_layers': 2}, r'16 weights find no place.*layer\.2'),

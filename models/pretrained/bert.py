@@ -69,7 +69,11 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
   name = fields.architecture(classes['none']).removeprefix('XLM')
   heads = {name: head for head, name in classes.items()}
   if name not in heads:
-    fields.refuse('architectures', name, 'a head that there is none for here')
+    fields.refuse(
+      'architectures',
+      name,
+      f'a head that there is none for here; there are {", ".join(heads)}',
+    )
   head = heads[name]
   if head in ('none', 'pooler'):
     pooled = any('pooler.dense.' in name for name in tensors)

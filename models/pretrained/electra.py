@@ -14,6 +14,7 @@ CLASSES = {
   'span': 'ElectraForQuestionAnswering',
   'none': 'ElectraModel',
 }
+SEQUENCE = 'ElectraForSequenceClassification'  # which is not read
 HEADS = {
   'rtd': {
     'replaced/dense': 'discriminator_predictions.dense',
@@ -33,7 +34,13 @@ HEADS = {
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of an ELECTRA -> its config."""
   f = fields
-  # Its sequence classifier has no tanh where BERT's pooler has one.
+  if f.architecture(CLASSES['none']) == SEQUENCE:
+    f.refuse(
+      'architectures',
+      SEQUENCE,
+      "its head has a gelu where model.head='sequence' has BERT's tanh; of "
+      f'ELECTRA there are {", ".join(CLASSES.values())}',
+    )
   head = bert.read_head(f, tensors, CLASSES)
   common = bert.encoder_fields(f, head)
   if head == 'mlm' and common['activation'] != 'gelu':
