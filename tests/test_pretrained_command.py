@@ -125,6 +125,17 @@ def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
   assert config.vocab_size == len(theirs)
 
 
+def test_a_run_is_exported_with_the_length_of_its_rows(
+  begun, tmp_path, monkeypatch
+):
+  seen = {}
+  monkeypatch.setattr(
+    pretrained, 'save', lambda *_, **given: seen.update(given)
+  )
+  command.export(begun, str(tmp_path / 'exported'), 'float32')
+  assert seen['length'] == 32
+
+
 # ---- Said before any work ----------------------------------------------------
 
 
@@ -174,13 +185,22 @@ def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
 def test_a_checkpoint_written_anew_means_the_same(tmp_path):
   """The same class, labels and special tokens; XLM-R's is read as well."""
   names = {'id2label': {0: 'a', 1: 'b', 2: 'c'}, 'pad_token_id': 2}
-  sizes = {'vocab_size': 30, 'num_hidden_layers': 1, 'hidden_size': 12}
+  sizes = {'vocab_size': 30, 'num_hidden_layers': 2, 'hidden_size': 12}
   sizes |= {'num_attention_heads': 3, 'intermediate_size': 10}
   long = {'max_position_embeddings': 8192, 'bos_token_id': 5, 'eos_token_id': 6}
   for kind, fields in (
     ('LlamaForSequenceClassification', names | long),
     ('ElectraForMaskedLM', {'embedding_size': 12, 'pad_token_id': 2}),
     ('XLMRobertaForMaskedLM', {'pad_token_id': 2, 'type_vocab_size': 1}),
+    (
+      'RwkvForCausalLM',
+      {'context_length': 50, 'num_attention_heads': None},
+    ),
+    (
+      'GPTJForCausalLM',
+      {'n_positions': 50, 'n_inner': 44, 'rotary_dim': 4}
+      | {'intermediate_size': None},
+    ),
   ):
     cls = getattr(transformers, kind)
     model = cls(cls.config_class(**sizes | fields))
@@ -189,7 +209,7 @@ def test_a_checkpoint_written_anew_means_the_same(tmp_path):
     command.convert(source, target, 'float32')
     again = transformers.AutoConfig.from_pretrained(target)
     for name, value in fields.items():
-      assert getattr(again, name) == value, (kind, name)
+      assert getattr(again, name, None) == value, (kind, name)
     expected = kind.removeprefix('XLM')
     assert again.architectures == [expected]
     loaded = getattr(transformers, expected).from_pretrained(target)

@@ -269,6 +269,27 @@ def test_a_new_head_on_a_published_body(tmp_path):
   assert again.score.weight.shape == (4, 24)
 
 
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('llama1', 41),
+    ('gptj', 41),
+    ('gpt_neox', 41),
+    ('rwkv', 41),
+    ('llama3.1', 64),  # by its rope_scaling, 4 * 16
+    ('gpt2', T),  # rows of a table
+  ],
+)
+def test_the_length_of_rows_is_written_where_weights_do_not_tell(
+  name, expected, tmp_path
+):
+  folder = reference.saved(torch_model(name), tmp_path / 'theirs')
+  config, params = pretrained.load(folder)
+  pretrained.save(config, params, str(tmp_path / 'again'), length=41)
+  again = transformers.AutoConfig.from_pretrained(tmp_path / 'again')
+  assert again.max_position_embeddings == expected
+
+
 def test_what_no_layout_expresses_is_refused(tmp_path):
   config = gpt2.read(Fields(CASES['gpt2'][2]), set())
   config = dataclasses.replace(config, window=4, window_every=2)

@@ -173,13 +173,17 @@ def export(folder: str, target: str, dtype: str) -> None:
   steps = checkpoints.steps()
   if not steps:
     raise ValueError(f'--workdir={folder} holds no checkpoint yet.')
-  model = dict(checkpoints.run(steps[-1])['config']['model'])
+  settings = checkpoints.run(steps[-1])['config']
+  model = dict(settings['model'])
   model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
   config = TransformerConfig(**model)
   pretrained.check_save(config, target, dtype=dtype)
   tokenizer, said = tokenizer_files(folder, run)
   params = checkpoints.restore_arrays(steps[-1], 'params')['params']
-  pretrained.save(config, params, target, dtype=dtype, beside=tokenizer)
+  pretrained.save(
+    config, params, target, dtype=dtype, beside=tokenizer,
+    length=settings['data']['length'],
+  )  # fmt: skip
   print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
   print(said)
 

@@ -14,6 +14,8 @@ A family is one file here, with
   write(config) -> dict   config.json, `model_type` and `architectures` too
   weights(config) -> list of Weight   which number of ours is which of theirs
   spares(config) -> list of Spare     tensors that may stand in a file besides
+  LENGTH        the field of config.json for the length of rows, if the model's
+                positions end nowhere: the weights do not tell
 
 and a place in LAYOUTS. `save` takes the first of LAYOUTS whose `write`, read
 back with `read`, is the same model.
@@ -168,6 +170,7 @@ def save(
   shard_bytes: int = 5 * 10**9,
   beside: dict[str, bytes] | None = None,
   kept: dict | None = None,
+  length: int = 0,
 ) -> None:
   """Writes a checkpoint that transformers loads, wholly or not at all.
 
@@ -183,6 +186,8 @@ def save(
     shard_bytes: of one file, at most.
     beside: name -> content of other files to write: a tokenizer's.
     kept: fields of config.json from `kept_fields`; of a pair none are.
+    length: of the rows that the model was trained on, for a layout's LENGTH
+      where config and `kept` do not tell; 0: transformers' default stands.
 
   Raises:
     ValueError: the folder is not empty, no layout can express the config, or
@@ -230,6 +235,8 @@ def save(
         raise ValueError(f'The layout fills {filled} of {out.size} in {name}.')
       yield name.removeprefix(prefix), out
 
+  if length and hasattr(module, 'LENGTH'):
+    fields = {module.LENGTH: length} | fields
   fields = fields | {'dtype': dtype} | (kept or {})
   files.write(folder, fields, tensors(), shard_bytes, beside or {})
 

@@ -8,6 +8,7 @@ from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('gpt_neox',)
 PREFIX = 'gpt_neox.'
+LENGTH = 'max_position_embeddings'
 CLASSES = {
   'lm': 'GPTNeoXForCausalLM',
   'sequence': 'GPTNeoXForSequenceClassification',

@@ -12,6 +12,7 @@ from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('gptj',)
 PREFIX = 'transformer.'
+LENGTH = 'n_positions'  # transformers has as many angles
 CLASSES = {'lm': 'GPTJForCausalLM', 'sequence': 'GPTJForSequenceClassification'}
 
 

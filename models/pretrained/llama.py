@@ -1,4 +1,10 @@
-"""LLaMA 1, 2, 3 and 3.1 (transformers' LlamaForCausalLM)."""
+"""LLaMA 1, 2, 3 and 3.1 (transformers' LlamaForCausalLM).
+
+max_position_embeddings decides nothing but what other programs allow: rotary
+positions end nowhere. A config does not hold it. A run is written with its
+data.length; a checkpoint that is written anew keeps it; LLaMA 3.1's follows
+from its rope_scaling, as published.
+"""
 
 from models.config import TransformerConfig
 from models.pretrained import causal
@@ -7,6 +13,7 @@ from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('llama',)
 PREFIX = 'model.'
+LENGTH = 'max_position_embeddings'
 CLASSES = {
   'lm': 'LlamaForCausalLM',
   'sequence': 'LlamaForSequenceClassification',

@@ -8,6 +8,7 @@ from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('rwkv',)
 PREFIX = 'rwkv.'
+LENGTH = 'context_length'
 CLASSES = {'lm': 'RwkvForCausalLM'}
 
 
