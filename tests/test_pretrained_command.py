@@ -194,7 +194,7 @@ def test_a_checkpoint_written_anew_means_the_same(tmp_path):
     ('XLMRobertaForMaskedLM', {'pad_token_id': 2, 'type_vocab_size': 1}),
     (
       'RwkvForCausalLM',
-      {'context_length': 50, 'num_attention_heads': None},
+      {'context_length': 50, 'rescale_every': 3, 'num_attention_heads': None},
     ),
     (
       'GPTJForCausalLM',

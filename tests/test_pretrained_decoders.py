@@ -290,6 +290,22 @@ def test_the_length_of_rows_is_written_where_weights_do_not_tell(
   assert again.max_position_embeddings == expected
 
 
+def test_an_exported_rwkv_is_evaluated_as_it_was_trained(tmp_path):
+  """In more layers than transformers has between two halvings, by default."""
+  model = torch_model('rwkv', num_hidden_layers=7)
+  folder = reference.saved(model, tmp_path / 'theirs')
+  config, params = pretrained.load(folder)
+  pretrained.save(config, params, str(tmp_path / 'again'))
+  again = type(model).from_pretrained(tmp_path / 'again').eval()
+  assert again.config.rescale_every == 0
+  batch = make_batch()
+  with jax.default_matmul_precision('highest'):
+    ours = build(config).apply({'params': params}, **inputs_of(config, batch))
+  reference.close(
+    ours, torch_logits('rwkv', again, batch), batch['segments'] > 0
+  )
+
+
 def test_what_no_layout_expresses_is_refused(tmp_path):
   config = gpt2.read(Fields(CASES['gpt2'][2]), set())
   config = dataclasses.replace(config, window=4, window_every=2)

@@ -77,7 +77,7 @@ KEPT = (
   *('pad_token_id', 'bos_token_id', 'eos_token_id', 'unk_token_id'),
   *('cls_token_id', 'sep_token_id', 'mask_token_id'),
   *('decoder_start_token_id', 'max_position_embeddings'),
-  *('n_positions', 'context_length'),
+  *('n_positions', 'context_length', 'rescale_every'),
 )
 # Hugging Face's names of activations -> ours.
 ACTIVATIONS = {

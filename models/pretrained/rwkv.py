@@ -1,4 +1,10 @@
-"""RWKV-4 (transformers' RwkvForCausalLM)."""
+"""RWKV-4 (transformers' RwkvForCausalLM).
+
+With rescale_every above 0, 6 by default, transformers halves the states every
+so many layers when it evaluates. As the norms' epsilon is not halved, that is
+not quite its training form, which ours is. A run is exported with 0, for no
+such halving; a checkpoint written anew keeps its own.
+"""
 
 from models.config import TransformerConfig
 from models.pretrained import causal
@@ -70,6 +76,7 @@ def write(config: TransformerConfig) -> dict:
     'num_hidden_layers': c.decoder_layers,
     'layer_norm_epsilon': c.norm_epsilon,
     'tie_word_embeddings': c.tie_embeddings,
+    'rescale_every': 0,
   }
 
 
