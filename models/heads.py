@@ -59,7 +59,12 @@ class Vocabulary(nn.Module):
 
 
 class Pooler(nn.Module):
-  """tanh(x W + b) of the first token: [B,T,D] -> [B,D] (BERT)."""
+  """tanh(x W + b) of the first place: [B,T,D] -> [B,D] (BERT).
+
+  Place 0 is read whatever its segment, as in the released code, where [CLS]
+  stands there: of a row that is padded on the left it is padding, which means
+  nothing (and whose value is another than that in transformers).
+  """
 
   config: TransformerConfig
 

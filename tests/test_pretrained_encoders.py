@@ -153,6 +153,17 @@ def test_outputs_gradients_and_weights_equal_torch(case, tmp_path):
   reference.round_trip(model, folder, tmp_path, model_type)
 
 
+def test_the_first_place_is_pooled_even_if_it_is_padding(tmp_path):
+  model = torch_model('BertModel', {})
+  folder = reference.saved(model, tmp_path / 'theirs')
+  config, params = pretrained.load(folder)
+  batch = make_batch(2)
+  assert not batch['segments'][2, 0]  # padded on the left
+  outputs = build(config).apply({'params': params}, **batch)
+  first = torch.from_numpy(np.array(outputs['hidden'][:, :1]))
+  reference.close(outputs['pooled'], model.pooler(first))
+
+
 def test_unstacked_layers_are_the_same_model(tmp_path):
   model = torch_model('BertForMaskedLM', {})
   folder = reference.saved(model, tmp_path / 'theirs')
