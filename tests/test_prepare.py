@@ -335,7 +335,10 @@ def contents(folder):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'data__source': '[01].json.gz'}, 'made_of.0.: 3 entries, now 2'),
+    (
+      {'data__source': '[01].json.gz'},
+      'made_of.0.: 3 entries .2.json.gz among them., now 2',
+    ),
     ({'model__vocab_size': 280}, 'tokenizer|300 pieces'),
     ({'data__source': 'synthetic'}, 'needs no preparation'),
     ({'data__source': 'cache:x'}, 'needs no preparation'),

@@ -225,9 +225,9 @@ def test_steps_before_a_damaged_document_are_kept(tmp_path):
   for file in range(4):
     lines = [
       json.dumps({'text': ' '.join(words[n : n + 12])})
-      for n in range(file, 1900, 4)
+      for n in range(file, 700, 4)
     ]
-    lines[400:] = ['{"text": "cut'] if file == 3 else lines[400:]
+    lines[150:] = ['{"text": "cut'] if file == 3 else lines[150:]
     (tmp_path / f'{file}.json').write_text('\n'.join(lines))
   done = runs.run(
     runs.command(
@@ -242,7 +242,7 @@ def test_steps_before_a_damaged_document_are_kept(tmp_path):
     )
   )
   assert done.returncode == 1
-  assert '3.json, line 401' in done.stderr
+  assert '3.json, line 151' in done.stderr
   last = runs.rows(tmp_path / 'run')[-1][0]
   assert 0 < last <= runs.checkpoints(tmp_path / 'run')[-1]
 

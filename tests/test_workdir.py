@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from configs import t5
 from tests import runs
 from train import loop, workdir
 from train.evaluate import evaluate
@@ -26,8 +27,11 @@ def texts(tmp_path_factory):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, texts):
   folder = tmp_path_factory.mktemp('whole') / 'run'
-  # As many devices as the tests' own process has.
-  runs.train(folder, devices=8, data__source=f'text:{texts}/*.txt', **STEPS)
+  changes = {'data.source': f'text:{texts}/*.txt'}
+  changes |= {key.replace('__', '.'): value for key, value in STEPS.items()}
+  config = t5.get_config('tiny').unlock()
+  config.update_from_flattened_dict(runs.CONFIG | runs.SYSTEMS['t5'] | changes)
+  loop.train(config.lock(), str(folder))
   return folder
 
 
