@@ -47,26 +47,28 @@ class Embed(nn.Module):
     c = self.config
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
-    # Rows gathered from a table that is cut along D would be re-laid one and
-    # all: gather that dimension of the table first.
-    table = shard(self.table.astype(c.dtype), 'vocab', None)
-    x = jnp.take(table, tokens, axis=0)
+
+    def rows(table, axis, at):
+      # Rows gathered from a table that is cut along D would be re-laid one and
+      # all: gather that dimension of the table first.
+      return jnp.take(shard(table.astype(c.dtype), axis, None), at, axis=0)
+
+    x = rows(self.table, 'vocab', tokens)
     if c.scale_embed:
       x = x * c.embed_dim**0.5
     if c.position == 'learned':
-      rows = c.max_length - c.position_offset
-      if tokens.shape[1] > rows:
+      places = c.max_length - c.position_offset
+      if tokens.shape[1] > places:
         raise ValueError(
           f'{tokens.shape[1]} tokens in a row, but model.max_length='
-          f'{c.max_length} has positions for {rows}.'
+          f'{c.max_length} has positions for {places}.'
         )
-      at = positions + c.position_offset
-      x = x + jnp.take(self.position.astype(c.dtype), at, axis=0)
+      x = x + rows(self.position, 'positions', positions + c.position_offset)
     elif c.position == 'sinusoidal':
       x = x + sinusoids(positions, c.table_width).astype(c.dtype)
     if c.token_types:
       types = jnp.zeros_like(tokens) if types is None else types
-      x = x + jnp.take(self.type.astype(c.dtype), types, axis=0)
+      x = x + rows(self.type, 'types', types)
     if c.embed_norm:
       x = self.norm(x)
     x = shard(x, 'act_batch', 'act_length', 'act_embed')
