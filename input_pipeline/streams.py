@@ -173,8 +173,8 @@ def walk(reader, stream, streams, seed, cursor, epochs=0):
   while True:
     if 0 < epochs <= epoch:
       raise SourceEnded(
-        f'{reader.name} has been read data.epochs={epochs} times. Raise'
-        ' data.epochs (0: without end) to go on.'
+        f'{reader.name}: a stream has read its share of it data.epochs={epochs}'
+        ' times. Raise data.epochs (0: without end) to go on.'
       )
     shards = shard_order(reader.files, reader.parts, seed, epoch)
     shards = shards[stream::streams]

@@ -112,6 +112,12 @@ def train(config, seed, vocab_size, seen=None):
       config.lowercase, config.masks,
     )  # fmt: skip
   except ValueError as error:
+    left_out = list(filter(None, seen))
+    if left_out and not failures:
+      error = ValueError(
+        f'{error.args[0].strip()} {left_out[0]} So were {len(left_out)} of'
+        f' {len(seen)} in all.'
+      )
     raise (failures or [error])[0] from None
 
 

@@ -479,7 +479,8 @@ def test_training_to_the_end_of_the_data(tmp_path, corpus, tokenizer):
   assert 5 < step < 90
   assert f'The newest checkpoint, of step {step}, is kept' in last
   assert runs.checkpoints(tmp_path)[-1] == step
-  assert runs.rows(tmp_path, 'train/tokens')[-1][0] == step
+  for name in 'train/tokens', 'eval/loss':
+    assert runs.rows(tmp_path, name)[-1][0] == step
   ended = fingerprint(str(tmp_path), step)
   done = runs.run(start(data__epochs=0))
   assert done.returncode == 0, done.stderr

@@ -215,6 +215,15 @@ def test_documents_that_cannot_be_read(tmp_path, capsys):
     train_tokenizer.run(config, str(tmp_path / 'b.model'))
 
 
+def test_no_document_can_be_read(tmp_path):
+  """Which one, and why: not only that there is no text."""
+  (tmp_path / 'a.json').write_text('{"content": "x"}\n' * 3)
+  config = data_config(source=f'json:{tmp_path}/a.json')
+  message = r'a\.json, line 1: no text\. So were 3 of 3 in all\.'
+  with pytest.raises(ValueError, match=message):
+    tokenizing.prepare(config, 0, 300, None)
+
+
 def test_long_lines_are_taken_in_parts():
   """The trainer takes no line of more than 4,192 bytes."""
   signs = [chr(0x4E00 + n) for n in range(60)]

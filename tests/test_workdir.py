@@ -94,16 +94,27 @@ def test_mended_data(half, texts, tmp_path, capfd):
   message = r'(?s)changed since the .*source\[1\.txt\]\.bytes: \d+, now \d+'
   with pytest.raises(ValueError, match=message):
     loop.train(config, str(half))
+  (half / 'tokenizer.model').rename(tmp_path / 'tokenizer.model')
+  with pytest.raises(ValueError, match=r'(?s)changed since the .*tokenizer: '):
+    # Other documents may be accepted, other tokens never.
+    loop.train(config, str(half), accept_changed_data=True)
+  (tmp_path / 'tokenizer.model').rename(half / 'tokenizer.model')
   loop.train(config, str(half), accept_changed_data=True)
   assert 'source[1.txt].bytes' in capfd.readouterr().err
   assert runs.checkpoints(half) == [2, 4]
 
 
-def test_a_lost_config(half):
-  """The checkpoint's own is compared with the one that is given."""
-  config = config_of(half, schedule__learning_rate=0.5, checkpoint__keep=7)
+@pytest.mark.parametrize(
+  'change', [{'schedule__learning_rate': 0.5}, {'model__embed_dim': 24}]
+)
+def test_a_lost_config(half, change):
+  """The newest checkpoint's stands in."""
+  whole = workdir.read_config(str(half))
+  config = config_of(half, **change, checkpoint__keep=7)
   (half / workdir.NAME).unlink()
-  message = r'another config\. Different are:\n  schedule.learning_rate: 1.0 th'
+  assert workdir.read_config(str(half)).to_dict() == whole.to_dict()
+  (key,) = (key.replace('__', '.') for key in change)
+  message = rf'another config\. Different are:\n  {key}: .* there'
   with pytest.raises(ValueError, match=message):
     loop.train(config, str(half))
 

@@ -57,7 +57,7 @@ def train(
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
-    UserError: processes of one run have different configs.
+    UserError: processes of one run have different configs or data.
     CheckpointError: a checkpoint cannot be written, or none be read.
     TrainingError: the loss is not finite, or the data is at an end.
   """
@@ -71,7 +71,11 @@ def train(
 
   if config is None:
     config = workdir.read_config(folder)
-  processes.check_configs(config)
+  processes.check_alike(
+    'configs',
+    json.loads(config.to_json()),
+    'Give all of them the same --config flags.',
+  )
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
   phases = data_config.phases(config.train.steps)
@@ -102,6 +106,9 @@ def train(
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family
   )
+  processes.check_alike(
+    'data', data.fingerprint, 'Let all of them read the same files.'
+  )
   batch_sharding = NamedSharding(mesh, sharding.BATCH)
   phases = [(last, data.phase(phase)) for last, phase in phases]
   rows = sharding.batch_rows(mesh, data_config.batch)
@@ -123,7 +130,6 @@ def train(
     start = 0
   else:
     state, saved = restored
-    workdir.check_same(folder, saved['config'], config)
     opening.check_data(
       saved['data'], data.fingerprint, folder, accept_changed_data
     )
@@ -257,7 +263,7 @@ def train(
   pending = None  # a step whose metrics have not been looked at
   with (
     checkpoints,
-    contextlib.closing(writer),
+    writer,
     contextlib.closing(progress),
     processes.listening() as asked_to_stop,
   ):
@@ -284,7 +290,7 @@ def train(
         progress.step_flops = flops[last]
       try:
         batch = next(batches)
-      except ValueError as error:  # the data's end, or a damaged file
+      except (ValueError, OSError) as error:  # the data's end, or no data
         if pending is not None:
           check(*pending)
         ended = isinstance(error, SourceEnded)  # on all hosts
@@ -294,6 +300,8 @@ def train(
           checkpoints.wait()
         if not ended:
           raise
+        if step > start and step % config.eval.every:
+          evaluate_now(step, data)
         raise TrainingError(
           f'After step {step} of {config.train.steps} the data is at an end: '
           f'{error} The newest checkpoint, of step '

@@ -96,6 +96,16 @@ class MetricsWriter:
       with _writing(os.path.join(self._workdir, 'tensorboard')):
         self._board.close()
 
+  def __enter__(self) -> 'MetricsWriter':
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    try:
+      self.close()
+    except OSError:
+      if error is None:  # else the error that came first is raised
+        raise
+
 
 def read_metrics(workdir: str) -> Iterator[dict[str, Any]]:
   """The rows of WORKDIR/metrics.jsonl, without a last line cut short.

@@ -57,8 +57,6 @@ def open_run(
   """
   if not os.path.isdir(folder):
     raise ValueError(f'--workdir={folder}: there is no such folder.')
-  if not os.path.exists(os.path.join(folder, workdir.NAME)):
-    raise ValueError(f'--workdir={folder} holds no run (no {workdir.NAME}).')
   own = config is None
   config = workdir.read_config(folder) if own else config
   checkpoints = Checkpoints(folder, read_only=True)
@@ -156,21 +154,26 @@ def check_data(
 ) -> None:
   """Makes sure that the data are still those of a checkpoint.
 
-  Where others are accepted, what changed is told.
+  Where other documents are accepted, what changed is told. Other tokens, or
+  another way to make rows, never are.
 
   Raises:
     ValueError: they are not; says what changed.
   """
   changed = pipeline.differences(saved, now)
-  if changed and accept:
+  documents = all(x.startswith(('source', 'eval_source')) for x in changed)
+  if changed and accept and documents:
     _warn('other data than before, as accepted:\n  ' + '\n  '.join(changed))
   elif changed:
     raise ValueError(
       f'The data has changed since the checkpoint in {folder}:\n  '
       + '\n  '.join(changed)
-      + '\nBring the old data back, begin anew in another --workdir, or (a '
-      'file that was mended) go on at the same place of the new data with '
-      'python -m train --accept_changed_data.'
+      + '\nBring the old data back, or begin anew in another --workdir.'
+      + documents
+      * (
+        ' Where a file was mended: python -m train --accept_changed_data goes '
+        'on at the same place of the new data.'
+      )
     )
 
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from configs.command import UserError
 from train.workdir import differences
@@ -57,15 +56,20 @@ def everywhere(truth: bool) -> bool:
   return bool(multihost_utils.process_allgather(np.array(truth)).all())
 
 
-def check_configs(config: ConfigDict) -> None:
-  """Makes sure that all processes were started with the same config.
+def check_alike(what: str, value: dict, mend: str) -> None:
+  """Makes sure that all processes have the same, JSON-able value.
+
+  Args:
+    what: it is of, in the plural: 'configs'.
+    value: this process's.
+    mend: what the user is told to do.
 
   Raises:
-    UserError: they were not; names the processes and the keys, in each.
+    UserError: they have not; names the processes and the keys, in each.
   """
   if jax.process_count() == 1:
     return
-  text = json.dumps(json.loads(config.to_json()), sort_keys=True).encode()
+  text = json.dumps(value, sort_keys=True).encode()
   digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
   digests = multihost_utils.process_allgather(digest)
   if (digests == digests[0]).all():
@@ -73,17 +77,17 @@ def check_configs(config: ConfigDict) -> None:
   sizes = multihost_utils.process_allgather(np.array(len(text)))
   padded = np.frombuffer(text.ljust(sizes.max()), np.uint8)
   texts = multihost_utils.process_allgather(padded)
-  configs = [json.loads(x.tobytes()) for x in texts]
+  values = [json.loads(x.tobytes()) for x in texts]
   lines = [
-    f'  process {number}: {", ".join(differences(configs[0], other))}'
-    for number, other in enumerate(configs)
-    if other != configs[0]
+    f'  process {number}: {", ".join(differences(values[0], other))}'
+    for number, other in enumerate(values)
+    if other != values[0]
   ]
   raise UserError(
-    f'The {len(configs)} processes of this run were started with different '
-    'configs. Other than in process 0 are the keys:\n'
+    f'The {len(values)} processes of this run were started with different '
+    f'{what}. Other than in process 0 are the keys:\n'
     + '\n'.join(lines)
-    + '\nGive all of them the same --config flags.'
+    + f'\n{mend}'
   )
 
 

@@ -44,19 +44,21 @@ MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 
 
 def read_config(folder: str) -> ConfigDict:
-  """The config a workdir was begun with.
+  """The config a workdir was begun with; its newest checkpoint's if it is lost.
 
   Raises:
     ValueError: there is none, or a damaged one.
   """
-  path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  path = _config_path(folder)
+  if not path:
     raise ValueError(
       f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
     )
   try:
     with open(path) as file:
       found = json.load(file)
+    if os.path.basename(path) != NAME:
+      found = found['config']
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
   except (ValueError, TypeError, KeyError) as error:
     missing = [str(error)]
@@ -64,13 +66,23 @@ def read_config(folder: str) -> ConfigDict:
     raise ValueError(
       f'{path} is damaged: it is no config ({", ".join(missing)}). Each '
       f'checkpoint in {os.path.join(folder, "checkpoints")} holds the config '
-      "too, as 'config' in run/metadata: write that into the file, or move the "
-      'file away and give --config.'
+      "too, as 'config' in run/metadata: move the file away, and the newest "
+      "one's is taken."
     )
   for group in (found, *(found[name] for name in GROUPS)):
     for key, value in group.items():
       group[key] = _tuples(value)
   return ConfigDict(found).lock()
+
+
+def _config_path(folder):
+  """The file that holds a run's config; '' where there is no run."""
+  steps = os.path.join(folder, 'checkpoints')
+  names = os.listdir(steps) if os.path.isdir(steps) else []
+  newest = sorted((n for n in names if n.isdigit()), key=int, reverse=True)
+  paths = [os.path.join(steps, n, 'run', 'metadata') for n in newest]
+  paths = [os.path.join(folder, NAME), *paths]
+  return next(filter(os.path.exists, paths), '')
 
 
 def _tuples(value):
@@ -163,22 +175,18 @@ def check(folder: str, config: ConfigDict) -> None:
   Raises:
     ValueError: it holds a run of another config; names the keys that differ.
   """
-  if not os.path.exists(os.path.join(folder, NAME)):
+  if not _config_path(folder):
     return
   old = json.loads(read_config(folder).to_json())
   if begun(folder):
-    check_same(folder, old, config)
+    _check_same(folder, old, config)
   keys = differences(old, json.loads(config.to_json()))
   if keys and jax.process_index() == 0:
     print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
 
 
-def check_same(folder: str, old: dict, config: ConfigDict) -> None:
-  """Makes sure that a config goes on with the run of another, `old`.
-
-  Raises:
-    ValueError: it would be another run; names the keys that differ.
-  """
+def _check_same(folder, old, config):
+  """Raises ValueError unless a config goes on with the run of the `old` one."""
   new = json.loads(config.to_json())
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   others = MOVABLE if _holds_files(os.path.join(folder, 'checkpoints')) else ()
