@@ -172,7 +172,11 @@ class DataConfig:
       value = getattr(self, key)
       least = int(key in needed or key in sizes[:3])
       _require(value >= least, key, value, f'be at least {least}')
-    _require(self.length >= 4, 'length', self.length, 'be at least 4')
+    pairs = self.objective == 'sentence_pairs'  # three signs, a token of each
+    least = 5 if pairs else 4
+    _require(
+      self.length >= least, 'length', self.length, f'be at least {least}'
+    )
     _require(
       self.predictions <= self.length, 'predictions', self.predictions,
       f'be at most data.length={self.length}',

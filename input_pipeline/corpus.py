@@ -25,6 +25,7 @@ class Corpus:
     self.holdout, self.held_out = holdout, held_out
     self.limits = self._limits(limit) if limit else None
     self.documents, self.skipped = 0, set()
+    self.alone = set()  # files with a block of one document
     self._lock = threading.Lock()
 
   def reader(self, block):
@@ -57,6 +58,8 @@ class Corpus:
         failures[self.source.files[file], line] = 'its text has no token'
     with self._lock:
       self.documents += len(records)
+      if self.config.objective == 'sentence_pairs' and len(records) == 1:
+        self._tell_alone(file)
       for place in failures.keys() - self.skipped:
         self.skipped.add(place)  # once, though it is read every epoch
         if len(self.skipped) <= WARNINGS:
@@ -71,6 +74,18 @@ class Corpus:
         worst = describe(*failures.popitem())
         check_share(len(self.skipped), self.documents, self.config, worst)
     return documents
+
+  def _tell_alone(self, file):
+    """Says of the first few files that a pair has no other document there."""
+    if file in self.alone or len(self.alone) == WARNINGS:
+      return
+    self.alone.add(file)
+    print(
+      f'{self.source.files[file]} has a block of one document: none of its'
+      ' pairs has a random second part, which is drawn of the other documents'
+      ' of a block. Put several documents into a file.',
+      flush=True,
+    )
 
   def _limits(self, limit):
     """How many of each file's documents make up the first `limit`."""

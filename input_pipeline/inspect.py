@@ -47,22 +47,25 @@ def show_phase(data, examples, batches, evaluation):
   """Prints some rows of opened data and the rates of many."""
   batch = data.config.batch
   rows = np.arange(batch)
-  if evaluation:
-    iterator = data.evaluation(rows, batch)
-  else:
-    iterator = data.batches(data.start(), rows)
+
+  def begin():
+    if evaluation:
+      return data.evaluation(rows, batch)
+    return data.batches(data.start(), rows)
+
+  iterator = begin()
   first = next(iterator)
+  iterator.close()
   share = batch // data.config.streams
   for place in range(min(examples, batch)):  # one of every stream first
     row = place % data.config.streams * share + place // data.config.streams
     shown = {name: values[row] for name, values in first.items()}
     print(show_row(shown, row, data.tokenizer))
 
+  # From the beginning: rows made while others were shown would take no time.
   before, start = data.report(), time.perf_counter()
   sums, measured = collections.Counter(), 0
-  if evaluation:  # the first rows are a part of the split, which ends
-    iterator = data.evaluation(rows, batch)
-  for taken in itertools.islice(iterator, batches):
+  for taken in itertools.islice(begin(), batches):
     if evaluation and not taken['weights'].any():
       break
     sums.update(count(taken, data.tokenizer, data.config.objective))

@@ -283,7 +283,8 @@ class Data:
         raise ValueError(
           f'{readers[number].name} gave stream {stream} of data.streams='
           f'{self.config.streams} no row in {at[0] - last} epochs: its'
-          ' documents are empty, unreadable or too short. Give others.'
+          ' documents are empty, unreadable, too short or, where pairs are'
+          ' made, alone in their file. Give others.'
         )
       if at == place:
         rows = rows[row + 1 :]

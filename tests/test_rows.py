@@ -5,6 +5,7 @@ import pytest
 
 from input_pipeline import (
   blocks,
+  corpus,
   features,
   masking,
   pipeline,
@@ -303,3 +304,30 @@ def test_rows_for_another_topology():
     blocks.batch_shapes(make_config('causal'), 'encoder')
   with pytest.raises(ValueError, match="'span_corruption' makes rows"):
     pipeline.open_data(data_config(), 0, 300, family='electra')
+
+
+def test_pairs_need_five_tokens():
+  make_config('sentence_pairs', length=5, predictions=1)
+  with pytest.raises(ValueError, match=r'data\.length=4 must be at least 5'):
+    make_config('sentence_pairs', length=4, predictions=1)
+
+
+def test_a_document_alone_is_told(tmp_path, capfd):
+  """Once: its pairs have no random part."""
+  for number in range(7):
+    (tmp_path / f'{number}.txt').write_text(
+      'One. Two. Three.\n\n' * (number or 2)
+    )
+  config = make_config('sentence_pairs', source=f'text:{tmp_path}/*.txt')
+  source = sources.open_source(config.source, 0, 300, 0)
+  read = corpus.Corpus('data.source', config.source, source, config)
+  tokenizer = tokenizers.Numbers(300, 0, True)
+  tokenizer.encode_batch = lambda texts, threads: [
+    np.full(len(text), 9) for text in texts
+  ]
+  for file in range(7):
+    for _ in range(2):  # epochs
+      read.documents_of(file, list(source.records(file, 0)), tokenizer)
+  told = capfd.readouterr().out
+  assert told.count('has a block of one document') == 1
+  assert f'{tmp_path}/1.txt has a block of one document' in told
