@@ -79,6 +79,8 @@ def train(
   check_settings(config, jax.device_count())
   data_config = DataConfig(**config.data)
   phases = data_config.phases(config.train.steps)
+  for _, phase in phases:  # an objective that this family cannot learn?
+    pipeline.batch_shapes(phase, config.model.family)
   model = build(TransformerConfig(**config.model))
   objective = objective_for(model.config)
   schedule = make_schedule(config.schedule, config.train.steps)
@@ -339,6 +341,11 @@ def train(
       'Asked to stop: '
       + (f'the checkpoint of step {step} is saved. ' if step else '')
       + 'Run the same command again to go on.'
+    )
+  elif step > config.train.steps:
+    say(
+      f'Nothing to do: the checkpoint in {folder} is of step {step}, beyond '
+      f'train.steps={config.train.steps}.'
     )
   else:
     say(f'Done: step {step} of {config.train.steps}. All of it is in {folder}.')

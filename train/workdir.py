@@ -24,8 +24,8 @@ GROUPS = (  # of a config
   'sharding',
 )
 
-# What may change between two starts of a run: none of it changes the batches
-# or the mathematics.
+# What may change between two starts of a run: none of it changes a batch or the
+# mathematics (data.epochs says only when the batches end).
 FREE = (  # keys, or groups of keys
   'checkpoint.',
   'data.epochs',
