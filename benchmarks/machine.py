@@ -2,8 +2,10 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
+from pathlib import Path
 
 PACKAGES = (
   'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow',
@@ -28,6 +30,23 @@ def describe():
     'versions': versions,
     'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
   }
+
+
+def write(out: Path, known: list[str], results: dict[str, dict]) -> None:
+  """Puts results and what they ran on into a file of results by name.
+
+  Those of other `known` names that the file holds stay as they are.
+  """
+  out.parent.mkdir(parents=True, exist_ok=True)
+  old = json.loads(out.read_text()) if out.exists() else {}
+  for found in results.values():
+    found['machine'] = describe()
+  runs = {name: results.get(name, old.get(name)) for name in known}
+  runs = {name: found for name, found in runs.items() if found}
+  partial = out.with_suffix('.tmp')
+  partial.write_text(json.dumps(runs, indent=2) + '\n')
+  os.replace(partial, out)
+  print(f'Wrote {out}')
 
 
 def _processor():

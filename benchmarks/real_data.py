@@ -8,7 +8,8 @@ Each system's tiny model, with the published vocabulary and so many rows of the
 table, trains a few steps of its own objective twice: once without interruption,
 once killed with SIGKILL after a checkpoint and started again. Told are the
 losses and whether the fingerprints (parameters, optimizer, cursor, data) and
-all losses are equal; if they are not, the exit status is 1.
+all losses are equal; if they are not, the exit status is 1. In the results'
+file, systems that are not run this time stay as they are.
 """
 
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks import samples
+from benchmarks import machine, samples
 
 HERE = Path(__file__).resolve()
 STEPS = 10
@@ -49,6 +50,9 @@ SYSTEMS = {
 
 _DATA = flags.DEFINE_string('data', None, 'The folder.', required=True)
 _ONLY = flags.DEFINE_list('only', list(SYSTEMS), 'Which systems.')
+_OUT = flags.DEFINE_string(
+  'out', str(HERE.parent / 'results' / 'real_data.json'), 'JSON of the results.'
+)
 
 
 def command(
@@ -96,46 +100,61 @@ def losses(workdir: Path) -> dict[int, float]:
   return {r['step']: r['train/loss'] for r in rows if 'train/loss' in r}
 
 
-def fingerprint(workdir: Path) -> str:
-  return subprocess.run(
+def fingerprint(workdir: Path) -> dict:
+  told = subprocess.run(
     [sys.executable, '-m', 'train.fingerprint', f'--workdir={workdir}'],
     cwd=HERE.parent.parent,
     stdout=subprocess.PIPE,
     text=True,
     check=True,
   ).stdout
+  return json.loads(told)
 
 
-def compare(name: str, data: Path, vocabularies: dict, folder: Path) -> bool:
-  """Trains, kills, resumes; prints a line; whether all of it is equal."""
+def compare(name: str, data: Path, vocabularies: dict, folder: Path) -> dict:
+  """Trains, kills, resumes; what came of both runs, and whether it is equal."""
   clock = time.perf_counter()
   whole, killed = folder / f'{name}_whole', folder / f'{name}_killed'
   alone, twice = (
     command(name, data, vocabularies, workdir) for workdir in (whole, killed)
   )
   statuses = [run(alone), run(twice, kill_after=5), run(twice)]
-  if statuses != [0, -signal.SIGKILL, 0]:
-    print(f'{name:8} FAILED: exit statuses {statuses}', flush=True)
-    return False
-  first, second = losses(whole), losses(killed)
-  equal = first == second and fingerprint(whole) == fingerprint(killed)
-  print(
-    f'{name:8} loss {first[1]:.4f} to {first[STEPS]:.4f}; killed after step 5 '
-    f'and resumed: {"equal" if equal else "DIFFERENT"}; '
-    f'{time.perf_counter() - clock:.0f} s',
-    flush=True,
+  found = {'statuses': statuses, 'equal': False}
+  if statuses == [0, -signal.SIGKILL, 0]:
+    runs = [(losses(x), fingerprint(x)) for x in (whole, killed)]
+    found['losses'], found['fingerprint'] = runs[0]
+    found['equal'] = runs[0] == runs[1]
+  return found | {'seconds': round(time.perf_counter() - clock)}
+
+
+def describe(name: str, found: dict) -> str:
+  """A line of the table."""
+  if 'losses' not in found:
+    return f'{name:8} FAILED: exit statuses {found["statuses"]}'
+  return (
+    f'{name:8} loss {found["losses"][1]:.4f} to {found["losses"][STEPS]:.4f};'
+    f' killed after step 5 and resumed:'
+    f' {"equal" if found["equal"] else "DIFFERENT"}; {found["seconds"]} s'
   )
-  return equal
 
 
 def main(_):
+  unknown = sorted(set(_ONLY.value) - set(SYSTEMS))
+  if unknown:
+    raise SystemExit(
+      f'Error: --only={",".join(unknown)}: there are {", ".join(SYSTEMS)}.'
+    )
   data = Path(_DATA.value).resolve()
+  results = {}
   with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     known = samples.vocabularies(data, folder)
-    equal = [compare(name, data, known, folder) for name in _ONLY.value]
-    if not all(equal):
-      raise SystemExit('Error: not all of them are equal.')
+    for system in _ONLY.value:
+      found = results[system] = compare(system, data, known, folder)
+      print(describe(system, found), flush=True)
+  machine.write(Path(_OUT.value), list(SYSTEMS), results)
+  if not all(found['equal'] for found in results.values()):
+    raise SystemExit('Error: not all of them are equal.')
 
 
 if __name__ == '__main__':

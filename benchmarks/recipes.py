@@ -13,7 +13,6 @@ time stay as they are; with --steps nothing is written.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -112,20 +111,6 @@ def describe(name: str, found: dict) -> str:
   )
 
 
-def write(out: Path, known: list[str], results: dict) -> None:
-  """Puts results into the file, beside those of other systems."""
-  out.parent.mkdir(parents=True, exist_ok=True)
-  old = json.loads(out.read_text()) if out.exists() else {}
-  for found in results.values():
-    found['machine'] = machine.describe()
-  runs = {name: results.get(name, old.get(name)) for name in known}
-  runs = {name: found for name, found in runs.items() if found}
-  partial = out.with_suffix('.tmp')
-  partial.write_text(json.dumps(runs, indent=2) + '\n')
-  os.replace(partial, out)
-  print(f'Wrote {out}')
-
-
 def main(_):
   known, results, failed = names(), {}, []
   unknown = sorted(set(_ONLY.value) - set(known))
@@ -140,7 +125,7 @@ def main(_):
     if 'error' in found or found['last']['loss'] >= found['first']['loss']:
       failed.append(name)
   if not _STEPS.value:
-    write(Path(_OUT.value), known, results)
+    machine.write(Path(_OUT.value), known, results)
   if failed:
     raise SystemExit(f'Error: no fall of the held-out loss: {failed}.')
 
