@@ -21,7 +21,7 @@ def raw_lengths(config, family, modes=()):
     case 'span_corruption' | 'ul2':
       sizes = [len(mode) for mode in modes] or [0] * len(_noises(config))
       return tuple(
-        _span_length(length - size, rate, mean, together)
+        _span_length(length, size, rate, mean, together)
         for size, (rate, mean) in zip(sizes, _noises(config), strict=True)
       )
     case 'prefix' | 'drop_tokens':  # all tokens once, and EOS twice
@@ -93,16 +93,20 @@ def _noises(config):
 
 
 @functools.cache
-def _span_length(length, rate, mean, together):
-  """The longest piece such that it and all shorter ones fit a row."""
-  if mean and not together:
-    return corruption.span_lengths(length, rate, mean)[0]
-  raw = 1
-  while denoisers.sizes(raw + 1, rate, mean)[2 if together else 0] <= length:
-    raw += 1
-  if raw < 2:
+def _span_length(length, mode, rate, mean, together):
+  """The longest piece such that it and all shorter ones fit a row, after the
+  tokens of a denoiser's mode, so many."""
+  kind = 2 if together else 0
+  least = mode + denoisers.sizes(2, rate, mean)[kind]
+  if length < least:
     raise ValueError(
-      f'data.length leaves {length} places, too few for a piece of two tokens,'
-      ' its sentinels and EOS; raise it.'
+      f'data.length={length} must be at least {least}, for'
+      + f" a denoiser's mode of {mode} tokens," * bool(mode)
+      + ' a piece of two tokens, its sentinels and EOS.'
     )
+  if mean and not together:
+    return corruption.span_lengths(length - mode, rate, mean)[0]
+  raw = 2
+  while denoisers.sizes(raw + 1, rate, mean)[kind] <= length - mode:
+    raw += 1
   return raw

@@ -1,5 +1,6 @@
 """Every pair of objective and family: rows, sizes, odd documents."""
 
+import dataclasses
 import itertools
 import json
 
@@ -268,6 +269,8 @@ def test_impossible_values(objective, changes, message):
     ('span_corruption', {'mean_span_length': 1.0, 'noise_density': 0.5},
      'need 31 sentinels.*data.mean_span_length'),
     ('bert_style', {'length': 5}, 'data.length=5 leaves no room'),
+    ('ul2', {'length': 5, 'denoisers': (('[S]', 0.25, 0, 1.0),)},
+     'data.length=5 must be at least 6, for a piece'),
   ],
 )  # fmt: skip
 def test_no_room(objective, changes, message):
@@ -286,6 +289,20 @@ def test_modes_take_room():
   free = lengths.raw_lengths(settings, 'encoder_decoder')
   taken = lengths.raw_lengths(settings, 'encoder_decoder', [[5, 6, 7]] * 7)
   assert all(0 < a - b <= 8 for a, b in zip(free, taken, strict=True))
+
+
+@pytest.mark.parametrize('mean', [0, 2.0])
+@pytest.mark.parametrize(
+  ('family', 'least'), [('encoder_decoder', 5), ('decoder', 8)]
+)
+def test_no_room_beside_a_mode(mean, family, least):
+  one = (('[X]', 0.5, mean, 1.0),)
+  settings = pairs_config('ul2', length=least, denoisers=one)
+  assert lengths.raw_lengths(settings, family, [[5, 6]]) == (2,)
+  settings = dataclasses.replace(settings, length=least - 1)
+  message = f'length={least - 1} must be at least {least}, .* mode of 2 tokens'
+  with pytest.raises(ValueError, match=message):
+    lengths.raw_lengths(settings, family, [[5, 6]])
 
 
 def test_modes_that_look_alike():
