@@ -37,6 +37,10 @@ def run(config, out):
   and when nothing can be trained.
   """
   data = data_config.DataConfig(**config.data)
+  if data.tokenizer_kind == 'bytes':
+    raise ValueError(
+      "data.tokenizer_kind='bytes' needs no training: data.tokenizer='' does."
+    )
   out = os.path.expanduser(out)
   if paths.is_remote(out):
     raise ValueError(f'--out={out} must be a local file: copy it there after.')

@@ -177,7 +177,7 @@ def test_command(tmp_path):
   )
 
 
-def test_output_of_another_name(tmp_path):
+def test_outputs_that_cannot_be(tmp_path):
   """In this process: no need to start one for each mistake."""
   from configs import t5
   from input_pipeline import train_tokenizer
@@ -191,6 +191,9 @@ def test_output_of_another_name(tmp_path):
   config.data.tokenizer = ''
   with pytest.raises(ValueError, match='must be a local file'):
     train_tokenizer.run(config, 'gs://bucket/a.model')
+  config.data.tokenizer_kind = 'bytes'
+  with pytest.raises(ValueError, match='needs no training'):
+    train_tokenizer.run(config, str(tmp_path / 'a.json'))
 
 
 def test_documents_that_cannot_be_read(tmp_path, capsys):
