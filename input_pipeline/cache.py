@@ -48,15 +48,13 @@ class TokenCache:
     self.folder, self.manifest = folder, read_manifest(folder, name)
     if 'dtype' not in self.manifest:
       raise ValueError(f'{name} is a dataset for TFDS, no token cache.')
-    entries = self.manifest['files']
-    missing = [n for n in self.manifest['names'] if n not in entries]
-    if missing:
+    names, entries = self.manifest['names'], self.manifest['files']
+    if len(entries) < len(names):
       raise ValueError(
-        f'{name} is not finished: {len(missing)} of its'
-        f' {len(self.manifest["names"])} files are missing, {missing[0]} is'
-        ' the first. The command that began it goes on with it.'
+        f'{name}: its preparation was not finished, {len(entries)} of'
+        f' {len(names)} files are made. The same command of'
+        ' input_pipeline.prepare goes on with it.'
       )
-    names = self.manifest['names']
     for file, known in self.manifest['beside'].items():
       path = os.path.join(folder, file)
       if not paths.exists(path) or hash_bytes(paths.read(path)) != known:

@@ -281,7 +281,7 @@ DAMAGE = {
   'gone': (lambda d: os.remove(d / FILE), FILE),
   'exchanged': (lambda d: shutil.copy(d / FILE.replace('1-', '2-'), d / FILE),
                 FILE),
-  'unfinished': (unfinished, f'not finished: 1 of its 3 files.*{FILE}'),
+  'unfinished': (unfinished, 'not finished, 2 of 3 files are made.*same comm'),
   'tokenizer': (other_tokenizer, 'damaged: .*tokenizer.model is not as made'),
   'manifest': (edit_manifest, 'manifest.json is damaged or was edited'),
   'no manifest': (lambda d: os.remove(d / 'manifest.json'), 'no token cache'),
