@@ -6,6 +6,7 @@ import threading
 from input_pipeline import blocks, streams
 
 WARNINGS = 5  # unreadable documents shown
+NO_TOKEN = 'its text has no token'
 
 
 class Corpus:
@@ -55,7 +56,7 @@ class Corpus:
       documents = blocks.encode(documents, tokenizer, self.config)
     for line, document in zip(lines, documents, strict=True):
       if not len(document):
-        failures[self.source.files[file], line] = 'its text has no token'
+        failures[self.source.files[file], line] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:

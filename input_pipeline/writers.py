@@ -75,6 +75,9 @@ class Tokens:
         document = next(documents)
         tokens += sum(map(len, document)) if sentences else len(document)
         records[place] = cache.pack(document, self.dtype, sentences)
+        if not len(document):
+          at = file, chunk[place][0]
+          failures.append(corpus.describe(at, corpus.NO_TOKEN))
     return records, tokens, failures
 
 

@@ -160,6 +160,8 @@ def test_memory_of_ids(made):
   source = cache.TokenCache(str(made))
   assert source.dtype == np.uint16
   assert source.lengths == list(COUNTS)
+  bad = [entry['bad'] for entry in source.manifest['files'].values()]
+  assert bad == [2, 0, 0]  # those that give no token among them
   assert cache.id_type(65536) == '<u2'
   assert cache.id_type(65537) == '<u4'
   records = [record for _, record in source.records(0, 0)]
@@ -343,7 +345,7 @@ def contents(folder):
     ({'data__source': 'synthetic'}, 'needs no preparation'),
     ({'data__source': 'cache:x'}, 'needs no preparation'),
     ({'data__source': 'nothing'}, 'matches no file'),
-    ({'data__max_bad_share': 0.0}, r'1 of 150 documents .*0.json.gz, line 51'),
+    ({'data__max_bad_share': 0.0}, r'2 of 150 documents .*0.json.gz, line 51'),
   ],
 )
 def test_refused(corpus, made, tmp_path, changes, message):
