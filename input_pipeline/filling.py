@@ -52,10 +52,10 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
     workers = min(jobs, len(missing))
     job = dataclasses.replace(job, threads=max(1, jobs // workers))
     progress = _Progress(names, missing, opened)
+    make = _make if workers == 1 else _make_in_process
     with _pool(workers, job, progress.counts) as pool:
       tasks = {
-        pool.submit(_make, os.path.join(folder, names[n]), n): n
-        for n in missing
+        pool.submit(make, os.path.join(folder, names[n]), n): n for n in missing
       }
       try:
         for task in _finished(tasks, progress):
@@ -178,6 +178,16 @@ def _make(path, number):
   finally:
     with contextlib.suppress(OSError):
       os.remove(partial)
+
+
+def _make_in_process(path, number):
+  """_make; whose line raised an error is not known outside of the process."""
+  try:
+    return _make(path, number)
+  except Exception as error:
+    if command.is_mendable(error):
+      raise command.UserError(str(error)) from None
+    raise
 
 
 def _finished(tasks, progress):

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import json
 import os
 import random
 import shutil
@@ -487,16 +486,24 @@ def test_tfds_is_not_found_before_it_is_finished(corpus, tmp_path, monkeypatch):
       prepare.prepare_tfds(config, str(tmp_path), name, 'tfrecord', 1)
 
 
-def test_told_in_a_line(corpus, tmp_path):
+@pytest.mark.parametrize(
+  ('flags', 'lines', 'message'),
+  [
+    (['source=json:/no'], 0, "data.source='json:/no' matches no file."),
+    (['max_bad_share=0', 'threads=2'], 1, '2 of 150 documents are unreadable'),
+  ],
+)
+def test_told_in_a_line(corpus, made, tmp_path, flags, lines, message):
+  """Also what a process among several tells."""
+  flags = [f'tokenizer={made}/tokenizer.model', *flags]
   done = subprocess.run(
-    command(corpus, tmp_path, '--config.data.source=json:/nothing'),
+    command(corpus, tmp_path, *(f'--config.data.{flag}' for flag in flags)),
     cwd=REPOSITORY, capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert done.returncode == 1
-  assert done.stderr.strip().splitlines() == [
-    "Error: data.source='json:/nothing' matches no file."
-  ]
-  assert json.dumps(done.stdout) == '""'
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith(f'Error: {message}')
+  assert done.stdout.count('\n') == lines
 
 
 def test_other_files_in_the_folder_stay(corpus, made, tmp_path):
