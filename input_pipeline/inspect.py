@@ -56,9 +56,9 @@ def show_phase(data, examples, batches, evaluation):
   iterator = begin()
   first = next(iterator)
   iterator.close()
-  share = batch // data.config.streams
-  for place in range(min(examples, batch)):  # one of every stream first
-    row = place % data.config.streams * share + place // data.config.streams
+  order = rows.reshape(data.config.streams, -1).T.ravel()  # all streams first
+  there = first['segments'].any(axis=1)  # a stream may have nothing held out
+  for row in order[there[order]][:examples]:
     shown = {name: values[row] for name, values in first.items()}
     print(show_row(shown, row, data.tokenizer))
 
@@ -252,7 +252,7 @@ if __name__ == '__main__':
   WORKDIR = flags.DEFINE_string(
     'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
   )
-  EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown')
+  EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown', lower_bound=0)
   BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
   EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
   flags.mark_flag_as_required('config')

@@ -472,3 +472,18 @@ def test_inspect_shows_masks_in_place():
   assert f'the second part {said}' in shown
   assert 'masked' in rates
   assert 'not next' in rates
+
+
+def test_inspect_shows_rows_that_exist(tmp_path, monkeypatch, capsys):
+  """The first file, and with it the first stream, holds nothing out."""
+  pytest.importorskip('tensorflow')
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
+  (tmp_path / '0.json').write_text('{"text": "words"}\n')
+  (tmp_path / '1.json').write_text('{"text": "words"}\n' * 2)
+  source = f'json:{tmp_path}/*.json'
+  settings = masked_config('causal', source=source, holdout=2)
+  data = pipeline.open_data(settings, 5, 300, family='decoder')
+  inspect.show_phase(data, examples=4, batches=1, evaluation=True)
+  shown = capsys.readouterr().out.splitlines()
+  (row,) = (line for line in shown if line.startswith('row'))
+  assert 'weights sum to 6' in row
