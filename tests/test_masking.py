@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import blocks, features, masking, tokenizers
-from tests.test_pipeline import data_config
+from tests.corpora import data_config
 
 CLS, SEP, MASK = 61, 62, 63
 

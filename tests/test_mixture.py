@@ -20,10 +20,10 @@ from input_pipeline import (
   tokenizing,
 )
 from tests import runs
+from tests.caches import CAUSAL, blocks_until_the_end, settings
+from tests.corpora import assert_same, data_config, texts, write
 from tests.test_masking import make_config as masked_config
 from tests.test_objectives import PAIRS, pairs_config
-from tests.test_pipeline import assert_same, data_config, texts, write
-from tests.test_prepare import CAUSAL, blocks_until_the_end, settings
 from train.fingerprint import fingerprint
 
 VOCABULARY = 300

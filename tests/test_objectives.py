@@ -19,9 +19,9 @@ from input_pipeline import (
   tokenizers,
   tokenizing,
 )
+from tests.corpora import data_config
 from tests.test_corruption import restored
 from tests.test_masking import make_config as masked_config
-from tests.test_pipeline import data_config
 from tests.test_t5_objectives import EOS, UL2, lists, piece, rng
 
 # ---- Whole batches ----------------------------------------------------------

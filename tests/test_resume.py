@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests import runs
-from tests.test_pipeline import texts, write
+from tests.corpora import texts, write
 from train import workdir
 from train.fingerprint import fingerprint
 

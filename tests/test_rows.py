@@ -12,8 +12,8 @@ from input_pipeline import (
   sources,
   tokenizers,
 )
+from tests.corpora import data_config
 from tests.test_masking import CLS, SEP, make_config, rng
-from tests.test_pipeline import data_config
 
 # ---- Layout -----------------------------------------------------------------
 

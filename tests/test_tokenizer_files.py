@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from input_pipeline import paths, tokenizer_json, tokenizers, tokenizing
+from tests.corpora import data_config
 from tests.test_masking import make_config
-from tests.test_pipeline import data_config
 from tests.test_tokenizer_equality import write_gpt2
 from tests.test_tokenizer_kinds import texts
 

@@ -11,7 +11,7 @@ import pytest
 
 from input_pipeline import subwords, tokenizers, tokenizing
 from input_pipeline.config import TOKENIZERS
-from tests.test_pipeline import data_config
+from tests.corpora import data_config
 
 SENTINELS = 7
 SIZES = {'unigram': 90, 'bpe': 400, 'wordpiece': 200, 'byte_bpe': 400}

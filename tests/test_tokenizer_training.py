@@ -16,7 +16,7 @@ from input_pipeline import (
   tokenizing,
 )
 from input_pipeline.config import TOKENIZERS
-from tests.test_pipeline import data_config
+from tests.corpora import data_config
 from tests.test_tokenizer_kinds import SIZES, texts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
