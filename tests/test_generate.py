@@ -72,6 +72,10 @@ def test_the_first_half_of_a_text_is_the_prompt():
     [0, 1, 0, 0, 0, 0],
     [0] * 6,
   ]
+  # Rows of padding come last.
+  turned = {name: x[::-1] for name, x in batch.items()}
+  found = generate.first_examples(turned, 2)
+  assert found['targets'].tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 7, 1, 0, 0]]
   # Where a part of it is the input, that is the prompt.
   batch['prefix'] = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [0] * 6])
   found = generate.first_examples(batch, 3)

@@ -136,10 +136,13 @@ def limit(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
 def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
   """The first example of each of the first rows, as `decode` reads it.
 
-  Returns 'source', its 'segments', and 'targets', 0 where there is none. Of a
-  decoder's text the first half is the source, or the inputs where it has some.
+  Rows of padding come last: a stream may have nothing held out. Returns
+  'source', its 'segments', and 'targets', 0 where there is none. Of a decoder's
+  text the first half is the source, or the inputs where it has some.
   """
-  batch = {name: x[:rows] for name, x in batch.items()}
+  empty = jnp.all(batch['segments'] == 0, axis=1)
+  first = jnp.argsort(empty)[:rows]  # else in order
+  batch = {name: x[first] for name, x in batch.items()}
   own = batch['segments'] == 1
   targets = jnp.where(own, batch['targets'], 0)
   if 'encoder_inputs' in batch:
