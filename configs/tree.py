@@ -12,6 +12,7 @@ A system is a file of this folder, with an argument where it has one, as in
 
 import difflib
 import importlib
+import itertools
 import os
 import textwrap
 from typing import NamedTuple
@@ -169,23 +170,28 @@ def show_difference(first: str, second: str = '') -> str:
 
   Args:
     first: 'NAME[:ARG]'.
-    second: the other one; '' is the ancestor of the first.
+    second: the other one; '' is the ancestor of the first, in the same size
+      where it has one.
 
   Raises:
     ValueError: an unknown or undisclosed system, or a root alone.
   """
-  second = second or ancestor_of(first)
-  if not second:
+  pair = (
+    (first, second) if second else (_alike(ancestor_of(first), first), first)
+  )
+  if not pair[0]:
     raise ValueError(
       f'{first!r} has no ancestor here: name another system to compare it '
       f'with, as in --diff {first} gpt2.'
     )
-  pair = sorted((second, first), key=lambda r: _date(SYSTEMS[key_of(r)]))
+  pair = sorted(pair, key=lambda r: _date(SYSTEMS[key_of(r)]))
   rows = difference(*map(config_of, pair))
   cells = [
-    (key, *(_shown(value) for value in values)) for key, values in rows.items()
+    (key, *(textwrap.wrap(_shown(value), 40) for value in values))
+    for key, values in rows.items()
   ]
-  left = max([len(pair[0]), *(len(cell[1]) for cell in cells)])
+  shown = [line for _, lines, _ in cells for line in lines]
+  left = max(map(len, [pair[0], *shown]))
   lines = [
     f'{_described(pair[1])}, compared with {_described(pair[0])}:'
     if cells
@@ -197,7 +203,9 @@ def show_difference(first: str, second: str = '') -> str:
       group = key.split('.')[0]
       lines += ['', f'{group:25} {pair[0]:{left}}  {pair[1]}']
     name = key.partition('.')[2] or key
-    lines.append(f'  {name:23} {values[0]:{left}}  {values[1]}')
+    for old, new in itertools.zip_longest(*values, fillvalue=''):
+      lines.append(f'  {name:23} {old:{left}}  {new}'.rstrip())
+      name = ''
   return '\n'.join(lines)
 
 
@@ -268,7 +276,26 @@ def _rank(group):
 def _changed(reference):
   """'NAME[:ARG]' of the system that an ablation changes; '' of a system."""
   name, _, arg = reference.partition(':')
-  return module_of(name).split(arg)[0] if name == 'ablations' else ''
+  if name != 'ablations':
+    return ''
+  system = module_of(name).split(arg)[0]
+  module_of(system)  # there is one
+  return system
+
+
+def _alike(ancestor, reference):
+  """The ancestor in the size of another reference, if it has that size."""
+  size = reference.partition(':')[2].split(',')[0].removeprefix('size=')
+  if not ancestor or not size or '=' in size or _changed(reference):
+    return ancestor
+  name, _, arg = ancestor.partition(':')
+  version = [part for part in arg.split(',') if '=' in part]
+  found = f'{name}:{",".join([size, *version])}'
+  try:
+    config_of(found)
+  except ValueError:
+    return ancestor
+  return found
 
 
 def _versions(name):

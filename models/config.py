@@ -306,6 +306,15 @@ class TransformerConfig:
             f'model.generator_divisor is {self.generator_divisor}; it must '
             f'divide model.{name}, which is {getattr(self, name)}.'
           )
+      heads, kv_heads = (
+        max(1, n // self.generator_divisor) for n in (self.heads, self.kv_heads)
+      )
+      if heads % kv_heads:
+        raise ValueError(
+          f'model.generator_divisor={self.generator_divisor} leaves the '
+          f'generator {heads} of model.heads and {kv_heads} of model.kv_heads; '
+          'the second must divide the first.'
+        )
 
   def _check_combinations(self):
     """What cannot go together, and why."""

@@ -107,6 +107,7 @@ PUBLISHED = {
   'llama:size=65b,version=1': ('65.2B', 65_285_660_672),
   'llama:size=7b,version=2': ('7B', 6_738_415_616),
   'llama:size=13b,version=2': ('13B', 13_015_864_320),
+  'llama:size=34b,version=2': ('34B', 33_743_970_304),
   'llama:size=70b,version=2': ('70B', 68_976_648_192),
   'llama:size=8b,version=3': ('8B', 8_030_261_248),
   'llama:size=70b,version=3': ('70B', 70_553_706_496),

@@ -77,6 +77,15 @@ def test_half_precision_comes_back_bit_for_bit(dtype, tmp_path):
   np.testing.assert_array_equal(a[TABLE].astype('float32'), rounded.numpy())
 
 
+def test_a_number_too_large_for_half_precision(tmp_path):
+  config, params = make()
+  params['embed']['table'][3, 4] = 1e5
+  with pytest.raises(ValueError, match=r"embed/table .* dtype='float16'"):
+    pretrained.save(config, params, str(tmp_path / 'a'), dtype='float16')
+  assert os.listdir(tmp_path) == []
+  pretrained.save(config, params, str(tmp_path / 'a'), dtype='bfloat16')
+
+
 def test_the_first_layout_that_fits_is_written_or_the_one_asked_for(tmp_path):
   config, params = make(head='tokens', classes=3)
   for layout, name in (('', 'bert'), ('electra', 'electra')):
@@ -122,6 +131,8 @@ def test_nothing_is_overwritten(folder, tmp_path):
   config, params = make()
   with pytest.raises(ValueError, match='not empty'):
     pretrained.save(config, params, folder)
+  with pytest.raises(OSError, match=r'config\.json/a: no folder can be made'):
+    pretrained.save(config, params, os.path.join(folder, 'config.json', 'a'))
   (tmp_path / 'empty').mkdir()
   pretrained.save(config, params, str(tmp_path / 'empty'))
   assert_equal(pretrained.load(str(tmp_path / 'empty'))[1], params)

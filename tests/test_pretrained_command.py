@@ -8,7 +8,7 @@ import pytest
 import transformers
 from flax.traverse_util import flatten_dict
 
-from configs import t5
+from configs import llama, t5
 from input_pipeline import subwords, tokenizers
 from models import pretrained
 from tests import runs
@@ -134,6 +134,17 @@ def test_a_run_is_exported_with_the_length_of_its_rows(
   )
   command.export(begun, str(tmp_path / 'exported'), 'float32')
   assert seen['length'] == 32
+  assert seen['kept'] == {}  # for a decoder's alone
+
+
+def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
+  """Of a run's own tokenizer; transformers' classes presume other ones."""
+  config = llama.get_config('tiny').copy_and_resolve_references().unlock()
+  config.data.update({'tokenizer_kind': 'bytes', 'sentinels': 0})
+  tokenizer = tokenizers.train([], 300, 0, 'bytes')
+  tokenizers.save(tokenizer, str(tmp_path / 'tokenizer.json'))
+  _, ids, _ = command.tokenizer_files(str(tmp_path), config)
+  assert ids == {'bos_token_id': 1, 'eos_token_id': 1}
 
 
 # ---- Said before any work ----------------------------------------------------

@@ -122,6 +122,26 @@ def test_a_file_of_transformers_5_says_tied_and_is_not(tmp_path):
   assert not config.scale_output
 
 
+def test_tied_tables_without_a_scale_are_written_as_transformers_5_does(
+  tmp_path,
+):
+  model = T5ForConditionalGeneration(
+    T5Config(**SIZES | VERSIONS['1.1'] | {'tie_word_embeddings': False})
+  )
+  reference.randomise(model)
+  folder = reference.saved(model, tmp_path / 'theirs')
+  config, params = pretrained.load(folder)
+  assert config.tie_embeddings
+  assert not config.scale_output
+  pretrained.save(config, params, str(tmp_path / 'ours'))
+  again = T5ForConditionalGeneration.from_pretrained(str(tmp_path / 'ours'))
+  batch = make_batch()
+  for name, weight in again.state_dict().items():
+    assert torch.equal(weight, model.state_dict()[name])
+  theirs, ours = (torch_logits(x.eval(), batch) for x in (model, again))
+  reference.close(ours.detach().numpy(), theirs, batch['segments'] > 0)
+
+
 def test_old_files_hold_the_table_up_to_four_times(tmp_path):
   model = torch_model('1.0')
   folder = published(model, '1.0', tmp_path / 'theirs')

@@ -147,6 +147,27 @@ def test_difference_as_text():
   assert repr(512**-0.5) in text
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'heading'),
+  [
+    # An ancestor in the same size, where it has one; what is older is left.
+    (('llama:70b,version=3',), 'llama:70b,version=2  llama:70b,version=3'),
+    (('chinchilla:44m',), 'gopher:44m  chinchilla:44m'),
+    (('llama:7b',), 'palm:62b'),
+    (('palm:8b', 'palm:540b'), 'palm:8b  palm:540b'),
+    (('llama:7b,version=2', 'llama:7b'), 'llama:7b  llama:7b,version=2'),
+  ],
+)
+def test_what_is_compared(arguments, heading):
+  line = tree.show_difference(*arguments).splitlines()[2]
+  assert re.sub('   +', '  ', line).startswith(f'model  {heading}')
+
+
+def test_long_values_are_wrapped():
+  lines = tree.show_difference('ul2:variant=flan').splitlines()[1:]
+  assert max(map(len, lines)) <= 110
+
+
 @pytest.mark.parametrize('key', tree.SYSTEMS)
 def test_every_edge_has_a_difference(key):
   if key in UNDISCLOSED:
@@ -180,6 +201,7 @@ def test_tree_as_text():
     (('lama',), "system 'lama' is unknown. Did you mean 'llama'? There are: "),
     (('GPT-2',), "Did you mean 'gpt2'?"),
     (('bert', 'xlnet-x'), "system 'xlnet-x' is unknown."),
+    (('ablations',), "system '' is unknown. There are: "),
     (('bert:lrge',), "size 'lrge' is unknown. Did you mean 'large'?"),
     (('bert', 'gpt4'), 'The architecture of GPT-4 was never published.'),
   ],

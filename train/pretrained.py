@@ -178,18 +178,20 @@ def export(folder: str, target: str, dtype: str) -> None:
   model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
   config = TransformerConfig(**model)
   pretrained.check_save(config, target, dtype=dtype)
-  tokenizer, said = tokenizer_files(folder, run)
+  tokenizer, ids, said = tokenizer_files(folder, run)
   params = checkpoints.restore_arrays(steps[-1], 'params')['params']
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
+    kept=ids if model['family'] in ('decoder', 'rwkv') else {},
     length=settings['data']['length'],
   )  # fmt: skip
   print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
   print(said)
 
 
-def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, str]:
-  """The files of a run's tokenizer for transformers, and a line about them.
+def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, dict, str]:
+  """A run's tokenizer for transformers: its files, the ids of its special
+  tokens by which a decoder's config.json tells them, and a line about it.
 
   There are none where the run has no tokenizer, or transformers none like it.
 
@@ -199,14 +201,17 @@ def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, str]:
   data = DataConfig(**config.data)
   path = tokenizing.path_in(folder, data)
   if not os.path.exists(path):
-    return {}, f'No tokenizer was written: {folder} holds none.'
+    return {}, {}, f'No tokenizer was written: {folder} holds none.'
   kind = data.tokenizer_kind
   tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
+  bos, eos = tokenizer.bos, tokenizer.eos  # where bos is None, eos comes before
+  ids = {'bos_token_id': eos if bos is None else bos, 'eos_token_id': eos}
   try:
     files = tokenizer_export.files(tokenizer, kind)
   except ValueError as error:
-    return {}, f'No tokenizer was written: of {path}, {error}.'
-  return files, f'Its tokenizer, {path}, is there as {" and ".join(files)}.'
+    return {}, ids, f'No tokenizer was written: of {path}, {error}.'
+  named = ' and '.join(files)
+  return files, ids, f'Its tokenizer, {path}, is there as {named}.'
 
 
 def convert(source: str, target: str, dtype: str) -> None:

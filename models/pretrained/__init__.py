@@ -190,8 +190,9 @@ def save(
       where config and `kept` do not tell; 0: transformers' default stands.
 
   Raises:
-    ValueError: the folder is not empty, no layout can express the config, or
-      the parameters are not those of the config.
+    ValueError: the folder is not empty, no layout can express the config, the
+      parameters are not those of the config, or too large for the dtype.
+    OSError: the folder cannot be written.
   """
   check_save(config, folder, layout=layout, dtype=dtype)
   if config.family == 'electra':
@@ -230,7 +231,14 @@ def save(
       for piece in pieces:
         ours = flat[piece.leaf]
         ours = ours if piece.layer is None else ours[piece.layer]
-        filled += piece.copy_out(np.asarray(ours), out)
+        try:
+          with np.errstate(over='raise'):
+            filled += piece.copy_out(np.asarray(ours), out)
+        except FloatingPointError:
+          raise ValueError(
+            f'{piece.leaf} has a number too large for dtype={dtype!r}: write '
+            'bfloat16 or float32.'
+          ) from None
       if filled != out.size:
         raise ValueError(f'The layout fills {filled} of {out.size} in {name}.')
       yield name.removeprefix(prefix), out

@@ -205,12 +205,18 @@ def new_directory(folder: str) -> Iterator[str]:
 
   Raises:
     ValueError: there is something already.
+    OSError: no folder can be made there.
   """
   folder = os.path.abspath(folder)
   check_free(folder)
   parent, name = os.path.split(folder)
-  os.makedirs(parent, exist_ok=True)
-  partial = tempfile.mkdtemp(prefix=f'.{name}.', suffix='.partial', dir=parent)
+  try:
+    os.makedirs(parent, exist_ok=True)
+    partial = tempfile.mkdtemp('.partial', f'.{name}.', parent)
+  except OSError as error:
+    raise OSError(
+      f'{folder}: no folder can be made there ({error.strerror}). Name another.'
+    ) from error
   try:
     yield partial
     os.chmod(partial, 0o777 & ~_umask())

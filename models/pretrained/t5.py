@@ -88,13 +88,13 @@ def _activation(fields):
 def write(config: TransformerConfig) -> dict:
   """A T5's config -> config.json."""
   c = config
-  if c.tie_embeddings != c.scale_output:
-    raise ValueError('it scales its output where embeddings are tied')
+  if c.scale_output and not c.tie_embeddings:
+    raise ValueError('it scales its output only where embeddings are tied')
   activation = ACTIVATION_NAMES[c.activation]
   if c.gated:
     names = {'gelu_tanh': 'gelu', 'gelu': 'gelu_python'}
     activation = f'gated-{names.get(c.activation, activation)}'
-  return {
+  fields = {
     'model_type': 't5',
     'architectures': [CLASSES[0]],
     'vocab_size': c.vocab_size,
@@ -115,6 +115,9 @@ def write(config: TransformerConfig) -> dict:
     'pad_token_id': 0,
     'eos_token_id': 1,
   }
+  if c.tie_embeddings and not c.scale_output:  # version 5 on reads it
+    fields['scale_decoder_outputs'] = False
+  return fields
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
