@@ -354,6 +354,11 @@ def test_heads_without_an_objective():
     objectives.objective_for(config)
 
 
+def test_heads_of_the_generator_that_do_not_divide():
+  with pytest.raises(ValueError, match='leaves the generator 5 of model.heads'):
+    make_config(heads=10, kv_heads=5, generator_divisor=2)
+
+
 def assert_near(ours, expected):
   """As vectors: the biases of keys have no gradient but rounding."""
   difference = jax.tree.map(jnp.subtract, ours, expected)

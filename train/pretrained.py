@@ -18,6 +18,8 @@ tokenizer, or a checkpoint written anew (in another dtype or in other files):
 import dataclasses
 import json
 import os
+import signal
+import sys
 
 import jax
 from absl import flags
@@ -237,6 +239,8 @@ def convert(source: str, target: str, dtype: str) -> None:
 
 
 def main():
+  # Asked to end, it takes back what is half written.
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   source, target, folder = _FROM.value, _TO.value, _WORKDIR.value
   match bool(source), bool(target), bool(folder):
     case True, False, True:
