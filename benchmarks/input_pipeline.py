@@ -190,7 +190,7 @@ def report(results):
 def main(_):
   if unknown := set(_ONLY.value) - TASKS.keys():
     raise app.UsageError(f'--only: {unknown} is none of {list(TASKS)}.')
-  data = Path(_DATA.value).resolve()
+  data = samples.root(_DATA.value)
   with tempfile.TemporaryDirectory() as place:
     folder = Path(place)
     source = samples.write(folder, data, FILES, 1)

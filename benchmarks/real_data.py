@@ -144,7 +144,7 @@ def main(_):
     raise SystemExit(
       f'Error: --only={",".join(unknown)}: there are {", ".join(SYSTEMS)}.'
     )
-  data = Path(_DATA.value).resolve()
+  data = samples.root(_DATA.value)
   results = {}
   with tempfile.TemporaryDirectory() as name:
     folder = Path(name)

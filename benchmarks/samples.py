@@ -13,6 +13,25 @@ import shutil
 from pathlib import Path
 
 FILE = 'c4_sample_1k/c4-sample.00000-of-00001.json.gz'
+FILES = (
+  FILE,
+  'tok_bert/vocab.txt',
+  'tok_gpt2/encoder.json',
+  'tok_gpt2/vocab.bpe',
+  'tok_roberta/dict.txt',
+  'tok_t5/t5_cc_all_derived_32100.model',
+)
+
+
+def root(name: str) -> Path:
+  """The folder that --data names; ends the program where it lacks a file."""
+  for file in FILES:
+    if not Path(name, file).exists():
+      raise SystemExit(
+        f'Error: --data={name} has no {file}; benchmarks/samples.py says what '
+        'must be there.'
+      )
+  return Path(name).resolve()
 
 
 def lines(data: str) -> list[bytes]:

@@ -56,7 +56,7 @@ def resident():
 
 def main(argv):
   del argv
-  data = DATA.value
+  data = samples.root(DATA.value)
   with tempfile.TemporaryDirectory() as place:
     folder = Path(place)
     source = samples.write(folder, data, FILES.value, COPIES.value)

@@ -24,8 +24,11 @@ class UserError(RuntimeError):
   """A message for the user, wherever the cause lay."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], begun: str = '') -> None:
   """Reads the flags, calls `main`, and ends the process.
+
+  Overrides without --config are of the config of the run in --workdir, which
+  the file `begun` reads: a config file whose argument is the workdir.
 
   With a status of 1 and 'Error: ...' on stderr where a ValueError or OSError
   came from our own code, or a UserError (or a class made from it) from any.
@@ -43,7 +46,7 @@ def run(main: Callable[[], None]) -> None:
         raise
       _fail(error)
 
-  app.run(told, flags_parser=_parse)
+  app.run(told, flags_parser=lambda argv: _parse(argv, begun))
 
 
 def is_mendable(error: Exception) -> bool:
@@ -52,19 +55,28 @@ def is_mendable(error: Exception) -> bool:
   return ours or isinstance(error, UserError)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], begun: str) -> list[str]:
   """FLAGS(argv), with the mistakes in --config told more clearly."""
-  found = re.match(
-    r'(?s).*?\0--?config[=\0]([^\0]+)', ''.join(f'\0{x}' for x in argv[1:])
-  )
-  if found:
-    _check_overrides(_load(found[1]), argv)
-  elif any(re.match(_OVERRIDE, x) for x in argv[1:]):
+  overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
+  name, folder = _value('config', argv), _value('workdir', argv)
+  if begun and overridden and not name and os.path.isdir(folder):
+    name = f'{begun}:{folder}'
+    argv = [argv[0], f'--config={name}', *argv[1:]]
+  if name:
+    _check_overrides(_load(name), argv)
+  elif overridden:
     _fail('--config.KEY=VALUE changes a config: give --config=FILE.py as well.')
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
     return _fail(f'{error} See --help.')
+
+
+def _value(flag: str, argv: list[str]) -> str:
+  """What a flag is set to; '' if it is not."""
+  text = ''.join(f'\0{x}' for x in argv[1:])
+  found = re.match(rf'(?s).*?\0--?{flag}[=\0]([^\0]+)', text)
+  return found[1] if found else ''
 
 
 def _load(name: str) -> ConfigDict:

@@ -231,6 +231,10 @@ class DataConfig:
       _require(
         self.source.startswith(SOURCES), 'source', self.source, f'be {KINDS}'
       )
+      _require(
+        self.source != 'synthetic' or not self.tokenizer, 'tokenizer',
+        self.tokenizer, "be '' for data.source='synthetic', which is tokens",
+      )  # fmt: skip
       return
     try:
       pairs = tuple((str(name), float(rate)) for name, rate in self.mixture)

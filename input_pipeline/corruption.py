@@ -34,10 +34,12 @@ def noise_counts(length, noise_density, mean_span_length):
 def span_lengths(length, noise_density, mean_span_length):
   """Tokens of a raw piece, and of its targets, that fill inputs of `length`.
 
-  T5's published helper: inputs are what stays, a sentinel a span and EOS;
+  As T5's published helper: inputs are what stays, a sentinel a span and EOS;
   targets are the noise, a sentinel a span and EOS. At density .5 a target one
-  token longer than the inputs is brought to their length. Raises ValueError
-  when not even a piece of two tokens fits.
+  token longer than the inputs is brought to their length. Counts are rounded as
+  T5's graph rounds them, in float32; the helper does so in float64, and so cuts
+  targets at a few lengths (172 at .15 and 3). Raises ValueError when not even a
+  piece of two tokens fits.
 
   >>> span_lengths(512, 0.15, 3.0)
   (568, 114)

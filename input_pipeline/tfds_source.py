@@ -26,7 +26,10 @@ class TfdsDataset:
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
       raise ValueError(
         f"{key}='tfds:{name}' is not prepared in TFDS_DATA_DIR={where}:"
-        f' {str(error).splitlines()[0]}'
+        f' {str(error).splitlines()[0]} Make it of the published files'
+        ' (python -m input_pipeline.prepare --tfds, see'
+        ' input_pipeline/README.md), or read those: data.source='
+        "'json:/data/c4/*.json.gz'."
       ) from error
     self.splits = sorted(info.splits)
     if split not in self.splits:

@@ -37,7 +37,13 @@ def prepare(config, seed, vocab_size, workdir):
     with paths.local(given) as copy:
       wanted = tokenizers.load(copy, *kind)
   if kept:
-    tokenizer = tokenizers.load(path, *kind)
+    try:
+      tokenizer = tokenizers.load(path, *kind)
+    except ValueError as error:
+      again = 'it is loaded' if given else 'the same data train the same one'
+      raise ValueError(
+        f"{error} Bring the run's own file back, or delete it: {again} again."
+      ) from error
     if wanted and wanted.fingerprint != tokenizer.fingerprint:
       raise ValueError(
         f'data.tokenizer={given!r} is not the tokenizer that'

@@ -120,7 +120,7 @@ class TransformerConfig:
   bias: str  # of the matrices in the blocks: none, those of the MLP, all
   scale_attention: bool  # queries times H^-1/2; False: folded into the init
   window: int = 0  # keys a query sees in banded layers, itself included
-  window_every: int = 0  # each so-manieth layer is banded; 2: alternating
+  window_every: int = 0  # every so many layers one is banded; 2: alternating
   prefix: bool = False  # a decoder's inputs see one another (prefix LM)
 
   # Embeddings and heads: models/embed.py, models/heads.py.

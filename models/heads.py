@@ -20,6 +20,8 @@ from models.layers import (
 class Vocabulary(nn.Module):
   """Logits of tokens: [..., D] -> float32 [..., V].
 
+  The product is of operands in `dtype` and summed in float32. (T5X gives 1.1's
+  layer float32 operands, which a TPU's product rounds to bfloat16 as well.)
   With `output_transform` a dense layer, the activation and a norm come first
   (BERT's head of masked tokens; Devlin et al. 2019 and its released code).
   """

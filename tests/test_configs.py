@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -145,6 +146,9 @@ def tiny(**overrides) -> ConfigDict:
       {'sharding.mesh.data': 4, 'sharding.mesh.fsdp': 4},
       r'sharding.mesh \(data=4, fsdp=4\) takes 16 devices',
     ),
+    ({'seed': 2**32}, r'seed is 4294967296; it must lie in \[0, 2\^32\)'),
+    ({'train.z_loss': math.nan}, r'train\.z_loss is nan; it must be finite'),
+    ({'optimizer.clip': math.inf}, r'optimizer\.clip is inf; it must be fin'),
   ],
 )
 def test_impossible_settings(overrides, message):

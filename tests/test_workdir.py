@@ -1,8 +1,10 @@
 """A workdir is one run's, and one process's at a time."""
 
+import json
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 
@@ -117,6 +119,37 @@ def test_a_lost_config(half, change):
   message = rf'another config\. Different are:\n  {key}: .* there'
   with pytest.raises(ValueError, match=message):
     loop.train(config, str(half))
+
+
+@pytest.mark.parametrize(
+  ('group', 'key', 'message'),
+  [
+    ('model', 'dtype', "in 'model' it lacks dtype, and there is no dtypez"),
+    ('data', 'block', "in 'data' it lacks block, and there is no blockz"),
+  ],
+)
+def test_a_config_of_another_version(half, group, key, message):
+  path = half / workdir.NAME
+  config = json.loads(path.read_text())
+  config[group][f'{key}z'] = config[group].pop(key)
+  path.write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=message):
+    workdir.read_config(str(half))
+
+
+def test_keys_of_a_begun_run_are_overridden(whole, half):
+  """On another mesh, say; without the --config of its begin."""
+  command = [sys.executable, '-m', 'train', f'--workdir={half}']
+  done = runs.run([*command, '--config.model.embed_dim=24'])
+  assert 'another config. Different are:\n  model.embed_dim: 16' in done.stderr
+  done = runs.run([*command, '--config.sharding.mesh.data=1'])
+  assert done.returncode == 0, done.stderr
+  assert 'Going on from the checkpoint of step 2.' in done.stdout
+  ours, theirs = (fingerprint(str(folder)) for folder in (half, whole))
+  assert [ours[x] for x in ('cursor', 'data')] == [
+    theirs[x] for x in ('cursor', 'data')
+  ]
+  assert workdir.read_config(str(half)).sharding.mesh.data == 1
 
 
 def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):

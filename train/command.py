@@ -9,6 +9,8 @@ import jax
 
 from configs import command
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 
 def run(main: Callable[[], None]) -> None:
   """As `configs.command.run`; one of several processes ends at once.
@@ -31,4 +33,4 @@ def run(main: Callable[[], None]) -> None:
       sys.stderr.flush()
       os._exit(1)
 
-  command.run(alone_or_together)
+  command.run(alone_or_together, os.path.join(HERE, 'begun.py'))

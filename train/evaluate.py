@@ -23,6 +23,10 @@ from train.objectives import lm_means, objective_for
 from train.step import eval_step
 
 
+class EmptySplitError(ValueError):
+  """There is nothing to evaluate on."""
+
+
 def evaluate(
   step: Callable[[Any, dict], dict[str, jax.Array]],
   params: Any,
@@ -46,7 +50,7 @@ def evaluate(
     which does not depend on the tokenizer.
 
   Raises:
-    ValueError: the split has no token to predict.
+    EmptySplitError: the split has no token to predict.
   """
   totals = {'weight': 0.0}
   pending = None
@@ -63,7 +67,7 @@ def evaluate(
       break
     pending = sums
   if not totals['weight']:
-    raise ValueError(
+    raise EmptySplitError(
       'The evaluation split has no token to predict. Lower data.holdout (every '
       'holdout-th document is held out) or give eval.source.'
     )

@@ -22,7 +22,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train import generate, opening, processes, sharding, workdir
 from train.checkpoint import Checkpoints
-from train.evaluate import evaluate, make_eval_step
+from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
 from train.objectives import objective_for
@@ -190,6 +190,9 @@ def train(
         )
     except processes.AskedToStopError:
       return False
+    except EmptySplitError:
+      next(data.batches(data.start(), rows))  # does the source have anything?
+      raise
     writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     progress.note(
       f'step {step:,}: held-out loss {means["loss"]:.4f}, accuracy '

@@ -1,5 +1,6 @@
 """What is wrong with a config, said before anything is built."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,10 @@ def check_settings(config: Any, devices: int) -> None:
           f'{group}.{key} is not set. Set it in the config file or with '
           f'--config.{group}.{key}=VALUE.'
         )
+  for group in ('model', 'data', 'optimizer', 'schedule', 'train'):
+    for key, value in config[group].items():
+      if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f'{group}.{key} is {value}; it must be finite.')
   for group, key, least in (
     ('train', 'steps', 1),
     ('train', 'accumulate', 1),
@@ -72,12 +77,14 @@ def check_settings(config: Any, devices: int) -> None:
     ('checkpoint', 'keep', 1),
     ('checkpoint', 'keep_every', 0),
   ):
+    if key not in config[group]:
+      raise ValueError(f'{group}.{key} is missing in the config.')
     if config[group][key] < least:
       raise ValueError(
         f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
       )
-  if config.seed < 0:
-    raise ValueError(f'seed is {config.seed}; it must be at least 0.')
+  if not 0 <= config.seed < 2**32:  # jax.random.key takes so many bits
+    raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
   if config.model.position == 'learned':
     places = config.model.max_length - config.model.position_offset
     phases = [('data.curriculum', phase[1]) for phase in config.data.curriculum]

@@ -11,8 +11,13 @@ import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+from configs.command import UserError
 from train.objectives import objective_for
 from train.state import TrainState
+
+
+class DoesNotFitError(UserError):
+  """A step takes more memory than a device has."""
 
 
 def train_step(
@@ -152,9 +157,22 @@ def compile_train_step(
 
   Returns:
     The compiled function; its `memory_analysis()` tells the bytes per device.
+
+  Raises:
+    DoesNotFitError: it takes more memory than a device has.
   """
   places = jax.tree.map(lambda x: x.sharding, state)
   mesh = jax.tree.leaves(places)[0].mesh
   everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
-  return jitted.lower(state, batch).compile()
+  try:
+    return jitted.lower(state, batch).compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    told = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]
+    raise DoesNotFitError(
+      f'The training step does not fit the devices: {told} Raise '
+      "train.accumulate, lower data.batch, set model.remat='full' or "
+      "sharding.rules='fsdp', or take more devices."
+    ) from error

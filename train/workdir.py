@@ -1,6 +1,7 @@
 """A run's folder: whose run it is, and that it stays that run's."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
+
+from input_pipeline.config import DataConfig
+from models.config import TransformerConfig
 
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
@@ -60,6 +64,7 @@ def read_config(folder: str) -> ConfigDict:
     if os.path.basename(path) != NAME:
       found = found['config']
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
+    missing += ['seed'] * (not isinstance(found['seed'], int))
   except (ValueError, TypeError, KeyError) as error:
     missing = [str(error)]
   if missing:
@@ -69,10 +74,25 @@ def read_config(folder: str) -> ConfigDict:
       "too, as 'config' in run/metadata: move the file away, and the newest "
       "one's is taken."
     )
+  for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
+    fields = dataclasses.fields(kind)
+    unknown = found[name].keys() - {field.name for field in fields}
+    needed = {x.name for x in fields if x.default is dataclasses.MISSING}
+    missing = needed - found[name].keys()
+    if unknown or missing:
+      raise ValueError(
+        f'{path} is of another version of Treeline, or was changed by hand: '
+        f'in {name!r} it lacks {_listed(missing)}, and there is no '
+        f'{_listed(unknown)}.'
+      )
   for group in (found, *(found[name] for name in GROUPS)):
     for key, value in group.items():
       group[key] = _tuples(value)
   return ConfigDict(found).lock()
+
+
+def _listed(names):
+  return ', '.join(sorted(names)) or 'nothing'
 
 
 def _config_path(folder):
