@@ -55,10 +55,7 @@ class TokenCache:
         f' {len(names)} files are made. The same command of'
         ' input_pipeline.prepare goes on with it.'
       )
-    for file, known in self.manifest['beside'].items():
-      path = os.path.join(folder, file)
-      if not paths.exists(path) or hash_bytes(paths.read(path)) != known:
-        raise ValueError(f'{name} is damaged: {path} is not as made. {MEND}')
+    check_beside(folder, self.manifest, name)
     self.files = [os.path.join(folder, name) for name in names]
     self.lengths = [entries[name]['documents'] for name in names]
     self.sentences = self.manifest['sentences']
@@ -217,6 +214,14 @@ def write_manifest(folder, manifest):
   whole = manifest | {'checksum': _checksum(manifest)}
   text = json.dumps(whole, indent=1) + '\n'
   paths.write(os.path.join(folder, MANIFEST), text.encode())
+
+
+def check_beside(folder, manifest, name):
+  """Raises ValueError unless what lies beside the tokens is as it was made."""
+  for file, known in manifest['beside'].items():
+    path = os.path.join(folder, file)
+    if not paths.exists(path) or hash_bytes(paths.read(path)) != known:
+      raise ValueError(f'{name} is damaged: {path} is not as made. {MEND}')
 
 
 def tokenizer_path(folder, manifest):

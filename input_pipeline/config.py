@@ -160,18 +160,22 @@ class DataConfig:
     )  # fmt: skip
     needed, optional = OBJECTIVES[self.objective]
     keys = {k for pair in OBJECTIVES.values() for keys in pair for k in keys}
+    hint = '; configs/ablations.py sets and clears what goes with an objective'
     for key in sorted(keys.difference(needed, optional)):
       _require(
         not getattr(self, key), key, getattr(self, key),
         f'be {type(getattr(self, key))()!r}: data.objective='
-        f'{self.objective!r} does not read it',
+        f'{self.objective!r} does not read it{hint}',
       )  # fmt: skip
     sizes = ['batch', 'block', 'streams', 'sentinels', 'document_tokens']
     sizes += ['predictions', 'target_length']
     for key in sizes:
       value = getattr(self, key)
       least = int(key in needed or key in sizes[:3])
-      _require(value >= least, key, value, f'be at least {least}')
+      rule = f'be at least {least}'
+      if key in needed:
+        rule += f' for data.objective={self.objective!r}{hint}'
+      _require(value >= least, key, value, rule)
     pairs = self.objective == 'sentence_pairs'  # three signs, a token of each
     least = 5 if pairs else 4
     _require(
@@ -208,7 +212,9 @@ class DataConfig:
     phases = self.curriculum
     _require(
       all(
-        isinstance(phase, tuple) and len(phase) == 3 and 0 < phase[0] < 1
+        isinstance(phase, tuple)
+        and [*map(type, phase)] == [float, int, int]
+        and 0 < phase[0] < 1
         for phase in phases
       )
       and sum(phase[0] for phase in phases) < 1,

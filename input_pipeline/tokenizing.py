@@ -128,11 +128,13 @@ def train(config, seed, vocab_size, seen=None):
 
 
 def _cached(config):
-  """The path of the tokenizer in a cache that is read, or ''."""
+  """The path of the tokenizer in a cache that is read, unharmed; or ''."""
   for key, name, _ in config.sources:
     kind, _, folder = name.partition(':')
     if kind == 'cache':
       folder = sources.cache_folder(folder)
       manifest = cache.read_manifest(folder, f'{key}={name!r}')
-      return cache.tokenizer_path(folder, manifest)
+      path = cache.tokenizer_path(folder, manifest)
+      cache.check_beside(folder, manifest, f'{key}={name!r}')
+      return path
   return ''

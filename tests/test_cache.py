@@ -226,6 +226,8 @@ DAMAGE = {
                 FILE),
   'unfinished': (unfinished, 'not finished, 2 of 3 files are made.*same comm'),
   'tokenizer': (other_tokenizer, 'damaged: .*tokenizer.model is not as made'),
+  'tokenizer cut': (lambda d: os.truncate(d / 'tokenizer.model', 1000),
+                    'damaged: .*tokenizer.model is not as made'),
   'manifest': (edit_manifest, 'manifest.json is damaged or was edited'),
   'no manifest': (lambda d: os.remove(d / 'manifest.json'), 'no token cache'),
 }  # fmt: skip

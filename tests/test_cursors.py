@@ -267,6 +267,7 @@ def test_phases_of_a_curriculum(data):
     ((1.0, 16, 0),),
     ((0.6, 16, 0), (0.4, 20, 0)),
     ((0.5, 16),),
+    ((0.5, '16', 0),),
     (0.5, 16, 0),  # no phase, but the numbers of one
   ],
 )
