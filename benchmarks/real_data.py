@@ -44,8 +44,7 @@ SYSTEMS = {
   'electra': ('bert', {}),
   'gpt2': ('gpt2', {}),
   't5': ('t5', {}),
-  # The published vocabulary has 100 sentinels, enough for tiny's rows.
-  'ul2': ('t5', {'data.sentinels': 100}),
+  'ul2': ('t5', {}),
 }
 
 _DATA = flags.DEFINE_string('data', None, 'The folder.', required=True)

@@ -64,7 +64,7 @@ OBJECTIVES = {
   'doc_sentences': _MASKS,
 }
 # Counts above are for rows of 512 tokens and grow and shrink with them; of
-# sentinels a vocabulary has so many at least, and keeps those that it has.
+# sentinels a vocabulary has T5's 100 at least, and keeps those that it has.
 _COUNTS = ('predictions', 'target_length', 'sentinels')
 
 FIELDS = {
@@ -168,7 +168,7 @@ def _objective(c, objective):
     scaled = -(-value * d.length // 512) if key in _COUNTS else value
     own[key] = d[key] if key in old else scaled
     if key == 'sentinels':
-      own[key] = max(d[key], value, scaled)
+      own[key] = max(d[key], 100, scaled)
   wanted = {f'data.{key}': own.get(key, blank[key]) for key in keys}
   pairs = objective == 'sentence_pairs'
   if pairs or d.objective == 'sentence_pairs':

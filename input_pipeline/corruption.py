@@ -71,13 +71,16 @@ def random_segmentation(rng, rows, items, segments):
   All C(items-1, segments-1) ways to cut a line of `items` into non-empty
   segments are equally likely: a row's cuts are the places of its smallest keys.
   A key is a random number whose low bits give way to its place, so that one
-  sort, the fastest way in NumPy, orders the keys and tells their places.
+  sort, the fastest way in NumPy, orders the keys and tells their places. Where
+  places are many, keys have 64 bits: of 32 too few would be left to chance.
   """
   gaps, cuts = items - 1, segments - 1
-  keys = rng.integers(1 << 64, size=(rows * gaps + 1) // 2, dtype=np.uint64)
-  keys = keys.view(np.uint32)[: rows * gaps].reshape(rows, gaps)
-  low = np.uint32((1 << gaps.bit_length()) - 1)
-  keys = np.sort(keys & ~low | np.arange(gaps, dtype=np.uint32), axis=1)
+  kind = np.uint32 if gaps < 4096 else np.uint64
+  count = rows * gaps if kind is np.uint64 else (rows * gaps + 1) // 2
+  keys = rng.integers(1 << 64, size=count, dtype=np.uint64)
+  keys = keys.view(kind)[: rows * gaps].reshape(rows, gaps)
+  low = kind((1 << gaps.bit_length()) - 1)
+  keys = np.sort(keys & ~low | np.arange(gaps, dtype=kind), axis=1)
   bounds = np.empty([rows, segments + 1], np.int64)
   bounds[:, 0], bounds[:, -1] = 0, items
   bounds[:, 1:-1] = np.sort(keys[:, :cuts] & low, axis=1) + 1

@@ -52,10 +52,11 @@ def choose(rng, maskable, counts, limit, again=False):
     order = np.take_along_axis(places, ranks.astype(int), axis=1)
   else:
     # One sort orders random numbers and tells their places, their low bits.
-    low = np.uint32((1 << length.bit_length()) - 1)
-    keys = rng.integers(1 << 32, size=[rows, length], dtype=np.uint32) >> 1
-    keys = keys & ~low | np.arange(length, dtype=np.uint32)
-    keys |= np.uint32(1 << 31) * ~maskable
+    kind, bits = (np.uint32, 32) if length < 4096 else (np.uint64, 64)
+    low = kind((1 << length.bit_length()) - 1)
+    keys = rng.integers(1 << bits, size=[rows, length], dtype=kind) >> kind(1)
+    keys = keys & ~low | np.arange(length, dtype=kind)
+    keys |= kind(1 << bits - 1) * ~maskable
     order = np.sort(keys, axis=1)[:, :limit] & low
   chosen = np.arange(limit) < counts[:, None]
   at = np.sort(np.where(chosen, order, length), axis=1)

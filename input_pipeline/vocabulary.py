@@ -87,6 +87,7 @@ def check_sentinels(found, wanted, name):
   if len(found) < wanted:
     raise ValueError(
       f'{name} has {len(found)} <extra_id_N> pieces, but'
-      f' data.sentinels={wanted}: lower it, or take a vocabulary without any,'
-      ' to which they are added.'
+      f' data.sentinels={wanted}: take a vocabulary without any, to which they'
+      " are added (T5's is published so, with 32,000 pieces), or lower it, and"
+      ' data.length with it where rows need more.'
     )

@@ -179,6 +179,15 @@ def test_segmentation_is_uniform(items, segments):
   assert statistic <= freedom + 4 * np.sqrt(2 * freedom)
 
 
+def test_few_segments_of_a_long_piece_are_uniform():
+  """Their mean is the same, within four standard errors."""
+  items, segments, rows = 131_072, 3, 400
+  rng = np.random.default_rng(0)
+  drawn = corruption.random_segmentation(rng, rows, items, segments)
+  error = items / segments * np.sqrt(0.5 / rows)  # of a flat Dirichlet's parts
+  assert np.abs(drawn.mean(0) - items / segments).max() < 4 * error
+
+
 def test_noise_is_spread_evenly():
   """Each place is dropped as often, but for the ends that are tied down."""
   tokens = piece(100, rows=20_000) * 0 + np.arange(100, 200, dtype=np.int32)

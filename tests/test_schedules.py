@@ -32,7 +32,7 @@ def test_constant():
   assert rate(0) == rate(2**31 - 1) == np.float32(1e-3)
 
 
-@pytest.mark.parametrize('name', ['linear', 'cosine'])
+@pytest.mark.parametrize('name', ['linear', 'linear_from_start', 'cosine'])
 @pytest.mark.parametrize(
   ('steps', 'warmup'), [(100, 10), (100, 0), (100, 100), (2**31 - 1, 2**24 + 1)]
 )
@@ -50,13 +50,17 @@ def test_warmup_and_decay(name, steps, warmup):
       expected = 0.5 * n / warmup
     else:
       done = (n - warmup) / max(steps - warmup, 1)
-      left = (
-        1 - done if name == 'linear' else (1 + math.cos(math.pi * done)) / 2
-      )
+      left = {
+        'linear': 1 - done,
+        'linear_from_start': 1 - n / steps,
+        'cosine': (1 + math.cos(math.pi * done)) / 2,
+      }[name]
       expected = 0.5 * (0.1 + 0.9 * left)
     np.testing.assert_allclose(rate(n), expected, rtol=1e-5)
   np.testing.assert_allclose(
-    rate(2**31 - 1), 0.5 if steps == warmup else 0.05, rtol=1e-5
+    rate(2**31 - 1),
+    0.5 if steps == warmup and name != 'linear_from_start' else 0.05,
+    rtol=1e-5,
   )
 
 

@@ -289,7 +289,9 @@ def train(
           cursor = data.next_block(cursor)
           progress.note(
             f'After step {step:,} rows have {data.config.length} tokens; what'
-            ' is left of the block of documents a stream is in is not read.'
+            ' is left of the block of documents that each of the'
+            f' {data.config.streams} streams is in, of {data.config.block} at'
+            ' most, is not read.'
           )
         batches = place(data.batches(cursor, rows, processes.everywhere))
         progress.step_flops = flops[last]

@@ -14,6 +14,12 @@ USES = {
   'inverse_sqrt': ('learning_rate', 'warmup_steps'),
   'noam': ('learning_rate', 'warmup_steps'),
   'linear': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
+  'linear_from_start': (
+    'learning_rate',
+    'warmup_steps',
+    'end_fraction',
+    'decay_steps',
+  ),
   'cosine': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
   'exponential': (
     'learning_rate',
@@ -34,8 +40,12 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
                   n + 1, with learning_rate = D^-1/2: Vaswani et al. 2017, 5.3
     linear        learning_rate * n / warmup_steps, then straight down to
                   end_fraction * learning_rate at step `decay_steps`, and flat
-                  from there: BERT
-    cosine        the same, but down along half a cosine: GPT-3
+                  from there: RoBERTa
+    linear_from_start
+                  the same, but as if it had gone down from step 0 on, so that
+                  it begins a little lower after warmup_steps: the published
+                  code of BERT and ELECTRA
+    cosine        as linear, but down along half a cosine: GPT-3
     exponential   learning_rate for constant_steps, then by the same factor at
                   each step down to end_fraction at `decay_steps`: RWKV-4
 
@@ -62,7 +72,7 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
     raise ValueError(
       f'schedule.warmup_steps is {warmup}; {name} needs at least 1.'
     )
-  if name in ('linear', 'cosine', 'exponential'):
+  if 'decay_steps' in USES[name]:
     if last < 1:
       raise ValueError(
         f'schedule.decay_steps is {last}; it must be at least 1, or 0 for '
@@ -91,12 +101,12 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
       s = step.astype(jnp.float32) + 1
       return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
     # Subtracted as integers: float32 counts only to 2^24.
-    decayed = jnp.clip(step - start, 0, last - start)
-    done = decayed / max(last - start, 1)
+    begin = 0 if name == 'linear_from_start' else start
+    done = jnp.clip(step - begin, 0, last - begin) / max(last - begin, 1)
     if name == 'exponential':
       return peak * jnp.exp(done * math.log(end))
-    left = 1 - done if name == 'linear' else (1 + jnp.cos(jnp.pi * done)) / 2
-    ramp = jnp.minimum(step, warmup) / warmup if warmup else 1.0
-    return peak * ramp * (end + (1 - end) * left)
+    left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
+    decayed = end + (1 - end) * left
+    return peak * jnp.where(step < warmup, step / max(warmup, 1), decayed)
 
   return rate
