@@ -112,7 +112,7 @@ def _batches(dataset, split, streams, stop, failures):
   deleting a graph whose threads are in Python can crash the process. Nor may
   the error's traceback keep the graph alive.
   """
-  from tensorflow import errors
+  from tensorflow import errors, init_scope
 
   error, iterator = None, dataset.as_numpy_iterator()
   try:
@@ -125,13 +125,15 @@ def _batches(dataset, split, streams, stop, failures):
         yield split(batch)
   finally:
     stop.set()
-    for _ in range(10_000):  # far more than the graph's buffers hold
-      try:
-        next(iterator)
-      except StopIteration:
-        break
-      except errors.OpError:
-        continue
+    # Out of any graph: the collector may end this while another one is built.
+    with init_scope():
+      for _ in range(10_000):  # far more than the graph's buffers hold
+        try:
+          next(iterator)
+        except StopIteration:
+          break
+        except errors.OpError:
+          continue
     del iterator
     streams.clear()  # TensorFlow never forgets the function that reads them
   raise error

@@ -218,6 +218,20 @@ def test_closed_iterators_keep_nothing_open(data, monkeypatch):
   assert left() is None
 
 
+def test_closed_while_another_graph_is_built(data):
+  """As the collector does, which comes at any moment."""
+  tf = pytest.importorskip('tensorflow')
+  iterator = data.batches(data.start(), np.arange(BATCH))
+  next(iterator)
+
+  @tf.function
+  def other():
+    iterator.close()
+    return tf.constant(1)
+
+  assert other() == 1
+
+
 @pytest.mark.parametrize('ending', ['running', 'deleted', 'failed'])
 def test_processes_end_cleanly(corpus, workdir, ending, tmp_path):
   """Whatever the graph's threads are doing."""
