@@ -127,7 +127,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.length = 128
   c.data.batch = 16
   c.data.streams = 4
-  c.train.steps = 150
+  c.train.steps = 120
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100
