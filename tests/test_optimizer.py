@@ -294,12 +294,14 @@ def test_torch_adamw(clip):
     'embedding': ('vocab', 'embed'),
     'scale': ('layers', 'norm'),
     'relative': ('buckets', 'heads_bias'),
+    'content_bias': ('layers', 'heads', 'head_dim'),
   }
   shapes = {
     'kernel': (2, 4, 6),
     'embedding': (8, 4),
     'scale': (2, 4),
     'relative': (4, 2),
+    'content_bias': (2, 3, 4),
   }
   params = normal(rng, shapes)
   gradients = [normal(rng, shapes, 3.0**i) for i in range(-5, 5)]
@@ -309,10 +311,12 @@ def test_torch_adamw(clip):
   theirs = {
     k: torch.tensor(v.copy(), requires_grad=True) for k, v in params.items()
   }
+  decaying = [theirs[k] for k in ('kernel', 'embedding')]
+  others = [theirs[k] for k in ('scale', 'relative', 'content_bias')]
   optimizer = torch.optim.AdamW(
     [
-      {'params': [theirs['kernel'], theirs['embedding']], 'weight_decay': 0.1},
-      {'params': [theirs['scale'], theirs['relative']], 'weight_decay': 0.0},
+      {'params': decaying, 'weight_decay': 0.1},
+      {'params': others, 'weight_decay': 0.0},
     ],
     betas=(0.9, 0.98),
     eps=1e-6,

@@ -285,9 +285,10 @@ def _check_names(array, names):
 
 
 def _decays(names):
+  own = [names[i] for i in _own(names)]
   # transformer_xl's two biases have a number for each of a head's dimensions.
-  bias = _own(names) == ('heads', 'head_dim')
-  return len(_own(names)) >= 2 and 'buckets' not in names and not bias
+  bias = own == ['heads', 'head_dim']
+  return len(own) >= 2 and 'buckets' not in own and not bias
 
 
 def _own(names):
