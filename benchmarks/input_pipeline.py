@@ -6,10 +6,10 @@
 DIR is the folder of benchmarks/samples.py. The sample of C4 is written into 8
 files as allenai/c4 publishes them, each in an order of its own. Treeline reads
 these ('raw') or a token cache of them ('cached') and makes batches of 128 rows
-of 512 tokens: parses, shuffles, tokenizes, cuts, corrupts, packs. All rates are
-tokens of the text a second, medians of --repeats after one that is not counted;
-the sides are measured in turn, each in a process of its own, held to so many
-cores, its pipeline open from the first repeat to the last.
+of 512 tokens (UL2 of 400): parses, shuffles, tokenizes, cuts, corrupts, packs.
+All rates are tokens of the text a second, medians of --repeats after one that
+is not counted; the sides are measured in turn, each in a process of its own,
+held to so many cores, its pipeline open from the first repeat to the last.
 
 'lists' and 'arrays' are what the tokenizer's own library takes for the same
 texts, in memory already, in batches, on all of these cores: SentencePiece into

@@ -76,6 +76,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.name = 'cosine'
   c.schedule.learning_rate = learning_rate
   c.schedule.warmup_steps = 375_000_000 // tokens
+  c.schedule.decay_steps = 260_000_000_000 // tokens  # then flat
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens
 
@@ -100,6 +101,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.batch = 16
   c.data.streams = 4
   c.schedule.warmup_steps = 30
+  c.schedule.decay_steps = 0
   c.train.steps = 200
   c.train.log_every = 20
   c.eval.every = 100

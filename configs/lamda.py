@@ -51,7 +51,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 't5'
-  m.dropout = m.attention_dropout = 0.0
+  m.dropout = m.attention_dropout = 0.0  # as in T5 1.1's pretraining
   m.dropout_kind = 't5'
   m.remat = 'none' if size == 'tiny' else 'full'
 
@@ -77,6 +77,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.warmup_steps = 10_000
   # 168B tokens: Hoffmann et al. 2022, table 1. The data set has 2.81T (3).
   c.train.steps = 168_000_000_000 // (d.batch * d.length)
+  c.train.z_loss = 1e-4
 
   c.sharding.rules = 'fsdp'
   c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1

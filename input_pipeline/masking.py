@@ -10,8 +10,6 @@ import functools
 
 import numpy as np
 
-RULES = ('bert', 'roberta', 'electra')
-
 
 def frame(tokens, cls, sep):
   """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""

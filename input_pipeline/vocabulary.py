@@ -52,7 +52,9 @@ class Vocabulary(abc.ABC):
     """
 
   def word_starts(self):
-    """Whether each id begins a word, bool [size]; True for special ids."""
+    """Whether each id begins a word, bool [size].
+
+    True for special ids, but not for the unknown one."""
     return np.ones(self.size, bool)
 
   @functools.cached_property

@@ -172,7 +172,7 @@ class RwkvBlock(nn.Module):
 
 
 class RwkvStack(nn.Module):
-  """Blocks one after the other and a final norm, as `block.Stack`."""
+  """Blocks one after the other and a final norm, as `stack.Stack`."""
 
   config: TransformerConfig
 

@@ -77,7 +77,7 @@ ORDER = (
   {'config'},
   {'layers'},
   {'positions', 'masks'},
-  {'attention', 'embed', 'heads', 'moe', 'wkv'},
+  {'attention', 'embed', 'heads', 'wkv'},
   {'block'},
   {'stack'},
   {'encoder', 'decoder', 'encoder_decoder', 'electra', 'rwkv'},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import blocks, features, masking, tokenizers
+from input_pipeline.config import MASKING
 from tests.corpora import data_config
 
 CLS, SEP, MASK = 61, 62, 63
@@ -266,7 +267,7 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
 
 
 @pytest.mark.parametrize('pack', [True, False])
-@pytest.mark.parametrize('rule', masking.RULES)
+@pytest.mark.parametrize('rule', MASKING)
 def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
   """Token for token, rows of one document and of several."""
   shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)

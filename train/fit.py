@@ -92,6 +92,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
 
   Raises:
     ValueError: a setting that cannot work on so many devices.
+    DoesNotFitError: the compiler says that the step needs more memory.
   """
   check_settings(config, len(devices))
   model = build(TransformerConfig(**config.model))

@@ -57,7 +57,8 @@ def train(
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
-    UserError: processes of one run have different configs or data.
+    UserError: processes of one run have different configs or data; the step
+      needs more memory than there is.
     CheckpointError: a checkpoint cannot be written, or none be read.
     TrainingError: the loss is not finite, or the data is at an end.
   """
