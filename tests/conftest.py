@@ -2,7 +2,7 @@
 
 import gc
 import os
-from importlib import metadata
+from importlib import import_module, metadata, util
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Threads of XLA. Devices that wait for one another in a collective hold one
@@ -24,6 +24,11 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import jax
 import pytest
+
+# A part of torch's builds for GPUs, which imports it late: after TensorFlow
+# that ends the process.
+if util.find_spec('triton'):
+  import_module('triton')
 
 # Tracing makes many objects and little garbage, and jax has a callback at each
 # collection: with Python's own thresholds they take a fifth of the time.

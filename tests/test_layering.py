@@ -62,6 +62,7 @@ IN_FILE = {
   'input_pipeline/prepare.py': {'absl', 'ml_collections'},
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
+  'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
 LAZY_IN_FILE = {'input_pipeline/pipeline.py': {'jax'}}
 # A command may hand over to another package's; nothing imports a command.
