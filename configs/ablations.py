@@ -48,14 +48,14 @@ _MASKS = _NOISE | {
 }
 OBJECTIVES = {
   'causal': {},
-  'prefix': _CHUNK,
+  'prefix': _CHUNK | {'concatenate': False},  # T5's published code
   'span_corruption': _SPANS | {'mean_span_length': 3.0},  # T5, 3.3.4
   # T5's other ones: 3.3.1 and 3.3.2, the lengths its published code's.
   'iid_spans': _SPANS | {'target_length': 192},
   'drop_tokens': _CHUNK | _NOISE | {'target_length': 104},
   'bert_style': _SPANS | {'random_share': 0.1},  # 90% masked, 10% random
   'mass_style': _SPANS,
-  'deshuffling': _CHUNK,
+  'deshuffling': _CHUNK | {'concatenate': False},
   # UL2, table 1: seven denoisers, of which the fourth needs 128 in 512 tokens.
   'ul2': _CHUNK | {'denoisers': ul2.DENOISERS, 'sentinels': 128},
   'mlm': _MASKS,
@@ -66,6 +66,8 @@ OBJECTIVES = {
 # Counts above are for rows of 512 tokens and grow and shrink with them; of
 # sentinels a vocabulary has T5's 100 at least, and keeps those that it has.
 _COUNTS = ('predictions', 'target_length', 'sentinels')
+# Keys whose value is not that of another objective which reads them too.
+_ITS_OWN = ('target_length', 'concatenate')
 
 FIELDS = {
   'position': tuple(POSITIONS),
@@ -102,10 +104,10 @@ def split(arg: str) -> tuple[str, dict[str, str]]:
   name, *parts = re.split('[:,]', arg)
   own, fields = [], {}
   for part in parts:
-    field, _, value = part.partition('=')
+    field, named, value = part.partition('=')
     if field in FIELDS:
       fields[field] = value
-    elif difflib.get_close_matches(field, FIELDS, 1, 0.75):
+    elif named and difflib.get_close_matches(field, FIELDS, 1, 0.75):
       raise ValueError(common.unknown('field', field, FIELDS))
     else:
       own.append(part)
@@ -166,9 +168,11 @@ def _objective(c, objective):
   old, own = OBJECTIVES[d.objective], dict(OBJECTIVES[objective])
   for key, value in own.items():
     scaled = -(-value * d.length // 512) if key in _COUNTS else value
-    own[key] = d[key] if key in old else scaled
+    own[key] = d[key] if key in old and key not in _ITS_OWN else scaled
     if key == 'sentinels':
       own[key] = max(d[key], 100, scaled)
+  if 'concatenate' not in {**old, **own}:
+    del keys['concatenate']  # says how documents meet, whatever is learnt
   wanted = {f'data.{key}': own.get(key, blank[key]) for key in keys}
   pairs = objective == 'sentence_pairs'
   if pairs or d.objective == 'sentence_pairs':

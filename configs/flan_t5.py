@@ -63,6 +63,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'
   d.objective = 'prefix'  # in place of instructions and their answers
+  d.concatenate = False  # an instruction is one text
   d.length = 2048  # near the 2056 of the FLAN collection's example
   d.document_tokens = 65536
   d.batch = 64  # appendix E

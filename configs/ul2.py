@@ -77,6 +77,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'
   d.objective = 'prefix' if flan else 'ul2'
+  d.concatenate = not flan  # an instruction is one text
   if not flan:
     d.denoisers = DENOISERS
     # The fourth needs 128 in 512 tokens: all rows of the table beside T5's

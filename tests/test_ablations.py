@@ -312,6 +312,52 @@ def test_nothing_else_differs(arg, changed):
   assert tree.difference(system, ablations.get_config(arg)) == changed
 
 
+@pytest.mark.parametrize(
+  'system', sorted({key.partition(':')[0] for key in tree.SYSTEMS})
+)
+def test_every_argument_of_a_system_can_stand_beside_a_field(system):
+  """Sizes named 'base' among them, which are near the field 'bias'."""
+  args = []
+  for size, value in tree.module_of(system).SIZES.items():
+    if isinstance(value, dict):
+      args += [f'{s},version={size}' for s in value]
+    else:
+      args += [size, f'size={size}']
+  for arg in args:
+    config = tree.config_of(f'{system}:{arg}')
+    same = f'norm={config.model.norm}'
+    for text in (f'{system}:{arg},{same}', f'{system}:{same},{arg}'):
+      assert ablations.get_config(text) == config
+
+
+@pytest.mark.parametrize(
+  ('arg', 'length', 'joined'),
+  [  # T5's published gin files: iid_15_d_d, iid_15_u_u, prefix_lm, all_permute
+    ('t5:recipe=baseline,objective=drop_tokens', 104, True),
+    ('t5:objective=drop_tokens', 104, True),
+    ('t5:objective=iid_spans', 192, True),
+    ('t5:objective=prefix', 0, False),
+    ('t5:objective=deshuffling', 0, False),
+    ('t5:objective=bert_style', 0, True),
+    ('flan_t5:objective=span_corruption', 0, True),
+    ('llama:8b,version=3,objective=span_corruption', 0, False),
+    ('llama:8b,version=3,objective=prefix', 0, False),
+    ('electra:objective=full_sentences', 0, False),
+  ],
+)
+def test_targets_and_documents_of_an_objective(arg, length, joined):
+  data = ablations.get_config(arg).data
+  assert (data.target_length, data.concatenate) == (length, joined)
+
+
+def test_another_objective_has_a_target_length_of_its_own():
+  config = ablations.get_config('t5:objective=drop_tokens')
+  config.update_from_flattened_dict(
+    ablations.change(config, 'objective', 'iid_spans')
+  )
+  assert config.data.target_length == 192
+
+
 def test_without_inputs_there_is_no_prefix():
   config = ablations.get_config('gpt2:tiny,objective=prefix')
   config.model.prefix = True
@@ -325,6 +371,8 @@ def test_without_inputs_there_is_no_prefix():
     ('gtp2,bias=all', "system 'gtp2' is unknown. Did you mean 'gpt2'?"),
     ('gpt2:tny,bias=all', "size 'tny' is unknown. Did you mean 'tiny'?"),
     ('gpt2:tiny,bais=all', "field 'bais' is unknown. Did you mean 'bias'?"),
+    ('gpt2:tiny,bias', "bias '' is unknown. There are: none, mlp, all."),
+    ('t5:bse,bias=all', "size 'bse' is unknown. Did you mean 'base'?"),
     ('t5:tiny,vrsion=1.1', "'vrsion' is unknown. Did you mean 'version'?"),
     ('gpt2:bias=al', "bias 'al' is unknown. Did you mean 'all'? There are: "),
     ('gpt2:objective=ul', "Did you mean 'ul2'? There are: causal, prefix,"),

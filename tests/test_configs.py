@@ -77,7 +77,8 @@ def test_recipes():
     ('jurassic', 300),  # as GPT-3
     ('gopher:280b', 300),  # 3.2
     ('chinchilla:70b', 1400),  # table 4
-    ('lamda:137b', 168),  # Hoffmann et al. 2022, table 1
+    ('lamda:137b', 432),  # 3: 56.5% of 123 TFLOP/s, 1024 chips, 57.7 days
+    ('gpt1', 63),  # ELECTRA's FLOPs script
     ('mt_nlg', 270),  # 3.2
     ('yalm', 300),  # the model card
     ('llama', 1000),  # 1, 7b: table 2
