@@ -1,59 +1,145 @@
-"""The embedded corpus: documentation found in the installed packages.
+"""The embedded corpus: documentation found in the base install.
 
-Docstrings of the standard library and of the installed packages, the language
-reference that `help()` shows, and the packages' long descriptions. Modules are
-read as text and never imported.
+Docstrings of the standard library and of PACKAGES, the language reference that
+`help()` shows, and the packages' long descriptions. Modules are read as text
+and never imported. What else is installed changes nothing: of a package only
+the files of its own list (RECORD) are read.
 """
 
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import os
+import platform
+import sys
 import sysconfig
 
-LIMIT = 7_000_000  # bytes of all documents
-PACKAGE_LIMIT = 700_000  # of one package, so that none dominates
+# Dependencies of the base install on every platform, and theirs.
+PACKAGES = (
+  'absl-py',
+  'etils',
+  'flax',
+  'jax',
+  'keras',
+  'matplotlib',
+  'ml-collections',
+  'numpy',
+  'optax',
+  'orbax-checkpoint',
+  'pyarrow',
+  'scipy',
+  'tensorboardX',
+  'tensorflow-datasets',
+)
+PYTHON = 'Python'  # the standard library's name in the fingerprint
+LIMIT = 800_000  # bytes of one package's documents, so that none dominates
 DOCUMENT = 2_000  # a document ends with the paragraph that passes this
 SHORTEST = 200  # of a docstring worth reading
-SKIPPED = {'__pycache__', 'site-packages', 'idlelib', 'lib2to3', 'test'}
+SKIPPED = {'__pycache__', 'test', 'tests'}
+# Parts of the standard library that some systems install on their own.
+OPTIONAL = {
+  'distutils',
+  'ensurepip',
+  'idlelib',
+  'lib2to3',
+  'tkinter',
+  'turtle',
+  'turtledemo',
+}
 
 
-@functools.cache
 def documents():
-  """UTF-8 documents of about 2 kB each, 7 MB at most, in a fixed order.
+  """UTF-8 documents of about 2 kB each, 7 MB in all, in a fixed order.
 
-  The same installation gives the same documents; the order is that of their
-  hashes, so that every part of the corpus is a sample of the whole. Raises
-  ValueError when nothing is found.
+  The same versions give the same documents; the order is that of their hashes,
+  so that every part of the corpus is a sample of the whole. Raises ValueError
+  that names the package when one of PACKAGES is missing or damaged.
   """
-  library = sysconfig.get_path('stdlib')
-  packages = sysconfig.get_path('purelib')
-  seen, found, size = set(), [], 0
-  for root in [library, *_packages(packages)]:
-    limit = 4 * PACKAGE_LIMIT if root == library else PACKAGE_LIMIT
-    limit = min(limit, LIMIT - size)
-    for text in _collected(_passages(root), limit, seen):
-      found.append(text)
-      size += len(text)
-  if not found:
-    raise ValueError(
-      f"data.source='docs' finds no documentation in {library} nor {packages};"
-      ' give json:GLOB or text:GLOB.'
-    )
+  found = [text for _, _, texts in _collections() for text in texts]
   return sorted(found, key=lambda text: hashlib.sha256(text).digest())
 
 
-def _packages(folder):
-  """Installed packages and their descriptions, in order of their names."""
-  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-  return [os.path.join(folder, n) for n in names if n not in SKIPPED]
+def fingerprint():
+  """Name, version and a hash of the documents of each package."""
+  found = []
+  for name, version, texts in _collections():
+    digest = hashlib.sha256()
+    for text in texts:
+      digest.update(len(text).to_bytes(8) + text)
+    sha256 = digest.hexdigest()[:16]
+    found.append({'file': name, 'version': version, 'sha256': sha256})
+  return found
 
 
-def _collected(passages, limit, seen):
-  """Passages not seen before, joined to documents, up to `limit` bytes."""
-  document = b''
-  for passage in passages:
+@functools.cache
+def _collections():
+  """(name, version, documents) of the standard library and every package."""
+  files = _python_files()
+  version = platform.python_version()
+  found = [(PYTHON, version, list(_collected(files, float('inf'))))]
+  for name in PACKAGES:
+    version, files = _package_files(name)
+    found.append((name, version, list(_collected(files, LIMIT))))
+  for name, _, texts in found:
+    if not texts:
+      raise ValueError(f"data.source='docs': {name} has no documentation.")
+  return found
+
+
+def _python_files():
+  """Paths of the standard library's modules, sorted."""
+  root, found = sysconfig.get_path('stdlib'), []
+  for name in sorted(sys.stdlib_module_names - OPTIONAL):
+    path = os.path.join(root, name)
+    if os.path.isfile(f'{path}.py'):
+      found.append(f'{path}.py')
+    for folder, folders, files in os.walk(path):
+      folders[:] = sorted(f for f in folders if f not in SKIPPED)
+      names = sorted(file for file in files if file.endswith('.py'))
+      found += [os.path.join(folder, file) for file in names]
+  return found
+
+
+def _package_files(name):
+  """Version, and paths of the description and the modules, sorted."""
+  again = 'Install it again: pip install -c constraints.txt -e .'
+  try:
+    package = importlib.metadata.distribution(name)
+  except importlib.metadata.PackageNotFoundError:
+    raise ValueError(
+      f"data.source='docs' reads the package {name}, which is not installed."
+      f' {again}'
+    ) from None
+  listed = {
+    str(package.locate_file(file))
+    for file in package.files or ()
+    if file.parts[0] != '..'
+    and not SKIPPED.intersection(file.parts)
+    and (file.suffix == '.py' or file.name == 'METADATA')
+  }
+  if not listed:
+    raise ValueError(
+      f"data.source='docs': the package {name} {package.version} has no list of"
+      f' its files (RECORD). {again}'
+    )
+  for path in sorted(listed):
+    if not os.path.isfile(path):
+      raise ValueError(
+        f"data.source='docs': the package {name} {package.version} lacks"
+        f' {path}. {again}'
+      )
+  return package.version, sorted(listed)
+
+
+def _collected(files, limit):
+  """Documents of about DOCUMENT bytes of files, `limit` bytes in all.
+
+  A passage that was there before is left out.
+  """
+  document, seen = b'', set()
+  for passage in (passage for path in files for passage in _passages(path)):
     if limit <= 0:
       return
     if len(passage) < SHORTEST or passage in seen:
@@ -68,20 +154,14 @@ def _collected(passages, limit, seen):
     yield document
 
 
-def _passages(root):
-  if root.endswith('.dist-info'):
-    path = os.path.join(root, 'METADATA')
-    if os.path.exists(path):  # headers, a blank line, the description
-      yield from map(_clean, _read(path).split('\n\n')[1:])
-    return
-  for folder, folders, files in os.walk(root):
-    folders[:] = sorted(f for f in folders if f not in SKIPPED)
-    for name in sorted(files):
-      path = os.path.join(folder, name)
-      if path.endswith(os.path.join('pydoc_data', 'topics.py')):
-        yield from map(_clean, _topics(_read(path)))
-      elif name.endswith('.py'):
-        yield from map(_clean, _read(path).split('"""')[1::2])
+def _passages(path):
+  with open(path, encoding='utf-8', errors='ignore') as file:
+    text = file.read()
+  if path.endswith('METADATA'):  # headers, a blank line, the description
+    return map(_clean, text.split('\n\n')[1:])
+  if path.endswith(os.path.join('pydoc_data', 'topics.py')):
+    return map(_clean, _topics(text))
+  return map(_clean, text.split('"""')[1::2])
 
 
 def _topics(source):
@@ -103,11 +183,3 @@ def _clean(text):
       lines[-1] += ' ' * bool(lines[-1]) + ' '.join(words)
   prose = [line for line in lines if line.count(' ') >= 4]
   return '\n'.join(prose).encode(errors='ignore')
-
-
-def _read(path):
-  try:
-    with open(path, encoding='utf-8', errors='ignore') as file:
-      return file.read()
-  except OSError:
-    return ''

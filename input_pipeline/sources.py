@@ -45,7 +45,7 @@ def open_source(name, seed, vocab_size, sentinels, key='data.source'):
   if name == 'docs':
     from input_pipeline import documentation
 
-    return Texts(documentation.documents())
+    return Texts(documentation.documents(), documentation.fingerprint())
   if name == 'synthetic':
     return Synthetic(seed, vocab_size, sentinels)
   raise ValueError(
@@ -123,15 +123,8 @@ class Texts:
   tokenized, validation = False, ''
   files = ('docs',)
 
-  def __init__(self, texts):
-    self.texts = texts
-
-  @property
-  def fingerprint(self):
-    digest = hashlib.sha256()
-    for text in self.texts:
-      digest.update(len(text).to_bytes(8) + text)
-    return {'documents': len(self.texts), 'sha256': digest.hexdigest()}
+  def __init__(self, texts, fingerprint):
+    self.texts, self.fingerprint = texts, fingerprint
 
   def records(self, file, start):
     del file

@@ -5,14 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from input_pipeline import documentation, sources, streams
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from input_pipeline import sources, streams
 
 
 def open_source(name, **options):
@@ -150,24 +147,6 @@ def test_fingerprint_sees_the_middle_of_a_large_file(tmp_path, monkeypatch):
   text[-1] = 0
   path.write_bytes(text)
   assert sources.fingerprints([str(path)]) != pieces
-
-
-def test_documentation():
-  texts = documentation.documents()
-  assert 1_000_000 < sum(map(len, texts)) < 8_000_000
-  assert len(set(texts)) == len(texts)
-  assert max(map(len, texts)) < 200_000
-  source = open_source('docs')
-  assert read(source, start=5) == list(texts[5:])
-  again = (
-    'from input_pipeline import sources;'
-    'print(sources.open_source("docs", 0, 0, 0).fingerprint["sha256"])'
-  )
-  again = subprocess.run(
-    [sys.executable, '-c', again], cwd=REPOSITORY, check=True,
-    capture_output=True, text=True,
-  )  # fmt: skip
-  assert again.stdout.strip() == source.fingerprint['sha256']
 
 
 def test_synthetic():
