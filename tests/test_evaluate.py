@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -63,7 +64,8 @@ def test_evaluation_is_the_runs_own(run):
   found = {8: json.loads(done.stdout.splitlines()[-1])}
   found[4] = evaluate_run(str(run), 4)
   for step, means in found.items():
-    assert set(means) == {'step', 'loss', 'accuracy', 'tokens'}
+    assert set(means) == {'step', 'loss', 'perplexity', 'accuracy', 'tokens'}
+    assert means['perplexity'] == pytest.approx(math.exp(means['loss']))
     assert means['step'] == step
     for name in ('loss', 'accuracy', 'tokens'):
       expected = dict(runs.rows(run, f'eval/{name}'))[step]

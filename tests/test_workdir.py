@@ -6,11 +6,15 @@ import shutil
 import signal
 import sys
 
+import numpy as np
 import pytest
 
 from configs import t5
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
 from tests import runs
 from train import loop, workdir
+from train.checkpoint import Checkpoints
 from train.evaluate import evaluate
 from train.fingerprint import fingerprint
 
@@ -181,3 +185,34 @@ def test_a_state_that_is_not_finite(texts, tmp_path):
   assert last.startswith('Error: After step 1 the state is not finite, though')
   assert 'No checkpoint had been saved yet' in last
   assert not runs.checkpoints(tmp_path)
+
+
+def test_rows_between_which_there_are_steps(whole, half):
+  """Their loss is the mean over the predicted tokens of all those steps."""
+  config = config_of(half, train__log_every=4, checkpoint__every=1)
+  loop.train(config, str(half))
+  data = pipeline.open_data(
+    DataConfig(**config.data), config.seed, config.model.vocab_size,
+    workdir=str(half), family=config.model.family,
+  )  # fmt: skip
+  batches = data.batches(data.start(), np.arange(config.data.batch))
+  batches = [next(batches) for _ in range(4)]
+  weights = [batch['weights'].sum() for batch in batches[2:]]
+  losses = [loss for _, loss in runs.rows(whole)][2:]
+  assert weights[0] != weights[1]
+  expected = np.average(losses, weights=weights)
+  (*_, (step, found)) = runs.rows(half)
+  assert (step, found) == (4, pytest.approx(expected, rel=1e-6))
+  seen = [
+    sum((x[n] > 0).sum() for n in ('segments', 'encoder_segments'))
+    for x in batches
+  ]
+  assert dict(runs.rows(half, 'data/tokens_seen'))[4] == sum(seen)
+  assert dict(runs.rows(whole, 'data/tokens_seen'))[3] == sum(seen[:3])
+  # Resumed between two rows, it writes the same ones.
+  before = runs.rows(half), runs.rows(half, 'data/tokens_seen')
+  shutil.rmtree(half / 'checkpoints' / '4')
+  loop.train(None, str(half))
+  assert (runs.rows(half), runs.rows(half, 'data/tokens_seen')) == before
+  made_by = Checkpoints(str(half)).run(4)['made_by']
+  assert {'command', 'commit', 'versions', 'time'} <= made_by.keys()

@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -45,9 +46,10 @@ def evaluate(
     means: of the objective: sums -> means.
 
   Returns:
-    The objective's means, 'loss' and 'accuracy' among them, and 'tokens', how
-    many were predicted; where the bytes were counted, 'bits_per_byte' too,
-    which does not depend on the tokenizer.
+    The objective's means, 'loss' and 'accuracy' among them; 'perplexity', e to
+    the cross-entropy of a predicted token; 'tokens', how many were predicted;
+    where the bytes were counted, 'bits_per_byte' too, which does not depend on
+    the tokenizer.
 
   Raises:
     EmptySplitError: the split has no token to predict.
@@ -73,6 +75,7 @@ def evaluate(
     )
   found = {name: float(x) for name, x in means(totals).items()}
   del found['z_loss']  # its factor belongs to training
+  found['perplexity'] = float(np.exp(totals['loss'] / totals['weight']))
   if totals.get('bytes'):
     found['bits_per_byte'] = totals['loss'] / math.log(2) / totals['bytes']
   return found | {'tokens': int(totals['weight'])}

@@ -20,7 +20,7 @@ from input_pipeline.config import DataConfig
 from input_pipeline.streams import SourceEnded
 from models.build import build
 from models.config import TransformerConfig
-from train import generate, opening, processes, sharding, workdir
+from train import generate, opening, processes, record, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.fit import step_flops
@@ -37,6 +37,7 @@ from train.state import (
   is_finite,
 )
 from train.step import compile_train_step, configured_step
+from train.tally import Tally
 
 
 class TrainingError(UserError):
@@ -130,7 +131,7 @@ def train(
     state = create_state(
       model, optimizer, state_shape, data.start(), config.seed
     )
-    start = 0
+    start, saved = 0, {'counts': {}}
   else:
     state, saved = restored
     opening.check_data(
@@ -138,7 +139,12 @@ def train(
     )
     start = int(state.step)
     say(f'Going on from the checkpoint of step {start}.')
-  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+  run = {
+    'config': json.loads(config.to_json()),
+    'data': data.fingerprint,
+    'made_by': record.made_by(),
+  }
+  tally = Tally(objective.means, saved.get('counts'))
 
   # ---- The compiled steps, one for each phase that is still to come --------
 
@@ -196,8 +202,9 @@ def train(
       raise
     writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     progress.note(
-      f'step {step:,}: held-out loss {means["loss"]:.4f}, accuracy '
-      f'{means["accuracy"]:.4f} on {means["tokens"]:,} tokens, in '
+      f'step {step:,}: held-out loss {means["loss"]:.4f}, perplexity '
+      f'{means["perplexity"]:.4g}, accuracy {means["accuracy"]:.4f} on '
+      f'{means["tokens"]:,} tokens, in '
       f'{time.perf_counter() - clock:.1f} s'
     )
     if config.eval.samples:
@@ -229,11 +236,12 @@ def train(
   progress = Progress(config.train.steps, start, main)
 
   def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
-    """A step's metrics on the host; stops where they are not finite."""
+    """Counts a step; its metrics. Stops where they are not finite."""
     values = jax.device_get(metrics)
-    cursor = values.pop('cursor')
+    cursor, sums = values.pop('cursor'), values.pop('sums')
     values = {name: float(x) for name, x in values.items()}
     if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
+      tally.add(sums, values['tokens'])
       return values
     writer.write(step, {f'train/{name}': x for name, x in values.items()})
     raise not_finite(
@@ -263,7 +271,7 @@ def train(
         f'After step {step} the state is not finite, though the loss was.',
         jax.device_get(state.cursor),
       )
-    checkpoints.save(state, step, run)
+    checkpoints.save(state, step, run | {'counts': tally.state()})
 
   step = start
   pending = None  # a step whose metrics have not been looked at
@@ -331,10 +339,11 @@ def train(
         values = check(*pending)
         pending = None
       if logs:
+        values |= tally.row()  # means since the last row
         progress.update(step, values['loss'], values['tokens'])
         row = {f'train/{name}': x for name, x in values.items()}
         row |= {f'data/{name}': x for name, x in data.report().items()}
-        writer.write(step, row | progress.rates())
+        writer.write(step, row | tally.totals() | progress.rates())
       if saves:
         save(step)
       if evaluates and not evaluate_now(step, data):

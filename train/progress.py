@@ -80,8 +80,8 @@ class Progress:
 
     Args:
       step: the number of updates made, more than at the last call.
-      loss: of this step, in nats per token.
-      tokens: of this step, as many as are to count as one step's in tokens/s.
+      loss: since the last call, in nats per token.
+      tokens: of a step, the mean since the last call.
     """
     now = time.perf_counter()
     seconds = max(now - self._clock, 1e-9)

@@ -34,9 +34,10 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
-  Metrics: the objective's means (`loss`, `z_loss`, `accuracy` and more),
-  `tokens` (read or predicted, padding not), `grad_norm` before clipping,
-  `learning_rate`, and `cursor`, the state's new one.
+  Metrics: the objective's means (`loss`, `z_loss`, `accuracy` and more) and the
+  `sums` they are made of, `tokens` (read or predicted, padding not),
+  `grad_norm` before clipping, `learning_rate`, and `cursor`, the state's new
+  one.
 
   The loss is the mean over all predicted tokens of the global batch, however
   many parts it is accumulated in. Dropout depends on seed and step alone.
@@ -97,6 +98,7 @@ def train_step(
     cursor=place,
   )
   metrics = objective.means(sums) | {
+    'sums': sums,
     'tokens': sum(
       jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
     ),

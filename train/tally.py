@@ -1,0 +1,89 @@
+"""What a run has counted: its losses since the last row, tokens, time, memory.
+
+A checkpoint holds the counts, so that a run which is killed and resumed writes
+the same rows as one that nothing interrupted.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+
+class Tally:
+  """Counts of a run, over all of its starts.
+
+  Args:
+    means: of the objective: sums -> means.
+    saved: what `state` gave at the checkpoint that the run resumes from; {}:
+      the run is new; None: an older program, which counted nothing, saved it.
+  """
+
+  def __init__(
+    self,
+    means: Callable[[Mapping[str, float]], dict[str, float]],
+    saved: Mapping[str, Any] | None,
+  ):
+    self._means = means
+    seen = 0 if saved == {} else None  # None: no one counted those before
+    saved = saved or {}
+    self._seen = saved.get('tokens_seen', seen)
+    self._sums = dict(saved.get('sums', {}))  # since the last row
+    self._steps = saved.get('steps', 0)
+    self._tokens = saved.get('tokens', 0)
+    self._seconds = saved.get('seconds', 0.0)
+    self._clock = time.monotonic()
+
+  def add(self, sums: Mapping[str, float], tokens: float) -> None:
+    """Counts a step: the objective's sums over its batch, and its tokens."""
+    for name, x in sums.items():
+      self._sums[name] = self._sums.get(name, 0.0) + float(x)
+    self._steps += 1
+    self._tokens += int(tokens)
+    if self._seen is not None:
+      self._seen += int(tokens)
+
+  def row(self) -> dict[str, float]:
+    """Means over the steps since the last row; the next ones start again.
+
+    The objective's means are those of the sums over all these steps: a token
+    counts alike in whichever batch it stands. `tokens` is a step's mean.
+    """
+    found = {name: float(x) for name, x in self._means(self._sums).items()}
+    found['tokens'] = self._tokens / self._steps
+    self._sums, self._steps, self._tokens = {}, 0, 0
+    return found
+
+  def totals(self) -> dict[str, float]:
+    """Since the run began: tokens seen, padding not; seconds; peak memory."""
+    seen = {} if self._seen is None else {'data/tokens_seen': self._seen}
+    return seen | {'train/wall_seconds': self._wall()} | peak_memory()
+
+  def state(self) -> dict[str, Any]:
+    """JSON-able, for the checkpoint."""
+    return {
+      'sums': dict(self._sums),
+      'steps': self._steps,
+      'tokens': self._tokens,
+      'tokens_seen': self._seen,
+      'seconds': self._wall(),
+    }
+
+  def _wall(self):
+    return self._seconds + time.monotonic() - self._clock
+
+
+def peak_memory() -> dict[str, int]:
+  """Bytes that this process took at most, on the host and, of the devices
+  that tell, on the fullest one."""
+  unit = 1 if sys.platform == 'darwin' else 1024
+  host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  found = {'train/peak_host_bytes': host}
+  stats = [device.memory_stats() for device in jax.local_devices()]
+  peaks = [x['peak_bytes_in_use'] for x in stats if x]
+  if peaks:
+    found['train/peak_device_bytes'] = max(peaks)
+  return found
