@@ -31,7 +31,6 @@ seqio and t5, in an environment of its own:
 import contextlib
 import io
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -41,7 +40,7 @@ from absl import app, flags
 
 from benchmarks import machine, samples, workers
 from configs import tree
-from input_pipeline import prepare
+from input_pipeline import paths, prepare
 
 HERE = Path(__file__).resolve()
 FILES = 8
@@ -212,9 +211,7 @@ def main(_):
   report(results)
   if _OUT.value:
     result = machine.describe() | {'cores': results}
-    temporary = Path(_OUT.value).with_suffix('.tmp')
-    temporary.write_text(json.dumps(result, indent=2) + '\n')
-    os.replace(temporary, _OUT.value)
+    paths.write(_OUT.value, (json.dumps(result, indent=2) + '\n').encode())
 
 
 if __name__ == '__main__':

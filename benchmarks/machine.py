@@ -7,6 +7,8 @@ import os
 import platform
 from pathlib import Path
 
+from input_pipeline import paths
+
 PACKAGES = (
   'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow',
   'tensorflow-cpu', 'sentencepiece', 'torch', 'transformers',
@@ -43,9 +45,7 @@ def write(out: Path, known: list[str], results: dict[str, dict]) -> None:
     found['machine'] = describe()
   runs = {name: results.get(name, old.get(name)) for name in known}
   runs = {name: found for name, found in runs.items() if found}
-  partial = out.with_suffix('.tmp')
-  partial.write_text(json.dumps(runs, indent=2) + '\n')
-  os.replace(partial, out)
+  paths.write(out, (json.dumps(runs, indent=2) + '\n').encode())
   print(f'Wrote {out}')
 
 

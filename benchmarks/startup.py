@@ -22,6 +22,7 @@ from pathlib import Path
 from absl import app, flags
 
 from benchmarks import machine
+from input_pipeline import paths
 
 HERE = Path(__file__).resolve()
 
@@ -113,9 +114,7 @@ def main(_):
     )
   out = Path(_OUT.value)
   out.parent.mkdir(parents=True, exist_ok=True)
-  partial = out.with_suffix('.tmp')
-  partial.write_text(json.dumps(result, indent=2) + '\n')
-  os.replace(partial, out)
+  paths.write(out, (json.dumps(result, indent=2) + '\n').encode())
 
 
 if __name__ == '__main__':

@@ -38,7 +38,6 @@ measured this time stay as they are.
 import contextlib
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -48,6 +47,7 @@ import jax
 from absl import app, flags
 
 from benchmarks import machine, step_profile, train_step_models, workers
+from input_pipeline import paths
 
 HERE = Path(__file__).resolve()
 NAMES = ('treeline', 'torch', 'flax')
@@ -252,9 +252,7 @@ def write(path, model, entry):
     for name in train_step_models.NAMES
     if name == model or name in old
   }
-  temporary = path.with_suffix('.tmp')
-  temporary.write_text(json.dumps(entries, indent=2) + '\n')
-  os.replace(temporary, path)
+  paths.write(path, (json.dumps(entries, indent=2) + '\n').encode())
   print(f'Wrote {path}')
 
 

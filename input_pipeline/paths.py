@@ -1,26 +1,29 @@
 """Files here or far away: what has '://' goes through TensorFlow's filesystem.
 
 gs:// works with every TensorFlow, s3:// and others where their plugin does.
-Every failure is an OSError that names the path.
+Every failure is an OSError that names the path. Files are written whole or not
+at all, with the permissions that the umask leaves.
 """
 
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
 
 
 def is_remote(path):
-  return '://' in path
+  return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
 def opened(path, mode='rb'):
   """The file at `path`; errors of reading or writing name it."""
   if not is_remote(path):
-    with open(path, mode, buffering=0 if mode == 'rb' else -1) as file:
-      yield file
+    with _named(path):
+      with open(path, mode, buffering=0 if mode == 'rb' else -1) as file:
+        yield file
     return
   with _told(path), _gfile().GFile(path, mode) as file:
     yield file
@@ -31,15 +34,38 @@ def read(path):
     return file.read()
 
 
+@contextlib.contextmanager
+def replacing(path):
+  """A file to write bytes to, which becomes `path` when all is written.
+
+  A failure leaves what was at `path` before, and nothing else.
+  """
+  partial = f'{path}.partial'
+  try:
+    with _named(path):
+      with opened(partial, 'wb') as file:
+        yield file
+        if not is_remote(path):
+          file.flush()
+          os.fsync(file.fileno())
+      move(partial, path)
+  except BaseException:
+    if not is_remote(path):
+      with contextlib.suppress(OSError):
+        os.remove(partial)
+    raise
+
+
 def write(path, data):
   """Writes bytes whole or not at all: under another name first."""
-  partial = f'{path}.partial'
-  with opened(partial, 'wb') as file:
+  with replacing(path) as file:
     file.write(data)
-    if not is_remote(path):
-      file.flush()
-      os.fsync(file.fileno())
-  move(partial, path)
+
+
+def sha256(path):
+  """The hash of a local file, in hexadecimal digits."""
+  with opened(path) as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def move(old, new):
@@ -83,12 +109,24 @@ def make_folder(path):
 
 
 def match(pattern):
-  """The files that a glob pattern stands for, sorted; ~ is the home folder."""
+  """The files that a glob pattern stands for, sorted; ~ is the home folder.
+
+  The first folders that exist by the very name in the pattern are taken
+  literally: 'run[1]/*.txt' finds the files in a folder named run[1].
+  """
   if not is_remote(pattern):
-    found = glob.glob(os.path.expanduser(pattern), recursive=True)
+    found = glob.glob(_literal(os.path.expanduser(pattern)), recursive=True)
     return sorted(path for path in found if os.path.isfile(path))
   with _told(pattern):
     return sorted(_gfile().glob(pattern))
+
+
+def _literal(pattern):
+  """The pattern, the part of it that exists as it is written escaped."""
+  there = pattern
+  while there and not os.path.lexists(there):
+    there = os.path.dirname(there.rstrip('/'))
+  return glob.escape(there) + pattern[len(there) :]
 
 
 @contextlib.contextmanager
@@ -122,6 +160,17 @@ def _gfile():
   import tensorflow as tf
 
   return tf.io.gfile
+
+
+@contextlib.contextmanager
+def _named(path):
+  """Gives `path` to an OSError that names no file, such as that of a write."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None or error.errno is None:
+      raise
+    raise OSError(error.errno, error.strerror, path) from error
 
 
 @contextlib.contextmanager

@@ -240,8 +240,7 @@ def _fingerprint(path, whole):
 
 
 def hash_file(path):
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+  return paths.sha256(path)[:16]
 
 
 def hash_pieces(path):

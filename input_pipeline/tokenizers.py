@@ -13,11 +13,10 @@ published vocabulary:
 
 import errno
 import os
-import tempfile
 
 import numpy as np
 
-from input_pipeline import merges, published, sentence_piece, subwords
+from input_pipeline import merges, paths, published, sentence_piece, subwords
 from input_pipeline.vocabulary import Vocabulary
 
 PADDING = 1024  # rows of the model's table that may lie unused
@@ -150,16 +149,10 @@ def save(tokenizer, path, flag='--workdir'):
   `flag` is the one that named its folder.
   """
   folder = os.path.dirname(path) or '.'
-  temporary = None
   try:
     os.makedirs(folder, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-      temporary = file.name
-      file.write(tokenizer.model)
-    os.replace(temporary, path)
+    paths.write(path, tokenizer.model)
   except OSError as error:
-    if temporary and os.path.exists(temporary):
-      os.unlink(temporary)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     raise OSError(
       error.errno,

@@ -48,6 +48,52 @@ def restored_step(folder) -> int:
   return step
 
 
+@pytest.mark.parametrize('name', ['run[lr=1e-3]', '[!a]*?', 'a{b,c} %20#'])
+def test_any_name_of_a_workdir(tmp_path, name):
+  """No pattern, though Orbax looks for files with patterns."""
+  folder = tmp_path / name
+  with Checkpoints(str(folder)) as checkpoints:
+    for step, state in STATES.items():
+      state = jax.tree.map(jax.device_put, state)
+      checkpoints.save(state, step, {'config': {}, 'data': {'of': step}})
+  for step in STATES:
+    assert (folder / 'checkpoints' / str(step) / checksums.NAME).exists()
+  assert restored_step(folder) == 2
+  assert fingerprint(str(folder), 1)['step'] == 1
+  shutil.copytree(folder, tmp_path / 'renamed')
+  assert restored_step(tmp_path / 'renamed') == 2
+
+
+def test_a_name_that_tensorstore_cannot_write(tmp_path):
+  folder = str(tmp_path / 'a\\b')
+  for refuses in (Checkpoints, workdir.make):
+    with pytest.raises(ValueError, match='has a backslash in it'):
+      refuses(folder)
+  with pytest.raises(ValueError, match='has a backslash in it'):
+    workdir.check(folder, t5.get_config('tiny'))
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_without_checksums_is_not_saved(tmp_path, monkeypatch):
+  def full(folder, parts):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checksums, 'write', full)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
+  with pytest.raises(CheckpointError, match='No space left'):
+    checkpoints.wait()
+  assert not checkpoints.steps()
+
+
+def test_nowhere_to_write_checksums(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(str(tmp_path))
+  monkeypatch.setattr(type(checkpoints.folder), 'glob', lambda *_: [])
+  checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
+  with pytest.raises(CheckpointError, match='to write checksums into'):
+    checkpoints.wait()
+
+
 @pytest.mark.parametrize('how', ['cut', 'gone', 'flipped'])
 def test_damage_to_any_file(good, tmp_path, capsys, how):
   """One bit is enough; whatever it is, the run falls back and says so."""

@@ -62,7 +62,7 @@ def test_resume_drops_what_is_made_again(tmp_path):
   assert path.read_bytes().splitlines(keepends=True)[:2] == before[:2]
   write(tmp_path, [1])
   assert steps(tmp_path) == [1]
-  assert not list(tmp_path.glob('*.tmp'))
+  assert not list(tmp_path.glob('*.partial'))
 
 
 def test_a_damaged_line_is_named(tmp_path):
@@ -158,7 +158,7 @@ def test_curves(tmp_path):
   assert picture.shape[0] > 500
   assert picture.shape[1] > 1000
   assert picture.std() > 0.01
-  assert not list(tmp_path.glob('*.tmp'))
+  assert not list(tmp_path.glob('*.partial'))
 
 
 def test_nothing_to_draw_yet(tmp_path):

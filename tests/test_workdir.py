@@ -32,7 +32,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, texts):
-  folder = tmp_path_factory.mktemp('whole') / 'run'
+  folder = tmp_path_factory.mktemp('whole') / 'run[lr=1e-3]'
   changes = {'data.source': f'text:{texts}/*.txt'}
   changes |= {key.replace('__', '.'): value for key, value in STEPS.items()}
   config = t5.get_config('tiny').unlock()

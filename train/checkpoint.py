@@ -1,5 +1,6 @@
 """Checkpoints: the state, and what it was trained on (Orbax, asynchronous)."""
 
+import glob
 import os
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from jax.experimental import multihost_utils
 from configs.command import UserError
 from train import checksums
 from train.state import TrainState
+from train.workdir import check_name
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'run')
@@ -29,6 +31,18 @@ def _unraisable(args, told=sys.unraisablehook) -> None:
 
 
 sys.unraisablehook = _unraisable
+
+
+class _Folder(type(epath.Path())):
+  """A path whose own name is no pattern, whatever brackets it has.
+
+  Orbax looks for files with glob, and etils takes the folder for a part of the
+  pattern. Every path that is made from this one is of this class too.
+  """
+
+  def glob(self, pattern):
+    here = type(self)(glob.escape(os.fspath(self)))
+    return map(type(self), glob.glob(os.fspath(here / pattern)))
 
 
 class CheckpointError(UserError):
@@ -56,7 +70,8 @@ class Checkpoints:
     keep_every: int = 0,
     read_only: bool = False,
   ):
-    self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
+    check_name(workdir)
+    self.folder = _Folder(os.path.abspath(workdir)) / FOLDER
     self._options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       keep_period=keep_every or None,
@@ -103,14 +118,19 @@ class Checkpoints:
     leaves either both or no checkpoint. One without checksums is therefore not
     one that was cut short, but an older program's, and as usable as ever.
     """
-    for folder in self.folder.glob(f'{self._saving}.*'):
+    folders = list(self.folder.glob(f'{self._saving}.*'))
+    for folder in folders:
       checksums.write(os.fspath(folder), ITEMS)
+    if not folders:
+      raise OSError(
+        f'{self.folder} has no folder {self._saving}.* to write checksums into.'
+      )
 
   def wait(self) -> None:
     """Until everything that was saved lies on disk.
 
     Raises:
-      CheckpointError: it could not be written.
+      CheckpointError: it could not be written, or has no checksums.
     """
     try:
       self._manager.wait_until_finished()

@@ -4,13 +4,12 @@ Orbax and TensorStore check the index of a checkpoint's arrays, not the numbers:
 a flipped bit among them would be restored as if nothing were wrong.
 """
 
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from train import workdir
+from input_pipeline import paths
 
 NAME = 'checksums.json'
 
@@ -35,7 +34,7 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
   with ThreadPoolExecutor(threads) as pool:
     sums = list(pool.map(lambda name: _sum(folder, name), names))
   text = json.dumps(dict(zip(names, sums, strict=True)), indent=1)
-  workdir.write(os.path.join(folder, NAME), text + '\n')
+  paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
 
 def damage(folder: str, share: int = 0, shares: int = 1) -> str:
@@ -66,9 +65,8 @@ def damage(folder: str, share: int = 0, shares: int = 1) -> str:
 
 
 def _sum(folder: str, name: str) -> dict[str, Any]:
-  with open(os.path.join(folder, name), 'rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return {'bytes': file.tell(), 'sha256': digest}
+  path = os.path.join(folder, name)
+  return {'bytes': os.path.getsize(path), 'sha256': paths.sha256(path)}
 
 
 def _differs(folder: str, name: str, expected: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 sys.modules.setdefault('torch', None)
 import tensorboardX  # noqa: E402
 
+from input_pipeline import paths  # noqa: E402
+
 if sys.modules['torch'] is None:
   del sys.modules['torch']
 
@@ -157,9 +159,8 @@ def draw_curves(workdir: str) -> None:
       axes.set_ylim(bottom=0)
 
   path = os.path.join(workdir, 'curves.png')
-  with _writing(path):
-    figure.savefig(path + '.tmp', format='png')
-    os.replace(path + '.tmp', path)
+  with _writing(path), paths.replacing(path) as file:
+    figure.savefig(file, format='png')
 
 
 def _draw(axes, name, steps, values):
@@ -213,13 +214,10 @@ def _rows(path):
 
 
 def _keep_until(path, step):
-  with open(path + '.tmp', 'wb') as file:
+  with paths.replacing(path) as file:
     for row, line in _rows(path):
       if row['step'] <= step:
         file.write(line)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(path + '.tmp', path)
 
 
 @contextlib.contextmanager

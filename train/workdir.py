@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import jax
 from ml_collections import ConfigDict
 
+from input_pipeline import paths
 from input_pipeline.config import DataConfig
 from models.config import TransformerConfig
 
@@ -100,9 +101,9 @@ def _config_path(folder):
   steps = os.path.join(folder, 'checkpoints')
   names = os.listdir(steps) if os.path.isdir(steps) else []
   newest = sorted((n for n in names if n.isdigit()), key=int, reverse=True)
-  paths = [os.path.join(steps, n, 'run', 'metadata') for n in newest]
-  paths = [os.path.join(folder, NAME), *paths]
-  return next(filter(os.path.exists, paths), '')
+  places = [os.path.join(steps, n, 'run', 'metadata') for n in newest]
+  places = [os.path.join(folder, NAME), *places]
+  return next(filter(os.path.exists, places), '')
 
 
 def _tuples(value):
@@ -110,16 +111,32 @@ def _tuples(value):
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def check_name(folder: str) -> None:
+  """Refuses a backslash: TensorStore, which writes the arrays, reads it as '/'.
+
+  Raises:
+    ValueError: there is one in the folder's absolute path.
+  """
+  if '\\' in os.path.abspath(folder):
+    raise ValueError(
+      f'--workdir={folder}: {os.path.abspath(folder)} has a backslash in it, '
+      'and checkpoints cannot be kept below such a name. Give or rename it '
+      'without.'
+    )
+
+
 def make(folder: str) -> None:
   """Makes the folder, if need be, and sees that files can be written there.
 
   Raises:
+    ValueError: it has a backslash in its path.
     OSError: they cannot.
   """
+  check_name(folder)
   try:
     os.makedirs(folder, exist_ok=True)
     probe = os.path.join(folder, '.writable')
-    write(probe, 'x')
+    paths.write(probe, b'x')
     os.remove(probe)
   except OSError as error:
     raise OSError(
@@ -195,6 +212,7 @@ def check(folder: str, config: ConfigDict) -> None:
   Raises:
     ValueError: it holds a run of another config; names the keys that differ.
   """
+  check_name(folder)
   if not _config_path(folder):
     return
   old = json.loads(read_config(folder).to_json())
@@ -235,7 +253,7 @@ def claim(folder: str, config: ConfigDict) -> None:
     OSError: it cannot be written to.
   """
   text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
-  write(os.path.join(folder, NAME), text + '\n')
+  paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
 
 def put_tokenizer_aside(folder: str) -> None:
@@ -259,16 +277,6 @@ def begun(folder: str) -> bool:
 
 def _holds_files(folder: str) -> bool:
   return os.path.isdir(folder) and any(os.scandir(folder))
-
-
-def write(path: str, text: str) -> None:
-  """Writes a whole file or nothing."""
-  partial = f'{path}.partial'
-  with open(partial, 'w') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
 
 
 def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
