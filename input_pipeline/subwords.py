@@ -49,7 +49,10 @@ class Subwords(Vocabulary):
   def __init__(self, content, sentinels, name='data.tokenizer'):
     content, ids = tokenizer_json.canonical(content, sentinels, name)
     self.model = tokenizer_json.to_json(content)
-    self.fingerprint = hashlib.sha256(self.model).hexdigest()
+    # What transformers adds around a text decides no id of the text.
+    content = content | {'post_processor': None}
+    text_only = tokenizer_json.to_json(content)
+    self.fingerprint = hashlib.sha256(text_only).hexdigest()
     self.size = len(ids)
     self.pieces = list(ids)
     for role, names in tokenizer_json.SPECIALS.items():

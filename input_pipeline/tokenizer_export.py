@@ -1,13 +1,15 @@
 """A tokenizer in the files by which transformers' AutoTokenizer makes the same.
 
-The vocabulary is the file of a workdir, byte for byte; tokenizer_config.json
-names the class that reads it as it is meant, and the special tokens.
+The vocabulary is the file of a workdir; tokenizer_config.json names the class
+that reads it as it is meant, the special tokens, and the most tokens that the
+model reads. With special tokens on, a text gets those that it has in the run's
+rows, or in the published tokenizer that the run began with.
 """
 
 import json
 import os
 
-from input_pipeline import tokenizer_json
+from input_pipeline import subwords, tokenizer_json
 
 CONFIG = 'tokenizer_config.json'
 # What transformers and the first publishers call the files of a tokenizer.
@@ -29,23 +31,50 @@ def published(folder):
   return found
 
 
-def files(tokenizer, kind):
+def around(tokenizer, config, family, start):
+  """Ids before and after a text in a run's rows: two tuples.
+
+  `config` is the DataConfig, `start` the id that a decoder's row begins with,
+  or None where rows begin with the text itself.
+  """
+  if config.masks:
+    return (tokenizer.cls,), (tokenizer.sep,)
+  before = () if family == 'encoder_decoder' or start is None else (start,)
+  return before, (tokenizer.eos,) if config.pairs else ()
+
+
+def files(tokenizer, kind, before=(), after=(), length=0, types=False):
   """Name -> content of the files for a tokenizer of `kind`.
 
-  Of SentencePiece, transformers has classes for models like T5's (unigram) and
-  LLaMA's (bpe); raises ValueError, which says why, for one unlike them.
+  Args:
+    tokenizer: of a run.
+    kind: data.tokenizer_kind.
+    before: ids that stand before a text in the run's rows; see `around`.
+    after: those behind it.
+    length: tokens that the model reads at most; 0: not stated.
+    types: whether the model has token types.
+
+  Raises:
+    ValueError: transformers has no class that gives these ids. Of SentencePiece
+      it has those for models like T5's (unigram) and LLaMA's (bpe). The message
+      says why.
   """
-  if kind == 'unigram':
-    name, config = 'spiece.model', _unigram(tokenizer)
-  elif kind == 'bpe':
-    name, config = 'tokenizer.model', _bpe(tokenizer)
+  if tokenizer.file == 'tokenizer.json':
+    content, config = _json(tokenizer, kind, before, after, types)
+    name, model = 'tokenizer.json', tokenizer_json.to_json(content)
+  elif kind == 'unigram':
+    name, model = 'spiece.model', tokenizer.model
+    config = _unigram(tokenizer, before, after)
   else:
-    name, config = 'tokenizer.json', _json(tokenizer, kind)
+    name, model = 'tokenizer.model', tokenizer.model
+    config = _bpe(tokenizer, before, after)
+  if length:
+    config['model_max_length'] = length
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
-  return {name: tokenizer.model, CONFIG: text.encode()}
+  return {name: model, CONFIG: text.encode()}
 
 
-def _unigram(t):
+def _unigram(t, before, after):
   names = [t.piece(i) for i in range(3)]
   if names != ['<pad>', '</s>', '<unk>'] or t.unk != 2:
     raise ValueError(
@@ -57,11 +86,16 @@ def _unigram(t):
     raise ValueError(
       "it keeps spaces side by side, which transformers' T5 joins"
     )
+  if (before, after) != ((), (t.eos,)):
+    raise ValueError(
+      f'rows have {_names(t, before)} before a text and {_names(t, after)} '
+      "behind it, where transformers' T5 has no token and </s>"
+    )
   # The sentinels are in the model already.
   return {'tokenizer_class': 'T5Tokenizer', 'extra_ids': 0}
 
 
-def _bpe(t):
+def _bpe(t, before, after):
   text = 'ﬁ  a'  # a letter that normalization takes apart, and spaces
   ids = t.encode_batch([text])[0]
   if t.decode(ids) != text or not t.piece(ids[0]).startswith('▁'):
@@ -73,17 +107,36 @@ def _bpe(t):
   config = {
     'tokenizer_class': 'LlamaTokenizer',
     'legacy': True,
-    'add_bos_token': t.bos is not None,
+    'add_bos_token': bool(before),
+    'add_eos_token': bool(after),
   }
-  roles = ('bos', 'eos', 'unk')
-  return config | {f'{role}_token': _name(t, role) for role in roles}
+  config |= {f'{role}_token': _name(t, role) for role in ('eos', 'unk')}
+  config['bos_token'] = t.piece(before[0]) if before else _name(t, 'bos')
+  if after:
+    config['eos_token'] = t.piece(after[0])
+  if t.pad not in (t.bos, t.eos):
+    config['pad_token'] = _name(t, 'pad')
+  return config
 
 
-def _json(t, kind):
-  config = {'tokenizer_class': 'PreTrainedTokenizerFast'}
-  normalizer = json.loads(t.model)['normalizer'] or {}
-  bert = kind == 'wordpiece' and normalizer.get('type') == 'BertNormalizer'
-  if bert and None not in (t.cls, t.sep, t.mask):  # it adds the first two
+def _json(t, kind, before, after, types):
+  """The content of tokenizer.json, and that of tokenizer_config.json."""
+  content = json.loads(t.model)
+  # Where rows add nothing, a published tokenizer may still have its own.
+  if (before, after) not in (((), ()), _adds(content)):
+    double = bool(after) and not types  # RoBERTa's
+    sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
+    content['post_processor'] = tokenizer_json.template(*sides, double)
+  config = {
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+    'model_input_names': [
+      'input_ids',
+      *(['token_type_ids'] if types else []),
+      'attention_mask',
+    ],
+  }
+  if kind == 'wordpiece' and _is_bert(t, content, before, after):
+    normalizer = content['normalizer']
     config = {
       'tokenizer_class': 'BertTokenizer',
       'do_lower_case': normalizer['lowercase'],
@@ -93,7 +146,43 @@ def _json(t, kind):
   for role, names in tokenizer_json.SPECIALS.items():
     if _name(t, role) in names:
       config[f'{role}_token'] = _name(t, role)
-  return config
+  if before and before[0] != t.cls:
+    config['bos_token'] = t.piece(before[0])
+  return content, config
+
+
+def _is_bert(t, content, before, after):
+  """Whether transformers' BertTokenizer, which knows the vocabulary and three
+  settings alone, makes the same ids."""
+  plain = tokenizer_json.wordpiece({}, False)
+  steps = 'normalizer', 'pre_tokenizer', 'model'
+  own, theirs = ({k: dict(c[k] or {}) for k in steps} for c in (content, plain))
+  for name in ('lowercase', 'strip_accents', 'handle_chinese_chars'):
+    own['normalizer'].pop(name, None)
+    theirs['normalizer'].pop(name)
+  own['model'].pop('vocab')
+  theirs['model'].pop('vocab')
+  return (
+    own == theirs
+    and all(token['special'] for token in content['added_tokens'])
+    and (before, after) == ((t.cls,), (t.sep,))
+    and None not in (t.cls, t.sep, t.mask)
+  )
+
+
+def _adds(content):
+  """Ids that a tokenizer.json's post-processor puts before and after a text."""
+  made = subwords.library().Tokenizer.from_str(
+    tokenizer_json.to_json(content).decode()
+  )
+  plain = made.encode('a', add_special_tokens=False).ids
+  ids = made.encode('a').ids
+  at = next(n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
+  return tuple(ids[:at]), tuple(ids[at + len(plain) :])
+
+
+def _names(t, ids):
+  return ' '.join(t.piece(i) for i in ids) or 'no token'
 
 
 def _name(t, role):

@@ -82,12 +82,47 @@ def byte_bpe(ids, merges):
   }
 
 
+def template(before, after, double=False):
+  """A post-processor that puts special tokens around texts.
+
+  `before` and `after` are [(name, id)]. A second text gets both too, of type 1;
+  BERT's two texts share the one [CLS] and RoBERTa's have two </s> between
+  them: `before` opens the first text only where `after` is not empty, and
+  `double` repeats `after` between the texts.
+  """
+
+  def named(tokens, kind):
+    return [{'SpecialToken': {'id': n, 'type_id': kind}} for n, _ in tokens]
+
+  def text(letter, kind):
+    return [{'Sequence': {'id': letter, 'type_id': kind}}]
+
+  second = 0 if double else 1
+  single = [*named(before, 0), *text('A', 0), *named(after, 0)]
+  between = named(after, 0) if double else []
+  opened = [] if after else named(before, second)
+  rest = [*between, *opened, *text('B', second), *named(after, second)]
+  return {
+    'type': 'TemplateProcessing',
+    'single': single,
+    'pair': single + rest,
+    'special_tokens': {
+      name: {'id': name, 'ids': [i], 'tokens': [name]}
+      for name, i in (*before, *after)
+    },
+  }
+
+
 def to_json(content):
   return json.dumps(content, ensure_ascii=False, separators=(',', ':')).encode()
 
 
 def canonical(content, sentinels, name):
-  """The content in a form of its own, all ids in the model; and these."""
+  """The content in a form of its own, all ids in the model; and these.
+
+  Raises ValueError, naming `name`, where ids do not count from 0 or the
+  post-processor adds tokens that the vocabulary does not have.
+  """
   model = dict(content['model'])
   ids = dict(model.pop('vocab'))
   merges = model.pop('merges', None)
@@ -124,13 +159,55 @@ def canonical(content, sentinels, name):
     'added_tokens': tokens,
     'normalizer': _sorted(content.get('normalizer')),
     'pre_tokenizer': _sorted(content.get('pre_tokenizer')),
-    'post_processor': None,
+    'post_processor': _post_processor(content, ids, name),
     'decoder': _sorted(content.get('decoder')),
     'model': _sorted(model)
     | {'vocab': ids}
     | ({} if merges is None else {'merges': pairs}),
   }
   return content, ids
+
+
+def _post_processor(content, ids, name):
+  """What adds special tokens in transformers; rows here never do it so."""
+  found = _sorted(content.get('post_processor'))
+  try:
+    added = _added_ids(found)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f'{name}: post_processor is none that the tokenizers library has'
+      f' ({error}): the file was edited. Fetch it again.'
+    ) from None
+  for token, i in added:
+    if ids.get(token) != i:
+      raise ValueError(
+        f'{name}: post_processor adds {token!r} as id {i!r}, but that token has'
+        f' id {ids.get(token)!r}: the file was edited. Fetch it again.'
+      )
+  return found
+
+
+def _added_ids(step):
+  """(token, id) of what a post-processor adds."""
+  if step is None or step['type'] == 'ByteLevel':
+    return []
+  if step['type'] == 'Sequence':
+    return [pair for part in step['processors'] for pair in _added_ids(part)]
+  if step['type'] == 'TemplateProcessing':
+    known = step['special_tokens']
+    used = [
+      item['SpecialToken']['id']
+      for item in (*step['single'], *step['pair'])
+      if 'SpecialToken' in item
+    ]
+    return [
+      pair
+      for token in used
+      for pair in zip(known[token]['tokens'], known[token]['ids'], strict=True)
+    ]
+  if step['type'] in ('BertProcessing', 'RobertaProcessing'):
+    return [step['cls'], step['sep']]
+  raise ValueError(f'type {step["type"]!r}')
 
 
 def _sorted(value):

@@ -8,7 +8,7 @@ import pytest
 import transformers
 from flax.traverse_util import flatten_dict
 
-from configs import llama, t5
+from configs import llama, roberta, t5
 from input_pipeline import subwords, tokenizers
 from models import pretrained
 from tests import runs
@@ -116,11 +116,14 @@ def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
   target = tmp_path / 'exported'
   command.export(begun, str(target), 'float32')
   assert 'is there as tokenizer.json and tokeni' in capsys.readouterr().out
-  own = os.path.join(begun, 'tokenizer.json')
-  with open(own, 'rb') as file:
-    assert (target / 'tokenizer.json').read_bytes() == file.read()
+  for folder in begun, str(target):  # the same vocabulary
+    loaded = tokenizers.load(folder, 10, 'bytes')
+    assert loaded.fingerprint == subwords.Bytes(10).fingerprint
   theirs = transformers.AutoTokenizer.from_pretrained(str(target))
-  assert theirs.encode('a b') == [100, 35, 101]
+  # As T5's inputs: EOS behind them.
+  assert theirs.encode('a b') == [100, 35, 101, 1]
+  assert theirs.encode('a b', add_special_tokens=False) == [100, 35, 101]
+  assert theirs.model_max_length == 32
   config, _ = pretrained.load(str(target))
   assert config.vocab_size == len(theirs)
 
@@ -145,6 +148,23 @@ def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
   tokenizers.save(tokenizer, str(tmp_path / 'tokenizer.json'))
   _, ids, _ = command.tokenizer_files(str(tmp_path), config)
   assert ids == {'bos_token_id': 1, 'eos_token_id': 1}
+
+
+def test_a_masked_model_s_tokenizer_frames_texts_as_its_rows(tmp_path):
+  config = roberta.get_config('tiny')
+  texts = ['a man is eating bread', 'a mango'] * 9
+  tokenizer = tokenizers.train(texts, 270, 0, 'byte_bpe', specials=True)
+  tokenizers.save(tokenizer, str(tmp_path / 'tokenizer.json'))
+  found, _, _ = command.tokenizer_files(str(tmp_path), config)
+  for name, content in found.items():
+    (tmp_path / name).write_bytes(content)
+  (tmp_path / 'config.json').write_text('{"model_type": "roberta"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+  [ids] = tokenizer.encode_batch(['a man'])
+  assert theirs.encode('a man') == [0, *ids.tolist(), 2]
+  assert theirs.encode('a<mask>')[-2] == tokenizer.mask
+  # The positions that the model has, counted from 2.
+  assert theirs.model_max_length == config.model.max_length - 2
 
 
 # ---- Said before any work ----------------------------------------------------

@@ -208,8 +208,16 @@ def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, dict, str]:
   tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
   bos, eos = tokenizer.bos, tokenizer.eos  # where bos is None, eos comes before
   ids = {'bos_token_id': eos if bos is None else bos, 'eos_token_id': eos}
+  model = config.model
+  room = model.max_length - model.position_offset  # of learned positions
   try:
-    files = tokenizer_export.files(tokenizer, kind)
+    files = tokenizer_export.files(
+      tokenizer,
+      kind,
+      *tokenizer_export.around(tokenizer, data, model.family, tokenizer.pad),
+      length=room if model.max_length else data.length,
+      types=bool(model.token_types),
+    )
   except ValueError as error:
     return {}, ids, f'No tokenizer was written: of {path}, {error}.'
   named = ' and '.join(files)
