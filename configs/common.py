@@ -68,6 +68,7 @@ def base() -> ConfigDict:
   c.model.rope_theta = c.model.init_std = 0.0
   c.model.rope_scaling = ()
   c.model.prefix = False
+  c.model.pooler_dropout = False
   c.model.dtype = 'bfloat16'
   c.model.scan = True
   c.model.remat = 'none'
@@ -119,6 +120,7 @@ def base() -> ConfigDict:
     'clip_threshold',
   ):
     c.optimizer[name] = placeholder(float)
+  c.optimizer.decay = 'matrices'  # which weights decay: these, or all
   c.optimizer.factor_from = placeholder(int)
   c.optimizer.parameter_scale = placeholder(bool)
   c.optimizer.bias_correction = placeholder(bool)

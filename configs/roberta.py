@@ -53,6 +53,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.init_std = 0.02
   m.dropout = m.attention_dropout = 0.1  # table 9
   m.dropout_kind = 'residual'
+  m.pooler_dropout = True  # of a classifier, in the published code
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the 160 GB of 3.2
@@ -72,6 +73,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optimizer.b2 = 0.98
   c.optimizer.epsilon = 1e-6
   c.optimizer.weight_decay = 0.01
+  c.optimizer.decay = 'all'  # biases and gains too, in the published code
   c.optimizer.bias_correction = True
   c.schedule.name = 'linear'
   c.schedule.learning_rate = learning_rate

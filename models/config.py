@@ -134,6 +134,7 @@ class TransformerConfig:
   output_bias: bool  # a bias on the logits
   head: str  # what the last layer's output is read for
   classes: int = 0  # of the heads 'sequence' and 'tokens'
+  pooler_dropout: bool = False  # 'sequence' drops before its dense layer too
 
   # Birth and regularisation.
   init: str  # layers.py, `initializer`
@@ -367,6 +368,11 @@ class TransformerConfig:
       self.token_types and self.family not in ('encoder', 'electra'),
       f'model.token_types={self.token_types}: model.family={self.family!r} '
       'reads no token types; set it to 0.',
+    )
+    _refuse(
+      self.pooler_dropout and self.family != 'encoder',
+      'model.pooler_dropout=True is of the head of an encoder: model.family='
+      f'{self.family!r} has no such layer.',
     )
     _refuse(
       self.init == 'rwkv' and self.family != 'rwkv',

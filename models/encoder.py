@@ -45,15 +45,15 @@ class Encoder(nn.Module):
     if c.head in ('mlm', 'mlm_nsp'):
       self.vocabulary = Vocabulary(c)
     if c.head in ('mlm_nsp', 'sequence', 'pooler'):
-      self.pooler = Pooler(c)
+      self.pooler = Pooler(c, c.pooler_dropout and c.head == 'sequence')
     if c.head == 'mlm_nsp':
-      self.next_sentence = Classes(c, 2)
+      self.next_sentence = Classes(c, 2, dropout=False)
     elif c.head == 'rtd':
       self.replaced = Replaced(c)
     elif c.head in ('sequence', 'tokens'):
       self.classes = Classes(c, c.classes)
     elif c.head == 'span':
-      self.span = Classes(c, 2)
+      self.span = Classes(c, 2, dropout=False)
 
   def __call__(
     self,

@@ -63,34 +63,45 @@ class Vocabulary(nn.Module):
 class Pooler(nn.Module):
   """tanh(x W + b) of the first place: [B,T,D] -> [B,D] (BERT).
 
+  With `dropout`, x drops out first: RoBERTa's classification head.
+
   Place 0 is read whatever its segment, as in the released code, where [CLS]
   stands there: of a row that is padded on the left it is padding, which means
   nothing (and whose value is another than that in transformers).
   """
 
   config: TransformerConfig
+  dropout: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
     init = initializer(c, 'output')
     axes = ('embed', 'hidden')
+    first = x[:, 0]
+    if self.dropout:
+      first = Dropout(c.dropout)(first)
     return jnp.tanh(
-      Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(x[:, 0])
+      Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(first)
     )
 
 
 class Classes(nn.Module):
-  """Dropout and one linear layer: [..., D] -> float32 [..., classes]."""
+  """One linear layer, after dropout: [..., D] -> float32 [..., classes].
+
+  BERT's code drops nothing before its heads of the next sentence and of spans.
+  """
 
   config: TransformerConfig
   classes: int
   bias: bool = True
+  dropout: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
-    x = Dropout(c.dropout)(x)
+    if self.dropout:
+      x = Dropout(c.dropout)(x)
     init = initializer(c, 'output')
     axes = ('embed', 'classes')
     dense = Dense(self.classes, axes, init, 'float32', self.bias, name='dense')
@@ -113,4 +124,5 @@ class Replaced(nn.Module):
     x = Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(x)
     x = activate(c.activation, x)
     axes = ('embed', 'classes')
+    init = initializer(c, 'replaced')
     return Dense(1, axes, init, 'float32', True, name='output')(x)[..., 0]

@@ -76,7 +76,8 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
 
   Roles: 'table' (tokens, types), 'position' (learned ones), 'query',
   'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
-  (of a head: logits, classes). Biases are born 0, scales 1.
+  (of a head: logits, classes), 'projection' (from the tables' width to the
+  model's), 'replaced' (ELECTRA's last layer). Biases are born 0, scales 1.
   """
   c = config
   normal = nn.initializers.normal(c.init_std)
@@ -89,7 +90,7 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
         case 'query':  # T5 divides no logits: smaller by sqrt(H) from birth
           scale = c.embed_dim if c.scale_attention else c.embed_dim * c.head_dim
           return nn.initializers.normal(scale**-0.5)
-        case 'attention' | 'attention_output':
+        case 'attention' | 'attention_output' | 'projection':
           return scaling(1.0, 'fan_in', 'normal')
       return scaling(1.0, 'fan_in', 'truncated_normal')
     case 'fan_in':  # PaLM (Chowdhery et al. 2022, 5)
@@ -101,6 +102,8 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
         return nn.initializers.normal(c.table_width**-0.5)
       return nn.initializers.glorot_uniform()
     case 'truncated_normal':  # BERT: cut at two standard deviations
+      if role in ('projection', 'replaced'):  # TensorFlow's own, in ELECTRA
+        return nn.initializers.glorot_uniform()
       return nn.initializers.truncated_normal(c.init_std)
     case 'gpt2' | 'megatron':  # Radford et al. 2019, 2.3
       layers = c.encoder_layers + c.decoder_layers

@@ -45,7 +45,7 @@ class Stack(nn.Module):
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
 
     if x.shape[-1] != c.embed_dim or c.table_dim:
-      axes, init = ('table', 'embed'), initializer(c, 'attention')
+      axes, init = ('table', 'embed'), initializer(c, 'projection')
       bias = c.bias == 'all'
       x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
     block = Block

@@ -105,6 +105,49 @@ def test_bert_drops_out_at_three_places(monkeypatch):
   assert_close(outputs['logits'], run(scaled(params, factors))['logits'])
 
 
+@pytest.mark.parametrize(
+  ('head', 'before_the_pooler', 'shapes'),
+  [
+    ('mlm_nsp', False, []),  # google-research/bert, run_pretraining.py
+    ('span', False, []),  # run_squad.py
+    ('sequence', False, [(B, 24)]),  # run_classifier.py
+    # fairseq's RobertaClassificationHead
+    ('sequence', True, [(B, 24), (B, 24)]),
+    ('tokens', False, [(B, T, 24)]),
+    ('pooler', True, []),
+  ],
+)
+def test_heads_drop_out_as_in_the_published_code(
+  monkeypatch, head, before_the_pooler, shapes
+):
+  fields = bert.ENCODER | {'encoder_layers': 1, 'scan': False, 'table_dim': 0}
+  fields |= {'classes': 3} if head in ('sequence', 'tokens') else {}
+  fields |= {'head': head, 'pooler_dropout': before_the_pooler}
+  config = TransformerConfig(**fields | RATES)
+  params = bert.random_params(config)
+  tokens = np.ones([B, T], 'int32').cumsum(1)
+  outputs, drawn = apply(monkeypatch, build(config), params, tokens, tokens > 0)
+  body = 4  # the embeddings, the attention weights and two branches
+  assert drawn[body:] == [(RATE, shape) for shape in shapes]
+  if head != 'sequence':
+    return
+  # Nothing is dropped here, so that each place is a factor of what follows.
+  after = {'classes/dense/kernel': KEPT}
+  after |= {'pooler/dense/kernel': KEPT} if before_the_pooler else {}
+  rest = {
+    'embed/norm/scale': KEPT,
+    'embed/norm/bias': KEPT,
+    'attention/output/kernel': SEEN * KEPT,
+    'attention/output/bias': KEPT,
+    'mlp/output/kernel': KEPT,
+    'mlp/output/bias': KEPT,
+  }
+  plain = build(TransformerConfig(**fields))
+  run = jax.jit(lambda p: plain.apply({'params': p}, tokens, tokens > 0))
+  expected = run(scaled(params, rest | after))['classes']
+  assert_close(outputs['classes'], expected)
+
+
 @pytest.mark.parametrize('kind', ['t5', 'residual'])
 def test_attention_weights_are_dropped(monkeypatch, kind):
   """After the softmax: a key for every query (T5), or a single weight."""

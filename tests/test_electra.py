@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -264,6 +265,34 @@ def test_published_sizes(size, generator, heads):
   body = {'embed': shapes['embed'], 'encoder': shapes['encoder']}
   published = {'small': 13.48e6, 'base': 108.89e6, 'large': 334.09e6}
   assert count_params(body) == pytest.approx(published[size], rel=1e-3)
+
+
+def test_dense_layers_without_an_initializer_are_born_glorot():
+  """google-research/electra: tf.layers.dense of the projection to the model's
+  width (modeling.py) and of the discriminator's last number
+  (run_pretraining.py); all other matrices are cut normal of 0.02."""
+  sizes = {'embed_dim': 240, 'mlp_dim': 240, 'head_dim': 60, 'table_dim': 40}
+  config = make_config(**sizes, encoder_layers=1)
+  model = build(config)
+  inputs = {name: BATCH[name] for name in model.INPUTS}
+  params = nn.unbox(model.init(jax.random.key(0), **inputs)['params'])
+  projections = [
+    params['encoder']['projection']['kernel'],
+    params['generator']['projection']['kernel'],
+    params['replaced']['output']['kernel'],
+  ]
+  for kernel in projections:
+    limit = (6 / sum(kernel.shape)) ** 0.5
+    assert 0.9 * limit < np.abs(kernel).max() <= limit
+    assert kernel.std() == pytest.approx(limit / 3**0.5, rel=0.1)
+  for kernel in (
+    params['replaced']['dense']['kernel'],
+    params['vocabulary']['dense']['kernel'],
+    params['embed']['table'],
+  ):
+    # Cut at two deviations, TensorFlow's has 0.88 of the one it is given.
+    assert kernel.std() == pytest.approx(0.88 * 0.02, rel=0.05)
+    assert np.abs(kernel).max() <= 0.04
 
 
 # ---- Objectives -------------------------------------------------------------

@@ -88,7 +88,8 @@ def paper_adafactor(x, gradients, o):
   for t, G in enumerate(gradients, 1):
     G = np.float64(G)
     alpha = float(rate(t - 1))
-    decay = o.weight_decay * alpha**2 if x.ndim >= 2 else 0  # PaLM, 5
+    decays = x.ndim >= 2 or o.decay == 'all'
+    decay = o.weight_decay * alpha**2 if decays else 0  # PaLM, 5
     if o.parameter_scale:
       alpha *= max(o.epsilon2, np.sqrt(np.mean(x**2)))
     beta = 1 - t ** (-0.8)
@@ -117,6 +118,7 @@ PALM = {'factor_from': 0, 'b1': 0.9, 'weight_decay': 1.0}
     {'parameter_scale': False},
     {'clip_threshold': 0.5},
     {'b1': 0.9, 'weight_decay': 0.5},
+    {'weight_decay': 0.5, 'decay': 'all'},
     PALM,
   ],
 )
@@ -286,8 +288,9 @@ def test_multipliers_of_the_rate():
     make_optimizer(optimizer, rate, axes)
 
 
+@pytest.mark.parametrize('decay', ['matrices', 'all'])
 @pytest.mark.parametrize('clip', [0.0, 1.0])
-def test_torch_adamw(clip):
+def test_torch_adamw(clip, decay):
   rng = np.random.default_rng(3)
   axes = {
     'kernel': ('layers', 'embed', 'mlp'),
@@ -306,7 +309,7 @@ def test_torch_adamw(clip):
   params = normal(rng, shapes)
   gradients = [normal(rng, shapes, 3.0**i) for i in range(-5, 5)]
   ours, _ = train(
-    make_optimizer(adamw(clip=clip), rate, axes), params, gradients
+    make_optimizer(adamw(clip=clip, decay=decay), rate, axes), params, gradients
   )
   theirs = {
     k: torch.tensor(v.copy(), requires_grad=True) for k, v in params.items()
@@ -316,7 +319,8 @@ def test_torch_adamw(clip):
   optimizer = torch.optim.AdamW(
     [
       {'params': decaying, 'weight_decay': 0.1},
-      {'params': others, 'weight_decay': 0.0},
+      # fairseq has one group, so that biases and gains decay as well.
+      {'params': others, 'weight_decay': 0.1 if decay == 'all' else 0.0},
     ],
     betas=(0.9, 0.98),
     eps=1e-6,
@@ -428,6 +432,7 @@ def test_axes_that_do_not_fit_are_errors():
     ),
     (adafactor(clip=-1.0), 'clip is -1.0; it must be at least 0'),
     (adamw(b2=1.0), 'b2 is 1.0; it must be below 1'),
+    (adamw(decay='kernels'), "decay is 'kernels'; it must be one of matrices"),
     (adamw(decay_rate=0.8), 'decay_rate is 0.8, but .* does not use'),
   ],
 )

@@ -64,6 +64,26 @@ def test_warmup_and_decay(name, steps, warmup):
   )
 
 
+@pytest.mark.parametrize(('steps', 'warmup'), [(100, 10), (100, 0), (7, 7)])
+def test_electras_warm_up_multiplies_the_decayed_rate(steps, warmup):
+  """google-research/electra, model/optimization.py: polynomial_decay of power 1
+  to 0, times min(1, step / warmup_steps). BERT's is the peak's share instead,
+  and so falls by a step where its warm-up ends."""
+  rate = make_schedule(
+    schedule(
+      name='linear_throughout',
+      learning_rate=5e-4,
+      warmup_steps=warmup,
+      end_fraction=0.0,
+    ),
+    steps,
+  )
+  for n in range(steps + 2):
+    decayed = 5e-4 * (1 - min(n, steps) / steps)
+    expected = decayed * min(1.0, n / warmup if warmup else 1.0)
+    np.testing.assert_allclose(rate(n), expected, rtol=1e-6, atol=1e-12)
+
+
 def test_the_transformers_schedule():
   rate = jax.jit(
     make_schedule(

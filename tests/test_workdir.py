@@ -141,6 +141,20 @@ def test_a_config_of_another_version(half, group, key, message):
     workdir.read_config(str(half))
 
 
+def test_a_run_older_than_some_keys_does_what_it_did(half):
+  """The keys are back, with what the run did before there was a choice."""
+  path, now = half / workdir.NAME, workdir.read_config(str(half))
+  config = json.loads(path.read_text())
+  for group, key in (('optimizer', 'decay'), ('model', 'pooler_dropout')):
+    del config[group][key]
+  path.write_text(json.dumps(config))
+  then = workdir.read_config(str(half))
+  assert then.to_dict() == now.to_dict()
+  assert (then.optimizer.decay, then.model.pooler_dropout) == (
+    'matrices', False,
+  )  # fmt: skip
+
+
 def test_keys_of_a_begun_run_are_overridden(whole, half):
   """On another mesh, say; without the --config of its begin."""
   command = [sys.executable, '-m', 'train', f'--workdir={half}']

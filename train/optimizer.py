@@ -19,6 +19,7 @@ USES = {
     'parameter_scale',
     'b1',
     'weight_decay',
+    'decay',
   ),
   'adamw': (
     'clip',
@@ -27,9 +28,11 @@ USES = {
     'epsilon',
     'bias_correction',
     'weight_decay',
+    'decay',
     'multipliers',
   ),
 }
+DECAY = ('matrices', 'all')
 
 
 class AdafactorState(NamedTuple):
@@ -48,8 +51,9 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Clips by global norm, then takes a step of Adafactor or AdamW.
 
-  Both decay weights of two dimensions or more, 'layers' not counted: kernels
-  and embeddings, not biases, scales or tables of relative-position biases.
+  With `decay` 'matrices' weights of two dimensions or more decay, 'layers' not
+  counted: kernels and embeddings, not biases, scales or tables of
+  relative-position biases. With 'all' these decay too (fairseq's RoBERTa).
   AdamW's decay (Loshchilov & Hutter 2019) is weight_decay times the learning
   rate, that of Adafactor times its square (PaLM, Chowdhery et al. 2022, 5).
   `multipliers` are of the learning rate of AdamW's parameters, by name (RWKV).
@@ -79,7 +83,7 @@ def make_optimizer(
     adam,
     optax.add_decayed_weights(
       optimizer.weight_decay,
-      mask=jax.tree.map(_decays, axes, is_leaf=_is_names),
+      mask=jax.tree.map(_decays(optimizer), axes, is_leaf=_is_names),
     ),
     _multiply(optimizer.multipliers, axes),
     optax.scale_by_learning_rate(schedule),
@@ -116,7 +120,7 @@ def adafactor(
   is the running mean of steps, learning rates included. Each layer is a
   parameter by itself: no mean is taken over a dimension named 'layers'.
   """
-  o = optimizer
+  o, decays = optimizer, _decays(optimizer)
 
   def init(params):
     def zeros(param, names):
@@ -170,7 +174,7 @@ def adafactor(
       return o.b1 * moment['mean'] + (1 - o.b1) * x
 
     def decayed(x, param, names):
-      return x + o.weight_decay * rate**2 * param if _decays(names) else x
+      return x + o.weight_decay * rate**2 * param if decays(names) else x
 
     moments = jax.tree.map(average, grads, state.moments, axes)
     steps = jax.tree.map(step, grads, moments, params, axes)
@@ -234,6 +238,10 @@ def state_axes(state: Any, axes: Any) -> Any:
 
 def _check_numbers(optimizer):
   numbers = {k: optimizer[k] for k in USES[optimizer.name]}
+  if (decay := numbers.pop('decay')) not in DECAY:
+    raise ValueError(
+      f'optimizer.decay is {decay!r}; it must be one of {", ".join(DECAY)}.'
+    )
   for name, x in numbers.pop('multipliers', {}).items():
     numbers[f'multipliers.{name}'] = x
   for key, x in numbers.items():
@@ -284,11 +292,17 @@ def _check_names(array, names):
     )
 
 
-def _decays(names):
-  own = [names[i] for i in _own(names)]
-  # transformer_xl's two biases have a number for each of a head's dimensions.
-  bias = own == ['heads', 'head_dim']
-  return len(own) >= 2 and 'buckets' not in own and not bias
+def _decays(optimizer):
+  """Axis names of a weight -> whether it decays."""
+
+  def decays(names):
+    own = [names[i] for i in _own(names)]
+    # transformer_xl's two biases have a number for each of a head's dimensions.
+    bias = own == ['heads', 'head_dim']
+    matrix = len(own) >= 2 and 'buckets' not in own and not bias
+    return matrix or optimizer.decay == 'all'
+
+  return decays
 
 
 def _own(names):

@@ -20,6 +20,12 @@ USES = {
     'end_fraction',
     'decay_steps',
   ),
+  'linear_throughout': (
+    'learning_rate',
+    'warmup_steps',
+    'end_fraction',
+    'decay_steps',
+  ),
   'cosine': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
   'exponential': (
     'learning_rate',
@@ -44,7 +50,10 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
     linear_from_start
                   the same, but as if it had gone down from step 0 on, so that
                   it begins a little lower after warmup_steps: the published
-                  code of BERT and ELECTRA
+                  code of BERT
+    linear_throughout
+                  straight down from step 0 on, times n / warmup_steps at first,
+                  so that nothing jumps: the published code of ELECTRA
     cosine        as linear, but down along half a cosine: GPT-3
     exponential   learning_rate for constant_steps, then by the same factor at
                   each step down to end_fraction at `decay_steps`: RWKV-4
@@ -101,12 +110,15 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
       s = step.astype(jnp.float32) + 1
       return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
     # Subtracted as integers: float32 counts only to 2^24.
-    begin = 0 if name == 'linear_from_start' else start
+    begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
     done = jnp.clip(step - begin, 0, last - begin) / max(last - begin, 1)
     if name == 'exponential':
       return peak * jnp.exp(done * math.log(end))
     left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
     decayed = end + (1 - end) * left
-    return peak * jnp.where(step < warmup, step / max(warmup, 1), decayed)
+    ramp = step / max(warmup, 1)
+    if name == 'linear_throughout':
+      ramp *= decayed
+    return peak * jnp.where(step < warmup, ramp, decayed)
 
   return rate

@@ -44,6 +44,8 @@ FREE = (  # keys, or groups of keys
   'sharding.',
   'train.log_every',
 )
+# Keys that are younger than some runs, and what those did.
+ADDED = {'optimizer': {'decay': 'matrices'}}
 # As long as there is a checkpoint whose fingerprint is compared with theirs.
 MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 
@@ -86,6 +88,11 @@ def read_config(folder: str) -> ConfigDict:
         f'in {name!r} it lacks {_listed(missing)}, and there is no '
         f'{_listed(unknown)}.'
       )
+    found[name] = {
+      x.name: x.default for x in fields if x.name not in needed
+    } | found[name]
+  for name, defaults in ADDED.items():
+    found[name] = defaults | found[name]
   for group in (found, *(found[name] for name in GROUPS)):
     for key, value in group.items():
       group[key] = _tuples(value)

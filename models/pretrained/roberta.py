@@ -51,6 +51,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     token_types=f.get('type_vocab_size', 2),
     vocab_size=f.size('vocab_size', 50265),
     embed_dim=f.size('hidden_size', 768),
+    pooler_dropout=True,
   )
   f.done()
   return config
