@@ -11,14 +11,16 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import tokenizers
+from configs import roberta
+from input_pipeline import pipeline, tokenizers
+from input_pipeline.config import DataConfig
 from models.build import build
 from tests import runs
 from tests.decoders import tiny_decoder
 from tests.t5_reference import random_params
 from train import generate
 from train.checkpoint import CheckpointError
-from train.evaluate import evaluate, evaluate_run
+from train.evaluate import EmptySplitError, evaluate, evaluate_run
 from train.step import eval_step
 
 pytestmark = pytest.mark.slow
@@ -107,7 +109,7 @@ def test_bits_per_byte():
     'weights': (rng.random((2, 8)) < 0.7).astype('float32'),
   }
   lengths = rng.integers(0, 9, 50)
-  empty = batch | {'weights': np.zeros((2, 8), 'float32')}
+  empty = {name: np.zeros_like(x) for name, x in batch.items()}
   step = functools.partial(eval_step, model=model, byte_lengths=lengths)
   found = evaluate(step, params, [batch, batch, empty])
   size = (lengths[batch['targets']] * batch['weights']).sum()
@@ -115,6 +117,64 @@ def test_bits_per_byte():
   assert found['bits_per_byte'] == pytest.approx(bits / size, rel=1e-5)
   step = functools.partial(eval_step, model=model)
   assert 'bits_per_byte' not in evaluate(step, params, [batch, empty])
+
+
+def test_the_split_ends_where_no_text_is_left():
+  """Not at a batch whose rows are too short for a prediction."""
+
+  def batch(tokens, predicted):
+    return {'present': np.array(tokens), 'weight': np.array(float(predicted))}
+
+  def step(params, sums):
+    return sums | {
+      'loss': 2.0 * sums['weight'],
+      'z_loss': 0.0,
+      'correct': sums['weight'] / 4,
+    }
+
+  text, short, padding = batch(9, 3), batch(2, 0), batch(0, 0)
+  for batches, tokens in (
+    ([short, text, short, short, text, padding, text], 6),
+    ([text, padding, text], 3),
+    ([text, text, short], 6),
+  ):
+    found = evaluate(step, None, batches)
+    assert found == {'loss': 2.0, 'accuracy': 0.25, 'tokens': tokens}
+  assert evaluate(step, None, [short, text, text], limit=2)['tokens'] == 3
+  with pytest.raises(EmptySplitError, match='None of the 4 tokens'):
+    evaluate(step, None, [short, short, padding])
+  with pytest.raises(EmptySplitError, match=r'empty. Lower data\.holdout'):
+    evaluate(step, None, [padding, text])
+
+
+def test_documents_without_a_masked_token(tmp_path):
+  """In batches of 2 some have no prediction; none ends the evaluation."""
+  rng = np.random.default_rng(0)
+  words = ['one', 'two', 'three', 'four']
+  documents = [' '.join(rng.choice(words, n)) for n in rng.integers(1, 4, 400)]
+  (tmp_path / 'text.txt').write_text('\n\n'.join(documents))
+  settings = roberta.get_config('tiny').data.to_dict() | {
+    'source': f'text:{tmp_path}/text.txt',
+    'objective': 'doc_sentences',
+    'pack': False,
+    'streams': 1,
+    'holdout': 2,
+  }
+
+  def step(params, batch):
+    return dict.fromkeys(('loss', 'z_loss', 'correct'), 0.0) | {
+      'present': np.sum(batch['segments'] > 0),
+      'weight': np.sum(batch['weights']),
+    }
+
+  found = []
+  for batch in (2, 400):
+    config = DataConfig(**settings | {'batch': batch})
+    data = pipeline.open_data(config, 0, 270, '', tmp_path, family='encoder')
+    split = data.evaluation(np.arange(batch), batch)
+    found.append(evaluate(step, None, split)['tokens'])
+  # One of up to six tokens and signs is masked in most, but not in all.
+  assert 50 < found[0] == found[1] < 200
 
 
 @pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])

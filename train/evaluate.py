@@ -38,10 +38,12 @@ def evaluate(
   """Means over all predicted tokens of the split.
 
   Args:
-    step: params, batch -> sums with 'weight', from `step.eval_step`.
+    step: params, batch -> sums with 'weight' and 'present', from
+      `step.eval_step`.
     params: of the model.
-    batches: global batches; one without weight says that every host has read
-      its share, so that all of them stop alike.
+    batches: global batches. One of padding alone ends the split: every host
+      has read its share, and all of them stop alike. A batch of text without
+      a token to predict does not.
     limit: at most so many batches; 0: the whole split.
     means: of the objective: sums -> means.
 
@@ -54,24 +56,31 @@ def evaluate(
   Raises:
     EmptySplitError: the split has no token to predict.
   """
-  totals = {'weight': 0.0}
+  totals = {'weight': 0.0, 'present': 0.0}
   pending = None
   for number, batch in enumerate(batches):
     # The next batch is under way while the last one's sums are fetched.
     sums = step(params, batch) if not limit or number < limit else None
     if pending is not None:
       fetched = jax.device_get(pending)
-      if not fetched['weight']:
+      if not fetched['present']:
         break
       for name, total in fetched.items():
         totals[name] = totals.get(name, 0.0) + float(total)
     if sums is None:
       break
     pending = sums
+  present = totals.pop('present')
+  if not present:
+    raise EmptySplitError(
+      'The evaluation split is empty. Lower data.holdout (every holdout-th '
+      'document is held out) or give eval.source.'
+    )
   if not totals['weight']:
     raise EmptySplitError(
-      'The evaluation split has no token to predict. Lower data.holdout (every '
-      'holdout-th document is held out) or give eval.source.'
+      f'None of the {int(present):,} tokens that were evaluated is predicted. '
+      'Their documents may be too short for data.objective: give longer ones, '
+      'or raise eval.batches if it is not 0.'
     )
   found = {name: float(x) for name, x in means(totals).items()}
   del found['z_loss']  # its factor belongs to training

@@ -99,14 +99,19 @@ def train_step(
   )
   metrics = objective.means(sums) | {
     'sums': sums,
-    'tokens': sum(
-      jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
-    ),
+    'tokens': _tokens(batch),
     'grad_norm': optax.global_norm(grads),
     'learning_rate': schedule(state.step),
     'cursor': place,
   }
   return new, metrics
+
+
+def _tokens(batch):
+  """Tokens read or predicted, padding not."""
+  return sum(
+    jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
+  )
 
 
 def configured_step(
@@ -137,10 +142,12 @@ def eval_step(
 ) -> dict[str, jax.Array]:
   """The objective's sums over the batch: `loss`, `correct`, `weight`, ...
 
-  With the bytes of text that each id stands for, int [V'] with V' <= V, also
-  the `bytes` of the predicted text.
+  And `present`, the tokens that are not padding. With the bytes of text that
+  each id stands for, int [V'] with V' <= V, also the `bytes` of the predicted
+  text.
   """
   sums = objective_for(model.config).sums(model, params, batch)
+  sums['present'] = _tokens(batch)
   if byte_lengths is not None:
     lengths = jnp.asarray(byte_lengths, 'float32')[batch['targets']]
     sums['bytes'] = jnp.sum(lengths * batch['weights'])
