@@ -1,6 +1,9 @@
 """Decoders go on from a prompt as if they read all of it anew each time."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -72,6 +75,11 @@ def test_the_first_half_of_a_text_is_the_prompt():
     [0, 1, 0, 0, 0, 0],
     [0] * 6,
   ]
+  assert found['target_segments'].tolist() == [
+    [0, 0, 1, 1, 0, 0],
+    [0, 1, 0, 0, 0, 0],
+    [0] * 6,
+  ]
   # Rows of padding come last.
   turned = {name: x[::-1] for name, x in batch.items()}
   found = generate.first_examples(turned, 2)
@@ -101,3 +109,91 @@ def test_texts_as_a_decoder_reads_them():
   assert pairs['source'].tolist() == [[7, 1, 0, 0, 0], [7, 8, 9, 1, 0]]
   with pytest.raises(ValueError, match='1 sentinels.* it has none'):
     generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False)
+
+
+def test_texts_are_shown_whole():
+  """Also where a word's id is 0, at either end; rows of padding are not."""
+
+  class Letters:
+    eos = 1
+
+    def decode(self, ids):
+      return ''.join('!.abcdefgh'[i] for i in ids if i != self.eos)
+
+  examples = {
+    'source': np.array([[9, 0, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
+    'segments': np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]]),
+    'targets': np.array([[0, 0, 3, 0], [0, 0, 0, 0], [4, 1, 0, 0]]),
+    'target_segments': np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]]),
+  }
+  predicted = np.array([[0, 5, 0, 0], [2, 2, 2, 2], [0, 1, 0, 0]])
+  assert generate.show(Letters(), examples, predicted).split('\n') == [
+    'input:      !a!',
+    'target:     !b!',
+    'prediction: !d!!',
+    '',
+    'input:      !!',
+    'target:     c',
+    'prediction: !',
+    '',
+  ]
+
+
+def test_white_space_around_a_prompt_counts():
+  tokenizer = Numbers(300, 0)
+  tokenizer.encode_batch = lambda given: [np.frombuffer(t, 'u1') for t in given]
+  for text in (' a', 'a ', '\ta\n', '  '):
+    found = generate.encode(tokenizer, [text], 5, 'decoder', False)
+    ids = found['source'][0][found['segments'][0] > 0][1:]
+    assert bytes(ids.astype('u1')).decode() == text
+
+
+@pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
+def test_decoding_ends_before_learned_positions_do(family):
+  """The longest that is allowed has finite logits; one more has not."""
+  pair = family == 'encoder_decoder'
+  model = build(
+    tiny_decoder(
+      'learned',
+      family=family,
+      max_length=8,
+      decoder_layers=1,
+      encoder_layers=int(pair),
+    )
+  )
+  params = random_params(model)
+  source = np.array([[5, 6, 7]])
+  segments = np.ones_like(source)
+  most = generate.room(model.config, segments)
+  assert most == (8 if pair else 8 - 3 + 1)
+
+  def finite(length):
+    """Whether the logits of each step are: position by position."""
+    apply = functools.partial(model.apply, {'params': params})
+    if pair:
+      encoded = apply(source, segments, method='encode')
+      cache = model.start_cache(1, length)
+      read = [(np.array([[0]]), jnp.int32(i), segments) for i in range(length)]
+      rest = [encoded]
+    else:
+      cache = model.start_cache(1, 3 + length)
+      hidden = np.zeros([1, 3 + length], bool)
+      read = [(source, jnp.int32(0), np.arange(3)[None], hidden)]
+      for i in range(1, length):
+        at = np.array([[2 + i]])
+        read.append((np.array([[5]]), jnp.int32(2 + i), at, hidden))
+      rest = []
+    good = True
+    for tokens, index, *more in read:
+      logits, cache = apply(
+        tokens, cache, index, *more, *rest, method='decode_step'
+      )
+      rest = []
+      good = good and bool(np.isfinite(logits).all())
+    return good
+
+  assert finite(most)
+  assert not finite(most + 1)
+  with pytest.raises(ValueError, match='input has 9 tokens.* positions for 8'):
+    generate.room(model.config, np.ones([1, 9]))
+  assert generate.room(tiny_decoder('rope'), np.ones([1, 9])) is None

@@ -4,8 +4,9 @@
 examples with a checkpoint: an encoder-decoder answers its inputs, a decoder
 continues the first half of a text. Of texts of your own with --text (as often
 as you like; to a model of span corruption 'A <extra_id_0> sat on the
-<extra_id_1>.') or --file=FILE, a text a line. It decodes greedily, or with
---temperature=1 (and --top_k, --top_p) draws, the same for the same --seed.
+<extra_id_1>.') or --file=FILE, a text a line; white space around a text counts.
+It decodes greedily, or with --temperature=1 (and --top_k, --top_p) draws, the
+same for the same --seed.
 """
 
 import functools
@@ -137,14 +138,15 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
   """The first example of each of the first rows, as `decode` reads it.
 
   Rows of padding come last: a stream may have nothing held out. Returns
-  'source', its 'segments', and 'targets', 0 where there is none. Of a decoder's
-  text the first half is the source, or the inputs where it has some.
+  'source' and 'targets', and 'segments' and 'target_segments', which are 1
+  where these have a token. Of a decoder's text the first half is the source,
+  or the inputs where it has some.
   """
   empty = jnp.all(batch['segments'] == 0, axis=1)
   first = jnp.argsort(empty)[:rows]  # else in order
   batch = {name: x[first] for name, x in batch.items()}
   own = batch['segments'] == 1
-  targets = jnp.where(own, batch['targets'], 0)
+  answered = own
   if 'encoder_inputs' in batch:
     read = batch['encoder_segments'] == 1
     source = jnp.where(read, batch['encoder_inputs'], 0)
@@ -158,26 +160,35 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
     read = at >= 0  # the last ones
     source = jnp.take_along_axis(batch['inputs'], jnp.maximum(at, 0), axis=1)
     source = jnp.where(read, source, 0)
-    targets = jnp.where(places < taken - 1, 0, targets)
+    answered = own & (places >= taken - 1)
   return {
     'source': source,
     'segments': read.astype('int32'),
-    'targets': targets,
+    'targets': jnp.where(answered, batch['targets'], 0),
+    'target_segments': answered.astype('int32'),
   }
 
 
 def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
-  """Inputs, targets (if there are) and predictions as text, row by row."""
+  """Inputs, targets (if there are) and predictions as text, row by row.
 
-  def text(tokens):
-    return tokenizer.decode(np.trim_zeros(np.asarray(tokens)))
-
+  Rows of padding are left out. A prediction ends with its first EOS: any id,
+  0 too, may be a word of the vocabulary.
+  """
   lines = []
   for row, tokens in enumerate(predicted):
-    lines.append(f'input:      {text(examples["source"][row])}')
+    read = examples['segments'][row] > 0
+    if not read.any():
+      continue
+    source = tokenizer.decode(examples['source'][row][read])
+    lines.append(f'input:      {source}')
     if 'targets' in examples:
-      lines.append(f'target:     {text(examples["targets"][row])}')
-    lines += [f'prediction: {text(tokens)}', '']
+      own = examples['target_segments'][row] > 0
+      target = tokenizer.decode(examples['targets'][row][own])
+      lines.append(f'target:     {target}')
+    ends = np.flatnonzero(tokens == tokenizer.eos)
+    text = tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)
+    lines += [f'prediction: {text}', '']
   return '\n'.join(lines)
 
 
@@ -228,26 +239,36 @@ def target_length(config: TransformerConfig, data: DataConfig) -> int:
   return data.length // 2
 
 
-def _check_room(config, examples, length):
-  """Learned positions end where their table does."""
-  if config.family == 'encoder_decoder' or config.position != 'learned':
-    return
-  longest = int(examples['segments'].sum(axis=1).max())
-  room = config.max_length - config.position_offset
-  if longest + length - 1 > room:
+def room(config: TransformerConfig, segments: np.ndarray) -> int | None:
+  """Tokens that may be decoded before learned positions end; None: any number.
+
+  Args:
+    config: of the model.
+    segments: int [B,S] of what is read, a decoder's start included.
+
+  Raises:
+    ValueError: the input alone has more tokens than there are positions.
+  """
+  if config.position != 'learned':
+    return None
+  places = config.max_length - config.position_offset
+  longest = int(np.sum(np.asarray(segments) > 0, axis=1).max())
+  if longest > places:
     raise ValueError(
-      f'--length={length}: after an input of {longest} tokens, its start '
-      f'included, model.max_length={config.max_length} has positions for '
-      f'{room - longest + 1} more.'
+      f'An input has {longest} tokens, but model.max_length='
+      f'{config.max_length} has positions for {places}: shorten it.'
     )
+  # The last token that is decoded is not read.
+  alone = config.family == 'encoder_decoder'
+  return places if alone else places - longest + 1
 
 
 def _ids(tokenizer: Any, text: str) -> np.ndarray:
   """Ids of a text; a sentinel that the tokenizer has not is left out."""
   if tokenizer.reads_sentinels:  # where a word could begin
-    spaced = re.sub(rf' ?({SENTINEL})', r' \1', text).strip()
+    spaced = re.sub(rf'(?<=[^ ])({SENTINEL})', r' \1', text)
     return tokenizer.encode_batch([spaced.encode()])[0]
-  parts = re.split(rf' ?({SENTINEL})', text.strip())
+  parts = re.split(rf' ?({SENTINEL})', text)
   ids = tokenizer.encode_batch([part.encode() for part in parts[::2]])
   for n, sentinel in enumerate(parts[1::2]):
     number = int(re.search(r'\d+', sentinel)[0])
@@ -308,7 +329,12 @@ def generate(
     examples = encode(tokenizer, texts, run.data.length, family, run.data.pairs)
 
   length = length or target_length(run.model.config, run.data)
-  _check_room(run.model.config, examples, length)
+  most = room(run.model.config, examples['segments'])
+  if most is not None and length > most:
+    raise ValueError(
+      f'--length={length}: model.max_length={run.model.config.max_length} has '
+      f'positions for {most} tokens after this input.'
+    )
   run_decode = jax.jit(
     functools.partial(
       decode,
@@ -352,7 +378,7 @@ def main():
   texts = list(_TEXT.value or ())
   if _FILE.value:
     with open(_FILE.value) as file:
-      texts += [line.strip() for line in file if line.strip()]
+      texts += [line.rstrip('\r\n') for line in file if line.strip()]
     if not texts:
       raise ValueError(f'--file={_FILE.value} holds no text.')
   text = generate(

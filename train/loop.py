@@ -28,6 +28,7 @@ from train.metrics import MetricsWriter, draw_curves, read_metrics
 from train.objectives import objective_for
 from train.optimizer import make_optimizer
 from train.progress import Progress, overview
+from train.progress import say as show_line
 from train.schedules import make_schedule
 from train.settings import check_settings
 from train.state import (
@@ -67,7 +68,7 @@ def train(
 
   def say(text: str) -> None:
     if main:
-      print(text, flush=True)
+      show_line(text)
 
   # ---- Settings ------------------------------------------------------------
 
@@ -210,13 +211,15 @@ def train(
     if config.eval.samples:
       batch = next(place(data.evaluation(rows, data_config.batch)))
       examples = first_rows(batch)
+      length = generate.target_length(model.config, data.config)
+      most = generate.room(model.config, jax.device_get(examples['segments']))
       # A few rows need no rules of a mesh: all devices decode all of them.
       with jax.set_mesh(mesh), nn.logical_axis_rules(()):
         tokens = run_greedy(
           state.params,
           examples['source'],
           examples['segments'],
-          length=generate.target_length(model.config, data.config),
+          length=length if most is None else min(length, most),
         )
       text = generate.show(
         data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
