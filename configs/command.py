@@ -16,7 +16,11 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
+from configs import interrupt
+
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
+# Flags whose value is a path.
+PATHS = 'workdir', 'out', 'from', 'to', 'file', 'config.data.tokenizer'
 _OURS = ('configs', 'input_pipeline', 'models', 'train')
 
 
@@ -31,8 +35,14 @@ def run(main: Callable[[], None], begun: str = '') -> None:
   the file `begun` reads: a config file whose argument is the workdir.
 
   With a status of 1 and 'Error: ...' on stderr where a ValueError or OSError
-  came from our own code, or a UserError (or a class made from it) from any.
+  came from our own code, or a UserError (or a class made from it) from any;
+  with a status of 130 after Ctrl-C.
   """
+
+  # A sign that a terminal cannot show, in a sample say, ends no run.
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='replace')
 
   def told(argv):
     if len(argv) > 1:
@@ -46,7 +56,10 @@ def run(main: Callable[[], None], begun: str = '') -> None:
         raise
       _fail(error)
 
-  app.run(told, flags_parser=lambda argv: _parse(argv, begun))
+  try:
+    app.run(told, flags_parser=lambda argv: _parse(argv, begun))
+  except KeyboardInterrupt:
+    interrupt.end()
 
 
 def is_mendable(error: Exception) -> bool:
@@ -57,6 +70,7 @@ def is_mendable(error: Exception) -> bool:
 
 def _parse(argv: list[str], begun: str) -> list[str]:
   """FLAGS(argv), with the mistakes in --config told more clearly."""
+  argv = [argv[0], *map(_expanded, argv[1:])]
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
   if begun and overridden and not name and os.path.isdir(folder):
@@ -72,6 +86,15 @@ def _parse(argv: list[str], begun: str) -> list[str]:
     return _fail(f'{error} See --help.')
 
 
+def _expanded(argument: str) -> str:
+  """--workdir=~/x as the shell would read ~/x alone."""
+  return re.sub(
+    rf'(--?(?:{"|".join(PATHS)})=)(~[^/]*)',
+    lambda found: found[1] + os.path.expanduser(found[2]),
+    argument,
+  )
+
+
 def _value(flag: str, argv: list[str]) -> str:
   """What a flag is set to; '' if it is not."""
   text = ''.join(f'\0{x}' for x in argv[1:])
@@ -83,7 +106,10 @@ def _load(name: str) -> ConfigDict:
   """The config, or an error; absl would tell it with a traceback."""
   path = name.split(':', 1)[0]
   if not os.path.isfile(path):
-    _fail(f'--config={name}: there is no file {path!r} in {os.getcwd()}.')
+    _fail(
+      f'--config={name}: there is no file {path!r} in {os.getcwd()}.'
+      + _near_file(path)
+    )
   argument = name.split(':', 1)[1:]
   try:
     file = runpy.run_path(path)
@@ -96,6 +122,17 @@ def _load(name: str) -> ConfigDict:
     return _fail(f'--config={name}: {error}')
 
 
+def _near_file(path: str) -> str:
+  """A file of the same folder whose name is nearly the same, as a hint."""
+  folder, name = os.path.split(path)
+  folder = folder or '.'
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  near = difflib.get_close_matches(name, names, 1)
+  if not near:
+    return ''
+  return f' Did you mean {os.path.join(os.path.dirname(path), near[0])}?'
+
+
 def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
   """Every --config.KEY must be a key of the config."""
   keys = list(_keys(config))
@@ -105,9 +142,29 @@ def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
       key = match[1]
       if any(k.startswith(f'{key}.') for k in keys):
         _fail(f'--config.{key} is a group of keys; set one of its keys.')
-      near = difflib.get_close_matches(key, keys, 1, cutoff=0.4)
-      hint = f' Did you mean --config.{near[0]}?' if near else ''
+      near = _near_key(key, keys)
+      hint = f' Did you mean --config.{near}?' if near else ''
       _fail(f'--config.{key}: the config has no key {key!r}.{hint}')
+
+
+def _near_key(key: str, keys: list[str]) -> str:
+  """The key that was meant: of the same name in another group, or short for
+  its words (lr for learning_rate), or spelled nearly so; '' if none is near."""
+  name = key.rpartition('.')[2]
+
+  def initials(known):
+    return ''.join(word[0] for word in known.rpartition('.')[2].split('_'))
+
+  for fits in (
+    lambda known: known.rpartition('.')[2] == name,
+    lambda known: len(name) > 1 and initials(known) == name,
+  ):
+    found = [known for known in keys if fits(known)]
+    if len(found) == 1:
+      return found[0]
+    if found:
+      return difflib.get_close_matches(key, found, 1, cutoff=0)[0]
+  return next(iter(difflib.get_close_matches(key, keys, 1, cutoff=0.4)), '')
 
 
 def _keys(config: ConfigDict, prefix: str = ''):

@@ -305,7 +305,8 @@ class DataConfig:
   def _check_denoisers(self):
     for denoiser in self.denoisers:
       _require(
-        len(denoiser) == 4
+        isinstance(denoiser, tuple)
+        and len(denoiser) == 4
         and denoiser[0]
         and isinstance(denoiser[0], str)
         and all(isinstance(number, int | float) for number in denoiser[1:]),

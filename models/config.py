@@ -277,7 +277,8 @@ class TransformerConfig:
         f'model.rope_dim is {self.rope_dim}; it must be even and at most '
         f'model.head_dim, which is {self.head_dim}.'
       )
-    if len(self.rope_scaling) not in (0, 4):
+    numbers = all(isinstance(x, int | float) for x in self.rope_scaling)
+    if len(self.rope_scaling) not in (0, 4) or not numbers:
       raise ValueError(
         f'model.rope_scaling is {self.rope_scaling}; it must be empty or four '
         'numbers: factor, low and high frequency factor, former length.'

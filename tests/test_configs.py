@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import math
+import os
+import re
 import subprocess
 import sys
+import tomllib
 
 import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import bert, common, t5, tree
+from configs import ablations, bert, command, common, gpt2, llama, t5, tree, ul2
 from input_pipeline import blocks
 from input_pipeline.config import DataConfig
 from models.build import build
@@ -157,6 +160,56 @@ def test_impossible_settings(overrides, message):
     check_settings(tiny(**overrides), devices=8)
 
 
+ODD = (
+  *((0.5, 16, 0), ((0.5, 'a', 0),), ((0.5, 16),), (1, 2), ('a', 'b', 'c', 'd')),
+  *((('a',),), ((),), (('text:a', 'x'),), ((None, 1.0),), ((1, 2, 3, 4),)),
+  *((('[R]', 0.15, 3.0, None),), (('[R]', 'x', 3.0, 1.0),), ('abcd',)),
+  *(((math.nan, 16, 0),), ((True, 16, 0),)),
+)
+
+
+@pytest.mark.parametrize('value', ODD, ids=str)
+@pytest.mark.parametrize(
+  ('paper', 'key'),
+  [
+    (t5, 'data.curriculum'),
+    (gpt2, 'data.curriculum'),  # learned positions look at its lengths
+    (bert, 'data.mixture'),
+    (ul2, 'data.denoisers'),
+    (llama, 'model.rope_scaling'),
+  ],
+)
+def test_tuples_of_other_things(paper, key, value):
+  """Each is refused by name, whatever it holds."""
+  config = paper.get_config('tiny')
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(ValueError, match=re.escape(key)):
+    TransformerConfig(**config.model) and check_settings(config, devices=8)
+
+
+def test_rows_end_before_learned_positions_do():
+  """Those of the encoder and those of the decoder, in every phase."""
+  config = ablations.get_config('t5:tiny,position=learned')
+  config.data.objective, config.data.noise_density = 'drop_tokens', 0.5
+  config.data.mean_span_length, config.data.sentinels = 0.0, 0
+  config.data.length, config.data.target_length = 40, 50
+  for places, message in (
+    (49, r'data\.length has rows of 50 tokens \(inputs\).*positions for 49'),
+    (39, r'data\.length has rows of 40 tokens \(encoder_inputs\)'),
+  ):
+    config.model.max_length = places
+    with pytest.raises(ValueError, match=message):
+      check_settings(config, devices=8)
+  config.model.max_length = 50
+  check_settings(config, devices=8)
+  config = ablations.get_config('gpt2:tiny')
+  length = config.data.length
+  config.model.max_length = length
+  config.data.curriculum = ((0.5, length + 4, 0),)
+  with pytest.raises(ValueError, match=f'curriculum has rows of {length + 4}'):
+    check_settings(config, devices=8)
+
+
 def test_heads_and_objectives_that_do_not_meet():
   config = bert.get_config('tiny')
   check_settings(config, 1)
@@ -164,6 +217,7 @@ def test_heads_and_objectives_that_do_not_meet():
   with pytest.raises(ValueError, match="'sentence_pairs' tells .*not 'mlm'"):
     check_settings(config, 1)
   config.model.head, config.data.objective = 'mlm_nsp', 'doc_sentences'
+  config.data.short_share = 0.0
   with pytest.raises(ValueError, match="not 'doc_sentences'"):
     check_settings(config, 1)
 
@@ -180,6 +234,12 @@ MISTAKES = [
     [C, W, '--config.data.sorce=docs'],
     "the config has no key 'data.sorce'. Did you mean --config.data.source?",
   ),
+  (
+    [C, W, '--config.model.lr=1'],
+    "no key 'model.lr'. Did you mean --config.schedule.learning_rate?",
+  ),
+  ([C, W, '--config.model.batch=1'], 'Did you mean --config.data.batch?'),
+  (['--config=configs/gtp2.py', W], 'Did you mean configs/gpt2.py?'),
   ([C, W, '--noconfig.data.pak'], 'Did you mean --config.data.pack?'),
   ([C, W, '--config.data=4'], '--config.data is a group of keys'),
   ([C, W, '--config.data.batch=four'], '--config.data.batch=four'),
@@ -255,3 +315,70 @@ def test_mistakes_of_the_command_line(told, number):
   assert message in last
   assert 'Traceback' not in stderr
   assert not (told[1] / 'w').exists()
+
+
+STOP = 'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'
+RUN = f'from configs import command\ncommand.run(lambda: exec({STOP!r}))'
+
+
+@pytest.mark.parametrize('moment', ['optax', 'config', 'main'])
+def test_ctrl_c_before_the_first_step(tmp_path, moment):
+  """While it imports, reads flags or runs: a line, and the status 130."""
+  (tmp_path / f'{moment}.py').write_text(STOP)
+  command = ['-m', 'train', f'--config={tmp_path}/config.py', '--workdir=w']
+  done = subprocess.run(
+    [sys.executable, *(['-c', RUN] if moment == 'main' else command)],
+    env=os.environ | {'PYTHONPATH': f'{tmp_path}:{os.getcwd()}'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 130
+  assert done.stderr == 'Interrupted.\n'
+
+
+def test_a_terminal_that_cannot_show_a_sign():
+  done = subprocess.run(
+    [sys.executable, '-c', PRINTS],
+    env=os.environ | {'PYTHONIOENCODING': 'ascii'},
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stdout) == (0, 'caf? ?\n'), done.stderr
+
+
+PRINTS = """
+from configs import command
+command.run(lambda: print('caf\u00e9 \u2581'))
+"""
+
+
+def test_a_folder_of_the_users_own(tmp_path):
+  """Named as one of ours, as long as it is no package, it hides nothing."""
+  for name in ('configs', 'models', 'train', 'input_pipeline'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'common.py').write_text('x = 1')
+  done = subprocess.run(
+    [sys.executable, '-c', 'import configs.common as c; print(c.base().seed)'],
+    env=os.environ | {'PYTHONPATH': os.getcwd()},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == '0\n', done.stderr
+  with open('pyproject.toml', 'rb') as file:
+    settings = tomllib.load(file)['tool']['setuptools']
+  # An editable installation is then a folder in sys.path, after this one.
+  assert settings['package-dir'] == {'': '.'}
+
+
+def test_home_folders():
+  """Paths in flags are expanded as the shell does after a space."""
+  home = os.path.expanduser('~')
+  found = [*map(command._expanded, (
+    '--workdir=~/x', '-out=~', '--config.data.tokenizer=~/t', '--text=~/x',
+    '--workdir=a~/x',
+  ))]  # fmt: skip
+  assert found == [
+    f'--workdir={home}/x', f'-out={home}', f'--config.data.tokenizer={home}/t',
+    '--text=~/x', '--workdir=a~/x',
+  ]  # fmt: skip

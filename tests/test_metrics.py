@@ -221,6 +221,18 @@ def test_live_line_fits_and_notes_stay(monkeypatch):
   )
 
 
+def test_a_run_goes_on_where_nobody_reads_it():
+  class Closed(io.StringIO):
+    def write(self, text):
+      raise BrokenPipeError
+
+  line = Progress(4, stream=Closed())
+  line.update(1, 2.0, 3.0)
+  line.note('a sample')
+  line.update(4, 2.0, 3.0)
+  assert line.rates()['train/steps_per_second'] > 0
+
+
 def test_inactive_progress_is_silent():
   stream = Terminal()
   line = Progress(10, active=False, stream=stream)

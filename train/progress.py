@@ -1,5 +1,6 @@
 """What a run shows in the terminal: its parameters and how far it is."""
 
+import contextlib
 import math
 import shutil
 import sys
@@ -31,6 +32,12 @@ def peak_flops(device: jax.Device) -> float | None:
     if device.device_kind.startswith(kind):
       return peak
   return None
+
+
+def say(text: str, stream: TextIO | None = None, end: str = '\n') -> None:
+  """Prints at once. A run goes on where nobody reads it any more."""
+  with contextlib.suppress(OSError):
+    print(text, end=end, file=stream or sys.stdout, flush=True)
 
 
 class Progress:
@@ -119,21 +126,21 @@ class Progress:
     if self._active:
       clear = '\r\x1b[K' if self._shown else ''
       self._shown = False
-      print(f'{clear}{text}', file=self._stream, flush=True)
+      say(f'{clear}{text}', self._stream)
 
   def close(self) -> None:
     """Ends the live line."""
     if self._shown:
       self._shown = False
-      print(file=self._stream, flush=True)
+      say('', self._stream)
 
   def _show(self, line):
     if self._active and self._live:
       width = shutil.get_terminal_size().columns - 1  # no wrap, no smear
-      print(f'\r\x1b[K{line[:width]}', end='', file=self._stream, flush=True)
+      say(f'\r\x1b[K{line[:width]}', self._stream, end='')
       self._shown = True
     elif self._active:
-      print(line, file=self._stream, flush=True)
+      say(line, self._stream)
 
 
 def overview(params: Any, axes: Any, shardings: Any) -> str:

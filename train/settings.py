@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.config import PAIRS
+from input_pipeline.blocks import batch_shapes
+from input_pipeline.config import PAIRS, DataConfig
 from train.sharding import AXES, mesh_shape
 
 
@@ -44,8 +45,9 @@ def check_group(
 def check_settings(config: Any, devices: int) -> None:
   """Checks what can be known of a config before anything is built.
 
-  The groups' own classes check the rest: TransformerConfig, DataConfig,
-  make_optimizer, make_schedule and make_mesh.
+  DataConfig checks its group first, types too; the other groups' classes
+  check theirs where they are made: TransformerConfig, make_optimizer,
+  make_schedule and make_mesh.
 
   Args:
     config: the whole config.
@@ -85,16 +87,9 @@ def check_settings(config: Any, devices: int) -> None:
       )
   if not 0 <= config.seed < 2**32:  # jax.random.key takes so many bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
+  data = DataConfig(**config.data)
   if config.model.position == 'learned':
-    places = config.model.max_length - config.model.position_offset
-    phases = [('data.curriculum', phase[1]) for phase in config.data.curriculum]
-    for key, length in (*phases, ('data.length', config.data.length)):
-      if length > places:
-        raise ValueError(
-          f'{key} has rows of {length} tokens, but model.max_length='
-          f'{config.model.max_length} has positions for {places}: lower one or '
-          'raise the other.'
-        )
+    _check_places(config, data)
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
@@ -136,3 +131,19 @@ def check_settings(config: Any, devices: int) -> None:
       f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
       f'fsdp times train.accumulate = {parts} x {accumulate}.'
     )
+
+
+def _check_places(config, data):
+  """Raises ValueError unless every row ends before learned positions do."""
+  places = config.model.max_length - config.model.position_offset
+  for _, phase in data.phases(config.train.steps):
+    shapes = batch_shapes(phase, config.model.family)
+    key = 'data.length' if phase.length == data.length else 'data.curriculum'
+    for name in ('encoder_inputs', 'inputs'):
+      length = shapes[name][0][0] if name in shapes else 0
+      if length > places:
+        raise ValueError(
+          f'{key} has rows of {length} tokens ({name}), but model.max_length='
+          f'{config.model.max_length} has positions for {places}: lower one or '
+          'raise the other.'
+        )

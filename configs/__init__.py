@@ -1,0 +1,1 @@
+"""Configs, a file a paper, and what every command shares."""
