@@ -80,7 +80,8 @@ def _attend_backward(saved, d_out):
   d_weights = jnp.einsum(
     'BTKH,BSKH->BKTS', d_out, v, preferred_element_type='float32'
   )
-  mean = jnp.sum(d_out * out, axis=-1, keepdims=True, dtype='float32')
+  mean = d_out.astype('float32') * out.astype('float32')
+  mean = jnp.sum(mean, axis=-1, keepdims=True)
   d_weights = _kept(d_weights, keep) - mean.transpose(0, 2, 1, 3)
   d_logits = weights * d_weights
   d_bias = None
