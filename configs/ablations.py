@@ -182,7 +182,7 @@ def _objective(c, objective):
   if pairs and m.family in ('encoder', 'electra'):
     wanted['model.token_types'] = m.token_types or 2  # BERT, 3
   if objective == 'causal':
-    wanted['model.prefix'] = False
+    wanted['model.prefix'] = wanted['data.loss_on_inputs'] = False
   return wanted
 
 

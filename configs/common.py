@@ -84,6 +84,7 @@ def base() -> ConfigDict:
   c.data.lowercase = False  # of wordpiece alone
   c.data.sentinels = 0
   c.data.objective = placeholder(str)
+  c.data.loss_on_inputs = False  # in a decoder; False: on targets alone
   c.data.noise_density = 0.0
   c.data.mean_span_length = 0.0
   c.data.target_length = 0  # T where the objective's targets vary in length
@@ -139,6 +140,7 @@ def base() -> ConfigDict:
   c.train.accumulate = 1  # parts of a batch, one after the other
   c.train.z_loss = 0.0
   c.train.label_smoothing = 0.0
+  c.train.max_logit_loss = 0.0  # half of it times the largest logit, squared
   c.train.log_every = 100
 
   c.eval = ConfigDict()

@@ -6,8 +6,8 @@ A recurrent network that trains in parallel: no attention, hence no heads and
 no positions. Its ancestors are not in this tree (the attention-free
 transformer, Zhai et al. 2021).
 
-Left out: L2Wrap of the published code, a gradient of 1e-4 on each token's
-largest logit. The paper does not have it.
+`train.max_logit_loss` is L2Wrap of the published code, a gradient of 1e-4 times
+each token's largest logit. The paper does not have it.
 """
 
 from ml_collections import ConfigDict
@@ -84,6 +84,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = peak
   c.schedule.constant_steps = constant * mini_epoch
   c.schedule.end_fraction = last / peak
+  c.train.max_logit_loss = 1e-4  # the published code's
   c.train.steps = 8043 * mini_epoch  # the Pile once, 332e9 tokens
 
   if size in ('1.5b', '3b', '7b', '14b'):

@@ -1,12 +1,14 @@
 """UL2: "Unifying Language Learning Paradigms" (Tay et al. 2022), and FLAN-UL2.
 
-`ul2.py:SIZE` or `ul2.py:size=20b,variant=VARIANT`; tiny shows the run in
-minutes.
+`ul2.py:SIZE` or `ul2.py:size=20b,variant=VARIANT,s_denoiser=FORM`; tiny shows
+the run in minutes.
 
 Variants: ul2, the paper's; flan, the release of 2023, trained further at
 length 2048 and then on FLAN's instructions. UL2 learns a mixture of seven
 denoisers (table 1), each named to the model by its mode. Of the instructions
 only the form is here: a text's first part is the input, the rest the answer.
+Forms of the S-denoiser: table, a quarter of the text behind a sentinel (table
+1); code, prefix language modelling, which the appendix's code calls.
 """
 
 from ml_collections import ConfigDict
@@ -40,8 +42,16 @@ DENOISERS = tuple(
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  chosen = common.parse(arg, size=('20b', 'tiny'), variant=('ul2', 'flan'))
+  chosen = common.parse(
+    arg,
+    size=('20b', 'tiny'),
+    variant=('ul2', 'flan'),
+    s_denoiser=('table', 'code'),
+  )
   size, flan = chosen['size'], chosen['variant'] == 'flan'
+  prefix = chosen['s_denoiser'] == 'code'
+  if flan and prefix:
+    raise ValueError('variant=flan has no denoisers: leave s_denoiser out.')
   layers, embed_dim, mlp_dim, heads, head_dim = SIZES[size]
   c = common.base()
 
@@ -79,7 +89,10 @@ def get_config(arg: str = '') -> ConfigDict:
   d.objective = 'prefix' if flan else 'ul2'
   d.concatenate = not flan  # an instruction is one text
   if not flan:
-    d.denoisers = DENOISERS
+    d.denoisers = tuple(
+      (mode, 0.0 if prefix and not span else rate, span, share)
+      for mode, rate, span, share in DENOISERS
+    )
     # The fourth needs 128 in 512 tokens: all rows of the table beside T5's
     # 32,000 pieces.
     d.sentinels = 128

@@ -45,6 +45,11 @@ def batch_shapes(config, family):
   if config.pairs:
     lengths.check(config, family)
     if family == 'encoder_decoder':
+      if config.loss_on_inputs:
+        raise ValueError(
+          'data.loss_on_inputs=True is for decoders: an encoder_decoder'
+          ' predicts none of its inputs. Set it to False.'
+        )
       return features.encoder_decoder_shapes(
         config.length, lengths.target_length(config, family)
       )
@@ -82,10 +87,13 @@ def make_rows(documents, tokenizer, config, shapes, rng, family):
     pieces = corruption.cut(documents, config.length, config.concatenate)
     return features.decoder(pieces, shapes, rng, config.pack, tokenizer.pad)
   examples = _examples(documents, tokenizer, config, rng, family)
-  lay_out = features.decoder_pairs
   if family == 'encoder_decoder':
-    lay_out = features.encoder_decoder
-  return lay_out(examples, shapes, rng, config.pack, tokenizer.pad)
+    return features.encoder_decoder(
+      examples, shapes, rng, config.pack, tokenizer.pad
+    )
+  return features.decoder_pairs(
+    examples, shapes, rng, config.pack, tokenizer.pad, config.loss_on_inputs
+  )
 
 
 def _examples(documents, tokenizer, config, rng, family):
@@ -173,13 +181,16 @@ def _masked_rows(documents, tokenizer, config, rng):
     others = {'positions': positions, 'segments': segments}
 
   read = others['segments'] > 0
-  maskable = read & (tokens != cls) & (tokens != sep)
+  special = read & ((tokens == cls) | (tokens == sep))
+  # RoBERTa's code masks these as well (fairseq's MaskTokensDataset).
+  maskable = read if config.masking == 'roberta' else read & ~special
   counts = masking.masked_counts(
     config.masking, read.sum(axis=1), maskable.sum(axis=1),
     config.noise_density, config.predictions, rng,
   )  # fmt: skip
   if config.whole_words:
-    starts = tokenizer.word_starts()[tokens]
+    starts = tokenizer.word_starts()[tokens] | special
+    starts[:, 1:] |= special[:, :-1]
     at, chosen = masking.choose_words(
       rng, maskable, starts, counts, config.predictions
     )

@@ -21,6 +21,9 @@ PAIRS = {  # inputs and targets
   'deshuffling': ((), _CHUNK),
   'ul2': (('sentinels', 'denoisers'), _CHUNK),  # a mixture
 }
+PAIRS = {
+  k: (keys, (*own, 'loss_on_inputs')) for k, (keys, own) in PAIRS.items()
+}
 MASKED = {  # rows, some of whose tokens are predicted
   'mlm': (_MASKS, _MASKS_TOO),  # of text as it comes
   'sentence_pairs': (_MASKS, (*_MASKS_TOO, 'short_share')),  # and what is next
@@ -60,7 +63,9 @@ class DataConfig:
   max_bad_share: float  # of unreadable documents, among 1,000 at least
   threads: int  # 0: one a core that the process may use; speed only
   target_length: int = 0  # T where the objective's targets vary in length
-  denoisers: tuple = ()  # (mode, rate, mean span or 0: to the end, share) each
+  # (mode, rate, mean span, share) each; mean span 0: to the end, and with rate
+  # 0 from anywhere, without a sentinel.
+  denoisers: tuple = ()
   predictions: int = 0  # P, at most so many masked tokens in a row
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
@@ -76,6 +81,7 @@ class DataConfig:
   whole_words: bool = False  # words are masked whole
   duplicates: int = 0  # n: epochs e and e + n mask alike; 0: none do
   short_share: float = 0.0  # of the documents whose pairs are shorter
+  loss_on_inputs: bool = False  # a decoder's, as that on targets
 
   @property
   def pairs(self) -> bool:
@@ -315,7 +321,10 @@ class DataConfig:
       )  # fmt: skip
       mode, rate, mean, share = denoiser
       where = f'denoisers, {mode}:'
-      _require(0 < rate < 1, f'{where} rate', rate, 'lie between 0 and 1')
+      _require(
+        0 < rate < 1 or (rate == 0 and not mean), f'{where} rate', rate,
+        'lie between 0 and 1, or be 0 beside a mean span of 0',
+      )  # fmt: skip
       _require(share > 0, f'{where} share', share, 'be above 0')
       if mean:
         self._check_span(f'{where} mean span', mean)

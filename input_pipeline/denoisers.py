@@ -5,6 +5,8 @@ begin with the text of its mode, lose `rate` of their tokens in spans of the
 mean length. R- and X-denoisers are T5's span corruption, whose spans have the
 lengths of a random composition where the paper names a normal distribution
 without its width. An S-denoiser has mean span 0: one span to the text's end.
+Its rate is table 1's; with 0 it is prefix language modelling, as in the paper's
+code: split anywhere, without a sentinel.
 """
 
 import numpy as np
@@ -43,6 +45,8 @@ def suffix_corruption(tokens, rng, rate, sentinel, eos):
 def sizes(raw, rate, mean):
   """Sizes of a piece of `raw` tokens after corruption, at most: inputs, targets
   and both together."""
+  if not mean and not rate:
+    return max(raw, 1), raw + (raw < 2), raw + 2
   if not mean:
     limit = suffix_limit(raw, rate)
     return raw + 1 + (not limit), limit + 2, raw + 4
@@ -85,6 +89,8 @@ def denoise(
       inputs, targets = corruption.span_corruption(
         tokens, rng, rate, mean, sentinels, eos
       )
+    elif not rate:
+      inputs, targets = corruption.prefix_lm(tokens, rng, eos)
     else:
       inputs, targets = suffix_corruption(tokens, rng, rate, sentinels[0], eos)
     mode = np.tile(np.array(modes[kind], np.int32), [len(inputs), 1])

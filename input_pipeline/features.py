@@ -187,7 +187,7 @@ def decoder(pieces, shapes, rng, pack, start=0):
   )
 
 
-def decoder_pairs(examples, shapes, rng, pack, start=0):
+def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
   """Examples -> rows [rows, W] of a decoder's batch, in random order.
 
   examples is a list of (inputs [N, I], targets [N, J]); an example is one
@@ -201,6 +201,9 @@ def decoder_pairs(examples, shapes, rng, pack, start=0):
     targets  a b </s> c    d </s>
     prefix   1 1 1    1    0 0
     weights  0 0 0    1    1 1
+
+  With `loss_on_inputs` weights are 1 on the inputs too: T5's language models
+  (Raffel et al. 2020, table 2, and its published code).
   """
   length = shapes['inputs'][0][0]
   streams = []
@@ -219,7 +222,7 @@ def decoder_pairs(examples, shapes, rng, pack, start=0):
     positions=positions,
     segments=segments,
     prefix=(segments > 0) & (positions <= kept),
-    weights=(segments > 0) & (positions >= kept),
+    weights=(segments > 0) & ((positions >= kept) | loss_on_inputs),
   )
 
 

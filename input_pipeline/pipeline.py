@@ -29,7 +29,7 @@ from input_pipeline import (
 )
 from input_pipeline.corpus import Corpus
 
-FORMAT = 4  # of the rows: raised when the same config gives other rows
+FORMAT = 5  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
 
 
@@ -391,7 +391,8 @@ def _described(config):
   fields['mixture'] = [
     [name.partition(':')[0], rate] for name, rate in config.mixture
   ]
-  for key in ('mixture', 'documents'):  # runs without them knew none of them
+  # Runs without them knew none of them.
+  for key in ('mixture', 'documents', 'loss_on_inputs'):
     if not fields[key]:
       del fields[key]
   return fields

@@ -53,6 +53,44 @@ def test_torch(scale, z_loss, label_smoothing):
   )
 
 
+class L2Wrap(torch.autograd.Function):
+  """RWKV-LM's src/model.py, in our words: the loss passes, and its gradient
+  gains 1e-4 times each token's largest logit there, over all tokens."""
+
+  @staticmethod
+  def forward(ctx, loss, logits):
+    ctx.save_for_backward(logits)
+    return loss.clone()
+
+  @staticmethod
+  def backward(ctx, above):
+    (logits,) = ctx.saved_tensors
+    highest, at = logits.max(dim=-1, keepdim=True)
+    tokens = logits.shape[0] * logits.shape[1]
+    extra = torch.zeros_like(logits)
+    return above, extra.scatter(-1, at, highest * 1e-4 / tokens)
+
+
+def test_the_loss_of_the_largest_logit_is_rwkvs_l2wrap():
+  logits, targets, _ = example(scale=300.0)  # so that it is seen
+  x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+  loss = torch.nn.functional.cross_entropy(
+    x.reshape(-1, V), torch.tensor(targets).long().reshape(-1)
+  )
+  L2Wrap.apply(loss, x).backward()
+
+  def ours(logits, factor):
+    ones = np.ones_like(targets, 'float32')
+    sums = weighted_cross_entropy(logits, targets, ones, max_logit_loss=factor)
+    return (sums['loss'] + sums.get('max_logit_loss', 0.0)) / ones.size
+
+  expected = x.grad.numpy()
+  gradient = jax.grad(ours)(logits, 1e-4)
+  np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-9)
+  plain = jax.grad(ours)(logits, 0.0)
+  assert np.abs(plain - expected).max() > 1e-3 * np.abs(expected).max()
+
+
 def test_gradient_is_softmax_minus_target():
   logits, targets, weights = example()
   gradient = jax.grad(objective)(logits, targets, weights)

@@ -211,9 +211,10 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
   at random, at least one, at most max_predictions_per_seq; each reads [MASK]
   with 80%, any token of the vocabulary with 10%, itself with 10%. RoBERTa (Liu
   et al. 2019, 4.1, and fairseq's code): the number is rounded up or down at
-  random, and no special token is drawn. ELECTRA (Clark et al. 2020, 3.1, and
-  its published code): positions are drawn one by one, and again; with 85% they
-  read [MASK].
+  random, no special token is drawn, and [CLS] and [SEP] may be masked as well
+  (fairseq's mask_tokens_dataset.py excludes nothing). ELECTRA (Clark et al.
+  2020, 3.1, and its published code): positions are drawn one by one, and again;
+  with 85% they read [MASK].
   """
   (N, T), P = text.shape, config.predictions
   masked, drawn = config.masked_share, config.masked_share + config.random_share
@@ -229,7 +230,10 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
     [
       t
       for t in range(T)
-      if segments[row][t] and text[row][t] not in (tokenizer.cls, tokenizer.sep)
+      if segments[row][t]
+      and (
+        rule == 'roberta' or text[row][t] not in (tokenizer.cls, tokenizer.sep)
+      )
     ]
     for row in range(N)
   ]
@@ -292,6 +296,9 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     rule, text, others['segments'], tokenizer, config, before[0]
   )
   assert (others['segments'].max() > 1) == pack
+  ends = {tokenizer.cls, tokenizer.sep}
+  asked = {token for pairs in predicted for _, token in pairs}
+  assert (asked & ends == ends) if rule == 'roberta' else not asked & ends
   if not pack:  # the least, and the most
     assert {len(pairs) for pairs in predicted} >= {1, 2, 3}
   np.testing.assert_array_equal(inputs, read)

@@ -35,13 +35,15 @@ PAIRS = {
   'mass_style': {'noise_density': 0.15},
   'deshuffling': {'sentinels': 0},
   'ul2': {'denoisers': UL2},
+  # The S-denoiser as in the paper's code, beside a sentinel's.
+  'ul2 code': {'denoisers': (*UL2[:2], ('[S]', 0.0, 0.0, 0.74))},
 }
 
 
 def pairs_config(objective, **changes):
   values = {'noise_density': 0.0, 'mean_span_length': 0.0}
   return data_config(
-    **values | {'objective': objective} | PAIRS[objective] | changes
+    **values | {'objective': objective.split()[0]} | PAIRS[objective] | changes
   )
 
 
@@ -77,9 +79,11 @@ def text_of(objective, inputs, targets, data):
   """The document's tokens that an example holds, in order where it tells."""
   assert inputs[-1] == targets[-1] == data.tokenizer.eos
   sentinels = data.tokenizer.sentinels
-  if objective == 'ul2':
+  if objective.startswith('ul2'):
     inputs = inputs[3:]  # the modes have three bytes
-  if objective in ('span_corruption', 'ul2'):
+  if objective == 'ul2 code' and not set(targets) & {*sentinels}:
+    return inputs[:-1] + targets[:-1]
+  if objective in ('span_corruption', 'ul2', 'ul2 code'):
     both = np.array(inputs), np.array(targets)
     text, unused = restored(*both, sentinels)
     assert not any(unused.values())  # one token stays whole
@@ -177,6 +181,33 @@ def test_a_pair_in_a_decoder():
   }
 
 
+def test_a_decoders_loss_on_inputs():
+  """T5's language models of table 2 count the inputs as well (Mesh TensorFlow's
+  loss_on_targets_only is False); what is read does not change."""
+  settings = pairs_config('prefix')
+  tokenizer, documents = tokenizers.Numbers(300, 40), [np.arange(9, 60)] * 9
+  shapes = blocks.batch_shapes(settings, 'decoder')
+
+  def made(config):
+    rows = blocks.make_rows(
+      documents, tokenizer, config, shapes, rng(), 'decoder'
+    )
+    return features.split(rows, shapes)
+
+  targets = made(settings)
+  both = made(dataclasses.replace(settings, loss_on_inputs=True))
+  np.testing.assert_array_equal(both['weights'], both['segments'] > 0)
+  assert both['weights'].sum() > targets['weights'].sum() > 0
+  for name in set(both) - {'weights'}:
+    np.testing.assert_array_equal(both[name], targets[name])
+
+
+def test_an_encoder_decoder_has_no_loss_on_inputs():
+  settings = pairs_config('prefix', loss_on_inputs=True)
+  with pytest.raises(ValueError, match='data.loss_on_inputs=True is for decod'):
+    blocks.batch_shapes(settings, 'encoder_decoder')
+
+
 def test_rows_of_unequal_examples():
   """Packed as encoder-decoder rows, every example as it was."""
   inputs = np.full([6, 5], corruption.NOTHING, np.int32)
@@ -244,6 +275,8 @@ ONE = (('[R]', 0.15, 3.0, 1.0),)
       'mean span=80.0 must be',
     ),
     ('ul2', {'denoisers': (('[R]', 0.5, 8.0, -1.0),)}, 'share=-1.0 must be ab'),
+    ('ul2', {'denoisers': (('[R]', 0.0, 8.0, 1.0),)}, 'rate=0.0 must lie betw'),
+    ('causal', {'loss_on_inputs': True}, 'loss_on_inputs=True must be False'),
     (
       'causal',
       {'denoisers': ONE},

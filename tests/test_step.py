@@ -122,7 +122,9 @@ def logits_of(params, batch=BATCH):
   return np.asarray(found, 'float64')
 
 
-def formula(logits, batch=BATCH, label_smoothing=0.0, z_loss=0.0):
+def formula(
+  logits, batch=BATCH, label_smoothing=0.0, z_loss=0.0, max_logit_loss=0.0
+):
   """Means over the batch's weights, and the gradient of each logit."""
   weights = batch['weights'] / batch['weights'].sum(dtype='float64')
   log_z = np.log(np.exp(logits).sum(-1))
@@ -131,7 +133,13 @@ def formula(logits, batch=BATCH, label_smoothing=0.0, z_loss=0.0):
   wanted = (1 - label_smoothing) * hits + label_smoothing / V
   shares = np.exp(log_p)
   gradient = shares - wanted + 2 * z_loss * log_z[..., None] * shares
-  return {
+  highest = logits.max(-1, keepdims=True)
+  gradient += max_logit_loss * np.where(logits == highest, highest, 0)
+  own = {}
+  if max_logit_loss:
+    squared = highest[..., 0] ** 2
+    own['max_logit_loss'] = max_logit_loss / 2 * (weights * squared).sum()
+  return own | {
     'loss': -(weights * (wanted * log_p).sum(-1)).sum(),
     'z_loss': z_loss * (weights * log_z**2).sum(),
     'accuracy': (weights * (logits.argmax(-1) == batch['targets'])).sum(),
@@ -144,6 +152,8 @@ def formula(logits, batch=BATCH, label_smoothing=0.0, z_loss=0.0):
     {},
     {'label_smoothing': 0.3},
     {'z_loss': 0.2},
+    {'max_logit_loss': 0.3},
+    {'max_logit_loss': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'label_smoothing': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'accumulate': 4},
   ],

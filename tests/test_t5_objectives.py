@@ -220,6 +220,31 @@ def test_suffix_corruption(length):
     assert raw <= size
 
 
+@pytest.mark.parametrize('length', [1, 2, 3, 12])
+def test_the_suffix_denoiser_of_the_papers_code(length):
+  """Its appendix calls T5's prefix language modelling: the text in two parts,
+  the first of 1 to L - 1 tokens, each as likely, and no sentinel."""
+  N = 4000
+  settings = ('[S]', 0.0, 0.0, 1.0)
+  document = np.arange(100, 100 + N * length, dtype=np.int32)
+  (example,) = denoisers.denoise(
+    [document], rng(), [settings], [[10, 11]], [length], SENTINELS, EOS, True
+  )
+  kept, text = collections.Counter(), []
+  for a, b in zip(*map(lists, example), strict=True):
+    assert a[:2] == [10, 11]
+    assert a[-1] == b[-1] == EOS
+    kept[len(a) - 3] += 1
+    text += a[2:-1] + b[:-1]
+  assert text == document.tolist()
+  splits = range(1, length) if length > 1 else [0]
+  assert set(kept) == set(splits)
+  for count in kept.values():
+    close(count, N, 1 / len(splits))
+  most = max(kept) + 1, length - min(kept) + 1, length + 2
+  assert denoisers.sizes(length, 0.0, 0.0) == most
+
+
 def test_shares_of_the_denoisers():
   N = 3000
   raw = [30, 40, 50, 60, 70, 80, 90]

@@ -145,14 +145,18 @@ def test_a_run_older_than_some_keys_does_what_it_did(half):
   """The keys are back, with what the run did before there was a choice."""
   path, now = half / workdir.NAME, workdir.read_config(str(half))
   config = json.loads(path.read_text())
-  for group, key in (('optimizer', 'decay'), ('model', 'pooler_dropout')):
-    del config[group][key]
+  keys = {
+    'model.pooler_dropout': False,
+    'data.loss_on_inputs': False,
+    'optimizer.decay': 'matrices',
+    'train.max_logit_loss': 0.0,
+  }
+  for key in keys:
+    group, name = key.split('.')
+    assert config[group].pop(name) == keys[key]
   path.write_text(json.dumps(config))
   then = workdir.read_config(str(half))
   assert then.to_dict() == now.to_dict()
-  assert (then.optimizer.decay, then.model.pooler_dropout) == (
-    'matrices', False,
-  )  # fmt: skip
 
 
 def test_keys_of_a_begun_run_are_overridden(whole, half):

@@ -67,6 +67,7 @@ def weighted_cross_entropy(
   weights: jax.Array,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> dict[str, jax.Array]:
   """Sums over a batch; the caller adds them up and divides by `weight`.
 
@@ -76,15 +77,22 @@ def weighted_cross_entropy(
     weights: float32 [B,T], 0 where there is nothing to predict.
     z_loss: times log_z^2, which keeps log_z near 0 (Mesh TensorFlow, T5: 1e-4).
     label_smoothing: see `cross_entropy`.
+    max_logit_loss: times half the square of each token's largest logit, whose
+      gradient is that logit: L2Wrap (RWKV's published code: 1e-4). Of several
+      that are equally large each has its share.
 
   Returns:
-    float32 scalars: `loss` (cross-entropy alone), `z_loss` (with its factor;
-    the objective is the sum of the two), `correct`, `weight`.
+    float32 scalars: `loss` (cross-entropy alone), `z_loss` (with its factor),
+    `max_logit_loss` (the same; only if it is asked for), `correct`, `weight`.
+    The objective is the sum of the three losses.
   """
-  loss, log_z, correct = cross_entropy(
-    logits.astype(jnp.float32), targets, label_smoothing
-  )
-  return {
+  logits = logits.astype(jnp.float32)
+  loss, log_z, correct = cross_entropy(logits, targets, label_smoothing)
+  sums = {}
+  if max_logit_loss:
+    squared = jnp.square(jnp.max(logits, axis=-1))
+    sums['max_logit_loss'] = max_logit_loss / 2 * jnp.sum(weights * squared)
+  return sums | {
     'loss': jnp.sum(weights * loss),
     'z_loss': z_loss * jnp.sum(weights * jnp.square(log_z)),
     'correct': jnp.sum(weights * correct),

@@ -12,6 +12,7 @@ from train.losses import cross_entropy, weighted_cross_entropy
 
 Sums = dict[str, Any]  # of floats or of float32 scalars
 
+ADDED = ('z_loss', 'max_logit_loss')  # to `loss`, when it is minimised
 DISCRIMINATOR = 50.0  # how much its loss counts (Clark et al. 2020, A)
 
 
@@ -25,7 +26,7 @@ class Objective(NamedTuple):
 
   sums: Callable[..., Sums]  # as `lm`
   weights: Callable[[dict[str, jax.Array]], Sums]  # batch -> some of the sums
-  means: Callable[[Sums], Sums]  # `loss` and `z_loss` to minimise, and metrics
+  means: Callable[[Sums], Sums]  # `loss` and ADDED to minimise, and metrics
 
 
 def objective_for(config: TransformerConfig) -> Objective:
@@ -68,6 +69,7 @@ def lm(
   rng: jax.Array | None = None,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> dict[str, jax.Array]:
   """Prediction of `targets` where `weights` is not 0.
 
@@ -78,13 +80,20 @@ def lm(
     rng: for dropout; None: no dropout.
     z_loss: factor of log_z^2.
     label_smoothing: see `losses.cross_entropy`.
+    max_logit_loss: see `losses.weighted_cross_entropy`.
 
   Returns:
-    Sums over the batch: `loss`, `z_loss`, `correct`, `weight`.
+    Sums over the batch: `loss`, `z_loss`, `correct`, `weight`, and
+    `max_logit_loss` where there is one.
   """
   logits = _apply(model, params, batch, dropout=rng)
   return weighted_cross_entropy(
-    logits, batch['targets'], batch['weights'], z_loss, label_smoothing
+    logits,
+    batch['targets'],
+    batch['weights'],
+    z_loss,
+    label_smoothing,
+    max_logit_loss,
   )
 
 
@@ -94,10 +103,11 @@ def lm_weights(batch: dict[str, jax.Array]) -> Sums:
 
 
 def lm_means(sums: Sums) -> Sums:
-  """A token's `loss` in nats, `z_loss`, `accuracy`."""
+  """A token's `loss` in nats, what is added to it, `accuracy`."""
+  added = [name for name in ADDED if name in sums]
   return {
     'loss': _mean(sums['loss'], sums['weight']),
-    'z_loss': _mean(sums['z_loss'], sums['weight']),
+    **{name: _mean(sums[name], sums['weight']) for name in added},
     'accuracy': _mean(sums['correct'], sums['weight']),
   }
 
@@ -109,19 +119,16 @@ def mlm(
   rng: jax.Array | None = None,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> Sums:
   """Masked tokens (Devlin et al. 2019, 3.1): `lm` at `predict_at` [B,P]."""
   outputs = _apply(model, params, batch, dropout=rng)
-  return _masked(outputs, batch, z_loss, label_smoothing)
+  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss)
 
 
-def _masked(outputs, batch, z_loss, label_smoothing):
+def _masked(outputs, batch, *losses):
   return weighted_cross_entropy(
-    outputs['logits'],
-    batch['targets'],
-    batch['weights'],
-    z_loss,
-    label_smoothing,
+    outputs['logits'], batch['targets'], batch['weights'], *losses
   )
 
 
@@ -132,6 +139,7 @@ def mlm_nsp(
   rng: jax.Array | None = None,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> Sums:
   """Masked tokens and the next sentence (Devlin et al. 2019, 3.1).
 
@@ -141,7 +149,7 @@ def mlm_nsp(
   outputs = _apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['next_sentence'], batch['is_next'])
   pairs = _pairs(batch)
-  return _masked(outputs, batch, z_loss, label_smoothing) | {
+  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss) | {
     'next_loss': jnp.sum(pairs * loss),
     'next_correct': jnp.sum(pairs * correct),
     'pairs': jnp.sum(pairs),
@@ -177,6 +185,7 @@ def rtd(
   rng: jax.Array | None = None,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> Sums:
   """Replaced tokens detected (Clark et al. 2020, 3.1), and `mlm` to make them.
 
@@ -192,7 +201,7 @@ def rtd(
   logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
   read = (batch['segments'] > 0).astype('float32')
   marked = read * (logits > 0)
-  return _masked(outputs, batch, z_loss, label_smoothing) | {
+  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss) | {
     # The cross-entropy of a sigmoid.
     'replaced_loss': jnp.sum(
       read * (jax.nn.softplus(logits) - labels * logits)

@@ -72,6 +72,7 @@ def check_settings(config: Any, devices: int) -> None:
     ('train', 'accumulate', 1),
     ('train', 'log_every', 1),
     ('train', 'z_loss', 0),
+    ('train', 'max_logit_loss', 0),
     ('eval', 'every', 1),
     ('eval', 'batches', 0),
     ('eval', 'samples', 0),

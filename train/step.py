@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from configs.command import UserError
-from train.objectives import objective_for
+from train.objectives import ADDED, objective_for
 from train.state import TrainState
 
 
@@ -31,6 +31,7 @@ def train_step(
   accumulate: int = 1,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -52,6 +53,7 @@ def train_step(
     accumulate: parts that the rows are cut into, one after the other.
     z_loss: factor of log_z^2.
     label_smoothing: see `losses.cross_entropy`.
+    max_logit_loss: see `losses.weighted_cross_entropy`.
   """
   batch = dict(batch)
   cursor = batch.pop('cursor')
@@ -61,9 +63,12 @@ def train_step(
   weights = objective.weights(batch)
 
   def total(params, part, rng):
-    sums = objective.sums(model, params, part, rng, z_loss, label_smoothing)
+    sums = objective.sums(
+      model, params, part, rng, z_loss, label_smoothing, max_logit_loss
+    )
     means = objective.means(sums | weights)  # the part's share of them
-    return means['loss'] + means['z_loss'], sums
+    added = [means[name] for name in ADDED if name in means]
+    return sum(added, means['loss']), sums
 
   gradient = jax.grad(total, has_aux=True)
   if accumulate == 1:
@@ -130,6 +135,7 @@ def configured_step(
     accumulate=config.train.accumulate,
     z_loss=config.train.z_loss,
     label_smoothing=config.train.label_smoothing,
+    max_logit_loss=config.train.max_logit_loss,
   )
 
 
