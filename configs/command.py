@@ -5,6 +5,7 @@ code of ours raised on purpose keeps its traceback.
 """
 
 import difflib
+import functools
 import os
 import re
 import runpy
@@ -16,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from configs import interrupt
+from configs import common, interrupt
 
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
@@ -70,6 +71,9 @@ def is_mendable(error: Exception) -> bool:
 
 def _parse(argv: list[str], begun: str) -> list[str]:
   """FLAGS(argv), with the mistakes in --config told more clearly."""
+  if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
+    print(_help(_value('config', argv)))
+    sys.exit(0)
   argv = [argv[0], *map(_expanded, argv[1:])]
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
@@ -84,6 +88,28 @@ def _parse(argv: list[str], begun: str) -> list[str]:
     return flags.FLAGS(argv)
   except flags.Error as error:
     return _fail(f'{error} See --help.')
+
+
+def _help(name: str) -> str:
+  """What the program does, its flags, and the config's keys if it has one.
+
+  The keys have the values of the config `name`; '': those of common.base().
+  """
+  lines = [(sys.modules['__main__'].__doc__ or '').strip(), '']
+  lines += [flags.FLAGS.main_module_help()]
+  if 'config' not in flags.FLAGS:
+    return '\n'.join(lines)
+  of = f' of {name}' if name else ''
+  lines += ['', f'Keys{of}, each a flag: --config.KEY=VALUE', '']
+  config = _load(name) if name else common.base()
+  own = list(_keys(config))
+  known = [key for key in common.KEYS if key in own]  # in their order
+  for key in (*known, *(key for key in own if key not in known)):
+    default, meaning = common.KEYS.get(key, ('', ''))
+    value = functools.reduce(getattr, key.split('.'), config)
+    kind = default.__name__ if isinstance(default, type) else 'none'
+    lines.append(f'  {key}={kind if value is None else repr(value)}  {meaning}')
+  return '\n'.join(lines)
 
 
 def _expanded(argument: str) -> str:

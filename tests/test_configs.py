@@ -18,6 +18,7 @@ from input_pipeline import blocks
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
+from train import __main__ as train_command
 from train.optimizer import make_optimizer, state_axes
 from train.schedules import make_schedule
 from train.settings import check_settings
@@ -107,6 +108,7 @@ def test_base_holds_every_key():
   for group, described in (('model', TransformerConfig), ('data', DataConfig)):
     fields = {field.name for field in dataclasses.fields(described)}
     assert set(base[group]) == fields
+  assert all(meaning for _, meaning in common.KEYS.values())
   with pytest.raises(AttributeError, match='bach'):
     t5.get_config().data.bach = 3
 
@@ -315,6 +317,25 @@ def test_mistakes_of_the_command_line(told, number):
   assert message in last
   assert 'Traceback' not in stderr
   assert not (told[1] / 'w').exists()
+
+
+@pytest.mark.parametrize('flag', ['--help', '-h', '--helpfull'])
+def test_help(capsys, monkeypatch, flag):
+  """What a program does, and every key with its value and meaning."""
+  monkeypatch.setitem(sys.modules, '__main__', train_command)
+  with pytest.raises(SystemExit) as ended:
+    command._parse(['train', flag, '--config=configs/bert.py:base'], '')
+  assert ended.value.code == 0
+  shown = capsys.readouterr().out
+  assert shown.startswith(train_command.__doc__.strip())
+  lines = re.findall(r'(?m)^  ([a-z_0-9.]+)=(\S.*?)  (.+)$', shown)
+  found = {key: (value, meaning) for key, value, meaning in lines}
+  assert {key: meaning for key, (_, meaning) in found.items()} == {
+    key: meaning for key, (_, meaning) in common.KEYS.items()
+  }
+  assert found['model.embed_dim'][0] == '768'
+  assert found['optimizer.name'][0] == "'adamw'"
+  assert found['optimizer.clip_threshold'][0] == 'float'
 
 
 STOP = 'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'

@@ -181,6 +181,7 @@ def test_documents_without_a_masked_token(tmp_path):
 def test_help(name):
   """With the flags for several processes."""
   done = runs.run([sys.executable, '-m', f'train.{name}', '--help'])
+  assert done.returncode == 0
   for flag in ('workdir', 'config', 'coordinator', 'processes'):
     if (name, flag) != ('generate', 'config'):
       assert f'  --{flag}: ' in done.stdout

@@ -68,7 +68,11 @@ LAZY_IN_FILE = {'input_pipeline/pipeline.py': {'jax'}}
 # A command may hand over to another package's; nothing imports a command.
 HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 # What every command shares is no config: all packages may import it.
-COMMAND = {'configs.command', 'configs.command.UserError'}
+COMMAND = {
+  'configs.command',
+  'configs.command.UserError',
+  'configs.interrupt',
+}
 # Allowed inside functions of a whole package.
 LAZY = {'input_pipeline': LAZILY}
 

@@ -17,7 +17,15 @@ from train.sharding import make_mesh
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNDISCLOSED = ('bard', 'gpt4', 'jurassic2', 'palm2')
 # Files of configs/ that are no system.
-OTHERS = {'__init__', 'ablations', 'command', 'common', 'tree', 'tree_plot'}
+OTHERS = {
+  '__init__',
+  'ablations',
+  'command',
+  'common',
+  'interrupt',
+  'tree',
+  'tree_plot',
+}
 
 
 def date(key):
