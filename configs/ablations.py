@@ -174,6 +174,8 @@ def _objective(c, objective):
   if 'concatenate' not in {**old, **own}:
     del keys['concatenate']  # says how documents meet, whatever is learnt
   wanted = {f'data.{key}': own.get(key, blank[key]) for key in keys}
+  if objective != 'causal':  # which rows are windows, or which id is BOS
+    wanted |= {'data.start': blank.start, 'data.bos': blank.bos}
   pairs = objective == 'sentence_pairs'
   if pairs or d.objective == 'sentence_pairs':
     wanted['data.pack'] = not pairs  # one pair a row

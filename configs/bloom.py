@@ -65,6 +65,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for ROOTS (3.1)
   d.tokenizer_kind = 'byte_bpe'  # 3.2
   d.objective = 'causal'
+  d.start = 'none'  # Megatron-LM's windows of T + 1 tokens
   d.length = 2048  # table 3
   d.batch = batch
   d.streams = min(batch, 64)

@@ -140,6 +140,11 @@ KEYS = {
     '(share of the steps, length, predictions), ... before the last phase',
   ),
   'data.concatenate': (True, 'join documents before cutting rows'),
+  'data.start': (
+    'pad',
+    "what a text begins with: 'none' (windows), 'bos', 'eos', 'pad' or an id",
+  ),
+  'data.bos': (-1, "the id of BOS; -1: the vocabulary's own"),
   'data.pack': (True, 'short examples share a row'),
   'data.block': (128, 'documents read, shuffled and packed together'),
   'data.document_tokens': (

@@ -64,6 +64,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for MassiveText
   d.tokenizer_kind = 'bpe'  # SentencePiece's, with bytes to fall back on
   d.objective = 'causal'
+  d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # 3.2
   d.batch = batch
   d.streams = min(batch, 64)

@@ -56,6 +56,7 @@ def get_config(arg: str = '') -> ConfigDict:
     'bpe'  # 4.1; its own form of it, of words without capitals, is not here
   )
   d.objective = 'causal'
+  d.start = 'none'  # not stated; windows, as GPT-2's
   d.length = 512  # 4.1
   d.batch = 64  # 4.1
   d.streams = 64

@@ -61,6 +61,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for WebText (2.1)
   d.tokenizer_kind = 'byte_bpe'  # 2.2
   d.objective = 'causal'
+  d.start = 'none'  # windows of T + 1 tokens, nothing inserted, as GPT-3's
   d.length = 1024  # 2.3
   d.batch = 512  # 2.3
   d.streams = 64

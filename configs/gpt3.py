@@ -72,6 +72,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for the mixture of table 2.2
   d.tokenizer_kind = 'byte_bpe'  # GPT-2's
   d.objective = 'causal'
+  d.start = 'none'  # B: documents joined, the end of text between them
   d.length = 2048  # 2.1
   d.batch = batch
   d.streams = min(batch, 64)

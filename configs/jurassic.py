@@ -60,6 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
     'unigram'  # SentencePiece; pieces of several words are not here
   )
   d.objective = 'causal'
+  d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # GPT-3's
   d.batch = batch
   d.streams = min(batch, 64)

@@ -59,6 +59,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for dialogs, documents and code (appendix E)
   d.tokenizer_kind = 'bpe'  # SentencePiece's BPE
   d.objective = 'causal'
+  d.start = 'pad'  # not stated; PaLM's
   d.length = 1024  # not stated
   d.batch = 256  # 3: 256K tokens
   d.streams = 64

@@ -98,6 +98,7 @@ def get_config(arg: str = '') -> ConfigDict:
   # SentencePiece's, with bytes to fall back on; version 3: tiktoken's.
   d.tokenizer_kind = 'byte_bpe' if version.startswith('3') else 'bpe'
   d.objective = 'causal'
+  d.start = 'bos'  # the published code's prompts begin with it
   # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
   d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]
   d.batch = {'1': 2048, '2': 1024, '3': 2048, '3.1': 128}[version]

@@ -55,6 +55,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for the Pile and more (3.1)
   d.tokenizer_kind = 'byte_bpe'  # GPT-2's
   d.objective = 'causal'
+  d.start = 'none'  # Megatron-LM's windows of T + 1 tokens
   d.length = 2048  # 3.2
   d.batch = 1920  # 3.2
   d.streams = 64

@@ -60,6 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for the mixture of table 2
   d.tokenizer_kind = 'unigram'  # SentencePiece; its kind is not stated
   d.objective = 'causal'
+  d.start = 'pad'  # T5X's decoders read id 0 first
   d.length = 2048  # 5
   d.batch = batch
   d.streams = min(batch, 64)

@@ -66,6 +66,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for the Pile
   d.tokenizer_kind = 'byte_bpe'  # GPT-NeoX's
   d.objective = 'causal'
+  d.start = 'none'  # the published code's windows of T + 1 tokens
   d.length = 1024
   d.batch = 128  # "128 or 256 sequences"
   d.streams = 64

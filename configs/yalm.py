@@ -64,6 +64,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.source = 'tfds:c4/en'  # for a quarter Pile, three quarters Russian text
   d.tokenizer_kind = 'unigram'  # not stated
   d.objective = 'causal'
+  d.start = 'none'  # its code is Megatron-LM's: windows of T + 1 tokens
   d.length = 1024  # the published code's
   d.batch = 3072  # not stated, as all of the training: GPT-3's 3.1M tokens
   d.streams = 64

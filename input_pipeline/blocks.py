@@ -15,6 +15,7 @@ from input_pipeline import (
   lengths,
   masking,
   sentences,
+  tokenizers,
 )
 
 # What each kind of objective can be laid out for.
@@ -84,15 +85,20 @@ def make_rows(documents, tokenizer, config, shapes, rng, family):
     ]
   if not config.pairs:
     documents = corruption.end(documents, tokenizer.eos)
-    pieces = corruption.cut(documents, config.length, config.concatenate)
-    return features.decoder(pieces, shapes, rng, config.pack, tokenizer.pad)
+    start = tokenizers.start_id(tokenizer, config)
+    if config.start == 'none':
+      pieces, start = corruption.windows(
+        documents, config.length, config.concatenate
+      )
+    else:
+      pieces = corruption.cut(documents, config.length, config.concatenate)
+    return features.decoder(pieces, shapes, rng, config.pack, start)
   examples = _examples(documents, tokenizer, config, rng, family)
+  start = tokenizers.start_id(tokenizer, config)
   if family == 'encoder_decoder':
-    return features.encoder_decoder(
-      examples, shapes, rng, config.pack, tokenizer.pad
-    )
+    return features.encoder_decoder(examples, shapes, rng, config.pack, start)
   return features.decoder_pairs(
-    examples, shapes, rng, config.pack, tokenizer.pad, config.loss_on_inputs
+    examples, shapes, rng, config.pack, start, config.loss_on_inputs
   )
 
 

@@ -33,6 +33,7 @@ MASKED = {  # rows, some of whose tokens are predicted
 OBJECTIVES = {'causal': ((), ()), **PAIRS, **MASKED}
 MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
+STARTS = ('none', 'bos', 'eos', 'pad')
 SOURCES = ('json:', 'tfds:', 'text:', 'cache:', 'docs', 'synthetic')
 MIXED = 'json:GLOB, tfds:NAME[@SPLIT], text:GLOB, cache:DIR or docs'
 KINDS = MIXED.replace(' or docs', ', docs or synthetic')
@@ -82,6 +83,11 @@ class DataConfig:
   duplicates: int = 0  # n: epochs e and e + n mask alike; 0: none do
   short_share: float = 0.0  # of the documents whose pairs are shorter
   loss_on_inputs: bool = False  # a decoder's, as that on targets
+  # What a text begins with, in rows and in generation: STARTS or an id. 'none':
+  # rows of causal models are windows of length + 1 tokens, nothing is inserted,
+  # and a prompt has nothing before it but data.bos, if that is given.
+  start: str = 'pad'
+  bos: int = -1  # the id of BOS, a published checkpoint's; -1: the vocabulary's
 
   @property
   def pairs(self) -> bool:
@@ -230,12 +236,33 @@ class DataConfig:
     for _, length, predictions in phases:
       sizes = {'length': length, 'predictions': predictions}
       dataclasses.replace(self, curriculum=(), **sizes)
+    self._check_start()
     for key in ('threads', 'documents', 'epochs'):
       value = getattr(self, key)
       _require(value >= 0, key, value, 'be 0 (all) or more')
     _require(
       self.batch % self.streams == 0, 'batch', self.batch,
       f'be a multiple of data.streams={self.streams}',
+    )  # fmt: skip
+
+  def _check_start(self):
+    _require(
+      self.start in STARTS or str(self.start).isdecimal(), 'start', self.start,
+      f'be one of {", ".join(STARTS)}, or the id of a token',
+    )  # fmt: skip
+    _require(
+      not self.masks or (self.start, self.bos) == ('pad', -1), 'start',
+      self.start, f"be 'pad', and data.bos -1: data.objective="
+      f'{self.objective!r} does not read them',
+    )  # fmt: skip
+    _require(
+      not self.pairs or self.start != 'none', 'start', self.start,
+      f'be a token: targets of data.objective={self.objective!r} begin with'
+      ' one',
+    )  # fmt: skip
+    _require(
+      self.bos == -1 or (self.bos >= 0 and self.start in ('none', 'bos')),
+      'bos', self.bos, f'be -1, or an id that data.start={self.start!r} reads',
     )  # fmt: skip
 
   def _check_sources(self):

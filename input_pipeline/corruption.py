@@ -276,6 +276,25 @@ def cut(documents, length, concatenate):
   return [np.concatenate(p) for _, p in sorted(pieces.items()) if p]
 
 
+def windows(documents, length, concatenate):
+  """Documents -> pieces of `length` tokens, as cut(), and the ids before them.
+
+  A piece and the token before it are a window of length + 1 tokens, whose last
+  token is the first of the next window: every token but the first of a block
+  (or of a document, where these are not joined) is in one piece. Returns the
+  pieces and int32 [N], in their order.
+
+  >>> pieces, before = windows([np.array([5, 6, 7, 1])], 2, True)
+  >>> [piece.tolist() for piece in pieces], before.tolist()
+  ([[[1]], [[6, 7]]], [7, 5])
+  """
+  if concatenate:
+    documents = [np.concatenate(documents)] if documents else []
+  pieces = cut([tokens[1:] for tokens in documents], length, False)
+  before = cut([tokens[:-1] for tokens in documents], length, False)
+  return pieces, np.concatenate([p[:, 0] for p in before] or [np.zeros(0, int)])
+
+
 def random_chunk(tokens, rng, length):
   """One of the chunks of at most `length` tokens that `tokens` falls into."""
   if len(tokens) <= length:

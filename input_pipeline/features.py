@@ -173,10 +173,13 @@ def decoder(pieces, shapes, rng, pack, start=0):
   """Pieces -> rows [rows, W] of a decoder's batch, in random order.
 
   The pieces are the targets; inputs are these shifted right inside each
-  segment, after the `start` id. Weights are 1 on targets.
+  segment, after the `start` id, or that of each piece in an array of them.
+  Weights are 1 on targets.
   """
   length = shapes['inputs'][0][0]
-  targets, positions, segments = lay_out(pieces, length, rng, pack)
+  own = () if np.ndim(start) == 0 else (start,)
+  targets, positions, segments, *own = lay_out(pieces, length, rng, pack, *own)
+  start = own[0] if own else np.int32(start)
   return join(
     shapes,
     inputs=_shifted(targets, positions, segments, start),
@@ -217,7 +220,7 @@ def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
   targets, positions, segments, kept = lay_out(streams, length, rng, pack, kept)
   return join(
     shapes,
-    inputs=_shifted(targets, positions, segments, start),
+    inputs=_shifted(targets, positions, segments, np.int32(start)),
     targets=targets,
     positions=positions,
     segments=segments,
@@ -227,8 +230,9 @@ def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
 
 
 def _shifted(targets, positions, segments, start):
-  """[rows, T]: each segment a place further, after the start id."""
-  inputs = np.where(segments > 0, np.int32(start), 0)
+  """[rows, T]: each segment a place further, after the start id, which may be
+  told at all places."""
+  inputs = np.where(segments > 0, start, np.int32(0))
   np.copyto(inputs[:, 1:], targets[:, :-1], where=positions[:, 1:] > 0)
   return inputs
 

@@ -58,13 +58,15 @@ def batch_shapes(config, family):
 
 class Data:
   """Opened data; see open_data. Attributes: shapes (name -> (shape without the
-  batch, dtype)), tokenizer, fingerprint (JSON-able), corpora and evaluated (see
-  corpus: what is trained on, one of each source, and what is evaluated on)."""
+  batch, dtype)), tokenizer, start_id (a text's first, or None), fingerprint
+  (JSON-able), corpora and evaluated (see corpus: what is trained on, one of
+  each source, and what is evaluated on)."""
 
   def __init__(self, config, seed, vocab_size, eval_source, workdir, family):
     self.config, self.seed, self.family = config, seed, family
     self.shapes = batch_shapes(config, family)
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
+    self.start_id = tokenizers.start_id(self.tokenizer, config)
     reserved = tokenizers.Numbers.SPECIALS if config.masks else 0
     arguments = seed, vocab_size, config.sentinels + reserved
     self._open(eval_source, vocab_size, arguments)
@@ -343,7 +345,10 @@ def differences(old, new, path=''):
       for n, pair in enumerate(zip(old, new, strict=True))
       for line in differences(*pair, f'{path}[{_file(pair[0]) or n}]')
     ]
-  return [] if old == new else [f'{path}: {old!r}, now {new!r}']
+  if old == new:
+    return []
+  hint = ' (what each version makes otherwise: CHANGELOG.md)'
+  return [f'{path}: {old!r}, now {new!r}{hint * (path == "format")}']
 
 
 def _entries(entries, others):

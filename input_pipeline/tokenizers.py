@@ -143,6 +143,31 @@ def check_specials(tokenizer, config):
     )
 
 
+def start_id(tokenizer, config):
+  """The id that a text begins with, or None; see data.start.
+
+  Without BOS in the vocabulary and in data.bos, 'bos' is what `pad` stands for.
+  Raises ValueError where the vocabulary has no such id.
+  """
+  given = config.bos if config.bos >= 0 else None
+  if config.start == 'none' and given is None:
+    return None
+  bos = tokenizer.bos if given is None else given
+  choices = {
+    'none': given,  # of prompts alone
+    'bos': tokenizer.pad if bos is None else bos,
+    'eos': tokenizer.eos,
+    'pad': tokenizer.pad,
+  }
+  found = int(choices.get(config.start, config.start))
+  if found >= tokenizer.size:
+    raise ValueError(
+      f'data.start={config.start!r} with data.bos={config.bos} is no id of'
+      f' data.tokenizer, which has {tokenizer.size}.'
+    )
+  return found
+
+
 def save(tokenizer, path, flag='--workdir'):
   """Writes the tokenizer at `path`, whole or not at all.
 

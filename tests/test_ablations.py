@@ -288,6 +288,7 @@ def test_companions_are_the_papers(arg, published):
         'data.random_share': (0.0, 0.1),
         'data.sentinels': (0, 200),
         'data.document_tokens': (0, 65_536),
+        'data.start': ('none', 'pad'),
       },
     ),
     (

@@ -100,15 +100,19 @@ def test_texts_as_a_decoder_reads_them():
   tokenizer.encode_batch = lambda given: [
     np.array(texts[t], int) for t in given
   ]
-  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False)
+  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 0)
   assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
   assert found['segments'].tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
-  pairs = generate.encode(tokenizer, ['1', '1'], 5, 'decoder', True)
+  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 8)
+  assert found['source'].tolist() == [[0, 8, 7, 8, 9], [0, 0, 0, 8, 7]]
+  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, None)
+  assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
+  pairs = generate.encode(tokenizer, ['1', '1'], 5, 'decoder', True, 0)
   assert pairs['source'].tolist() == [[0, 0, 0, 7, 1]] * 2
-  pairs = generate.encode(tokenizer, ['1', '0'], 5, 'encoder_decoder', True)
+  pairs = generate.encode(tokenizer, ['1', '0'], 5, 'encoder_decoder', True, 0)
   assert pairs['source'].tolist() == [[7, 1, 0, 0, 0], [7, 8, 9, 1, 0]]
   with pytest.raises(ValueError, match='1 sentinels.* it has none'):
-    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False)
+    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False, 0)
 
 
 def test_texts_are_shown_whole():
@@ -143,7 +147,7 @@ def test_white_space_around_a_prompt_counts():
   tokenizer = Numbers(300, 0)
   tokenizer.encode_batch = lambda given: [np.frombuffer(t, 'u1') for t in given]
   for text in (' a', 'a ', '\ta\n', '  '):
-    found = generate.encode(tokenizer, [text], 5, 'decoder', False)
+    found = generate.encode(tokenizer, [text], 5, 'decoder', False, 0)
     ids = found['source'][0][found['segments'][0] > 0][1:]
     assert bytes(ids.astype('u1')).decode() == text
 

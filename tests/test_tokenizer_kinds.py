@@ -346,7 +346,7 @@ def test_sentinels_in_prompts(made):
     tokenizer = made(kind, False)
     first, second = tokenizer.sentinels[:2].tolist()
     text = 'bada <extra_id_0> duku<extra_id_1> 7 limes'
-    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder', True)
+    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder', True, 0)
     ids = found['source'][0][found['segments'][0] > 0].tolist()
     assert ids.count(first) == ids.count(second) == 1
     assert ids[-1] == tokenizer.eos

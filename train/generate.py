@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from input_pipeline import blocks
+from input_pipeline import blocks, tokenizers
 from input_pipeline.config import DataConfig
 from models.config import TransformerConfig
 from train import command, opening, processes
@@ -55,7 +55,7 @@ def decode(
     model: of one of FAMILIES.
     length: T, how many tokens at most.
     eos: ends a row; what follows it is 0.
-    start: what the decoder beside an encoder reads first; T5 takes padding.
+    start: what the decoder beside an encoder reads first (data.start).
     vocabulary: ids from here on have no token, though the model's table has
       rows for them; None: all have one.
     temperature: 0: the likeliest token.
@@ -193,12 +193,18 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
 
 
 def encode(
-  tokenizer: Any, texts: list[str], length: int, family: str, pairs: bool
+  tokenizer: Any,
+  texts: list[str],
+  length: int,
+  family: str,
+  pairs: bool,
+  start: int | None,
 ) -> dict[str, np.ndarray]:
   """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
-  As in training, a decoder's text begins with its start token, and inputs,
-  an encoder's or those of `pairs` of inputs and targets, end with EOS.
+  As in training, a decoder's text begins with the id `start`, if there is one,
+  and inputs, an encoder's or those of `pairs` of inputs and targets, end with
+  EOS.
 
   Raises:
     ValueError: a text is too long, is empty, or has a sentinel that the
@@ -217,8 +223,8 @@ def encode(
         + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
       )
     whole = [*ids, tokenizer.eos] if pairs else list(ids)
-    if family != 'encoder_decoder':
-      whole = [tokenizer.pad, *whole]
+    if family != 'encoder_decoder' and start is not None:
+      whole = [start, *whole]
     if not len(ids) or len(whole) > length:
       raise ValueError(
         f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
@@ -309,7 +315,7 @@ def generate(
     )
   if texts is None:
     data = opening.open_data(run)
-    tokenizer = data.tokenizer
+    tokenizer, start = data.tokenizer, data.start_id
     everywhere = NamedSharding(run.mesh, PartitionSpec())
     first_rows = jax.jit(
       functools.partial(first_examples, rows=run.data.batch),
@@ -326,7 +332,10 @@ def generate(
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
     tokenizer = opening.open_tokenizer(run)
-    examples = encode(tokenizer, texts, run.data.length, family, run.data.pairs)
+    start = tokenizers.start_id(tokenizer, run.data)
+    examples = encode(
+      tokenizer, texts, run.data.length, family, run.data.pairs, start
+    )
 
   length = length or target_length(run.model.config, run.data)
   most = room(run.model.config, examples['segments'])
@@ -341,7 +350,7 @@ def generate(
       model=run.model,
       length=length,
       eos=tokenizer.eos,
-      start=tokenizer.pad,
+      start=start,
       vocabulary=tokenizer.size,
       **sampling,
     ),

@@ -173,7 +173,7 @@ def train(
       generate.decode,
       model=model,
       eos=data.tokenizer.eos,
-      start=data.tokenizer.pad,
+      start=data.start_id,
       vocabulary=data.tokenizer.size,
     ),
     static_argnames='length',
