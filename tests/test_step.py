@@ -330,6 +330,7 @@ def test_sums_of_an_evaluation(params, logits):
       'correct': expected['accuracy'] * total,
       'z_loss': 0,
       'weight': total,
+      'present': np.count_nonzero(BATCH['segments']),
       'bytes': size,
     },
     rel=1e-5,
