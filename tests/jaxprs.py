@@ -1,5 +1,6 @@
 """What a traced function computes, equation by equation."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,3 +21,15 @@ def equations(jaxpr: Any) -> Iterator[Any]:
           yield from equations(inner.jaxpr)
         elif isinstance(inner, jax.extend.core.Jaxpr):
           yield from equations(inner)
+
+
+def products(jaxpr: Any) -> int:
+  """Floating-point operations of all matrix products, loops not repeated."""
+  total = 0
+  for equation in equations(jaxpr):
+    if equation.primitive.name == 'dot_general':
+      (summed, _), _ = equation.params['dimension_numbers']
+      shape = equation.invars[0].aval.shape
+      size = math.prod(equation.outvars[0].aval.shape)
+      total += 2 * size * math.prod(shape[i] for i in summed)
+  return total

@@ -35,8 +35,8 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
   """Floating-point operations of one training step, all devices together.
 
   The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
-  alone, forward and twice backward, what remat computes again not counted, a
-  masked attention counted whole.
+  alone, those of the input's positions included, forward and twice backward;
+  what remat computes again not counted, a masked attention counted whole.
 
   Args:
     config: of the model.
@@ -44,28 +44,35 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
   """
   c = config
   B, T = batch['inputs'].shape
-  predicted = batch['targets'].shape[1]
+  predicted = B * batch['targets'].shape[1]
   head = c  # of the stack that predicts tokens
   match c.family:
     case 'encoder_decoder':
       S = batch['encoder_inputs'].shape[1]
       queries, keys, pairs = _attention(c)
       cross = T * queries + S * keys + T * S * pairs
-      forward = c.encoder_layers * _layer(c, S)
-      forward += c.decoder_layers * (_layer(c, T) + cross)
+      forward = _stack(c, c.encoder_layers, B, S, causal=False)
+      forward += _stack(c, c.decoder_layers, B, T, causal=True)
+      forward += B * c.decoder_layers * cross
     case 'electra':
       head = generator_config(c)
-      forward = c.encoder_layers * (_layer(c, T) + _layer(head, T))
+      forward = _stack(c, c.encoder_layers, B, T, causal=False)
+      forward += _stack(head, c.encoder_layers, B, T, causal=False)
+      forward += B * T * c.embed_dim * (c.embed_dim + 1)  # is it replaced?
     case 'rwkv':  # five square matrices and two of the channel mix
       layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
-      forward = c.decoder_layers * T * layer
-    case _:
-      forward = (c.encoder_layers + c.decoder_layers) * _layer(c, T)
+      forward = c.decoder_layers * B * T * layer
+    case 'encoder':
+      forward = _stack(c, c.encoder_layers, B, T, causal=False)
+      if c.head == 'mlm_nsp':  # of a row's first token
+        forward += B * c.embed_dim * (c.embed_dim + 2)
+    case 'decoder':
+      forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
   if head.output_transform:
     forward += predicted * head.table_width * (head.embed_dim + c.vocab_size)
   else:
     forward += predicted * head.embed_dim * c.vocab_size
-  return 3.0 * 2.0 * B * forward
+  return 3.0 * 2.0 * forward
 
 
 def _attention(config):
@@ -75,12 +82,21 @@ def _attention(config):
   return width * c.heads, width * c.kv_heads, 2 * c.heads * c.head_dim
 
 
-def _layer(config, length):
-  """Multiplications of one layer of self-attention over a row."""
+def _stack(config, layers, rows, length, causal):
+  """Multiplications of a stack: the tables' projection, self-attention, MLP."""
   c = config
   mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
   queries, keys, pairs = _attention(c)
-  return length * (mlp + queries + keys) + length**2 * pairs
+  row = length * (mlp + queries + keys) + length**2 * pairs
+  shared = 0  # by all rows
+  if c.position == 'transformer_xl':  # a query and a distance
+    distances = length if causal else 2 * length - 1
+    row += length * distances * c.heads * c.head_dim
+    shared = distances * c.embed_dim * c.heads * c.head_dim
+  projected = 0
+  if c.table_dim or c.table_width != c.embed_dim:
+    projected = rows * length * c.table_width * c.embed_dim
+  return projected + layers * (rows * row + shared)
 
 
 def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
