@@ -1,0 +1,123 @@
+"""How a published recipe is written down, for tests of `configs/`.
+
+The tables (recipe_encoders.py, recipe_pairs.py, recipe_gpts.py and
+recipe_decoders.py) are typed from the papers and their authors' code, never
+from the configs. Every key of a recipe that a table does not name must be off:
+0, '', False, empty or unset.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+GROUPS = ('model', 'data', 'optimizer', 'schedule', 'train')
+# How a run goes, not what is learnt. Where rows begin (`start`, `bos`) and how
+# many documents a block has are tested with the rows.
+NOT_OF_A_RECIPE = {
+  *('model.dtype', 'model.scan', 'model.remat'),
+  *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
+  *('data.tokenizer', 'data.streams', 'data.holdout', 'data.block'),
+  *('data.max_bad_share', 'data.threads', 'data.start', 'data.bos'),
+  *('train.log_every', 'train.accumulate'),
+}
+# Nobody's choice: what is on where no table says otherwise.
+ON = {
+  'data.concatenate': True,
+  'data.pack': True,
+  'optimizer.decay': 'matrices',
+}
+
+
+class Recipe(NamedTuple):
+  """A system's recipe.
+
+  `every` holds what all sizes have, by group: {'model': {...}, ...}. `sizes` is
+  the table: the argument of the config -> a value for each of the `columns`,
+  which are names of keys, with their group where two groups have that name.
+  `derived` makes of a row, by column, what follows from it. `tiny` is what the
+  argument `tiny` changes of the size `like`: every width and length is small,
+  and the rest of the recipe stays.
+  """
+
+  every: dict[str, dict[str, Any]]
+  columns: tuple[str, ...]
+  sizes: dict[str, tuple]
+  derived: Callable[[dict], dict] = lambda row: {}
+  like: str = ''
+  tiny: dict[str, Any] | None = None
+
+
+# ---- What several systems share ---------------------------------------------
+
+LAYER_NORM = {'norm': 'layer_norm', 'bias': 'all', 'scale_attention': True}
+# GPT-1's block as far as its successors keep it: GPT-2's and GPT-3's papers
+# and openai/gpt-2 (src/model.py).
+GPT_BLOCK = LAYER_NORM | {
+  'family': 'decoder',
+  'parallel': 'none',
+  'activation': 'gelu_tanh',
+  'tie_embeddings': True,
+  'head': 'lm',
+  'dropout_kind': 'residual',
+  'norm_epsilon': 1e-5,
+}
+# T5 (Raffel et al. 2020, 2.1), Mesh TensorFlow and T5X (network.py).
+T5_BLOCK = {
+  'norm': 'rms_norm',
+  'norm_epsilon': 1e-6,
+  'norm_placement': 'pre',
+  'parallel': 'none',
+  'bias': 'none',
+  'scale_attention': False,  # folded into the queries' birth
+  'position': 'relative_bias',
+  'relative_buckets': 32,
+  'relative_max_distance': 128,
+  'head': 'lm',
+  'init': 't5',
+  'dropout_kind': 't5',
+}
+# T5's, 3.1.2; the numbers are Mesh TensorFlow's and T5X's.
+ADAFACTOR = {
+  'name': 'adafactor',
+  'decay_rate': 0.8,
+  'epsilon1': 1e-30,
+  'epsilon2': 1e-3,
+  'clip_threshold': 1.0,
+  'factor_from': 128,
+  'parameter_scale': True,
+  'b1': 0.0,
+  'weight_decay': 0.0,
+}
+# T5, 3.1.2: 1 / sqrt(max(n, 10^4)).
+INVERSE_SQRT = {
+  'name': 'inverse_sqrt',
+  'learning_rate': 1.0,
+  'warmup_steps': 10_000,
+}
+# GPT-3 (Brown et al. 2020), appendix B.
+GPT3_ADAM = {
+  'name': 'adamw',
+  'b1': 0.9,
+  'b2': 0.95,
+  'epsilon': 1e-8,
+  'bias_correction': True,
+  'weight_decay': 0.1,
+  'clip': 1.0,
+}
+
+
+def gpt3_schedule(rows: int, length: int) -> dict[str, Any]:
+  """GPT-3, B: 375M tokens up, down to a tenth over 260B; 300B in all (2.1)."""
+  tokens = rows * length
+  return {
+    'schedule.name': 'cosine',
+    'schedule.warmup_steps': int(375e6 // tokens),
+    'schedule.decay_steps': int(260e9 // tokens),
+    'schedule.end_fraction': 0.1,
+    'train.steps': int(300e9 // tokens),
+  }
+
+
+# ---- Tiny -------------------------------------------------------------------
+
+# What the tiny sizes of all systems have, unless their table says otherwise.
+TINY = {'model.vocab_size': 4096, 'data.length': 128, 'train.steps': 200}
