@@ -1,6 +1,7 @@
 """`python -m models.pretrained`: runs begun and exported, files rewritten."""
 
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -14,7 +15,7 @@ from models import pretrained
 from tests import runs
 from tests.checkpoints import make, rewrite
 from train import pretrained as command
-from train.checkpoint import Checkpoints
+from train.checkpoint import CheckpointError, Checkpoints
 
 T5 = {
   'family': 'encoder_decoder',
@@ -146,7 +147,8 @@ def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
   config.data.update({'tokenizer_kind': 'bytes', 'sentinels': 0})
   tokenizer = tokenizers.train([], 300, 0, 'bytes')
   tokenizers.save(tokenizer, str(tmp_path / 'tokenizer.json'))
-  _, ids, _ = command.tokenizer_files(str(tmp_path), config)
+  data = {'tokenizer': tokenizer.fingerprint}
+  _, ids, _ = command.tokenizer_files(str(tmp_path), config, data)
   assert ids == {'bos_token_id': 1, 'eos_token_id': 1}
 
 
@@ -155,7 +157,8 @@ def test_a_masked_model_s_tokenizer_frames_texts_as_its_rows(tmp_path):
   texts = ['a man is eating bread', 'a mango'] * 9
   tokenizer = tokenizers.train(texts, 270, 0, 'byte_bpe', specials=True)
   tokenizers.save(tokenizer, str(tmp_path / 'tokenizer.json'))
-  found, _, _ = command.tokenizer_files(str(tmp_path), config)
+  data = {'tokenizer': tokenizer.fingerprint}
+  found, _, _ = command.tokenizer_files(str(tmp_path), config, data)
   for name, content in found.items():
     (tmp_path / name).write_bytes(content)
   (tmp_path / 'config.json').write_text('{"model_type": "roberta"}')
@@ -246,6 +249,31 @@ def test_a_checkpoint_written_anew_means_the_same(tmp_path):
     loaded = getattr(transformers, expected).from_pretrained(target)
     for name, weight in model.state_dict().items():
       assert loaded.state_dict()[name].equal(weight), name
+
+
+def flip(path):
+  """One bit."""
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+  'name', ['state/d/*', 'state/manifest.ocdbt', 'state/_METADATA', 'run/*']
+)
+@pytest.mark.parametrize('summed', [True, False])
+def test_a_damaged_checkpoint_is_not_exported(begun, tmp_path, name, summed):
+  shutil.copytree(begun, tmp_path / 'run')
+  step = tmp_path / 'run' / 'checkpoints' / '0'
+  damaged = max(step.glob(name), key=lambda file: file.stat().st_size)
+  if summed:
+    flip(damaged)
+  else:  # as long as nothing tells a flipped bit
+    (step / 'checksums.json').unlink()
+    damaged.write_bytes(damaged.read_bytes()[:40])
+  with pytest.raises((CheckpointError, ValueError), match=str(step)):
+    command.export(str(tmp_path / 'run'), str(tmp_path / 'to'), 'float32')
+  assert not (tmp_path / 'to').exists()
 
 
 @pytest.fixture

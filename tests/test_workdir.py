@@ -1,7 +1,9 @@
 """A workdir is one run's, and one process's at a time."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -10,12 +12,13 @@ import numpy as np
 import pytest
 
 from configs import t5
-from input_pipeline import pipeline
+from input_pipeline import pipeline, tokenizers, tokenizing
 from input_pipeline.config import DataConfig
+from models.config import TransformerConfig
 from tests import runs
-from train import loop, workdir
-from train.checkpoint import Checkpoints
-from train.evaluate import evaluate
+from train import checksums, generate, loop, opening, pretrained, workdir
+from train.checkpoint import ITEMS, Checkpoints
+from train.evaluate import evaluate, evaluate_run
 from train.fingerprint import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -157,6 +160,118 @@ def test_a_run_older_than_some_keys_does_what_it_did(half):
   path.write_text(json.dumps(config))
   then = workdir.read_config(str(half))
   assert then.to_dict() == now.to_dict()
+
+
+EDITS = {
+  ('schedule', 'learning_rate'): 0.5,
+  ('model', 'dropout'): 0.2,
+  ('model', 'norm_epsilon'): 1e-3,
+  ('optimizer', 'decay_rate'): 0.7,
+  ('train', 'z_loss'): 0.5,
+}
+
+
+def edit(folder, group, key, value):
+  path = folder / workdir.NAME
+  config = json.loads(path.read_text())
+  assert config[group][key] != value
+  config[group][key] = value
+  path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(('group', 'key'), EDITS)
+def test_an_edited_config(half, group, key, tmp_path):
+  """The checkpoint has its own, which everything compares with."""
+  edit(half, group, key, EDITS[group, key])
+  message = rf'config.json was changed\.(?s:.*)\n  {group}.{key}: .* now'
+  for use in (
+    lambda: loop.train(None, str(half)),
+    lambda: evaluate_run(str(half)),
+    lambda: generate.generate(str(half), texts=['a']),
+    lambda: pretrained.export(str(half), str(tmp_path / 'to'), 'float32'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      use()
+  assert not (tmp_path / 'to').exists()
+  (half / workdir.NAME).rename(half / 'aside')
+  kept = workdir.read_config(str(half))
+  assert kept[group][key] != EDITS[group, key]
+  (half / 'aside').rename(half / workdir.NAME)
+  workdir.check(str(half), kept)  # given whole, it needs no file
+
+
+def test_what_may_change_in_a_config(half, texts, tmp_path):
+  """Is taken from the workdir: where the data lie, how much is evaluated."""
+  shutil.copytree(texts, tmp_path / 'moved')
+  source = f'text:{tmp_path}/moved/*.txt'
+  edit(half, 'eval', 'batches', 3)
+  edit(half, 'data', 'source', source)
+  run = opening.open_run(str(half))
+  assert (run.config.eval.batches, run.config.data.source) == (3, source)
+
+
+def test_a_checkpoint_s_own_config_is_used(whole, half):
+  """Of each step: what the newest one has may have been changed on the way."""
+  folder = half / 'checkpoints'
+  shutil.copytree(whole / 'checkpoints' / '4', folder / '4')
+  edit(half, 'train', 'z_loss', 0.5)
+  saved = folder / '4' / 'run' / 'metadata'
+  run = json.loads(saved.read_text())
+  run['config']['train']['z_loss'] = 0.5
+  saved.write_text(json.dumps(run))
+  checksums.write(str(folder / '4'), ITEMS)
+  for step, expected in ((4, 0.5), (2, 1e-4)):
+    assert opening.open_run(str(half), step).config.train.z_loss == expected
+
+
+def test_another_tokenizer(half, texts, tmp_path):
+  """A good one of the same size, trained on other documents."""
+  config = config_of(half, data__source=f'text:{texts}/0.txt')
+  other = tokenizing.train(DataConfig(**config.data), 0, 256)
+  path = half / 'tokenizer.model'
+  tokenizers.save(other, str(path))
+  message = f'{path} is not the tokenizer that the checkpoint was trained with'
+  for use in (
+    lambda: generate.generate(str(half), texts=['a']),
+    lambda: evaluate_run(str(half)),
+    lambda: pretrained.export(str(half), str(tmp_path / 'to'), 'float32'),
+  ):
+    with pytest.raises(ValueError, match=re.escape(message)):
+      use()
+  path.unlink()
+  with pytest.raises(ValueError, match=re.escape(f'{path} is missing')):
+    pretrained.export(str(half), str(tmp_path / 'to'), 'float32')
+  assert not (tmp_path / 'to').exists()
+
+
+def test_another_model_in_evaluation(half, capfd):
+  """A config that is given may say so; it is reported."""
+  config = config_of(half, model__norm_epsilon=1e-3, model__dropout=0.0)
+  opening.open_run(str(half), config=config)
+  err = capfd.readouterr().err
+  assert 'other model than in training: model.norm_epsilon: 1e-06, now' in err
+  assert 'dropout' not in err
+
+
+def test_every_key_of_a_config_is_missed(tmp_path):
+  """Where there is no checkpoint yet whose config could be compared."""
+  config = t5.get_config('tiny')
+  workdir.claim(str(tmp_path), config)
+  path = tmp_path / workdir.NAME
+  whole = path.read_text()
+  younger = {
+    field.name
+    for kind in (TransformerConfig, DataConfig)
+    for field in dataclasses.fields(kind)
+    if field.default is not dataclasses.MISSING
+  }
+  names = {*workdir.GROUPS, *config.sharding.mesh}
+  names |= {key for group in workdir.GROUPS for key in config[group]}
+  younger |= {key for keys in workdir.ADDED.values() for key in keys}
+  for name in sorted(names - younger):
+    path.write_text(whole.replace(f'"{name}":', f'"{name}z":'))
+    with pytest.raises(ValueError, match=rf'config.json is .*\b{name}\b'):
+      workdir.read_config(str(tmp_path))
 
 
 def test_keys_of_a_begun_run_are_overridden(whole, half):

@@ -80,6 +80,7 @@ class Checkpoints:
       async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
     )
     self._saving = None  # the step last given to save
+    self._whole = set()  # steps whose files have been checked
     self._manager = self._open()
 
   def _open(self) -> ocp.CheckpointManager:
@@ -162,7 +163,12 @@ class Checkpoints:
     return step
 
   def _check(self, step: int) -> None:
-    """Compares the files with their checksums; all processes agree on it."""
+    """Compares the files with their checksums; all processes agree on it.
+
+    Everything that reads a checkpoint does so first; once is enough.
+    """
+    if step in self._whole:
+      return
     folder = os.fspath(self.folder / str(step))
     found = checksums.damage(folder, jax.process_index(), jax.process_count())
     damaged = bool(found)
@@ -170,6 +176,9 @@ class Checkpoints:
       damaged = multihost_utils.process_allgather(np.array(damaged)).any()
     if damaged:
       raise CheckpointError(found or 'another process found a damaged file')
+    if not os.path.exists(os.path.join(folder, checksums.NAME)):
+      _say(f'{folder} has no {checksums.NAME}: damage to it may go unnoticed.')
+    self._whole.add(step)
 
   def run(self, step: int) -> dict:
     """What was saved beside the state: 'config' and 'data'.
@@ -178,6 +187,7 @@ class Checkpoints:
       CheckpointError: it is damaged.
     """
     folder = self.folder / str(step) / 'run'
+    self._check(step)
     try:
       run = self._manager.restore(
         step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
@@ -205,6 +215,7 @@ class Checkpoints:
       CheckpointError: they cannot be read, or have other names or shapes.
     """
     path = self.folder / str(step) / 'state'
+    self._check(step)
     wanted = {'params': abstract}
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
@@ -229,20 +240,29 @@ class Checkpoints:
     """The state of a step as nested dicts of NumPy arrays on this host.
 
     Only the parts that are named ('params'), or, without a name, all of it.
+
+    Raises:
+      CheckpointError: it is damaged.
     """
     path = self.folder / str(step) / 'state'
+    self._check(step)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    tree = reader.metadata(path).item_metadata.tree
-    tree = {name: tree[name] for name in parts or tree}
-    as_numpy = jax.tree.map(
-      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-    )
-    return reader.restore(
-      path,
-      args=ocp.args.PyTreeRestore(
-        item=tree, restore_args=as_numpy, partial_restore=True
-      ),
-    )
+    try:
+      tree = reader.metadata(path).item_metadata.tree
+      tree = {name: tree[name] for name in parts or tree}
+      as_numpy = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+      )
+      return reader.restore(
+        path,
+        args=ocp.args.PyTreeRestore(
+          item=tree, restore_args=as_numpy, partial_restore=True
+        ),
+      )
+    except Exception as error:  # Orbax has no one class for damage.
+      raise CheckpointError(
+        f'{path} cannot be read: {_first_line(error)}'
+      ) from error
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
     """The newest checkpoint that can be read, or None where there is none.

@@ -37,15 +37,16 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
 
-def damage(folder: str, share: int = 0, shares: int = 1) -> str:
+def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
   """What is wrong with the files that `write` saw; '' where nothing is.
 
   A folder without NAME counts as whole, since nothing is known of it.
 
   Args:
     folder: of a checkpoint.
-    share: the part of the files to look at, of `shares`; one a process.
-    shares: how many parts there are.
+    share: of the files to look at, of `shares`; one a process.
+    shares: how many shares there are.
+    part: look only at the files in this folder of it.
   """
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):
@@ -55,6 +56,7 @@ def damage(folder: str, share: int = 0, shares: int = 1) -> str:
       expected = json.load(file)
     # The largest first, so that shares and threads have much the same to do.
     names = sorted(expected, key=lambda name: -expected[name]['bytes'])
+    names = [name for name in names if name.startswith(part)]
   except (OSError, ValueError, TypeError, KeyError, AttributeError):
     return f'{NAME} is damaged'
   with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -22,6 +22,12 @@ from train.checkpoint import Checkpoints
 from train.settings import check_settings
 from train.state import abstract_params
 
+# Keys of the model that nothing but training uses.
+UNUSED = (
+  *('attention_dropout', 'dropout', 'dropout_kind', 'init', 'init_std'),
+  'remat',
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -61,6 +67,11 @@ def open_run(
   config = workdir.read_config(folder) if own else config
   checkpoints = Checkpoints(folder, read_only=True)
   step = checkpoints.find(step)
+  saved = checkpoints.run(step)
+  if own:
+    config = workdir.at_step(saved['config'], config)
+  else:
+    _compare_models(saved['config'], config)
   data = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
   mesh, preset = _mesh(config, own)
@@ -82,8 +93,19 @@ def open_run(
     mesh=mesh,
     rules=rules,
     params=checkpoints.restore_params(abstract, step),
-    fingerprint=checkpoints.run(step)['data'],
+    fingerprint=saved['data'],
   )
+
+
+def _compare_models(saved: dict, config: ConfigDict) -> None:
+  """Reports what a config's model computes differently from a checkpoint's."""
+  old = workdir.checked(saved, "The checkpoint's config").model
+  for key in sorted(old):
+    if key not in UNUSED and old[key] != config.model[key]:
+      _warn(
+        f'other model than in training: model.{key}: {old[key]!r}, now '
+        f'{config.model[key]!r}'
+      )
 
 
 def _mesh(config: ConfigDict, own: bool) -> tuple[Mesh, str]:
@@ -110,16 +132,38 @@ def open_tokenizer(run: Run) -> Any:
   """The tokenizer in the workdir.
 
   Raises:
-    ValueError: there is none.
+    ValueError: there is none, or another one than in training.
   """
   path = tokenizing.path_in(run.folder, run.data)
   if run.data.source != 'synthetic' and not os.path.exists(path):
     raise ValueError(
       f"{path} is missing: bring the run's tokenizer back into its workdir."
     )
-  return tokenizing.prepare(
+  tokenizer = tokenizing.prepare(
     run.data, run.config.seed, run.config.model.vocab_size, run.folder
   )
+  if run.own and run.data.source != 'synthetic':
+    check_tokenizer(tokenizer, path, run.fingerprint)
+  return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, path: str, data: dict) -> None:
+  """Compares a run's tokenizer with the fingerprint in a checkpoint.
+
+  Args:
+    tokenizer: as it was read.
+    path: of its file, for the message.
+    data: the fingerprint of the data; see `Checkpoints.run`.
+
+  Raises:
+    ValueError: it is another one.
+  """
+  if tokenizer.fingerprint != data['tokenizer']:
+    raise ValueError(
+      f'{path} is not the tokenizer that the checkpoint was trained with: its '
+      f'sha256 is {tokenizer.fingerprint}, and was {data["tokenizer"]}. Bring '
+      "the run's own file back."
+    )
 
 
 def open_data(run: Run) -> pipeline.Data:

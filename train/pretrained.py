@@ -37,7 +37,7 @@ from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import command, sharding, workdir
+from train import command, opening, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
@@ -163,49 +163,61 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
   return config
 
 
-def export(folder: str, target: str, dtype: str) -> None:
-  """Writes the newest checkpoint of a run in Hugging Face layout.
+def export(
+  folder: str, target: str, dtype: str, step: int | None = None
+) -> None:
+  """Writes a run's checkpoint, by default the newest, in Hugging Face layout.
 
   Raises:
-    ValueError: there is none, no layout expresses the model, or `target` is
-      not empty; all before a weight is read.
+    CheckpointError: there is none, or it is damaged.
+    ValueError: no layout expresses the model, `target` is not empty, or the
+      tokenizer is not the checkpoint's; all before a weight is read.
   """
   run = workdir.read_config(folder)
   checkpoints = Checkpoints(folder, read_only=True)
-  steps = checkpoints.steps()
-  if not steps:
-    raise ValueError(f'--workdir={folder} holds no checkpoint yet.')
-  settings = checkpoints.run(steps[-1])['config']
-  model = dict(settings['model'])
-  model['rope_scaling'] = tuple(model['rope_scaling'])  # JSON has no tuples
-  config = TransformerConfig(**model)
+  step = checkpoints.find(step)
+  saved = checkpoints.run(step)
+  run = workdir.at_step(saved['config'], run)
+  config = TransformerConfig(**run.model)
   pretrained.check_save(config, target, dtype=dtype)
-  tokenizer, ids, said = tokenizer_files(folder, run)
-  params = checkpoints.restore_arrays(steps[-1], 'params')['params']
+  tokenizer, ids, said = tokenizer_files(folder, run, saved['data'])
+  params = checkpoints.restore_arrays(step, 'params')['params']
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
-    kept=ids if model['family'] in ('decoder', 'rwkv') else {},
-    length=settings['data']['length'],
+    kept=ids if config.family in ('decoder', 'rwkv') else {},
+    length=run.data.length,
   )  # fmt: skip
-  print(f'Wrote step {steps[-1]:,} of {folder} to {target}.')
+  print(f'Wrote step {step:,} of {folder} to {target}.')
   print(said)
 
 
-def tokenizer_files(folder: str, config: ConfigDict) -> tuple[dict, dict, str]:
+def tokenizer_files(
+  folder: str, config: ConfigDict, trained_on: dict
+) -> tuple[dict, dict, str]:
   """A run's tokenizer for transformers: its files, the ids of its special
   tokens by which a decoder's config.json tells them, and a line about it.
 
   There are none where the run has no tokenizer, or transformers none like it.
 
+  Args:
+    folder: the workdir.
+    config: of the run.
+    trained_on: the fingerprint of the data in the checkpoint.
+
   Raises:
-    ValueError: the tokenizer in the workdir is damaged.
+    ValueError: the tokenizer in the workdir is damaged, gone or another one.
   """
   data = DataConfig(**config.data)
   path = tokenizing.path_in(folder, data)
-  if not os.path.exists(path):
+  if data.source == 'synthetic':
     return {}, {}, f'No tokenizer was written: {folder} holds none.'
+  if not os.path.exists(path):
+    raise ValueError(
+      f"{path} is missing: bring the run's tokenizer back into its workdir."
+    )
   kind = data.tokenizer_kind
   tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
+  opening.check_tokenizer(tokenizer, path, trained_on)
   bos, eos = tokenizer.bos, tokenizer.eos  # where bos is None, eos comes before
   ids = {'bos_token_id': eos if bos is None else bos, 'eos_token_id': eos}
   model = config.model
@@ -259,7 +271,7 @@ def main():
       begin(source, _CONFIG.value, folder)
       print(f'Begun: python -m train --workdir={folder}')
     case False, True, True:
-      export(folder, target, _DTYPE.value)
+      export(folder, target, _DTYPE.value, _STEP.value)
     case True, True, False:
       convert(source, target, _DTYPE.value)
     case _:
@@ -270,6 +282,9 @@ if __name__ == '__main__':
   _FROM = flags.DEFINE_string('from', '', 'A checkpoint to read.')
   _TO = flags.DEFINE_string('to', '', 'A directory to write: new or empty.')
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
+  _STEP = flags.DEFINE_integer(
+    'step', None, 'Of a checkpoint in --workdir, for --to; default: the newest.'
+  )
   _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'configs/FILE.py[:ARG], for --workdir with --from.'

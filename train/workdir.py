@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from ml_collections import ConfigDict
 from input_pipeline import paths
 from input_pipeline.config import DataConfig
 from models.config import TransformerConfig
+from train import checksums
+from train.sharding import AXES
 
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
@@ -28,6 +31,24 @@ GROUPS = (  # of a config
   'checkpoint',
   'sharding',
 )
+
+# What a config has in the groups that no dataclass checks.
+NEEDED = {
+  'optimizer': (
+    *('name', 'clip', 'weight_decay', 'b1', 'b2', 'epsilon', 'decay_rate'),
+    *('epsilon1', 'epsilon2', 'clip_threshold', 'factor_from'),
+    *('parameter_scale', 'bias_correction', 'multipliers'),
+  ),
+  'schedule': (
+    *('name', 'learning_rate', 'warmup_steps', 'end_fraction'),
+    *('constant_steps', 'decay_steps'),
+  ),
+  'train': ('steps', 'accumulate', 'z_loss', 'label_smoothing', 'log_every'),
+  'eval': ('source', 'every', 'batches', 'samples'),
+  'checkpoint': ('every', 'keep', 'keep_every'),
+  'sharding': ('rules', 'mesh'),
+  'sharding.mesh': AXES,
+}
 
 # What may change between two starts of a run: none of it changes a batch or the
 # mathematics (data.epochs says only when the batches end).
@@ -53,30 +74,89 @@ MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 def read_config(folder: str) -> ConfigDict:
   """The config a workdir was begun with; its newest checkpoint's if it is lost.
 
+  Each checkpoint holds the config too, with a checksum: NAME may differ from
+  the newest one's in what may change between two starts, and in nothing else.
+
   Raises:
-    ValueError: there is none, or a damaged one.
+    ValueError: there is none, or one that is damaged or was edited.
   """
-  path = _config_path(folder)
-  if not path:
+  path, saved = os.path.join(folder, NAME), _saved_path(folder)
+  if not os.path.exists(path) and not saved:
     raise ValueError(
       f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
     )
+  if not os.path.exists(path):
+    return _read(saved)
+  config = _read(path)
+  changed = saved and _bound(folder, _read(saved), config)
+  if changed:
+    raise ValueError(
+      f"{path} was changed. Other than in the newest checkpoint's config are:\n"
+      + '\n'.join(changed)
+      + '\nBring the file back, or move it away: then the config in the newest '
+      'checkpoint is taken.'
+    )
+  return config
+
+
+def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
+  """The config of a checkpoint, with the keys of `config` that may change.
+
+  Args:
+    saved: what the checkpoint holds; see `Checkpoints.run`.
+    config: of the run, from `read_config`.
+  """
+  found = checked(saved, "The checkpoint's config").unlock()
+  with found.ignore_type():
+    for group in GROUPS:
+      for key in config[group]:
+        if is_free(f'{group}.{key}') or f'{group}.{key}' in MOVABLE:
+          found[group][key] = config[group][key]
+  return found.lock()
+
+
+def _read(path: str) -> ConfigDict:
+  """The config in NAME or in the metadata of a checkpoint."""
   try:
-    with open(path) as file:
+    with open(path, encoding='utf-8') as file:
       found = json.load(file)
     if os.path.basename(path) != NAME:
       found = found['config']
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(_damaged(path, error)) from error
+  return checked(found, path)
+
+
+def _damaged(path, why):
+  return (
+    f'{path} is damaged: it is no config ({why}). Each checkpoint of the run '
+    "holds the config too, as 'config' in run/metadata: move the file away, "
+    "and the newest one's is taken."
+  )
+
+
+def checked(found: dict, path: str) -> ConfigDict:
+  """A config as it was read from `path`, with the keys it is too old to have.
+
+  Raises:
+    ValueError: it lacks others.
+  """
+  try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
     missing += ['seed'] * (not isinstance(found['seed'], int))
-  except (ValueError, TypeError, KeyError) as error:
+  except (TypeError, KeyError) as error:
     missing = [str(error)]
   if missing:
-    raise ValueError(
-      f'{path} is damaged: it is no config ({", ".join(missing)}). Each '
-      f'checkpoint in {os.path.join(folder, "checkpoints")} holds the config '
-      "too, as 'config' in run/metadata: move the file away, and the newest "
-      "one's is taken."
-    )
+    raise ValueError(_damaged(path, ', '.join(missing)))
+  for name, keys in NEEDED.items():
+    group = functools.reduce(dict.get, name.split('.'), found)
+    if missing := [key for key in keys if key not in group]:
+      others = [key for key in group if key not in keys]
+      raise ValueError(
+        f'{path} is of another version of Treeline, or was changed by hand: '
+        f'{name!r} lacks {_listed(missing)}, and has beside the usual keys '
+        f'{_listed(others)}.'
+      )
   for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
     fields = dataclasses.fields(kind)
     unknown = found[name].keys() - {field.name for field in fields}
@@ -103,14 +183,19 @@ def _listed(names):
   return ', '.join(sorted(names)) or 'nothing'
 
 
-def _config_path(folder):
-  """The file that holds a run's config; '' where there is no run."""
+def _saved_path(folder):
+  """The newest checkpoint's metadata that are whole; '' where there are none.
+
+  Damaged ones are passed over: who reads the checkpoint reports them.
+  """
   steps = os.path.join(folder, 'checkpoints')
   names = os.listdir(steps) if os.path.isdir(steps) else []
-  newest = sorted((n for n in names if n.isdigit()), key=int, reverse=True)
-  places = [os.path.join(steps, n, 'run', 'metadata') for n in newest]
-  places = [os.path.join(folder, NAME), *places]
-  return next(filter(os.path.exists, places), '')
+  for name in sorted(filter(str.isdigit, names), key=int, reverse=True):
+    step = os.path.join(steps, name)
+    path = os.path.join(step, 'run', 'metadata')
+    if os.path.exists(path) and not checksums.damage(step, part='run/'):
+      return path
+  return ''
 
 
 def _tuples(value):
@@ -220,37 +305,41 @@ def check(folder: str, config: ConfigDict) -> None:
     ValueError: it holds a run of another config; names the keys that differ.
   """
   check_name(folder)
-  if not _config_path(folder):
+  saved = _saved_path(folder)
+  if not saved and not os.path.exists(os.path.join(folder, NAME)):
     return
-  old = json.loads(read_config(folder).to_json())
+  # A config that is given need not agree with a NAME that was edited.
+  old = _read(saved) if saved else read_config(folder)
   if begun(folder):
     _check_same(folder, old, config)
-  keys = differences(old, json.loads(config.to_json()))
+  keys = _differences(old, config)
   if keys and jax.process_index() == 0:
     print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
 
 
 def _check_same(folder, old, config):
   """Raises ValueError unless a config goes on with the run of the `old` one."""
-  new = json.loads(config.to_json())
+  bound = _bound(folder, old, config)
+  if bound:
+    raise ValueError(
+      f'--workdir={folder} holds the run of another config. Different are:\n'
+      + '\n'.join(bound)
+      + '\nTake another --workdir, or leave --config out to go on with it.'
+    )
+
+
+def _bound(folder, old, new):
+  """What two configs may not differ in but do, a line for each key."""
+  old, new = json.loads(old.to_json()), json.loads(new.to_json())
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   others = MOVABLE if _holds_files(os.path.join(folder, 'checkpoints')) else ()
   if endless and not new['data']['curriculum']:
     others = *others, 'train.steps'
-  bound = [
-    key
+  return [
+    f'  {key}: {_get(old, key)!r} there, {_get(new, key)!r} now'
     for key in differences(old, new)
     if not is_free(key) and key not in others
   ]
-  if bound:
-    raise ValueError(
-      f'--workdir={folder} holds the run of another config. Different are:\n'
-      + '\n'.join(
-        f'  {key}: {_get(old, key)!r} there, {_get(new, key)!r} now'
-        for key in bound
-      )
-      + '\nTake another --workdir, or leave --config out to go on with it.'
-    )
 
 
 def claim(folder: str, config: ConfigDict) -> None:
@@ -284,6 +373,10 @@ def begun(folder: str) -> bool:
 
 def _holds_files(folder: str) -> bool:
   return os.path.isdir(folder) and any(os.scandir(folder))
+
+
+def _differences(old, new):
+  return differences(json.loads(old.to_json()), json.loads(new.to_json()))
 
 
 def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
