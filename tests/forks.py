@@ -49,6 +49,9 @@ os.close(told)
 for number, stream in enumerate(streams, 1):
   os.dup2(stream, number)
   os.close(stream)
+# Pipes cannot seek, where the server's own streams may have been files.
+sys.stdout = open(1, 'w', closefd=False)
+sys.stderr = open(2, 'w', 1, errors='backslashreplace', closefd=False)
 request = json.loads(message)
 os.environ.clear()
 os.environ.update(request['environment'])
