@@ -2,48 +2,68 @@
 
 BERT's vocab.txt; GPT-2's encoder.json and vocab.bpe, or vocab.json and
 merges.txt; RoBERTa's dict.txt beside them; tokenizer.json; SentencePiece's
-.model.
+.model. What lies beside them (see tokenizer_settings) is followed too.
 """
 
 import glob
 import json
 import os
-import re
 
-from input_pipeline import subwords, tokenizer_json
+from input_pipeline import (
+  pieces,
+  subwords,
+  tokenizer_json,
+  tokenizer_settings,
+  vocabulary_files,
+)
 from input_pipeline.sentence_piece import SentencePiece
+from input_pipeline.vocabulary_files import FETCH
 
-# What a folder may hold for each kind, the first that is there.
+WHOLE = 'tokenizer.json'
+# What a folder may hold for each kind, the first that is there. Where WHOLE
+# lies beside the files of wordpiece and byte_bpe it is read, for it says more.
 FILES = {
-  'unigram': (('*.model',),),
-  'bpe': (('*.model',),),
-  'wordpiece': (('vocab.txt',), ('tokenizer.json',)),
+  'unigram': (('*.model',), (WHOLE,)),
+  'bpe': (('*.model',), (WHOLE,)),
+  'wordpiece': (('vocab.txt',), (WHOLE,)),
   'byte_bpe': (
     ('encoder.json', 'vocab.bpe'),
     ('vocab.json', 'merges.txt'),
-    ('tokenizer.json',),
+    (WHOLE,),
   ),
-  'bytes': (('tokenizer.json',),),
+  'bytes': ((WHOLE,),),
 }
 DICT = 'dict.txt'  # fairseq's, beside the files of byte_bpe
-FETCH = 'the file was edited or cut short. Fetch it again.'
+CLASSES = {
+  'unigram': pieces.Pieces,
+  'bpe': pieces.Pieces,
+  'wordpiece': subwords.WordPiece,
+  'byte_bpe': subwords.ByteBpe,
+}
 
 
 def load(path, sentinels, kind, lowercase):
   """The tokenizer of a file or folder; see tokenizers.load."""
   files = _find(path, kind)
-  if kind in ('unigram', 'bpe'):
-    return SentencePiece(_read(files[0]), sentinels, files[0], kind)
-  if files[0].endswith('.txt'):
-    content = _vocab_txt(files[0], lowercase)
-  elif len(files) > 1:
-    content = _byte_bpe(*files)
+  folder = path if os.path.isdir(path) else ''
+  if files[0].endswith('.json') and len(files) == 1:
+    content = _tokenizer_json(files[0], kind)
+    if kind == 'bytes':
+      return _bytes(content, sentinels, files[0])
+    found = tokenizer_settings.read(folder) if folder else {}
+    content = tokenizer_settings.apply(content, found, kind, path, True)
+    if kind == 'wordpiece':
+      why = 'its normalizer says so'
+      _check_case(files[0], _lowers(content), why, lowercase)
+  elif kind in ('unigram', 'bpe'):
+    return _model(files[0], sentinels, kind, folder)
   else:
-    content = _tokenizer_json(files[0], kind, lowercase)
-  if kind == 'bytes':
-    return _bytes(content, sentinels, files[0])
-  made = subwords.WordPiece if kind == 'wordpiece' else subwords.ByteBpe
-  return made(content, sentinels, path)
+    beside = os.path.join(folder, WHOLE)
+    if folder and os.path.exists(beside):
+      content = _both(files, beside, kind, lowercase)
+    else:
+      content = _plain(files, kind, lowercase)
+  return CLASSES[kind](content, sentinels, path)
 
 
 def _find(path, kind):
@@ -55,7 +75,7 @@ def _find(path, kind):
     )
   if os.path.isdir(path):
     for names in FILES[kind]:
-      found = [sorted(glob.glob(os.path.join(path, n))) for n in names]
+      found = [_matches(path, name) for name in names]
       if all(found):
         if len(found[0]) > 1:
           raise ValueError(
@@ -77,7 +97,7 @@ def _find(path, kind):
   fits = {
     '.model': ('unigram', 'bpe'),
     '.txt': ('wordpiece',),
-    '.json': ('wordpiece', 'byte_bpe', 'bytes'),
+    '.json': tuple(FILES),
   }.get(os.path.splitext(name)[1])
   if name in ('encoder.json', 'vocab.json', 'vocab.bpe', 'merges.txt', DICT):
     raise ValueError(
@@ -101,79 +121,82 @@ def _find(path, kind):
 def holds(path, kind):
   """Whether a folder has the files of a tokenizer of `kind`."""
   return any(
-    all(glob.glob(os.path.join(path, name)) for name in names)
-    for names in FILES[kind]
+    all(_matches(path, name) for name in names) for names in FILES[kind]
   )
+
+
+def _matches(folder, name):
+  """The files in a folder, whose own name may have brackets."""
+  return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
 
 
 def _wanted(kind):
   return ' or '.join(' with '.join(names) for names in FILES[kind])
 
 
-def _read(path):
-  try:
-    with open(path, 'rb') as file:
-      return file.read()
-  except OSError as error:
-    raise ValueError(
-      f'data.tokenizer={path!r} cannot be read: {error.strerror}.'
-    ) from error
+def _plain(files, kind, lowercase):
+  """The content of a tokenizer.json, of files that are none."""
+  folder = os.path.dirname(files[0])
+  found = tokenizer_settings.read(folder)
+  content = _bare(files, kind, lowercase)
+  if kind == 'wordpiece':
+    case = vocabulary_files.is_uncased(content['model']['vocab'])
+    config = found.get(tokenizer_settings.CONFIG, {})
+    if isinstance(lower := config.get('do_lower_case'), bool):
+      case = lower, 'do_lower_case in tokenizer_config.json says so'
+    _check_case(files[0], *case, lowercase)
+  return tokenizer_settings.apply(content, found, kind, folder)
 
 
-def _lines(path):
-  """The lines of a UTF-8 file, of which only \\n ends one."""
-  try:
-    text = _read(path).decode().replace('\r\n', '\n')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path} is not UTF-8 ({error.reason}): {FETCH}') from None
-  return text.removesuffix('\n').split('\n')
-
-
-def _json(path):
-  try:
-    found = json.loads(_read(path))
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON ({error}): {FETCH}') from None
-  if not isinstance(found, dict):
-    raise ValueError(f'{path} holds no JSON object: {FETCH}')
-  return found
-
-
-def _vocab_txt(path, lowercase):
-  """BERT's: a piece a line, whose number is the id."""
-  ids = {}
-  for number, piece in enumerate(_lines(path)):
-    if not piece or piece in ids:
-      wrong = f'{piece!r} again' if piece else 'empty'
-      raise ValueError(f'{path}, line {number + 1} is {wrong}: {FETCH}')
-    ids[piece] = number
-  _check_wordpiece(path, ids)
-  _check_case(path, *_case(path, ids), lowercase)
-  return tokenizer_json.wordpiece(ids, lowercase)
-
-
-def _case(path, ids):
-  """Whether a vocab.txt is of lowercase text (None: unclear), and what tells.
-
-  That is what was published beside it, which transformers follows too; or the
-  pieces: of cased text many have a capital letter, A to Z, apart from names of
-  special tokens, of uncased text none is one.
-  """
-  names = 'tokenizer_config.json', 'tokenizer.json'
-  beside = [os.path.join(os.path.dirname(path), name) for name in names]
-  settings, whole = (_json(x) if os.path.exists(x) else {} for x in beside)
-  if isinstance(lower := settings.get('do_lower_case'), bool):
-    return lower, 'do_lower_case in tokenizer_config.json says so'
-  if isinstance(whole.get('model'), dict) and _kind(whole) == 'wordpiece':
-    return _lowers(whole), 'tokenizer.json says so'
-  capitals = sum(bool(re.search('[A-Z]', p)) for p in ids if not _named(p))
-  if capitals > len(ids) / 100:
-    return False, f'{capitals:,} of its pieces have capital letters'
-  small, large = (
-    any(chr(ord(first) + n) in ids for n in range(26)) for first in 'aA'
+def _bare(files, kind, lowercase):
+  """The content that plain files alone make."""
+  if kind == 'byte_bpe':
+    return vocabulary_files.byte_bpe(*files)
+  return tokenizer_json.wordpiece(
+    vocabulary_files.vocab_txt(files[0]), lowercase
   )
-  uncased = True if small and not large else None
-  return uncased, 'it knows no capital letter'
+
+
+def _both(files, path, kind, lowercase):
+  """The content of a tokenizer.json that lies beside plain files.
+
+  It also has a normalizer, a split pattern and added tokens. Where it says no
+  more than the plain files do, these are taken: their form is simpler.
+  Raises ValueError when the two have other ids.
+  """
+  plain = _bare(files, kind, lowercase)
+  folder, name = os.path.split(path)
+  content = _tokenizer_json(path, kind)
+  found = tokenizer_settings.read(folder)
+  content = tokenizer_settings.apply(content, found, kind, folder, True)
+  if kind == 'wordpiece':
+    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
+  ours, theirs = (tokenizer_json.decides(x) for x in (plain, content))
+  added = {token['content'] for token in content['added_tokens']}
+  file = os.path.basename(files[0])
+  _check_same(ours['ids'], theirs['ids'], added, folder, file)
+  if ours['merges'] != theirs['merges']:
+    raise ValueError(
+      f'data.tokenizer={folder!r}: {name} has other merges than lie beside it.'
+      ' Remove the wrong file.'
+    )
+  if ours == theirs:
+    return plain | {'post_processor': content.get('post_processor')}
+  return content
+
+
+def _check_same(ours, theirs, added, folder, name):
+  """Raises ValueError unless a tokenizer.json has the ids of the file `name`,
+  and none besides but those of `added` tokens."""
+  wrong = [piece for piece, i in ours.items() if theirs.get(piece) != i]
+  wrong += [piece for piece in theirs if piece not in {*ours, *added}]
+  for piece in wrong[:1]:
+    here, there = ours.get(piece), theirs.get(piece)
+    raise ValueError(
+      f'data.tokenizer={folder!r}: {piece!r} has id {here} in {name} and'
+      f' {there} in {WHOLE}. Remove the wrong file, or name the right'
+      ' one.'
+    )
 
 
 def _lowers(content):
@@ -191,99 +214,27 @@ def _check_case(path, lower, why, lowercase):
     )
 
 
-def _check_wordpiece(path, ids):
-  missing = [name for name in ('[PAD]', '[UNK]') if name not in ids]
-  if missing:
-    raise ValueError(
-      f'{path} has no {" and ".join(missing)}, which WordPiece needs: it is no'
-      f' vocabulary of BERT, or {FETCH}'
-    )
+def _model(path, sentinels, kind, folder):
+  """A SentencePiece model, unless a tokenizer.json beside it has other ids."""
+  made = SentencePiece(vocabulary_files.read(path), sentinels, path, kind)
+  if not folder:
+    return made
+  own = {made.processor.id_to_piece(i): i for i in range(made.size)}
+  found = tokenizer_settings.read(folder)
+  tokenizer_settings.check_sentence_piece(found, kind, folder, own)
+  beside = os.path.join(folder, WHOLE)
+  if os.path.exists(beside):
+    content = _tokenizer_json(beside, kind)
+    both = own, tokenizer_json.decides(content)['ids']
+    # T5's sentinels are in one file, or both, or added here.
+    ids = [{p: i for p, i in x.items() if '<extra_id_' not in p} for x in both]
+    _check_same(*ids, set(), folder, os.path.basename(path))
+  return made
 
 
-def _byte_bpe(vocab, merges, dictionary=None):
-  """GPT-2's files, and RoBERTa's ids where there is fairseq's dictionary."""
-  ids = _json(vocab)
-  _check_ids(vocab, ids)
-  pairs, made = [], set()
-  for number, line in enumerate(_lines(merges), 1):
-    if number == 1 and line.startswith('#version'):
-      continue
-    pair = line.split(' ')
-    known = len(pair) == 2 and all(p in ids for p in (*pair, ''.join(pair)))
-    if not known:
-      raise ValueError(
-        f'{merges}, line {number}: {line!r} is no pair of pieces that'
-        f' {os.path.basename(vocab)} knows, joined and apart: {FETCH}'
-      )
-    pairs.append(pair)
-    made.add(''.join(pair))
-  _check_bytes(vocab, ids)
-  unmade = [
-    piece
-    for piece in ids
-    if len(piece) > 1 and piece not in made and not _named(piece)
-  ]
-  if unmade:
-    raise ValueError(
-      f'{merges} makes no {unmade[0]!r} nor {len(unmade) - 1:,} more of the'
-      f' pieces in {os.path.basename(vocab)}: {FETCH}'
-    )
-  return tokenizer_json.byte_bpe(
-    _fairseq(dictionary, ids) if dictionary else ids, pairs
-  )
-
-
-def _named(piece):
-  """Whether a piece is the name of a special token, or fills a place."""
-  return re.fullmatch(r'<.+>|\[.+\]|madeupword\d+', piece)
-
-
-def _check_ids(path, ids):
-  for piece, i in ids.items():
-    if type(i) is not int or not 0 <= i < len(ids):
-      raise ValueError(
-        f'{path}: {piece!r} has id {i!r}, but ids must count from 0 to'
-        f' {len(ids) - 1}, the number of pieces less one: {FETCH}'
-      )
-
-
-def _check_bytes(path, ids):
-  for byte, character in enumerate(tokenizer_json.byte_characters()):
-    if character not in ids:
-      raise ValueError(
-        f'{path} has no piece {character!r} for byte {byte}: {FETCH}'
-      )
-
-
-def _fairseq(path, ids):
-  """RoBERTa's ids: <s> <pad> </s> <unk>, dict.txt's order, <mask>.
-
-  A line is GPT-2's id of a piece and its count; a few fill places.
-  """
-  pieces = {str(i): piece for piece, i in ids.items()}
-  mapped = {name: n for n, name in enumerate(('<s>', '<pad>', '</s>', '<unk>'))}
-  for number, line in enumerate(_lines(path), 1):
-    token, _, count = line.partition(' ')
-    piece = pieces.get(token, token)
-    known = token in pieces or not token.isdigit()
-    if not (known and token and count.isdigit()) or piece in mapped:
-      raise ValueError(
-        f'{path}, line {number}: {line!r} is no id of GPT-2 and its count, or'
-        f' there twice: {FETCH}'
-      )
-    mapped[piece] = len(mapped)
-  missing = [piece for piece in ids if piece not in mapped]
-  if missing:
-    raise ValueError(
-      f"{path} lacks {len(missing):,} of GPT-2's ids, the first"
-      f' {ids[missing[0]]}: {FETCH}'
-    )
-  return mapped | {'<mask>': len(mapped)}
-
-
-def _tokenizer_json(path, kind, lowercase):
+def _tokenizer_json(path, kind):
   """A tokenizer.json, if it is of `kind`."""
-  content = _json(path)
+  content = vocabulary_files.read_json(path)
   model, added = content.get('model'), content.get('added_tokens') or []
   if not isinstance(model, dict) or not isinstance(
     model.get('vocab'), dict | list
@@ -296,8 +247,8 @@ def _tokenizer_json(path, kind, lowercase):
     raise ValueError(
       f'{path} is of data.tokenizer_kind={found!r}, but that is {kind!r}.'
       if found in FILES
-      else f'{path} holds a model of type {found}, which data.tokenizer_kind='
-      f'{kind!r} does not read; of SentencePiece, give the .model.'
+      else f'{path} holds a model of type {found}, which no'
+      ' data.tokenizer_kind reads.'
     )
   if model.get('dropout'):
     raise ValueError(
@@ -305,18 +256,19 @@ def _tokenizer_json(path, kind, lowercase):
       ' it to null.'
     )
   try:
-    ids = model['vocab'] | {t['content']: t['id'] for t in added}
+    ids = tokenizer_json.vocabulary(model) | {
+      t['content']: t['id'] for t in added
+    }
     whole = all(type(i) is int for i in ids.values())
     whole = whole and all(type(t['special']) is bool for t in added)
-  except (TypeError, KeyError):
+  except (TypeError, KeyError, ValueError):
     whole = False
   if not whole:
     raise ValueError(f'{path} has tokens without a number: {FETCH}')
   if kind == 'wordpiece':
-    _check_wordpiece(path, ids)
-    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
-  else:
-    _check_bytes(path, ids)
+    vocabulary_files.check_wordpiece(path, ids)
+  elif kind in ('byte_bpe', 'bytes'):
+    vocabulary_files.check_bytes(path, ids)
   return content
 
 
@@ -324,12 +276,14 @@ def _kind(content):
   model = content['model']
   # Old files leave out the type.
   found = model.get('type') or ('BPE' if 'merges' in model else 'WordPiece')
-  if found == 'WordPiece':
-    return 'wordpiece'
-  if found == 'BPE' and '"ByteLevel"' in json.dumps(
-    [content.get('pre_tokenizer'), content.get('decoder')]
-  ):
+  if found in ('WordPiece', 'Unigram'):
+    return found.lower()
+  steps = 'normalizer', 'pre_tokenizer', 'decoder'
+  steps = json.dumps([content.get(name) for name in steps], ensure_ascii=False)
+  if found == 'BPE' and '"ByteLevel"' in steps:
     return 'byte_bpe' if model.get('merges') else 'bytes'
+  if found == 'BPE' and (model.get('byte_fallback') or '▁' in steps):
+    return 'bpe'
   return found
 
 

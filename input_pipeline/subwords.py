@@ -10,11 +10,7 @@ import re
 import numpy as np
 
 from input_pipeline import tokenizer_json
-from input_pipeline.vocabulary import (
-  Vocabulary,
-  check_sentinels,
-  find_sentinels,
-)
+from input_pipeline.vocabulary import Vocabulary, check_sentinels
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
 WORD = 32  # bytes of such a word, at most
@@ -60,14 +56,17 @@ class Subwords(Vocabulary):
     if self.pad is None:
       ends = self.bos, self.eos, 0
       self.pad = next(i for i in ends if i is not None)
-    self.sentinels = find_sentinels(ids)
+    found = [ids[name] for name in tokenizer_json.sentinel_names(ids)]
+    self.sentinels = np.array(found, np.int32)
     check_sentinels(self.sentinels, sentinels, name)
     # Only what is not special is looked for in the text.
     added = [t for t in content['added_tokens'] if not t['special']]
+    special = {t['content'] for t in content['added_tokens'] if t['special']}
+    encoder = self._for_text(content, special) | {'added_tokens': added}
+    self._byte_fallback = bool(content['model'].get('byte_fallback'))
     try:
-      tokenizer = library().Tokenizer
-      self._encoder = tokenizer.from_str(
-        tokenizer_json.to_json(content | {'added_tokens': added}).decode()
+      self._encoder = library().Tokenizer.from_str(
+        tokenizer_json.to_json(encoder).decode()
       )
     except Exception as error:  # the library raises no other class
       raise ValueError(
@@ -76,6 +75,12 @@ class Subwords(Vocabulary):
     self._added = {token['content'] for token in content['added_tokens']}
     self._apart = not added and self._spaces_part(content)
     self._known = {}  # word -> ids
+
+  @staticmethod
+  def _for_text(content, special):
+    """What the library is given; `special` tokens must not come of a text."""
+    del special
+    return content
 
   def encode_batch(self, texts, threads=1):
     """See Vocabulary. A word that was seen before is not encoded again: the

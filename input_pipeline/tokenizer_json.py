@@ -7,8 +7,6 @@ which ids follow: that is what a workdir holds and what is hashed.
 import functools
 import json
 
-from input_pipeline.vocabulary import find_sentinels
-
 # Names of special tokens, the first one that a vocabulary has.
 SPECIALS = {
   'pad': ('[PAD]', '<pad>', '<|padding|>'),
@@ -124,7 +122,8 @@ def canonical(content, sentinels, name):
   post-processor adds tokens that the vocabulary does not have.
   """
   model = dict(content['model'])
-  ids = dict(model.pop('vocab'))
+  ids = vocabulary(model)
+  scores = model.pop('vocab')
   merges = model.pop('merges', None)
   added = content.get('added_tokens') or []
   ids |= {token['content']: token['id'] for token in added}
@@ -136,13 +135,13 @@ def canonical(content, sentinels, name):
       f' {"missing" if wrong not in ids.values() else "there twice"}: the file'
       ' was edited or cut short. Fetch it again.'
     )
-  if not len(find_sentinels(ids)):
+  if not sentinel_names(ids):
     names = (f'<extra_id_{n}>' for n in reversed(range(sentinels)))
     ids |= {sentinel: len(ids) + n for n, sentinel in enumerate(names)}
 
   special = {token['content'] for token in added if token['special']}
   special |= {n for names in SPECIALS.values() for n in names if n in ids}
-  special |= {f'<extra_id_{n}>' for n in range(len(find_sentinels(ids)))}
+  special |= {*sentinel_names(ids)}
   others = {token['content']: token for token in added}
   flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   tokens = [
@@ -151,7 +150,12 @@ def canonical(content, sentinels, name):
     | {'special': text in special}
     for text in sorted(special | others.keys(), key=ids.get)
   ]
-  pairs = [m.split(' ') if isinstance(m, str) else m for m in merges or ()]
+  pairs = _pairs(merges)
+  if isinstance(scores, list):  # a unigram's; what is added needs none
+    scores = dict(scores)
+    vocab = [[piece, scores.get(piece, 0.0)] for piece in ids]
+  else:
+    vocab = ids
   content = {
     'version': '1.0',
     'truncation': None,
@@ -162,10 +166,69 @@ def canonical(content, sentinels, name):
     'post_processor': _post_processor(content, ids, name),
     'decoder': _sorted(content.get('decoder')),
     'model': _sorted(model)
-    | {'vocab': ids}
+    | {'vocab': vocab}
     | ({} if merges is None else {'merges': pairs}),
   }
   return content, ids
+
+
+def sentinel_names(ids):
+  """The names of <extra_id_0>, <extra_id_1>, ... as a vocabulary has them.
+
+  SentencePiece's begin with the '▁' of a word.
+  """
+  names = []
+  while True:
+    name = f'<extra_id_{len(names)}>'
+    name = next((x for x in (name, f'▁{name}') if x in ids), None)
+    if name is None:
+      return names
+    names.append(name)
+
+
+def vocabulary(model):
+  """Piece -> id of a tokenizer.json's model; a unigram has a list of scores.
+
+  Raises ValueError where a piece of such a list is there twice.
+  """
+  vocab = model['vocab']
+  if isinstance(vocab, dict):
+    return dict(vocab)
+  ids = {piece: i for i, (piece, _) in enumerate(vocab)}
+  if len(ids) < len(vocab):
+    raise ValueError('a piece is there twice')
+  return ids
+
+
+def decides(content):
+  """All of a tokenizer.json that decides the ids of texts, in one form."""
+  added = content.get('added_tokens') or []
+  model = {
+    key: value
+    for key, value in content['model'].items()
+    if key not in ('type', 'vocab', 'merges', 'unk_token')
+    and value not in (None, '', False)
+  }
+  step = content.get('pre_tokenizer')
+  if step and step['type'] == 'ByteLevel':
+    step = BYTE_LEVEL | step | {'trim_offsets': True}
+  return {
+    'ids': vocabulary(content['model'])
+    | {token['content']: token['id'] for token in added},
+    'merges': _pairs(content['model'].get('merges')),
+    'model': model,
+    'normalizer': _sorted(content.get('normalizer')),
+    'pre_tokenizer': _sorted(step),
+    'found in text': sorted(
+      (t for t in added if not t['special']), key=lambda t: t['id']
+    ),
+    'special': {t['content'] for t in added if t['special']}
+    | {name for names in SPECIALS.values() for name in names},
+  }
+
+
+def _pairs(merges):
+  return [m.split(' ') if isinstance(m, str) else list(m) for m in merges or ()]
 
 
 def _post_processor(content, ids, name):

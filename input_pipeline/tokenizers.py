@@ -3,12 +3,16 @@
 data.tokenizer_kind names the kind, data.tokenizer the file or the folder of a
 published vocabulary:
 
-  unigram, bpe  SentencePiece's FILE.model
+  unigram, bpe  SentencePiece's FILE.model, or the tokenizer.json that
+                transformers makes of one
   wordpiece     BERT's vocab.txt, or tokenizer.json; data.lowercase: uncased
   byte_bpe      a folder with GPT-2's encoder.json and vocab.bpe, or vocab.json
                 and merges.txt; with fairseq's dict.txt too the ids are
                 RoBERTa's; or tokenizer.json
   bytes         none: every byte is an id
+
+In a folder tokenizer.json comes before plain files, and what tokenizer_config
+and its like say of ids is followed, or an error.
 """
 
 import errno

@@ -15,7 +15,11 @@ from input_pipeline import (
 
 def path_in(workdir, config):
   """Where the tokenizer lies in a workdir."""
-  return os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
+  usual = os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
+  # Of SentencePiece's kinds a run may have been given a tokenizer.json.
+  whole = os.path.join(workdir, 'tokenizer.json')
+  found = os.path.exists(whole) and not os.path.exists(usual)
+  return whole if found else usual
 
 
 def prepare(config, seed, vocab_size, workdir):
@@ -54,7 +58,7 @@ def prepare(config, seed, vocab_size, workdir):
   tokenizers.check_size(tokenizer, vocab_size)
   tokenizers.check_specials(tokenizer, config)
   if path and not kept:
-    tokenizers.save(tokenizer, path)
+    tokenizers.save(tokenizer, os.path.join(workdir, tokenizer.file))
   return tokenizer
 
 

@@ -206,15 +206,19 @@ def test_case_of_a_vocabulary(pieces, lowercase, message, tmp_path):
 def test_what_is_published_beside_a_vocabulary_tells_its_case(tmp_path):
   path, config = tmp_path / 'vocab.txt', tmp_path / 'tokenizer_config.json'
   path.write_text('\n'.join(CASED))
-  whole = tokenizer_json.wordpiece({}, True)
-  (tmp_path / 'tokenizer.json').write_text(json.dumps(whole))
+  config.write_text('{"do_lower_case": true}')
   tokenizers.load(str(path), 0, 'wordpiece', True)
-  with pytest.raises(ValueError, match=r'uncased \(tokenizer\.json says so'):
+  with pytest.raises(ValueError, match=r'uncased \(do_lower_case in tokenizer'):
     tokenizers.load(str(path), 0, 'wordpiece', False)
-  config.write_text('{"do_lower_case": false}')  # transformers asks it first
-  tokenizers.load(str(path), 0, 'wordpiece', False)
-  with pytest.raises(ValueError, match=r'cased \(do_lower_case in tokenizer_c'):
-    tokenizers.load(str(path), 0, 'wordpiece', True)
+  ids = {piece: i for i, piece in enumerate(CASED)}
+  whole = tokenizer_json.wordpiece(ids, True)
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(whole))
+  tokenizers.load(str(tmp_path), 0, 'wordpiece', True)
+  with pytest.raises(ValueError, match=r'uncased \(its normalizer says so'):
+    tokenizers.load(str(tmp_path), 0, 'wordpiece', False)
+  config.write_text('{"do_lower_case": false}')
+  with pytest.raises(ValueError, match='do_lower_case=False, but tokenizer.js'):
+    tokenizers.load(str(tmp_path), 0, 'wordpiece', True)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +227,8 @@ def test_what_is_published_beside_a_vocabulary_tells_its_case(tmp_path):
     (lambda c: c.pop('model'), 'has no model with a vocabulary'),
     (lambda c: c['model'].update(vocab=3), 'has no model with a vocabulary'),
     (
-      lambda c: c['model'].update(type='Unigram'),
-      'of type Unigram.*the .model',
+      lambda c: c['model'].update(type='WordLevel'),
+      'of type WordLevel, which no data.tokenizer_kind reads',
     ),
     (lambda c: c['model'].update(dropout=0.1), 'dropout=0.1 draws other ids'),
     (lambda c: c['model']['merges'].append(['q', 'zz']), 'tokenizers library'),
@@ -284,7 +288,12 @@ def test_added_tokens_that_are_text(bpe, tmp_path):
       'wordpiece',
       r"tokenizer='.*no' cannot be read.*vocab.txt or tok",
     ),
-    ((), '', 'unigram', r'holds no tokenizer .*unigram.*\*\.model\): set both'),
+    (
+      (),
+      '',
+      'unigram',
+      r'holds no tokenizer .*unigram.*\*\.model or tokenizer\.json\): set',
+    ),
     (
       ('vocab.txt',),
       '',
