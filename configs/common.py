@@ -93,8 +93,10 @@ KEYS = {
   # Where text comes from.
   'data.source': (
     str,
-    'json:GLOB, text:GLOB, tfds:NAME[@SPLIT], cache:DIR, docs or synthetic',
+    'json:GLOB, parquet:GLOB, tfds:NAME[@SPLIT], text:GLOB, textfile:GLOB,'
+    ' cache:DIR, docs or synthetic',
   ),
+  'data.text_field': ('text', 'of json, parquet and tfds: what holds the text'),
   'data.mixture': ((), "(source, rate), ... in place of data.source, then ''"),
   'data.documents': (0, 'only the first ones of each source; 0: all'),
   'data.epochs': (0, 'times that every document is read; 0: without end'),

@@ -33,7 +33,7 @@ READER = 'readahead_buffer_size:0,max_parallelism:0'
 CHUNK = 128  # records read at a time, where all are wanted
 
 
-class TokenCache:
+class TokenCache(sources.Source):
   """A source (see sources) of documents that are ids already.
 
   `lengths` are the documents of each file; open(file) reads them at random.
@@ -41,7 +41,7 @@ class TokenCache:
   edited.
   """
 
-  tokenized = True
+  tokenized, unit = True, 'document'
 
   def __init__(self, folder, key='data.source'):
     name = f"{key}='cache:{folder}'"

@@ -34,9 +34,16 @@ OBJECTIVES = {'causal': ((), ()), **PAIRS, **MASKED}
 MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
 STARTS = ('none', 'bos', 'eos', 'pad')
-SOURCES = ('json:', 'tfds:', 'text:', 'cache:', 'docs', 'synthetic')
-MIXED = 'json:GLOB, tfds:NAME[@SPLIT], text:GLOB, cache:DIR or docs'
+SOURCES = (
+  *('json:', 'parquet:', 'tfds:', 'text:', 'textfile:', 'cache:'),
+  *('docs', 'synthetic'),
+)
+MIXED = (
+  'json:GLOB, parquet:GLOB, tfds:NAME[@SPLIT], text:GLOB, textfile:GLOB,'
+  ' cache:DIR or docs'
+)
 KINDS = MIXED.replace(' or docs', ', docs or synthetic')
+FIELDS = ('json:', 'parquet:', 'tfds:')  # they have data.text_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +81,7 @@ class DataConfig:
   mixture: tuple = ()  # of (source, rate): a share of the rows from each
   documents: int = 0  # only the first ones of each source; 0: all of it
   epochs: int = 0  # times that every document is read; 0: without end
+  text_field: str = 'text'  # of json, parquet and tfds: what holds the text
   tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
   masking: str = ''  # whose rule of how many are masked: MASKING
@@ -155,6 +163,7 @@ class DataConfig:
     for key, value in dataclasses.asdict(self).items():
       _require(value is not None, key, value, 'be set')
     self._check_sources()
+    self._check_text_field()
     _require(
       self.objective in OBJECTIVES, 'objective', self.objective,
       f'be one of {", ".join(OBJECTIVES)}',
@@ -263,6 +272,13 @@ class DataConfig:
     _require(
       self.bos == -1 or (self.bos >= 0 and self.start in ('none', 'bos')),
       'bos', self.bos, f'be -1, or an id that data.start={self.start!r} reads',
+  def _check_text_field(self):
+    field = self.text_field
+    _require(field, 'text_field', field, 'name a field')
+    kinds = *FIELDS, 'cache:'  # which may have been made of those
+    _require(
+      field == 'text' or any(n.startswith(kinds) for _, n, _ in self.sources),
+      'text_field', field, f"be 'text': only {', '.join(FIELDS)} have fields",
     )  # fmt: skip
 
   def _check_sources(self):

@@ -51,12 +51,12 @@ class Corpus:
         documents.append(self.source.text(record))
         lines.append(line)
       except ValueError as error:
-        failures[self.source.files[file], line] = error
+        failures[self.source.place(file, line)] = error
     if not self.source.tokenized:
       documents = blocks.encode(documents, tokenizer, self.config)
     for line, document in zip(lines, documents, strict=True):
       if not len(document):
-        failures[self.source.files[file], line] = NO_TOKEN
+        failures[self.source.place(file, line)] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
@@ -119,4 +119,5 @@ def check_share(skipped, documents, config, worst):
 
 
 def describe(place, error):
-  return f'Skipped a document: {place[0]}, line {place[1]}: {error}.'
+  """What is said of a document that is left out; see Source.place."""
+  return f'Skipped a document: {place}: {error}.'

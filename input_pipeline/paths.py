@@ -8,6 +8,7 @@ at all, with the permissions that the umask leaves.
 import contextlib
 import glob
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -26,7 +27,30 @@ def opened(path, mode='rb'):
         yield file
     return
   with _told(path), _gfile().GFile(path, mode) as file:
-    yield file
+    yield _Far(file) if mode == 'rb' else file
+
+
+class _Far(io.RawIOBase):
+  """A far file as Python's own, which other libraries read from."""
+
+  def __init__(self, file):
+    self._file = file
+
+  def readable(self):
+    return True
+
+  def seekable(self):
+    return True
+
+  def read(self, size=-1):
+    return self._file.read(size)
+
+  def seek(self, offset, whence=os.SEEK_SET):
+    self._file.seek(offset, whence)
+    return self.tell()
+
+  def tell(self):
+    return self._file.tell()
 
 
 def read(path):
@@ -116,6 +140,13 @@ def match(pattern):
   """
   if not is_remote(pattern):
     found = glob.glob(_literal(os.path.expanduser(pattern)), recursive=True)
+  Raises OSError where a link leads nowhere or a folder cannot be read: a glob
+  leaves out what it cannot see.
+  """
+  if not is_remote(pattern):
+    pattern = os.path.expanduser(pattern)
+    _check_seen(pattern)
+    found = glob.glob(pattern, recursive=True)
     return sorted(path for path in found if os.path.isfile(path))
   with _told(pattern):
     return sorted(_gfile().glob(pattern))
@@ -127,6 +158,22 @@ def _literal(pattern):
   while there and not os.path.lexists(there):
     there = os.path.dirname(there.rstrip('/'))
   return glob.escape(there) + pattern[len(there) :]
+def _check_seen(pattern):
+  """Raises OSError for what keeps a glob from seeing files that it means."""
+  files = True  # only the folders above need be read
+  while pattern:
+    for path in glob.glob(pattern, recursive=True):
+      if not os.path.exists(path):
+        raise FileNotFoundError(
+          f'{path} is a link to {os.readlink(path)}, which is missing: bring'
+          ' the file back, or remove the link.'
+        )
+      searched = not files or '**' in os.path.basename(pattern)
+      searched = searched and os.path.isdir(path)
+      if searched and not os.access(path, os.R_OK | os.X_OK):
+        raise PermissionError(f'The folder {path} cannot be read.')
+    above = os.path.dirname(pattern)
+    pattern, files = ('' if above == pattern else above), False
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ class Data:
     self.corpora, self.evaluated = [], []
 
     def opened(name, key):
-      source = sources.open_source(name, *arguments, key)
+      source = sources.open_source(name, *arguments, key, config.text_field)
       if isinstance(source, cache.TokenCache):
         self._check_cache(source, vocab_size, f'{key}={name!r}')
       return source
@@ -400,4 +400,6 @@ def _described(config):
   for key in ('mixture', 'documents', 'loss_on_inputs'):
     if not fields[key]:
       del fields[key]
+  if config.text_field == 'text':
+    del fields['text_field']
   return fields

@@ -56,7 +56,9 @@ def prepare(config, out, jobs=0):
     data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
 
     def fill_one(key, name, place):
-      source = sources.open_source(name, *arguments, data.sentinels, key)
+      source = sources.open_source(
+        name, *arguments, data.sentinels, key, data.text_field
+      )
       if source.tokenized:
         raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
       job = writers.Tokens(key, name, data, *arguments, folder)
@@ -106,7 +108,7 @@ def prepare_tfds(config, out, name, suffix, jobs=0):
   if config.eval.source:
     splits['validation'] = ('eval.source', config.eval.source)
   opened = {
-    split: sources.open_source(source, *arguments, key)
+    split: sources.open_source(source, *arguments, key, data.text_field)
     for split, (key, source) in splits.items()
   }
   for split, source in opened.items():

@@ -3,10 +3,11 @@
 A source has `files` (names), `fingerprint` (JSON-able), `tokenized` (documents
 are ids already), `validation` (the source that is its evaluation split, or ''),
 records(file, start) -> iterator of (line, record) from the start-th document of
-files[file], and text(record) -> UTF-8 bytes, or ids, or ValueError saying what
-is wrong with the document. Where they are known without reading, `lengths` are
-the documents of each file; where documents are read at random, open(file) gives
-a function from their indices to the same pairs (line, record).
+files[file], text(record) -> UTF-8 bytes, or ids, or ValueError saying what is
+wrong with the document, and place(file, line), which says where it stands.
+Where they are known without reading, `lengths` are the documents of each file;
+where documents are read at random, open(file) gives a function from their
+indices to the same pairs (line, record).
 """
 
 import hashlib
@@ -15,25 +16,36 @@ import os
 
 import numpy as np
 import orjson
-from isal import isal_zlib
 
-from input_pipeline import paths
+from input_pipeline import lines, paths
+from input_pipeline.config import KINDS
 
-CHUNK = 1 << 16  # bytes read at a time
+CHUNK = 1 << 16  # bytes of a piece that is hashed
 WHOLE = 1 << 30  # bytes: files that have more in all are hashed in PIECES
 PIECES = 16  # of CHUNK bytes, evenly over a file, its two ends among them
+LISTED = 1000  # entries of a fingerprint, where a document is a file
 
 
-def open_source(name, seed, vocab_size, sentinels, key='data.source'):
+def open_source(
+  name, seed, vocab_size, sentinels, key='data.source', field='text'
+):
   """The source called `name`. Raises ValueError naming `key` if there is none.
 
-  seed, vocab_size and sentinels are for synthetic data alone.
+  seed, vocab_size and sentinels are for synthetic data alone; `field` is
+  data.text_field, of sources that have fields.
   """
   kind, _, rest = name.partition(':')
+  where = f'{key}={name!r}'
   if kind == 'json':
-    return JsonFiles(_match(rest, key, name))
+    return JsonFiles(_match(rest, where), field)
+  if kind == 'parquet':
+    from input_pipeline import parquet
+
+    return parquet.ParquetFiles(_match(rest, where), field, where)
   if kind == 'text':
-    return TextFiles(_match(rest, key, name))
+    return TextFiles(_match(rest, where))
+  if kind == 'textfile':
+    return WholeFiles(_match(rest, where), name)
   if kind == 'cache':
     from input_pipeline import cache
 
@@ -41,17 +53,14 @@ def open_source(name, seed, vocab_size, sentinels, key='data.source'):
   if kind == 'tfds':
     from input_pipeline import tfds_source
 
-    return tfds_source.TfdsDataset(rest, key)
+    return tfds_source.TfdsDataset(rest, key, field)
   if name == 'docs':
     from input_pipeline import documentation
 
     return Texts(documentation.documents(), documentation.fingerprint())
   if name == 'synthetic':
     return Synthetic(seed, vocab_size, sentinels)
-  raise ValueError(
-    f'{key}={name!r} must be json:GLOB, tfds:NAME[@SPLIT], text:GLOB,'
-    ' cache:DIR, docs or synthetic.'
-  )
+  raise ValueError(f'{where} must be {KINDS}.')
 
 
 def cache_folder(name):
@@ -59,10 +68,19 @@ def cache_folder(name):
   return os.path.expanduser(name).rstrip('/')
 
 
-class TextFiles:
-  """Local or remote text; blank lines separate the documents."""
+class Source:
+  """What most sources have in common."""
 
   tokenized, validation = False, ''
+  unit = 'line'  # what numbers a file's documents
+
+  def place(self, file, line):
+    """Where a document stands, for messages."""
+    return f'{self.files[file]}, {self.unit} {line}'
+
+
+class TextFiles(Source):
+  """Local or remote text; blank lines separate the documents."""
 
   def __init__(self, files):
     self.files = files
@@ -73,7 +91,7 @@ class TextFiles:
 
   def records(self, file, start):
     first, paragraph, index = 0, [], 0
-    for number, line in enumerate(read_lines(self.files[file]), 1):
+    for number, line in enumerate(lines.read_lines(self.files[file]), 1):
       if line.strip():
         first = first or number
         paragraph.append(line)
@@ -92,24 +110,96 @@ class TextFiles:
     return record
 
 
+class WholeFiles(TextFiles):
+  """Local or remote text, a document a file.
+
+  They are read as documents of one file, so that a block has several, in the
+  order of their names' hashes, so that neighbours in a folder come apart.
+  """
+
+  def __init__(self, files, name):
+    root = os.path.commonpath([os.path.dirname(path) for path in files])
+    names = {path: os.path.relpath(path, root or '.') for path in files}
+    self.names = dict(sorted(names.items(), key=lambda pair: pair[1]))
+    self.paths = sorted(
+      files,
+      key=lambda path: hashlib.sha256(os.fsencode(names[path])).digest(),
+    )
+    self.files, self.lengths = [name], [len(files)]
+
+  @property
+  def fingerprint(self):
+    found = [
+      entry | {'file': name}
+      for entry, name in zip(
+        fingerprints(list(self.names)), self.names.values(), strict=True
+      )
+    ]
+    if len(found) <= LISTED:
+      return found
+    # Too many to list: groups of neighbours.
+    size = -(-len(found) // LISTED)
+    groups = [found[n : n + size] for n in range(0, len(found), size)]
+    return [
+      {
+        'file': f'{group[0]["file"]} to {group[-1]["file"]}',
+        'documents': len(group),
+        'sha256': hashlib.sha256(json.dumps(group).encode()).hexdigest()[:16],
+      }
+      for group in groups
+    ]
+
+  def place(self, file, line):
+    return self.paths[line - 1]
+
+  def open(self, file):
+    """A function: indices of documents -> (number, text) of each."""
+    del file
+    return lambda indices: [
+      (i + 1, lines.read_whole(self.paths[i])) for i in indices
+    ]
+
+  def records(self, file, start):
+    read = self.open(file)
+    return (read([n])[0] for n in range(start, len(self.paths)))
+
+  def text(self, record):
+    if not record.strip():
+      raise ValueError('no text')
+    return super().text(record)
+
+
 class JsonFiles(TextFiles):
-  """Lines of JSON with a field `text`, plain or .gz, as C4 is published."""
+  """Lines of JSON with a field of text, as C4 is published."""
+
+  def __init__(self, files, field='text'):
+    super().__init__(files)
+    self.field = field
 
   def records(self, file, start):
     index = 0
-    for number, line in enumerate(read_lines(self.files[file]), 1):
+    for number, line in enumerate(lines.read_lines(self.files[file]), 1):
       if line and not line.isspace():
         if index >= start:
           yield number, line
         index += 1
 
   def text(self, record):
-    try:
-      document = parse(record)
-    except ValueError as error:  # UnicodeDecodeError is one
-      raise ValueError(f'not JSON ({error})') from None
-    text = document.get('text') if isinstance(document, dict) else None
-    if not isinstance(text, str) or not text:
+    document = parse(record)
+    if not isinstance(document, dict):
+      raise ValueError(
+        f'no text: the line is {_kind(document)}, no object with the field'
+        f' {self.field!r}'
+      )
+    if self.field not in document:
+      raise ValueError(
+        f'no text: the object has no field {self.field!r}, only'
+        f' {", ".join(list(document)[:9])}; data.text_field names another'
+      )
+    text = document[self.field]
+    if not isinstance(text, str):
+      raise ValueError(f'no text: the field {self.field!r} is {_kind(text)}')
+    if not text:
       raise ValueError('no text')
     try:
       return text.encode()
@@ -117,11 +207,16 @@ class JsonFiles(TextFiles):
       raise ValueError(f'text is not Unicode ({error.reason})') from None
 
 
-class Texts:
+def _kind(value):
+  """What a value is in JSON."""
+  kinds = {dict: 'an object', list: 'an array', str: 'a string'}
+  return kinds.get(type(value)) or json.dumps(value)
+
+
+class Texts(Source):
   """Documents held in memory, as one file."""
 
-  tokenized, validation = False, ''
-  files = ('docs',)
+  files, unit = ('docs',), 'document'
 
   def __init__(self, texts, fingerprint):
     self.texts, self.fingerprint = texts, fingerprint
@@ -134,14 +229,14 @@ class Texts:
     return record
 
 
-class Synthetic:
+class Synthetic(Source):
   """Random walks round a fixed cycle of tokens: no files, no TensorFlow.
 
   A walk steps from a token to the next one of the cycle, and now and then jumps
   anywhere, so that a model can learn to fill in what is missing.
   """
 
-  tokenized, validation = True, ''
+  tokenized = True
   documents, tokens, jump, alphabet = 1024, 512, 0.05, 256
 
   def __init__(self, seed, vocab_size, sentinels):
@@ -167,57 +262,30 @@ class Synthetic:
 
 
 def parse(record):
+  """A line of JSON, a byte order mark before it left out, as Python's value.
+
+  Raises ValueError that says what is wrong with it.
+  """
+  record = record.removeprefix(lines.MARK)
   try:
     return orjson.loads(record)
   except ValueError:  # it is stricter: NaN, say, is no JSON
-    return json.loads(record.decode())
-
-
-def read_lines(path):
-  """Lines of a plain or .gz file, as bytes, a chunk in memory at a time.
-
-  Raises ValueError with file and line where a .gz is damaged or cut short.
-  """
-  rest, number = b'', 0
+    pass
   try:
-    for chunk in _chunks(path):
-      lines = chunk.split(b'\n')
-      lines[0] = rest + lines[0]
-      rest = lines.pop()
-      number += len(lines)
-      yield from lines
-  except (isal_zlib.error, EOFError) as error:
-    raise ValueError(
-      f'{path}, line {number + 1}: the .gz is damaged or cut short ({error}).'
-      ' Fetch the file again.'
-    ) from error
-  if rest:
-    yield rest
+    return json.loads(record.decode())
+  except ValueError as error:  # UnicodeDecodeError is one
+    raise ValueError(f'not JSON ({error})') from None
+  except RecursionError:
+    raise ValueError('JSON that is nested too deeply') from None
 
 
-def _chunks(path):
-  if not path.endswith('.gz'):
-    with paths.opened(path) as file:
-      while data := file.read(CHUNK):
-        yield data
-    return
-  with paths.opened(path) as file:
-    decoder, whole = isal_zlib.decompressobj(wbits=31), False
-    while data := file.read(CHUNK):
-      # A .gz may hold several members, and zeros after them.
-      while data := data.lstrip(b'\0') if whole else data:
-        if whole:
-          decoder = isal_zlib.decompressobj(wbits=31)
-        yield decoder.decompress(data)
-        data, whole = decoder.unused_data, decoder.eof
-  if not whole:
-    raise EOFError('no end-of-stream marker')
-
-
-def _match(pattern, key, name):
-  files = paths.match(pattern)
+def _match(pattern, where):
+  try:
+    files = paths.match(pattern)
+  except OSError as error:
+    raise ValueError(f'{where}: {error}') from error
   if not files:
-    raise ValueError(f'{key}={name!r} matches no file.')
+    raise ValueError(f'{where} matches no file.')
   return files
 
 

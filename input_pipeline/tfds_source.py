@@ -5,19 +5,20 @@ import os
 from input_pipeline import paths, sources
 
 
-class TfdsDataset:
-  """A source (see sources) of the feature `text` of NAME[@SPLIT].
+class TfdsDataset(sources.Source):
+  """A source (see sources) of a feature of text of NAME[@SPLIT].
 
   Looks where TFDS does: the environment's TFDS_DATA_DIR, or its default. Reads
   TFRecord and ArrayRecord; never downloads or prepares. Raises ValueError
   naming `key` if the dataset, the split or its text is not there.
   """
 
-  tokenized = False
+  unit = 'record'
 
-  def __init__(self, name, key='data.source'):
+  def __init__(self, name, key='data.source', field='text'):
     import tensorflow_datasets as tfds
 
+    self.field = field
     self.name, _, split = name.partition('@')
     split = split or 'train'
     where = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
@@ -37,10 +38,10 @@ class TfdsDataset:
         f"{key}='tfds:{name}' has no split {split!r} in TFDS_DATA_DIR={where};"
         f' prepared are: {", ".join(self.splits) or "none"}.'
       )
-    if 'text' not in info.features:
+    if field not in info.features:
       raise ValueError(
-        f"{key}='tfds:{name}' has no feature 'text', only"
-        f' {", ".join(info.features)}.'
+        f"{key}='tfds:{name}' has no feature {field!r}, only"
+        f' {", ".join(info.features)}. data.text_field names another.'
       )
     self.files = [str(path) for path in info.splits[split].filepaths]
     self.lengths = list(info.splits[split].shard_lengths)
@@ -79,7 +80,7 @@ class TfdsDataset:
   def text(self, record):
     import tensorflow as tf
 
-    feature = tf.train.Example.FromString(record).features.feature['text']
+    feature = tf.train.Example.FromString(record).features.feature[self.field]
     if not feature.bytes_list.value or not feature.bytes_list.value[0]:
       raise ValueError('no text')
     return feature.bytes_list.value[0]

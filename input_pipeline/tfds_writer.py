@@ -39,8 +39,8 @@ def example(source, record):
   import tensorflow as tf
 
   values = dict.fromkeys(FIELDS, b'')
-  document = sources.parse(record)
   values['text'] = source.text(record)
+  document = sources.parse(record)
   for name in FIELDS[1:]:
     if isinstance(value := document.get(name), str):
       values[name] = value.encode(errors='replace')

@@ -76,7 +76,12 @@ def train(config, seed, vocab_size, seen=None):
     )
   limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   opened = [
-    (sources.open_source(name, seed, vocab_size, config.sentinels, key), rate)
+    (
+      sources.open_source(
+        name, seed, vocab_size, config.sentinels, key, config.text_field
+      ),
+      rate,
+    )
     for key, name, rate in config.sources
   ]
 
@@ -99,7 +104,7 @@ def train(config, seed, vocab_size, seen=None):
           try:
             text = source.text(record).decode()
           except ValueError as error:  # an error when it is read as data
-            seen.append(corpus.describe((source.files[file], line), error))
+            seen.append(corpus.describe(source.place(file, line), error))
             continue
           seen.append('')
           yield text
@@ -124,10 +129,14 @@ def train(config, seed, vocab_size, seen=None):
   except ValueError as error:
     left_out = list(filter(None, seen))
     if left_out and not failures:
-      error = ValueError(
-        f'{error.args[0].strip()} {left_out[0]} So were {len(left_out)} of'
-        f' {len(seen)} in all.'
+      bad = (
+        f'{len(left_out)} of {len(seen)} documents cannot be read.'
+        f' {left_out[0]}'
       )
+      both = [bad, error.args[0].strip()]
+      if 2 * len(left_out) < len(seen):  # there is text, but too little
+        both.reverse()
+      error = ValueError(' '.join(both))
     raise (failures or [error])[0] from None
 
 

@@ -31,8 +31,9 @@ class Tokens:
   def open(self):
     arguments = self.seed, self.vocab_size
     self.source = sources.open_source(
-      self.name, *arguments, self.config.sentinels, self.key
-    )
+      self.name, *arguments, self.config.sentinels, self.key,
+      self.config.text_field,
+    )  # fmt: skip
     self.tokenizer = tokenizing.prepare(
       self.config, *arguments, self.tokenizer_folder
     )
@@ -42,11 +43,11 @@ class Tokens:
     from array_record.python import array_record_module
 
     writer = array_record_module.ArrayRecordWriter(path, cache.WRITER)
-    file, documents, tokens, bad, worst = self.source.files[number], 0, 0, 0, ''
+    documents, tokens, bad, worst = 0, 0, 0, ''
     chunks = _chunks(self.source.records(number, 0))
     try:
       for records, more, failures in _in_order(
-        lambda chunk: self._encode(file, chunk), chunks, self.threads
+        lambda chunk: self._encode(number, chunk), chunks, self.threads
       ):
         for record in records:
           writer.write(record)
@@ -66,8 +67,9 @@ class Tokens:
       try:
         texts.append(self.source.text(record))
       except ValueError as error:
-        records[place] = cache.pack_bad(f'{error} ({file}, line {line})')
-        failures.append(corpus.describe((file, line), error))
+        at = self.source.place(file, line)
+        records[place] = cache.pack_bad(f'{error} ({at})')
+        failures.append(corpus.describe(at, error))
     sentences, tokens = self.config.sentences, 0
     documents = iter(blocks.encode(texts, self.tokenizer, self.config))
     for place, record in enumerate(records):
@@ -76,7 +78,7 @@ class Tokens:
         tokens += sum(map(len, document)) if sentences else len(document)
         records[place] = cache.pack(document, self.dtype, sentences)
         if not len(document):
-          at = file, chunk[place][0]
+          at = self.source.place(file, chunk[place][0])
           failures.append(corpus.describe(at, corpus.NO_TOKEN))
     return records, tokens, failures
 
@@ -92,7 +94,8 @@ class Examples:
 
   def open(self):
     opened = [
-      sources.open_source(name, 0, 0, 0, key) for key, name in self.names
+      sources.open_source(name, 0, 0, 0, key, self.config.text_field)
+      for key, name in self.names
     ]
     self.files = [
       (source, n) for source in opened for n in range(len(source.files))
@@ -113,7 +116,8 @@ class Examples:
             example = tfds_writer.example(source, record)
           except ValueError as error:
             bad += 1
-            worst = worst or corpus.describe((source.files[file], line), error)
+            at = source.place(file, line)
+            worst = worst or corpus.describe(at, error)
             continue
           write(example)
           documents, size = documents + 1, size + len(example)

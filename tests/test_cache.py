@@ -105,7 +105,7 @@ def test_memory_of_ids(made):
   assert cache.id_type(65537) == '<u4'
   records = [record for _, record in source.records(0, 0)]
   assert len(source.text(records[EMPTY])) == 0
-  with pytest.raises(ValueError, match=r'no text \(.*0\.json\.gz, line 51\)'):
+  with pytest.raises(ValueError, match=r'is null \(.*0\.json\.gz, line 51\)'):
     source.text(records[BAD])
   at_random = source.open(0)([3, 149, 60])
   assert at_random == [(i + 1, records[i]) for i in (3, 149, 60)]

@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'array_record'}
-LAZILY = TENSORFLOW | {'tokenizers'}
+LAZILY = TENSORFLOW | {'pyarrow', 'tokenizers'}
 
 # package -> own packages it may import, third-party packages it may import
 OWN = {

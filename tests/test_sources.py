@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import sources, streams
+from input_pipeline import lines, sources, streams
 
 
 def open_source(name, **options):
@@ -21,8 +21,8 @@ def read(source, file=0, start=0):
 
 
 def write_json(path, texts):
-  lines = [json.dumps({'text': t, 'url': 'x'}) for t in texts]
-  data = ('\n'.join(lines) + '\n').encode()
+  written = [json.dumps({'text': t, 'url': 'x'}) for t in texts]
+  data = ('\n'.join(written) + '\n').encode()
   path.write_bytes(gzip.compress(data) if path.suffix == '.gz' else data)
   return path
 
@@ -40,13 +40,13 @@ def test_json(tmp_path, name):
 
 
 def test_small_chunks_of_a_gz_with_two_members(tmp_path, monkeypatch):
-  monkeypatch.setattr(sources, 'CHUNK', 7)
+  monkeypatch.setattr(lines, 'CHUNK', 7)
   path = tmp_path / 'a.gz'
   path.write_bytes(
     gzip.compress(b'one\ntwo\nth') + gzip.compress(b'ree\n\nlast') + bytes(9)
   )
-  lines = [b'one', b'two', b'three', b'', b'last']
-  assert list(sources.read_lines(str(path))) == lines
+  expected = [b'one', b'two', b'three', b'', b'last']
+  assert list(lines.read_lines(str(path))) == expected
 
 
 def test_truncated_gz(tmp_path):
@@ -78,10 +78,16 @@ def test_truncated_gz(tmp_path):
   ('line', 'message'),
   [
     (b'{"text": "cut', 'not JSON'),
-    (b'[1]', 'no text'),
-    (b'{"body": "a"}', 'no text'),
-    (b'{"text": ""}', 'no text'),
-    (b'{"text": 3}', 'no text'),
+    (b'[1]', 'no text: the line is an array, no object'),
+    (b'1', 'no text: the line is 1, no object'),
+    (b'{"body": "a"}', "no field 'text', only body; data.text_field names"),
+    (b'{"text": ""}', 'no text$'),
+    (b'{"text": 3}', "no text: the field 'text' is 3"),
+    (b'{"text": null}', "no text: the field 'text' is null"),
+    (b'{"text": {}}', "no text: the field 'text' is an object"),
+    (b'[' * 5000 + b']' * 5000, 'JSON that is nested too deeply'),
+    (b'{"a":' * 5000 + b'1' + b'}' * 5000, 'JSON that is nested too deeply'),
+    (b'[' * 5000, 'JSON that is nested too deeply'),
     (b'{"text": "\xff"}', 'not JSON'),
     (b'{"text": "\\ud800"}', 'not Unicode'),
   ],
@@ -120,6 +126,43 @@ def test_no_file(tmp_path, kind):
 def test_unknown_source():
   with pytest.raises(ValueError, match="data.source='c4' must be json:GLOB"):
     open_source('c4')
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'link'),
+  [
+    ('*.txt', 'b.txt'),
+    ('b.txt', 'b.txt'),
+    ('*/b.txt', 'folder'),
+    ('**/*.txt', 'other/deep/b.txt'),
+  ],
+)
+def test_dangling_links(tmp_path, pattern, link):
+  """What a glob would leave out: a link to a file, or to a folder of them."""
+  (tmp_path / 'a.txt').write_text('text')
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other' / 'a.txt').write_text('text')
+  (tmp_path / link).parent.mkdir(exist_ok=True)
+  (tmp_path / link).symlink_to(tmp_path / 'gone')
+  message = f'{link} is a link to {tmp_path}/gone, which is missing'
+  with pytest.raises(ValueError, match=message):
+    open_source(f'text:{tmp_path}/{pattern}')
+  (tmp_path / link).unlink()
+  (tmp_path / link).symlink_to(tmp_path / 'a.txt')
+  open_source(f'text:{tmp_path}/*.txt')
+
+
+@pytest.mark.parametrize('pattern', ['*/*.txt', '**/*.txt', '*/in/*.txt'])
+def test_folders_that_cannot_be_read(tmp_path, pattern, monkeypatch):
+  for name in 'one', 'two':
+    (tmp_path / name / 'in').mkdir(parents=True)
+    (tmp_path / name / 'a.txt').write_text('text')
+    (tmp_path / name / 'in' / 'a.txt').write_text('text')
+  open_source(f'text:{tmp_path}/{pattern}')
+  closed = str(tmp_path / 'two')  # to root no folder is
+  monkeypatch.setattr(os, 'access', lambda path, mode: path != closed)
+  with pytest.raises(ValueError, match=f'folder {closed} cannot be read'):
+    open_source(f'text:{tmp_path}/{pattern}')
 
 
 def test_fingerprint_sees_sizes_and_contents(tmp_path):

@@ -222,7 +222,11 @@ def test_no_document_can_be_read(tmp_path):
   """Which one, and why: not only that there is no text."""
   (tmp_path / 'a.json').write_text('{"content": "x"}\n' * 3)
   config = data_config(source=f'json:{tmp_path}/a.json')
-  message = r'a\.json, line 1: no text\. So were 3 of 3 in all\.'
+  message = r'^3 of 3 documents cannot be read\..*a\.json, line 1: no text: '
+  with pytest.raises(ValueError, match=message):
+    tokenizing.prepare(config, 0, 300, None)
+  (tmp_path / 'a.json').write_text('1\ta table\n2\tof text\n')
+  message = r'^2 of 2 documents cannot be read\..*a\.json, line 1: not JSON'
   with pytest.raises(ValueError, match=message):
     tokenizing.prepare(config, 0, 300, None)
 
