@@ -93,8 +93,7 @@ KEYS = {
   # Where text comes from.
   'data.source': (
     str,
-    'json:GLOB, parquet:GLOB, tfds:NAME[@SPLIT], text:GLOB, textfile:GLOB,'
-    ' cache:DIR, docs or synthetic',
+    'json:, parquet:, text:, textfile:GLOB, tfds:NAME, cache:DIR, docs, ...',
   ),
   'data.text_field': ('text', 'of json, parquet and tfds: what holds the text'),
   'data.mixture': ((), "(source, rate), ... in place of data.source, then ''"),

@@ -136,15 +136,12 @@ def match(pattern):
   """The files that a glob pattern stands for, sorted; ~ is the home folder.
 
   The first folders that exist by the very name in the pattern are taken
-  literally: 'run[1]/*.txt' finds the files in a folder named run[1].
+  literally: 'run[1]/*.txt' finds the files in a folder named run[1]. Raises
+  OSError where a link leads nowhere or a folder cannot be read: a glob leaves
+  out what it cannot see.
   """
   if not is_remote(pattern):
-    found = glob.glob(_literal(os.path.expanduser(pattern)), recursive=True)
-  Raises OSError where a link leads nowhere or a folder cannot be read: a glob
-  leaves out what it cannot see.
-  """
-  if not is_remote(pattern):
-    pattern = os.path.expanduser(pattern)
+    pattern = _literal(os.path.expanduser(pattern))
     _check_seen(pattern)
     found = glob.glob(pattern, recursive=True)
     return sorted(path for path in found if os.path.isfile(path))
@@ -158,22 +155,25 @@ def _literal(pattern):
   while there and not os.path.lexists(there):
     there = os.path.dirname(there.rstrip('/'))
   return glob.escape(there) + pattern[len(there) :]
+
+
 def _check_seen(pattern):
   """Raises OSError for what keeps a glob from seeing files that it means."""
-  files = True  # only the folders above need be read
+  needed = 0  # of the permissions of folders
   while pattern:
+    above, name = os.path.split(pattern)
+    if '**' in name:
+      needed = os.R_OK | os.X_OK
     for path in glob.glob(pattern, recursive=True):
-      if not os.path.exists(path):
+      if os.path.islink(path) and not os.path.exists(path):
         raise FileNotFoundError(
           f'{path} is a link to {os.readlink(path)}, which is missing: bring'
           ' the file back, or remove the link.'
         )
-      searched = not files or '**' in os.path.basename(pattern)
-      searched = searched and os.path.isdir(path)
-      if searched and not os.access(path, os.R_OK | os.X_OK):
+      if needed and os.path.isdir(path) and not os.access(path, needed):
         raise PermissionError(f'The folder {path} cannot be read.')
-    above = os.path.dirname(pattern)
-    pattern, files = ('' if above == pattern else above), False
+    needed = os.X_OK | (os.R_OK if glob.has_magic(name) else 0)
+    pattern = '' if above == pattern else above
 
 
 @contextlib.contextmanager

@@ -22,13 +22,6 @@ from configs import command
 from input_pipeline import config as data_config
 from input_pipeline import corpus, paths, tokenizers, tokenizing
 
-CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'configs/FILE.py[:ARG]'
-)
-OUT = flags.DEFINE_string(
-  'out', None, 'the new file: NAME.model of SentencePiece, NAME.json of others'
-)
-
 
 def run(config, out):
   """Trains, writes and describes a tokenizer.
@@ -92,5 +85,13 @@ def describe(tokenizer, kind):
 
 
 if __name__ == '__main__':
+  CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/FILE.py[:ARG]'
+  )
+  OUT = flags.DEFINE_string(
+    'out',
+    None,
+    'the new file: NAME.model of SentencePiece, NAME.json of others',
+  )
   flags.mark_flags_as_required(['config', 'out'])
   command.run(lambda: run(CONFIG.value, OUT.value))
