@@ -272,6 +272,8 @@ class DataConfig:
     _require(
       self.bos == -1 or (self.bos >= 0 and self.start in ('none', 'bos')),
       'bos', self.bos, f'be -1, or an id that data.start={self.start!r} reads',
+    )  # fmt: skip
+
   def _check_text_field(self):
     field = self.text_field
     _require(field, 'text_field', field, 'name a field')
