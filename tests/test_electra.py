@@ -17,7 +17,7 @@ from models.electra import fill, generator_config
 from tests.test_models import assert_close
 from train import objectives
 from train.state import TrainState, abstract_params, count_params
-from train.step import eval_step, train_step
+from train.step import train_step
 
 FIELDS = {
   'family': 'electra',
@@ -455,13 +455,6 @@ def test_accumulation_changes_nothing(params, head):
 
   gradient = jax.jit(jax.grad(loss))(params)
   assert_near(moved, jax.tree.map(lambda g: -g, gradient))
-
-
-def test_evaluation_has_the_same_samples_each_time(params):
-  step = jax.jit(functools.partial(eval_step, model=build(make_config())))
-  assert jax.device_get(step(params, BATCH)) == jax.device_get(
-    step(params, BATCH)
-  )
 
 
 def test_scan_equals_loop(params):

@@ -1,6 +1,7 @@
 """Schemes of positions against their definitions."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -49,16 +50,32 @@ def test_partial_rope_leaves_the_rest():
   np.testing.assert_allclose(y[0, 1, 0, 0], np.cos(1) - np.sin(1), rtol=1e-6)
 
 
-def test_llama_stretches_long_wavelengths():
+@pytest.mark.parametrize(
+  'scaling', [(8.0, 1.0, 4.0, 8192.0), (32.0, 2.0, 3.0, 512.0)]
+)
+def test_llama_stretches_long_wavelengths(scaling):
+  """As LLaMA 3.1's published code has it (`apply_scaling` in model.py)."""
   plain = tiny_decoder('rope', head_dim=64, rope_dim=64, rope_theta=5e5)
-  stretched = dataclasses.replace(plain, rope_scaling=(8.0, 1.0, 4.0, 8192.0))
-  at = jnp.array([[1000]])
-  ratio = positions.rope_angles(stretched, at) / positions.rope_angles(
-    plain, at
-  )
-  assert ratio[0, 0, 0] == pytest.approx(1)  # short: as it was
-  assert ratio[0, 0, -1] == pytest.approx(1 / 8)  # long: by the factor
-  assert (np.diff(ratio[0, 0]) <= 1e-6).all()
+  factor, low, high, former = scaling
+  kinds = set()
+  expected = []
+  for i in range(32):
+    rate = 5e5 ** (-2 * i / 64)
+    wavelength = 2 * math.pi / rate
+    if wavelength < former / high:
+      kinds.add('short')
+    elif wavelength > former / low:
+      kinds.add('long')
+      rate = rate / factor
+    else:
+      kinds.add('between')
+      smooth = (former / wavelength - low) / (high - low)
+      rate = (1 - smooth) * rate / factor + smooth * rate
+    expected.append(1000 * rate)
+  assert len(kinds) == 3
+  stretched = dataclasses.replace(plain, rope_scaling=scaling)
+  angles = positions.rope_angles(stretched, jnp.array([[1000]]))[0, 0]
+  np.testing.assert_allclose(angles, expected, rtol=1e-5)
 
 
 def test_alibi_slopes():

@@ -7,6 +7,7 @@ must describe the same model.
 """
 
 import functools
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -57,19 +58,11 @@ def evaluate(
     EmptySplitError: the split has no token to predict.
   """
   totals = {'weight': 0.0, 'present': 0.0}
-  pending = None
-  for number, batch in enumerate(batches):
-    # The next batch is under way while the last one's sums are fetched.
-    sums = step(params, batch) if not limit or number < limit else None
-    if pending is not None:
-      fetched = jax.device_get(pending)
-      if not fetched['present']:
-        break
-      for name, total in fetched.items():
-        totals[name] = totals.get(name, 0.0) + float(total)
-    if sums is None:
+  for sums in _sums(step, params, itertools.islice(batches, limit or None)):
+    if not sums['present']:
       break
-    pending = sums
+    for name, total in sums.items():
+      totals[name] = totals.get(name, 0.0) + float(total)
   present = totals.pop('present')
   if not present:
     raise EmptySplitError(
@@ -88,6 +81,18 @@ def evaluate(
   if totals.get('bytes'):
     found['bits_per_byte'] = totals['loss'] / math.log(2) / totals['bytes']
   return found | {'tokens': int(totals['weight'])}
+
+
+def _sums(step, params, batches):
+  """Each batch's sums; the next batch is under way while they are fetched."""
+  pending = None
+  for batch in batches:
+    sums = step(params, batch)
+    if pending is not None:
+      yield jax.device_get(pending)
+    pending = sums
+  if pending is not None:
+    yield jax.device_get(pending)
 
 
 def make_eval_step(
