@@ -2,8 +2,10 @@
 
 Any key of the config can be set: `--config.data.batch=64`. Run again with the
 same workdir, training goes on from the newest checkpoint; --config may then be
-left out. Several hosts: on TPU pods and under SLURM `--coordinator=auto`,
-elsewhere `--coordinator=HOST:PORT --processes=N --process=I` on each.
+left out. With --init_from=W[:STEP] a new run begins with the parameters of
+another; with --accept_changed_config a run goes on with another rate. Several
+hosts: on TPU pods and under SLURM `--coordinator=auto`, elsewhere
+`--coordinator=HOST:PORT --processes=N --process=I` on each.
 """
 
 from absl import flags
@@ -22,13 +24,34 @@ _ACCEPT = flags.DEFINE_bool(
   'accept_changed_data', False,
   "Go on though the data are not the checkpoint's; what changed is told.",
 )  # fmt: skip
+_CHANGED = flags.DEFINE_bool(
+  'accept_changed_config', False,
+  'Go on with another rate, schedule, number of steps, evaluation or logging; '
+  "the change is recorded in the run's history.",
+)  # fmt: skip
+_INIT = flags.DEFINE_string(
+  'init_from', '',
+  'WORKDIR[:STEP]: begin a new run with the parameters of that checkpoint, by '
+  'default its newest, and with its tokenizer.',
+)  # fmt: skip
+_STATE = flags.DEFINE_bool(
+  'init_state', False,
+  "Take the optimizer's state and the step from --init_from too.",
+)  # fmt: skip
 processes.define_flags()
 flags.adopt_module_key_flags(processes)
 
 
 def main():
   processes.join()
-  loop.train(_CONFIG.value, _WORKDIR.value, _ACCEPT.value)
+  loop.train(
+    _CONFIG.value,
+    _WORKDIR.value,
+    accept_changed_data=_ACCEPT.value,
+    accept_changed_config=_CHANGED.value,
+    init_from=_INIT.value,
+    init_state=_STATE.value,
+  )
 
 
 if __name__ == '__main__':

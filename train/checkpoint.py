@@ -216,24 +216,56 @@ class Checkpoints:
     """
     path = self.folder / str(step) / 'state'
     self._check(step)
-    wanted = {'params': abstract}
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     try:
       _check_shapes(
         reader.metadata(path).item_metadata.tree['params'], abstract
       )
-      return reader.restore(
-        path,
-        args=ocp.args.PyTreeRestore(
-          item=wanted,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-          partial_restore=True,
-        ),
-      )['params']
+      return self._restore_some({'params': abstract}, step)['params']
     except Exception as error:
       raise CheckpointError(
         f'The parameters in {path} cannot be read into the model that the '
         f'config describes: {_first_line(error)}'
+      ) from error
+
+  def restore_some(self, abstract: dict, step: int) -> dict:
+    """A part of the state's tree, laid out as the shardings in it say.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    self._check(step)
+    try:
+      return self._restore_some(abstract, step)
+    except Exception as error:  # Orbax has no one class for damage.
+      path = self.folder / str(step) / 'state'
+      raise CheckpointError(
+        f'{path} cannot be read: {_first_line(error)}'
+      ) from error
+
+  def _restore_some(self, abstract, step):
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+      self.folder / str(step) / 'state',
+      args=ocp.args.PyTreeRestore(
+        item=abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        partial_restore=True,
+      ),
+    )
+
+  def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of the state by path, 'params/embed/table'.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    path = self.folder / str(step) / 'state'
+    try:
+      reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+      return tree_shapes(reader.metadata(path).item_metadata.tree)
+    except Exception as error:  # Orbax has no one class for damage.
+      raise CheckpointError(
+        f'{path} cannot be read: {_first_line(error)}'
       ) from error
 
   def restore_arrays(self, step: int, *parts: str) -> dict:
@@ -345,20 +377,22 @@ class Checkpoints:
 def _check_shapes(saved: Any, wanted: Any) -> None:
   """Raises ValueError for a parameter that is not the same in both trees."""
 
-  def shapes(tree):
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-      jax.tree_util.keystr(path, simple=True, separator='/'): tuple(x.shape)
-      for path, x in leaves
-    }
-
-  saved, wanted = shapes(saved), shapes(wanted)
+  saved, wanted = tree_shapes(saved), tree_shapes(wanted)
   for name in saved | wanted:
     there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
     if there != here:
       raise ValueError(
         f'{name} is {there} in the checkpoint and {here} in the model.'
       )
+
+
+def tree_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """The shapes of a tree's leaves by path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(x.shape)
+    for path, x in leaves
+  }
 
 
 def _say(message: str) -> None:

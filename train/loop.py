@@ -15,12 +15,21 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs.command import UserError
-from input_pipeline import pipeline, tokenizing
+from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.streams import SourceEnded
 from models.build import build
 from models.config import TransformerConfig
-from train import generate, opening, processes, record, sharding, workdir
+from train import (
+  beginning,
+  generate,
+  history,
+  opening,
+  processes,
+  record,
+  sharding,
+  workdir,
+)
 from train.checkpoint import Checkpoints
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.fit import step_flops
@@ -46,7 +55,12 @@ class TrainingError(UserError):
 
 
 def train(
-  config: ConfigDict | None, folder: str, accept_changed_data: bool = False
+  config: ConfigDict | None,
+  folder: str,
+  accept_changed_data: bool = False,
+  accept_changed_config: bool = False,
+  init_from: str = '',
+  init_state: bool = False,
 ) -> None:
   """Trains as `config` says, in `folder`, from its newest checkpoint if any.
 
@@ -56,6 +70,11 @@ def train(
     config: from `configs/`; None: the one the workdir was begun with.
     folder: the workdir.
     accept_changed_data: go on though the data are not the checkpoint's.
+    accept_changed_config: go on though keys changed that may; see
+      `changes.CHANGEABLE`.
+    init_from: WORKDIR[:STEP], whose parameters a new run takes; see
+      `beginning`.
+    init_state: the optimizer's state and the step are taken too.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
@@ -94,7 +113,8 @@ def train(
   state_shape = abstract_state(
     model, optimizer, data_config.cursor_shape, mesh, rules
   )
-  workdir.check(folder, config)
+  changed = workdir.check(folder, config, accept_changed_config)
+  origin = beginning.find(folder, config, state_shape, init_from, init_state)
   say(str(config))
   places = jax.tree.map(lambda x: x.sharding, state_shape.params)
   say(overview(params_shape, axes, places))
@@ -105,8 +125,8 @@ def train(
   if main:
     workdir.make(folder)
     lock = workdir.lock(folder)  # noqa: F841
-    workdir.put_tokenizer_aside(folder)
-    tokenizing.prepare(*data_args, folder)
+    workdir.put_tokenizer_aside(folder, bool(changed))
+    say(beginning.prepare_tokenizer(origin, *data_args, folder))
   processes.wait_for_all('tokenizer')
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family
@@ -127,25 +147,40 @@ def train(
   checkpoints = Checkpoints(
     folder, config.checkpoint.keep, config.checkpoint.keep_every
   )
-  restored = checkpoints.restore_newest(state_shape)
-  if restored is None:
+  restored = None if origin else checkpoints.restore_newest(state_shape)
+  accepted = []  # differences of the data
+  if restored:
+    state, saved = restored
+    kinds = ('source', 'eval_source') * accept_changed_data
+    since = history.changed_keys(history.read(folder), int(state.step))
+    if 'eval.source' in changed | since:
+      kinds += ('eval_source',)
+    accepted = opening.check_data(
+      saved['data'], data.fingerprint, folder, kinds
+    )
+    say(f'Going on from the checkpoint of step {int(state.step)}.')
+  elif origin:
+    say(beginning.describe(origin, config))
+    saved = origin.saved if origin.own else None
+    state = beginning.create(
+      origin, model, optimizer, state_shape, data.start(), config.seed
+    )
+  else:
+    saved = None
     state = create_state(
       model, optimizer, state_shape, data.start(), config.seed
     )
-    start, saved = 0, {'counts': {}}
-  else:
-    state, saved = restored
-    opening.check_data(
-      saved['data'], data.fingerprint, folder, accept_changed_data
-    )
-    start = int(state.step)
-    say(f'Going on from the checkpoint of step {start}.')
+  start = int(state.step)
+  entries = history.go_on(
+    folder, saved, start, beginning.provenance(origin), changed, accepted
+  )
   run = {
     'config': json.loads(config.to_json()),
     'data': data.fingerprint,
     'made_by': record.made_by(),
+    'history': entries,
   }
-  tally = Tally(objective.means, saved.get('counts'))
+  tally = Tally(objective.means, saved.get('counts') if saved and start else {})
 
   # ---- The compiled steps, one for each phase that is still to come --------
 
@@ -233,9 +268,15 @@ def train(
 
   # ---- Training ------------------------------------------------------------
 
+  if origin and not origin.own:
+    checkpoints.save(state, start, run | {'counts': tally.state()})
+    checkpoints.wait()
   if main:
+    history.write(folder, entries)
     workdir.claim(folder, config)
-  writer = MetricsWriter(folder, start, active=main)
+  # Rows of another config, which never made a step, are dropped.
+  kept = None if changed and not restored else start
+  writer = MetricsWriter(folder, kept, active=main)
   progress = Progress(config.train.steps, start, main)
 
   def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, PartitionSpec
 
 from train import sharding
@@ -98,14 +99,18 @@ def create_state(
   abstract: TrainState,
   cursor: np.ndarray,
   seed: int,
+  given: dict | None = None,
 ) -> TrainState:
   """The state before the first step; no host or device ever holds it whole.
 
-  The values depend on `seed` alone, not on the mesh.
+  The values depend on `seed` alone, not on the mesh. Parameters that are
+  `given`, as a part of the tree, are taken from there and donated.
   """
 
-  def create():
+  def create(given):
     params = nn.unbox(_init_params(model, jax.random.key(seed)))
+    flat = flatten_dict(params) | flatten_dict(given)
+    params = unflatten_dict(flat)
     return TrainState(
       step=jnp.zeros([], 'int32'),
       params=params,
@@ -114,4 +119,5 @@ def create_state(
     )
 
   places = jax.tree.map(lambda x: x.sharding, abstract)
-  return jax.jit(create, out_shardings=places)()
+  create = jax.jit(create, out_shardings=places, donate_argnums=0)
+  return create(given or {})

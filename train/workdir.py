@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from input_pipeline import paths
 from input_pipeline.config import DataConfig
 from models.config import TransformerConfig
-from train import checksums
+from train import changes, checksums, history
 from train.sharding import AXES
 
 NAME = 'config.json'
@@ -75,7 +75,8 @@ def read_config(folder: str) -> ConfigDict:
   """The config a workdir was begun with; its newest checkpoint's if it is lost.
 
   Each checkpoint holds the config too, with a checksum: NAME may differ from
-  the newest one's in what may change between two starts, and in nothing else.
+  the newest one's in what may change between two starts or, by the run's
+  history, was changed since, and in nothing else.
 
   Raises:
     ValueError: there is none, or one that is damaged or was edited.
@@ -86,13 +87,18 @@ def read_config(folder: str) -> ConfigDict:
       f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
     )
   if not os.path.exists(path):
-    return _read(saved)
+    return _read_saved(folder, saved)
   config = _read(path)
-  changed = saved and _bound(folder, _read(saved), config)
+  if not saved:
+    return config
+  old, new = (
+    json.loads(x.to_json()) for x in (_read_saved(folder, saved), config)
+  )
+  changed = _bound(folder, old, new)
   if changed:
     raise ValueError(
       f"{path} was changed. Other than in the newest checkpoint's config are:\n"
-      + '\n'.join(changed)
+      + '\n'.join(changes.lines(old, new, changed))
       + '\nBring the file back, or move it away: then the config in the newest '
       'checkpoint is taken.'
     )
@@ -116,12 +122,23 @@ def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
 
 
 def _read(path: str) -> ConfigDict:
-  """The config in NAME or in the metadata of a checkpoint."""
+  """The config in NAME."""
   try:
     with open(path, encoding='utf-8') as file:
       found = json.load(file)
-    if os.path.basename(path) != NAME:
-      found = found['config']
+  except ValueError as error:
+    raise ValueError(_damaged(path, error)) from error
+  return checked(found, path)
+
+
+def _read_saved(folder: str, path: str) -> ConfigDict:
+  """The config in a checkpoint's metadata, with what was changed since."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      found = json.load(file)['config']
+    step = int(path.split(os.sep)[-3])
+    for key, value in history.changed_keys(history.read(folder), step).items():
+      changes.put(found, key, value)
   except (ValueError, TypeError, KeyError) as error:
     raise ValueError(_damaged(path, error)) from error
   return checked(found, path)
@@ -296,10 +313,21 @@ def _remove(path: str) -> None:
     os.remove(path)
 
 
-def check(folder: str, config: ConfigDict) -> None:
+def check(
+  folder: str, config: ConfigDict, accept: bool = False
+) -> dict[str, list]:
   """Makes sure that a workdir holds no run but this config's.
 
-  A folder in which a start failed before its first step holds no run.
+  A run that has not trained may get any other config.
+
+  Args:
+    folder: the workdir.
+    config: of the start.
+    accept: a run that has trained may get other values of
+      `changes.CHANGEABLE`.
+
+  Returns:
+    What changes of the run by that: key -> [old value, new value].
 
   Raises:
     ValueError: it holds a run of another config; names the keys that differ.
@@ -307,36 +335,29 @@ def check(folder: str, config: ConfigDict) -> None:
   check_name(folder)
   saved = _saved_path(folder)
   if not saved and not os.path.exists(os.path.join(folder, NAME)):
-    return
+    return {}
   # A config that is given need not agree with a NAME that was edited.
-  old = _read(saved) if saved else read_config(folder)
-  if begun(folder):
-    _check_same(folder, old, config)
-  keys = _differences(old, config)
+  config_then = _read_saved(folder, saved) if saved else read_config(folder)
+  old, new = (json.loads(x.to_json()) for x in (config_then, config))
+  keys, bound = differences(old, new), _bound(folder, old, new)
+  if accept and 'eval.source' in keys and 'eval.source' not in bound:
+    bound.append('eval.source')
+  if bound and history.trained(folder):
+    changes.check(folder, old, new, bound, accept)
   if keys and jax.process_index() == 0:
     print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
-
-
-def _check_same(folder, old, config):
-  """Raises ValueError unless a config goes on with the run of the `old` one."""
-  bound = _bound(folder, old, config)
-  if bound:
-    raise ValueError(
-      f'--workdir={folder} holds the run of another config. Different are:\n'
-      + '\n'.join(bound)
-      + '\nTake another --workdir, or leave --config out to go on with it.'
-    )
+  return {key: [changes.get(old, key), changes.get(new, key)] for key in bound}
 
 
 def _bound(folder, old, new):
-  """What two configs may not differ in but do, a line for each key."""
-  old, new = json.loads(old.to_json()), json.loads(new.to_json())
-  endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
+  """The keys in which two configs of a run differ but may not."""
   others = MOVABLE if _holds_files(os.path.join(folder, 'checkpoints')) else ()
-  if endless and not new['data']['curriculum']:
+  endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
+  same = old['schedule']['name'] == new['schedule']['name']
+  if endless and same and not new['data']['curriculum']:
     others = *others, 'train.steps'
   return [
-    f'  {key}: {_get(old, key)!r} there, {_get(new, key)!r} now'
+    key
     for key in differences(old, new)
     if not is_free(key) and key not in others
   ]
@@ -352,14 +373,20 @@ def claim(folder: str, config: ConfigDict) -> None:
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
 
-def put_tokenizer_aside(folder: str) -> None:
+def put_tokenizer_aside(folder: str, changed: bool = False) -> None:
   """Renames a tokenizer that a start left which failed before its first step.
 
-  A run that has begun keeps its tokenizer.
+  A run that has begun keeps its tokenizer, unless its config `changed` before
+  it had a checkpoint.
   """
+  whole = _holds_files(os.path.join(folder, 'checkpoints')) or history.trained(
+    folder
+  )
+  if whole or (begun(folder) and not changed):
+    return
   for name in TOKENIZERS:
     path = os.path.join(folder, name)
-    if os.path.exists(path) and not begun(folder):
+    if os.path.exists(path):
       os.replace(path, f'{path}.unused')
 
 
@@ -373,10 +400,6 @@ def begun(folder: str) -> bool:
 
 def _holds_files(folder: str) -> bool:
   return os.path.isdir(folder) and any(os.scandir(folder))
-
-
-def _differences(old, new):
-  return differences(json.loads(old.to_json()), json.loads(new.to_json()))
 
 
 def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
@@ -396,9 +419,3 @@ def is_free(key: str) -> bool:
   return key in FREE or key.startswith(
     tuple(free for free in FREE if free.endswith('.'))
   )
-
-
-def _get(tree: dict, key: str):
-  for part in key.split('.'):
-    tree = tree.get(part) if isinstance(tree, dict) else None
-  return tree
