@@ -119,7 +119,8 @@ def test_wrong_parameters_are_refused(tmp_path):
 
 
 def test_an_encoder_without_token_types_gets_one_that_is_0(tmp_path):
-  config, params = make(token_types=0, position_offset=2, head='mlm')
+  own = {'position_offset': 2, 'head': 'mlm', 'pooler_dropout': True}
+  config, params = make(token_types=0, **own)
   pretrained.save(config, params, str(tmp_path / 'a'))
   again, loaded = pretrained.load(str(tmp_path / 'a'))
   assert again == dataclasses.replace(config, token_types=1)

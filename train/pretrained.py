@@ -37,7 +37,7 @@ from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import command, opening, sharding, workdir
+from train import command, opening, sharding, special_tokens, workdir
 from train.checkpoint import Checkpoints
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
@@ -113,6 +113,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     data = pipeline.open_data(
       *data_args, config.eval.source, folder, family=config.model.family
     )
+    special_tokens.say_end(source, data.tokenizer)
     cursor = jax.numpy.asarray(data.start(), 'int32')
     # Last of all, for it takes the longest.
     _, params = pretrained.load(source, places.params, config.seed, **own)
@@ -149,6 +150,7 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
       print(f'model.{field.name}: {theirs!r} (the config had {ours!r})')
       with config.ignore_type():
         config.model[field.name] = theirs
+  special_tokens.adopt(source, config)
   if config.data.source != 'synthetic' and not config.data.tokenizer:
     kind = config.data.tokenizer_kind
     places = source, os.path.join(source, pair.NAMES[0])
@@ -158,6 +160,13 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
         f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and one '
         'trained anew would not fit its weights: set data.tokenizer and '
         'data.tokenizer_kind.'
+      )
+    numbered = os.path.exists(os.path.join(found[0], 'tokenizer.json'))
+    if pretrained.kept_fields(source)[0] == 'xlm-roberta' and not numbered:
+      raise ValueError(
+        f'{source} is an XLM-R: the ids of its SentencePiece model are not'
+        ' those of its weights, which have <s> <pad> </s> <unk> first. Its'
+        ' tokenizer.json has the right ones.'
       )
     config.data.tokenizer = os.path.abspath(found[0])
   return config
@@ -179,13 +188,12 @@ def export(
   saved = checkpoints.run(step)
   run = workdir.at_step(saved['config'], run)
   config = TransformerConfig(**run.model)
-  pretrained.check_save(config, target, dtype=dtype)
   tokenizer, ids, said = tokenizer_files(folder, run, saved['data'])
+  pretrained.check_save(config, target, dtype=dtype, kept=ids)
   params = checkpoints.restore_arrays(step, 'params')['params']
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
-    kept=ids if config.family in ('decoder', 'rwkv') else {},
-    length=run.data.length,
+    kept=ids, length=run.data.length,
   )  # fmt: skip
   print(f'Wrote step {step:,} of {folder} to {target}.')
   print(said)
@@ -195,9 +203,10 @@ def tokenizer_files(
   folder: str, config: ConfigDict, trained_on: dict
 ) -> tuple[dict, dict, str]:
   """A run's tokenizer for transformers: its files, the ids of its special
-  tokens by which a decoder's config.json tells them, and a line about it.
+  tokens as config.json has them, and a line about it.
 
-  There are none where the run has no tokenizer, or transformers none like it.
+  There are no files where the run has no tokenizer, or transformers none like
+  it.
 
   Args:
     folder: the workdir.
@@ -210,7 +219,9 @@ def tokenizer_files(
   data = DataConfig(**config.data)
   path = tokenizing.path_in(folder, data)
   if data.source == 'synthetic':
-    return {}, {}, f'No tokenizer was written: {folder} holds none.'
+    numbers = tokenizing.prepare(data, 0, config.model.vocab_size, None)
+    ids = special_tokens.ids(numbers, data, config.model.family)
+    return {}, ids, f'No tokenizer was written: {folder} holds none.'
   if not os.path.exists(path):
     raise ValueError(
       f"{path} is missing: bring the run's tokenizer back into its workdir."
@@ -218,15 +229,16 @@ def tokenizer_files(
   kind = data.tokenizer_kind
   tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
   opening.check_tokenizer(tokenizer, path, trained_on)
-  bos, eos = tokenizer.bos, tokenizer.eos  # where bos is None, eos comes before
-  ids = {'bos_token_id': eos if bos is None else bos, 'eos_token_id': eos}
+  ids = special_tokens.ids(tokenizer, data, config.model.family)
+  start = tokenizers.start_id(tokenizer, data)
+  start = None if data.start == 'none' else start
   model = config.model
   room = model.max_length - model.position_offset  # of learned positions
   try:
     files = tokenizer_export.files(
       tokenizer,
       kind,
-      *tokenizer_export.around(tokenizer, data, model.family, tokenizer.pad),
+      *tokenizer_export.around(tokenizer, data, model.family, start),
       length=room if model.max_length else data.length,
       types=bool(model.token_types),
     )
@@ -244,12 +256,12 @@ def convert(source: str, target: str, dtype: str) -> None:
   """
   layout, kept = pretrained.kept_fields(source)
   config = pretrained.read_config(source)
-  pretrained.check_save(config, target, layout=layout, dtype=dtype)
+  pretrained.check_save(config, target, layout=layout, dtype=dtype, kept=kept)
   places = source, os.path.join(source, pair.NAMES[0])
   tokenizer = next(filter(None, map(tokenizer_export.published, places)), {})
   pretrained.save(
     *pretrained.load(source), target, layout=layout, dtype=dtype,
-    beside=tokenizer, kept=kept,
+    beside=tokenizer | special_tokens.generation(source), kept=kept,
   )  # fmt: skip
   print(f'Wrote {target}.')
   if tokenizer:

@@ -16,6 +16,10 @@ A family is one file here, with
   spares(config) -> list of Spare     tensors that may stand in a file besides
   LENGTH        the field of config.json for the length of rows, if the model's
                 positions end nowhere: the weights do not tell
+  BOS           bos_token_id where config.json leaves it out; START names the
+                fields for what a text begins with, if that is another one
+  typed(fields, model_type) -> dict   config.json with another of MODEL_TYPES
+                than the first, if there are several
 
 and a place in LAYOUTS. `save` takes the first of LAYOUTS whose `write`, read
 back with `read`, is the same model.
@@ -48,6 +52,7 @@ from models.pretrained import (
   reading,
   roberta,
   rwkv,
+  special,
   t5,
 )
 from models.pretrained.arrays import leaf_shapes
@@ -76,6 +81,7 @@ _FREE = (
   'dtype',
   'init',
   'init_std',
+  'pooler_dropout',
   'remat',
   'scan',
 )
@@ -185,7 +191,8 @@ def save(
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
     beside: name -> content of other files to write: a tokenizer's.
-    kept: fields of config.json from `kept_fields`; of a pair none are.
+    kept: fields of config.json: those of `kept_fields`, or the ids of special
+      tokens. RoBERTa's positions begin after the row of `pad_token_id`.
     length: of the rows that the model was trained on, for a layout's LENGTH
       where config and `kept` do not tell; 0: transformers' default stands.
 
@@ -194,7 +201,8 @@ def save(
       parameters are not those of the config, or too large for the dtype.
     OSError: the folder cannot be written.
   """
-  check_save(config, folder, layout=layout, dtype=dtype)
+  kept = kept or {}
+  check_save(config, folder, layout=layout, dtype=dtype, kept=kept)
   if config.family == 'electra':
     checks.params(flatten_dict(params, sep='/'), leaf_shapes(config))
     with files.new_directory(folder) as partial:
@@ -209,6 +217,7 @@ def save(
           dtype=dtype,
           shard_bytes=shard_bytes,
           beside=beside,
+          kept=kept,
         )
     return
   kind = files.dtype_of(dtype)
@@ -217,7 +226,8 @@ def save(
   if config != _with_types(config):
     config = _with_types(config)
     flat['embed/type'] = np.zeros((1, config.table_width), 'float32')
-  module, fields = _layout_for(config, layout)
+  config = special.aligned(config, kept.get('pad_token_id'), flat)
+  module, fields = _layout_for(config, layout, kept)
   shapes = leaf_shapes(config)
   by_name = {}
   for piece in expand(module.weights(config), config, shapes):
@@ -245,8 +255,9 @@ def save(
 
   if length and hasattr(module, 'LENGTH'):
     fields = {module.LENGTH: length} | fields
-  fields = fields | {'dtype': dtype} | (kept or {})
-  files.write(folder, fields, tensors(), shard_bytes, beside or {})
+  fields = fields | {'dtype': dtype}
+  beside = special.generation(config, fields) | (beside or {})
+  files.write(folder, fields, tensors(), shard_bytes, beside)
 
 
 def kept_fields(folder: str) -> tuple[str, dict]:
@@ -259,12 +270,25 @@ def kept_fields(folder: str) -> tuple[str, dict]:
   return fields['model_type'], found
 
 
+def start_token(folder: str) -> int | None:
+  """The id that a checkpoint's texts begin with: where transformers' generation
+  starts, or the decoder beside an encoder. None where no file tells it.
+
+  Raises:
+    ValueError: the field is no id.
+  """
+  if pair.is_pair(folder):
+    return None
+  return special.start(folder, _layout(files.read_config(folder)['model_type']))
+
+
 def check_save(
   config: TransformerConfig,
   folder: str,
   *,
   layout: str = '',
   dtype: str = 'float32',
+  kept: dict | None = None,
 ) -> None:
   """All that `save` checks before it looks at a parameter.
 
@@ -276,8 +300,10 @@ def check_save(
   halves = (config,)
   if config.family == 'electra':
     halves, layout = pair.split_config(config), 'electra'
+  kept = kept or {}
   for half in halves:
-    _layout_for(_with_types(half), layout)
+    half = special.aligned(_with_types(half), kept.get('pad_token_id'))
+    _layout_for(half, layout, kept)
 
 
 def _with_types(config):
@@ -319,12 +345,16 @@ def _layout(model_type: str) -> ModuleType:
   return known[model_type]
 
 
-def _layout_for(config, model_type):
-  """The first layout that expresses a config, and its config.json."""
+def _layout_for(config, model_type, kept=None):
+  """The first layout that expresses a config, and its config.json, in which
+  the fields `kept` are."""
   reasons = []
   for layout in (_layout(model_type),) if model_type else LAYOUTS:
     try:
       fields = layout.write(config)
+      if model_type and model_type != layout.MODEL_TYPES[0]:
+        fields = layout.typed(fields, model_type)
+      fields |= kept or {}
       names = {weight.theirs for weight in layout.weights(config)}
       back = layout.read(Fields(json.loads(json.dumps(fields))), names)
     except ValueError as error:

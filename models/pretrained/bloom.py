@@ -7,6 +7,7 @@ from models.pretrained.fields import Fields
 from models.pretrained.mapping import Spare, Weight
 
 MODEL_TYPES = ('bloom',)
+BOS = 1
 PREFIX = 'transformer.'
 CLASSES = {
   'lm': 'BloomForCausalLM',

@@ -7,6 +7,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.mapping import Spare, Weight
 
 MODEL_TYPES = ('gpt2',)
+BOS = 50256
 PREFIX = 'transformer.'
 CLASSES = {'lm': 'GPT2LMHeadModel', 'sequence': 'GPT2ForSequenceClassification'}
 # Of heads that are not read, and how the released code trained.

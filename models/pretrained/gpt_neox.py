@@ -7,6 +7,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('gpt_neox',)
+BOS = 0
 PREFIX = 'gpt_neox.'
 LENGTH = 'max_position_embeddings'
 CLASSES = {

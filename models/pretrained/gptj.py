@@ -11,6 +11,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('gptj',)
+BOS = 50256
 PREFIX = 'transformer.'
 LENGTH = 'n_positions'  # transformers has as many angles
 CLASSES = {'lm': 'GPTJForCausalLM', 'sequence': 'GPTJForSequenceClassification'}

@@ -12,6 +12,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('llama',)
+BOS = 1
 PREFIX = 'model.'
 LENGTH = 'max_position_embeddings'
 CLASSES = {

@@ -7,6 +7,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('opt',)
+BOS = 2
 PREFIX = 'model.'
 CLASSES = {'lm': 'OPTForCausalLM', 'sequence': 'OPTForSequenceClassification'}
 OFFSET = 2  # of positions, in its code

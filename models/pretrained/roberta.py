@@ -72,6 +72,12 @@ def write(config: TransformerConfig) -> dict:
   }
 
 
+def typed(fields: dict, model_type: str) -> dict:
+  """config.json of XLM-R, which is RoBERTa with another tokenizer."""
+  names = [f'XLM{name}' for name in fields['architectures']]
+  return fields | {'model_type': model_type, 'architectures': names}
+
+
 def weights(config: TransformerConfig) -> list[Weight]:
   """Ours <-> theirs."""
   out = bert.body(config, PREFIX)

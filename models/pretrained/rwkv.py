@@ -13,6 +13,7 @@ from models.pretrained.fields import Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('rwkv',)
+BOS = 0
 PREFIX = 'rwkv.'
 LENGTH = 'context_length'
 CLASSES = {'lm': 'RwkvForCausalLM'}

@@ -5,6 +5,8 @@ from models.pretrained.fields import ACTIVATION_NAMES, ACTIVATIONS, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('t5',)
+# What its decoder reads first; padding in all that were published.
+START = ('decoder_start_token_id', 'pad_token_id')
 PREFIX = ''
 CLASSES = ('T5ForConditionalGeneration', 'T5WithLMHeadModel')
 
