@@ -82,7 +82,7 @@ PALM = Recipe(
       'init': 'fan_in',
       'dropout_kind': 'residual',
     },
-    'data': PIECES | {'length': 2048},
+    'data': PIECES | {'start': 'pad', 'length': 2048},  # T5X's
     'optimizer': ADAFACTOR
     | {'factor_from': 0, 'b1': 0.9, 'weight_decay': 1.0, 'clip': 1.0},
     'schedule': INVERSE_SQRT,
@@ -166,7 +166,7 @@ LLAMA_EVERY = {
     'init_std': 0.02,
     'dropout_kind': 'residual',
   },
-  'data': {'objective': 'causal'},
+  'data': {'objective': 'causal', 'start': 'bos'},  # llama/generation.py
   'optimizer': GPT3_ADAM,
 }
 LLAMA_SIZES = {

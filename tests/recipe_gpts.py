@@ -8,8 +8,10 @@ from tests.recipe_numbers import (
 )
 
 LAYERS = ('decoder_layers', 'embed_dim', 'heads', 'head_dim')
-BYTES = {'tokenizer_kind': 'byte_bpe', 'objective': 'causal'}
-PIECES = {'tokenizer_kind': 'unigram', 'objective': 'causal'}
+# Windows of T + 1 tokens, no token inserted: Megatron-LM's gpt_dataset.py.
+WINDOWS = {'objective': 'causal', 'start': 'none'}
+BYTES = WINDOWS | {'tokenizer_kind': 'byte_bpe'}
+PIECES = WINDOWS | {'tokenizer_kind': 'unigram'}
 # The shape of every tiny decoder, and its batch and warm-up.
 SMALL = {'decoder_layers': 2, 'embed_dim': 128, 'heads': 8, 'head_dim': 16}
 RUN = {'data.batch': 16, 'learning_rate': 1e-3, 'warmup_steps': 30}
@@ -36,12 +38,7 @@ GPT1 = Recipe(
       'dropout': 0.1,
       'attention_dropout': 0.1,
     },
-    'data': {
-      'tokenizer_kind': 'bpe',
-      'objective': 'causal',
-      'length': 512,
-      'batch': 64,
-    },
+    'data': WINDOWS | {'tokenizer_kind': 'bpe', 'length': 512, 'batch': 64},
     'optimizer': {
       'name': 'adamw',
       'b1': 0.9,
@@ -168,7 +165,7 @@ GOPHER = Recipe(
       'init': 'gpt2',
       'init_std': 0.02,
     },
-    'data': {'tokenizer_kind': 'bpe', 'objective': 'causal', 'length': 2048},
+    'data': WINDOWS | {'tokenizer_kind': 'bpe', 'length': 2048},
     # The betas are not stated, nor is a decay.
     'optimizer': GPT3_ADAM | {'weight_decay': 0.0},
     'schedule': {

@@ -10,19 +10,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 GROUPS = ('model', 'data', 'optimizer', 'schedule', 'train')
-# How a run goes, not what is learnt. Where rows begin (`start`, `bos`) and how
-# many documents a block has are tested with the rows.
+# How a run goes, not what is learnt. How many documents a block has is tested
+# with the rows.
 NOT_OF_A_RECIPE = {
   *('model.dtype', 'model.scan', 'model.remat'),
   *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
   *('data.tokenizer', 'data.streams', 'data.holdout', 'data.block'),
-  *('data.max_bad_share', 'data.threads', 'data.start', 'data.bos'),
+  *('data.max_bad_share', 'data.threads', 'data.text_field'),
+  'data.bos',
   *('train.log_every', 'train.accumulate'),
 }
 # Nobody's choice: what is on where no table says otherwise.
 ON = {
   'data.concatenate': True,
   'data.pack': True,
+  'data.start': 'pad',
   'optimizer.decay': 'matrices',
 }
 

@@ -17,7 +17,7 @@ from input_pipeline import blocks
 from input_pipeline.config import OBJECTIVES, DataConfig
 from models.build import build
 from models.config import CHOICES, TransformerConfig
-from tests import runs
+from tests import recipe_pairs, runs
 from train.loop import train
 from train.objectives import objective_for
 from train.settings import check_settings
@@ -329,6 +329,63 @@ def test_every_argument_of_a_system_can_stand_beside_a_field(system):
     same = f'norm={config.model.norm}'
     for text in (f'{system}:{arg},{same}', f'{system}:{same},{arg}'):
       assert ablations.get_config(text) == config
+
+
+# What an objective brings to rows of 512 tokens that had none of it, typed from
+# T5's gin files, table 1 of UL2 and BERT's create_pretraining_data.py.
+_CHUNK = {'document_tokens': 65536}
+_SPANS = _CHUNK | {'noise_density': 0.15, 'sentinels': 100}
+_MASKS = {
+  'noise_density': 0.15,
+  'predictions': 77,
+  'masking': 'bert',
+  'masked_share': 0.8,
+  'random_share': 0.1,
+}
+BROUGHT = {
+  'prefix': _CHUNK | {'concatenate': False},
+  'span_corruption': _SPANS | {'mean_span_length': 3.0},
+  'iid_spans': _SPANS | {'target_length': 192},
+  'drop_tokens': _CHUNK | {'noise_density': 0.15, 'target_length': 104},
+  'bert_style': _SPANS | {'random_share': 0.1},
+  'mass_style': _SPANS,
+  'deshuffling': _CHUNK | {'concatenate': False},
+  'ul2': _CHUNK | {'denoisers': recipe_pairs.DENOISERS, 'sentinels': 128},
+  'mlm': _MASKS,
+  'sentence_pairs': _MASKS | {'short_share': 0.1, 'pack': False},
+  'full_sentences': _MASKS,
+  'doc_sentences': _MASKS,
+}
+# And a position to GPT-1's heads of 64: T5, 2.1; RoFormer, 3.2.
+PLACED = {
+  'none': {},
+  'sinusoidal': {},
+  'relative_bias': {'relative_buckets': 32, 'relative_max_distance': 128},
+  'transformer_xl': {},
+  'rope': {'rope_theta': 10_000.0, 'rope_dim': 64},
+  'alibi': {},
+}
+
+
+@pytest.mark.parametrize(
+  ('group', 'field', 'value', 'brought'),
+  [
+    *(('data', 'objective', *pair) for pair in BROUGHT.items()),
+    *(('model', 'position', *pair) for pair in PLACED.items()),
+  ],
+)
+def test_what_a_value_brings(group, field, value, brought):
+  before = tree.config_of('gpt1')
+  after = ablations.get_config(f'gpt1:{field}={value}')
+  brought = brought | {field: value}
+  if field == 'objective':
+    brought['start'] = 'pad'  # windows of T + 1 tokens are of causal rows alone
+  if field == 'position':
+    brought['max_length'] = 0  # of learned positions
+  found = tree.difference(before, after)
+  assert {k: new for k, (_, new) in found.items()} == {
+    f'{group}.{key}': x for key, x in brought.items()
+  }
 
 
 @pytest.mark.parametrize(

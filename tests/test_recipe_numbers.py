@@ -92,7 +92,12 @@ CASES |= {
 def test_the_config_is_the_published_recipe(reference):
   config = tree.config_of(reference)
   recipe, size, changed = CASES[reference]
-  assert on(flat(config)) == expected(recipe, size, changed)
+  wanted = expected(recipe, size, changed)
+  found = on(flat(config))
+  for key in found.keys() - wanted.keys():
+    if found[key] == KEYS.get(key):  # the next test but one is for these
+      del found[key]
+  assert found == wanted
 
 
 @pytest.mark.parametrize('reference', CASES)
