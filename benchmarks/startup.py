@@ -43,6 +43,7 @@ def first_step(workdir: str, steps: int, tokenizer: str) -> float:
       'train',
       '--config=configs/t5.py:tiny',
       f'--workdir={workdir}',
+      '--nocompilation_cache',
       f'--config.train.steps={steps}',
       '--config.train.log_every=1',
       '--config.eval.batches=1',

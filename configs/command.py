@@ -21,7 +21,10 @@ from configs import common, interrupt
 
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
-PATHS = 'workdir', 'out', 'from', 'to', 'file', 'config.data.tokenizer'
+PATHS = (
+  *('workdir', 'out', 'from', 'to', 'file', 'init_from'),
+  'config.data.tokenizer',
+)
 _OURS = ('configs', 'input_pipeline', 'models', 'train')
 
 
@@ -146,6 +149,40 @@ def _load(name: str) -> ConfigDict:
     if not _is_ours(error):
       raise
     return _fail(f'--config={name}: {error}')
+
+
+def summary(config: ConfigDict, width: int = 80) -> str:
+  """A config in few lines: what differs from common.base(), then the rest.
+
+  Keys without a value ('' and () too, which choose nothing) are left out.
+  """
+  base = common.base()
+  values = {True: {}, False: {}}  # does it differ? -> group -> words
+  for key in _keys(config):
+    group, _, name = key.rpartition('.')
+    value = functools.reduce(getattr, key.split('.'), config)
+    differs = key not in common.KEYS or value != functools.reduce(
+      getattr, key.split('.'), base
+    )
+    if value not in (None, '', ()) or differs:
+      plain = isinstance(value, str) and value and ' ' not in value
+      word = f'{name}={value if plain else repr(value)}'
+      values[differs].setdefault(group, []).append(word)
+  lines = []
+  for differs, title in (
+    (True, 'Config, where it differs from the base:'),
+    (False, "The base's values:"),
+  ):
+    lines.append(title)
+    for group, words in values[differs].items():
+      line = f'  {group}' if group else ' '
+      for word in words:
+        if len(f'{line} {word}') > width and line.strip():
+          lines.append(line)
+          line = '   '
+        line = f'{line} {word}'
+      lines.append(line)
+  return '\n'.join(lines)
 
 
 def _near_file(path: str) -> str:

@@ -403,3 +403,28 @@ def test_home_folders():
     f'--workdir={home}/x', f'-out={home}', f'--config.data.tokenizer={home}/t',
     '--text=~/x', '--workdir=a~/x',
   ]  # fmt: skip
+
+
+def test_a_summary_shows_what_differs_first():
+  """Every key that has a value, once, in lines that fit."""
+  config = t5.get_config('tiny').copy_and_resolve_references().unlock()
+  config.seed = 3
+  config.data.curriculum = ((0.5, 64, 0),)
+  config.optimizer.multipliers.decay = 2.0
+  text = command.summary(config, 80)
+  lines = text.splitlines()
+  assert max(map(len, lines)) <= 80
+  assert len(lines) < 50
+  first, rest = text.split("The base's values:\n")
+  assert '  seed=3\n' in first
+  assert 'curriculum=((0.5, 64, 0),)' in first
+  assert 'optimizer.multipliers decay=2.0' in first
+  assert 'epsilon2=0.001' in first
+  assert 'seed' not in rest
+  for word in ('block=128', 'dtype=float32', 'tokenizer_kind=unigram'):
+    assert word in (first if word.startswith('dtype') else rest)
+  groups = ('model', 'data', 'optimizer', 'schedule', 'train', 'eval')
+  for group in groups:
+    for key, value in config[group].items():
+      if value not in (None, '', ()) and key != 'multipliers':
+        assert len(re.findall(rf'\b{key}=', text)) >= 1, key

@@ -16,7 +16,13 @@ from tensorboardX.proto.event_pb2 import Event
 
 from train import metrics, progress
 from train.metrics import MetricsWriter, draw_curves, read_metrics
-from train.progress import PEAKS, Progress, overview, peak_flops
+from train.progress import (
+  PEAKS,
+  Progress,
+  one_screen,
+  overview,
+  peak_flops,
+)
 
 
 def records(path):
@@ -305,3 +311,36 @@ def test_torch_is_left_out():
   )
   pytest.importorskip('torch')
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_samples_fill_one_screen_at_most(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '20')
+  monkeypatch.setenv('LINES', '11')
+
+  def height(text):
+    """Rows of a terminal that the text takes; a wide character takes two."""
+    wide = sum('\u4e00' <= x <= '\u9fff' for x in text)
+    rows = [
+      -(-(len(x) + sum('\u4e00' <= y <= '\u9fff' for y in x)) // 20) or 1
+      for x in text.split('\n')
+    ]
+    return sum(rows), wide
+
+  short = 'input: a\ntarget: b\n\ninput: c\ntarget: d\n'
+  assert one_screen(short) == short.strip('\n')
+  long = '\n\n'.join(f'input: {n}{"x" * 300}\ntarget: {n}' for n in range(2))
+  found = one_screen(long)
+  assert height(found)[0] <= 11
+  assert found.count('...') == 2
+  assert all(
+    f'{name}: {n}' in found for name in ('input', 'target') for n in '01'
+  )
+  many = '\n\n'.join(f'input: {n}\ntarget: {n}' for n in range(9))
+  found = one_screen(many)
+  assert height(found)[0] <= 11
+  shown = found.count('target')
+  assert found.endswith(f'({9 - shown} more in TensorBoard)')
+  assert shown >= 2
+  rows, wide = height(one_screen('input: ' + '漢' * 400))
+  assert rows <= 11
+  assert wide >= 60

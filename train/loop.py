@@ -5,6 +5,7 @@ import functools
 import gc
 import json
 import math
+import shutil
 import time
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from configs.command import UserError
+from configs.command import UserError, summary
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.streams import SourceEnded
@@ -36,7 +37,7 @@ from train.fit import step_flops
 from train.metrics import MetricsWriter, draw_curves, read_metrics
 from train.objectives import objective_for
 from train.optimizer import make_optimizer
-from train.progress import Progress, overview
+from train.progress import Progress, one_screen, overview
 from train.progress import say as show_line
 from train.schedules import make_schedule
 from train.settings import check_settings
@@ -115,7 +116,7 @@ def train(
   )
   changed = workdir.check(folder, config, accept_changed_config)
   origin = beginning.find(folder, config, state_shape, init_from, init_state)
-  say(str(config))
+  say(summary(config, shutil.get_terminal_size().columns))
   places = jax.tree.map(lambda x: x.sharding, state_shape.params)
   say(overview(params_shape, axes, places))
 
@@ -260,7 +261,7 @@ def train(
         data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
       )
       writer.write_text(step, 'samples', text)
-      progress.note(text)
+      progress.note(one_screen(text))
     if main:
       draw_curves(folder)
     progress.pause(time.perf_counter() - clock)

@@ -14,27 +14,39 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from configs.command import UserError
+from train import compilation
 from train.workdir import differences
 
 T = TypeVar('T')
 
 
 def define_flags() -> None:
-  """The flags that `join` reads; a program's --help shows those it adopts."""
+  """The flags that `join` reads; a program's --help shows those it adopts.
+
+  All programs that run a model on its mesh have them.
+  """
   flags.DEFINE_string(
     'coordinator', '', 'Several processes: HOST:PORT of process 0, or auto.'
   )
   flags.DEFINE_integer('processes', None, 'How many there are.')
   flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
+  flags.DEFINE_bool(
+    'compilation_cache', True,
+    'Keep compiled programs for later starts, in $JAX_COMPILATION_CACHE_DIR or '
+    "the user's cache folder.",
+  )  # fmt: skip
 
 
 def join() -> None:
   """Makes this process one of several, where the flags say so.
 
+  What it compiles is kept for later starts, unless they say otherwise.
+
   Raises:
     ValueError: flags that do not go together.
   """
   values = flags.FLAGS
+  compilation.keep(values.compilation_cache)
   if values.coordinator:
     where = None if values.coordinator == 'auto' else values.coordinator
     if where and not where.rpartition(':')[2].isdigit():

@@ -1,10 +1,12 @@
 """What a run shows in the terminal: its parameters and how far it is."""
 
 import contextlib
+import itertools
 import math
 import shutil
 import sys
 import time
+import unicodedata
 from typing import Any, TextIO
 
 import jax
@@ -38,6 +40,37 @@ def say(text: str, stream: TextIO | None = None, end: str = '\n') -> None:
   """Prints at once. A run goes on where nobody reads it any more."""
   with contextlib.suppress(OSError):
     print(text, end=end, file=stream or sys.stdout, flush=True)
+
+
+def one_screen(text: str) -> str:
+  """As much of a text as one screen shows, each line cut alike.
+
+  What is cut ends in '...'; paragraphs, one an example, that find no room are
+  counted. The whole text is TensorBoard's.
+  """
+  columns, rows = shutil.get_terminal_size()
+  rows -= 3  # what comes before, the count, and the live line
+  paragraphs = [x.split('\n') for x in text.strip('\n').split('\n\n')]
+  shown, used = [], 0
+  for lines in paragraphs:
+    if shown and used + len(lines) + 1 > rows:
+      break
+    used += len(lines) + 1
+    shown.append(lines)
+  lines = sum(map(len, shown))
+  most = max(1, (rows - len(shown) + 1) // max(1, lines)) * (columns - 1)
+  found = '\n\n'.join('\n'.join(_cut(x, most) for x in y) for y in shown)
+  left = len(paragraphs) - len(shown)
+  return found + f'\n({left} more in TensorBoard)' * bool(left)
+
+
+def _cut(line, columns):
+  """The beginning of a line that takes so many columns of a terminal."""
+  wide = [2 if unicodedata.east_asian_width(x) in 'WF' else 1 for x in line]
+  if sum(wide) <= columns:
+    return line
+  ends = itertools.accumulate(wide)
+  return line[: sum(end <= columns - 3 for end in ends)] + '...'
 
 
 class Progress:

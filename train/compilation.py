@@ -1,0 +1,84 @@
+"""JAX's compilation cache: a program that was compiled once starts at once."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+
+import jax
+
+LIMIT = 4 * 2**30  # bytes that the folder may hold
+LEAST = 0.3  # seconds: what compiles faster is not kept
+
+
+def keep(enabled: bool = True) -> None:
+  """Keeps compiled programs in a folder of the user's, and takes them there.
+
+  The folder is $JAX_COMPILATION_CACHE_DIR, else treeline/compiled in
+  $XDG_CACHE_HOME, else in ~/.cache. Where it cannot be written, a warning says
+  so, and everything is compiled.
+  """
+  if not enabled:
+    jax.config.update('jax_enable_compilation_cache', False)
+    return
+  if jax.config.jax_compilation_cache_dir:  # JAX reads its own variable
+    return
+  folder = default_folder()
+  try:
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+    prune(folder, LIMIT)
+  except OSError as error:
+    print(
+      f'Warning: compiled programs are not kept: {folder}: {error.strerror}. '
+      'Set JAX_COMPILATION_CACHE_DIR to a writable folder, or give '
+      '--nocompilation_cache.',
+      file=sys.stderr,
+      flush=True,
+    )
+    return
+  jax.config.update('jax_compilation_cache_dir', folder)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', LEAST)
+
+
+def default_folder() -> str:
+  """Where programs are kept if no variable of JAX's says otherwise.
+
+  Each kind of processor has its own: machine code for another one may not run.
+  """
+  cache = os.environ.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(cache):  # to be ignored, says the standard
+    cache = os.path.join(os.path.expanduser('~'), '.cache')
+  return os.path.join(cache, 'treeline', 'compiled', _processor())
+
+
+def prune(folder: str, limit: int) -> None:
+  """Removes the oldest files until at most `limit` bytes are left."""
+  found = []
+  for entry in os.scandir(folder):
+    with contextlib.suppress(OSError):  # another process removes them too
+      state = entry.stat()
+      found.append((state.st_mtime, state.st_size, entry.path))
+  total = sum(size for _, size, _ in found)
+  for _, size, path in sorted(found):
+    if total <= limit:
+      return
+    with contextlib.suppress(OSError):
+      os.remove(path)
+    total -= size
+
+
+def _processor():
+  """Its architecture, and a digest of what it can do."""
+  features = ''
+  with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
+    names = ('flags', 'Features', 'model name')
+    features = ''.join(
+      sorted({line for line in file if line.startswith(names)})
+    )
+  digest = hashlib.sha256(features.encode()).hexdigest()[:12]
+  return f'{platform.machine()}-{digest}'
