@@ -67,15 +67,6 @@ def test_the_same_twice(either):
     assert_same(first, second)
 
 
-def test_every_block_has_its_own_noise(synthetic):
-  """The same documents everywhere are corrupted in another way each time."""
-  synthetic.corpora[0].source.text = lambda record: np.arange(
-    3, 60, dtype=np.int32
-  )
-  rows = np.concatenate([b['encoder_inputs'] for b in take(synthetic, 30)])
-  assert len(np.unique(rows, axis=0)) > 0.95 * len(rows)
-
-
 def test_another_seed(corpus, workdir, data):
   arguments = {'vocab_size': VOCABULARY, 'workdir': workdir}
   other = open_data(json_config(corpus), seed=6, **arguments)

@@ -11,6 +11,7 @@ from input_pipeline import (
   blocks,
   config,
   corruption,
+  denoisers,
   features,
   inspect,
   lengths,
@@ -317,11 +318,29 @@ def test_no_room(objective, changes, message):
     blocks.batch_shapes(settings, family)
 
 
-def test_modes_take_room():
+@pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
+@pytest.mark.parametrize('room', [0, 1, 5])
+def test_modes_take_room(family, room):
+  """Pieces are as long as fits a row after the mode: two tokens more are too
+  many (where half is noise, T5's rule takes one token less than fits)."""
   settings = pairs_config('ul2', length=64)
-  free = lengths.raw_lengths(settings, 'encoder_decoder')
-  taken = lengths.raw_lengths(settings, 'encoder_decoder', [[5, 6, 7]] * 7)
-  assert all(0 < a - b <= 8 for a, b in zip(free, taken, strict=True))
+  modes = [[5] * room] * len(UL2)
+
+  def longest(number, raw):
+    """Of 500 examples: the tokens that a row must hold."""
+    documents = [np.arange(3, 3 + raw, dtype=np.int32)] * 500
+    ((inputs, targets),) = denoisers.denoise(
+      documents, rng(), UL2[number : number + 1], modes[:1], [raw],
+      np.arange(299, 259, -1, np.int32), EOS, False,
+    )  # fmt: skip
+    sizes = (inputs != features.NOTHING).sum(axis=1)
+    if family == 'decoder':
+      sizes += (targets != features.NOTHING).sum(axis=1)
+    return sizes.max()
+
+  for number, raw in enumerate(lengths.raw_lengths(settings, family, modes)):
+    assert 62 <= longest(number, raw) <= 64
+    assert longest(number, raw + 2) > 64
 
 
 @pytest.mark.parametrize('mean', [0, 2.0])
