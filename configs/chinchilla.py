@@ -74,6 +74,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == 'tiny':
     c = gopher.get_config('tiny').unlock()
     c.optimizer.weight_decay = 0.1
+    c.data.normalization = ''  # 4.1: no NFKC
     return common.finish(c)
   millions = 70_000 if size == '70b' else int(size[:-1])
   c = gopher.get_config('280b' if millions > 1000 else '417m').unlock()
@@ -82,6 +83,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.embed_dim, m.head_dim, m.heads, m.decoder_layers = SIZES[size]
   m.kv_heads = m.heads
   m.mlp_dim = 4 * m.embed_dim
+
+  d.normalization = ''  # 4.1: no NFKC
 
   # 70b: table 4, 3M tokens after 1.5M. The batches of the others are not
   # stated: those of Gopher's table 1 for their sizes.

@@ -111,6 +111,20 @@ KEYS = {
     'unigram, bpe, wordpiece, byte_bpe or bytes',
   ),
   'data.lowercase': (False, 'wordpiece: no capitals, no accents'),
+  'data.normalization': (
+    '',
+    (
+      "of a trained unigram or bpe: none, nfkc or nmt_nfkc; '': nmt_nfkc of a "
+      'unigram that is not lossless, else none'
+    ),
+  ),
+  'data.lossless': (
+    False,
+    (
+      'a trained unigram keeps white space, parts digits and spells rare '
+      'characters in bytes, as every trained bpe'
+    ),
+  ),
   'data.sentinels': (0, '<extra_id_N> pieces'),
   # What is learnt.
   'data.objective': (

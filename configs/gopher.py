@@ -63,6 +63,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'  # for MassiveText
   d.tokenizer_kind = 'bpe'  # SentencePiece's, with bytes to fall back on
+  d.normalization = 'nfkc'  # Hoffmann et al. 2022, 4.1: Chinchilla's has none
   d.objective = 'causal'
   d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # 3.2

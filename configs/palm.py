@@ -59,6 +59,9 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2
   d.tokenizer_kind = 'unigram'  # SentencePiece; its kind is not stated
+  # 2: white space is preserved, numbers are split into digits, and characters
+  # that are out of the vocabulary into UTF-8 bytes.
+  d.lossless = True
   d.objective = 'causal'
   d.start = 'pad'  # T5X's decoders read id 0 first
   d.length = 2048  # 5

@@ -33,6 +33,7 @@ MASKED = {  # rows, some of whose tokens are predicted
 OBJECTIVES = {'causal': ((), ()), **PAIRS, **MASKED}
 MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
+NORMALIZATIONS = ('', 'none', 'nfkc', 'nmt_nfkc')
 STARTS = ('none', 'bos', 'eos', 'pad')
 SOURCES = (
   *('json:', 'parquet:', 'tfds:', 'text:', 'textfile:', 'cache:'),
@@ -84,6 +85,11 @@ class DataConfig:
   text_field: str = 'text'  # of json, parquet and tfds: what holds the text
   tokenizer_kind: str = 'unigram'  # TOKENIZERS; unigram, bpe: SentencePiece
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
+  # These two decide how SentencePiece is trained where there is no tokenizer:
+  # NORMALIZATIONS, '' is the kind's own; and whether a unigram keeps all of a
+  # text, as a bpe does (see sentence_piece.train).
+  normalization: str = ''
+  lossless: bool = False
   masking: str = ''  # whose rule of how many are masked: MASKING
   masked_share: float = 0.0  # of those chosen, what reads [MASK]
   random_share: float = 0.0  # what reads a random token
@@ -179,6 +185,20 @@ class DataConfig:
       'lowercase', self.lowercase,
       f'be False: data.tokenizer_kind={self.tokenizer_kind!r} does not read it',
     )  # fmt: skip
+    _require(
+      self.normalization in NORMALIZATIONS, 'normalization', self.normalization,
+      f'be one of {", ".join(map(repr, NORMALIZATIONS))}',
+    )  # fmt: skip
+    for key, kinds in (
+      ('normalization', ('unigram', 'bpe')),
+      ('lossless', ('unigram',)),
+    ):
+      _require(
+        not getattr(self, key) or self.tokenizer_kind in kinds,
+        key, getattr(self, key),
+        f'be {type(getattr(self, key))()!r}: data.tokenizer_kind='
+        f'{self.tokenizer_kind!r} does not read it',
+      )  # fmt: skip
     needed, optional = OBJECTIVES[self.objective]
     keys = {k for pair in OBJECTIVES.values() for keys in pair for k in keys}
     hint = '; configs/ablations.py sets and clears what goes with an objective'

@@ -13,7 +13,8 @@ from input_pipeline import subwords, tokenizer_json
 BERT = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 ROBERTA = '<s>', '<pad>', '</s>', '<unk>'
 ALPHABET = 1000  # characters a WordPiece vocabulary begins with, at most
-LONGEST = 100  # characters of a word that teaches anything
+LONGEST = 100  # characters of a word that WordPiece knows
+PART = 1000  # bytes of a word that byte-level BPE learns from at a time
 
 
 def train(texts, kind, vocab_size, sentinels, lowercase, specials):
@@ -136,7 +137,12 @@ def _merge(part, pair, new):
 
 
 def count_words(texts, content):
-  """Word -> count, the words as the tokenizer sees them."""
+  """Word -> count, the words as the tokenizer sees them.
+
+  Long words of byte-level BPE, as a line of Chinese, come in parts of at most
+  PART bytes, cut between characters. WordPiece knows no longer word than one
+  of LONGEST characters: those are left out.
+  """
   tokenizer = subwords.library().Tokenizer.from_str(
     tokenizer_json.to_json(
       tokenizer_json.canonical(content, 0, 'training')[0]
@@ -147,7 +153,24 @@ def count_words(texts, content):
   words = collections.Counter()
   for text in texts:
     words.update(word for word, _ in split(normalize(text)))
-  return {w: n for w, n in sorted(words.items()) if len(w) <= LONGEST}
+  if content['model']['type'] == 'WordPiece':
+    return {w: n for w, n in sorted(words.items()) if len(w) <= LONGEST}
+  parts = collections.Counter()
+  for word, count in words.items():
+    for part in _parts(word):
+      parts[part] += count
+  return dict(sorted(parts.items()))
+
+
+def _parts(word):
+  """A word of byte characters, cut where a character of the text begins."""
+  within = {*tokenizer_json.byte_characters()[0x80:0xC0]}
+  parts = []
+  while len(word) > PART:
+    end = next(n for n in range(PART, 0, -1) if word[n] not in within)
+    parts.append(word[:end])
+    word = word[end:]
+  return [*parts, word]
 
 
 def _alphabet(words, limit):

@@ -388,7 +388,7 @@ def _described(config):
   the tokenizer's path: their contents have fingerprints of their own."""
   fields = dataclasses.asdict(config)
   for key in (
-    *('tokenizer', 'tokenizer_kind', 'lowercase'),
+    *('tokenizer', 'tokenizer_kind', 'lowercase', 'normalization', 'lossless'),
     *('max_bad_share', 'threads', 'epochs'),
   ):
     del fields[key]

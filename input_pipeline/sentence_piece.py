@@ -103,19 +103,33 @@ class SentencePiece(Vocabulary):
     return i if self.processor.id_to_piece(i) == name else None
 
 
-def train(texts, kind, vocab_size, sentinels, specials):
+def train(
+  texts,
+  kind,
+  vocab_size,
+  sentinels,
+  specials,
+  normalization='',
+  lossless=False,
+):
   """A model of `vocab_size` pieces, sentinels included, from str `texts`.
 
   Unigram as T5's; BPE as LLaMA's (Touvron et al. 2023, 2.1), whose digits stand
-  alone, which changes no character and spells rare ones in bytes. Pad 0, EOS 1,
-  unknown 2, no BOS; with `specials` [CLS], [SEP] and [MASK] follow. Reads
-  BYTES_PER_PIECE bytes of text a piece, at most. The same texts give the same
-  bytes. Raises ValueError when there is too little text for so many pieces.
+  alone, which keeps white space, changes no character and spells rare ones in
+  bytes. A `lossless` unigram does all that too, as PaLM's (Chowdhery et al.
+  2022, 2). Another `normalization` than '' changes characters before: as
+  Unicode's NFKC (nfkc), that and what T5's does to white space (nmt_nfkc), or
+  not at all (none).
+
+  Pad 0, EOS 1, unknown 2, no BOS; with `specials` [CLS], [SEP] and [MASK]
+  follow. Reads BYTES_PER_PIECE bytes of text a piece, at most. The same texts
+  give the same bytes. Raises ValueError when there is too little text for so
+  many pieces.
   """
   pieces = vocab_size - sentinels
   model = io.BytesIO()
   options = {'model_type': kind}
-  if kind == 'bpe':
+  if kind == 'bpe' or lossless:
     options |= {
       'byte_fallback': True,
       'split_digits': True,
@@ -123,6 +137,9 @@ def train(texts, kind, vocab_size, sentinels, specials):
       'remove_extra_whitespaces': False,
       'allow_whitespace_only_pieces': True,
     }
+  if normalization:
+    rule = {'none': 'identity'}.get(normalization, normalization)
+    options['normalization_rule_name'] = rule
   if specials:  # never made from text, unlike user-defined symbols
     options['control_symbols'] = ','.join(SentencePiece.masking)
   try:

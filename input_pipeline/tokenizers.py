@@ -100,18 +100,28 @@ def load(path, sentinels, kind='unigram', lowercase=False):
 
 
 def train(
-  texts, vocab_size, sentinels, kind='unigram', lowercase=False, specials=False
+  texts,
+  vocab_size,
+  sentinels,
+  kind='unigram',
+  lowercase=False,
+  specials=False,
+  normalization='',
+  lossless=False,
 ):
   """A tokenizer of `vocab_size` pieces, sentinels included, from str `texts`.
 
-  With `specials` it has the tokens that masking needs. The same texts give the
+  With `specials` it has the tokens that masking needs. `normalization` and
+  `lossless` are SentencePiece's alone. The same texts give the
   same bytes. Raises ValueError when there is too little text for so many
   pieces; see the kinds' own train().
   """
   if kind == 'bytes':
     return subwords.Bytes(sentinels, specials)
   if kind in ('unigram', 'bpe'):
-    return sentence_piece.train(texts, kind, vocab_size, sentinels, specials)
+    return sentence_piece.train(
+      texts, kind, vocab_size, sentinels, specials, normalization, lossless
+    )
   return merges.train(texts, kind, vocab_size, sentinels, lowercase, specials)
 
 

@@ -124,7 +124,7 @@ def train(config, seed, vocab_size, seen=None):
   try:
     return tokenizers.train(
       told(), vocab_size, config.sentinels, config.tokenizer_kind,
-      config.lowercase, config.masks,
+      config.lowercase, config.masks, config.normalization, config.lossless,
     )  # fmt: skip
   except ValueError as error:
     left_out = list(filter(None, seen))

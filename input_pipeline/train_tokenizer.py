@@ -7,9 +7,10 @@
     --config.data.tokenizer_kind=wordpiece --config.data.lowercase=True \\
     --out=bert.json
 
-The config's data.source, tokenizer_kind, lowercase and sentinels, the special
-tokens of its data.objective and model.vocab_size decide what comes out; the
-same text gives the same bytes. Held-out documents are left out.
+The config's data.source, tokenizer_kind, lowercase, normalization, lossless and
+sentinels, the special tokens of its data.objective and model.vocab_size decide
+what comes out; the same text gives the same bytes. Held-out documents are left
+out.
 """
 
 import os

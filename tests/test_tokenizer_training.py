@@ -1,8 +1,10 @@
 """Training: the library's merges, the same bytes each time, the command."""
 
 import os
+import random
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,39 @@ def test_merges_are_the_librarys(documents):
   assert len(pairs) >= 1500 - 257
   backwards = dict(reversed(words.items()))
   assert merges.learn(backwards, first, 1500, '') == (pieces, pairs)
+
+
+def test_long_words_teach_merges():
+  """Chinese has no spaces: a clause is one word of three bytes a letter."""
+  library = subwords.library()
+  letters = [chr(0x4E00 + 7 * n) for n in range(40)]
+  rng = random.Random(0)
+  lines = [''.join(rng.choices(letters, k=60)) for _ in range(30)]
+  split = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  reference = library.Tokenizer(library.models.BPE())
+  reference.pre_tokenizer = split
+  trainer = library.trainers.BpeTrainer(
+    vocab_size=360, initial_alphabet=split.alphabet(), show_progress=False
+  )
+  reference.train_from_iterator(lines, trainer)
+  mine = tokenizers.train(lines, 361, 0, 'byte_bpe')
+  assert {*mine.pieces} - {'<|endoftext|>'} == {*reference.get_vocab()}
+  for ids in mine.encode_batch(lines):
+    assert len(ids) <= 60  # a letter is a piece, not three
+
+
+def test_words_without_end_are_cut_between_letters():
+  content = tokenizer_json.byte_bpe({}, [])
+  words = merges.count_words(['é' * 1501 + ' ' + '汉' * 700], content)
+  count = {'Ã©': 1501, 'æ±ī': 700}
+  for letter, number in count.items():
+    found = {w: n for w, n in words.items() if letter in w}
+    assert all(len(w) <= merges.PART for w in found)
+    assert sum(w.count(letter) * n for w, n in found.items()) == number
+    lengths = {len(w.removeprefix('Ġ')) % len(letter) for w in found}
+    assert lengths == {0}
+  wordpiece = tokenizer_json.wordpiece({'[UNK]': 0}, False)
+  assert merges.count_words(['a' * 101 + ' b'], wordpiece) == {'b': 1}
 
 
 def test_wordpiece_has_the_librarys_pieces(documents):
@@ -237,3 +272,89 @@ def test_long_lines_are_taken_in_parts():
   line = ''.join(signs[n * 7 % 60] for n in range(20_000))
   tokenizer = tokenizers.train(['a few words', line], 80, 5)
   assert sum(tokenizer.piece(i) in signs for i in range(80)) > 50
+
+
+FULLWIDTH = 'ﬁne ＡＢＣ  x²\tÅ 2048 bada'
+
+
+def test_a_lossless_unigram():
+  """PaLM's (Chowdhery et al. 2022, 2): all of a text comes back."""
+  lines = [*texts(), *['bada 1 22 333 4096  duku'] * 9]
+  made = tokenizers.train(lines, 400, 5, 'unigram', lossless=True)
+  plain = tokenizers.train(lines, 100, 5, 'unigram')
+  odd = [FULLWIDTH, ' a  b\n\n  c ', '日本 😀 \u200d', 'tab\t\r\n', '']
+  for text in odd:
+    [ids] = made.encode_batch([text])
+    assert made.decode(ids) == text
+    assert made.unk not in ids
+  assert [plain.decode(i) for i in plain.encode_batch(odd)] != odd
+  digits = [made.piece(i) for i in made.encode_batch(['bada 4096'])[0]]
+  assert digits[-4:] == ['4', '0', '9', '6']
+  assert made.piece(made.encode_batch(['\x01'])[0][-1]) == '<0x01>'
+  assert made.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+  ('kind', 'normalization', 'shown'),
+  [
+    ('bpe', '', FULLWIDTH),
+    ('bpe', 'none', FULLWIDTH),
+    ('bpe', 'nfkc', unicodedata.normalize('NFKC', FULLWIDTH)),  # Gopher's
+    ('bpe', 'nmt_nfkc', 'fine ABC  x2 Å 2048 bada'),
+  ],
+)
+def test_normalization(kind, normalization, shown):
+  lines = [*texts(), FULLWIDTH]
+  made = tokenizers.train(lines, 420, 5, kind, normalization=normalization)
+  [ids] = made.encode_batch([FULLWIDTH])
+  assert made.decode(ids) == shown
+
+
+def test_normalization_of_a_unigram():
+  lines = [*texts(), *[FULLWIDTH] * 9]
+  usual = tokenizers.train(lines, 110, 5, 'unigram')
+  said = tokenizers.train(lines, 110, 5, 'unigram', normalization='nmt_nfkc')
+  none = tokenizers.train(lines, 110, 5, 'unigram', normalization='none')
+  assert usual.fingerprint == said.fingerprint != none.fingerprint
+  (one, two), (other, _) = (
+    t.encode_batch(['ＡＢＣ', 'ABC']) for t in (usual, none)
+  )
+  assert one.tolist() == two.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'normalization': 'nfc'}, "normalization='nfc' must be one of '', 'none'"),
+    (
+      {'normalization': 'nfkc', 'tokenizer_kind': 'byte_bpe'},
+      "'byte_bpe' does not read it",
+    ),
+    ({'lossless': True, 'tokenizer_kind': 'bpe'}, "'bpe' does not read it"),
+  ],
+)
+def test_settings_of_training(values, message):
+  with pytest.raises(ValueError, match=message):
+    data_config(**values)
+
+
+def test_recipes_train_their_vocabularies(tmp_path):
+  """PaLM's and Gopher's; Chinchilla's is Gopher's without NFKC."""
+  from configs import chinchilla, gopher, palm
+  from input_pipeline.config import DataConfig
+
+  (tmp_path / 'text').write_text('\n\n'.join([*texts(), FULLWIDTH] * 2))
+  shown = {}
+  for module in palm, gopher, chinchilla:
+    for size in [*module.SIZES][:1]:
+      config = module.get_config(size)
+      config.data.source = f'text:{tmp_path}/text'
+      data = DataConfig(**config.data)
+      made = tokenizing.train(data, 0, 450)
+      [ids] = made.encode_batch([FULLWIDTH])
+      shown[module.__name__] = made.decode(ids)
+  assert shown == {
+    'configs.palm': FULLWIDTH,
+    'configs.gopher': unicodedata.normalize('NFKC', FULLWIDTH),
+    'configs.chinchilla': FULLWIDTH,
+  }
