@@ -312,3 +312,22 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     here = batch['weights'][row] > 0
     places, targets = (batch[x][row][here] for x in ('predict_at', 'targets'))
     assert list(zip(places, targets, strict=True)) == pairs
+
+
+def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
+  """Also where what follows <s> does not begin a word."""
+  config = make_config(
+    'mlm', masking='roberta', whole_words=True, noise_density=0.4,
+    length=8, predictions=4, concatenate=False, pack=False,
+  )  # fmt: skip
+  tokenizer = tokenizers.Numbers(40, 0, specials=True)
+  starts = np.zeros(40, bool)  # no token begins a word
+  monkeypatch.setattr(type(tokenizer), 'word_starts', lambda self: starts)
+  documents = [np.array([7, 8], np.int32)] * 300
+  text, _, at, chosen, _ = blocks._masked_rows(
+    documents, tokenizer, config, rng()
+  )
+  assert text[0].tolist() == [tokenizer.cls, 7, 8, tokenizer.sep, 0, 0, 0, 0]
+  found = {tuple(a[c].tolist()) for a, c in zip(at, chosen, strict=True)}
+  assert {(0,), (3,), (1, 2), (0, 3)} <= found
+  assert all((1 in places) == (2 in places) for places in found)
