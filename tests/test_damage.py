@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 
 import jax
 import numpy as np
@@ -81,9 +83,34 @@ def test_a_checkpoint_without_checksums_is_not_saved(tmp_path, monkeypatch):
   monkeypatch.setattr(checksums, 'write', full)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
-  with pytest.raises(CheckpointError, match='No space left'):
+  with pytest.raises(CheckpointError, match='No space left.*no checkpoint yet'):
     checkpoints.wait()
   assert not checkpoints.steps()
+
+
+def test_a_failure_is_reported_without_waiting(tmp_path, monkeypatch):
+  """Nor is anything said while a save goes on."""
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
+  checkpoints.wait()
+  goes_on, ended = threading.Event(), threading.Event()
+
+  def full(folder, parts):
+    goes_on.wait()
+    ended.set()
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checksums, 'write', full)
+  checkpoints.save(jax.tree.map(jax.device_put, STATES[2]), 2, {})
+  checkpoints.check_saved()
+  goes_on.set()
+  ended.wait()
+  message = 'No space left.*are unharmed.*to go on from step 1'
+  while checkpoints._manager.is_saving_in_progress():
+    time.sleep(0.01)
+  with pytest.raises(CheckpointError, match=message):
+    checkpoints.check_saved()
+  assert checkpoints.find() == 1
 
 
 def test_nowhere_to_write_checksums(tmp_path, monkeypatch):

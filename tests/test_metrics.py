@@ -1,6 +1,7 @@
 import io
 import math
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from matplotlib import image
 from tensorboardX.proto.event_pb2 import Event
 
-from train import metrics, progress
+from train import board, metrics, progress
 from train.metrics import MetricsWriter, draw_curves, read_metrics
 from train.progress import (
   PEAKS,
@@ -123,21 +124,79 @@ def test_full_disk(tmp_path):
     writer.write(1, {'train/loss': 1.0})
 
 
-@pytest.mark.filterwarnings(
-  'ignore::pytest.PytestUnhandledThreadExceptionWarning'
+def scalars(workdir, name='train/loss'):
+  """(step, value) of all that TensorBoard's files have, in their order."""
+  files = sorted((workdir / 'tensorboard').iterdir())
+  return [
+    (event.step, value.simple_value)
+    for event in (Event.FromString(x) for file in files for x in records(file))
+    for value in event.summary.value
+    if value.tag == name
+  ]
+
+
+def test_points_that_a_kill_took(tmp_path):
+  """They are in metrics.jsonl, and no buffer was flushed."""
+  killed, again = tmp_path / 'killed', tmp_path / 'again'
+  writer = MetricsWriter(str(killed.mkdir() or killed))
+  for step in (1, 2, 3):
+    writer.write(step, {'train/loss': 1 / step, 'train/x': math.nan})
+    if step == 1:
+      writer.flush()  # as before a checkpoint
+  shutil.copytree(killed, again)
+  assert scalars(again) == [(1, 1.0)]
+  for last, expected in ((2, [1, 2]), (2, [1, 2]), (9, [1, 2])):
+    with MetricsWriter(str(again), last):
+      pass
+    assert sorted(step for step, _ in scalars(again)) == expected
+    assert len(scalars(again, 'train/x')) == 2
+  write(again, [3], resume_step=2)  # and what comes after is shown
+  found = board.shown(str(again / 'tensorboard'))
+  assert found['train/loss'] == found['train/mfu'] | {1, 2} == {1, 2, 3}
+
+
+def test_a_start_hides_later_points(tmp_path):
+  """Of a run that went on from an older checkpoint; they are made again."""
+  write(tmp_path, [1, 2, 3, 4])
+  with MetricsWriter(str(tmp_path), 2):
+    assert board.shown(str(tmp_path / 'tensorboard'))['train/loss'] == {1, 2}
+
+
+def test_missing_rows_are_noticed(tmp_path, capsys):
+  write(tmp_path, [1, 2, 3, 4])
+  path = tmp_path / 'metrics.jsonl'
+  lines = path.read_text().splitlines(keepends=True)
+  with MetricsWriter(str(tmp_path), 3, rows=3) as writer:
+    assert writer.rows == 3
+    writer.write(4, {'train/loss': 1.0})
+    assert writer.rows == 4
+  assert not capsys.readouterr().err
+  path.write_text(lines[0] + lines[2])
+  with MetricsWriter(str(tmp_path), 3, rows=3):
+    pass
+  err = capsys.readouterr().err
+  assert f'{path} lacks 1 of the 3 rows up to step 3' in err
+
+
+@pytest.mark.skipif(
+  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
 )
-def test_a_board_that_fails_holds_nothing_up(tmp_path):
-  """As on a full disk: its thread ends, and nobody empties its queue."""
-
-  def full(event):
-    raise OSError(28, 'No space left on device')
-
+def test_a_board_that_fails_holds_nothing_up(tmp_path, capfd):
+  """One line says so; the next start adds what lacks."""
   writer = MetricsWriter(str(tmp_path))
-  writer._board.file_writer.event_writer._ev_writer.write_event = full
-  for step in range(50):
+  writer._board._file.close()
+  writer._board._file = open('/dev/full', 'wb')  # noqa: SIM115
+  for step in range(1000):  # more than a buffer
     writer.write(step, {'train/loss': 1.0})
+  writer.flush()
   writer.close()
-  assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 50
+  assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 1000
+  err = capfd.readouterr().err
+  assert err.count('\n') == 1
+  assert 'tensorboard cannot be written (No space left on device)' in err
+  assert not scalars(tmp_path)
+  MetricsWriter(str(tmp_path), 1000).close()
+  assert [step for step, _ in scalars(tmp_path)] == list(range(1000))
 
 
 def test_curves(tmp_path):

@@ -25,7 +25,7 @@ from train import (
   pretrained,
   workdir,
 )
-from train.checkpoint import ITEMS, Checkpoints
+from train.checkpoint import ITEMS, CheckpointError, Checkpoints
 from train.evaluate import evaluate, evaluate_run
 from train.fingerprint import fingerprint
 
@@ -314,6 +314,26 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
   loop.train(config, str(half))
   assert runs.rows(half, 'eval/loss') == runs.rows(whole, 'eval/loss')
   assert fingerprint(str(half)) == fingerprint(str(whole))
+
+
+def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
+  """Not at the next one that is due."""
+
+  class Full(Checkpoints):
+    failed = False
+
+    def save(self, state, step, run):
+      self.failed = True
+
+    def check_saved(self):
+      if self.failed:
+        raise self._unsaved(OSError(28, 'No space left on device'))
+
+  monkeypatch.setattr(loop, 'Checkpoints', Full)
+  config = config_of(half, train__steps=30, checkpoint__every=9)
+  with pytest.raises(CheckpointError, match='space left.* go on from step 2'):
+    loop.train(config, str(half))
+  assert runs.rows(half)[-1][0] in (9, 10)
 
 
 def test_a_state_that_is_not_finite(texts, tmp_path):

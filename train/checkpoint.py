@@ -109,7 +109,30 @@ class Checkpoints:
         ),
       )
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, error)) from error
+      raise self._unsaved(error) from error
+
+  def check_saved(self) -> None:
+    """Reports a failure of what was saved in the background; waits for nothing.
+
+    Raises:
+      CheckpointError: it could not be written.
+    """
+    if not self._manager.is_saving_in_progress():
+      self.wait()
+
+  def _unsaved(self, error: Exception) -> CheckpointError:
+    steps = self.steps()
+    there = (
+      'The checkpoints already there are unharmed; make room and run the same '
+      f'command again to go on from step {steps[-1]}.'
+      if steps
+      else 'There is no checkpoint yet: make room and run the same command '
+      'again; it begins with the first step.'
+    )
+    return CheckpointError(
+      f'A checkpoint could not be written to {self.folder}: '
+      f'{_first_line(error)}. Is the disk full or read-only? {there}'
+    )
 
   def _sum_up(self) -> None:
     """Writes the checksums of the checkpoint that is being saved.
@@ -137,7 +160,7 @@ class Checkpoints:
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, error)) from error
+      raise self._unsaved(error) from error
 
   def find(self, step: int | None = None) -> int:
     """The step asked for, or the newest one, its files looked at.
@@ -360,7 +383,7 @@ class Checkpoints:
     try:
       self._manager.close()
     except Exception as error:
-      raise CheckpointError(_cannot_write(self.folder, error)) from error
+      raise self._unsaved(error) from error
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -401,11 +424,3 @@ def _say(message: str) -> None:
 
 def _first_line(error: Exception) -> str:
   return str(error).split('\n')[0][:300]
-
-
-def _cannot_write(folder, error) -> str:
-  return (
-    f'A checkpoint could not be written to {folder}: {_first_line(error)}. Is '
-    'the disk full or read-only? The checkpoints already there are unharmed; '
-    'make room and run the same command again to go on from the newest.'
-  )

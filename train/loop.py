@@ -277,7 +277,8 @@ def train(
     workdir.claim(folder, config)
   # Rows of another config, which never made a step, are dropped.
   kept = None if changed and not restored else start
-  writer = MetricsWriter(folder, kept, active=main)
+  there = saved.get('rows', 0) if restored else 0
+  writer = MetricsWriter(folder, kept, active=main, rows=there)
   progress = Progress(config.train.steps, start, main)
 
   def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
@@ -316,7 +317,9 @@ def train(
         f'After step {step} the state is not finite, though the loss was.',
         jax.device_get(state.cursor),
       )
-    checkpoints.save(state, step, run | {'counts': tally.state()})
+    writer.flush()
+    counts = {'counts': tally.state(), 'rows': writer.rows}
+    checkpoints.save(state, step, run | counts)
 
   step = start
   pending = None  # a step whose metrics have not been looked at
@@ -370,6 +373,7 @@ def train(
         ) from error
       state, metrics = compiled[last](state, batch)
       step += 1
+      checkpoints.check_saved()
       # The step before is looked at while this one runs.
       if pending is not None:
         check(*pending)
@@ -391,6 +395,8 @@ def train(
         writer.write(step, row | tally.totals() | progress.rates())
       if saves:
         save(step)
+      if saves and done:  # a failure is told before the last evaluation
+        checkpoints.wait()
       if evaluates and not evaluate_now(step, data):
         stop = True
         save(step)

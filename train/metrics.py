@@ -13,15 +13,8 @@ from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# tensorboardX imports torch where it is installed, which takes seconds, though
-# it needs it for neither scalars nor texts: it is not to find it.
-sys.modules.setdefault('torch', None)
-import tensorboardX  # noqa: E402
-
-from input_pipeline import paths  # noqa: E402
-
-if sys.modules['torch'] is None:
-  del sys.modules['torch']
+from input_pipeline import paths
+from train import board
 
 PANELS = {
   'loss (nats per token)': ('train/loss', 'eval/loss'),
@@ -44,6 +37,11 @@ class MetricsWriter:
       after it are dropped, since they are made again, and so is a last line
       that a kill cut short. None starts anew: all rows are dropped.
     active: False writes nothing; only one process of a run may write.
+    rows: how many that checkpoint was saved after, at least; it is reported
+      where there are fewer.
+
+  Attributes:
+    rows: how many there are.
 
   Raises:
     OSError: the disk is full or read-only.
@@ -51,26 +49,35 @@ class MetricsWriter:
   """
 
   def __init__(
-    self, workdir: str, resume_step: int | None = None, active: bool = True
+    self,
+    workdir: str,
+    resume_step: int | None = None,
+    active: bool = True,
+    rows: int = 0,
   ):
     self.active = active
+    self.rows = 0
     if not active:
       return
-    self._workdir = workdir
     self._path = os.path.join(workdir, 'metrics.jsonl')
     last = -1 if resume_step is None else resume_step
     with _writing(self._path):
       if os.path.exists(self._path):
-        _keep_until(self._path, last)
+        self.rows = _keep_until(self._path, last)
       self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
-    with _writing(os.path.join(workdir, 'tensorboard')):
-      self._board = tensorboardX.SummaryWriter(
-        os.path.join(workdir, 'tensorboard'),
-        purge_step=last + 1,  # TensorBoard hides what an earlier start wrote
-        max_queue=0,  # without end: its thread dies when the disk is full
-        flush_secs=30,
-        filename_suffix=f'.{last + 1}',  # else it is told by the second alone
+    if self.rows < rows:
+      print(
+        f'Warning: {self._path} lacks {rows - self.rows} of the {rows} rows '
+        f'up to step {last}: the curves have a gap. The run itself goes on '
+        'unharmed.',
+        file=sys.stderr,
+        flush=True,
       )
+    folder = os.path.join(workdir, 'tensorboard')
+    known = board.shown(folder)
+    with _writing(folder):
+      self._board = board.Board(folder, last + 1)
+    board.complete(self._board, known, read_metrics(workdir))
 
   def write(self, step: int, numbers: Mapping[str, Any]) -> None:
     """Writes one row, and flushes it: {'train/loss': scalar, ...}."""
@@ -83,20 +90,27 @@ class MetricsWriter:
     with _writing(self._path):  # first: it tells of a full disk
       self._file.write(json.dumps(row) + '\n')
       self._file.flush()
+    self.rows += 1
     for name, x in numbers.items():
-      self._board.add_scalar(name, x, step)
+      self._board.scalar(step, name, x)
 
   def write_text(self, step: int, name: str, text: str) -> None:
     """Shows a text, as Markdown, in TensorBoard alone."""
     if self.active:
-      self._board.add_text(name, text, step)
+      self._board.text(step, name, text)
+
+  def flush(self) -> None:
+    """Until all lies on the disk: a checkpoint after it may count the rows."""
+    if self.active:
+      with _writing(self._path):
+        os.fsync(self._file.fileno())
+      self._board.flush()
 
   def close(self) -> None:
     if self.active:
       with _writing(self._path):
         self._file.close()
-      with _writing(os.path.join(self._workdir, 'tensorboard')):
-        self._board.close()
+      self._board.close()
 
   def __enter__(self) -> 'MetricsWriter':
     return self
@@ -214,10 +228,14 @@ def _rows(path):
 
 
 def _keep_until(path, step):
+  """Drops the rows after a step; returns how many are left."""
+  kept = 0
   with paths.replacing(path) as file:
     for row, line in _rows(path):
       if row['step'] <= step:
         file.write(line)
+        kept += 1
+  return kept
 
 
 @contextlib.contextmanager

@@ -1,0 +1,148 @@
+"""TensorBoard's files: written in this thread, and completed after a kill."""
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+# tensorboardX imports torch where it is installed, which takes seconds, though
+# it needs it for neither scalars nor texts: hide it.
+sys.modules.setdefault('torch', None)
+from tensorboardX import summary  # noqa: E402
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: E402
+from tensorboardX.record_writer import masked_crc32c  # noqa: E402
+
+if sys.modules['torch'] is None:
+  del sys.modules['torch']
+
+PREFIX = 'events.out.tfevents.'
+FLUSH = 30  # seconds between flushes, beside those that are asked for
+
+
+class Board:
+  """Appends events to a new file in a folder that TensorBoard reads.
+
+  A disk that is full ends no run here: metrics.jsonl has the same numbers. It
+  is reported once, no more is written, and the next start adds what lacks.
+
+  Args:
+    folder: made if it is not there.
+    first: the first step of this start; TensorBoard hides what earlier starts
+      wrote of it and of later ones.
+
+  Raises:
+    OSError: no file can be made there.
+  """
+
+  def __init__(self, folder: str, first: int):
+    self._folder = folder
+    self._flushed = time.monotonic()
+    os.makedirs(folder, exist_ok=True)
+    # Without `first` two starts of one second would share a file.
+    name = f'{PREFIX}{int(time.time())}.{socket.gethostname()}.{first}'
+    self._file = open(os.path.join(folder, name), 'wb')  # noqa: SIM115
+    self._add(Event(file_version='brain.Event:2'))
+    start = SessionLog(status=SessionLog.START)
+    self._add(Event(step=first, session_log=start))
+
+  def scalar(self, step: int, name: str, value: float) -> None:
+    self._add(Event(step=step, summary=summary.scalar(name, value)))
+
+  def text(self, step: int, name: str, text: str) -> None:
+    """As Markdown."""
+    self._add(Event(step=step, summary=summary.text(name, text)))
+
+  def flush(self) -> None:
+    """Until the system has all of it, which outlives this process."""
+    self._flushed = time.monotonic()
+    with self._writing() as file:
+      file.flush()
+
+  def close(self) -> None:
+    with self._writing() as file:
+      file.close()
+
+  def _add(self, event: Event) -> None:
+    """Writes a TFRecord: the length, its checksum, the event, its checksum."""
+    event.wall_time = time.time()
+    data = event.SerializeToString()
+    length = struct.pack('<Q', len(data))
+    with self._writing() as file:
+      for part in (length, data):
+        file.write(part)
+        file.write(struct.pack('<I', masked_crc32c(part)))
+    if time.monotonic() - self._flushed > FLUSH:
+      self.flush()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[Any]:
+    """The file; after a failure one that keeps nothing."""
+    try:
+      yield self._file
+    except OSError as error:
+      with contextlib.suppress(OSError):
+        self._file.close()
+      self._file = open(os.devnull, 'wb')  # noqa: SIM115
+      print(
+        f'Warning: {self._folder} cannot be written ({error.strerror}): '
+        'TensorBoard shows the rest when the run is started again.',
+        file=sys.stderr,
+        flush=True,
+      )
+
+
+def shown(folder: str) -> dict[str, set[int]]:
+  """name -> the steps at which TensorBoard shows a number of it.
+
+  A start hides what the files before it have of its first step and later ones.
+  """
+  steps = defaultdict(set)
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  # In TensorBoard's order: by the second, the host and the suffix.
+  for name in sorted(name for name in names if name.startswith(PREFIX)):
+    path = os.path.join(folder, name)
+    for event in _events(path):
+      if event.session_log.status == SessionLog.START:
+        for name, found in steps.items():
+          steps[name] = {step for step in found if step < event.step}
+      for value in event.summary.value:
+        if value.HasField('simple_value'):
+          steps[value.tag].add(event.step)
+  return steps
+
+
+def complete(
+  board: Board, known: dict[str, set[int]], rows: Iterable[dict[str, Any]]
+) -> None:
+  """Adds the numbers of rows of metrics.jsonl that TensorBoard does not show.
+
+  Args:
+    board: of this start.
+    known: what is shown, from `shown` before the board was made.
+    rows: as `metrics.read_metrics` returns them.
+  """
+  for row in rows:
+    for name, value in row.items():
+      if name != 'step' and row['step'] not in known.get(name, ()):
+        number = float('nan') if value is None else value
+        board.scalar(row['step'], name, number)
+
+
+def _events(path: str) -> Iterator[Event]:
+  """Of TFRecords, up to one that a kill cut short or a full disk spoilt."""
+  with open(path, 'rb') as file:
+    while len(header := file.read(12)) == 12:
+      (length,) = struct.unpack('<Q', header[:8])
+      data = file.read(length + 4)
+      if len(data) < length + 4:
+        return
+      try:
+        event = Event.FromString(data[:-4])
+      except Exception:  # protobuf's own kind
+        return
+      yield event
