@@ -17,7 +17,7 @@ from models.build import build
 from models.config import TransformerConfig
 from tests import runs
 from tests.corpora import texts
-from train import beginning, history, loop, sharding, workdir
+from train import beginning, folders, history, loop, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.fingerprint import digest, fingerprint
 from train.optimizer import make_optimizer
@@ -80,7 +80,7 @@ def new_run(folder, config, step=0):
   model, optimizer, shape = parts(config)
   data_config = DataConfig(**config.data)
   arguments = data_config, config.seed, config.model.vocab_size
-  workdir.make(str(folder))
+  folders.make(str(folder))
   tokenizing.prepare(*arguments, str(folder))
   data = pipeline.open_data(
     *arguments, workdir=str(folder), family=config.model.family

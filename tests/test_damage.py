@@ -11,7 +11,7 @@ import pytest
 
 from configs import t5
 from tests import runs
-from train import checksums, workdir
+from train import checksums, folders, workdir
 from train.checkpoint import CheckpointError, Checkpoints
 from train.fingerprint import fingerprint
 
@@ -68,7 +68,7 @@ def test_any_name_of_a_workdir(tmp_path, name):
 
 def test_a_name_that_tensorstore_cannot_write(tmp_path):
   folder = str(tmp_path / 'a\\b')
-  for refuses in (Checkpoints, workdir.make):
+  for refuses in (Checkpoints, folders.make):
     with pytest.raises(ValueError, match='has a backslash in it'):
       refuses(folder)
   with pytest.raises(ValueError, match='has a backslash in it'):

@@ -12,8 +12,10 @@ from flax.traverse_util import flatten_dict
 from configs import llama, roberta, t5
 from input_pipeline import subwords, tokenizers
 from models import pretrained
+from models.pretrained import files
 from tests import runs
 from tests.checkpoints import make, rewrite
+from train import folders
 from train import pretrained as command
 from train.checkpoint import CheckpointError, Checkpoints
 
@@ -279,6 +281,47 @@ def test_a_damaged_checkpoint_is_not_exported(begun, tmp_path, name, summed):
   assert not (tmp_path / 'to').exists()
 
 
+def test_exported_files_follow_the_umask(published, tmp_path):
+  before = os.umask(0o022)
+  try:
+    command.convert(published, str(tmp_path / 'to'), 'float32')
+  finally:
+    os.umask(before)
+  modes = {f.name: f.stat().st_mode & 0o777 for f in tmp_path.glob('to/*')}
+  assert 'model.safetensors' in modes
+  assert set(modes.values()) == {0o644}
+  assert (tmp_path / 'to').stat().st_mode & 0o777 == 0o755
+
+
+def test_a_full_disk_while_exporting(published, tmp_path):
+  """One line names the folder, of which nothing is left."""
+  target = tmp_path / 'to'
+  arguments = ['-m', 'models.pretrained', f'--from={published}']
+  done = runs.run([sys.executable, *arguments, f'--to={target}'], largest=2000)
+  assert done.returncode == 1
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith(f'Error: [Errno 27] {target} cannot be written: File')
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_export_left(published, tmp_path):
+  """Is cleared by the same command, unless another process still writes."""
+  target = tmp_path / 'to'
+  with files.new_directory(str(target)) as partial:
+    with pytest.raises(ValueError, match='to: another process writes there'):
+      command.convert(published, str(target), 'float32')
+    with open(os.path.join(partial, 'shard-0'), 'w') as file:
+      file.write('half')
+    os.mkdir(os.path.join(partial, 'generator'))
+    shutil.copytree(partial, tmp_path / 'killed')
+  shutil.rmtree(target)
+  (tmp_path / 'killed').rename(partial)
+  command.convert(published, str(target), 'float32')
+  assert os.listdir(tmp_path) == ['to']
+  assert not (target / 'shard-0').exists()
+  assert not (target / 'generator').exists()
+
+
 @pytest.fixture
 def unread(monkeypatch):
   """No weight may be read."""
@@ -341,13 +384,36 @@ def test_a_failure_while_a_run_begins_takes_back_what_it_made(
 
   def fails(*_, **__):
     found.extend(sorted(os.listdir(folder)))
+    shutil.copytree(folder, tmp_path / 'killed')
     raise OSError(5, 'Input/output error')
 
   monkeypatch.setattr(pretrained, 'load', fails)
   with pytest.raises(OSError, match='Input/output'):
     command.begin(published, config, str(folder))
-  assert found == ['notes.txt', 'tokenizer.json']
+  assert found == ['.lock', folders.NOTE, 'notes.txt', 'tokenizer.json']
   assert os.listdir(folder) == ['notes.txt']
+  # A kill leaves all of it; the same command takes it back and begins again.
+  monkeypatch.undo()
+  folder = tmp_path / 'killed'
+  (folder / 'checkpoints' / '0.orbax-checkpoint-tmp').mkdir(parents=True)
+  (folder / 'tokenizer.json').write_text('half')
+  command.begin(published, config, str(folder))
+  assert runs.checkpoints(folder) == [0]
+  assert (folder / 'notes.txt').read_text() == 'mine'
+  names = {'checkpoints', 'config.json', 'notes.txt', 'tokenizer.json'}
+  assert {n for n in os.listdir(folder) if n[0] != '.'} == names
+  assert not (folder / folders.NOTE).exists()
+  with pytest.raises(ValueError, match='holds a run'):
+    command.begin(published, config, str(folder))
+
+
+def test_a_run_that_another_process_begins(published, tmp_path):
+  config = recipe(source='synthetic')
+  with folders.made(str(tmp_path / 'run')):
+    before = sorted(os.listdir(tmp_path / 'run'))
+    with pytest.raises(ValueError, match='another process'):
+      command.begin(published, config, str(tmp_path / 'run'))
+    assert sorted(os.listdir(tmp_path / 'run')) == before
 
 
 def test_what_a_killed_start_left(published, unread, tmp_path):

@@ -19,7 +19,7 @@ import pytest
 
 from tests import runs
 from tests.corpora import texts, write
-from train import workdir
+from train import folders
 from train.fingerprint import fingerprint
 
 pytestmark = [
@@ -390,4 +390,4 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'makedirs', makedirs)
   message = 'no files can be written there .Read-only file system'
   with pytest.raises(OSError, match=message):
-    workdir.make(str(tmp_path / 'run'))
+    folders.make(str(tmp_path / 'run'))

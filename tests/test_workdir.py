@@ -18,6 +18,7 @@ from models.config import TransformerConfig
 from tests import runs
 from train import (
   checksums,
+  folders,
   generate,
   history,
   loop,
@@ -71,18 +72,18 @@ def config_of(folder, **changes):
 
 
 def test_one_process_at_a_time(tmp_path):
-  held = workdir.lock(str(tmp_path))
+  held = folders.lock(str(tmp_path))
   message = rf'another process trains there \(process {os.getpid()} on '
   with pytest.raises(ValueError, match=message):
-    workdir.lock(str(tmp_path))
+    folders.lock(str(tmp_path))
   held.close()
-  workdir.lock(str(tmp_path)).close()
+  folders.lock(str(tmp_path)).close()
 
 
 def test_another_start_while_one_trains(half, texts):
   """It is refused before it changes anything; the first goes on."""
   files = {file: file.read_bytes() for file in half.iterdir() if file.is_file()}
-  held = workdir.lock(str(half))
+  held = folders.lock(str(half))
   with pytest.raises(ValueError, match='another process trains there'):
     loop.train(None, str(half))
   held.close()

@@ -43,12 +43,13 @@ class Board:
     self._folder = folder
     self._flushed = time.monotonic()
     os.makedirs(folder, exist_ok=True)
-    # Without `first` two starts of one second would share a file.
-    name = f'{PREFIX}{int(time.time())}.{socket.gethostname()}.{first}'
+    # TensorBoard reads them in the order of their names.
+    name = f'{PREFIX}{time.time():.6f}.{socket.gethostname()}.{first}'
     self._file = open(os.path.join(folder, name), 'wb')  # noqa: SIM115
     self._add(Event(file_version='brain.Event:2'))
     start = SessionLog(status=SessionLog.START)
     self._add(Event(step=first, session_log=start))
+    self.flush()
 
   def scalar(self, step: int, name: str, value: float) -> None:
     self._add(Event(step=step, summary=summary.scalar(name, value)))
@@ -103,7 +104,6 @@ def shown(folder: str) -> dict[str, set[int]]:
   """
   steps = defaultdict(set)
   names = os.listdir(folder) if os.path.isdir(folder) else []
-  # In TensorBoard's order: by the second, the host and the suffix.
   for name in sorted(name for name in names if name.startswith(PREFIX)):
     path = os.path.join(folder, name)
     for event in _events(path):

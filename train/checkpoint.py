@@ -12,9 +12,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from configs.command import UserError
-from train import checksums
+from train import checksums, folders
 from train.state import TrainState
-from train.workdir import check_name
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'run')
@@ -70,7 +69,7 @@ class Checkpoints:
     keep_every: int = 0,
     read_only: bool = False,
   ):
-    check_name(workdir)
+    folders.check_name(workdir)
     self.folder = _Folder(os.path.abspath(workdir)) / FOLDER
     self._options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,

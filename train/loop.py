@@ -23,6 +23,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train import (
   beginning,
+  folders,
   generate,
   history,
   opening,
@@ -124,8 +125,8 @@ def train(
 
   data_args = data_config, config.seed, config.model.vocab_size
   if main:
-    workdir.make(folder)
-    lock = workdir.lock(folder)  # noqa: F841
+    folders.make(folder)
+    lock = folders.lock(folder)  # noqa: F841
     workdir.put_tokenizer_aside(folder, bool(changed))
     say(beginning.prepare_tokenizer(origin, *data_args, folder))
   processes.wait_for_all('tokenizer')

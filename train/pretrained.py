@@ -37,7 +37,7 @@ from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import command, opening, sharding, special_tokens, workdir
+from train import command, folders, opening, sharding, special_tokens, workdir
 from train.checkpoint import Checkpoints
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
@@ -74,12 +74,10 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     ValueError: the workdir holds a run, the checkpoint does not suit the
       config or cannot be read, a setting that cannot work.
   """
-  if os.path.exists(os.path.join(folder, workdir.NAME)) or workdir.begun(
-    folder
-  ):
+  begun = workdir.begun(folder) and not folders.unfinished(folder)
+  if begun or os.path.exists(os.path.join(folder, workdir.NAME)):
     raise ValueError(
-      f'--workdir={folder} holds a run, or what is left of one that was '
-      'killed as it began: name a new one.'
+      f'--workdir={folder} holds a run, or what is left of one: name a new one.'
     )
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
@@ -106,7 +104,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
       cursor=cursor,
     )
 
-  with workdir.made(folder):
+  with folders.made(folder):
     workdir.put_tokenizer_aside(folder)
     data_args = data_config, config.seed, config.model.vocab_size
     tokenizing.prepare(*data_args, folder)

@@ -1,14 +1,9 @@
 """A run's folder: whose run it is, and that it stays that run's."""
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import os
-import shutil
-import socket
-from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -16,7 +11,7 @@ from ml_collections import ConfigDict
 from input_pipeline import paths
 from input_pipeline.config import DataConfig
 from models.config import TransformerConfig
-from train import changes, checksums, history
+from train import changes, checksums, folders, history
 from train.sharding import AXES
 
 NAME = 'config.json'
@@ -220,99 +215,6 @@ def _tuples(value):
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def check_name(folder: str) -> None:
-  """Refuses a backslash: TensorStore, which writes the arrays, reads it as '/'.
-
-  Raises:
-    ValueError: there is one in the folder's absolute path.
-  """
-  if '\\' in os.path.abspath(folder):
-    raise ValueError(
-      f'--workdir={folder}: {os.path.abspath(folder)} has a backslash in it, '
-      'and checkpoints cannot be kept below such a name. Give or rename it '
-      'without.'
-    )
-
-
-def make(folder: str) -> None:
-  """Makes the folder, if need be, and sees that files can be written there.
-
-  Raises:
-    ValueError: it has a backslash in its path.
-    OSError: they cannot.
-  """
-  check_name(folder)
-  try:
-    os.makedirs(folder, exist_ok=True)
-    probe = os.path.join(folder, '.writable')
-    paths.write(probe, b'x')
-    os.remove(probe)
-  except OSError as error:
-    raise OSError(
-      f'--workdir={folder}: no files can be written there '
-      f'({error.strerror}). Give a folder on a writable disk with space on it.'
-    ) from error
-
-
-def lock(folder: str) -> object:
-  """Makes this process the only one that trains there, while the result lives.
-
-  The system ends it with the process, however that ends. On disks without locks
-  nothing is locked.
-
-  Raises:
-    ValueError: another process trains there.
-  """
-  file = open(os.path.join(folder, '.lock'), 'a+')  # noqa: SIM115
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    file.seek(0)
-    raise ValueError(
-      f'--workdir={folder}: another process trains there ({file.read()}). End '
-      'it, or take another --workdir.'
-    ) from None
-  except OSError:
-    return file
-  file.truncate(0)
-  file.write(f'process {os.getpid()} on {socket.gethostname()}')
-  file.flush()
-  return file
-
-
-@contextlib.contextmanager
-def made(folder: str) -> Iterator[None]:
-  """The folder, made if need be; a failure takes back what was made.
-
-  Raises:
-    OSError: no files can be written there.
-  """
-  before = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-  new = []  # the folders that are made, the innermost first
-  path = os.path.abspath(folder)
-  while not os.path.exists(path):
-    new.append(path)
-    path = os.path.dirname(path)
-  try:
-    make(folder)
-    yield
-  except BaseException:
-    if os.path.isdir(folder):
-      for name in set(os.listdir(folder)) - before:
-        _remove(os.path.join(folder, name))
-    with contextlib.suppress(OSError):  # others may have used them since
-      for path in new:
-        os.rmdir(path)
-    raise
-
-
-def _remove(path: str) -> None:
-  if os.path.isdir(path) and not os.path.islink(path):
-    shutil.rmtree(path, ignore_errors=True)
-  else:
-    os.remove(path)
-
-
 def check(
   folder: str, config: ConfigDict, accept: bool = False
 ) -> dict[str, list]:
@@ -332,7 +234,7 @@ def check(
   Raises:
     ValueError: it holds a run of another config; names the keys that differ.
   """
-  check_name(folder)
+  folders.check_name(folder)
   saved = _saved_path(folder)
   if not saved and not os.path.exists(os.path.join(folder, NAME)):
     return {}
@@ -371,6 +273,7 @@ def claim(folder: str, config: ConfigDict) -> None:
   """
   text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
+  folders.done(folder)
 
 
 def put_tokenizer_aside(folder: str, changed: bool = False) -> None:

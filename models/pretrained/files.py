@@ -1,10 +1,12 @@
 """Directories in Hugging Face layout: config.json and safetensors."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import jax.numpy as jnp
@@ -203,27 +205,53 @@ def check_free(folder: str) -> None:
 def new_directory(folder: str) -> Iterator[str]:
   """A folder to write into, which takes its name when all has been written.
 
+  What a killed program left of it is cleared first.
+
   Raises:
-    ValueError: there is something already.
-    OSError: no folder can be made there.
+    ValueError: there is something already, or another process writes it.
+    OSError: it cannot be made or written; names it.
   """
   folder = os.path.abspath(folder)
   check_free(folder)
   parent, name = os.path.split(folder)
+  partial = os.path.join(parent, f'.{name}.partial')
   try:
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp('.partial', f'.{name}.', parent)
+    os.makedirs(partial, exist_ok=True)
   except OSError as error:
     raise OSError(
       f'{folder}: no folder can be made there ({error.strerror}). Name another.'
     ) from error
+  lock = _lock(partial, folder)
   try:
+    with os.scandir(partial) as left:
+      for entry in left:
+        shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
     yield partial
-    os.chmod(partial, 0o777 & ~_umask())
     os.replace(partial, folder)
-  except BaseException:
+  except BaseException as error:
     shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(error, OSError) and error.errno is not None:
+      raise OSError(
+        error.errno,
+        f'{folder} cannot be written: {error.strerror}. Nothing is left of it; '
+        'make room, or name another folder.',
+      ) from error
     raise
+  finally:
+    os.close(lock)
+
+
+def _lock(partial, folder):
+  """Holds a folder until the result is closed or the process ends."""
+  lock = os.open(partial, os.O_RDONLY)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(lock)
+    raise ValueError(f'{folder}: another process writes there.') from None
+  except OSError:  # a disk without locks
+    return lock
+  return lock
 
 
 def write(
@@ -260,7 +288,11 @@ def _write_weights(folder, tensors, shard_bytes):
 
   def flush():
     path = os.path.join(folder, f'shard-{len(shards)}')
-    save_file(held, path, metadata={'format': 'pt'})
+    try:
+      save_file(held, path, metadata={'format': 'pt'})
+    except SafetensorError as error:
+      raise _as_os_error(error) from error
+    os.chmod(path, 0o666 & ~_umask())  # safetensors lets only the owner read
     _sync(path)
     shards.append(list(held))
     held.clear()
@@ -289,6 +321,13 @@ def _write_json(path, value):
     json.dump(value, file, indent=2, sort_keys=True)
     file.write('\n')
   _sync(path)
+
+
+def _as_os_error(error):
+  """safetensors tells the system's error in words: '... (os error 28)'."""
+  found = re.search(r'os error (\d+)', str(error))
+  number = int(found[1]) if found else errno.EIO
+  return OSError(number, os.strerror(number) if found else str(error))
 
 
 def _sync(path):
