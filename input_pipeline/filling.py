@@ -173,7 +173,8 @@ def _make(path, number):
     return entry
   except OSError as error:
     raise OSError(
-      error.errno, f'{path} cannot be made: {error.strerror or error}'
+      f'{path} cannot be made: {error.strerror or error}. The same command '
+      'goes on with the files that are finished.'
     ) from error
   finally:
     with contextlib.suppress(OSError):

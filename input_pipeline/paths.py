@@ -26,7 +26,7 @@ def opened(path, mode='rb'):
       with open(path, mode, buffering=0 if mode == 'rb' else -1) as file:
         yield file
     return
-  with _told(path), _gfile().GFile(path, mode) as file:
+  with told(path), _gfile().GFile(path, mode) as file:
     yield _Far(file) if mode == 'rb' else file
 
 
@@ -100,10 +100,10 @@ def move(old, new):
   if not is_remote(new):
     os.replace(old, new)
   elif is_remote(old):
-    with _told(new):
+    with told(new):
       _gfile().rename(old, new, overwrite=True)
   else:
-    with _told(new):
+    with told(new):
       _gfile().copy(old, f'{new}.partial', overwrite=True)
       _gfile().rename(f'{new}.partial', new, overwrite=True)
     os.remove(old)
@@ -113,14 +113,14 @@ def size(path):
   """Bytes of a file. Raises OSError when there is none."""
   if not is_remote(path):
     return os.path.getsize(path)
-  with _told(path):
+  with told(path):
     return _gfile().stat(path).length
 
 
 def exists(path):
   if not is_remote(path):
     return os.path.exists(path)
-  with _told(path):
+  with told(path):
     return _gfile().exists(path)
 
 
@@ -128,7 +128,7 @@ def make_folder(path):
   if not is_remote(path):
     os.makedirs(path, exist_ok=True)
     return
-  with _told(path):
+  with told(path):
     _gfile().makedirs(path)
 
 
@@ -145,7 +145,7 @@ def match(pattern):
     _check_seen(pattern)
     found = glob.glob(pattern, recursive=True)
     return sorted(path for path in found if os.path.isfile(path))
-  with _told(pattern):
+  with told(pattern):
     return sorted(_gfile().glob(pattern))
 
 
@@ -190,7 +190,7 @@ def local(path):
   path, folder = path.rstrip('/'), tempfile.mkdtemp(prefix='treeline_')
   try:
     copy = os.path.join(folder, os.path.basename(path))
-    with _told(path):
+    with told(path):
       if _gfile().isdir(path):
         os.mkdir(copy)
         for name in _gfile().listdir(path):
@@ -221,7 +221,7 @@ def _named(path):
 
 
 @contextlib.contextmanager
-def _told(path):
+def told(path):
   """TensorFlow's errors as OSErrors of one line."""
   from tensorflow import errors
 

@@ -52,7 +52,15 @@ def prepare(config, out, jobs=0):
     if not data.tokenizer:
       data = dataclasses.replace(data, tokenizer=_kept_tokenizer(parts[0][2]))
     arguments = config.seed, config.model.vocab_size
-    tokenizer = tokenizing.prepare(data, *arguments, folder)
+    try:
+      tokenizer = tokenizing.prepare(data, *arguments, folder)
+    except OSError as error:
+      if error.filename is None or not error.filename.startswith(folder):
+        raise
+      raise OSError(
+        f'{error.filename}, a file for the time being, cannot be written: '
+        'make room there, or name another folder by TMPDIR.'
+      ) from error
     data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
 
     def fill_one(key, name, place):

@@ -7,10 +7,11 @@ as it goes, and returns what the manifest says of the file.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 
-from input_pipeline import blocks, cache, corpus, sources, tokenizing
+from input_pipeline import blocks, cache, corpus, paths, sources, tokenizing
 from input_pipeline.config import DataConfig
 
 CHUNK = 256  # documents encoded at a time
@@ -45,7 +46,7 @@ class Tokens:
     writer = array_record_module.ArrayRecordWriter(path, cache.WRITER)
     documents, tokens, bad, worst = 0, 0, 0, ''
     chunks = _chunks(self.source.records(number, 0))
-    try:
+    with _closing(writer):
       for records, more, failures in _in_order(
         lambda chunk: self._encode(number, chunk), chunks, self.threads
       ):
@@ -56,8 +57,6 @@ class Tokens:
         count(len(records), more, len(failures))
       if bad:
         corpus.check_share(bad, documents, self.config, worst)
-    finally:
-      _close(writer, path)
     return {'documents': documents, 'tokens': tokens, 'bad': bad}
 
   def _encode(self, file, chunk):
@@ -108,7 +107,7 @@ class Examples:
     documents = bad = size = 0
     worst = ''
     writer, write = tfds_writer.open_writer(path, self.suffix)
-    try:
+    with _closing(writer, self.suffix):
       for chunk in _chunks(source.records(file, 0)):
         before = documents, bad
         for line, record in chunk:
@@ -124,16 +123,21 @@ class Examples:
         count(documents - before[0], 0, bad - before[1])
       if bad:
         corpus.check_share(bad, documents + bad, self.config, worst)
-    finally:
-      _close(writer, path)
     return {'documents': documents, 'bad': bad, 'size': size}
 
 
-def _close(writer, path):
+@contextlib.contextmanager
+def _closing(writer, suffix='array_record'):
+  """Closes a writer of files; its errors become OSErrors, here or before."""
+  named = paths.told('') if suffix == 'tfrecord' else contextlib.nullcontext()
   try:
-    writer.close()
-  except RuntimeError as error:  # ArrayRecord's
-    raise OSError(f'{path} cannot be written: {error}') from error
+    with named, contextlib.closing(writer):
+      yield
+  except RuntimeError as error:  # ArrayRecord's: 'write() failed: WHY; ...'
+    why = str(error).partition('failed: ')[2].partition(';')[0]
+    if not why:
+      raise
+    raise OSError(why) from error
 
 
 def _chunks(records):

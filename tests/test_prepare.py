@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import prepare, sources, writers
-from tests import caches
+from tests import caches, runs
 from tests.caches import (
   BAD,
   COUNTS,
@@ -212,6 +212,29 @@ def test_told_in_a_line(corpus, made, tmp_path, flags, lines, message):
   (line,) = done.stderr.strip().splitlines()
   assert line.startswith(f'Error: {message}')
   assert done.stdout.count('\n') == lines
+
+
+@pytest.mark.parametrize(
+  ('flags', 'name'),
+  [
+    ([], '00000-of-00003.array_record'),
+    (['--tfds=c4'], 'c4/1.0.0/c4-train.array_record-00000-of-00003'),
+    (
+      ['--tfds=c4', '--format=tfrecord'],
+      'c4/1.0.0/c4-train.tfrecord-00000-of-00003',
+    ),
+  ],
+)
+def test_a_full_disk(corpus, tmp_path, flags, name):
+  """The file is named, in one line, and half of it is not left."""
+  flags = ['--config.data.tokenizer_kind=bytes', '--jobs=1', *flags]
+  done = runs.run(command(corpus, tmp_path, *flags), largest=20_000)
+  assert done.returncode == 1
+  (line,) = done.stderr.strip().splitlines()
+  path = tmp_path / name
+  assert line.startswith(f'Error: {path} cannot be made: ')
+  assert 'File too large' in line
+  assert not list(path.parent.glob('*.partial*'))
 
 
 def test_other_files_in_the_folder_stay(corpus, made, tmp_path):
