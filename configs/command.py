@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from configs import common, interrupt
+from configs import common, interrupt, memory
 
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
@@ -58,7 +58,7 @@ def run(main: Callable[[], None], begun: str = '') -> None:
     except Exception as error:
       if not is_mendable(error):
         raise
-      _fail(error)
+      _fail(message(error))
 
   try:
     app.run(told, flags_parser=lambda argv: _parse(argv, begun))
@@ -69,7 +69,13 @@ def run(main: Callable[[], None], begun: str = '') -> None:
 def is_mendable(error: Exception) -> bool:
   """Whether the user can mend the cause, so that its message is enough."""
   ours = isinstance(error, (ValueError, OSError)) and _is_ours(error)
-  return ours or isinstance(error, UserError)
+  return ours or isinstance(error, UserError) or bool(memory.missing(error))
+
+
+def message(error: Exception) -> str:
+  """What the user reads of an error that is_mendable."""
+  ours = isinstance(error, UserError) or _is_ours(error)
+  return str(error) if ours else memory.missing(error)
 
 
 def _parse(argv: list[str], begun: str) -> list[str]:

@@ -9,9 +9,10 @@ fill S and T after corruption, W places of all arrays of a row side by side.
 
 import os
 
-from configs import interrupt
+from configs import interrupt, memory
 
 interrupt.watch_imports()
+memory.check_limit()
 
 # TensorFlow only reads data here: no notices of its build, nor its own account
 # of an error that is raised anyway. 1 is what jax, imported before, has set.

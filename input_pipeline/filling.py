@@ -187,7 +187,7 @@ def _make_in_process(path, number):
     return _make(path, number)
   except Exception as error:
     if command.is_mendable(error):
-      raise command.UserError(str(error)) from None
+      raise command.UserError(command.message(error)) from None
     raise
 
 

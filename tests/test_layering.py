@@ -73,6 +73,7 @@ COMMAND = {
   'configs.command',
   'configs.command.UserError',
   'configs.interrupt',
+  'configs.memory',
   'configs.command.summary',
 }
 # Allowed inside functions of a whole package.

@@ -23,6 +23,7 @@ OTHERS = {
   'command',
   'common',
   'interrupt',
+  'memory',
   'tree',
   'tree_plot',
 }

@@ -1,5 +1,6 @@
 """Everything that runs on the mesh: state, steps, the loop, its programs."""
 
-from configs import interrupt
+from configs import interrupt, memory
 
 interrupt.watch_imports()
+memory.check_limit()

@@ -26,7 +26,7 @@ def run(main: Callable[[], None]) -> None:
       if not jax.distributed.is_initialized():
         raise
       if command.is_mendable(error):
-        print(f'Error: {error}', file=sys.stderr)
+        print(f'Error: {command.message(error)}', file=sys.stderr)
       else:
         traceback.print_exc()
       sys.stdout.flush()
