@@ -32,9 +32,9 @@ def install(folder, name, version, modules):
   for number in range(modules):
     text = f'"""{prose(f"{name} {version}", number)}"""\n'
     files[folder / name / f'{number}.py'] = text
-  files[info / 'RECORD'] = ''.join(
-    f'{path.relative_to(folder)},,\n' for path in files
-  )
+  listed = [str(path.relative_to(folder)) for path in files]
+  listed.append(f'../../../bin/{name}.py')  # a command, outside of the folder
+  files[info / 'RECORD'] = ''.join(f'{path},,\n' for path in listed)
   for path, text in files.items():
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

@@ -152,7 +152,7 @@ def test_dangling_links(tmp_path, pattern, link):
   open_source(f'text:{tmp_path}/*.txt')
 
 
-@pytest.mark.parametrize('pattern', ['*/*.txt', '**/*.txt', '*/in/*.txt'])
+@pytest.mark.parametrize('pattern', ['*/*.txt', '**/*.txt', '*/in/*.txt', '**'])
 def test_folders_that_cannot_be_read(tmp_path, pattern, monkeypatch):
   for name in 'one', 'two':
     (tmp_path / name / 'in').mkdir(parents=True)
