@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import os
 
+from input_pipeline import source_names
+
 # What is learnt, and the keys that it alone reads: those that are above 0, and
 # those that may be 0. Where another objective is chosen all of them are 0, or
 # '', False and empty.
@@ -35,16 +37,6 @@ MASKING = ('bert', 'roberta', 'electra')
 TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
 NORMALIZATIONS = ('', 'none', 'nfkc', 'nmt_nfkc')
 STARTS = ('none', 'bos', 'eos', 'pad')
-SOURCES = (
-  *('json:', 'parquet:', 'tfds:', 'text:', 'textfile:', 'cache:'),
-  *('docs', 'synthetic'),
-)
-MIXED = (
-  'json:GLOB, parquet:GLOB, tfds:NAME[@SPLIT], text:GLOB, textfile:GLOB,'
-  ' cache:DIR or docs'
-)
-KINDS = MIXED.replace(' or docs', ', docs or synthetic')
-FIELDS = ('json:', 'parquet:', 'tfds:')  # they have data.text_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +47,7 @@ class DataConfig:
   Raises ValueError naming the key when a value is impossible.
   """
 
-  source: str  # KINDS; '' where there is a mixture
+  source: str  # source_names.KINDS; '' where there is a mixture
   tokenizer: str  # file or folder of a vocabulary; '' trains it on the source
   sentinels: int  # <extra_id_N> pieces, added at the end where there are none
   objective: str  # OBJECTIVES
@@ -168,8 +160,8 @@ class DataConfig:
   def __post_init__(self):
     for key, value in dataclasses.asdict(self).items():
       _require(value is not None, key, value, 'be set')
-    self._check_sources()
-    self._check_text_field()
+    mixture = source_names.check(self, _require)
+    object.__setattr__(self, 'mixture', mixture)  # of JSON's lists too
     _require(
       self.objective in OBJECTIVES, 'objective', self.objective,
       f'be one of {", ".join(OBJECTIVES)}',
@@ -292,55 +284,6 @@ class DataConfig:
     _require(
       self.bos == -1 or (self.bos >= 0 and self.start in ('none', 'bos')),
       'bos', self.bos, f'be -1, or an id that data.start={self.start!r} reads',
-    )  # fmt: skip
-
-  def _check_text_field(self):
-    field = self.text_field
-    _require(field, 'text_field', field, 'name a field')
-    kinds = *FIELDS, 'cache:'  # which may have been made of those
-    _require(
-      field == 'text' or any(n.startswith(kinds) for _, n, _ in self.sources),
-      'text_field', field, f"be 'text': only {', '.join(FIELDS)} have fields",
-    )  # fmt: skip
-
-  def _check_sources(self):
-    if not self.mixture:
-      _require(
-        self.source.startswith(SOURCES), 'source', self.source, f'be {KINDS}'
-      )
-      _require(
-        self.source != 'synthetic' or not self.tokenizer, 'tokenizer',
-        self.tokenizer, "be '' for data.source='synthetic', which is tokens",
-      )  # fmt: skip
-      return
-    try:
-      pairs = tuple((str(name), float(rate)) for name, rate in self.mixture)
-    except (TypeError, ValueError):
-      pairs = ()
-    _require(pairs, 'mixture', self.mixture, 'be pairs (source, rate)')
-    object.__setattr__(self, 'mixture', pairs)  # of JSON's lists too
-    _require(
-      not self.source, 'source', self.source,
-      "be '' beside data.mixture, which names all sources",
-    )  # fmt: skip
-    for n, (name, rate) in enumerate(pairs):
-      _require(
-        name.startswith(SOURCES) and name != 'synthetic', f'mixture[{n}]',
-        name, f'be {MIXED}',
-      )  # fmt: skip
-      _require(
-        0 < rate < float('inf'), f'mixture[{n}]', (name, rate),
-        'have a rate above 0',
-      )  # fmt: skip
-    names = [name for name, _ in pairs]
-    again = [name for name in names if names.count(name) > 1]
-    _require(
-      not again, 'mixture', again, 'name a source once, with all of its rate'
-    )
-    total = sum(rate for _, rate in pairs)
-    _require(
-      abs(total - 1) <= 1e-6, 'mixture', self.mixture,
-      f'have rates whose sum is 1, not {total:.9g}',
     )  # fmt: skip
 
   def _check_span(self, key, value):

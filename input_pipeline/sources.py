@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 
 from input_pipeline import lines, paths
-from input_pipeline.config import KINDS
+from input_pipeline.source_names import KINDS
 
 CHUNK = 1 << 16  # bytes of a piece that is hashed
 WHOLE = 1 << 30  # bytes: files that have more in all are hashed in PIECES

@@ -16,9 +16,6 @@ from absl import flags
 from train import command
 from train.checkpoint import Checkpoints
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
-_STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
-
 
 def digest(tree: Any) -> str:
   """sha256 of a tree of arrays: paths, types, shapes and bytes, by path."""
@@ -56,4 +53,6 @@ def main():
 
 
 if __name__ == '__main__':
+  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
   command.run(main)
