@@ -82,7 +82,12 @@ PALM = Recipe(
       'init': 'fan_in',
       'dropout_kind': 'residual',
     },
-    'data': PIECES | {'start': 'pad', 'length': 2048},  # T5X's
+    'data': PIECES
+    | {
+      'start': 'pad',  # T5X's
+      'length': 2048,
+      'lossless': True,  # 4: white space kept, digits split, bytes
+    },
     'optimizer': ADAFACTOR
     | {'factor_from': 0, 'b1': 0.9, 'weight_decay': 1.0, 'clip': 1.0},
     'schedule': INVERSE_SQRT,

@@ -165,7 +165,12 @@ GOPHER = Recipe(
       'init': 'gpt2',
       'init_std': 0.02,
     },
-    'data': WINDOWS | {'tokenizer_kind': 'bpe', 'length': 2048},
+    'data': WINDOWS
+    | {
+      'tokenizer_kind': 'bpe',
+      'length': 2048,
+      'normalization': 'nfkc',  # Chinchilla's has none (Hoffmann et al., 4.1)
+    },
     # The betas are not stated, nor is a decay.
     'optimizer': GPT3_ADAM | {'weight_decay': 0.0},
     'schedule': {
@@ -232,7 +237,11 @@ def chinchilla(row: dict) -> dict:
 
 
 CHINCHILLA = Recipe(
-  every=GOPHER.every | {'optimizer': GPT3_ADAM},  # AdamW (4.1)
+  every=GOPHER.every
+  | {
+    'data': GOPHER.every['data'] | {'normalization': ''},  # 4.1
+    'optimizer': GPT3_ADAM,  # AdamW (4.1)
+  },
   columns=('millions', 'embed_dim', 'head_dim', 'heads', 'decoder_layers'),
   sizes={'70b': (70_000, 8192, 128, 64, 80)}
   | {f'{row[0]}m': tuple(row) for row in _ROWS},

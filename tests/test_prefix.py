@@ -114,5 +114,5 @@ def test_who_has_a_prefix():
   config.model.prefix = True
   with pytest.raises(ValueError, match='inputs see one another.*causal'):
     check_settings(config, 1)
-  config.data.objective = 'prefix'
+  config.data.objective, config.data.start = 'prefix', 'pad'
   check_settings(config, 1)
