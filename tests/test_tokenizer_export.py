@@ -7,6 +7,7 @@ import pytest
 import transformers
 
 from input_pipeline import (
+  sentence_piece,
   subwords,
   tokenizer_export,
   tokenizer_json,
@@ -21,6 +22,8 @@ TEXTS = (
   '日本語 ﬁ 😀',
   "don't stop, it's ok! ",
   '',
+  ' begins with a space',
+  'runs   of    spaces     here      and       there ',
 )
 
 
@@ -35,7 +38,7 @@ def corpus():
 
 CASES = [  # kind, lowercase, specials, class in transformers, file
   ('unigram', False, False, 'T5Tokenizer', 'spiece.model'),
-  ('bpe', False, False, 'LlamaTokenizer', 'tokenizer.model'),
+  ('bpe', False, False, '', 'tokenizer.json'),
   ('wordpiece', False, True, 'BertTokenizer', 'tokenizer.json'),
   ('wordpiece', True, True, 'BertTokenizer', 'tokenizer.json'),
   ('byte_bpe', False, True, '', 'tokenizer.json'),
@@ -63,8 +66,7 @@ def test_transformers_makes_the_same_ids(
   around = {
     'T5Tokenizer': ((), (ours.eos,)),  # inputs of span corruption
     'BertTokenizer': ((ours.cls,), (ours.sep,)),
-    'LlamaTokenizer': ((ours.pad,), ()),
-  }.get(reader, ((ours.eos,), ()))
+  }.get(reader, ((ours.pad if kind == 'bpe' else ours.eos,), ()))
   theirs = written(tmp_path, ours, kind, *around, length=77)
   assert (tmp_path / name).exists()
   assert reader in type(theirs).__name__
@@ -79,6 +81,28 @@ def test_transformers_makes_the_same_ids(
     assert theirs_id in (None, getattr(ours, role)), role
   if before and not after:  # what generation begins with
     assert theirs.bos_token_id == before[0]
+  again = tokenizers.load(str(tmp_path), 10, kind, lowercase)
+  assert again.fingerprint == ours.fingerprint
+
+
+@pytest.mark.parametrize('spread', [1, 0])
+def test_pieces_of_spaces_merge_as_sentencepiece_does(spread, tmp_path):
+  """Of equal scores, as Mistral's have, the first in the text."""
+  ours = tokenizers.train(corpus(), 420, 0, 'bpe')
+  proto = pytest.importorskip('sentencepiece.sentencepiece_model_pb2')
+  model = proto.ModelProto.FromString(ours.model)
+  normal = [p for p in model.pieces if p.type == 1 and len(p.piece) > 1]
+  for n, piece in enumerate(normal[-5:]):  # the rarest give way
+    piece.piece = '▁' * (n + 2)
+    piece.score = -1e6 - n * spread
+  ours = sentence_piece.SentencePiece(model.SerializeToString(), 0)
+  theirs = written(tmp_path, ours, 'bpe')
+  words = ['man', 'eating', 'a', 'of', 'the', 'e', 'T']
+  rng = random.Random(1)
+  for _ in range(200):
+    text = ''.join(' ' * rng.randint(0, 9) + rng.choice(words) for _ in 'abcde')
+    [ids] = ours.encode_batch([text])
+    assert theirs.encode(text) == ids.tolist(), text
 
 
 def test_a_vocabulary_without_specials_is_exported_as_its_rows_are(tmp_path):
