@@ -1,47 +1,22 @@
 """Checkpoints: the state, and what it was trained on (Orbax, asynchronous)."""
 
-import glob
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 
 from configs.command import UserError
-from train import checksums, folders
+from train import checksums, folders, storage
 from train.state import TrainState
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'run')
-
-
-def _unraisable(args, told=sys.unraisablehook) -> None:
-  """Leaves out what TensorStore's threads print after a failure.
-
-  They report to event loops that Orbax has closed by then, with one traceback
-  for each array; the failure itself is raised and told here.
-  """
-  if str(args.exc_value) != 'Event loop is closed':
-    told(args)
-
-
-sys.unraisablehook = _unraisable
-
-
-class _Folder(type(epath.Path())):
-  """A path whose own name is no pattern, whatever brackets it has.
-
-  Orbax looks for files with glob, and etils takes the folder for a part of the
-  pattern. Every path that is made from this one is of this class too.
-  """
-
-  def glob(self, pattern):
-    here = type(self)(glob.escape(os.fspath(self)))
-    return map(type(self), glob.glob(os.fspath(here / pattern)))
 
 
 class CheckpointError(UserError):
@@ -70,7 +45,7 @@ class Checkpoints:
     read_only: bool = False,
   ):
     folders.check_name(workdir)
-    self.folder = _Folder(os.path.abspath(workdir)) / FOLDER
+    self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
     self._options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       keep_period=keep_every or None,
@@ -224,11 +199,32 @@ class Checkpoints:
       raise CheckpointError(f"{folder} holds no 'config' and 'data'")
     return run
 
+  @contextlib.contextmanager
+  def _reading(self, step: int) -> Iterator[Any]:
+    """Yields the folder of a state that is whole, whose errors it names.
+
+    Raises:
+      CheckpointError: it is damaged, or cannot be read.
+    """
+    self._check(step)
+    path = self.folder / str(step) / 'state'
+    try:
+      yield path
+    except Exception as error:  # Orbax has no one class for damage.
+      raise CheckpointError(
+        f'{path} cannot be read: {_first_line(error)}'
+      ) from error
+
   def restore(self, abstract: Any, step: int) -> Any:
-    """The state of a step, laid out as the shardings in `abstract` say."""
-    return self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-    )['state']
+    """The state of a step, laid out as the shardings in `abstract` say.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    with self._reading(step):
+      return self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+      )['state']
 
   def restore_params(self, abstract: Any, step: int) -> Any:
     """The parameters alone, laid out as the shardings in `abstract` say.
@@ -256,14 +252,8 @@ class Checkpoints:
     Raises:
       CheckpointError: it cannot be read.
     """
-    self._check(step)
-    try:
+    with self._reading(step):
       return self._restore_some(abstract, step)
-    except Exception as error:  # Orbax has no one class for damage.
-      path = self.folder / str(step) / 'state'
-      raise CheckpointError(
-        f'{path} cannot be read: {_first_line(error)}'
-      ) from error
 
   def _restore_some(self, abstract, step):
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
@@ -281,14 +271,9 @@ class Checkpoints:
     Raises:
       CheckpointError: it is damaged.
     """
-    path = self.folder / str(step) / 'state'
-    try:
+    with self._reading(step) as path:
       reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
       return tree_shapes(reader.metadata(path).item_metadata.tree)
-    except Exception as error:  # Orbax has no one class for damage.
-      raise CheckpointError(
-        f'{path} cannot be read: {_first_line(error)}'
-      ) from error
 
   def restore_arrays(self, step: int, *parts: str) -> dict:
     """The state of a step as nested dicts of NumPy arrays on this host.
@@ -298,10 +283,8 @@ class Checkpoints:
     Raises:
       CheckpointError: it is damaged.
     """
-    path = self.folder / str(step) / 'state'
-    self._check(step)
-    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    try:
+    with self._reading(step) as path:
+      reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
       tree = reader.metadata(path).item_metadata.tree
       tree = {name: tree[name] for name in parts or tree}
       as_numpy = jax.tree.map(
@@ -313,10 +296,6 @@ class Checkpoints:
           item=tree, restore_args=as_numpy, partial_restore=True
         ),
       )
-    except Exception as error:  # Orbax has no one class for damage.
-      raise CheckpointError(
-        f'{path} cannot be read: {_first_line(error)}'
-      ) from error
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
     """The newest checkpoint that can be read, or None where there is none.
@@ -334,7 +313,6 @@ class Checkpoints:
     damaged = []
     for step in reversed(self.steps()):
       try:
-        self._check(step)
         found = self.restore(abstract, step), self.run(step)
       except Exception as error:  # Orbax has no one class for damage.
         _say(
