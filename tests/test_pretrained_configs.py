@@ -9,8 +9,9 @@ import transformers
 from configs import bloom, gpt1, gpt2, llama, rwkv
 from models import pretrained
 from models.config import TransformerConfig
-from models.pretrained import gpt_neox
+from models.pretrained import bert, electra, gpt_neox, pair, roberta, t5
 from models.pretrained.fields import Fields
+from tests.checkpoints import edit, make
 from tests.hf_decoders import CASES, LAYOUTS, NEOX
 
 # What stands in the published files, names and all; what is at its default and
@@ -212,6 +213,51 @@ OTHERS = {
     'word_embed_proj_dim': 768,
   },
 }
+# Fields of published files that change nothing about the outputs: what made
+# them, kernels, generation, the tokenizer.
+EVERYWHERE = {
+  'auto_map': {'AutoModel': 'modeling.Model'},
+  'custom_pipelines': {'text-generation': {'impl': 'a.B', 'pt': ['C']}},
+  'num_labels': 5,
+  'pruned_heads': {},
+  'add_cross_attention': False,
+  'cross_attention_hidden_size': None,
+  'tie_encoder_decoder': False,
+  'neftune_noise_alpha': 0.0,
+  'transformers.js_config': {'dtype': 'q4'},
+  'unsloth_version': '2024.9',
+  '_flash_attn_2_enabled': True,
+  'attn_implementation': 'sdpa',
+  'keys_to_ignore_at_inference': ['past_key_values'],
+  'max_new_tokens': 20,
+  'renormalize_logits': False,
+  'finetuning_task': 'mlm',
+  'output_past': True,
+}
+ENCODERS = {
+  'bert': (
+    bert,
+    {
+      'architectures': ['BertForMaskedLM'],
+      'cell': {},
+      'emb_size': 312,
+      'structure': [],
+      'training': '',
+      'pre_trained': '',
+      'directionality': 'bidi',
+    },
+  ),
+  'electra': (
+    electra,
+    {
+      'architectures': ['ElectraForPreTraining'],
+      'generator_size': '0.25',
+      'summary_type': 'first',
+    },
+  ),
+  'roberta': (roberta, {'architectures': ['RobertaForMaskedLM']}),
+  't5': (t5, {'architectures': ['T5WithLMHeadModel'], 'n_positions': 512}),
+}
 # What a file may say otherwise without being another model.
 FREE = pretrained._FREE
 
@@ -237,6 +283,97 @@ def test_published_configurations_of_other_systems(name):
   assert config.rope_dim == {'gptj': 64, 'gpt_neox': 24, 'opt': 0}[name]
   assert config.activation == ('relu' if name == 'opt' else 'gelu_tanh')
   assert config.max_length == (2050 if name == 'opt' else 0)
+
+
+@pytest.mark.parametrize('name', [*LAYOUTS, *ENCODERS])
+def test_harmless_fields_of_published_files(name):
+  layout, own = CASES[name][::2] if name in CASES else ENCODERS[name]
+  plain = {k: x for k, x in own.items() if k == 'architectures'}
+  plain = own if name in CASES else plain
+  found = layout.read(Fields({**own, **EVERYWHERE}), set())
+  assert found == layout.read(Fields(dict(plain)), set())
+  for field, value in {
+    'add_cross_attention': True,
+    'cross_attention_hidden_size': 8,
+    'neftune_noise_alpha': 5.0,
+    'pruned_heads': {'0': [1]},
+    'tie_encoder_decoder': True,
+    'some_field': 1,
+  }.items():
+    with pytest.raises(ValueError, match=field):
+      layout.read(Fields({**own, field: value}), set())
+
+
+def test_smol_lm_is_a_llama():
+  fields = {
+    'model_type': 'llama',
+    'architectures': ['LlamaForCausalLM'],
+    'attention_bias': False,
+    'attention_dropout': 0.0,
+    'hidden_size': 576,
+    'bos_token_id': 0,
+    'eos_token_id': 0,
+    'hidden_act': 'silu',
+    'initializer_range': 0.041666666666666664,
+    'num_key_value_heads': 3,
+    'intermediate_size': 1536,
+    'is_llama_config': True,
+    'mlp_bias': False,
+    'max_position_embeddings': 8192,
+    'num_attention_heads': 9,
+    'num_hidden_layers': 30,
+    'pretraining_tp': 1,
+    'rms_norm_eps': 1e-05,
+    'rope_interleaved': False,
+    'rope_scaling': None,
+    'rope_theta': 100000,
+    'tie_word_embeddings': True,
+    'vocab_size': 49152,
+    'use_cache': True,
+  }
+  layout = CASES['llama1'][0]
+  found = layout.read(Fields(fields), set())
+  assert (found.rope_theta, found.kv_heads) == (100_000.0, 3)
+  with pytest.raises(ValueError, match='rope_interleaved is True: neighbours'):
+    layout.read(Fields(fields | {'rope_interleaved': True}), set())
+
+
+def test_how_many_classes():
+  """Of a classifier num_labels is read, and must agree with the labels."""
+  name = {'architectures': ['BertForSequenceClassification']}
+  three = {'id2label': {'0': 'a', '1': 'b', '2': 'c'}}
+  for fields, classes in (
+    ({}, 2),
+    ({'num_labels': 3}, 3),
+    (three, 3),
+    (three | {'num_labels': 3}, 3),
+  ):
+    assert bert.read(Fields(name | fields), set()).classes == classes
+  with pytest.raises(ValueError, match='num_labels is 4: id2label has 3'):
+    bert.read(Fields(name | three | {'num_labels': 4}), set())
+
+
+def test_the_size_of_electra_s_generator(tmp_path):
+  """Of a pair it is compared with the generator's width."""
+  sizes = {0.25: 0.25, '0.25': 0.25, '1/4': 0.25, 1: 1.0}
+  for value, share in sizes.items():
+    assert electra.generator_size(Fields({'generator_size': value})) == share
+  assert electra.generator_size(Fields({})) is None
+  for value in ('small', 0, -1, 2, '1/0'):
+    fields = {'architectures': ['ElectraModel'], 'generator_hidden_size': value}
+    with pytest.raises(ValueError, match='generator_hidden_size is .* a share'):
+      electra.read(Fields(fields), set())
+  config, params = make(
+    family='electra', head='rtd', generator_divisor=2, max_length=32
+  )
+  folder = str(tmp_path / 'pair')
+  pretrained.save(config, params, folder)
+  half = str(tmp_path / 'pair' / pair.NAMES[0])
+  edit(half, generator_size='0.5')
+  assert pretrained.read_config(folder) == config
+  edit(half, generator_size='0.25')
+  with pytest.raises(ValueError, match='would have 0.25 of the width'):
+    pretrained.read_config(folder)
 
 
 @pytest.mark.parametrize('head_dim', [12, 49, 80, 96])

@@ -12,7 +12,17 @@ import pytest
 import torch
 import transformers
 
-from configs import bert, bloom, gpt2, llama, palm, roberta, rwkv, t5
+from configs import (
+  bert,
+  bloom,
+  electra,
+  gpt2,
+  llama,
+  palm,
+  roberta,
+  rwkv,
+  t5,
+)
 from input_pipeline import tokenizers
 from input_pipeline.config import DataConfig
 from models import pretrained
@@ -81,7 +91,7 @@ def ids_of(folder):
   return found[0]
 
 
-def greedy(folder, cls, source, text, start):
+def greedy(folder, cls, text, start):
   """What transformers writes after `start` and the ids of a text."""
   model = cls.from_pretrained(folder)
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -119,7 +129,12 @@ def test_decoders_begin_and_end_texts_as_published(
   with torch.no_grad():
     reference.close(again(ids).logits.numpy(), model(ids).logits)
   prompt = 'abcde fghij'
-  wanted = greedy(target, type(model), None, prompt, [7])
+  [own] = tokenizer.encode_batch([prompt])
+  theirs = transformers.AutoTokenizer.from_pretrained(target)
+  assert theirs.encode(prompt, add_special_tokens=False) == own.tolist()
+  # Windows have no start; a published tokenizer keeps what it adds.
+  assert theirs.encode(prompt) == [7] * (file is llama) + own.tolist()
+  wanted = greedy(target, type(model), prompt, [7])
   assert ours(run, tokenizer, prompt) == tokenizer.decode(wanted)
 
 
@@ -139,7 +154,7 @@ def test_opt_keeps_its_ids(text, vocabulary, tmp_path):
   theirs = transformers.AutoTokenizer.from_pretrained(target)
   [own] = tokenizer.encode_batch([prompt])
   assert theirs.encode(prompt) == [2, *own]
-  wanted = greedy(target, type(model), None, prompt, [2])
+  wanted = greedy(target, type(model), prompt, [2])
   assert ours(run, tokenizer, prompt) == tokenizer.decode(wanted)
 
 
@@ -184,18 +199,55 @@ def test_the_start_of_t5_s_decoder(text, vocabulary, tmp_path):
   assert ours(run, tokenizer, prompt) == wanted
 
 
-def masked_model(**changes):
-  """A RoBERTa and its weights."""
-  return make(
-    vocab_size=V, position_offset=2, max_length=14, head='mlm', token_types=0,
-    norm_epsilon=1e-5, pooler_dropout=True, **changes,
-  )  # fmt: skip
+ROBERTA = {'position_offset': 2, 'norm_epsilon': 1e-5, 'pooler_dropout': True}
+ROBERTA |= {'vocab_size': V, 'max_length': 34, 'token_types': 0, 'head': 'mlm'}
+PAIR = {'family': 'electra', 'head': 'rtd', 'generator_divisor': 2}
+
+
+@pytest.mark.parametrize(
+  ('file', 'model'),
+  [
+    (bert, {'head': 'mlm', 'max_length': 32}),
+    (roberta, ROBERTA),
+    (electra, PAIR | {'max_length': 32}),
+  ],
+)
+def test_encoders_frame_texts_as_their_rows(
+  file, model, text, vocabulary, tmp_path
+):
+  tokenizer = vocabulary[MASKED]
+  published, run, target = (str(tmp_path / x) for x in ('in', 'run', 'out'))
+  config, params = make(**model | {'vocab_size': V})
+  pretrained.save(
+    config, params, published, beside={'tokenizer.json': tokenizer.model}
+  )
+  own = {'objective': 'mlm', 'pack': True, 'short_share': 0.0, 'curriculum': ()}
+  own |= {'lowercase': False, 'predictions': 4, 'length': 32}
+  settings = recipe(file, text, **own)
+  settings.model.head = config.head
+  command.begin(published, settings, run)
+  command.export(run, target, 'float32')
+  for folder in ('discriminator', 'generator') if file is electra else ('',):
+    folder, before = (os.path.join(x, folder) for x in (target, published))
+    found = transformers.AutoConfig.from_pretrained(folder)
+    ids = found.bos_token_id, found.eos_token_id, found.pad_token_id
+    assert ids == (0, 2, 1)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    [one] = tokenizer.encode_batch(['abcde fghij'])
+    assert theirs.encode('abcde fghij') == [0, *one, 2]
+    assert theirs.encode('abcde fghij', add_special_tokens=False) == [*one]
+    assert theirs.mask_token_id == tokenizer.mask
+    cls = getattr(transformers, found.architectures[0])
+    ids = torch.randint(3, V, [2, 20], generator=torch.manual_seed(0))
+    with torch.no_grad():
+      first, second = (cls.from_pretrained(x)(ids) for x in (before, folder))
+    reference.close(first.logits, second.logits)
 
 
 @pytest.mark.parametrize('pad', [0, 1, 6])
 def test_roberta_s_positions_follow_its_padding(pad, tmp_path):
   """Wherever the other ids stand, that of <pad> in RoBERTa's own among them."""
-  config, params = masked_model()
+  config, params = make(**ROBERTA)
   folder = str(tmp_path / 'out')
   kept = {'pad_token_id': pad, 'bos_token_id': 3, 'eos_token_id': 4}
   pretrained.save(config, params, folder, kept=kept)

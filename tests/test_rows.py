@@ -149,6 +149,13 @@ def test_choices_of_a_start_that_cannot_be(objective, changes, message):
     data_config(**values | changes)
 
 
+def test_rows_of_an_older_format_are_named():
+  """What a run that was begun before says when it is resumed."""
+  [line] = pipeline.differences({'format': 4}, {'format': 5})
+  assert line.startswith('format: 4, now 5 (')
+  assert 'CHANGELOG.md' in line
+
+
 def test_a_start_beyond_the_vocabulary():
   for choice in ({'start': '300'}, {'start': 'none', 'bos': 300}):
     with pytest.raises(ValueError, match='no id of data.tokenizer, which has'):

@@ -91,9 +91,11 @@ def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
   if pair.is_pair(folder):
     own = pair.check_overrides(folder, overrides)
-    return pair.join_config(
+    config = pair.join_config(
       *(read_config(os.path.join(folder, name), **own) for name in pair.NAMES)
     )
+    pair.check_size(folder, config)
+    return config
   fields = files.read_config(folder)
   with files.Tensors(folder) as tensors:
     return _configs(folder, fields, tensors, overrides)[1]

@@ -49,7 +49,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     vocab_size=f.size('vocab_size', 30522),
     embed_dim=embed_dim,
   )
-  f.done(('directionality', *_POOLER_FIELDS))
+  f.done(('directionality', *_POOLER_FIELDS, *_TINY_FIELDS))
   return config
 
 
@@ -61,6 +61,10 @@ _POOLER_FIELDS = (
   'pooler_size_per_head',
   'pooler_type',
 )
+
+
+# Of TinyBERT's training.
+_TINY_FIELDS = ('cell', 'emb_size', 'pre_trained', 'structure', 'training')
 
 
 def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
@@ -150,7 +154,10 @@ def encoder_fields(fields: Fields, head: str) -> dict:
 
 def classes(fields: Fields) -> int:
   """How many classes a classifier tells apart: as many as have a label."""
-  return len(fields.object('id2label')) or fields.size('num_labels', 2)
+  labels, number = fields.object('id2label'), fields.size('num_labels', None)
+  if labels and number not in (None, len(labels)):
+    fields.refuse('num_labels', number, f'id2label has {len(labels)} labels')
+  return len(labels) or number or 2
 
 
 def write(config: TransformerConfig) -> dict:

@@ -1,5 +1,7 @@
 """ELECTRA (transformers' ElectraFor...): a discriminator or a generator."""
 
+from fractions import Fraction
+
 from models.config import TransformerConfig
 from models.pretrained import bert
 from models.pretrained.fields import Fields
@@ -47,6 +49,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     f.refuse(
       'hidden_act', f.get('hidden_act'), 'another activation than the head has'
     )
+  generator_size(f)
   table_dim = f.size('embedding_size', 128)
   embed_dim = f.size('hidden_size', 256)
   config = TransformerConfig(
@@ -67,6 +70,29 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     )
   )
   return config
+
+
+def generator_size(fields: Fields) -> float | None:
+  """The generator's width as a share of the discriminator's; None: not told.
+
+  Files have it as a number, '0.25' or '1/4'. It is about the other half of a
+  pair: `pair.check_size` compares.
+
+  Raises:
+    ValueError: it is no share.
+  """
+  for name in ('generator_size', 'generator_hidden_size'):
+    value = fields.get(name, None)
+    if value is None:
+      continue
+    try:
+      share = float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+      share = 0.0
+    if not 0 < share <= 1:
+      fields.refuse(name, value, 'it must be a share, above 0 and at most 1')
+    return share
+  return None
 
 
 def write(config: TransformerConfig) -> dict:

@@ -37,6 +37,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       'partial_rotary_factor', share, 'not all of a head would be turned'
     )
   f.expect('sliding_window', None, why='keys further back would be hidden')
+  f.expect('rope_interleaved', False, None, why='neighbours would be turned')
   biases = f.get('attention_bias', False), f.get('mlp_bias', False)
   if biases not in BIASES:
     f.refuse(
@@ -71,6 +72,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   f.done(
     (
       'is_decoder',
+      'is_llama_config',
       'max_position_embeddings',
       'max_sequence_length',
       'pretraining_tp',

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from models.config import TransformerConfig
 from models.electra import generator_config
+from models.pretrained import electra, files
+from models.pretrained.fields import Fields
 
 NAMES = ('discriminator', 'generator')  # of the directories
 _GENERATOR = ('generator', 'vocabulary')  # what the discriminator has not
@@ -87,6 +89,23 @@ def join_config(
         f'discriminator it must have {ours!r}.'
       )
   return pair
+
+
+def check_size(folder: str, config: TransformerConfig) -> None:
+  """Compares the generator's size that the files tell with its width.
+
+  Raises:
+    ValueError: another one; names the file.
+  """
+  for name in NAMES:
+    half = os.path.join(folder, name)
+    where = os.path.join(half, files.CONFIG)
+    share = electra.generator_size(Fields(files.read_config(half), where))
+    if share is not None and abs(share * config.generator_divisor - 1) > 0.01:
+      raise ValueError(
+        f'{where}: the generator would have {share:g} of the width; it has '
+        f'1/{config.generator_divisor}.'
+      )
 
 
 def join(discriminator: dict, generator: dict) -> dict:
