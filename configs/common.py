@@ -122,7 +122,7 @@ KEYS = {
     False,
     (
       'a trained unigram keeps white space, parts digits and spells rare '
-      'characters in bytes, as every trained bpe'
+      'characters in bytes; all kinds but wordpiece do so anyhow'
     ),
   ),
   'data.sentinels': (0, '<extra_id_N> pieces'),

@@ -79,7 +79,7 @@ class DataConfig:
   lowercase: bool = False  # wordpiece alone: no capitals, no accents, as BERT
   # These two decide how SentencePiece is trained where there is no tokenizer:
   # NORMALIZATIONS, '' is the kind's own; and whether a unigram keeps all of a
-  # text, as a bpe does (see sentence_piece.train).
+  # text, as bpe, byte_bpe and bytes do anyhow (see sentence_piece.train).
   normalization: str = ''
   lossless: bool = False
   masking: str = ''  # whose rule of how many are masked: MASKING
@@ -183,7 +183,7 @@ class DataConfig:
     )  # fmt: skip
     for key, kinds in (
       ('normalization', ('unigram', 'bpe')),
-      ('lossless', ('unigram',)),
+      ('lossless', ('unigram', 'bpe', 'byte_bpe', 'bytes')),  # none is lost
     ):
       _require(
         not getattr(self, key) or self.tokenizer_kind in kinds,

@@ -330,7 +330,10 @@ def test_normalization_of_a_unigram():
       {'normalization': 'nfkc', 'tokenizer_kind': 'byte_bpe'},
       "'byte_bpe' does not read it",
     ),
-    ({'lossless': True, 'tokenizer_kind': 'bpe'}, "'bpe' does not read it"),
+    (
+      {'lossless': True, 'tokenizer_kind': 'wordpiece'},
+      "'wordpiece' does not read it",
+    ),
   ],
 )
 def test_settings_of_training(values, message):
