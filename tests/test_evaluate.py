@@ -8,6 +8,8 @@ import re
 import shutil
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from configs import roberta
 from input_pipeline import pipeline, tokenizers
 from input_pipeline.config import DataConfig
 from tests import runs
-from train import generate
+from train import generate, opening, workdir
 from train.checkpoint import CheckpointError
 from train.evaluate import EmptySplitError, evaluate, evaluate_run
 
@@ -34,6 +36,7 @@ def run(tmp_path_factory):
     data__source=source,
     train__steps=8,
     eval__every=4,
+    eval__batches=2,
     checkpoint__every=4,
     sharding__mesh__data=1,
   )
@@ -54,7 +57,8 @@ def files(folder):
 
 
 def test_evaluation_is_the_runs_own(run):
-  """At each step, also on devices that cannot make the run's mesh."""
+  """At each step, also on devices that cannot make the run's mesh, and it is
+  the mean over the tokens of the held-out documents."""
   before = files(run)
   done = program('evaluate', run)
   assert done.returncode == 0, done.stderr
@@ -68,8 +72,47 @@ def test_evaluation_is_the_runs_own(run):
     for name in ('loss', 'accuracy', 'tokens'):
       expected = dict(runs.rows(run, f'eval/{name}'))[step]
       assert means[name] == pytest.approx(expected, rel=1e-5 * (step == 4))
+    assert_means(means, held_out(run, step, batches=2))
   assert found[8]['loss'] < found[4]['loss']
   assert files(run) == before
+
+
+def test_evaluation_of_the_whole_split(run):
+  """Where eval.batches is 0; in what batches makes no difference."""
+  config = workdir.read_config(str(run))
+  config.eval.batches = 0
+  config.sharding.mesh.data = -1  # of all devices here
+  found = evaluate_run(str(run), 8, config)
+  loss, hits = held_out(run, 8, rows=48)
+  assert_means(found, (loss, hits))
+  assert len(loss) > 1.5 * len(held_out(run, 8, batches=1)[0])
+
+
+def assert_means(means, truth):
+  loss, hits = truth
+  assert means['tokens'] == len(loss)
+  assert means['loss'] == pytest.approx(loss.mean(), rel=1e-5)
+  assert means['accuracy'] == pytest.approx(hits.mean(), rel=1e-6)
+
+
+def held_out(run, step, rows=16, batches=0):
+  """The loss of each predicted token of the split's first batches, or of all,
+  and whether the likeliest one is right, in float64."""
+  opened = opening.open_run(str(run), step)
+  data = opening.open_data(opened)
+  apply = jax.jit(lambda *x: opened.model.apply({'params': opened.params}, *x))
+  losses, hits = [], []
+  for number, batch in enumerate(data.evaluation(np.arange(rows), rows)):
+    if not batch['segments'].any() or (batches and number == batches):
+      break
+    names = 'encoder_inputs', 'inputs', 'encoder_segments', 'segments'
+    logits = np.asarray(apply(*(batch[name] for name in names)), 'float64')
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = batch['targets'][..., None]
+    here = batch['weights'] > 0
+    losses.append(-np.take_along_axis(log_p, targets, -1)[..., 0][here])
+    hits.append((logits.argmax(-1) == batch['targets'])[here])
+  return np.concatenate(losses), np.concatenate(hits)
 
 
 def test_another_config(run, capsys):
@@ -200,12 +243,65 @@ def test_generation(run, tmp_path):
   assert files(run) == before
 
 
-def test_generation_of_held_out_examples(run, tmp_path):
-  """They are those that the run's own evaluation shows."""
-  text = generate.generate(str(run), samples=3)
-  for name in ('input', 'target', 'prediction'):
-    assert len(re.findall(f'(?m)^{name}: +.*$', text)) == 3
-  assert all(re.findall('(?m)^input: +(.*)$', text))
+def written(run, source, seed=None, length=16):
+  """Texts [B], token by token, each from all that was written before it.
+
+  Without a cache, the likeliest tokens; with a seed drawn at temperature 1, the
+  key of row r and step t that of the seed folded with r, then with t.
+  """
+  opened = opening.open_run(str(run))
+  tokenizer = opening.open_tokenizer(opened)
+  segments = (source > 0).astype('int32')
+  tokens = np.full((len(source), length + 1), tokenizer.pad)
+
+  @jax.jit
+  def choose(inputs, t):
+    arrays = source, inputs, segments, jnp.ones_like(inputs)
+    logits = opened.model.apply({'params': opened.params}, *arrays)
+    logits = logits[:, t, : tokenizer.size]
+    if seed is None:
+      return logits.argmax(-1)
+    keys = [
+      jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), t)
+      for row in range(len(source))
+    ]
+    pairs = zip(keys, logits, strict=True)
+    return jnp.stack([jax.random.categorical(key, x) for key, x in pairs])
+
+  for t in range(length):
+    tokens[:, t + 1] = choose(tokens[:, :-1], t)
+  texts = []
+  for row in tokens[:, 1:]:
+    ends = np.flatnonzero(row == tokenizer.eos)
+    texts.append(tokenizer.decode(row[: ends[0]] if len(ends) else row))
+  return texts
+
+
+def shown(name, text):
+  return re.findall(f'(?m)^{name}: *(.*)$', text)
+
+
+def test_generation_of_held_out_examples(run):
+  """The first of each row; the likeliest tokens, whatever they are."""
+  text = generate.generate(str(run), samples=3, length=16)
+  opened = opening.open_run(str(run))
+  tokenizer = opening.open_tokenizer(opened)
+  data = opening.open_data(opened)
+  batch = next(data.evaluation(np.arange(16), 16))
+  rows = np.flatnonzero(batch['segments'].any(axis=1))[:3]
+  sources = []
+  for name, ids, segments in (
+    ('input', 'encoder_inputs', 'encoder_segments'),
+    ('target', 'targets', 'segments'),
+  ):
+    first = [batch[ids][r][batch[segments][r] == 1] for r in rows]
+    assert shown(name, text) == [tokenizer.decode(x).strip() for x in first]
+    assert all(len(x) > 2 for x in first)
+    sources.append(first)
+  width = batch['encoder_inputs'].shape[1]
+  source = [np.pad(x, (0, width - len(x))) for x in sources[0]]
+  expected = written(run, np.stack(source))
+  assert shown('prediction', text) == [x.strip() for x in expected]
 
 
 def test_drawn_tokens(run):
@@ -215,17 +311,24 @@ def test_drawn_tokens(run):
     text = generate.generate(
       str(run), texts=[TEXT] * count, seed=seed, length=16, **sampling
     )
-    return re.findall('(?m)^prediction: (.*)$', text)
+    return shown('prediction', text)
 
+  opened = opening.open_run(str(run))
+  tokenizer = opening.open_tokenizer(opened)
+  source = generate.encode(
+    tokenizer, [TEXT], 32, 'encoder_decoder', pairs=True, start=None
+  )
+  source = np.repeat(source['source'], 3, axis=0)
   first = drawn(3, temperature=1.0)
+  assert first == [x.strip() for x in written(run, source, 0)]
   assert len(set(first)) == 3
-  assert drawn(3, seed=1, temperature=1.0) != first
+  other = [x.strip() for x in written(run, source, 1)]
+  assert drawn(3, seed=1, temperature=1.0) == other != first
   # More than a batch: 16 rows.
   assert drawn(20, temperature=1.0)[:3] == first
-  greedy = drawn(2)
-  assert greedy[0] == greedy[1]
-  assert drawn(2, temperature=1.0, top_k=1) == greedy
-  assert drawn(2, temperature=1.0, top_p=1e-6) == greedy
+  greedy = [x.strip() for x in written(run, source[:1])]
+  assert drawn(1) == drawn(1, temperature=1.0, top_k=1) == greedy
+  assert drawn(1, temperature=1.0, top_p=1e-6) == greedy
 
 
 @pytest.mark.parametrize(

@@ -337,3 +337,28 @@ def test_sums_of_an_evaluation(params, logits):
   )
   means = objective_for(tiny_decoder()).means(sums)
   assert means['loss'] == pytest.approx(expected['loss'], rel=1e-5)
+
+
+def test_each_device_keeps_its_own_rows_of_every_part():
+  """Row i is of part i mod parts: devices exchange sums alone."""
+  config = make_config(train__accumulate=2)
+  model = model_of(config)
+  optimizer = optax.sgd(1.0)
+  sizes = dict.fromkeys(sharding.AXES, 1) | {'data': 2}
+  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:2])
+  rules = sharding.make_rules('replicated')
+  shapes = abstract_state(model, optimizer, (STREAMS, 4), mesh, rules)
+  place = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+  batch = {
+    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+    for name, x in BATCH.items()
+    if name != 'cursor'
+  }
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  batch['cursor'] = jax.ShapeDtypeStruct((B, 4), 'int32', sharding=everywhere)
+  step = configured_step(config, model, optimizer, lambda step: step)
+  with jax.set_mesh(mesh):
+    text = compile_train_step(step, shapes, batch).as_text()
+  assert 'all-reduce(' in text
+  for kind in ('all-gather', 'all-to-all', 'collective-permute'):
+    assert f' {kind}(' not in text

@@ -1,0 +1,116 @@
+"""Where each setting's range ends: the last good value, and the first bad one.
+
+What is said of a bad one is in test_configs.py.
+"""
+
+import pytest
+
+from configs import bert, gpt2, t5
+from train.settings import check_group, check_settings
+
+LEAST = {
+  'train.steps': 1,
+  'train.accumulate': 1,
+  'train.log_every': 1,
+  'train.z_loss': 0,
+  'train.label_smoothing': 0,
+  'eval.every': 1,
+  'eval.batches': 0,
+  'eval.samples': 0,
+  'checkpoint.every': 1,
+  'checkpoint.keep': 1,
+  'checkpoint.keep_every': 0,
+  'seed': 0,
+}
+
+
+def check(config, devices=1, **overrides):
+  named = {key.replace('__', '.'): x for key, x in overrides.items()}
+  with config.unlocked():
+    config.update_from_flattened_dict(named)
+  check_settings(config, devices)
+
+
+def refused(config, key, devices=1, **overrides):
+  with pytest.raises(ValueError, match=key.replace('.', r'\.')):
+    check(config, devices, **overrides)
+
+
+@pytest.mark.parametrize('key', LEAST)
+def test_least_values(key):
+  name = key.replace('.', '__')
+  check(t5.get_config('tiny'), **{name: LEAST[key]})
+  refused(t5.get_config('tiny'), key, **{name: LEAST[key] - 1})
+
+
+def test_greatest_values():
+  check(t5.get_config('tiny'), seed=2**32 - 1, train__label_smoothing=0.999)
+  refused(t5.get_config('tiny'), 'seed', seed=2**32)
+  refused(
+    t5.get_config('tiny'), 'train.label_smoothing', train__label_smoothing=1.0
+  )
+
+
+@pytest.mark.parametrize(
+  ('batch', 'accumulate', 'mesh', 'good'),
+  [
+    (16, 2, {'data': 2, 'fsdp': 4}, True),
+    (8, 1, {'data': 2, 'fsdp': 4}, True),
+    (8, 2, {'data': 2, 'fsdp': 4}, False),
+    (12, 1, {'data': 2, 'fsdp': 4}, False),
+    # A batch's rows are not cut along tensor.
+    (12, 1, {'data': 4, 'tensor': 2}, True),
+    (12, 3, {'data': 4, 'tensor': 2}, True),
+    (12, 2, {'data': 4, 'tensor': 2}, False),
+  ],
+)
+def test_a_part_of_a_batch_has_as_many_rows_on_each_device(
+  batch, accumulate, mesh, good
+):
+  keys = {f'sharding__mesh__{axis}': n for axis, n in mesh.items()}
+  keys |= {'data__batch': batch, 'train__accumulate': accumulate}
+  keys |= {'data__streams': 4}
+  if good:
+    check(t5.get_config('tiny'), 8, **keys)
+  else:
+    refused(t5.get_config('tiny'), 'data.batch', 8, **keys)
+
+
+def test_rows_end_where_positions_do():
+  keys = {'data__length': 128, 'model__position_offset': 2}
+  check(gpt2.get_config('tiny'), model__max_length=130, **keys)
+  config = gpt2.get_config('tiny')
+  refused(config, 'data.length', model__max_length=129, **keys)
+
+
+def test_heads_and_objectives():
+  check(bert.get_config('tiny'))
+  assert bert.get_config('tiny').data.objective == 'sentence_pairs'
+  refused(bert.get_config('tiny'), 'model.head', model__head='mlm')
+  keys = {'data__objective': 'full_sentences', 'data__short_share': 0.0}
+  refused(bert.get_config('tiny'), "head='mlm_nsp'", **keys)
+  check(bert.get_config('tiny'), model__head='mlm', **keys)
+  refused(bert.get_config('tiny'), 'eval.samples', eval__samples=1)
+  check(gpt2.get_config('tiny'), eval__samples=1)
+
+
+def test_a_groups_keys():
+  """Those that the choice uses are set, others are not, unless to nothing."""
+
+  class Group(dict):
+    name = property(lambda self: self['name'])
+
+  uses = {'a': ('x', 'y'), 'b': ('x',)}
+
+  def check(**keys):
+    check_group('group', Group(keys), uses)
+
+  check(name='a', x=0, y=1)
+  for nothing in (None, 0, 0.0, False, ''):
+    check(name='b', x=1, y=nothing)
+  with pytest.raises(ValueError, match=r'group\.y is 2, but group\.name=b'):
+    check(name='b', x=1, y=2)
+  with pytest.raises(ValueError, match=r'group\.y is not set; .*name=a uses'):
+    check(name='a', x=0, y=None)
+  with pytest.raises(ValueError, match="group.name is 'c'; .* one of a, b"):
+    check(name='c', x=0)
