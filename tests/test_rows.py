@@ -397,9 +397,12 @@ def test_static_masks(objective, monkeypatch):
   assert len(set(first) & set(again)) < len(first) / 4
 
 
-def test_resuming_gives_the_same_rows():
-  config = make_config('mlm')
-  data, rows = take(config, 'encoder')
+@pytest.mark.parametrize('windows', [False, True])
+def test_resuming_gives_the_same_rows(windows):
+  config, family = make_config('mlm'), 'encoder'
+  if windows:
+    config, family = make_config('causal', start='none'), 'decoder'
+  data, rows = take(config, family)
   places = rows['cursor'][:16].reshape(4, 4, 4)[:, -1]  # after the first batch
   again = next(data.batches(places, np.arange(16)))
   for name, x in again.items():
