@@ -110,6 +110,15 @@ def test_the_checksum_of_a_zst(tmp_path):
     list(lines.read_lines(str(path)))
 
 
+def test_a_zst_with_a_long_window(tmp_path):
+  """A window of 2 GiB (zstd --long=31), more than the library takes."""
+  path = tmp_path / 'a.zst'
+  path.write_bytes(bytes.fromhex('28b52ffd 00 a8 210000') + b'text')
+  message = r'a\.zst, line 1: .*window of more than 128 MiB.*without --long'
+  with pytest.raises(ValueError, match=message):
+    list(lines.read_lines(str(path)))
+
+
 @pytest.mark.parametrize(
   ('name', 'data', 'message'),
   [
