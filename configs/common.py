@@ -210,6 +210,10 @@ KEYS = {
   'checkpoint.every': (5_000, 'steps'),
   'checkpoint.keep': (2, 'the newest ones'),
   'checkpoint.keep_every': (0, 'and each at a multiple of this; 0: none'),
+  'checkpoint.best': (
+    '',
+    'and the best by this number of the evaluations: loss, accuracy, ...',
+  ),
   # Devices.
   'sharding.rules': (
     'replicated',

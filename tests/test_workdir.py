@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -26,9 +27,11 @@ from train import (
   pretrained,
   workdir,
 )
+from train.best import Best
 from train.checkpoint import ITEMS, CheckpointError, Checkpoints
 from train.evaluate import evaluate, evaluate_run
 from train.fingerprint import fingerprint
+from train.objectives import objective_for
 
 pytestmark = pytest.mark.slow
 
@@ -469,3 +472,32 @@ def test_a_run_that_has_not_trained(half, texts, tmp_path):
     assert runs.rows(half, name) == runs.rows(tmp_path / 'new', name)
   path.write_text(''.join(rows[:2]))  # a step was made
   assert history.trained(str(half))
+
+
+def test_the_best_checkpoint_is_kept(half, monkeypatch):
+  """Wherever its evaluation lies; also by a run that is resumed."""
+  losses = iter([6.0, 5.0, 2.0, math.nan, 3.0, 2.5, 1.0, 4.0])  # of steps 2-9
+
+  def found(*_):
+    loss = next(losses)
+    return {'loss': loss, 'perplexity': 1.0, 'accuracy': 0.5, 'tokens': 9}
+
+  monkeypatch.setattr(loop, 'evaluate', found)
+  own = {'checkpoint__best': 'loss', 'checkpoint__keep': 1, 'eval__every': 1}
+  own['checkpoint__every'] = 100  # what is evaluated is saved
+  loop.train(config_of(half, **own, train__steps=6), str(half))
+  assert runs.checkpoints(half) == [4, 6]
+  best = json.loads((half / 'best.json').read_text())
+  assert best == {'step': 4, 'metric': 'eval/loss', 'value': 2.0}
+  loop.train(config_of(half, **own, train__steps=9), str(half))
+  assert runs.checkpoints(half) == [8, 9]
+  assert json.loads((half / 'best.json').read_text())['step'] == 8
+  # A higher accuracy is better; of what is not measured none is.
+  message = "best is 'f1'; .* give accuracy, loss, perplexity"
+  with pytest.raises(ValueError, match=message):
+    loop.train(config_of(half, checkpoint__best='f1'), str(half))
+  objective = objective_for(TransformerConfig(**config_of(half).model))
+  best = Best('accuracy', objective, False)
+  assert best.add(1, {'accuracy': 0.5})
+  assert not best.add(2, {'accuracy': 0.4})
+  assert best.add(3, {'accuracy': 0.6})

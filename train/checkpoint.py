@@ -35,6 +35,9 @@ class Checkpoints:
     keep: how many of the newest to keep.
     keep_every: keep those at multiples of it as well; 0: none.
     read_only: for programs that look at a run and change nothing.
+
+  Attributes:
+    best: a step that is kept as well, to be set by the caller; None: none.
   """
 
   def __init__(
@@ -46,9 +49,10 @@ class Checkpoints:
   ):
     folders.check_name(workdir)
     self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
+    self.best = None
+    self._keep, self._keep_every = keep, keep_every
     self._options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep,
-      keep_period=keep_every or None,
+      preservation_policy=self,
       cleanup_tmp_directories=not read_only,
       read_only=read_only,
       async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
@@ -61,6 +65,18 @@ class Checkpoints:
     return ocp.CheckpointManager(
       self.folder, options=self._options, item_names=ITEMS
     )
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """Orbax asks at each save which checkpoints are to stay."""
+    del context
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    newest = sorted(steps)[-self._keep :] if self._keep else steps
+    return [
+      step in newest
+      or step == self.best
+      or bool(self._keep_every and step % self._keep_every == 0)
+      for step in steps
+    ]
 
   def steps(self) -> list[int]:
     """The finished checkpoints, oldest first."""

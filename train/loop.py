@@ -32,6 +32,7 @@ from train import (
   sharding,
   workdir,
 )
+from train.best import Best
 from train.checkpoint import Checkpoints
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.fit import step_flops
@@ -114,6 +115,9 @@ def train(
   rules = sharding.make_rules(config.sharding.rules)
   state_shape = abstract_state(
     model, optimizer, data_config.cursor_shape, mesh, rules
+  )
+  best = Best(
+    config.checkpoint.best, objective, data_config.objective == 'causal'
   )
   changed = workdir.check(folder, config, accept_changed_config)
   origin = beginning.find(folder, config, state_shape, init_from, init_state)
@@ -239,6 +243,9 @@ def train(
       next(data.batches(data.start(), rows))  # does the source have anything?
       raise
     writer.write(step, {f'eval/{name}': x for name, x in means.items()})
+    if step in checkpoints.steps() and best.add(step, means) and main:
+      best.write(folder)
+    checkpoints.best = best.step
     progress.note(
       f'step {step:,}: held-out loss {means["loss"]:.4f}, perplexity '
       f'{means["perplexity"]:.4g}, accuracy {means["accuracy"]:.4f} on '
@@ -280,6 +287,8 @@ def train(
   kept = None if changed and not restored else start
   there = saved.get('rows', 0) if restored else 0
   writer = MetricsWriter(folder, kept, active=main, rows=there)
+  best.read(read_metrics(folder), checkpoints.steps())
+  checkpoints.best = best.step
   progress = Progress(config.train.steps, start, main)
 
   def check(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
@@ -382,8 +391,9 @@ def train(
 
       done = step == config.train.steps
       stop = asked_to_stop()
-      saves = done or stop or step % config.checkpoint.every == 0
       evaluates = (done or step % config.eval.every == 0) and not stop
+      saves = done or stop or step % config.checkpoint.every == 0
+      saves |= evaluates and bool(config.checkpoint.best)
       logs = done or step % config.train.log_every == 0
       if logs or saves or evaluates:
         values = check(*pending)

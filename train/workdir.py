@@ -61,7 +61,11 @@ FREE = (  # keys, or groups of keys
   'train.log_every',
 )
 # Keys that are younger than some runs, and what those did.
-ADDED = {'optimizer': {'decay': 'matrices'}, 'train': {'max_logit_loss': 0.0}}
+ADDED = {
+  'checkpoint': {'best': ''},
+  'optimizer': {'decay': 'matrices'},
+  'train': {'max_logit_loss': 0.0},
+}
 # As long as there is a checkpoint whose fingerprint is compared with theirs.
 MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 
