@@ -226,6 +226,43 @@ def test_curves(tmp_path):
   assert not list(tmp_path.glob('*.partial'))
 
 
+def test_what_curves_show(tmp_path, monkeypatch):
+  """Each number in its panel, by step; a panel without numbers is left out."""
+  figures = []
+
+  class Figure(metrics.Figure):
+    def __init__(self, **arguments):
+      super().__init__(**arguments)
+      figures.append(self)
+
+  monkeypatch.setattr(metrics, 'Figure', Figure)
+  rows = {
+    2: {'train/loss': 5.0, 'train/learning_rate': 0.5, 'train/x': 9.0},
+    4: {'train/loss': 3.0, 'train/learning_rate': 0.25, 'eval/loss': 4.0},
+    6: {'train/loss': 2.0, 'train/tokens_per_second': 1234.6},
+  }
+  writer = MetricsWriter(str(tmp_path))
+  for step, numbers in rows.items():
+    writer.write(step, numbers)
+  writer.close()
+  draw_curves(str(tmp_path))
+  shown = {
+    axes.get_title(loc='left'): {
+      line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
+      for line in axes.get_lines()
+    }
+    for axes in figures[0].axes
+  }
+  assert shown == {
+    'loss (nats per token)': {
+      'train 2': ([2, 4, 6], [5, 3, 2]),
+      'eval 4': ([4], [4]),
+    },
+    'learning rate': {'train 0.25': ([2, 4], [0.5, 0.25])},
+    'tokens per second': {'train 1,235': ([6], [1234.6])},
+  }
+
+
 def test_nothing_to_draw_yet(tmp_path):
   write(tmp_path, [])
   draw_curves(str(tmp_path))

@@ -153,6 +153,23 @@ def test_remat_changes_nothing(params, with_dropout, remat):
   assert kept < 0.8 * all_kept
 
 
+def test_what_remat_keeps(params):
+  """Nothing of a layer (full), its products (dots), or all of it (none)."""
+
+  def kept(remat):
+    model = build(small_config(remat=remat))
+
+    def residuals(p):
+      return jax.vjp(lambda p: objectives.lm(model, p, BATCH)['loss'], p)[1]
+
+    return sum(
+      x.size for x in jax.tree.leaves(jax.eval_shape(residuals, params))
+    )
+
+  full, dots, whole = (kept(remat) for remat in ('full', 'dots', 'none'))
+  assert 1.1 * full < dots < 0.9 * whole
+
+
 def test_packed_examples_do_not_see_each_other(params):
   config = small_config()
   alone = []
