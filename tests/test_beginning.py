@@ -17,7 +17,15 @@ from models.build import build
 from models.config import TransformerConfig
 from tests import runs
 from tests.corpora import texts
-from train import beginning, folders, history, loop, sharding, workdir
+from train import (
+  beginning,
+  beginning_tokenizer,
+  folders,
+  history,
+  loop,
+  sharding,
+  workdir,
+)
 from train.checkpoint import Checkpoints
 from train.fingerprint import digest, fingerprint
 from train.optimizer import make_optimizer
@@ -309,7 +317,7 @@ def test_tokenizers(language_model, source, tmp_path):
     config = config_of(palm, 'tiny', *own, changes)
     target = tempfile.mkdtemp(dir=tmp_path)
     data = DataConfig(**config.data)
-    return beginning.prepare_tokenizer(origin, data, 0, 300, target)
+    return beginning_tokenizer.prepare(origin, data, 0, 300, target)
 
   path = folder / 'tokenizer.json'
   told = prepare(tokenizer=str(path))

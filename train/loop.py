@@ -23,6 +23,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train import (
   beginning,
+  beginning_tokenizer,
   folders,
   generate,
   history,
@@ -132,7 +133,7 @@ def train(
     folders.make(folder)
     lock = folders.lock(folder)  # noqa: F841
     workdir.put_tokenizer_aside(folder, bool(changed))
-    say(beginning.prepare_tokenizer(origin, *data_args, folder))
+    say(beginning_tokenizer.prepare(origin, *data_args, folder))
   processes.wait_for_all('tokenizer')
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family
