@@ -161,7 +161,10 @@ KEYS = {
   ),
   'data.bos': (-1, "the id of BOS; -1: the vocabulary's own"),
   'data.pack': (True, 'short examples share a row'),
-  'data.block': (128, 'documents read, shuffled and packed together'),
+  'data.block': (
+    0,
+    'documents read, shuffled and packed together; 0: 128, or data.length / 32',
+  ),
   'data.document_tokens': (
     0,
     'longer documents give one random chunk; 0: all of it',

@@ -66,6 +66,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.concatenate = False  # an instruction is one text
   d.length = 2048  # near the 2056 of the FLAN collection's example
   d.document_tokens = 65536
+  d.block = 256  # a row has two sides, of 2048 tokens each, to fill
   d.batch = 64  # appendix E
   d.streams = 64
 
@@ -99,6 +100,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.source = 'docs'
   c.data.holdout = 50
   c.data.length = 128
+  c.data.block = 0
   c.data.batch = 16
   c.data.streams = 4
   c.schedule.learning_rate = 1e-2  # from nothing, not from T5

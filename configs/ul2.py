@@ -98,6 +98,7 @@ def get_config(arg: str = '') -> ConfigDict:
     d.sentinels = 128
   d.length = 2048 if flan else 512  # the releases' model cards
   d.document_tokens = 65536
+  d.block = 256 if flan else 0  # FLAN-T5's
   d.batch = 64 if flan else 1024  # FLAN-T5's; the model card
   d.streams = 64
 
@@ -139,6 +140,7 @@ def _tiny(c: ConfigDict) -> None:
   if c.data.denoisers:
     c.data.sentinels = 100  # T5's, enough for these rows
   c.data.length = 128
+  c.data.block = 0
   c.data.batch = 16
   c.data.streams = 4
   c.train.steps = 120

@@ -14,6 +14,7 @@ from input_pipeline import (
   features,
   lengths,
   masking,
+  prefixes,
   sentences,
   tokenizers,
 )
@@ -93,12 +94,22 @@ def make_rows(documents, tokenizer, config, shapes, rng, family):
     else:
       pieces = corruption.cut(documents, config.length, config.concatenate)
     return features.decoder(pieces, shapes, rng, config.pack, start)
-  examples = _examples(documents, tokenizer, config, rng, family)
-  start = tokenizers.start_id(tokenizer, config)
-  if family == 'encoder_decoder':
-    return features.encoder_decoder(examples, shapes, rng, config.pack, start)
-  return features.decoder_pairs(
-    examples, shapes, rng, config.pack, start, config.loss_on_inputs
+  start, groups = tokenizers.start_id(tokenizer, config), None
+  if family != 'encoder_decoder':
+    examples = _examples(documents, tokenizer, config, rng, family)
+    return features.decoder_pairs(
+      examples, shapes, rng, config.pack, start, config.loss_on_inputs
+    )
+  if config.objective == 'prefix' and config.pack:
+    (raw_length,) = lengths.raw_lengths(config, family)
+    pieces = corruption.cut(documents, raw_length, config.concatenate)
+    examples, groups = prefixes.mirrored(
+      pieces, rng, config.length, tokenizer.eos
+    )
+  else:
+    examples = _examples(documents, tokenizer, config, rng, family)
+  return features.encoder_decoder(
+    examples, shapes, rng, config.pack, start, groups
   )
 
 

@@ -39,6 +39,12 @@ NORMALIZATIONS = ('', 'none', 'nfkc', 'nmt_nfkc')
 STARTS = ('none', 'bos', 'eos', 'pad')
 
 
+# Documents of a block by default. At C4's 480 tokens a document a block fills
+# 15 rows or more, the last of which is part-filled: half a row is lost of 15.
+BLOCK = 128
+PER_DOCUMENT = 32  # tokens of a row for each document, where that is more
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
   """The keys `data.*`; their defaults live in configs/common.py.
@@ -57,7 +63,7 @@ class DataConfig:
   length: int  # tokens in a row; of an encoder-decoder S, and T follows
   concatenate: bool  # join a block's documents before cutting pieces
   pack: bool  # short examples share a row
-  block: int  # documents read, shuffled and packed together
+  block: int  # documents read, shuffled and packed together; 0: by `length`
   document_tokens: int  # longer documents give one random chunk; 0: all of it
   streams: int  # independent readers; divides batch
   holdout: int  # every holdout-th document of a file is for evaluation
@@ -111,6 +117,12 @@ class DataConfig:
     return self.masks and self.objective != 'mlm'
 
   @property
+  def repeats(self) -> bool:
+    """Whether a corpus of less than one large block is read several times to
+    fill it, an epoch being all of these: where nothing counts the times."""
+    return self.block > BLOCK and not (self.epochs or self.duplicates)
+
+  @property
   def workers(self) -> int:
     """data.threads, or the cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):  # Linux
@@ -160,6 +172,8 @@ class DataConfig:
   def __post_init__(self):
     for key, value in dataclasses.asdict(self).items():
       _require(value is not None, key, value, 'be set')
+    if self.block == 0:
+      object.__setattr__(self, 'block', max(BLOCK, self.length // PER_DOCUMENT))
     mixture = source_names.check(self, _require)
     object.__setattr__(self, 'mixture', mixture)  # of JSON's lists too
     _require(

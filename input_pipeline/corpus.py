@@ -29,14 +29,14 @@ class Corpus:
     self.alone = set()  # files with a block of one document
     self._lock = threading.Lock()
 
-  def reader(self, block):
+  def reader(self, block, repeat=False):
     """A reader (see streams) of blocks of so many documents."""
     count = self.config.streams
     files = len(self.source.files if self.limits is None else self.limits)
     return streams.BlockReader(
       self.source, block, streams.split_files(files, count), self.holdout,
       self.held_out, files=2 * count, limits=self.limits,
-      name=f'{self.key}={self.name!r}',
+      name=f'{self.key}={self.name!r}', repeat=repeat,
     )  # fmt: skip
 
   def documents_of(self, file, records, tokenizer):

@@ -156,18 +156,19 @@ def line_up(tokens, chosen, before, after):
   return lines
 
 
-def prefix_lm(tokens, rng, eos):
+def prefix_lm(tokens, rng, eos, kept=None):
   """The first part of a piece, and the rest to predict.
 
-  tokens [N, L]; the first part has 1 to L - 1 tokens, each length equally
-  likely. A piece of one token is all target.
+  tokens [N, L]; the first part has `kept` [N] tokens, or 1 to L - 1, each
+  number equally likely. A piece of one token is all target.
 
     tokens   Thank you for inviting me
     inputs   Thank you </s>
     targets  for inviting me </s>
   """
   rows, length = tokens.shape
-  kept = rng.integers(1, length, size=rows) if length > 1 else np.zeros(rows)
+  if kept is None:
+    kept = rng.integers(1, length, size=rows) if length > 1 else np.zeros(rows)
   first = np.arange(length) < kept[:, None]
   return line_up(tokens, first, [], [eos]), line_up(tokens, ~first, [], [eos])
 

@@ -59,13 +59,14 @@ def lengths_of(examples):
   return np.concatenate([*lengths, np.zeros(0, int)])
 
 
-def encoder_decoder(examples, shapes, rng, pack, start=0):
+def encoder_decoder(examples, shapes, rng, pack, start=0, groups=None):
   """Examples -> rows [rows, W] of an encoder-decoder batch, in random order.
 
   examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
   `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
   shifted right inside each segment, after the `start` id (T5's pad). Segments
   count from 1, positions from 0 in each segment, weights are 1 on targets.
+  Examples of one of the `groups` share a row (see packing).
   """
   room = shapes['encoder_inputs'][0][0], shapes['inputs'][0][0]
   lengths = np.stack(
@@ -73,7 +74,9 @@ def encoder_decoder(examples, shapes, rng, pack, start=0):
      lengths_of(targets for _, targets in examples)], axis=1,
   )  # fmt: skip
   rows, offsets, segments = (
-    packing.first_fit(lengths, room) if pack else packing.one_each(len(lengths))
+    packing.best_fit(lengths, room, rng, groups)
+    if pack
+    else packing.one_each(len(lengths))
   )
   count = rows.max(initial=-1) + 1
   whole = padding(shapes, count)
@@ -82,6 +85,8 @@ def encoder_decoder(examples, shapes, rng, pack, start=0):
   for inputs, targets in examples:
     group = slice(first, first + len(inputs))
     first = group.stop
+    # Whether their rows follow one another, as those of full ones.
+    follow = len(inputs) > 1 and (np.diff(rows[group]) == 1).all()
     shifted = np.full_like(targets, start)
     shifted[:, 1:] = targets[:, :-1]
     for stack, tokens, offset in (
@@ -101,11 +106,11 @@ def encoder_decoder(examples, shapes, rng, pack, start=0):
           name: np.broadcast_to(array, real.shape)[real]
           for name, array in values.items()
         }
-      elif offset.any():
-        place = rows[group, None], offset[:, None] + positions
-      else:  # each began a row, so that they follow each other
+      elif follow and not offset.any():
         row = rows[group.start]
         place = slice(row, row + len(inputs)), slice(len(positions))
+      else:
+        place = rows[group, None], offset[:, None] + positions
       for name, array in values.items():
         batch[name][place] = array
   np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
@@ -145,7 +150,7 @@ def lay_out(pieces, length, rng, pack, *others):
   lengths = lengths_of(pieces)
   sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
   rows, offsets, numbers = (
-    packing.first_fit(sizes, (length, 0))
+    packing.best_fit(sizes, (length, 0), rng)
     if pack
     else packing.one_each(len(lengths))
   )

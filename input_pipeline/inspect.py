@@ -214,20 +214,20 @@ def count(batch, tokenizer, objective='span_corruption'):
 
 
 def show_rates(sums):
-  """Shares and means: padding, tokens a row, segments a row, noise."""
+  """Shares and means: places filled, tokens and segments a row, noise."""
   rows, text = sums['rows'], max(sums['text'], 1)
 
   def share(part, whole):
     return f'{sums[part] / max(sums[whole], 1):.2%}'
 
-  full = f'{1 - sums["tokens"] / sums["places"]:.2%}'
+  full = share('tokens', 'places')
   tokens = f'{sums["tokens"] / rows:.1f}'
   if 'encoder' in sums:
-    inputs = 1 - sums['encoder'] / sums['encoder_places']
-    full = f'{inputs:.2%} of the inputs, {full} of the targets'
+    inputs = share('encoder', 'encoder_places')
+    full = f"{inputs} of the inputs' places, {full} of the targets'"
     tokens = f'{sums["encoder"] / rows:.1f} inputs, {tokens} targets'
   lines = [
-    f'  padding          {full}',
+    f'  filled           {full}, of {rows:,} rows',
     f'  tokens a row     {tokens}, {sums["text"] / rows:.1f} of the text',
     f'  segments a row   {sums["segments"] / rows:.2f}',
   ]

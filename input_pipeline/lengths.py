@@ -24,7 +24,9 @@ def raw_lengths(config, family, modes=()):
         _span_length(length, size, rate, mean, together)
         for size, (rate, mean) in zip(sizes, _noises(config), strict=True)
       )
-    case 'prefix' | 'drop_tokens':  # all tokens once, and EOS twice
+    case 'prefix':  # all tokens once, and EOS twice; two fill an
+      raw = length - 2  # encoder-decoder's row, see prefixes
+    case 'drop_tokens':
       raw = length - (2 if together else 1)
     case 'iid_spans':
       raw = length - 1 - (config.target_length if together else 0)

@@ -22,6 +22,7 @@ from input_pipeline import (
   cache,
   features,
   mixture,
+  shares,
   sources,
   streams,
   tokenizers,
@@ -86,6 +87,7 @@ class Data:
     }
     # As a checkpoint gives it back: JSON has no tuples.
     self.fingerprint = json.loads(json.dumps(fingerprint))
+    self._shares = shares.Shares(config)
     self._threads = config.workers
     self._slots = threading.Semaphore(self._threads)
 
@@ -161,6 +163,7 @@ class Data:
     other = copy.copy(self)
     other.config = config
     other.shapes = batch_shapes(config, self.family)
+    other._shares = shares.Shares(config)
     return other
 
   def next_block(self, cursor):
@@ -203,7 +206,8 @@ class Data:
         f'The cursor has shape {cursor.shape}, but'
         f' data.streams={self.config.streams} need {list(shape)}.'
       )
-    readers = [corpus.reader(self.config.block) for corpus in self.corpora]
+    block, repeat = self.config.block, self.config.repeats
+    readers = [corpus.reader(block, repeat) for corpus in self.corpora]
     ends = []
     batches = self._batches(
       rows,
@@ -242,12 +246,16 @@ class Data:
   def _stream(self, readers, stream, cursor, ends):
     """Blocks of rows of one stream, after its cursor; padding past its end,
     which is added to `ends`."""
+    found = False
     try:
       for rows in self._own_rows(readers, stream, cursor):
         if len(rows):
+          found = True
           cursor = features.split(rows, self.shapes)['cursor'][-1]
         yield rows
     except streams.SourceEnded as end:
+      if not found and np.array_equal(cursor, self.start()[stream]):
+        self._shares.report_empty(stream)
       ends.append(end)
     while True:
       rows = features.padding(self.shapes, 64)
@@ -279,6 +287,7 @@ class Data:
       if self.config.duplicates:  # alike in whatever stream and order
         seeds = 2, file, block, at[0] % self.config.duplicates, *own
       rows = self._rows(self.corpora[number], file, records, seeds, at)
+      self._shares.add(len(records), features.split(rows, self.shapes))
       if len(rows):
         last = at[0]
       elif at[0] - last > streams.EMPTY * self.config.streams:

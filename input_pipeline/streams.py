@@ -74,13 +74,16 @@ class BlockReader:
 
   `limits` are the documents of the split that are read of each file, of those
   files that are read at all; None: all. `name` is the source's in messages.
+  With `repeat` walk() reads a lone file several times for a block that is
+  larger.
   """
 
   def __init__(
     self, source, block, parts, holdout, held_out, files=2, limits=None,
-    name='data.source',
+    name='data.source', repeat=False,
   ):  # fmt: skip
     self.source, self.block, self.parts = source, block, parts
+    self.repeat = repeat
     self.split = holdout, held_out
     self.limits, self.name = limits, name
     self.files = len(source.files) if limits is None else len(limits)
@@ -186,6 +189,8 @@ def walk(reader, stream, streams, seed, cursor, epochs=0):
         if records is None:
           break
         empty = -1
+        if reader.repeat and reader.files == 1 and number == 0:
+          records = records * (reader.block // len(records))
         yield (epoch, place, block), (file, number), records
         block += 1
       block = 0
