@@ -189,7 +189,8 @@ def _check_same(ours, theirs, added, folder, name):
   """Raises ValueError unless a tokenizer.json has the ids of the file `name`,
   and none besides but those of `added` tokens."""
   wrong = [piece for piece, i in ours.items() if theirs.get(piece) != i]
-  wrong += [piece for piece in theirs if piece not in {*ours, *added}]
+  known = {*ours, *added}
+  wrong += [piece for piece in theirs if piece not in known]
   for piece in wrong[:1]:
     here, there = ours.get(piece), theirs.get(piece)
     raise ValueError(
