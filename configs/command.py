@@ -4,6 +4,7 @@ A mistake that the user can mend prints one 'Error: ...'; an exception that no
 code of ours raised on purpose keeps its traceback.
 """
 
+import contextlib
 import difflib
 import functools
 import os
@@ -45,7 +46,7 @@ def run(main: Callable[[], None], begun: str = '') -> None:
 
   # A sign that a terminal cannot show, in a sample say, ends no run.
   for stream in (sys.stdout, sys.stderr):
-    if hasattr(stream, 'reconfigure'):
+    with contextlib.suppress(AttributeError, OSError):  # another's stream
       stream.reconfigure(errors='replace')
 
   def told(argv):
