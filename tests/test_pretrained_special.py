@@ -297,6 +297,41 @@ def test_the_ids_of_a_run(file, name, expected, vocabulary, tmp_path):
   assert [ids.get(f'{role}_token_id') for role in roles] == expected
 
 
+@pytest.mark.parametrize('file', [bert, roberta])
+def test_a_masked_vocabulary_without_padding(file, vocabulary, tmp_path):
+  """Positions of transformers' RoBERTa are those of <s> where it stands for
+  padding; BERT's do not depend on it."""
+  content = json.loads(vocabulary[MASKED].model.replace(b'<pad>', b'qqq'))
+  content['added_tokens'] = [
+    token for token in content['added_tokens'] if token['content'] != 'qqq'
+  ]
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(content))
+  tokenizer = tokenizers.load(str(tmp_path), 0, 'byte_bpe')
+  assert tokenizer.pad == tokenizer.cls
+  settings = file.get_config('tiny')
+  settings.data.update({'tokenizer_kind': 'byte_bpe', 'lowercase': False})
+  data = {'tokenizer': tokenizer.fingerprint}
+  _, kept, _ = command.tokenizer_files(str(tmp_path), settings, data)
+  assert list(kept.values()) == [0, 2, None]
+  target = str(tmp_path / 'out')
+  own = {'head': 'mlm', 'max_length': 32, 'vocab_size': V}
+  config, params = make(**ROBERTA if file is roberta else own)
+  if file is roberta:
+    with pytest.raises(ValueError, match='vocabulary has no padding token'):
+      pretrained.save(config, params, target, kept=kept)
+    return
+  pretrained.save(config, params, target, kept=kept)
+  model = transformers.BertForMaskedLM.from_pretrained(target).eval()
+  ids = np.array([[0, 20, 1, 21, 2]])
+  with torch.no_grad():
+    theirs = model(torch.from_numpy(ids)).logits
+  outputs = build(config).apply(
+    {'params': params}, ids, np.ones_like(ids), np.arange(5)[None],
+    np.zeros_like(ids),
+  )  # fmt: skip
+  reference.close(outputs['logits'], theirs)
+
+
 def test_the_ids_of_a_run_without_text(tmp_path):
   """Synthetic tokens: padding 0, EOS 1."""
   config = llama.get_config('tiny')

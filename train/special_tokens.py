@@ -57,15 +57,16 @@ def ids(tokenizer: Any, data: DataConfig, family: str) -> dict:
   """The ids of special tokens in a run's rows, by their names in config.json.
 
   Where rows have no start, a text comes after the EOS of the one before it.
-  A decoder's padding is None where the vocabulary has none.
+  Padding is None where the vocabulary has none, but of an encoder-decoder.
   """
   start, pad = tokenizers.start_id(tokenizer, data), tokenizer.pad
   eos = tokenizer.eos
   if data.masks:
+    others = tokenizer.bos, eos, tokenizer.unk, tokenizer.cls, tokenizer.sep
     return {
       'bos_token_id': tokenizer.cls,
       'eos_token_id': tokenizer.sep,
-      'pad_token_id': pad,
+      'pad_token_id': None if pad in others else pad,
     }
   if family == 'encoder_decoder':
     return {

@@ -303,6 +303,13 @@ def check_save(
   if config.family == 'electra':
     halves, layout = pair.split_config(config), 'electra'
   kept = kept or {}
+  unpadded = 'pad_token_id' in kept and kept['pad_token_id'] is None
+  if config.family == 'encoder' and config.position_offset and unpadded:
+    raise ValueError(
+      "The vocabulary has no padding token, but positions of transformers' "
+      'RoBERTa begin after the row of its id (model.position_offset='
+      f'{config.position_offset}): this model cannot be written.'
+    )
   for half in halves:
     half = special.aligned(_with_types(half), kept.get('pad_token_id'))
     _layout_for(half, layout, kept)
