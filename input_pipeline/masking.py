@@ -10,6 +10,8 @@ import functools
 
 import numpy as np
 
+LONGEST = 16  # tokens in a word of a script with spaces, about
+
 
 def frame(tokens, cls, sep):
   """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
@@ -65,10 +67,16 @@ def choose_words(rng, maskable, starts, counts, limit):
   """Whole words to predict, of `counts` [N] tokens at most (BERT's release).
 
   A word begins at each of `starts` bool [N, T], and where the token before is
-  not maskable. In random order each word is taken if it still fits. Returns
-  what `choose` returns.
+  not maskable. In random order each word is taken if it still fits: one that
+  would exceed the number is left out, as in the release. Returns what `choose`
+  returns.
 
     maskable 0 1 1 1 1 0   starts 0 1 0 0 1 0   count 3: {1 2 3} or {4}
+
+  The release so never predicts a word of more tokens than the row's count, and
+  a row of such words would have none. Of words that have more than LONGEST
+  tokens too, which those of English never have, tokens are drawn one by one for
+  what is missing from the count. A row that words fill is as in the release.
   """
   rows, length = maskable.shape
   starts = starts.copy()
@@ -79,7 +87,7 @@ def choose_words(rng, maskable, starts, counts, limit):
   words = number.max(initial=-1) + 1
   flat = np.arange(rows)[:, None] * words + number
   sizes = np.bincount(flat[maskable], minlength=rows * words)
-  sizes = sizes.reshape(rows, words)
+  sizes = whole = sizes.reshape(rows, words)
   order = np.argsort(np.where(sizes, rng.random(sizes.shape), 2), axis=1)
   sizes = np.take_along_axis(sizes, order, axis=1)
   taken = np.zeros([rows, words], bool)
@@ -92,6 +100,14 @@ def choose_words(rng, maskable, starts, counts, limit):
     left -= sizes[:, rank] * fits
   places = np.zeros_like(maskable)
   places[maskable] = taken.ravel()[flat[maskable]]
+  large = whole > np.maximum(counts, LONGEST)[:, None]
+  short = np.flatnonzero(large.any(axis=1) & (left > 0))
+  if len(short):
+    parts = np.take_along_axis(large[short], number[short], axis=1)
+    parts &= maskable[short]
+    keys = np.where(parts, rng.random(parts.shape), 2)
+    ranks = np.argsort(np.argsort(keys, axis=1), axis=1)
+    places[short] |= parts & (ranks < left[short, None])
   chosen = np.arange(limit) < places.sum(axis=1)[:, None]
   at = np.zeros([rows, limit], np.int32)
   at[chosen] = np.nonzero(places)[1]

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from input_pipeline import scripts
 from input_pipeline.subwords import Subwords
 
 BYTE = re.compile(r'<0x([0-9A-F]{2})>')
@@ -76,8 +77,13 @@ class Pieces(Subwords):
       return ''.join(names).replace('▁', ' ')
     return self._encoder.decoder.decode(names)
 
-  def word_starts(self):
-    starts = np.array([piece.startswith('▁') for piece in self.pieces])
+  def _begin_words(self):
+    starts = np.array(
+      [
+        piece.startswith('▁') or scripts.begins_unspaced(scripts.spelled(piece))
+        for piece in self.pieces
+      ]
+    )
     starts[list(self.specials)] = True
     if self.unk is not None:
       starts[self.unk] = False

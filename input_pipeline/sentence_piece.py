@@ -6,6 +6,7 @@ import io
 import numpy as np
 import sentencepiece
 
+from input_pipeline import scripts
 from input_pipeline.vocabulary import (
   Vocabulary,
   check_sentinels,
@@ -82,10 +83,12 @@ class SentencePiece(Vocabulary):
         lengths[i] = len(piece.replace('▁', ' ').encode())
     return lengths
 
-  def word_starts(self):
+  def _begin_words(self):
     starts = np.ones(self.size, bool)
     for i in self._text():
-      starts[i] = self.processor.id_to_piece(i).startswith('▁')
+      piece = self.processor.id_to_piece(i)
+      text = scripts.spelled(piece)
+      starts[i] = piece.startswith('▁') or scripts.begins_unspaced(text)
     starts[self.unk] = False  # a character, of which '▁' is never a part
     return starts
 

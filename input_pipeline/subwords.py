@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from input_pipeline import tokenizer_json
+from input_pipeline import scripts, tokenizer_json
 from input_pipeline.vocabulary import Vocabulary, check_sentinels
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
@@ -177,8 +177,13 @@ class WordPiece(Subwords):
     texts = (shown.get(i, self._texts[i].decode()) for i in map(int, ids))
     return ''.join(texts).strip()
 
-  def word_starts(self):
-    return np.array([not p.startswith('##') or p == '##' for p in self.pieces])
+  def _begin_words(self):
+    return np.array(
+      [
+        not p.startswith('##') or p == '##' or scripts.begins_unspaced(text)
+        for p, text in zip(self.pieces, self._texts, strict=True)
+      ]
+    )
 
 
 class ByteBpe(Subwords):
@@ -223,8 +228,13 @@ class ByteBpe(Subwords):
     texts = (shown.get(i, self._texts[i]) for i in map(int, ids))
     return b''.join(texts).decode(errors='replace')
 
-  def word_starts(self):
-    starts = np.array([text.startswith(b' ') for text in self._texts])
+  def _begin_words(self):
+    starts = np.array(
+      [
+        text.startswith(b' ') or scripts.begins_unspaced(text)
+        for text in self._texts
+      ]
+    )
     starts[list(self.specials)] = True
     return starts
 

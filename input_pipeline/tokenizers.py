@@ -78,7 +78,7 @@ class Numbers(Vocabulary):
     lengths[list(self.specials)] = 0
     return lengths.astype(np.int32)
 
-  def word_starts(self):
+  def _begin_words(self):
     """Every third id goes on with a word."""
     starts = np.arange(self.size) % 3 > 0
     starts[list(self.specials)] = True

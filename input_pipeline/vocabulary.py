@@ -54,7 +54,16 @@ class Vocabulary(abc.ABC):
   def word_starts(self):
     """Whether each id begins a word, bool [size].
 
-    True for special ids, but not for the unknown one."""
+    True for special ids, but not for the unknown one. Where a script puts no
+    space between words each piece of it is one, as each Chinese character is in
+    BERT's release: see scripts."""
+    return self._word_starts
+
+  @functools.cached_property
+  def _word_starts(self):
+    return self._begin_words()
+
+  def _begin_words(self):
     return np.ones(self.size, bool)
 
   @functools.cached_property
