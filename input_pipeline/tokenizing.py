@@ -13,9 +13,9 @@ from input_pipeline import (
 )
 
 
-def path_in(workdir, config):
+def path_in(workdir, kind):
   """Where the tokenizer lies in a workdir."""
-  usual = os.path.join(workdir, tokenizers.file_name(config.tokenizer_kind))
+  usual = os.path.join(workdir, tokenizers.file_name(kind))
   # Of SentencePiece's kinds a run may have been given a tokenizer.json.
   whole = os.path.join(workdir, 'tokenizer.json')
   found = os.path.exists(whole) and not os.path.exists(usual)
@@ -33,7 +33,7 @@ def prepare(config, seed, vocab_size, workdir):
   if config.source == 'synthetic':
     return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
   kind = config.sentinels, config.tokenizer_kind, config.lowercase
-  path = workdir and path_in(workdir, config)
+  path = workdir and path_in(workdir, config.tokenizer_kind)
   kept = path and os.path.exists(path)
   wanted = None
   given = config.tokenizer or _cached(config)

@@ -17,6 +17,7 @@ from models.build import build
 from models.config import TransformerConfig
 from tests import runs
 from tests.corpora import texts
+from tests.test_tokenizer_pieces import saved
 from train import (
   beginning,
   beginning_tokenizer,
@@ -27,6 +28,7 @@ from train import (
   workdir,
 )
 from train.checkpoint import Checkpoints
+from train.evaluate import evaluate_run
 from train.fingerprint import digest, fingerprint
 from train.optimizer import make_optimizer
 from train.schedules import make_schedule
@@ -91,7 +93,7 @@ def new_run(folder, config, step=0):
   folders.make(str(folder))
   tokenizing.prepare(*arguments, str(folder))
   data = pipeline.open_data(
-    *arguments, workdir=str(folder), family=config.model.family
+    *arguments, config.eval.source, str(folder), family=config.model.family
   )
   state = create_state(model, optimizer, shape, data.start(), config.seed + 1)
   state = state.replace(step=state.step + step)
@@ -342,6 +344,51 @@ def test_tokenizers(language_model, source, tmp_path):
     prepare()
 
 
+def test_a_tokenizer_of_sentence_pieces_kind_as_json(source, tmp_path):
+  """A run that was given a tokenizer.json has no .model to hand on."""
+  model = tokenizers.train(texts(4000), 140, 0).model
+  kind = {
+    'data.tokenizer': saved(model, 'unigram', tmp_path, extra_ids=0),
+    'data.tokenizer_kind': 'unigram',
+    'data.source': source,
+  }
+  folder, new = tmp_path / 'run', tmp_path / 'new'
+  new_run(folder, config_of(palm, 'tiny', BYTES, PALM, kind))
+  new.mkdir()
+  config = config_of(palm, 'tiny', BYTES, PALM, kind | {'data.tokenizer': ''})
+  origin, _ = begun(new, config, folder)
+  data = DataConfig(**config.data)
+  beginning_tokenizer.prepare(origin, data, 0, 300, str(new))
+  ours, theirs = (x / 'tokenizer.json' for x in (new, folder))
+  assert os.listdir(new) == ['tokenizer.json']
+  assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
+  """Where a run went on with another eval.source, it is theirs too."""
+  held_out = [tmp_path / f'{name}.txt' for name in 'ab']
+  held_out[0].write_text('one two three')
+  held_out[1].write_text('four')
+  own = [BYTES, PALM, {'data.source': source, 'data.holdout': 0}]
+  old, new = (
+    config_of(palm, 'tiny', *own, {'eval.source': f'text:{path}'})
+    for path in held_out
+  )
+  folder = tmp_path / 'run'
+  new_run(folder, old, 2)
+  workdir.claim(str(folder), new)
+  with pytest.raises(ValueError, match='The data has changed'):
+    evaluate_run(str(folder))
+  changed = workdir.check(str(folder), new, accept=True)
+  assert changed == {'eval.source': [f'text:{path}' for path in held_out]}
+  entry = history.entry('config changed', 2, changed=changed)
+  history.write(str(folder), [entry])
+  assert evaluate_run(str(folder))['tokens'] == len('four') + 1
+  assert (
+    "eval_source[a.txt].file: 'a.txt', now 'b.txt'" in capfd.readouterr()[1]
+  )
+
+
 def test_flags(language_model, source, tmp_path):
   folder, config, _ = language_model
   _, _, shape = parts(config)
@@ -379,10 +426,17 @@ def test_a_first_checkpoint_whose_config_changes(
   folder, other = tmp_path / 'run', tmp_path / 'other'
   new_run(folder, config)
   change = {'optimizer.b1': 0.0, 'schedule.learning_rate': 3.0, 'seed': 7}
-  change |= {'train.steps': 2, 'data.source': source}
+  change |= {'train.steps': 2, 'data.source': source, 'data.length': 16}
   config = config_of(palm, 'tiny', BYTES, PALM, change)
+  kind = change | {'data.tokenizer_kind': 'unigram'}
+  with pytest.raises(ValueError, match="the tokenizer of .* has 'bytes'"):
+    loop.train(config_of(palm, 'tiny', BYTES, PALM, kind), str(folder))
   loop.train(config, str(other), init_from=str(folder))
   loop.train(config, str(folder))
+  assert fingerprint(str(folder)) == fingerprint(str(other))
+  # Killed after steps that no checkpoint holds: they are made again.
+  shutil.rmtree(folder / 'checkpoints' / '2')
+  loop.train(None, str(folder))
   assert fingerprint(str(folder)) == fingerprint(str(other))
   assert workdir.read_config(str(folder)).seed == 7
   with pytest.raises(ValueError, match='holds the run of another config'):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,12 @@ def test_what_made_a_checkpoint():
   found = record.made_by()
   assert json.loads(json.dumps(found)) == found
   assert found['versions'].keys() >= {'python', 'jax', 'flax', 'numpy'}
+  # What makes the rows, under either name of its package.
+  assert found['versions'].keys() >= {'sentencepiece', 'tokenizers'}
+  assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
+  project = Path(record.__file__).parents[1] / 'pyproject.toml'
+  name = tomllib.loads(project.read_text())['project']['name']
+  assert name in record.PACKAGES
   assert found['versions']['numpy'] == np.__version__
   assert 'python' in found['command']
   assert len(found['commit'].split('+')[0]) in (0, 40)

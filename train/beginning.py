@@ -98,7 +98,8 @@ def find(
         'are gone: give --init_from again, or take another --workdir.'
       )
     return init_from and _other(config, shape, init_from, init_state) or None
-  trained = history.trained(folder)
+  # Steps after the first checkpoint that no other one holds are made again.
+  trained = steps[-1] > history.first_step(history.read(folder))
   if trained and not init_from:
     return None
   checkpoints = Checkpoints(folder, read_only=True)

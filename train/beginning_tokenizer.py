@@ -24,8 +24,13 @@ def prepare(
       tokenizer is not the one that the config's keys describe or that it was
       trained with, or one that the config names has more or fewer pieces.
   """
-  if not origin or origin.own or data.source == 'synthetic':
+  if not origin or data.source == 'synthetic':
     tokenizing.prepare(data, seed, vocab_size, folder)
+    return ''
+  if origin.own and (not data.tokenizer or not _other_keys(origin, data)):
+    _check_keys(origin, data)
+    tokenizing.prepare(data, seed, vocab_size, folder)
+    _check_theirs(origin)
     return ''
   if not data.tokenizer:
     _bring_tokenizer(origin, data, folder)
@@ -58,27 +63,43 @@ def _bring_tokenizer(origin, data, folder):
       f'--init_from: {origin.folder} holds no tokenizer ({path}), and a new '
       'one would not fit its parameters: set data.tokenizer.'
     )
-  for key, default in (('tokenizer_kind', 'unigram'), ('lowercase', False)):
-    value = theirs.get(key, default)
-    if value != getattr(data, key):
-      raise ValueError(
-        f'data.{key} is {getattr(data, key)!r}, but the tokenizer of '
-        f'{origin.folder} has {value!r}: give --config.data.{key}={value}, or '
-        'name another tokenizer in data.tokenizer.'
-      )
-  tokenizer = _tokenizer(origin, theirs['sentinels'])
-  if tokenizer.fingerprint != origin.saved['data']['tokenizer']:
-    raise ValueError(
-      f'{path} is not the tokenizer that the checkpoint was trained with: '
-      "bring the run's own file back."
-    )
+  _check_keys(origin, data)
+  _check_theirs(origin)
   with open(path, 'rb') as file:
     paths.write(os.path.join(folder, os.path.basename(path)), file.read())
 
 
+def _other_keys(origin, data):
+  """The keys that say what kind a tokenizer is of: key -> the source's."""
+  theirs = origin.saved['config']['data']
+  found = {
+    key: theirs.get(key, default)
+    for key, default in (('tokenizer_kind', 'unigram'), ('lowercase', False))
+  }
+  return {key: x for key, x in found.items() if x != getattr(data, key)}
+
+
+def _check_keys(origin, data):
+  for key, value in _other_keys(origin, data).items():
+    raise ValueError(
+      f'data.{key} is {getattr(data, key)!r}, but the tokenizer of '
+      f'{origin.folder} has {value!r}: give --config.data.{key}={value}, or '
+      'name another tokenizer in data.tokenizer.'
+    )
+
+
+def _check_theirs(origin):
+  tokenizer = _tokenizer(origin, origin.saved['config']['data']['sentinels'])
+  if tokenizer.fingerprint != origin.saved['data']['tokenizer']:
+    raise ValueError(
+      f'{_tokenizer_path(origin)} is not the tokenizer that the checkpoint was '
+      "trained with: bring the run's own file back."
+    )
+
+
 def _tokenizer_path(origin):
   kind = origin.saved['config']['data'].get('tokenizer_kind', 'unigram')
-  return os.path.join(origin.folder, tokenizers.file_name(kind))
+  return tokenizing.path_in(origin.folder, kind)
 
 
 def _tokenizer(origin, sentinels):

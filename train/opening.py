@@ -17,7 +17,7 @@ from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
-from train import sharding, workdir
+from train import history, sharding, workdir
 from train.checkpoint import Checkpoints
 from train.settings import check_settings
 from train.state import abstract_params
@@ -134,7 +134,7 @@ def open_tokenizer(run: Run) -> Any:
   Raises:
     ValueError: there is none, or another one than in training.
   """
-  path = tokenizing.path_in(run.folder, run.data)
+  path = tokenizing.path_in(run.folder, run.data.tokenizer_kind)
   if run.data.source != 'synthetic' and not os.path.exists(path):
     raise ValueError(
       f"{path} is missing: bring the run's tokenizer back into its workdir."
@@ -183,7 +183,9 @@ def open_data(run: Run) -> pipeline.Data:
     family=run.config.model.family,
   )
   if run.own:
-    check_data(run.fingerprint, data.fingerprint, run.folder)
+    since = history.changed_keys(history.read(run.folder), run.step)
+    kinds = ('eval_source',) * ('eval.source' in since)
+    check_data(run.fingerprint, data.fingerprint, run.folder, kinds)
   else:
     for line in pipeline.differences(run.fingerprint, data.fingerprint):
       _warn(f'other data than in training: {line}')

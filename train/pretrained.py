@@ -215,7 +215,7 @@ def tokenizer_files(
     ValueError: the tokenizer in the workdir is damaged, gone or another one.
   """
   data = DataConfig(**config.data)
-  path = tokenizing.path_in(folder, data)
+  path = tokenizing.path_in(folder, data.tokenizer_kind)
   if data.source == 'synthetic':
     numbers = tokenizing.prepare(data, 0, config.model.vocab_size, None)
     ids = special_tokens.ids(numbers, data, config.model.family)

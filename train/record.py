@@ -11,7 +11,7 @@ from importlib import metadata
 import jax
 
 PACKAGES = (
-  'treeline',
+  'treeline-lm',
   'jax',
   'jaxlib',
   'flax',
@@ -20,6 +20,9 @@ PACKAGES = (
   'numpy',
   'ml-collections',
   'tensorflow',
+  'tensorflow-cpu',  # its name on Linux
+  'sentencepiece',
+  'tokenizers',
 )
 
 
