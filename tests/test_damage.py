@@ -11,7 +11,7 @@ import pytest
 
 from configs import t5
 from tests import runs
-from train import checksums, folders, workdir
+from train import checksums, folders, history, workdir
 from train.checkpoint import CheckpointError, Checkpoints
 from train.fingerprint import fingerprint
 
@@ -197,3 +197,13 @@ def test_damaged_config(tmp_path, how):
   )
   with pytest.raises(ValueError, match=f'{file} is damaged: it is no config'):
     workdir.read_config(str(tmp_path))
+
+
+def test_files_nested_too_deeply(tmp_path):
+  """Which JSON's reader answers with RecursionError."""
+  for name in workdir.NAME, history.NAME, checksums.NAME:
+    (tmp_path / name).write_text('[' * 10**5)
+  assert checksums.damage(str(tmp_path)) == f'{checksums.NAME} is damaged'
+  for read in workdir.read_config, history.read:
+    with pytest.raises(ValueError, match='json is damaged: it is no'):
+      read(str(tmp_path))

@@ -212,6 +212,26 @@ def test_an_edited_config(half, group, key, tmp_path):
   workdir.check(str(half), kept)  # given whole, it needs no file
 
 
+@pytest.mark.parametrize(
+  ('group', 'key', 'value', 'message'),
+  [
+    ('sharding', 'mesh', None, 'is damaged: .*sharding.mesh is None'),
+    ('sharding', 'mesh', [1], r'is damaged: .*sharding.mesh is \[1\]'),
+    ('data', 'threads', 'a', "config.json: data.threads is 'a', where"),
+    ('eval', 'batches', 'a', "config.json: eval.batches is 'a', where"),
+    ('checkpoint', 'keeep', 1, 'config.json: checkpoint.keeep is 1, where'),
+  ],
+)
+def test_a_value_that_none_can_be(half, group, key, value, message):
+  """Of keys that may change between two starts."""
+  path = half / workdir.NAME
+  config = json.loads(path.read_text())
+  config[group][key] = value
+  path.write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=message):
+    workdir.read_config(str(half))
+
+
 def test_what_may_change_in_a_config(half, texts, tmp_path):
   """Is taken from the workdir: where the data lie, how much is evaluated."""
   shutil.copytree(texts, tmp_path / 'moved')

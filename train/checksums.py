@@ -12,6 +12,10 @@ from typing import Any
 from input_pipeline import paths
 
 NAME = 'checksums.json'
+_UNREADABLE = (
+  *(OSError, ValueError, RecursionError),
+  *(TypeError, KeyError, AttributeError),  # of another content
+)
 
 
 def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
@@ -57,7 +61,7 @@ def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
     # The largest first, so that shares and threads have much the same to do.
     names = sorted(expected, key=lambda name: -expected[name]['bytes'])
     names = [name for name in names if name.startswith(part)]
-  except (OSError, ValueError, TypeError, KeyError, AttributeError):
+  except _UNREADABLE:
     return f'{NAME} is damaged'
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     differ = pool.map(

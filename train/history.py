@@ -48,7 +48,7 @@ def read(folder: str) -> list[Entry]:
       found = json.load(file)
     for one in found:
       one['event'], one['step'] + 0, one['time']
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(
       f'{path} is damaged: it is no history ({error}). Move it away; each '
       'checkpoint holds it too.'

@@ -101,6 +101,14 @@ def read_config(folder: str) -> ConfigDict:
       + '\nBring the file back, or move it away: then the config in the newest '
       'checkpoint is taken.'
     )
+  for key in differences(old, new):
+    then, now = changes.get(old, key), changes.get(new, key)
+    kind = (int, float) if isinstance(then, float) else type(then)
+    if not isinstance(now, kind):
+      raise ValueError(
+        f"{path}: {key} is {now!r}, where the newest checkpoint's config has "
+        f'{then!r}: that is no value of its kind.'
+      )
   return config
 
 
@@ -125,7 +133,7 @@ def _read(path: str) -> ConfigDict:
   try:
     with open(path, encoding='utf-8') as file:
       found = json.load(file)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(_damaged(path, error)) from error
   return checked(found, path)
 
@@ -138,7 +146,7 @@ def _read_saved(folder: str, path: str) -> ConfigDict:
     step = int(path.split(os.sep)[-3])
     for key, value in history.changed_keys(history.read(folder), step).items():
       changes.put(found, key, value)
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(_damaged(path, error)) from error
   return checked(found, path)
 
@@ -166,6 +174,8 @@ def checked(found: dict, path: str) -> ConfigDict:
     raise ValueError(_damaged(path, ', '.join(missing)))
   for name, keys in NEEDED.items():
     group = functools.reduce(dict.get, name.split('.'), found)
+    if not isinstance(group, dict):
+      raise ValueError(_damaged(path, f'{name} is {group!r}'))
     if missing := [key for key in keys if key not in group]:
       others = [key for key in group if key not in keys]
       raise ValueError(
