@@ -66,8 +66,8 @@ def show_phase(data, examples, batches, evaluation):
   before, start = data.report(), time.perf_counter()
   sums, measured = collections.Counter(), 0
   for taken in itertools.islice(begin(), batches):
-    if evaluation and not taken['weights'].any():
-      break
+    if evaluation and not taken['segments'].any():
+      break  # no text is left; a row of text may have nothing to predict
     sums.update(count(taken, data.tokenizer, data.config.objective))
     measured += 1
   if not measured:

@@ -17,6 +17,7 @@ from input_pipeline import (
   lengths,
   pipeline,
   sources,
+  subwords,
   tokenizers,
   tokenizing,
 )
@@ -539,3 +540,28 @@ def test_inspect_shows_rows_that_exist(tmp_path, monkeypatch, capsys):
   shown = capsys.readouterr().out.splitlines()
   (row,) = (line for line in shown if line.startswith('row'))
   assert 'weights sum to 6' in row
+
+
+def test_inspect_ends_where_no_text_is_left(tmp_path, monkeypatch, capsys):
+  """Not at documents of which no token is masked."""
+  pytest.importorskip('tensorflow')
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: subwords.Bytes(0, True))
+  (tmp_path / '0.json').write_text('{"text": "a"}\n' * 80)
+  settings = masked_config(
+    'doc_sentences',
+    source=f'json:{tmp_path}/*.json',
+    holdout=2,
+    pack=False,
+    batch=1,
+    streams=1,
+  )
+  data = pipeline.open_data(settings, 5, 300, family='encoder')
+  split = data.evaluation
+
+  def unmasked(rows, batch):
+    for found in split(rows, batch):
+      yield found | {'weights': np.zeros_like(found['weights'])}
+
+  monkeypatch.setattr(data, 'evaluation', unmasked)
+  inspect.show_phase(data, examples=0, batches=80, evaluation=True)
+  assert '40 batches of 1 rows' in capsys.readouterr().out
