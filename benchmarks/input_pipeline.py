@@ -39,7 +39,7 @@ from pathlib import Path
 from absl import app, flags
 
 from benchmarks import machine, samples, workers
-from configs import tree
+from configs import command, tree
 from input_pipeline import paths, prepare
 
 HERE = Path(__file__).resolve()
@@ -215,4 +215,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

@@ -21,9 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import machine, samples
+from configs.command import start
 
 HERE = Path(__file__).resolve()
 STEPS = 10
@@ -158,4 +159,4 @@ def main(_):
 
 if __name__ == '__main__':
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  app.run(main)
+  start(main)

@@ -20,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import machine
-from configs import tree
+from configs import command, tree
 
 HERE = Path(__file__).resolve()
 
@@ -131,4 +131,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

@@ -19,9 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import machine
+from configs import command
 from input_pipeline import paths
 
 HERE = Path(__file__).resolve()
@@ -119,4 +120,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

@@ -22,10 +22,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import machine, samples
-from configs import t5
+from configs import command, t5
 from input_pipeline import config, pipeline, prepare, streams
 
 DATA = flags.DEFINE_string('data', None, 'see samples.py', required=True)
@@ -134,4 +134,4 @@ def measure(folder, data, source):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

@@ -47,6 +47,7 @@ import jax
 from absl import app, flags
 
 from benchmarks import machine, step_profile, train_step_models, workers
+from configs import command
 from input_pipeline import paths
 
 HERE = Path(__file__).resolve()
@@ -272,4 +273,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

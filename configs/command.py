@@ -23,7 +23,8 @@ from configs import common, interrupt, memory
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
 PATHS = (
-  *('workdir', 'out', 'from', 'to', 'file', 'init_from'),
+  *('config', 'workdir', 'out', 'from', 'to', 'file', 'init_from'),
+  *('plot', 'data'),
   'config.data.tokenizer',
 )
 _OURS = ('configs', 'input_pipeline', 'models', 'train')
@@ -44,11 +45,6 @@ def run(main: Callable[[], None], begun: str = '') -> None:
   with a status of 130 after Ctrl-C.
   """
 
-  # A sign that a terminal cannot show, in a sample say, ends no run.
-  for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(AttributeError, OSError):  # another's stream
-      stream.reconfigure(errors='replace')
-
   def told(argv):
     if len(argv) > 1:
       _fail(f'unknown arguments: {" ".join(argv[1:])}. Flags begin with --.')
@@ -61,8 +57,26 @@ def run(main: Callable[[], None], begun: str = '') -> None:
         raise
       _fail(message(error))
 
+  start(told, lambda argv: _parse(argv, begun))
+
+
+def start(
+  main: Callable[[list[str]], None],
+  parse: Callable[[list[str]], list[str]] | None = None,
+) -> None:
+  """Calls main(argv) with what `parse` leaves, or the arguments no flag is.
+
+  After --help the status is 0, after Ctrl-C 130. Streams that are closed, or
+  cannot show a sign, end no command.
+  """
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:  # closed before the start
+      setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
+    # A sign that a terminal cannot show, in a sample say, ends no run.
+    with contextlib.suppress(AttributeError, OSError):  # another's stream
+      getattr(sys, name).reconfigure(errors='replace')
   try:
-    app.run(told, flags_parser=lambda argv: _parse(argv, begun))
+    app.run(main, flags_parser=parse or _flags)
   except KeyboardInterrupt:
     interrupt.end()
 
@@ -81,10 +95,8 @@ def message(error: Exception) -> str:
 
 def _parse(argv: list[str], begun: str) -> list[str]:
   """FLAGS(argv), with the mistakes in --config told more clearly."""
-  if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
-    print(_help(_value('config', argv)))
-    sys.exit(0)
   argv = [argv[0], *map(_expanded, argv[1:])]
+  _explain(argv)
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
   if begun and overridden and not name and os.path.isdir(folder):
@@ -94,10 +106,23 @@ def _parse(argv: list[str], begun: str) -> list[str]:
     _check_overrides(_load(name), argv)
   elif overridden:
     _fail('--config.KEY=VALUE changes a config: give --config=FILE.py as well.')
+  return _flags(argv)
+
+
+def _flags(argv: list[str]) -> list[str]:
+  """FLAGS(argv), with --help and mistakes told by us."""
+  _explain(argv)
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS([argv[0], *map(_expanded, argv[1:])])
   except flags.Error as error:
     return _fail(f'{error} See --help.')
+
+
+def _explain(argv: list[str]) -> None:
+  """Shows the help and ends the process, where it is asked for."""
+  if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
+    print(_help(_value('config', argv)))
+    sys.exit(0)
 
 
 def _help(name: str) -> str:

@@ -17,8 +17,10 @@ import os
 import textwrap
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
+
+from configs import command
 
 ENCODER, PAIR = 'encoder-only', 'encoder-decoder'
 DECODER, RECURRENT = 'decoder-only', 'recurrent'
@@ -357,4 +359,4 @@ if __name__ == '__main__':
   )
   flags.DEFINE_string('plot', None, 'a .png, .pdf or .svg file to draw')
   flags.FLAGS.set_gnu_getopt()  # flags may follow the other system
-  app.run(main)
+  command.start(main)

@@ -26,7 +26,7 @@ import tempfile
 from absl import flags
 from ml_collections import config_flags
 
-from configs import command
+from configs import command, interrupt
 from input_pipeline import cache, paths, sources, tokenizing, writers
 from input_pipeline.config import DataConfig
 from input_pipeline.filling import fill
@@ -159,9 +159,9 @@ def main():
     else:
       made = prepare(config, out, _JOBS.value)
   except KeyboardInterrupt:
-    raise command.UserError(
+    interrupt.end(
       'Interrupted. The same command goes on with the files that are finished.'
-    ) from None
+    )
   if name:
     name = name.partition(':')[0]
     print(f'Train with TFDS_DATA_DIR={out} --config.data.source=tfds:{name}')

@@ -1,6 +1,7 @@
 """Every config builds; a mistake in one is told before anything runs."""
 
 import dataclasses
+import glob
 import json
 import math
 import os
@@ -397,11 +398,11 @@ def test_home_folders():
   home = os.path.expanduser('~')
   found = [*map(command._expanded, (
     '--workdir=~/x', '-out=~', '--config.data.tokenizer=~/t', '--text=~/x',
-    '--workdir=a~/x',
+    '--workdir=a~/x', '--config=~/c.py:tiny',
   ))]  # fmt: skip
   assert found == [
     f'--workdir={home}/x', f'-out={home}', f'--config.data.tokenizer={home}/t',
-    '--text=~/x', '--workdir=a~/x',
+    '--text=~/x', '--workdir=a~/x', f'--config={home}/c.py:tiny',
   ]  # fmt: skip
 
 
@@ -428,3 +429,66 @@ def test_a_summary_shows_what_differs_first():
     for key, value in config[group].items():
       if value not in (None, '', ()) and key != 'multipliers':
         assert len(re.findall(rf'\b{key}=', text)) >= 1, key
+
+
+@pytest.mark.parametrize('module', ['configs.tree', 'benchmarks.recipes'])
+def test_help_of_programs_without_a_config(module):
+  done = subprocess.run(
+    [sys.executable, '-m', module, '--help'], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count('\n  --') > 1  # its flags
+  assert '--config.' not in done.stdout
+
+
+def test_every_program_is_started_alike():
+  """So that --help, Ctrl-C and closed streams are the same everywhere."""
+  for path in glob.glob('[a-z]*/*.py'):
+    with open(path) as file:
+      used = '  app' + '.run' in file.read()
+    assert used == (path == 'configs/command.py'), path
+
+
+IN_A_CALLBACK = """
+import gc, os, signal, sys, time
+from configs import interrupt
+
+sys.argv[0] = '-m'
+interrupt.watch_imports()
+again = []
+
+def collected(phase, info):
+  if not again:
+    again.append(phase)
+    os.kill(os.getpid(), signal.SIGINT)
+    [None for _ in range(100)]
+
+gc.callbacks.append(collected)
+gc.collect()
+for _ in range(1000):
+  time.sleep(0.01)
+"""
+
+
+def test_ctrl_c_while_the_collector_works():
+  """Python prints what a callback raises, and goes on."""
+  done = subprocess.run(
+    [sys.executable, '-c', IN_A_CALLBACK], capture_output=True, text=True
+  )
+  assert (done.returncode, done.stderr) == (130, 'Interrupted.\n')
+
+
+@pytest.mark.parametrize(
+  ('code', 'status'),
+  [
+    ('command.run(lambda: print(sys.stdout.isatty(), file=sys.stderr))', 0),
+    ('interrupt.end()', 130),
+  ],
+)
+def test_streams_that_are_closed(code, status):
+  """As of a job that nobody watches: `python -m train ... >&- 2>&-`."""
+  code = f'import sys\nfrom configs import command, interrupt\n{code}'
+  done = subprocess.run(
+    ['sh', '-c', 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]
+  )
+  assert done.returncode == status

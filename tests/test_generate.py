@@ -201,3 +201,19 @@ def test_decoding_ends_before_learned_positions_do(family):
   with pytest.raises(ValueError, match='input has 9 tokens.* positions for 8'):
     generate.room(model.config, np.ones([1, 9]))
   assert generate.room(tiny_decoder('rope'), np.ones([1, 9])) is None
+
+
+def test_a_file_of_texts(tmp_path):
+  """A byte order mark is no part of the first; white space in a line is."""
+  path = tmp_path / 'texts'
+  path.write_bytes('\ufeff été \r\n\n  \nb\n'.encode())
+  assert generate.read_texts(str(path)) == [' été ', 'b']
+  for text, message in (
+    (b'a\ncaf\xe9\n', 'line 2 is not UTF-8'),
+    (b'\n \n', 'holds no text'),
+    ('a'.encode('utf-16'), 'is UTF-16'),
+  ):
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=message) as raised:
+      generate.read_texts(str(path))
+    assert str(path) in str(raised.value)

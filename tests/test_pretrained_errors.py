@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models import pretrained
+from models.pretrained import files
 from tests.checkpoints import TABLE, edit, make, refused, rewrite, shard
 
 QUERY = 'bert.encoder.layer.1.attention.self.query.weight'
@@ -155,6 +156,19 @@ def test_fields_of_another_type_are_named_with_their_value(
   set_field(folder, field, value)
   value = re.escape(repr(value))
   refused(folder, rf'config\.json: {field} is {value}: it {message}')
+
+
+def test_a_byte_order_mark_and_json_that_is_nested_deeply(folder):
+  path = os.path.join(folder, 'config.json')
+  fields = files.read_json(path)
+  with open(path, 'rb') as file:
+    content = file.read()
+  with open(path, 'wb') as file:
+    file.write(b'\xef\xbb\xbf' + content)
+  assert files.read_json(path) == fields
+  with open(path, 'w') as file:
+    file.write('{"a":' * 5000 + '1' + '}' * 5000)
+  refused(folder, r'config\.json is nested too deeply')
 
 
 def set_field(folder, field, value):

@@ -22,6 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from input_pipeline import blocks, tokenizers
 from input_pipeline.config import DataConfig
+from input_pipeline.lines import read_lines
 from models.config import TransformerConfig
 from train import command, opening, processes
 
@@ -375,6 +376,27 @@ def generate(
   return show(tokenizer, examples, np.stack(predicted[:count]))
 
 
+def read_texts(path: str) -> list[str]:
+  """The lines of a UTF-8 file that have text.
+
+  Raises:
+    ValueError: there is none, or a line is not UTF-8.
+  """
+  texts = []
+  for number, line in enumerate(read_lines(path), 1):
+    try:
+      text = line.decode().rstrip('\r')
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f'--file={path}, line {number} is not UTF-8 ({error.reason}).'
+      ) from error
+    if text.strip():
+      texts.append(text)
+  if not texts:
+    raise ValueError(f'--file={path} holds no text.')
+  return texts
+
+
 def main():
   for name in ('samples', 'length', 'temperature', 'top_k'):
     _at_least(name, 1 if name == 'samples' else 0)
@@ -386,10 +408,7 @@ def main():
   processes.join()
   texts = list(_TEXT.value or ())
   if _FILE.value:
-    with open(_FILE.value) as file:
-      texts += [line.rstrip('\r\n') for line in file if line.strip()]
-    if not texts:
-      raise ValueError(f'--file={_FILE.value} holds no text.')
+    texts += read_texts(_FILE.value)
   text = generate(
     _WORKDIR.value,
     _STEP.value,

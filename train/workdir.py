@@ -131,7 +131,7 @@ def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
 def _read(path: str) -> ConfigDict:
   """The config in NAME."""
   try:
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8-sig') as file:
       found = json.load(file)
   except (ValueError, RecursionError) as error:
     raise ValueError(_damaged(path, error)) from error

@@ -68,10 +68,12 @@ def read_json(path: str) -> dict:
     ValueError: it is none; names the file.
   """
   try:
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8-sig') as file:
       found = json.load(file)
-  except (ValueError, UnicodeDecodeError) as error:
+  except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+  except RecursionError:
+    raise ValueError(f'{path} is nested too deeply.') from None
   if not isinstance(found, dict):
     raise ValueError(f'{path} is not a JSON object.')
   return found
