@@ -356,7 +356,7 @@ def test_sentinels_in_prompts(made):
     assert decoded.replace(' ', '') == text.replace(' ', '')
     with pytest.raises(ValueError, match='knows 0; it has <extra_id_0> to <e'):
       generate.encode(
-        tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder', True
+        tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder', True, 0
       )
 
 
