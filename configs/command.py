@@ -121,7 +121,11 @@ def _flags(argv: list[str]) -> list[str]:
 def _explain(argv: list[str]) -> None:
   """Shows the help and ends the process, where it is asked for."""
   if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
-    print(_help(_value('config', argv)))
+    text = _help(_value('config', argv))
+    try:
+      print(text, flush=True)
+    except BrokenPipeError:  # as in --help | head
+      os._exit(0)
     sys.exit(0)
 
 

@@ -367,6 +367,7 @@ def test_sentinels_in_texts(run):
       length=64,
       family='encoder_decoder',
       pairs=True,
+      start=0,
     )
     first, second = (int(i) for i in tokenizer.sentinels[:2])
     for text in (
