@@ -240,6 +240,7 @@ def test_what_curves_show(tmp_path, monkeypatch):
     2: {'train/loss': 5.0, 'train/learning_rate': 0.5, 'train/x': 9.0},
     4: {'train/loss': 3.0, 'train/learning_rate': 0.25, 'eval/loss': 4.0},
     6: {'train/loss': 2.0, 'train/tokens_per_second': 1234.6},
+    8: {'train/accuracy': 0.5, 'eval/accuracy': 0.4},
   }
   writer = MetricsWriter(str(tmp_path))
   for step, numbers in rows.items():
@@ -258,6 +259,7 @@ def test_what_curves_show(tmp_path, monkeypatch):
       'train 2': ([2, 4, 6], [5, 3, 2]),
       'eval 4': ([4], [4]),
     },
+    'accuracy': {'train 0.5': ([8], [0.5]), 'eval 0.4': ([8], [0.4])},
     'learning rate': {'train 0.25': ([2, 4], [0.5, 0.25])},
     'tokens per second': {'train 1,235': ([6], [1234.6])},
   }
