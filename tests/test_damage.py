@@ -199,6 +199,19 @@ def test_damaged_config(tmp_path, how):
     workdir.read_config(str(tmp_path))
 
 
+@pytest.mark.parametrize('left', [(), ('run',), ('state',)])
+def test_a_list_of_checksums_that_lacks_files(good, tmp_path, left):
+  folder = tmp_path / 'run'
+  shutil.copytree(good, folder)
+  path = folder / 'checkpoints' / '2' / checksums.NAME
+  known = json.loads(path.read_text())
+  kept = {name: x for name, x in known.items() if name.split('/')[0] in left}
+  assert len(kept) < len(known)
+  path.write_text(json.dumps(kept))
+  assert f'is not in {checksums.NAME}' in checksums.damage(str(path.parent))
+  assert restored_step(folder) == 1
+
+
 def test_files_nested_too_deeply(tmp_path):
   """Which JSON's reader answers with RecursionError."""
   for name in workdir.NAME, history.NAME, checksums.NAME:

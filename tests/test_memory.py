@@ -1,4 +1,4 @@
-"""Missing memory is told in a line."""
+"""Missing memory is reported in one line."""
 
 import resource
 import subprocess

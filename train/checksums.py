@@ -6,6 +6,7 @@ a flipped bit among them would be restored as if nothing were wrong.
 
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,12 +30,7 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
   Raises:
     OSError: a file cannot be read, or NAME not be written.
   """
-  names = sorted(
-    os.path.relpath(os.path.join(root, name), folder)
-    for part in parts
-    for root, _, files in os.walk(os.path.join(folder, part))
-    for name in files
-  )
+  names = _files(folder, parts)
   with ThreadPoolExecutor(threads) as pool:
     sums = list(pool.map(lambda name: _sum(folder, name), names))
   text = json.dumps(dict(zip(names, sums, strict=True)), indent=1)
@@ -42,7 +38,7 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
 
 
 def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
-  """What is wrong with the files that `write` saw; '' where nothing is.
+  """What is wrong with the files in the folders of FOLDER; '' where nothing is.
 
   A folder without NAME counts as whole, since nothing is known of it.
 
@@ -63,11 +59,25 @@ def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
     names = [name for name in names if name.startswith(part)]
   except _UNREADABLE:
     return f'{NAME} is damaged'
+  parts = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+  for name in _files(folder, parts):
+    if name.startswith(part) and name not in expected:
+      return f'{name} is not in {NAME}'
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     differ = pool.map(
       lambda name: _differs(folder, name, expected[name]), names[share::shares]
     )
   return next(filter(None, differ), '')
+
+
+def _files(folder: str, parts: Iterable[str]) -> list[str]:
+  """Paths of all files below some folders of FOLDER, from there."""
+  return sorted(
+    os.path.relpath(os.path.join(root, name), folder)
+    for part in parts
+    for root, _, files in os.walk(os.path.join(folder, part))
+    for name in files
+  )
 
 
 def _sum(folder: str, name: str) -> dict[str, Any]:

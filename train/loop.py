@@ -407,7 +407,7 @@ def train(
         writer.write(step, row | tally.totals() | progress.rates())
       if saves:
         save(step)
-      if saves and done:  # a failure is told before the last evaluation
+      if saves and done:  # report a failure before the last evaluation
         checkpoints.wait()
       if evaluates and not evaluate_now(step, data):
         stop = True
