@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from benchmarks import samples
-from configs import tree
+from configs import command, tree
 from input_pipeline import blocks, features, tokenizers
 from input_pipeline.config import DataConfig
 
@@ -124,4 +124,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)
