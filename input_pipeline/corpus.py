@@ -119,5 +119,5 @@ def check_share(skipped, documents, config, worst):
 
 
 def describe(place, error):
-  """What is said of a document that is left out; see Source.place."""
+  """The report of a document that is left out; see Source.place."""
   return f'Skipped a document: {place}: {error}.'

@@ -60,7 +60,7 @@ class Shares:
     )
 
   def padding(self):
-    """What is said of rows that are not full since blocks are small; or ''."""
+    """The report of rows part-filled by small blocks; '' if none is."""
     config = self.config
     joined = config.concatenate and not config.sentences
     full = (self.filled / self.places).max()
@@ -85,7 +85,7 @@ class Shares:
     )
 
   def masked(self):
-    """What is said where fewer or more tokens are masked than asked; or ''."""
+    """The report of a share of masked tokens that is missed; '' if it holds."""
     config = self.config
     if not config.masks:
       return ''
