@@ -40,7 +40,8 @@ from absl import app, flags
 
 from benchmarks import machine, samples, workers
 from configs import command, tree
-from input_pipeline import paths, prepare
+from input_pipeline import prepare
+from input_pipeline.sources import paths
 
 HERE = Path(__file__).resolve()
 FILES = 8

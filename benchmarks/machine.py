@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from input_pipeline import paths
+from input_pipeline.sources import paths
 
 PACKAGES = (
   'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'tensorflow',

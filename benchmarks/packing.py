@@ -18,8 +18,10 @@ from absl import flags
 
 from benchmarks import samples
 from configs import command, tree
-from input_pipeline import blocks, features, tokenizers
 from input_pipeline.config import DataConfig
+from input_pipeline.objectives import features
+from input_pipeline.objectives.rows import batch_shapes, encode, make_rows
+from input_pipeline.tokenizers import kinds
 
 # One of each kind of rows, and the recipes whose rows are alike.
 RECIPES = {
@@ -64,7 +66,7 @@ _DATA = flags.DEFINE_string('data', None, 'The folder.', required=True)
 
 def measure(phase, family, documents, tokenizer):
   """Rows, and share of the places filled: of each side where there are two."""
-  shapes = blocks.batch_shapes(phase, family)
+  shapes = batch_shapes(phase, family)
   names = [n for n in ('encoder_segments', 'segments') if n in shapes]
   filled, rows = np.zeros(len(names)), 0
   if phase.repeats:
@@ -72,7 +74,7 @@ def measure(phase, family, documents, tokenizer):
   for first in range(0, len(documents), phase.block):
     block = documents[first : first + phase.block]
     rng = np.random.default_rng(first)
-    made = blocks.make_rows(block, tokenizer, phase, shapes, rng, family)
+    made = make_rows(block, tokenizer, phase, shapes, rng, family)
     batch = features.split(made, shapes)
     filled += [(batch[name] > 0).sum() for name in names]
     rows += len(made)
@@ -101,7 +103,7 @@ def main(_):
         kind, path = 'unigram', published['t5'][0]
       # T5's file has 100 sentinels, of which one stands for all more.
       sentinels = settings.sentinels
-      tokenizer = tokenizers.load(
+      tokenizer = kinds.load(
         path, min(sentinels, 100), kind, settings.lowercase
       )
       if sentinels > 100:
@@ -110,7 +112,7 @@ def main(_):
         settings = dataclasses.replace(settings, bos=0)
       key = path, settings.sentences
       if key not in encoded:
-        encoded[key] = blocks.encode(texts, tokenizer, settings)
+        encoded[key] = encode(texts, tokenizer, settings)
       for _, phase in settings.phases(config.train.steps):
         rows, filled = measure(
           phase, config.model.family, encoded[key], tokenizer

@@ -23,7 +23,7 @@ from absl import flags
 
 from benchmarks import machine
 from configs import command
-from input_pipeline import paths
+from input_pipeline.sources import paths
 
 HERE = Path(__file__).resolve()
 

@@ -26,7 +26,8 @@ from absl import flags
 
 from benchmarks import machine, samples
 from configs import command, t5
-from input_pipeline import config, pipeline, prepare, streams
+from input_pipeline import config, pipeline, prepare
+from input_pipeline.streams import chunks
 
 DATA = flags.DEFINE_string('data', None, 'see samples.py', required=True)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'of each measurement')
@@ -103,7 +104,7 @@ def measure(folder, data, source):
   def read():
     tokens = 0
     for stream in range(8):
-      walk = streams.walk(reader, stream, 8, 0, pipeline.CURSOR)
+      walk = chunks.walk(reader, stream, 8, 0, pipeline.CURSOR)
       for _, (file, _), records in itertools.islice(walk, 20):
         documents = corpus.documents_of(file, records, opened.tokenizer)
         tokens += sum(map(len, documents))

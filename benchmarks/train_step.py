@@ -48,7 +48,7 @@ from absl import app, flags
 
 from benchmarks import machine, step_profile, train_step_models, workers
 from configs import command
-from input_pipeline import paths
+from input_pipeline.sources import paths
 
 HERE = Path(__file__).resolve()
 NAMES = ('treeline', 'torch', 'flax')

@@ -17,7 +17,7 @@ from configs import bert, gpt2, llama, t5
 from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
-from train import state
+from train.learning import state
 
 NAMES = ('t5', 'bert', 'gpt2', 'llama')
 

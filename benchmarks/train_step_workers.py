@@ -199,9 +199,10 @@ def treeline_worker(setting):
   from jax.sharding import NamedSharding, PartitionSpec
   from ml_collections import ConfigDict
 
-  import train.step
   from models import build, pretrained
-  from train import optimizer, sharding, state
+  from train.learning import optimizer, state
+  from train.learning import step as steps
+  from train.parallel import sharding
 
   own = {'dtype': 'float32', 'scan': setting['scan']}
   model = build.build(pretrained.read_config(setting['folder'], **own))
@@ -234,14 +235,14 @@ def treeline_worker(setting):
   batch = {name: batch[name] for name in needed} | {'cursor': cursor}
   batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec()))
   step_function = functools.partial(
-    train.step.train_step,
+    steps.train_step,
     model=model,
     optimizer=updates,
     schedule=schedule,
     seed=0,
   )
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-    compiled = train.step.compile_train_step(step_function, abstract, batch)
+    compiled = steps.compile_train_step(step_function, abstract, batch)
 
   def step():
     nonlocal now

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 
-from input_pipeline import source_names
+from input_pipeline.sources import names
 
 # What is learnt, and the keys that it alone reads: those that are above 0, and
 # those that may be 0. Where another objective is chosen all of them are 0, or
@@ -174,7 +174,7 @@ class DataConfig:
       _require(value is not None, key, value, 'be set')
     if self.block == 0:
       object.__setattr__(self, 'block', max(BLOCK, self.length // PER_DOCUMENT))
-    mixture = source_names.check(self, _require)
+    mixture = names.check(self, _require)
     object.__setattr__(self, 'mixture', mixture)  # of JSON's lists too
     _require(
       self.objective in OBJECTIVES, 'objective', self.objective,

@@ -16,19 +16,13 @@ import threading
 
 import numpy as np
 
-from input_pipeline import (
-  assembly,
-  blocks,
-  cache,
-  features,
-  mixture,
-  shares,
-  sources,
-  streams,
-  tokenizers,
-  tokenizing,
-)
-from input_pipeline.corpus import Corpus
+from input_pipeline import tokenizing
+from input_pipeline.objectives import features, shares
+from input_pipeline.objectives import rows as row_making
+from input_pipeline.sources import cache, opening
+from input_pipeline.streams import assembly, chunks, mixture
+from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tokenizers import kinds
 
 FORMAT = 5  # of the rows: raised when the same config gives other rows
 CURSOR = np.array([0, 0, 0, -1], np.int32)  # before a stream's first row
@@ -51,10 +45,10 @@ def open_data(
 def batch_shapes(config, family):
   """Name -> (shape without the batch, dtype), without opening any data.
 
-  family is the model's topology. Raises ValueError as blocks.batch_shapes does.
+  family is the model's topology. Raises ValueError as rows.batch_shapes does.
   """
   cursor = config.cursor_shape[1:], np.int32
-  return blocks.batch_shapes(config, family) | {'cursor': cursor}
+  return row_making.batch_shapes(config, family) | {'cursor': cursor}
 
 
 class Data:
@@ -67,8 +61,8 @@ class Data:
     self.config, self.seed, self.family = config, seed, family
     self.shapes = batch_shapes(config, family)
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
-    self.start_id = tokenizers.start_id(self.tokenizer, config)
-    reserved = tokenizers.Numbers.SPECIALS if config.masks else 0
+    self.start_id = kinds.start_id(self.tokenizer, config)
+    reserved = kinds.Numbers.SPECIALS if config.masks else 0
     arguments = seed, vocab_size, config.sentinels + reserved
     self._open(eval_source, vocab_size, arguments)
     fingerprints = [corpus.source.fingerprint for corpus in self.corpora]
@@ -97,7 +91,7 @@ class Data:
     self.corpora, self.evaluated = [], []
 
     def opened(name, key):
-      source = sources.open_source(name, *arguments, key, config.text_field)
+      source = opening.open_source(name, *arguments, key, config.text_field)
       if isinstance(source, cache.TokenCache):
         self._check_cache(source, vocab_size, f'{key}={name!r}')
       return source
@@ -135,11 +129,11 @@ class Data:
     """Raises ValueError unless a cache has ids as this run's tokenizer's."""
     known, config = source.manifest, self.config
     if known['sentences'] != config.sentences:
-      kinds = {True: 'sentence by sentence', False: 'whole'}
+      forms = {True: 'sentence by sentence', False: 'whole'}
       raise ValueError(
-        f'{name} holds documents {kinds[known["sentences"]]}, but'
+        f'{name} holds documents {forms[known["sentences"]]}, but'
         f' data.objective={config.objective!r} needs them'
-        f' {kinds[config.sentences]}: prepare another cache with this config.'
+        f' {forms[config.sentences]}: prepare another cache with this config.'
       )
     if self.tokenizer.fingerprint != known['tokenizer']:
       # Sentinels that a run adds to the vocabulary change no id of a text.
@@ -253,7 +247,7 @@ class Data:
           found = True
           cursor = features.split(rows, self.shapes)['cursor'][-1]
         yield rows
-    except streams.SourceEnded as end:
+    except chunks.SourceEnded as end:
       if not found and np.array_equal(cursor, self.start()[stream]):
         self._shares.report_empty(stream)
       ends.append(end)
@@ -279,7 +273,7 @@ class Data:
     place, row = tuple(cursor[:3]), int(cursor[3])
     own = (number,) if self.config.mixture else ()
     last = place[0]  # epoch in which there were rows
-    for at, (file, block), records in streams.walk(
+    for at, (file, block), records in chunks.walk(
       readers[number], stream, self.config.streams, self.seed, cursor,
       self.config.epochs,
     ):  # fmt: skip
@@ -290,7 +284,7 @@ class Data:
       self._shares.add(len(records), features.split(rows, self.shapes))
       if len(rows):
         last = at[0]
-      elif at[0] - last > streams.EMPTY * self.config.streams:
+      elif at[0] - last > chunks.EMPTY * self.config.streams:
         raise ValueError(
           f'{readers[number].name} gave stream {stream} of data.streams='
           f'{self.config.streams} no row in {at[0] - last} epochs: its'
@@ -305,7 +299,7 @@ class Data:
     """Blocks of one stream of the evaluation split, then padding for ever."""
     for number, reader in enumerate(readers):
       own = (number,) if len(readers) > 1 else ()
-      for at, (file, _), records in streams.walk(
+      for at, (file, _), records in chunks.walk(
         reader, stream, self.config.streams, None, CURSOR
       ):
         seeds = 1, stream, *at, *own
@@ -318,7 +312,7 @@ class Data:
     with self._slots:
       documents = corpus.documents_of(file, records, self.tokenizer)
       rng = np.random.default_rng([self.seed, 3, *seeds])
-      rows = blocks.make_rows(
+      rows = row_making.make_rows(
         documents, self.tokenizer, self.config, self.shapes, rng, self.family
       )
     cursor = features.split(rows, self.shapes)['cursor']

@@ -4,8 +4,8 @@
   python -m train --config=configs/t5.py:base --config.data.source=cache:DIR \\
     --workdir=W
 
-DIR becomes a token cache (input_pipeline/cache.py); of a data.mixture DIR/0,
-DIR/1 and so on do. The rows are those of the source itself. A split that is
+DIR becomes a token cache (see sources/cache.py); of a data.mixture DIR/0, DIR/1
+and so on do. The rows are those of the source itself. A split that is
 evaluated on, eval.source or that of a tfds source, lies in DIR/validation.
 
   python -m input_pipeline.prepare --config=configs/t5.py:base --out=DIR \\
@@ -27,9 +27,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import command, interrupt
-from input_pipeline import cache, paths, sources, tokenizing, writers
+from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
-from input_pipeline.filling import fill
+from input_pipeline.preparation import writers
+from input_pipeline.preparation.fill import fill
+from input_pipeline.sources import cache, opening, paths
 
 
 def prepare(config, out, jobs=0):
@@ -64,7 +66,7 @@ def prepare(config, out, jobs=0):
     data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
 
     def fill_one(key, name, place):
-      source = sources.open_source(
+      source = opening.open_source(
         name, *arguments, data.sentinels, key, data.text_field
       )
       if source.tokenized:
@@ -105,7 +107,7 @@ def _kept_tokenizer(folder):
 
 def prepare_tfds(config, out, name, suffix, jobs=0):
   """A dataset for tfds:NAME of data.source and eval.source; its folder."""
-  from input_pipeline import tfds_writer
+  from input_pipeline.preparation import tfds_writer
 
   data = DataConfig(**config.data)
   if data.mixture:
@@ -116,11 +118,11 @@ def prepare_tfds(config, out, name, suffix, jobs=0):
   if config.eval.source:
     splits['validation'] = ('eval.source', config.eval.source)
   opened = {
-    split: sources.open_source(source, *arguments, key, data.text_field)
+    split: opening.open_source(source, *arguments, key, data.text_field)
     for split, (key, source) in splits.items()
   }
   for split, source in opened.items():
-    if not isinstance(source, sources.JsonFiles):
+    if not isinstance(source, opening.JsonFiles):
       key, given = splits[split]
       raise ValueError(
         f'{key}={given!r}: --tfds makes a dataset of json: files.'

@@ -2,20 +2,14 @@
 
 import os
 
-from input_pipeline import (
-  cache,
-  corpus,
-  paths,
-  sentence_piece,
-  sources,
-  streams,
-  tokenizers,
-)
+from input_pipeline.sources import cache, opening, paths
+from input_pipeline.streams import chunks, corpus
+from input_pipeline.tokenizers import kinds, sentence_piece
 
 
 def path_in(workdir, kind):
   """Where the tokenizer lies in a workdir."""
-  usual = os.path.join(workdir, tokenizers.file_name(kind))
+  usual = os.path.join(workdir, kinds.file_name(kind))
   # Of SentencePiece's kinds a run may have been given a tokenizer.json.
   whole = os.path.join(workdir, 'tokenizer.json')
   found = os.path.exists(whole) and not os.path.exists(usual)
@@ -31,7 +25,7 @@ def prepare(config, seed, vocab_size, workdir):
   suit the model's table or the objective.
   """
   if config.source == 'synthetic':
-    return tokenizers.Numbers(vocab_size, config.sentinels, config.masks)
+    return kinds.Numbers(vocab_size, config.sentinels, config.masks)
   kind = config.sentinels, config.tokenizer_kind, config.lowercase
   path = workdir and path_in(workdir, config.tokenizer_kind)
   kept = path and os.path.exists(path)
@@ -39,10 +33,10 @@ def prepare(config, seed, vocab_size, workdir):
   given = config.tokenizer or _cached(config)
   if given and not (kept and not paths.exists(given)):
     with paths.local(given) as copy:
-      wanted = tokenizers.load(copy, *kind)
+      wanted = kinds.load(copy, *kind)
   if kept:
     try:
-      tokenizer = tokenizers.load(path, *kind)
+      tokenizer = kinds.load(path, *kind)
     except ValueError as error:
       again = 'it is loaded' if given else 'the same data train the same one'
       raise ValueError(
@@ -55,10 +49,10 @@ def prepare(config, seed, vocab_size, workdir):
       )
   else:
     tokenizer = wanted or train(config, seed, vocab_size)
-  tokenizers.check_size(tokenizer, vocab_size)
-  tokenizers.check_specials(tokenizer, config)
+  kinds.check_size(tokenizer, vocab_size)
+  kinds.check_specials(tokenizer, config)
   if path and not kept:
-    tokenizers.save(tokenizer, os.path.join(workdir, tokenizer.file))
+    kinds.save(tokenizer, os.path.join(workdir, tokenizer.file))
   return tokenizer
 
 
@@ -77,7 +71,7 @@ def train(config, seed, vocab_size, seen=None):
   limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   opened = [
     (
-      sources.open_source(
+      opening.open_source(
         name, seed, vocab_size, config.sentinels, key, config.text_field
       ),
       rate,
@@ -99,7 +93,7 @@ def train(config, seed, vocab_size, seen=None):
       for file in chosen:
         left = limit * rate // len(chosen)
         for index, (line, record) in enumerate(source.records(file, 0)):
-          if not streams.kept(index, config.holdout, False):
+          if not chunks.kept(index, config.holdout, False):
             continue
           try:
             text = source.text(record).decode()
@@ -122,7 +116,7 @@ def train(config, seed, vocab_size, seen=None):
       raise
 
   try:
-    return tokenizers.train(
+    return kinds.train(
       told(), vocab_size, config.sentinels, config.tokenizer_kind,
       config.lowercase, config.masks, config.normalization, config.lossless,
     )  # fmt: skip
@@ -145,7 +139,7 @@ def _cached(config):
   for key, name, _ in config.sources:
     kind, _, folder = name.partition(':')
     if kind == 'cache':
-      folder = sources.cache_folder(folder)
+      folder = opening.cache_folder(folder)
       manifest = cache.read_manifest(folder, f'{key}={name!r}')
       path = cache.tokenizer_path(folder, manifest)
       cache.check_beside(folder, manifest, f'{key}={name!r}')

@@ -21,7 +21,10 @@ from ml_collections import config_flags
 
 from configs import command
 from input_pipeline import config as data_config
-from input_pipeline import corpus, paths, tokenizers, tokenizing
+from input_pipeline import tokenizing
+from input_pipeline.sources import paths
+from input_pipeline.streams import corpus
+from input_pipeline.tokenizers import kinds
 
 
 def run(config, out):
@@ -38,7 +41,7 @@ def run(config, out):
   out = os.path.expanduser(out)
   if paths.is_remote(out):
     raise ValueError(f'--out={out} must be a local file: copy it there after.')
-  suffix = os.path.splitext(tokenizers.file_name(data.tokenizer_kind))[1]
+  suffix = os.path.splitext(kinds.file_name(data.tokenizer_kind))[1]
   if not out.endswith(suffix):
     raise ValueError(
       f'--out={out} must end in {suffix}, as'
@@ -62,8 +65,8 @@ def run(config, out):
     if bad:
       corpus.check_share(len(bad), len(seen), data, bad[0])
       print(f'{len(bad)} of {len(seen)} documents were left out. {bad[0]}')
-  tokenizers.check_size(tokenizer, config.model.vocab_size)
-  tokenizers.save(tokenizer, out, '--out')
+  kinds.check_size(tokenizer, config.model.vocab_size)
+  kinds.save(tokenizer, out, '--out')
   print(describe(tokenizer, data.tokenizer_kind))
   print(f'Wrote {out} after {time.perf_counter() - start:.1f} s.')
 

@@ -3,11 +3,11 @@
 import flax.linen as nn
 
 from models.config import TransformerConfig
-from models.decoder import Decoder
-from models.electra import Electra
-from models.encoder import Encoder
-from models.encoder_decoder import EncoderDecoder
-from models.rwkv import Rwkv
+from models.families.decoder import Decoder
+from models.families.electra import Electra
+from models.families.encoder import Encoder
+from models.families.encoder_decoder import EncoderDecoder
+from models.families.rwkv import Rwkv
 
 
 def build(config: TransformerConfig) -> nn.Module:

@@ -8,11 +8,11 @@ dependency or a new file of `models` needs a line here, on purpose.
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.helpers import REPOSITORY
+
 TENSORFLOW = {'tensorflow', 'tensorflow_datasets', 'array_record'}
 LAZILY = TENSORFLOW | {'tokenizers'}
 
@@ -233,10 +233,10 @@ CLEAN = {
   'models/positions.py': 'from models.layers import Dense\n',
   'models/attention.py': 'from models import layers\nimport numpy as np\n',
   'models/block.py': 'from models.attention import attend\n',
-  'models/encoder.py': 'from models import block, config\n',
-  'models/electra.py': 'from models import encoder\n',
+  'models/families/encoder.py': 'from models import block, config\n',
+  'models/families/electra.py': 'from models import encoder\n',
   'models/build.py': 'from models import electra, encoder\n',
-  'input_pipeline/sources.py': 'def f():\n  import tensorflow as tf\n',
+  'input_pipeline/sources/opening.py': 'def f():\n  import tensorflow as tf\n',
   'input_pipeline/pipeline.py': 'def f():\n  import jax\n',
   'input_pipeline/inspect.py': 'from configs import command\n',
   'train/loop.py': 'import optax\nfrom models import build\n'
@@ -275,15 +275,19 @@ def test_checker_accepts_the_allowed_directions(tmp_path):
     ('models/masks.py', 'import models.build', 'imports models.build'),
     ('models/masks.py', 'from . import config', 'relative import'),
     ('models/layers.py', 'from models import encoder', 'models.encoder'),
-    ('models/encoder.py', 'from models import build', 'models.build'),
+    ('models/families/encoder.py', 'from models import build', 'models.build'),
     ('models/shiny.py', '', 'models/shiny.py: has no place in ORDER'),
     ('models/masks.py', '__import__("torch")', 'imports torch'),
     (
-      'models/pretrained/bert.py',
+      'models/pretrained/layouts/bert.py',
       'import runpy\nrunpy.run_module("train.loop")',
       'models must not use train',
     ),
-    ('models/pretrained/bert.py', 'import safetensors', 'not a dependency'),
+    (
+      'models/pretrained/layouts/bert.py',
+      'import safetensors',
+      'not a dependency',
+    ),
     ('train/bad.py', 'import torch', 'imports torch'),
     ('train/bad.py', 'def f():\n  import tensorflow', 'imports tensorflow'),
     ('train/bad.py', 'import configs.t5', 'train must not use configs'),

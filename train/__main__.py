@@ -11,7 +11,9 @@ hosts: on TPU pods and under SLURM `--coordinator=auto`, elsewhere
 from absl import flags
 from ml_collections import config_flags
 
-from train import command, loop, processes
+from train import loop
+from train.parallel import processes
+from train.runs import command
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'configs/FILE.py[:ARG]; default: the config in the workdir.'

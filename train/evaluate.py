@@ -20,9 +20,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline
-from train import command, opening, processes
-from train.objectives import lm_means, objective_for
-from train.step import eval_step
+from train.learning.criteria import lm_means, objective_for
+from train.learning.step import eval_step
+from train.parallel import processes
+from train.runs import command, opening
 
 
 class EmptySplitError(ValueError):

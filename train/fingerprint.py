@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from train import command
-from train.checkpoint import Checkpoints
+from train.runs import command
+from train.runs.checkpoint import Checkpoints
 
 
 def digest(tree: Any) -> str:

@@ -22,13 +22,14 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
-from models.electra import generator_config
-from train import command, sharding
-from train.optimizer import make_optimizer
-from train.schedules import make_schedule
+from models.families.electra import generator_config
+from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
+from train.learning.state import abstract_params, abstract_state, count_params
+from train.learning.step import compile_train_step, configured_step
+from train.parallel import sharding
+from train.runs import command
 from train.settings import check_settings
-from train.state import abstract_params, abstract_state, count_params
-from train.step import compile_train_step, configured_step
 
 
 def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:

@@ -20,11 +20,13 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from input_pipeline import blocks, tokenizers
 from input_pipeline.config import DataConfig
-from input_pipeline.lines import read_lines
+from input_pipeline.objectives.rows import batch_shapes
+from input_pipeline.sources.lines import read_lines
+from input_pipeline.tokenizers import kinds
 from models.config import TransformerConfig
-from train import command, opening, processes
+from train.parallel import processes
+from train.runs import command, opening
 
 FAMILIES = ('encoder_decoder', 'decoder', 'rwkv')  # that decode
 SENTINEL = r'<extra_id_\d+>'
@@ -242,7 +244,7 @@ def encode(
 def target_length(config: TransformerConfig, data: DataConfig) -> int:
   """Tokens decoded where nobody says how many."""
   if config.family == 'encoder_decoder':
-    return blocks.batch_shapes(data, config.family)['targets'][0][0]
+    return batch_shapes(data, config.family)['targets'][0][0]
   return data.length // 2
 
 
@@ -333,7 +335,7 @@ def generate(
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
     tokenizer = opening.open_tokenizer(run)
-    start = tokenizers.start_id(tokenizer, run.data)
+    start = kinds.start_id(tokenizer, run.data)
     examples = encode(
       tokenizer, texts, run.data.length, family, run.data.pairs, start
     )

@@ -18,40 +18,39 @@ from ml_collections import ConfigDict
 from configs.command import UserError, summary
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
-from input_pipeline.streams import SourceEnded
+from input_pipeline.streams.chunks import SourceEnded
 from models.build import build
 from models.config import TransformerConfig
-from train import (
-  beginning,
-  beginning_tokenizer,
-  folders,
-  generate,
-  history,
-  opening,
-  processes,
-  record,
-  sharding,
-  workdir,
-)
-from train.best import Best
-from train.checkpoint import Checkpoints
+from train import generate
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.fit import step_flops
-from train.metrics import MetricsWriter, draw_curves, read_metrics
-from train.objectives import objective_for
-from train.optimizer import make_optimizer
-from train.progress import Progress, one_screen, overview
-from train.progress import say as show_line
-from train.schedules import make_schedule
-from train.settings import check_settings
-from train.state import (
+from train.learning.criteria import objective_for
+from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
+from train.learning.state import (
   abstract_params,
   abstract_state,
   create_state,
   is_finite,
 )
-from train.step import compile_train_step, configured_step
-from train.tally import Tally
+from train.learning.step import compile_train_step, configured_step
+from train.parallel import processes, sharding
+from train.reporting.metrics import MetricsWriter, draw_curves, read_metrics
+from train.reporting.progress import Progress, one_screen, overview
+from train.reporting.progress import say as show_line
+from train.reporting.tally import Tally
+from train.runs import (
+  beginning,
+  beginning_tokenizer,
+  folders,
+  history,
+  opening,
+  record,
+  workdir,
+)
+from train.runs.best import Best
+from train.runs.checkpoint import Checkpoints
+from train.settings import check_settings
 
 
 class TrainingError(UserError):

@@ -25,24 +25,22 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from input_pipeline import (
-  pipeline,
-  published,
-  tokenizer_export,
-  tokenizers,
-  tokenizing,
-)
+from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.tokenizers import export as tokenizer_export
+from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import command, folders, opening, sharding, special_tokens, workdir
-from train.checkpoint import Checkpoints
-from train.optimizer import make_optimizer
-from train.schedules import make_schedule
+from train import special_tokens
+from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
+from train.learning.state import TrainState, abstract_params, abstract_state
+from train.parallel import sharding
+from train.runs import command, folders, opening, workdir
+from train.runs.checkpoint import Checkpoints
 from train.settings import check_settings
-from train.state import TrainState, abstract_params, abstract_state
 
 # What the config decides; all else of the model is the checkpoint's.
 OWN = (
@@ -225,10 +223,10 @@ def tokenizer_files(
       f"{path} is missing: bring the run's tokenizer back into its workdir."
     )
   kind = data.tokenizer_kind
-  tokenizer = tokenizers.load(path, data.sentinels, kind, data.lowercase)
+  tokenizer = kinds.load(path, data.sentinels, kind, data.lowercase)
   opening.check_tokenizer(tokenizer, path, trained_on)
   ids = special_tokens.ids(tokenizer, data, config.model.family)
-  start = tokenizers.start_id(tokenizer, data)
+  start = kinds.start_id(tokenizer, data)
   start = None if data.start == 'none' else start
   model = config.model
   room = model.max_length - model.position_offset  # of learned positions

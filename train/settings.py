@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.blocks import batch_shapes
 from input_pipeline.config import PAIRS, DataConfig
-from train.sharding import AXES, mesh_shape
+from input_pipeline.objectives.rows import batch_shapes
+from train.parallel.sharding import AXES, mesh_shape
 
 
 def check_group(

@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from input_pipeline import tokenizers
 from input_pipeline.config import DataConfig
+from input_pipeline.tokenizers import kinds
 from models import pretrained
 from models.pretrained import pair, special
 
@@ -59,7 +59,7 @@ def ids(tokenizer: Any, data: DataConfig, family: str) -> dict:
   Where rows have no start, a text comes after the EOS of the one before it.
   Padding is None where the vocabulary has none, but of an encoder-decoder.
   """
-  start, pad = tokenizers.start_id(tokenizer, data), tokenizer.pad
+  start, pad = kinds.start_id(tokenizer, data), tokenizer.pad
   eos = tokenizer.eos
   if data.masks:
     others = tokenizer.bos, eos, tokenizer.unk, tokenizer.cls, tokenizer.sep

@@ -36,27 +36,23 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from models.config import HEADS, TransformerConfig
-from models.pretrained import (
+from models.pretrained import checks, files, pair, reading, special
+from models.pretrained.arrays import leaf_shapes
+from models.pretrained.fields import KEPT, Fields
+from models.pretrained.layouts import (
   bert,
   bloom,
-  checks,
   electra,
-  files,
   gpt1,
   gpt2,
   gpt_neox,
   gptj,
   llama,
   opt,
-  pair,
-  reading,
   roberta,
   rwkv,
-  special,
   t5,
 )
-from models.pretrained.arrays import leaf_shapes
-from models.pretrained.fields import KEPT, Fields
 from models.pretrained.mapping import expand
 
 LAYOUTS = (

@@ -1,7 +1,7 @@
 """ELECTRA's generator and discriminator, published as a checkpoint each.
 
-Here they are one model with one set of tables (models/electra.py): a directory
-with the two in it.
+Here they are one model with one set of tables (models/families/electra.py): a
+directory with the two in it.
 """
 
 import dataclasses
@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.electra import generator_config
-from models.pretrained import electra, files
+from models.families.electra import generator_config
+from models.pretrained import files
 from models.pretrained.fields import Fields
+from models.pretrained.layouts import electra
 
 NAMES = ('discriminator', 'generator')  # of the directories
 _GENERATOR = ('generator', 'vocabulary')  # what the discriminator has not

@@ -1,0 +1,291 @@
+"""Features: (inputs, targets) -> the arrays one topology reads.
+
+Examples come as [N, L] arrays; where the rows of one are not equally long,
+corruption.NOTHING follows the shorter ones.
+"""
+
+import math
+
+import numpy as np
+
+from input_pipeline.objectives import packing
+from input_pipeline.objectives.corruption import NOTHING, line_up
+
+
+def encoder_decoder_shapes(length, target_length):
+  """Name -> (shape without the batch, dtype) of an encoder-decoder batch."""
+  encoder, decoder = ((length,), np.int32), ((target_length,), np.int32)
+  return {
+    'encoder_inputs': encoder,
+    'encoder_positions': encoder,
+    'encoder_segments': encoder,
+    'inputs': decoder,
+    'targets': decoder,
+    'positions': decoder,
+    'segments': decoder,
+    'weights': ((target_length,), np.float32),
+    'cursor': ((4,), np.int32),
+  }
+
+
+def padding(shapes, rows):
+  """`rows` rows of padding: zeros, and so segment 0 and weight 0.
+
+  Rows are one int32 array [rows, W] with all arrays of a row side by side, so
+  that only one is moved; split() tells them apart.
+  """
+  return np.zeros((rows, sum(_widths(shapes))), np.int32)
+
+
+def split(rows, shapes):
+  """Rows [rows, W] -> name -> view [rows, ...] of them; types have 4 bytes."""
+  parts, start = {}, 0
+  for (name, (tail, dtype)), width in zip(
+    shapes.items(), _widths(shapes), strict=True
+  ):
+    part = rows[:, start : start + width].view(dtype)
+    parts[name] = part.reshape(len(rows), *tail)
+    start += width
+  return parts
+
+
+def _widths(shapes):
+  return [math.prod(tail) for tail, _ in shapes.values()]
+
+
+def lengths_of(examples):
+  """Lengths of the rows of several [N, L] arrays, one after the other."""
+  lengths = [(tokens != NOTHING).sum(axis=1) for tokens in examples]
+  return np.concatenate([*lengths, np.zeros(0, int)])
+
+
+def encoder_decoder(examples, shapes, rng, pack, start=0, groups=None):
+  """Examples -> rows [rows, W] of an encoder-decoder batch, in random order.
+
+  examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
+  `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
+  shifted right inside each segment, after the `start` id (T5's pad). Segments
+  count from 1, positions from 0 in each segment, weights are 1 on targets.
+  Examples of one of the `groups` share a row (see packing).
+  """
+  room = shapes['encoder_inputs'][0][0], shapes['inputs'][0][0]
+  lengths = np.stack(
+    [lengths_of(inputs for inputs, _ in examples),
+     lengths_of(targets for _, targets in examples)], axis=1,
+  )  # fmt: skip
+  rows, offsets, segments = (
+    packing.best_fit(lengths, room, rng, groups)
+    if pack
+    else packing.one_each(len(lengths))
+  )
+  count = rows.max(initial=-1) + 1
+  whole = padding(shapes, count)
+  batch = split(whole, shapes)
+  first = 0
+  for inputs, targets in examples:
+    group = slice(first, first + len(inputs))
+    first = group.stop
+    # Whether their rows follow one another, as those of full ones.
+    follow = len(inputs) > 1 and (np.diff(rows[group]) == 1).all()
+    shifted = np.full_like(targets, start)
+    shifted[:, 1:] = targets[:, :-1]
+    for stack, tokens, offset in (
+      ('encoder_', {'encoder_inputs': inputs}, offsets[group, 0]),
+      ('', {'inputs': shifted, 'targets': targets}, offsets[group, 1]),
+    ):
+      real = tokens[stack + 'inputs' if stack else 'targets'] != NOTHING
+      positions = np.arange(real.shape[1])
+      values = tokens | {
+        stack + 'positions': positions,
+        stack + 'segments': segments[group, None],
+      }
+      if not real.all():
+        at = np.broadcast_to(rows[group, None], real.shape)[real]
+        place = at, (offset[:, None] + positions)[real]
+        values = {
+          name: np.broadcast_to(array, real.shape)[real]
+          for name, array in values.items()
+        }
+      elif follow and not offset.any():
+        row = rows[group.start]
+        place = slice(row, row + len(inputs)), slice(len(positions))
+      else:
+        place = rows[group, None], offset[:, None] + positions
+      for name, array in values.items():
+        batch[name][place] = array
+  np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
+  return whole.take(np.argsort(rng.permutation(count)), axis=0)
+
+
+def decoder_shapes(length, pairs=False):
+  """Name -> (shape without the batch, dtype) of a decoder's batch."""
+  row = ((length,), np.int32)
+  names = ('inputs', 'targets', 'positions', 'segments')
+  return {
+    **dict.fromkeys((*names, 'prefix') if pairs else names, row),
+    'weights': ((length,), np.float32),
+    'cursor': ((4,), np.int32),
+  }
+
+
+def encoder_shapes(length, predictions, pairs):
+  """Name -> (shape without the batch, dtype) of an encoder's batch."""
+  row, predicted = ((length,), np.int32), ((predictions,), np.int32)
+  return {
+    **dict.fromkeys(('inputs', 'positions', 'segments', 'types'), row),
+    **dict.fromkeys(('predict_at', 'targets'), predicted),
+    'weights': ((predictions,), np.float32),
+    **({'is_next': ((), np.int32)} if pairs else {}),
+    'cursor': ((4,), np.int32),
+  }
+
+
+def lay_out(pieces, length, rng, pack, *others):
+  """Pieces of one stack -> tokens, positions, segments [rows, length].
+
+  pieces is a list of [N, L] arrays with L <= `length`; rows come in random
+  order. Segments count from 1, positions from 0 in each segment. Of each of the
+  `others`, a number for every example, it is told at all of its places.
+  """
+  lengths = lengths_of(pieces)
+  sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
+  rows, offsets, numbers = (
+    packing.best_fit(sizes, (length, 0), rng)
+    if pack
+    else packing.one_each(len(lengths))
+  )
+  count = rows.max(initial=-1) + 1
+  rows = rng.permutation(count)[rows]
+  arrays = np.zeros([3 + len(others), count, length], np.int32)
+  first = 0
+  for piece in pieces:
+    group = slice(first, first + len(piece))
+    first = group.stop
+    places = np.arange(piece.shape[1])
+    at = rows[group, None], offsets[group, :1] + places
+    values = [piece, places, numbers[group, None]]
+    values += [other[group, None] for other in others]
+    real = piece != NOTHING
+    if not real.all():
+      at = [np.broadcast_to(x, real.shape)[real] for x in at]
+      values = [np.broadcast_to(x, real.shape)[real] for x in values]
+    for array, value in zip(arrays, values, strict=True):
+      array[tuple(at)] = value
+  return arrays
+
+
+def decoder(pieces, shapes, rng, pack, start=0):
+  """Pieces -> rows [rows, W] of a decoder's batch, in random order.
+
+  The pieces are the targets; inputs are these shifted right inside each
+  segment, after the `start` id, or that of each piece in an array of them.
+  Weights are 1 on targets.
+  """
+  length = shapes['inputs'][0][0]
+  own = () if np.ndim(start) == 0 else (start,)
+  targets, positions, segments, *own = lay_out(pieces, length, rng, pack, *own)
+  start = own[0] if own else np.int32(start)
+  return join(
+    shapes,
+    inputs=_shifted(targets, positions, segments, start),
+    targets=targets,
+    positions=positions,
+    segments=segments,
+    weights=segments > 0,
+  )
+
+
+def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
+  """Examples -> rows [rows, W] of a decoder's batch, in random order.
+
+  examples is a list of (inputs [N, I], targets [N, J]); an example is one
+  stream, inputs and then targets, predicted as in decoder(). Weights are 1
+  where a target is predicted; `prefix` is 1 where the token that is read
+  belongs to the inputs, the start id among them.
+
+    inputs a b </s>   targets c d </s>
+
+    inputs   0 a b    </s> c d
+    targets  a b </s> c    d </s>
+    prefix   1 1 1    1    0 0
+    weights  0 0 0    1    1 1
+
+  With `loss_on_inputs` weights are 1 on the inputs too: T5's language models
+  (Raffel et al. 2020, table 2, and its published code).
+  """
+  length = shapes['inputs'][0][0]
+  streams = []
+  for inputs, targets in examples:
+    stream = np.hstack([inputs, targets])
+    real = stream != NOTHING
+    if not real.all():
+      stream = line_up(stream, real, [], [])
+    streams.append(stream)
+  kept = lengths_of(inputs for inputs, _ in examples)
+  targets, positions, segments, kept = lay_out(streams, length, rng, pack, kept)
+  return join(
+    shapes,
+    inputs=_shifted(targets, positions, segments, np.int32(start)),
+    targets=targets,
+    positions=positions,
+    segments=segments,
+    prefix=(segments > 0) & (positions <= kept),
+    weights=(segments > 0) & ((positions >= kept) | loss_on_inputs),
+  )
+
+
+def _shifted(targets, positions, segments, start):
+  """[rows, T]: each segment a place further, after the start id, which may be
+  told at all places."""
+  inputs = np.where(segments > 0, start, np.int32(0))
+  np.copyto(inputs[:, 1:], targets[:, :-1], where=positions[:, 1:] > 0)
+  return inputs
+
+
+def pairs_rows(pairs, length, cls, sep):
+  """Pairs -> [CLS] first [SEP] second [SEP], each in a row of its own.
+
+  Returns tokens [rows, length], and a dict of positions, segments, types (0 up
+  to the first [SEP], then 1) [rows, length] and is_next [rows].
+  """
+  tokens, positions, segments, types = np.zeros(
+    [4, len(pairs), length], np.int32
+  )
+  for row, (first, second, _) in enumerate(pairs):
+    middle, whole = len(first) + 2, len(first) + len(second) + 3
+    tokens[row, 0], tokens[row, 1 : middle - 1] = cls, first
+    tokens[row, middle - 1] = tokens[row, whole - 1] = sep
+    tokens[row, middle : whole - 1] = second
+    positions[row, :whole] = np.arange(whole)
+    segments[row, :whole] = 1
+    types[row, middle:whole] = 1
+  labels = np.array([label for *_, label in pairs], np.int32)
+  return tokens, {
+    'positions': positions,
+    'segments': segments,
+    'types': types,
+    'is_next': labels,
+  }
+
+
+def encoder(shapes, tokens, inputs, at, chosen, others):
+  """Masked rows -> an encoder's batch [rows, W].
+
+  tokens, inputs are [rows, T]; `at` [rows, P] are positions to predict. Weights
+  are 1 where one is chosen, targets the tokens there; `others` are arrays of
+  the batch as they are.
+  """
+  targets = np.where(chosen, np.take_along_axis(tokens, at, axis=1), 0)
+  return join(
+    shapes, inputs=inputs, predict_at=at, targets=targets, weights=chosen,
+    **others,
+  )  # fmt: skip
+
+
+def join(shapes, **arrays):
+  """Arrays [rows, ...] side by side, [rows, W]; what is left out is 0."""
+  rows = padding(shapes, len(arrays['inputs']))
+  parts = split(rows, shapes)
+  for name, values in arrays.items():
+    np.copyto(parts[name], values, casting='unsafe')
+  return rows

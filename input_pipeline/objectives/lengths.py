@@ -1,0 +1,114 @@
+"""Lengths: how long the raw pieces are that fill a row, and their targets.
+
+An encoder-decoder has a row for inputs and one for targets; a decoder has one
+for both, the targets after the inputs.
+"""
+
+import functools
+
+from input_pipeline.objectives import corruption, ul2
+
+
+def raw_lengths(config, family, modes=()):
+  """Tokens of a piece that, corrupted, fits a row: one for each denoiser.
+
+  Objectives without denoisers have one. `modes` are the ids of the denoisers'
+  modes; without them it is as if they took no room. Raises ValueError when not
+  even a piece of two tokens fits.
+  """
+  length, together = config.length, family != 'encoder_decoder'
+  match config.objective:
+    case 'span_corruption' | 'ul2':
+      sizes = [len(mode) for mode in modes] or [0] * len(_noises(config))
+      return tuple(
+        _span_length(length, size, rate, mean, together)
+        for size, (rate, mean) in zip(sizes, _noises(config), strict=True)
+      )
+    case 'prefix':  # all tokens once, and EOS twice; two fill an
+      raw = length - 2  # encoder-decoder's row, see prefixes
+    case 'drop_tokens':
+      raw = length - (2 if together else 1)
+    case 'iid_spans':
+      raw = length - 1 - (config.target_length if together else 0)
+    case _:  # all tokens twice, and EOS
+      raw = length // 2 - 1 if together else length - 1
+  if raw < 2:
+    raise ValueError(
+      f'data.length={length} leaves no room beside'
+      f' data.target_length={config.target_length}; raise it.'
+    )
+  return (raw,)
+
+
+def target_length(config, family):
+  """T of an encoder-decoder's rows."""
+  if config.objective == 'span_corruption':
+    return corruption.span_lengths(config.length, *_noises(config)[0])[1]
+  if config.objective == 'ul2':
+    return max(
+      ul2.sizes(raw, *noise)[1]
+      for raw, noise in zip(
+        raw_lengths(config, family), _noises(config), strict=True
+      )
+    )
+  return config.target_length or config.length
+
+
+def check(config, family):
+  """Raises ValueError where an example has no room or too few sentinels."""
+  raw = raw_lengths(config, family)
+  density = config.noise_density
+  runs = raw[0] * density * (1 - density)
+  if config.target_length:
+    tokens = raw[0] * density + (config.objective == 'iid_spans') * runs + 1
+    if tokens > config.target_length:
+      raise ValueError(
+        f'data.target_length={config.target_length} has no room for the targets'
+        f' of data.length={config.length} and data.noise_density={density},'
+        f' {tokens:.0f} tokens on average: raise it.'
+      )
+  needed, remedy = 0, 'data.denoisers to fewer or longer spans'
+  if config.objective == 'iid_spans':
+    # As good as normal: four deviations more are needed by one in 30,000.
+    spread = (runs * (1 - 3 * density * (1 - density))) ** 0.5
+    needed, remedy = round(runs + 4 * spread) + 1, 'data.noise_density'
+  elif config.objective in ('span_corruption', 'ul2'):
+    needed = max(
+      corruption.noise_counts(length, rate, mean)[1] if mean else 1
+      for length, (rate, mean) in zip(raw, _noises(config), strict=True)
+    )
+    if config.objective == 'span_corruption':
+      remedy = 'data.noise_density, or raise data.mean_span_length'
+  if needed > config.sentinels:
+    raise ValueError(
+      f'Rows of data.objective={config.objective!r} with data.length='
+      f'{config.length} need {needed} sentinels, but data.sentinels='
+      f'{config.sentinels}: raise it, or lower data.length or {remedy}.'
+    )
+
+
+def _noises(config):
+  """(rate, mean span) of each denoiser."""
+  if config.objective == 'ul2':
+    return tuple((rate, mean) for _, rate, mean, _ in config.denoisers)
+  return ((config.noise_density, config.mean_span_length),)
+
+
+@functools.cache
+def _span_length(length, mode, rate, mean, together):
+  """The longest piece such that it and all shorter ones fit a row, after the
+  tokens of a denoiser's mode, so many."""
+  kind = 2 if together else 0
+  least = mode + ul2.sizes(2, rate, mean)[kind]
+  if length < least:
+    raise ValueError(
+      f'data.length={length} must be at least {least}, for'
+      + f" a denoiser's mode of {mode} tokens," * bool(mode)
+      + ' a piece of two tokens, its sentinels and EOS.'
+    )
+  if mean and not together:
+    return corruption.span_lengths(length - mode, rate, mean)[0]
+  raw = 2
+  while ul2.sizes(raw + 1, rate, mean)[kind] <= length - mode:
+    raw += 1
+  return raw

@@ -1,0 +1,1 @@
+"""Writing token caches and TFDS datasets once, resumably."""

@@ -1,0 +1,286 @@
+"""Filling a folder with files that are made once, in processes, resumably.
+
+A folder's manifest (see cache) grows by an entry whenever a file is finished; a
+file has its name only when all of it is there.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+from configs import command
+from input_pipeline import pipeline
+from input_pipeline.sources import cache, paths
+
+PAUSE = 30  # seconds between lines of progress where there is no terminal
+
+
+def fill(folder, names, job, jobs, opened, copied=None, **facts):
+  """Fills a folder with the files `names`, made by a job (see writers).
+
+  `opened` are the sources and `facts` what else decides the files: they must be
+  what they were when the folder was begun. The files of the folder `copied` are
+  put beside them. Returns the finished manifest.
+  """
+  fingerprints = [source.fingerprint for source in opened]
+  beside = {
+    name: paths.read(os.path.join(copied, name))
+    for name in (os.listdir(copied) if copied else ())
+  }
+  fresh = {
+    'format': cache.FORMAT, 'made_of': fingerprints, 'names': names,
+    'beside': {name: cache.hash_bytes(beside[name]) for name in beside},
+    **facts, 'files': {},
+  }  # fmt: skip
+  manifest = _begun(folder, fresh)
+  paths.make_folder(folder)
+  _remove_partials(folder, names)
+  cache.write_manifest(folder, manifest)
+  for name, data in beside.items():
+    paths.write(os.path.join(folder, name), data)
+  done = manifest['files']
+  missing = [n for n, name in enumerate(names) if name not in done]
+  if done:
+    print(f'{len(done)} of {len(names)} files are there already.', flush=True)
+  if missing:
+    workers = min(jobs, len(missing))
+    job = dataclasses.replace(job, threads=max(1, jobs // workers))
+    progress = _Progress(names, missing, opened)
+    make = _make if workers == 1 else _make_in_process
+    with _pool(workers, job, progress.counts) as pool:
+      tasks = {
+        pool.submit(make, os.path.join(folder, names[n]), n): n for n in missing
+      }
+      try:
+        for task in _finished(tasks, progress):
+          done[names[tasks[task]]] = task.result()
+          # In the order of the names, whichever was made first.
+          manifest['files'] = done = {n: done[n] for n in names if n in done}
+          cache.write_manifest(folder, manifest)
+          progress.finished(tasks[task])
+      except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+          process.terminate()
+        if isinstance(error, concurrent.futures.BrokenExecutor):
+          raise command.UserError(
+            'A process that prepares was killed: is the memory full? The same'
+            ' command goes on with the files that are finished; --jobs=1 takes'
+            ' least memory.'
+          ) from error
+        raise
+    if [source.fingerprint for source in opened] != fingerprints:
+      raise ValueError(
+        f'The files that {folder} is made of changed meanwhile: remove it and'
+        ' begin anew.'
+      )
+    progress.end()
+  _summary(folder, manifest)
+  return manifest
+
+
+def _begun(folder, fresh):
+  """The manifest to go on with: that of the folder, damaged files left out."""
+  name = f'--out={folder}'
+  if not paths.exists(os.path.join(folder, cache.MANIFEST)):
+    return fresh
+  old = cache.read_manifest(folder, name)
+  files = old['files']
+  changed = pipeline.differences(old | {'files': {}}, fresh)
+  if changed:
+    raise ValueError(
+      f'{name} was begun with another source, tokenizer or config:\n  '
+      + '\n  '.join(changed)
+      + '\nTake another --out, or remove it to begin anew.'
+    )
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    found = pool.map(
+      lambda file: cache.damage(folder, file, files[file], 'sha256'), files
+    )
+    damaged = [pair for pair in zip(files, found, strict=True) if pair[1]]
+  for file, reason in damaged:
+    print(f'{reason}: it is made anew.', flush=True)
+    del files[file]
+  return old
+
+
+def _remove_partials(folder, names):
+  """What kills have left behind, of these files and of nothing else."""
+  if not paths.is_remote(folder):
+    ours = set(names)
+    for name in os.listdir(folder):
+      if name.rpartition('.partial-')[0] in ours:
+        os.remove(os.path.join(folder, name))
+
+
+def _pool(workers, job, counts):
+  """Processes, or a thread where one is enough.
+
+  Processes, since a sixth of the CPU time holds the interpreter lock (JSON,
+  lines, packing): threads would stop at six cores.
+  """
+  if workers == 1:
+    return concurrent.futures.ThreadPoolExecutor(1, '', _start, (job, counts))
+  context = multiprocessing.get_context('spawn')
+  return concurrent.futures.ProcessPoolExecutor(
+    workers, context, _start_process, (job, counts)
+  )
+
+
+def _start_process(job, counts):
+  """A worker ends with its parent, however that ends; Ctrl-C is for that."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+  def follow():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=follow, daemon=True).start()
+  _start(job, counts)
+
+
+def _start(job, counts):
+  global _JOB
+  _JOB = job, counts
+  job.open()
+
+
+def _make(path, number):
+  """Makes a file, first under another name; returns its manifest entry."""
+  job, counts = _JOB
+  folder = tempfile.gettempdir() if paths.is_remote(path) else None
+  partial = f'{path}.partial-{os.getpid()}'
+  if folder:
+    partial = os.path.join(folder, os.path.basename(partial))
+
+  def count(*added):
+    with counts.get_lock():
+      for n, more in enumerate(added):
+        counts[n] += more
+
+  try:
+    facts = job.write(number, partial, count)
+    with open(partial, 'rb') as file:
+      os.fsync(file.fileno())
+    entry = cache.entry(partial) | facts
+    paths.move(partial, path)
+    return entry
+  except OSError as error:
+    raise OSError(
+      f'{path} cannot be made: {error.strerror or error}. The same command '
+      'goes on with the files that are finished.'
+    ) from error
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(partial)
+
+
+def _make_in_process(path, number):
+  """_make; whose line raised an error is not known outside of the process."""
+  try:
+    return _make(path, number)
+  except Exception as error:
+    if command.is_mendable(error):
+      raise command.UserError(command.message(error)) from None
+    raise
+
+
+def _finished(tasks, progress):
+  left = set(tasks)
+  while left:
+    done, left = concurrent.futures.wait(
+      left, 1, concurrent.futures.FIRST_COMPLETED
+    )
+    progress.show()
+    yield from done
+
+
+class _Progress:
+  """A live line: documents, tokens, their rates, and the time that is left.
+
+  The time comes from the bytes of the sources' files that are finished.
+  """
+
+  def __init__(self, names, missing, opened):
+    self.counts = multiprocessing.get_context('spawn').Array('q', 3)
+    self.start = self.shown = time.monotonic()
+    self.files, self.total = 0, len(missing)
+    sizes = [
+      size
+      for source in opened
+      for size in getattr(source, 'lengths', None) or _sizes(source.files)
+    ]
+    self.sizes = {n: sizes[n] for n in missing}
+    self.left = dict(self.sizes)
+    self.read = 0  # documents of finished files, roughly
+    self.live = sys.stdout.isatty()
+
+  def finished(self, number):
+    del self.left[number]
+    self.files += 1
+    self.read = self.counts[0]
+
+  def show(self):
+    now = time.monotonic()
+    if now - self.shown < (0.5 if self.live else PAUSE):
+      return
+    self.shown = now
+    line = self.line()
+    if self.live:
+      print(f'\r{line[:100]:<100}', end='', flush=True)
+    else:
+      print(line, flush=True)
+
+  def line(self):
+    seconds = max(time.monotonic() - self.start, 1e-3)
+    documents, tokens, bad = self.counts[:]
+    parts = [
+      f'{self.files} of {self.total} files',
+      f'{documents:,} documents ({documents / seconds:,.0f}/s)',
+    ]
+    if tokens:
+      parts.append(f'{tokens:,} tokens ({tokens / seconds:,.0f}/s)')
+    if bad:
+      parts.append(f'{bad:,} bad')
+    done = 1 - sum(self.left.values()) / max(sum(self.sizes.values()), 1)
+    if 0 < done < 1:
+      # Documents that others have begun count too.
+      whole = self.read / done
+      left = seconds * max(whole - documents, 0) / max(documents, 1)
+      parts.append(f'{_clock(left)} left')
+    return ', '.join(parts)
+
+  def end(self):
+    if self.live:
+      print('\r' + ' ' * 100 + '\r', end='')
+    seconds = time.monotonic() - self.start
+    print(f'{self.line()}, in {_clock(seconds)}', flush=True)
+
+
+def _sizes(files):
+  return [paths.size(f) if os.path.basename(f) != f else 1 for f in files]
+
+
+def _clock(seconds):
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02d}:{seconds:02d}'
+
+
+def _summary(folder, manifest):
+  files = manifest['files'].values()
+  total = {
+    name: sum(entry.get(name, 0) for entry in files)
+    for name in ('documents', 'bad', 'tokens', 'bytes')
+  }
+  line = f'{folder}: {len(files)} files, {total["documents"]:,} documents'
+  if total['tokens']:
+    line += f', {total["tokens"]:,} tokens'
+  print(f'{line}, {total["bad"]:,} bad, {total["bytes"]:,} bytes', flush=True)

@@ -1,0 +1,96 @@
+"""Datasets in the format of TensorFlow Datasets, written without Beam."""
+
+import os
+import re
+import tempfile
+
+from input_pipeline.sources import opening, paths
+
+# What allenai/c4 has of TFDS's own C4; the other fields are not published.
+FIELDS = ('text', 'timestamp', 'url')
+
+
+def folder(out, name):
+  """NAME[/CONFIG][:VERSION] -> the dataset's folder in `out`, its NAME."""
+  if not re.fullmatch(r'[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?', name):
+    raise ValueError(
+      f'--tfds={name!r} must be NAME[/CONFIG][:VERSION], such as c4/en:3.1.0.'
+    )
+  name, _, version = name.partition(':')
+  place = os.path.join(out, *name.split('/'), version or '1.0.0')
+  return place, name.split('/')[0]
+
+
+def open_writer(path, suffix):
+  """A writer of records, to be closed, and its function that writes one."""
+  if suffix == 'array_record':
+    from array_record.python import array_record_module
+
+    writer = array_record_module.ArrayRecordWriter(path, 'group_size:1')
+  else:
+    import tensorflow as tf
+
+    writer = tf.io.TFRecordWriter(path)
+  return writer, writer.write
+
+
+def example(source, record):
+  """A line of JSON -> a serialized tf.Example. ValueError if it is bad."""
+  import tensorflow as tf
+
+  values = dict.fromkeys(FIELDS, b'')
+  values['text'] = source.text(record)
+  document = opening.parse(record)
+  for name in FIELDS[1:]:
+    if isinstance(value := document.get(name), str):
+      values[name] = value.encode(errors='replace')
+  features = {
+    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    for name, value in values.items()
+  }
+  whole = tf.train.Example(features=tf.train.Features(feature=features))
+  return whole.SerializeToString(deterministic=True)
+
+
+def describe(place, name, dataset, suffix, opened, manifest):
+  """Writes features.json and dataset_info.json: now TFDS finds the dataset."""
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core import dataset_info, file_adapters
+
+  name, _, version = name.partition(':')
+  text = tfds.features.Text()
+  identity = dataset_info.DatasetIdentity(
+    name=dataset,
+    version=tfds.core.Version(version or '1.0.0'),
+    data_dir=place,
+    module_name='',
+    config_name=name.partition('/')[2] or None,
+  )
+  info = dataset_info.DatasetInfo(
+    builder=identity,
+    features=tfds.features.FeaturesDict(dict.fromkeys(FIELDS, text)),
+    description='Made by input_pipeline.prepare from files of JSON.',
+  )
+  info.set_file_format(file_adapters.FileFormat(suffix))
+  entries = iter(manifest['files'][n] for n in manifest['names'])
+  splits = []
+  for split, source in opened.items():
+    own = [next(entries) for _ in source.files]
+    splits.append(
+      tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=[entry['documents'] for entry in own],
+        num_bytes=sum(entry['size'] for entry in own),
+        filename_template=tfds.core.ShardedFileTemplate(
+          data_dir=place, dataset_name=dataset, split=split,
+          filetype_suffix=suffix,
+        ),
+      )
+    )  # fmt: skip
+  info.set_splits(tfds.core.splits.SplitDict(splits))
+  with tempfile.TemporaryDirectory() as written:
+    info.write_to_directory(written)
+    # The dataset is there when its info is.
+    for file in sorted(os.listdir(written), reverse=True):
+      with open(os.path.join(written, file), 'rb') as opened_file:
+        paths.write(os.path.join(place, file), opened_file.read())

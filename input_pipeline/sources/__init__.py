@@ -1,0 +1,1 @@
+"""Where documents come from: files, datasets, token caches, embedded text."""

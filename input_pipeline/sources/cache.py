@@ -1,0 +1,266 @@
+"""Token caches: documents that were tokenized once, read at random.
+
+A cache is a folder that `python -m input_pipeline.prepare` made: the tokenizer,
+an ArrayRecord file for each file of the source, and manifest.json, which says
+what they were made of and knows each by its size and hash. A file's n-th record
+is the n-th document of the source's file, a bad one included, so that cursors,
+held-out documents and rows are those of the source itself.
+
+A record is little-endian: a uint32 that counts the sentences, their numbers of
+tokens as uint32, and the ids, as uint16 where the vocabulary allows. Documents
+that are not cut into sentences count 0 of them; of a bad document BAD and what
+is wrong with it are kept.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+
+import numpy as np
+
+from input_pipeline.sources import opening, paths
+
+FORMAT = 1
+MANIFEST = 'manifest.json'
+VALIDATION = 'validation'  # a cache in the cache, of what is evaluated on
+BAD = 0xFFFFFFFF
+# Records are compressed in groups: 16 cost a reader that wants one of them
+# little, and those that want blocks of documents nothing.
+GROUP = 16
+WRITER = f'group_size:{GROUP}'
+READER = 'readahead_buffer_size:0,max_parallelism:0'
+CHUNK = 128  # records read at a time, where all are wanted
+
+
+class TokenCache(opening.Source):
+  """A source (see sources) of documents that are ids already.
+
+  `lengths` are the documents of each file; open(file) reads them at random.
+  Raises ValueError, naming the file, when the cache is not finished, damaged or
+  edited.
+  """
+
+  tokenized, unit = True, 'document'
+
+  def __init__(self, folder, key='data.source'):
+    name = f"{key}='cache:{folder}'"
+    self.folder, self.manifest = folder, read_manifest(folder, name)
+    if 'dtype' not in self.manifest:
+      raise ValueError(f'{name} is a dataset for TFDS, no token cache.')
+    names, entries = self.manifest['names'], self.manifest['files']
+    if len(entries) < len(names):
+      raise ValueError(
+        f'{name}: its preparation was not finished, {len(entries)} of'
+        f' {len(names)} files are made. The same command of'
+        ' input_pipeline.prepare goes on with it.'
+      )
+    check_beside(folder, self.manifest, name)
+    self.files = [os.path.join(folder, name) for name in names]
+    self.lengths = [entries[name]['documents'] for name in names]
+    self.sentences = self.manifest['sentences']
+    self.dtype = np.dtype(self.manifest['dtype'])
+    self.fingerprint = [
+      {'file': name} | {k: entries[name][k] for k in ('bytes', 'sha256')}
+      for name in names
+    ]
+    total = sum(entry['bytes'] for entry in entries.values())
+    hashed = 'sha256' if total <= opening.WHOLE else 'pieces'
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      checks = pool.map(
+        lambda file: damage(folder, file, entries[file], hashed), names
+      )
+      for found in filter(None, checks):
+        raise ValueError(f'{name} is damaged: {found}. {MEND}')
+
+  @property
+  def tokenizer(self):
+    """The path of the tokenizer."""
+    return tokenizer_path(self.folder, self.manifest)
+
+  @property
+  def validation(self):
+    """The cache of the evaluation split that came with the source, or ''."""
+    folder = os.path.join(self.folder, VALIDATION)
+    found = paths.exists(os.path.join(folder, MANIFEST))
+    return f'cache:{folder}' if found else ''
+
+  def open(self, file):
+    """A function: indices of documents -> (line, record) of each."""
+    path = self.files[file]
+    with _told(path):
+      reader = open_records(path)
+      there = reader.num_records()
+    if there != self.lengths[file]:
+      raise ValueError(
+        f'{path} has {there} documents, not {self.lengths[file]}. {MEND}'
+      )
+
+    def read(indices):
+      with _told(path):
+        records = reader.read(indices)
+      return [
+        (i + 1, record) for i, record in zip(indices, records, strict=True)
+      ]
+
+    return read
+
+  def records(self, file, start):
+    read = self.open(file)
+    for first in range(start, self.lengths[file], CHUNK):
+      last = min(first + CHUNK, self.lengths[file])
+      yield from read(list(range(first, last)))
+
+  def text(self, record):
+    sentences = int.from_bytes(record[:4], 'little')
+    if sentences == BAD:
+      raise ValueError(record[4:].decode())
+    if not self.sentences:
+      return np.frombuffer(record, self.dtype, offset=4).astype(np.int32)
+    ends = np.frombuffer(record, '<u4', sentences, 4).cumsum()
+    ids = np.frombuffer(record, self.dtype, offset=4 + 4 * sentences)
+    return np.split(ids.astype(np.int32), ends)[:sentences]
+
+
+MEND = (
+  'Run input_pipeline.prepare as it was run before: it makes anew what is'
+  ' damaged.'
+)
+
+
+def id_type(size):
+  """The smallest type for ids below `size`, as manifests name it."""
+  return '<u2' if size <= 1 << 16 else '<u4'
+
+
+def pack(document, dtype, sentences):
+  """A document as a record: ids, or a list of its sentences' ids."""
+  lengths = [len(ids) for ids in document] if sentences else []
+  parts = document if sentences else [document]
+  ids = b''.join(ids.astype(dtype).tobytes() for ids in parts)
+  return np.array([len(lengths), *lengths], '<u4').tobytes() + ids
+
+
+def pack_bad(message):
+  """A bad document as a record."""
+  return BAD.to_bytes(4, 'little') + message.encode()
+
+
+def entry(path):
+  """How a manifest knows a local file: its size and hashes."""
+  return {
+    'bytes': os.path.getsize(path),
+    'sha256': opening.hash_file(path),
+    'pieces': opening.hash_pieces(path),
+  }
+
+
+def damage(folder, name, known, hashed):
+  """What is wrong with a file that a manifest has an entry of; '' if nothing.
+
+  `hashed` names the hash that is compared: sha256, of all the file, or pieces.
+  Of a file that is far away only the size is looked at.
+  """
+  path = os.path.join(folder, name)
+  try:
+    size = paths.size(path)
+    if size != known['bytes']:
+      return f'{path} has {size} bytes, not {known["bytes"]}'
+    if not paths.is_remote(path):
+      found = (
+        opening.hash_file(path)
+        if hashed == 'sha256'
+        else opening.hash_pieces(path)
+      )
+      if found != known[hashed]:
+        return f'{path} does not have the hash that {MANIFEST} tells'
+  except OSError as error:
+    return f'{path} cannot be read ({error.strerror or error})'
+  return ''
+
+
+def read_manifest(folder, name):
+  """The manifest of a cache. Raises ValueError when there is none, or it was
+  edited or damaged; `name` says what was looked for."""
+  path = os.path.join(folder, MANIFEST)
+  try:
+    text = paths.read(path)
+  except OSError as error:
+    raise ValueError(
+      f'{name} is no token cache: {path} cannot be read'
+      f' ({error.strerror or error}). python -m input_pipeline.prepare makes'
+      ' one.'
+    ) from error
+  try:
+    manifest = json.loads(text)
+    checksum = manifest.pop('checksum')
+  except (ValueError, TypeError, KeyError, AttributeError):
+    manifest, checksum = None, ''
+  if checksum != _checksum(manifest):
+    raise ValueError(
+      f'{name}: {path} is damaged or was edited. Bring it back, or remove the'
+      ' folder and prepare it anew.'
+    )
+  if manifest['format'] != FORMAT:
+    raise ValueError(
+      f'{name} has format {manifest["format"]} and this program reads'
+      f' {FORMAT}: prepare it anew.'
+    )
+  return manifest
+
+
+def write_manifest(folder, manifest):
+  """Writes it whole or not at all."""
+  whole = manifest | {'checksum': _checksum(manifest)}
+  text = json.dumps(whole, indent=1) + '\n'
+  paths.write(os.path.join(folder, MANIFEST), text.encode())
+
+
+def check_beside(folder, manifest, name):
+  """Raises ValueError unless what lies beside the tokens is as it was made."""
+  for file, known in manifest['beside'].items():
+    path = os.path.join(folder, file)
+    if not paths.exists(path) or hash_bytes(paths.read(path)) != known:
+      raise ValueError(f'{name} is damaged: {path} is not as made. {MEND}')
+
+
+def tokenizer_path(folder, manifest):
+  """Where the tokenizer lies in a cache."""
+  if len(manifest['beside']) != 1:
+    raise ValueError(
+      f'{folder} holds a dataset of text, no tokens: read it by tfds:NAME.'
+    )
+  (name,) = manifest['beside']
+  return os.path.join(folder, name)
+
+
+def hash_bytes(data):
+  return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _checksum(manifest):
+  return hash_bytes(json.dumps(manifest, sort_keys=True).encode())
+
+
+def open_records(path):
+  """An ArrayRecord file, read at random; safe to read from several threads."""
+  from array_record.python import array_record_module
+
+  # A far file is copied here; an open file outlives its name.
+  with paths.local(path) as copy:
+    return array_record_module.ArrayRecordReader(copy, READER)
+
+
+class _told:
+  """ArrayRecord's errors, which name no file, as ValueErrors that do."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, trace):
+    if isinstance(error, (RuntimeError, ValueError, IndexError)):
+      reason = ' '.join(str(error).split())[:200]
+      raise ValueError(f'{self.path} is damaged: {reason}. {MEND}') from error

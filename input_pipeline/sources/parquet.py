@@ -1,0 +1,125 @@
+"""Parquet files: a column of text, read by batches of rows."""
+
+import concurrent.futures
+import contextlib
+
+from input_pipeline.sources import opening, paths
+
+ROWS = 128  # read at a time
+BUFFER = 1 << 20  # bytes of a column read at a time
+
+
+class ParquetFiles(opening.TextFiles):
+  """A source (see sources) of a column of strings; a row is a document.
+
+  Row groups before the wanted document are not read, and of the others a
+  buffer at a time. Raises ValueError, naming the file, when one is damaged or
+  has no such column of text.
+  """
+
+  unit = 'row'
+
+  def __init__(self, files, field, name):
+    super().__init__(files)
+    self.field, self.name = field, name
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      self.lengths = list(pool.map(self._length, files))
+
+  def records(self, file, start):
+    import pyarrow as pa
+
+    path, number = self.files[file], start
+    try:
+      with _opened(path) as opened:
+        for values in self._batches(opened, start):
+          for value in values:
+            number += 1
+            yield number, value
+      found = 'it has no more'
+    except (pa.ArrowException, OSError) as error:
+      found = str(error).splitlines()[0]
+    if number < self.lengths[file]:
+      raise ValueError(
+        f'{path}, after row {number} of {self.lengths[file]}: the file is'
+        f' damaged or changed ({found}). Fetch the file again.'
+      )
+
+  def text(self, record):
+    if not record:
+      raise ValueError('no text')
+    return super().text(record)
+
+  def _length(self, path):
+    """The rows of a file, whose column is checked."""
+    import pyarrow as pa
+
+    try:
+      with _opened(path) as opened:
+        schema, rows = opened.schema_arrow, opened.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+      reason = str(error).splitlines()[0]
+      raise ValueError(
+        f'{self.name}: {path} is damaged or no Parquet file ({reason}).'
+      ) from error
+    if self.field not in schema.names:
+      raise ValueError(
+        f'{self.name}: {path} has no column {self.field!r}, only'
+        f' {", ".join(schema.names)}. data.text_field names another.'
+      )
+    kind = schema.field(self.field).type
+    if pa.types.is_dictionary(kind):
+      kind = kind.value_type
+    if not _is_text(kind):
+      raise ValueError(
+        f'{self.name}: {path} has {kind} in the column {self.field!r}, no text.'
+        ' data.text_field names another.'
+      )
+    return rows
+
+  def _batches(self, opened, start):
+    """Lists of a file's values as bytes or None, from the start-th on."""
+    import pyarrow as pa
+
+    groups, left = [], start
+    for group in range(opened.num_row_groups):
+      rows = opened.metadata.row_group(group).num_rows
+      if not groups and left >= rows:
+        left -= rows
+      else:
+        groups.append(group)
+    for batch in opened.iter_batches(
+      ROWS, groups, [self.field], use_threads=False
+    ):
+      column = batch.column(0).slice(left)
+      left = max(0, left - len(batch))
+      if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+      # Bytes: text that is not UTF-8 is one document's fault, not the batch's.
+      yield column.cast(pa.large_binary()).to_pylist()
+
+
+def _is_text(kind):
+  import pyarrow as pa
+
+  types = pa.types
+  return any(
+    check(kind)
+    for check in (
+      *(types.is_string, types.is_large_string, types.is_string_view),
+      *(types.is_binary, types.is_large_binary, types.is_binary_view),
+    )
+  )
+
+
+@contextlib.contextmanager
+def _opened(path):
+  import pyarrow.parquet as pq
+
+  with contextlib.ExitStack() as stack:
+    where = stack.enter_context(paths.opened(path))
+    yield stack.enter_context(
+      pq.ParquetFile(
+        where, buffer_size=BUFFER, pre_buffer=False,
+        page_checksum_verification=True,
+      )
+    )  # fmt: skip

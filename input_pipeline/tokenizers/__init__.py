@@ -1,0 +1,1 @@
+"""Text to ids and back: every kind of tokenizer, its files in and out."""

@@ -1,0 +1,261 @@
+"""A tokenizer in the files by which transformers' AutoTokenizer makes the same.
+
+The vocabulary is the file of a workdir; tokenizer_config.json names the class
+that reads it as it is meant, the special tokens, and the most tokens that the
+model reads. With special tokens on, a text gets those that it has in the run's
+rows, or in the published tokenizer that the run began with.
+"""
+
+import json
+import os
+
+from input_pipeline.tokenizers import json_format, subwords
+
+CONFIG = 'tokenizer_config.json'
+# What transformers and the first publishers call the files of a tokenizer.
+NAMES = (
+  *('tokenizer.json', CONFIG, 'special_tokens_map.json', 'added_tokens.json'),
+  *('vocab.txt', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe'),
+  *('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model', 'dict.txt'),
+)
+
+
+def published(folder):
+  """Name -> content of a tokenizer's files in a published checkpoint."""
+  found = {}
+  for name in NAMES:
+    path = os.path.join(folder, name)
+    if os.path.exists(path):
+      with open(path, 'rb') as file:
+        found[name] = file.read()
+  return found
+
+
+def around(tokenizer, config, family, start):
+  """Ids before and after a text in a run's rows: two tuples.
+
+  `config` is the DataConfig, `start` the id that a decoder's row begins with,
+  or None where rows begin with the text itself.
+  """
+  if config.masks:
+    return (tokenizer.cls,), (tokenizer.sep,)
+  before = () if family == 'encoder_decoder' or start is None else (start,)
+  return before, (tokenizer.eos,) if config.pairs else ()
+
+
+def files(tokenizer, kind, before=(), after=(), length=0, types=False):
+  """Name -> content of the files for a tokenizer of `kind`.
+
+  Args:
+    tokenizer: of a run.
+    kind: data.tokenizer_kind.
+    before: ids that stand before a text in the run's rows; see `around`.
+    after: those behind it.
+    length: tokens that the model reads at most; 0: not stated.
+    types: whether the model has token types.
+
+  Raises:
+    ValueError: transformers has nothing that gives these ids. Of SentencePiece
+      it has a class for models like T5's (unigram), and its library can do what
+      models like LLaMA's (bpe) do. The message says why.
+  """
+  if tokenizer.file == 'tokenizer.json':
+    content, config = _json(tokenizer, kind, before, after, types)
+    name, model = 'tokenizer.json', json_format.to_json(content)
+  elif kind == 'unigram':
+    name, model = 'spiece.model', tokenizer.model
+    config = _unigram(tokenizer, before, after)
+  else:
+    content, config = _bpe(tokenizer, before, after)
+    name, model = 'tokenizer.json', json_format.to_json(content)
+  if length:
+    config['model_max_length'] = length
+  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+  found = {name: model, CONFIG: text.encode()}
+  if tokenizer.file not in (name, 'tokenizer.json') and kind == 'bpe':
+    found[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
+  return found
+
+
+def _unigram(t, before, after):
+  names = [t.piece(i) for i in range(3)]
+  if names != ['<pad>', '</s>', '<unk>'] or t.unk != 2:
+    raise ValueError(
+      f"its first pieces are {', '.join(names)}, where transformers has T5's "
+      '<pad>, </s>, <unk>'
+    )
+  one, two = t.encode_batch(['a b', 'a  b'])
+  if list(one) != list(two):
+    raise ValueError(
+      "it keeps spaces side by side, which transformers' T5 joins"
+    )
+  if (before, after) != ((), (t.eos,)):
+    raise ValueError(
+      f'rows have {_names(t, before)} before a text and {_names(t, after)} '
+      "behind it, where transformers' T5 has no token and </s>"
+    )
+  # The sentinels are in the model already.
+  return {'tokenizer_class': 'T5Tokenizer', 'extra_ids': 0}
+
+
+def _bpe(t, before, after):
+  """The content of tokenizer.json, and that of tokenizer_config.json."""
+  text = 'ﬁ  a'  # a letter that normalization takes apart, and spaces
+  ids = t.encode_batch([text])[0]
+  if t.decode(ids) != text or not t.piece(ids[0]).startswith('▁'):
+    raise ValueError(
+      "it changes characters, joins spaces or spells no bytes, unlike LLaMA's"
+    )
+  content = _merging(t.processor)
+  sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
+  if before or after:
+    content['post_processor'] = json_format.template(*sides)
+  config = {
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+    'model_input_names': ['input_ids', 'attention_mask'],
+    'clean_up_tokenization_spaces': False,
+  }
+  roles = ('bos', 'eos', 'unk', 'cls', 'sep', 'mask')
+  found = {role: _name(t, role) for role in roles}
+  if before and before[0] != t.cls:
+    found['bos'] = t.piece(before[0])
+  if t.pad not in (t.bos, t.eos):
+    found['pad'] = _name(t, 'pad')
+  config |= {f'{role}_token': name for role, name in found.items() if name}
+  return content, config
+
+
+def _merging(p):
+  """The content of a tokenizer.json for a SentencePiece BPE.
+
+  SentencePiece merges the pair whose piece has the highest score, of equal ones
+  the first in the text; the library goes by the rank of a pair. Runs of spaces
+  have one score in Mistral's model, and grow from the left: so does a longer
+  left side come first.
+  """
+  size = p.get_piece_size()
+  pieces = [p.id_to_piece(i) for i in range(size)]
+  special = [
+    i for i in range(size) if p.is_control(i) or p.is_unknown(i)
+    or '<extra_id_' in pieces[i]
+  ]  # fmt: skip
+  plain = {
+    piece: p.get_score(i)
+    for i, piece in enumerate(pieces)
+    if i not in {*special} and not p.is_byte(i)
+  }
+  merges = sorted(
+    (
+      (piece[:n], piece[n:])
+      for piece in plain
+      for n in range(1, len(piece))
+      if piece[:n] in plain and piece[n:] in plain
+    ),
+    key=lambda pair: (-plain[''.join(pair)], -len(pair[0])),
+  )
+  flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip'), False)
+  flags |= {'normalized': False, 'special': True}
+  content = json_format.byte_bpe(
+    {piece: i for i, piece in enumerate(pieces)}, merges
+  )
+  return content | {
+    'version': '1.0',
+    'added_tokens': [{'id': i, 'content': pieces[i]} | flags for i in special],
+    'normalizer': {
+      'type': 'Sequence',
+      'normalizers': [
+        {'type': 'Prepend', 'prepend': '▁'},
+        {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '▁'},
+      ],
+    },
+    'pre_tokenizer': None,
+    'post_processor': None,
+    'decoder': {
+      'type': 'Sequence',
+      'decoders': [
+        {'type': 'Replace', 'pattern': {'String': '▁'}, 'content': ' '},
+        {'type': 'ByteFallback'},
+        {'type': 'Fuse'},
+        {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0},
+      ],
+    },
+    'model': content['model']
+    | {
+      'unk_token': pieces[p.unk_id()],
+      'fuse_unk': True,
+      'byte_fallback': True,
+      'continuing_subword_prefix': None,
+      'end_of_word_suffix': None,
+    },
+  }
+
+
+def _json(t, kind, before, after, types):
+  """The content of tokenizer.json, and that of tokenizer_config.json."""
+  content = json.loads(t.model)
+  # Where rows add nothing, a published tokenizer may still have its own.
+  if (before, after) not in (((), ()), _adds(content)):
+    double = bool(after) and not types  # RoBERTa's
+    sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
+    content['post_processor'] = json_format.template(*sides, double)
+  config = {
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+    'model_input_names': [
+      'input_ids',
+      *(['token_type_ids'] if types else []),
+      'attention_mask',
+    ],
+  }
+  if kind == 'wordpiece' and _is_bert(t, content, before, after):
+    normalizer = content['normalizer']
+    config = {
+      'tokenizer_class': 'BertTokenizer',
+      'do_lower_case': normalizer['lowercase'],
+      'strip_accents': normalizer['strip_accents'],
+      'tokenize_chinese_chars': normalizer['handle_chinese_chars'],
+    }
+  for role, names in json_format.SPECIALS.items():
+    if _name(t, role) in names:
+      config[f'{role}_token'] = _name(t, role)
+  if before and before[0] != t.cls:
+    config['bos_token'] = t.piece(before[0])
+  return content, config
+
+
+def _is_bert(t, content, before, after):
+  """Whether transformers' BertTokenizer, which knows the vocabulary and three
+  settings alone, makes the same ids."""
+  plain = json_format.wordpiece({}, False)
+  steps = 'normalizer', 'pre_tokenizer', 'model'
+  own, theirs = ({k: dict(c[k] or {}) for k in steps} for c in (content, plain))
+  for name in ('lowercase', 'strip_accents', 'handle_chinese_chars'):
+    own['normalizer'].pop(name, None)
+    theirs['normalizer'].pop(name)
+  own['model'].pop('vocab')
+  theirs['model'].pop('vocab')
+  return (
+    own == theirs
+    and all(token['special'] for token in content['added_tokens'])
+    and (before, after) == ((t.cls,), (t.sep,))
+    and None not in (t.cls, t.sep, t.mask)
+  )
+
+
+def _adds(content):
+  """Ids that a tokenizer.json's post-processor puts before and after a text."""
+  made = subwords.library().Tokenizer.from_str(
+    json_format.to_json(content).decode()
+  )
+  plain = made.encode('a', add_special_tokens=False).ids
+  ids = made.encode('a').ids
+  at = next(n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
+  return tuple(ids[:at]), tuple(ids[at + len(plain) :])
+
+
+def _names(t, ids):
+  return ' '.join(t.piece(i) for i in ids) or 'no token'
+
+
+def _name(t, role):
+  i = getattr(t, role)
+  return None if i is None else t.piece(i)

@@ -1,0 +1,297 @@
+"""Vocabularies in the files they are published as -> tokenizers.
+
+BERT's vocab.txt; GPT-2's encoder.json and vocab.bpe, or vocab.json and
+merges.txt; RoBERTa's dict.txt beside them; tokenizer.json; SentencePiece's
+.model. What lies beside them (see tokenizer_settings) is followed too.
+"""
+
+import glob
+import json
+import os
+
+from input_pipeline.tokenizers import (
+  json_format,
+  pieces,
+  plain_files,
+  settings,
+  subwords,
+)
+from input_pipeline.tokenizers.plain_files import FETCH
+from input_pipeline.tokenizers.sentence_piece import SentencePiece
+
+WHOLE = 'tokenizer.json'
+# What a folder may hold for each kind, the first that is there. Where WHOLE
+# lies beside the files of wordpiece and byte_bpe it is read, for it says more.
+FILES = {
+  'unigram': (('*.model',), (WHOLE,)),
+  'bpe': (('*.model',), (WHOLE,)),
+  'wordpiece': (('vocab.txt',), (WHOLE,)),
+  'byte_bpe': (
+    ('encoder.json', 'vocab.bpe'),
+    ('vocab.json', 'merges.txt'),
+    (WHOLE,),
+  ),
+  'bytes': ((WHOLE,),),
+}
+DICT = 'dict.txt'  # fairseq's, beside the files of byte_bpe
+CLASSES = {
+  'unigram': pieces.Pieces,
+  'bpe': pieces.Pieces,
+  'wordpiece': subwords.WordPiece,
+  'byte_bpe': subwords.ByteBpe,
+}
+
+
+def load(path, sentinels, kind, lowercase):
+  """The tokenizer of a file or folder; see tokenizers.load."""
+  files = _find(path, kind)
+  folder = path if os.path.isdir(path) else ''
+  if files[0].endswith('.json') and len(files) == 1:
+    content = _tokenizer_json(files[0], kind)
+    if kind == 'bytes':
+      return _bytes(content, sentinels, files[0])
+    found = settings.read(folder) if folder else {}
+    content = settings.apply(content, found, kind, path, True)
+    if kind == 'wordpiece':
+      why = 'its normalizer says so'
+      _check_case(files[0], _lowers(content), why, lowercase)
+  elif kind in ('unigram', 'bpe'):
+    return _model(files[0], sentinels, kind, folder)
+  else:
+    beside = os.path.join(folder, WHOLE)
+    if folder and os.path.exists(beside):
+      content = _both(files, beside, kind, lowercase)
+    else:
+      content = _plain(files, kind, lowercase)
+  return CLASSES[kind](content, sentinels, path)
+
+
+def _find(path, kind):
+  """The files of a tokenizer at `path`, or an error that says what is there."""
+  if not os.path.exists(path):
+    raise ValueError(
+      f'data.tokenizer={path!r} cannot be read: No such file or directory.'
+      f" Give {_wanted(kind)}, or '' to train one on the source."
+    )
+  if os.path.isdir(path):
+    for names in FILES[kind]:
+      found = [_matches(path, name) for name in names]
+      if all(found):
+        if len(found[0]) > 1:
+          raise ValueError(
+            f'data.tokenizer={path!r} holds several models: name one of'
+            f' {", ".join(map(os.path.basename, found[0]))}.'
+          )
+        files = [files[0] for files in found]
+        fairseq = os.path.join(path, DICT)
+        if len(files) > 1 and os.path.exists(fairseq):
+          files.append(fairseq)
+        return files
+    others = [other for other in FILES if holds(path, other)]
+    there = f', but one of {others[0]!r}' if others else ''
+    raise ValueError(
+      f'data.tokenizer={path!r} holds no tokenizer of data.tokenizer_kind='
+      f'{kind!r} ({_wanted(kind)}){there}: set both to agree.'
+    )
+  name = os.path.basename(path)
+  fits = {
+    '.model': ('unigram', 'bpe'),
+    '.txt': ('wordpiece',),
+    '.json': tuple(FILES),
+  }.get(os.path.splitext(name)[1])
+  if name in ('encoder.json', 'vocab.json', 'vocab.bpe', 'merges.txt', DICT):
+    raise ValueError(
+      f'data.tokenizer={path!r} is one of the files of a byte-level BPE: name'
+      " their folder, with data.tokenizer_kind='byte_bpe'."
+    )
+  if fits and kind not in fits:
+    raise ValueError(
+      f'data.tokenizer={path!r} is a file of data.tokenizer_kind'
+      f' {" or ".join(map(repr, fits))}, but that is {kind!r}, which reads'
+      f' {_wanted(kind)}.'
+    )
+  if not fits and kind not in ('unigram', 'bpe'):
+    raise ValueError(
+      f'data.tokenizer={path!r} must be {_wanted(kind)} for'
+      f' data.tokenizer_kind={kind!r}.'
+    )
+  return [path]
+
+
+def holds(path, kind):
+  """Whether a folder has the files of a tokenizer of `kind`."""
+  return any(
+    all(_matches(path, name) for name in names) for names in FILES[kind]
+  )
+
+
+def _matches(folder, name):
+  """The files in a folder, whose own name may have brackets."""
+  return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+
+
+def _wanted(kind):
+  return ' or '.join(' with '.join(names) for names in FILES[kind])
+
+
+def _plain(files, kind, lowercase):
+  """The content of a tokenizer.json, of files that are none."""
+  folder = os.path.dirname(files[0])
+  found = settings.read(folder)
+  content = _bare(files, kind, lowercase)
+  if kind == 'wordpiece':
+    case = plain_files.is_uncased(content['model']['vocab'])
+    config = found.get(settings.CONFIG, {})
+    if isinstance(lower := config.get('do_lower_case'), bool):
+      case = lower, 'do_lower_case in tokenizer_config.json says so'
+    _check_case(files[0], *case, lowercase)
+  return settings.apply(content, found, kind, folder)
+
+
+def _bare(files, kind, lowercase):
+  """The content that plain files alone make."""
+  if kind == 'byte_bpe':
+    return plain_files.byte_bpe(*files)
+  return json_format.wordpiece(plain_files.vocab_txt(files[0]), lowercase)
+
+
+def _both(files, path, kind, lowercase):
+  """The content of a tokenizer.json that lies beside plain files.
+
+  It also has a normalizer, a split pattern and added tokens. Where it says no
+  more than the plain files do, these are taken: their form is simpler.
+  Raises ValueError when the two have other ids.
+  """
+  plain = _bare(files, kind, lowercase)
+  folder, name = os.path.split(path)
+  content = _tokenizer_json(path, kind)
+  found = settings.read(folder)
+  content = settings.apply(content, found, kind, folder, True)
+  if kind == 'wordpiece':
+    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
+  ours, theirs = (json_format.decides(x) for x in (plain, content))
+  added = {token['content'] for token in content['added_tokens']}
+  file = os.path.basename(files[0])
+  _check_same(ours['ids'], theirs['ids'], added, folder, file)
+  if ours['merges'] != theirs['merges']:
+    raise ValueError(
+      f'data.tokenizer={folder!r}: {name} has other merges than lie beside it.'
+      ' Remove the wrong file.'
+    )
+  if ours == theirs:
+    return plain | {'post_processor': content.get('post_processor')}
+  return content
+
+
+def _check_same(ours, theirs, added, folder, name):
+  """Raises ValueError unless a tokenizer.json has the ids of the file `name`,
+  and none besides but those of `added` tokens."""
+  wrong = [piece for piece, i in ours.items() if theirs.get(piece) != i]
+  known = {*ours, *added}
+  wrong += [piece for piece in theirs if piece not in known]
+  for piece in wrong[:1]:
+    here, there = ours.get(piece), theirs.get(piece)
+    raise ValueError(
+      f'data.tokenizer={folder!r}: {piece!r} has id {here} in {name} and'
+      f' {there} in {WHOLE}. Remove the wrong file, or name the right'
+      ' one.'
+    )
+
+
+def _lowers(content):
+  """Whether a tokenizer.json makes all letters small."""
+  normalizer = json.dumps(content.get('normalizer'))
+  return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
+
+
+def _check_case(path, lower, why, lowercase):
+  if lower not in (None, lowercase):
+    case = 'uncased' if lower else 'cased'
+    raise ValueError(
+      f'{path} is {case} ({why}), but data.lowercase={lowercase}: set it to'
+      f' {lower}.'
+    )
+
+
+def _model(path, sentinels, kind, folder):
+  """A SentencePiece model, unless a tokenizer.json beside it has other ids."""
+  made = SentencePiece(plain_files.read(path), sentinels, path, kind)
+  if not folder:
+    return made
+  own = {made.processor.id_to_piece(i): i for i in range(made.size)}
+  found = settings.read(folder)
+  settings.check_sentence_piece(found, kind, folder, own)
+  beside = os.path.join(folder, WHOLE)
+  if os.path.exists(beside):
+    content = _tokenizer_json(beside, kind)
+    both = own, json_format.decides(content)['ids']
+    # T5's sentinels are in one file, or both, or added here.
+    ids = [{p: i for p, i in x.items() if '<extra_id_' not in p} for x in both]
+    _check_same(*ids, set(), folder, os.path.basename(path))
+  return made
+
+
+def _tokenizer_json(path, kind):
+  """A tokenizer.json, if it is of `kind`."""
+  content = plain_files.read_json(path)
+  model, added = content.get('model'), content.get('added_tokens') or []
+  if not isinstance(model, dict) or not isinstance(
+    model.get('vocab'), dict | list
+  ):
+    raise ValueError(
+      f'{path} is no tokenizer.json: it has no model with a vocabulary.'
+    )
+  found = _kind(content)
+  if found != kind:
+    raise ValueError(
+      f'{path} is of data.tokenizer_kind={found!r}, but that is {kind!r}.'
+      if found in FILES
+      else f'{path} holds a model of type {found}, which no'
+      ' data.tokenizer_kind reads.'
+    )
+  if model.get('dropout'):
+    raise ValueError(
+      f'{path}: model.dropout={model["dropout"]} draws other ids each time; set'
+      ' it to null.'
+    )
+  try:
+    ids = json_format.vocabulary(model) | {t['content']: t['id'] for t in added}
+    whole = all(type(i) is int for i in ids.values())
+    whole = whole and all(type(t['special']) is bool for t in added)
+  except (TypeError, KeyError, ValueError):
+    whole = False
+  if not whole:
+    raise ValueError(f'{path} has tokens without a number: {FETCH}')
+  if kind == 'wordpiece':
+    plain_files.check_wordpiece(path, ids)
+  elif kind in ('byte_bpe', 'bytes'):
+    plain_files.check_bytes(path, ids)
+  return content
+
+
+def _kind(content):
+  model = content['model']
+  # Old files leave out the type.
+  found = model.get('type') or ('BPE' if 'merges' in model else 'WordPiece')
+  if found in ('WordPiece', 'Unigram'):
+    return found.lower()
+  steps = 'normalizer', 'pre_tokenizer', 'decoder'
+  steps = json.dumps([content.get(name) for name in steps], ensure_ascii=False)
+  if found == 'BPE' and '"ByteLevel"' in steps:
+    return 'byte_bpe' if model.get('merges') else 'bytes'
+  if found == 'BPE' and (model.get('byte_fallback') or '▁' in steps):
+    return 'bpe'
+  return found
+
+
+def _bytes(content, sentinels, path):
+  """Bytes as they were written to a tokenizer.json."""
+  ids = content['model']['vocab']
+  count = sum(piece.startswith('<extra_id_') for piece in ids)
+  made = subwords.Bytes(count or sentinels, '[MASK]' in ids)
+  if made.pieces[: len(ids)] != list(ids) or not all(
+    made.pieces[i] == piece for piece, i in ids.items()
+  ):
+    raise ValueError(f"{path} is not of data.tokenizer_kind='bytes': {FETCH}")
+  subwords.check_sentinels(made.sentinels, sentinels, path)
+  return made

@@ -1,0 +1,283 @@
+"""What files beside a vocabulary say of it: settings, special and added tokens.
+
+tokenizer_config.json, special_tokens_map.json and added_tokens.json, which
+transformers writes. What changes ids is done here, or refused by its name.
+"""
+
+import os
+
+from input_pipeline.tokenizers import json_format
+from input_pipeline.tokenizers.plain_files import read_json
+
+CONFIG = 'tokenizer_config.json'
+MAP = 'special_tokens_map.json'
+ADDED = 'added_tokens.json'
+# WordPiece's settings -> the fields of BERT's normalizer.
+NORMALIZER = {
+  'do_lower_case': 'lowercase',
+  'strip_accents': 'strip_accents',
+  'tokenize_chinese_chars': 'handle_chinese_chars',
+  'clean_text': 'clean_text',
+}
+# What else would change WordPiece's ids -> the values that do not.
+WORDPIECE = {
+  'do_basic_tokenize': (True,),
+  'wordpieces_prefix': ('##',),
+  'subword_tokenizer_type': ('wordpiece',),
+  'word_tokenizer_type': ('basic',),
+  'max_input_chars_per_word': (100,),
+}
+SENTENCE_PIECE = {'do_lower_case': (False,), 'sp_model_kwargs': ({},)}
+# Classes of transformers that split text as the kind does: the name without
+# what they all end in.
+CLASSES = {
+  'wordpiece': (
+    *('Bert', 'DistilBert', 'Electra', 'ConvBert', 'MobileBert', 'Lxmert'),
+    *('SqueezeBert', 'RetriBert', 'Splinter', 'LayoutLM', 'DPRReader'),
+    *('DPRQuestionEncoder', 'DPRContextEncoder', 'Realm'),
+  ),
+  'byte_bpe': (
+    *('GPT2', 'Roberta', 'Bart', 'Longformer', 'LED', 'CodeGen', 'Mvp'),
+    *('Blenderbot', 'Deberta', 'OPT'),
+  ),
+  'unigram': ('T5', 'MT5'),
+  'bpe': ('Llama', 'LLaMA'),
+}
+GENERIC = ('PreTrained', 'TokenizersBackend')
+ROLES = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
+FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized')
+
+
+def read(folder):
+  """What lies in a folder: the name of each file that is there -> content."""
+  paths = {name: os.path.join(folder, name) for name in (CONFIG, MAP, ADDED)}
+  return {n: read_json(p) for n, p in paths.items() if os.path.exists(p)}
+
+
+def apply(content, found, kind, folder, whole=False):
+  """The content of a tokenizer.json, with what lies beside it.
+
+  Args:
+    content: made of plain files, or read.
+    found: of `read`.
+    kind: wordpiece or byte_bpe.
+    folder: for messages.
+    whole: the content was a tokenizer.json, which has settings of its own.
+      Where others are given beside it, that is an error.
+
+  Raises:
+    ValueError: a setting that changes ids and cannot be followed.
+  """
+  config = found.get(MAP, {}) | found.get(CONFIG, {})
+  where = os.path.join(folder, CONFIG)
+  if not whole:
+    _check_class(config, kind, where)
+  if kind == 'wordpiece':
+    _check_wordpiece(config, where, whole)
+    content = _normalized(content, config, where, whole)
+  elif kind == 'byte_bpe' and isinstance(config.get('add_prefix_space'), bool):
+    content = _prefix_space(content, config['add_prefix_space'], where, whole)
+  return _with_tokens(content, found, kind, folder)
+
+
+def check_sentence_piece(found, kind, folder, pieces):
+  """Raises ValueError for what lies beside a .model and gives other ids.
+
+  `pieces` is piece -> id; added tokens must be there already, or be T5's.
+  """
+  config, where = found.get(CONFIG, {}), os.path.join(folder, CONFIG)
+  _check_class(config, kind, where)
+  _check(config, SENTENCE_PIECE, where)
+  for token in _tokens(found, folder):
+    name, i = token['content'], token['id']
+    own = pieces.get(name, pieces.get(f'▁{name}'))
+    if own != i and not (own is None and name.startswith('<extra_id_')):
+      raise ValueError(
+        f'{folder}: the token {name!r} was added as id {i}, where the .model'
+        f' has {"none" if own is None else f"id {own}"}. A tokenizer.json that'
+        ' has it can be read instead.'
+      )
+
+
+def _check(config, allowed, where):
+  for key, values in allowed.items():
+    if config.get(key) is not None and config[key] not in values:
+      raise ValueError(
+        f'{where}: {key}={config[key]!r} gives other ids than'
+        f' {values[0]!r}, which alone is known here.'
+      )
+
+
+def _check_class(config, kind, where):
+  found = config.get('tokenizer_class')
+  name = str(found).removesuffix('Fast').removesuffix('Tokenizer')
+  if found is not None and name not in (*CLASSES[kind], *GENERIC):
+    raise ValueError(
+      f'{where}: tokenizer_class={found!r} may split text in another way than'
+      f' data.tokenizer_kind={kind!r}. Give a tokenizer.json, or remove the key'
+      ' if it splits text alike.'
+    )
+
+
+def _check_wordpiece(config, where, whole):
+  """Raises ValueError for what BERT's normalizer has no field for."""
+  for role in ('pad', 'unk', 'cls', 'sep', 'mask'):
+    name, usual = _text(config.get(f'{role}_token')), f'[{role.upper()}]'
+    if name not in (None, usual):
+      raise ValueError(
+        f'{where}: {role}_token={name!r}, but rows are made with {usual}.'
+      )
+  if whole:  # transformers, too, follows the file
+    return
+  _check(config, WORDPIECE, where)
+  kept = {*(config.get('never_split') or ())} - _named(config)
+  if kept:
+    raise ValueError(
+      f'{where}: never_split={sorted(kept)} would keep words whole that are'
+      ' split here.'
+    )
+
+
+def _normalized(content, config, where, whole):
+  """The content, with BERT's settings in its normalizer."""
+  own = content.get('normalizer') or {}
+  changed = {key: config[key] for key in NORMALIZER if key in config}
+  for key, value in changed.items():
+    if type(value) is not bool and (key, value) != ('strip_accents', None):
+      raise ValueError(f'{where}: {key}={value!r} must be true or false.')
+  if own.get('type') != 'BertNormalizer':  # a tokenizer.json's own steps
+    return content
+  made = own | {NORMALIZER[key]: value for key, value in changed.items()}
+  if not whole:
+    return content | {'normalizer': made}
+  for key in changed:
+    ours, theirs = (_effective(n)[NORMALIZER[key]] for n in (own, made))
+    if ours != theirs:
+      raise ValueError(
+        f'{where} says {key}={changed[key]}, but tokenizer.json'
+        f' {NORMALIZER[key]}={own[NORMALIZER[key]]}: they give different ids.'
+        ' Set both to the same value.'
+      )
+  return content
+
+
+def _effective(normalizer):
+  """Its fields, with strip_accents as it works: null means as lowercase."""
+  strip = normalizer.get('strip_accents')
+  strip = normalizer['lowercase'] if strip is None else strip
+  return normalizer | {'strip_accents': strip}
+
+
+def _prefix_space(content, wanted, where, whole):
+  """Whether a text begins with a space of its own: byte-level BPE's."""
+  step = content['pre_tokenizer'] or {}
+  steps = step.get('pretokenizers', [step])
+  own = any(part.get('add_prefix_space') for part in steps)
+  if own == wanted:
+    return content
+  if whole:
+    raise ValueError(
+      f'{where} says add_prefix_space={wanted}, but tokenizer.json {own}: they'
+      ' give different ids. Set both to the same value.'
+    )
+  return content | {'pre_tokenizer': step | {'add_prefix_space': wanted}}
+
+
+def _with_tokens(content, found, kind, folder):
+  """The content with the tokens that were added to the vocabulary."""
+  known = {t['content']: t for t in content.get('added_tokens') or ()}
+  vocab = json_format.vocabulary(content['model'])
+  ids = vocab | {name: t['id'] for name, t in known.items()}
+  for token in _tokens(found, folder):
+    name, i = token['content'], token['id']
+    if ids.get(name, i) != i:
+      raise ValueError(
+        f'{folder}: the token {name!r} was added as id {i}, but it has id'
+        f' {ids[name]} in the vocabulary.'
+      )
+    own = known.get(name)
+    if own and not own['special'] and not token['special']:
+      differ = [x for x in FLAGS if x in token and token[x] != own.get(x)]
+      if differ:
+        raise ValueError(
+          f'{folder}: {differ[0]} of the added token {name!r} is'
+          f' {token[differ[0]]} in {CONFIG} and {own.get(differ[0])} in'
+          ' tokenizer.json. Set both to the same value.'
+        )
+    ids[name] = i
+    known.setdefault(name, token)
+  for name in sorted(_listed(found) - ids.keys()):
+    raise ValueError(
+      f'{folder}: the special token {name!r} has no id in the vocabulary: give'
+      f' it one in {ADDED}, or remove it.'
+    )
+  for name in _special(found) & ids.keys():
+    plain = {'id': ids[name], 'content': name} | dict.fromkeys(FLAGS, False)
+    known[name] = known.get(name, plain) | {'special': True}
+  for name, token in known.items():
+    if kind in ('wordpiece', 'unigram') and not (
+      token['special'] or name in vocab or _everywhere(token, kind)
+    ):
+      raise ValueError(
+        f'{folder}: the added token {name!r} is no piece of the vocabulary, and'
+        ' would be found in other places of a text than transformers finds it.'
+      )
+  tokens = sorted(known.values(), key=lambda token: token['id'])
+  return content | {'added_tokens': tokens}
+
+
+def _everywhere(token, kind):
+  """Whether WordPiece finds an added token in no other place than it is looked
+  for, though it becomes a piece of the vocabulary."""
+  everywhere = token.get('normalized') and not token.get('single_word')
+  return kind == 'wordpiece' and everywhere
+
+
+def _tokens(found, folder):
+  """The tokens that files beside a vocabulary add, by id."""
+  special, tokens = _special(found), {}
+  flags = dict.fromkeys(FLAGS, False)
+  for name, i in found.get(ADDED, {}).items():
+    own = {'normalized': name not in special, 'special': name in special}
+    tokens[name] = {'id': i, 'content': name} | flags | own
+  added = found.get(CONFIG, {}).get('added_tokens_decoder') or {}
+  try:
+    for i, token in added.items():
+      own = {x: token.get(x, False) for x in (*FLAGS, 'special')}
+      name = token['content']
+      tokens[name] = {'id': int(i), 'content': name} | own
+  except (TypeError, KeyError, ValueError, AttributeError):
+    raise ValueError(
+      f'{folder}: added_tokens_decoder in {CONFIG} holds what is no token.'
+    ) from None
+  for name, token in tokens.items():
+    if type(token['id']) is not int:
+      raise ValueError(f'{folder}: {name!r} has id {token["id"]!r} in {ADDED}.')
+  return sorted(tokens.values(), key=lambda token: token['id'])
+
+
+def _special(found):
+  """All special tokens that files beside a vocabulary name."""
+  return _named(found.get(CONFIG, {})) | _named(found.get(MAP, {}))
+
+
+def _named(config):
+  """The special tokens that one file names, by role or without one."""
+  names = {_text(config.get(f'{role}_token')) for role in ROLES}
+  return names - {None} | _listed({CONFIG: config})
+
+
+def _listed(found):
+  """The special tokens without a role."""
+  names = set()
+  for name in CONFIG, MAP:
+    for key in ('additional_special_tokens', 'extra_special_tokens'):
+      more = found.get(name, {}).get(key) or ()
+      more = more.values() if isinstance(more, dict) else more
+      names |= {_text(token) for token in more}
+  return names - {None}
+
+
+def _text(token):
+  """The text of a token that is written out or as an object."""
+  return token.get('content') if isinstance(token, dict) else token

@@ -1,0 +1,299 @@
+"""WordPiece, byte-level BPE and bytes: what a tokenizer.json says, at work."""
+
+import concurrent.futures
+import functools
+import hashlib
+import itertools
+import os
+import re
+
+import numpy as np
+
+from input_pipeline.tokenizers import json_format, scripts
+from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
+
+KNOWN = 1 << 17  # words whose ids are kept, at most
+WORD = 32  # bytes of such a word, at most
+PART = 64  # texts that are worth a thread
+ONE_SPACE = bytes.maketrans(b'\t\n\r', b'   ')
+# A space that a word follows, no other space of all that Unicode has.
+SPACE = re.compile(
+  rb' (?!\s|\Z|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe3\x80\x80'
+  rb'|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f)'
+)
+
+
+def library():
+  """The `tokenizers` module, with none of the threads it starts by itself."""
+  os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+  import tokenizers
+
+  return tokenizers
+
+
+class Subwords(Vocabulary):
+  """WordPiece or byte-level BPE. A new word is encoded outside the interpreter
+  lock, one that was seen before is looked up.
+
+  `content` is that of a tokenizer.json. When it has no <extra_id_N> tokens,
+  `sentinels` of them are appended, <extra_id_0> last. Raises ValueError naming
+  `name` when it cannot work or has fewer sentinels than asked for.
+  """
+
+  file = 'tokenizer.json'
+
+  def __init__(self, content, sentinels, name='data.tokenizer'):
+    content, ids = json_format.canonical(content, sentinels, name)
+    self.model = json_format.to_json(content)
+    # What transformers adds around a text decides no id of the text.
+    content = content | {'post_processor': None}
+    text_only = json_format.to_json(content)
+    self.fingerprint = hashlib.sha256(text_only).hexdigest()
+    self.size = len(ids)
+    self.pieces = list(ids)
+    for role, names in json_format.SPECIALS.items():
+      setattr(self, role, next((ids[n] for n in names if n in ids), None))
+    if self.pad is None:
+      ends = self.bos, self.eos, 0
+      self.pad = next(i for i in ends if i is not None)
+    found = [ids[name] for name in json_format.sentinel_names(ids)]
+    self.sentinels = np.array(found, np.int32)
+    check_sentinels(self.sentinels, sentinels, name)
+    # Only what is not special is looked for in the text.
+    added = [t for t in content['added_tokens'] if not t['special']]
+    special = {t['content'] for t in content['added_tokens'] if t['special']}
+    encoder = self._for_text(content, special) | {'added_tokens': added}
+    self._byte_fallback = bool(content['model'].get('byte_fallback'))
+    try:
+      self._encoder = library().Tokenizer.from_str(
+        json_format.to_json(encoder).decode()
+      )
+    except Exception as error:  # the library raises no other class
+      raise ValueError(
+        f'{name} is no tokenizer that the tokenizers library reads: {error}'
+      ) from error
+    self._added = {token['content'] for token in content['added_tokens']}
+    self._apart = not added and self._spaces_part(content)
+    self._known = {}  # word -> ids
+
+  @staticmethod
+  def _for_text(content, special):
+    """What the library is given; `special` tokens must not come of a text."""
+    del special
+    return content
+
+  def encode_batch(self, texts, threads=1):
+    """See Vocabulary. A word that was seen before is not encoded again: the
+    library takes several times as long as all the rest."""
+    texts = [t.encode() if isinstance(t, str) else t for t in texts]
+    if not self._apart:
+      return [np.array(ids, np.int32) for ids in self._encode(texts, threads)]
+    known = self._known
+    words = [self._split(text) for text in texts]
+    ids = [list(map(known.get, part)) for part in words]
+    late = [n for n, found in enumerate(ids) if None in found]
+    new = list(
+      {
+        word
+        for n in late
+        for word, found in zip(words[n], ids[n], strict=True)
+        if found is None
+      }
+    )
+    table = dict(
+      zip(new, self._encode(map(self._text, new), threads), strict=True)
+    )
+    for n in late:
+      both = zip(words[n], ids[n], strict=True)
+      ids[n] = [table[w] if i is None else i for w, i in both]
+    if len(known) < KNOWN:
+      known.update((w, i) for w, i in table.items() if len(w) <= WORD)
+    return [
+      np.array([*itertools.chain.from_iterable(i)], np.int32) for i in ids
+    ]
+
+  def _encode(self, texts, threads):
+    """Texts -> lists of ids, by the library, outside the interpreter lock."""
+    texts = [text.decode(errors='replace') for text in texts]
+
+    def encode(part):
+      found = self._encoder.encode_batch_fast(part, add_special_tokens=False)
+      return [encoding.ids for encoding in found]
+
+    size = max(PART, -(-len(texts) // threads))
+    parts = [texts[n : n + size] for n in range(0, len(texts), size)]
+    if len(parts) < 2:
+      return encode(texts)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+      return [ids for part in pool.map(encode, parts) for ids in part]
+
+  def piece(self, i):
+    return self.pieces[i]
+
+  def byte_lengths(self):
+    lengths = np.array([len(text) for text in self._texts], np.int32)
+    lengths[list(self.specials)] = 0
+    return lengths
+
+
+class WordPiece(Subwords):
+  """BERT's WordPiece (Devlin et al. 2019, 3).
+
+  Text is split at spaces and round punctuation and CJK characters; `##` begins
+  a piece within a word. Where the spaces were is forgotten: decode() and
+  byte_lengths() have one before every word, but for punctuation and CJK. As in
+  the tokenizers library, a word of more than 100 characters is unknown.
+  """
+
+  @functools.cached_property
+  def _texts(self):
+    texts = []
+    for piece in self.pieces:
+      if piece.startswith('##') and len(piece) > 2:
+        texts.append(piece[2:].encode())
+      elif len(piece) == 1 and not (piece.isalnum() and ord(piece) < 0x2E80):
+        texts.append(piece.encode())
+      else:
+        texts.append(b' ' + piece.encode())
+    return texts
+
+  @staticmethod
+  def _spaces_part(content):
+    """Whether no piece reaches across a space, whatever stands beside it."""
+    steps = content['normalizer'], content['pre_tokenizer']
+    types = [step and step['type'] for step in steps]
+    return types == ['BertNormalizer', 'BertPreTokenizer']
+
+  @staticmethod
+  def _split(text):
+    return text.translate(ONE_SPACE).split(b' ')
+
+  @staticmethod
+  def _text(word):
+    return word
+
+  def decode(self, ids):
+    shown = {i: f' {name}' if name else '' for i, name in self.shown.items()}
+    texts = (shown.get(i, self._texts[i].decode()) for i in map(int, ids))
+    return ''.join(texts).strip()
+
+  def _begin_words(self):
+    return np.array(
+      [
+        not p.startswith('##') or p == '##' or scripts.begins_unspaced(text)
+        for p, text in zip(self.pieces, self._texts, strict=True)
+      ]
+    )
+
+
+class ByteBpe(Subwords):
+  """Byte-level BPE of GPT-2 (Radford et al. 2019, 2.2) and RoBERTa.
+
+  Pieces are spelled in 256 characters that stand for bytes, so that any text
+  has ids and decodes to itself; a word begins with its space, 'Ġ'.
+  """
+
+  masking = '<s>', '</s>', '<mask>'
+
+  @functools.cached_property
+  def _texts(self):
+    byte_of = {c: b for b, c in enumerate(json_format.byte_characters())}
+
+    def text(piece):
+      if piece not in self._added and set(piece) <= byte_of.keys():
+        return bytes(byte_of[c] for c in piece)
+      return piece.encode()
+
+    return [text(piece) for piece in self.pieces]
+
+  @staticmethod
+  def _spaces_part(content):
+    """Whether a piece begins at every space that a word follows."""
+    steps = content['normalizer'], content['pre_tokenizer']
+    return steps == (None, json_format.BYTE_LEVEL)
+
+  @staticmethod
+  def _split(text):
+    """Words without the space before them, but the first with one more."""
+    words = SPACE.split(text)
+    words[0] = b' ' + words[0]
+    return words
+
+  @staticmethod
+  def _text(word):
+    return word[1:] if word.startswith(b' ') else b' ' + word
+
+  def decode(self, ids):
+    shown = {i: name.encode() for i, name in self.shown.items()}
+    texts = (shown.get(i, self._texts[i]) for i in map(int, ids))
+    return b''.join(texts).decode(errors='replace')
+
+  def _begin_words(self):
+    starts = np.array(
+      [
+        text.startswith(b' ') or scripts.begins_unspaced(text)
+        for text in self._texts
+      ]
+    )
+    starts[list(self.specials)] = True
+    return starts
+
+
+class Bytes(Vocabulary):
+  """Bytes as ids (Xue et al. 2022, ByT5): byte b is id b + 3.
+
+  Pad 0, EOS 1, unknown 2, which no text has, and at the end, as in T5, the
+  sentinels; with `specials` [CLS], [SEP] and [MASK] lie between. The bytes that
+  no model decodes read U+FFFD.
+
+  >>> Bytes(1).encode_batch([b'a b'])[0].tolist()
+  [100, 35, 101]
+  """
+
+  file = 'tokenizer.json'
+  pad, eos, unk = 0, 1, 2
+  first = 3
+
+  def __init__(self, sentinels, specials=False):
+    self.pieces = ['<pad>', '</s>', '<unk>', *json_format.byte_characters()]
+    if specials:
+      self.cls, self.sep, self.mask = range(259, 262)
+      self.pieces += self.masking
+    self.pieces += [f'<extra_id_{n}>' for n in reversed(range(sentinels))]
+    self.size = len(self.pieces)
+    self.sentinels = np.arange(self.size)[::-1][:sentinels].astype(np.int32)
+    content = json_format.byte_bpe(
+      {p: i for i, p in enumerate(self.pieces)}, []
+    )
+    content['pre_tokenizer'] = json_format.BYTE_LEVEL | {'use_regex': False}
+    self.model = json_format.to_json(
+      json_format.canonical(content, 0, 'bytes')[0]
+    )
+    self.fingerprint = hashlib.sha256(self.model).hexdigest()
+
+  def encode_batch(self, texts, threads=1):
+    del threads  # a copy, no more
+    texts = (t.encode() if isinstance(t, str) else t for t in texts)
+    return [
+      np.frombuffer(text, np.uint8).astype(np.int32) + self.first
+      for text in texts
+    ]
+
+  def decode(self, ids):
+    first, shown = self.first, self.shown | {self.unk: '<unk>'}
+    texts = (
+      shown[i].encode() if i in shown else bytes([i - first])
+      for i in map(int, ids)
+    )
+    return b''.join(texts).decode(errors='replace')
+
+  def piece(self, i):
+    byte = int(i) - self.first
+    if 0 <= byte < 256:
+      return chr(byte) if 32 < byte < 127 else f'<0x{byte:02X}>'
+    return self.pieces[i]
+
+  def byte_lengths(self):
+    lengths = np.zeros(self.size, np.int32)
+    lengths[self.first : self.first + 256] = 1
+    return lengths

@@ -1,0 +1,1 @@
+"""One file per topology: encoder, decoder, encoder-decoder, ELECTRA, RWKV."""

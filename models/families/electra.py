@@ -1,0 +1,147 @@
+"""ELECTRA (Clark et al. 2020): a generator and a discriminator in one."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models import masks
+from models.block import Context
+from models.config import TransformerConfig
+from models.embed import Embed
+from models.families.encoder import gather
+from models.heads import Replaced, Vocabulary
+from models.stack import Stack
+
+
+def generator_config(config: TransformerConfig) -> TransformerConfig:
+  """The generator's: `generator_divisor` times narrower, as deep (3.2).
+
+  Its heads are as wide, hence fewer, and one at least (the released code's). It
+  reads the discriminator's tables.
+  """
+  c = config
+  width = c.embed_dim // c.generator_divisor
+  return dataclasses.replace(
+    c,
+    family='encoder',
+    head='mlm',
+    embed_dim=width,
+    mlp_dim=c.mlp_dim // c.generator_divisor,
+    heads=max(1, c.heads // c.generator_divisor),
+    kv_heads=max(1, c.kv_heads // c.generator_divisor),
+    table_dim=0 if c.table_width == width else c.table_width,
+    generator_divisor=0,
+  )
+
+
+class Electra(nn.Module):
+  """Two encoders that share their tables, trained side by side.
+
+  The generator fills the masked positions; the discriminator tells which tokens
+  of the result are not the text's. Without the generator's weights ('generator'
+  and 'vocabulary') the parameters are those of an `Encoder` of head 'rtd'.
+
+  Dropout acts when `apply` is given a 'dropout' rng, and only then; a 'sample'
+  rng draws the fillings, which are the likeliest tokens without one.
+  """
+
+  config: TransformerConfig
+
+  @property
+  def INPUTS(self) -> tuple[str, ...]:
+    """What of a batch the model reads."""
+    c = self.config
+    return (
+      'inputs',
+      'segments',
+      'predict_at',
+      'targets',
+      'weights',
+      *(('positions',) if c.reads_positions else ()),
+      *(('types',) if c.token_types > 1 else ()),
+    )
+
+  def setup(self):
+    c = self.config
+    generator = generator_config(c)
+    self.embed = Embed(c)
+    self.generator = Stack(generator, c.encoder_layers, causal=False)
+    self.vocabulary = Vocabulary(generator)
+    self.encoder = Stack(c, c.encoder_layers, causal=False)
+    self.replaced = Replaced(c)
+
+  def __call__(
+    self,
+    inputs: jax.Array,
+    segments: jax.Array,
+    predict_at: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    positions: jax.Array | None = None,
+    types: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """A batch of masked tokens -> what both encoders say of it.
+
+    Args:
+      inputs: int [B,T], masked.
+      segments: int [B,T]; 0 is padding.
+      predict_at: int [B,P], the chosen positions. One may be chosen twice.
+      targets: int [B,P], the tokens of the text there.
+      weights: float32 [B,P], 0 where nothing was chosen.
+      positions: int [B,T].
+      types: int [B,T].
+
+    Returns:
+      'logits' of the generator, float32 [B,P,V]; 'sampled' [B,P] from them;
+      'corrupted' [B,T], the text with these in it; 'replaced' of the
+      discriminator, logits [B,T]; and 'labels', bool [B,T]: whether the token
+      differs from the text's. No gradient flows through the sampling (3.1).
+    """
+    context = Context(
+      mask=masks.segments(segments, segments), positions=positions
+    )
+
+    def encode(stack, tokens):
+      return stack(self.embed(tokens, positions, types), context)[0]
+
+    hidden = gather(encode(self.generator, inputs), predict_at)
+    logits = self.vocabulary(hidden, self.embed.table)
+    sampled = self._sample(jax.lax.stop_gradient(logits))
+    text = fill(inputs, predict_at, targets, weights)
+    corrupted = fill(inputs, predict_at, sampled, weights)
+    # Of a position that was chosen twice, one sample counts.
+    sampled = jnp.take_along_axis(corrupted, predict_at, axis=1)
+    return {
+      'logits': logits,
+      'sampled': sampled,
+      'corrupted': corrupted,
+      'replaced': self.replaced(encode(self.encoder, corrupted)),
+      'labels': corrupted != text,
+    }
+
+  def _sample(self, logits: jax.Array) -> jax.Array:
+    """One token of each distribution: [B,P,V] -> int32 [B,P].
+
+    The largest of the logits and Gumbel noise is distributed as the softmax.
+    """
+    if self.has_rng('sample'):
+      logits += jax.random.gumbel(self.make_rng('sample'), logits.shape)
+    return jnp.argmax(logits, axis=-1).astype('int32')
+
+
+def fill(
+  tokens: jax.Array, at: jax.Array, values: jax.Array, weights: jax.Array
+) -> jax.Array:
+  """Tokens with values at some places: [B,T], [B,P] and so on -> [B,T].
+
+  Places of weight 0 keep their token; of several values for one place the last
+  stands.
+  """
+  B, P = at.shape
+  order = jnp.where(weights > 0, jnp.arange(1, P + 1), 0)
+  last = jnp.zeros(tokens.shape, 'int32')
+  last = last.at[jnp.arange(B)[:, None], at].max(order)
+  filled = jnp.take_along_axis(values, jnp.maximum(last - 1, 0), axis=1)
+  return jnp.where(last > 0, filled, tokens)

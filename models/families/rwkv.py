@@ -1,0 +1,276 @@
+"""RWKV-4 (Peng et al. 2023): a recurrent network that trains in parallel."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from models.config import TransformerConfig
+from models.embed import Embed
+from models.families.wkv import empty, recurrent, wkv
+from models.heads import Vocabulary
+from models.layers import (
+  Dense,
+  Norm,
+  activate,
+  dropout,
+  named,
+  orthogonal,
+  shard,
+)
+from models.stack import REMAT_POLICIES
+
+Cache = dict[str, jax.Array]
+
+
+def shifted(
+  x: jax.Array, starts: jax.Array, last: jax.Array | None = None
+) -> jax.Array:
+  """The token before each one: [B,T,D]; zeros where `starts` [B,T].
+
+  `last` [B,D] stands before the first token.
+  """
+  if last is None:
+    last = jnp.zeros_like(x[:, 0])
+  before = jnp.concatenate([last[:, None], x[:, :-1]], axis=1)
+  return jnp.where(starts[..., None], 0, before)
+
+
+class Mix(nn.Module):
+  """What the two halves of a block share: x mixed with the token before it.
+
+  `share` is the layer's place l / (L - 1), from 0 to 1, and `rest` is 1 - l / L
+  of layer l: deeper layers are born with other values (the released code's).
+  """
+
+  config: TransformerConfig
+
+  def mixed(self, name, x, before, power, offset=0.0):
+    """x mu + before (1 - mu); mu is born (i / D)^power + offset."""
+
+    def init(key, shape, dtype):
+      del key
+      return (jnp.arange(shape[0]) / shape[0]).astype(dtype) ** power + offset
+
+    mu = self.param(name, named(init, 'norm'), x.shape[-1:], 'float32')
+    mu = mu.astype(x.dtype)
+    return x * mu + before * (1 - mu)
+
+  def dense(self, name, features, axes, init):
+    return Dense(features, axes, init, self.config.dtype, name=name)
+
+
+class TimeMix(Mix):
+  """r * wkv, where attention stands in a transformer (3.1)."""
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    starts: jax.Array,
+    share: jax.Array,
+    rest: jax.Array,
+    cache: Cache | None,
+  ) -> tuple[jax.Array, Cache | None]:
+    c = self.config
+    D = c.embed_dim
+    before = shifted(x, starts, None if cache is None else cache['time_shift'])
+    zeros = nn.initializers.zeros
+
+    def project(name, mixed, init):
+      y = self.dense(name, D, ('embed', 'channels'), init)(mixed)
+      return shard(y, 'act_batch', 'act_length', 'act_channels')
+
+    k = self.mixed('mix_key', x, before, rest)
+    v = self.mixed('mix_value', x, before, rest, 0.3 * share)
+    r = self.mixed('mix_receptance', x, before, 0.5 * rest)
+    k = project('key', k, zeros)
+    v = project('value', v, orthogonal())
+    r = jax.nn.sigmoid(project('receptance', r, zeros))
+
+    def init_decay(key, shape, dtype):
+      del key
+      place = jnp.arange(D, dtype=dtype) / max(D - 1, 1)
+      return -5 + 8 * place ** (0.7 + 1.3 * share)
+
+    def init_first(key, shape, dtype):
+      del key
+      zigzag = (jnp.arange(D) + 1) % 3 - 1
+      return jnp.log(0.3) + 0.5 * zigzag.astype(dtype)
+
+    init_decay = named(init_decay, 'channels')
+    init_first = named(init_first, 'channels')
+    decay = jnp.exp(self.param('time_decay', init_decay, (D,), 'float32'))
+    first = self.param('time_first', init_first, (D,), 'float32')
+    k, v = k.astype('float32'), v.astype('float32')
+    if cache is None:
+      out = wkv(k, v, decay, first, starts)
+    else:
+      names = ('numerator', 'denominator', 'exponent')
+      state = tuple(cache[name] for name in names)
+      out, state = recurrent(k, v, decay, first, starts, state)
+      cache = cache | dict(zip(names, state, strict=True))
+      cache['time_shift'] = x[:, -1]
+    out = r * out.astype(c.dtype)
+    return self.dense('output', D, ('channels', 'embed'), zeros)(out), cache
+
+
+class ChannelMix(Mix):
+  """sigmoid(r) * (act(k) Wv), where the MLP stands in a transformer (3.1)."""
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    starts: jax.Array,
+    rest: jax.Array,
+    cache: Cache | None,
+  ) -> tuple[jax.Array, Cache | None]:
+    c = self.config
+    before = shifted(
+      x, starts, None if cache is None else cache['channel_shift']
+    )
+    zeros = nn.initializers.zeros
+    k = self.mixed('mix_key', x, before, rest)
+    r = self.mixed('mix_receptance', x, before, rest)
+    k = self.dense('key', c.mlp_dim, ('embed', 'mlp'), orthogonal())(k)
+    k = activate(c.activation, k)
+    k = shard(k, 'act_batch', 'act_length', 'act_mlp')
+    v = self.dense('value', c.embed_dim, ('mlp', 'embed'), zeros)(k)
+    r = self.dense('receptance', c.embed_dim, ('embed', 'hidden'), zeros)(r)
+    if cache is not None:
+      cache = cache | {'channel_shift': x[:, -1]}
+    return jax.nn.sigmoid(r) * v, cache
+
+
+class RwkvBlock(nn.Module):
+  """x + time_mix(norm(x)), then x + channel_mix(norm(x)) (figure 2)."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    cache: Cache | None,
+    layer: jax.Array,
+    starts: jax.Array,
+  ) -> tuple[jax.Array, Cache | None]:
+    c = self.config
+
+    def add(x, y):
+      x = x + dropout(c)(y)
+      return shard(x, 'act_batch', 'act_length', 'act_embed')
+
+    share = layer / max(c.decoder_layers - 1, 1)
+    rest = 1 - layer / c.decoder_layers
+    y = Norm(c, name='time_mix_norm')(x)
+    y, cache = TimeMix(c, name='time_mix')(y, starts, share, rest, cache)
+    x = add(x, y)
+    y = Norm(c, name='channel_mix_norm')(x)
+    y, cache = ChannelMix(c, name='channel_mix')(y, starts, rest, cache)
+    return add(x, y), cache
+
+
+class RwkvStack(nn.Module):
+  """Blocks one after the other and a final norm, as `stack.Stack`."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, starts: jax.Array, cache: Cache | None = None
+  ) -> tuple[jax.Array, Cache | None]:
+    """[B,T,D] -> [B,T,D]; the cache has one more dimension, first: L."""
+    c = self.config
+    block = RwkvBlock
+    if c.remat != 'none':
+      block = nn.remat(
+        RwkvBlock, policy=REMAT_POLICIES[c.remat], prevent_cse=not c.scan
+      )
+    layers = jnp.arange(c.decoder_layers, dtype='float32')
+    if c.scan:
+      scanned = nn.scan(
+        block,
+        length=c.decoder_layers,
+        variable_axes={'params': 0},
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(0, 0, nn.broadcast),
+        metadata_params={nn.PARTITION_NAME: 'layers'},
+      )
+      x, cache = scanned(c, name='layers')(x, cache, layers, starts)
+    else:
+      caches = []
+      for i in range(c.decoder_layers):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], cache)
+        x, layer = block(c, name=f'layer_{i}')(x, layer, layers[i], starts)
+        caches.append(layer)
+      if cache is not None:
+        cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    return Norm(c, name='norm')(x), cache
+
+
+class Rwkv(nn.Module):
+  """Predicts each token from those before it, without attention.
+
+  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
+  number the examples packed into a row from 1; 0 is padding. A segment's first
+  token has no past.
+  """
+
+  config: TransformerConfig
+
+  INPUTS = ('inputs', 'segments')  # what of a batch the model reads
+
+  def setup(self):
+    c = self.config
+    self.embed = Embed(c)
+    self.decoder = RwkvStack(c)
+    self.vocabulary = Vocabulary(c)
+
+  def __call__(self, inputs: jax.Array, segments: jax.Array) -> jax.Array:
+    """int [B,T] each -> logits, float32 [B,T,V]."""
+    before = jnp.pad(segments[:, :-1], [(0, 0), (1, 0)])
+    x, _ = self.decoder(self.embed(inputs), segments != before)
+    return self.vocabulary(x, self.embed.table)
+
+  def start_cache(self, batch: int, length: int = 0) -> Cache:
+    """The state before the first token; `length` makes no difference."""
+    del length
+    c = self.config
+    shape = (c.decoder_layers, batch, c.embed_dim)
+    names = ('numerator', 'denominator', 'exponent')
+    return dict(zip(names, empty(shape), strict=True)) | {
+      name: jnp.zeros(shape, c.dtype)
+      for name in ('time_shift', 'channel_shift')
+    }
+
+  def decode_step(
+    self,
+    tokens: jax.Array,
+    cache: Cache,
+    index: jax.Array,
+    positions: jax.Array | None = None,
+    hidden: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache]:
+    """Some positions further, as `Decoder.decode_step`.
+
+    Args:
+      tokens: int [B,T], what stands at `index` and after it.
+      cache: what the step before returned, or `start_cache`.
+      index: int, the place of the first of `tokens`.
+      positions: not read: the state alone knows what came before.
+      hidden: bool [B,S], places of padding on a row's left: what comes after
+        them has no past.
+
+    Returns:
+      Logits of the next tokens, float32 [B,T,V], and the cache.
+    """
+    del positions
+    starts = jnp.zeros(tokens.shape, bool)
+    if hidden is not None:
+      before = jnp.pad(hidden[:, :-1], [(0, 0), (1, 0)])
+      starts = jax.lax.dynamic_slice_in_dim(
+        hidden | before, index, tokens.shape[1], axis=1
+      )
+    x, cache = self.decoder(self.embed(tokens), starts, cache)
+    return self.vocabulary(x, self.embed.table), cache

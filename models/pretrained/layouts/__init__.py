@@ -1,0 +1,1 @@
+"""One file per published layout of config.json and tensors."""

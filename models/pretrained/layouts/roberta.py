@@ -1,0 +1,96 @@
+"""RoBERTa (transformers' RobertaFor...), XLM-R's too."""
+
+from models.config import TransformerConfig
+from models.pretrained.fields import Fields
+from models.pretrained.layouts import bert
+from models.pretrained.mapping import Spare, Weight
+
+MODEL_TYPES = ('roberta', 'xlm-roberta')
+PREFIX = 'roberta.'
+CLASSES = {
+  'mlm': 'RobertaForMaskedLM',
+  'sequence': 'RobertaForSequenceClassification',
+  'tokens': 'RobertaForTokenClassification',
+  'span': 'RobertaForQuestionAnswering',
+  'pooler': 'RobertaModel',
+  'none': 'RobertaModel',
+}
+HEADS = {
+  'mlm': {
+    'vocabulary/dense': 'lm_head.dense',
+    'vocabulary/norm': 'lm_head.layer_norm',
+    'vocabulary': 'lm_head',
+  },
+  # Its classification head is what BERT calls pooler and classifier.
+  'sequence': {
+    'pooler/dense': 'classifier.dense',
+    'classes/dense': 'classifier.out_proj',
+  },
+  'tokens': {'classes/dense': 'classifier'},
+  'span': {'span/dense': 'qa_outputs'},
+  'pooler': {'pooler/dense': 'roberta.pooler.dense'},
+  'none': {},
+}
+
+
+def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
+  """config.json of a RoBERTa -> its config."""
+  f = fields
+  head = bert.read_head(f, tensors, CLASSES)
+  common = bert.encoder_fields(f, head)
+  if head == 'mlm' and common['activation'] != 'gelu':
+    f.refuse(
+      'hidden_act', f.get('hidden_act'), 'another activation than the head has'
+    )
+  config = TransformerConfig(
+    **common,
+    position='learned',
+    max_length=f.size('max_position_embeddings', 512),
+    # Positions count from the row after that of padding (fairseq's).
+    position_offset=f.get('pad_token_id', 1) + 1,
+    token_types=f.get('type_vocab_size', 2),
+    vocab_size=f.size('vocab_size', 50265),
+    embed_dim=f.size('hidden_size', 768),
+    pooler_dropout=True,
+  )
+  f.done()
+  return config
+
+
+def write(config: TransformerConfig) -> dict:
+  """A RoBERTa's config -> config.json."""
+  if config.head not in CLASSES:
+    raise ValueError(f'there is no RoBERTa with model.head={config.head!r}')
+  if not config.position_offset:
+    raise ValueError('its positions begin after a row for padding')
+  return bert.encoder_json(config) | {
+    'model_type': 'roberta',
+    'architectures': [CLASSES[config.head]],
+    'pad_token_id': config.position_offset - 1,
+    'bos_token_id': 0,
+    'eos_token_id': 2,
+  }
+
+
+def typed(fields: dict, model_type: str) -> dict:
+  """config.json of XLM-R, which is RoBERTa with another tokenizer."""
+  names = [f'XLM{name}' for name in fields['architectures']]
+  return fields | {'model_type': model_type, 'architectures': names}
+
+
+def weights(config: TransformerConfig) -> list[Weight]:
+  """Ours <-> theirs."""
+  out = bert.body(config, PREFIX)
+  for ours, theirs in HEADS[config.head].items():
+    out += bert.head_part(ours, theirs)
+  return out
+
+
+def spares(config: TransformerConfig) -> list[Spare]:
+  """What a file may hold besides."""
+  out = bert.body_spares(config, PREFIX)
+  if config.head == 'mlm':
+    out.append(Spare('lm_head.decoder.bias', 'lm_head.bias'))
+    table = 'roberta.embeddings.word_embeddings.weight'
+    out.append(Spare('lm_head.decoder.weight', table))
+  return out

@@ -1,0 +1,118 @@
+"""RWKV-4 (transformers' RwkvForCausalLM).
+
+With rescale_every above 0, 6 by default, transformers halves the states every
+so many layers when it evaluates. As the norms' epsilon is not halved, that is
+not quite its training form, which ours is. A run is exported with 0, for no
+such halving; a checkpoint written anew keeps its own.
+"""
+
+from models.config import TransformerConfig
+from models.pretrained.fields import Fields
+from models.pretrained.layouts import causal
+from models.pretrained.layouts.bert import norm
+from models.pretrained.mapping import Spare, Weight, turned
+
+MODEL_TYPES = ('rwkv',)
+BOS = 0
+PREFIX = 'rwkv.'
+LENGTH = 'context_length'
+CLASSES = {'lm': 'RwkvForCausalLM'}
+
+
+def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
+  """config.json of an RWKV-4 -> its config."""
+  f = fields
+  width = f.size('hidden_size', 4096)
+  f.expect(
+    'attention_hidden_size',
+    None,
+    width,
+    why=f'the time mix would have another width than {width}',
+  )
+  f.expect(
+    'layer_norm_epsilon',
+    1e-5,
+    why='the last norm has 1e-5 in its code, the others would have another',
+  )
+  config = TransformerConfig(
+    **causal.COMMON
+    | causal.read_head(f, CLASSES, 'RwkvModel')
+    | {
+      'family': 'rwkv',
+      'bias': 'none',
+      'scale_attention': False,
+      'embed_norm': True,
+      'init': 'rwkv',
+    },
+    vocab_size=f.size('vocab_size', 50277),
+    embed_dim=width,
+    mlp_dim=f.size('intermediate_size', None) or 4 * width,
+    heads=0,
+    kv_heads=0,
+    head_dim=0,
+    decoder_layers=f.size('num_hidden_layers', 32),
+    position='none',
+    norm_epsilon=1e-5,
+    activation='squared_relu',
+    tie_embeddings=f.get('tie_word_embeddings', False),
+    dropout=0.0,
+    attention_dropout=0.0,
+  )
+  # The state ends nowhere; halving what runs through the layers spares half
+  # precision an overflow and cancels out but for the epsilon of the norms.
+  f.done(('context_length', 'max_position_embeddings', 'rescale_every'))
+  return config
+
+
+def write(config: TransformerConfig) -> dict:
+  """An RWKV-4's config -> config.json."""
+  c = config
+  return {
+    'model_type': 'rwkv',
+    **causal.write_head(c, CLASSES),
+    'vocab_size': c.vocab_size,
+    'hidden_size': c.embed_dim,
+    'attention_hidden_size': c.embed_dim,
+    'intermediate_size': c.mlp_dim,
+    'num_hidden_layers': c.decoder_layers,
+    'layer_norm_epsilon': c.norm_epsilon,
+    'tie_word_embeddings': c.tie_embeddings,
+    'rescale_every': 0,
+  }
+
+
+def weights(config: TransformerConfig) -> list[Weight]:
+  """Ours <-> theirs."""
+  layer = f'{PREFIX}blocks.*.'
+  out = [
+    *causal.head_weights(config, f'{PREFIX}embeddings.weight', 'head'),
+    *norm('embed/norm', f'{PREFIX}blocks.0.pre_ln'),
+    *norm('decoder/norm', f'{PREFIX}ln_out'),
+    *norm('decoder/*/time_mix_norm', f'{layer}ln1'),
+    *norm('decoder/*/channel_mix_norm', f'{layer}ln2'),
+    Weight('decoder/*/time_mix/time_decay', f'{layer}attention.time_decay'),
+    Weight('decoder/*/time_mix/time_first', f'{layer}attention.time_first'),
+  ]
+  halves = {
+    'time_mix': ('attention', ('key', 'value', 'receptance'), ('output',)),
+    'channel_mix': ('feed_forward', ('key', 'receptance'), ('value',)),
+  }
+  for ours, (theirs, mixed, others) in halves.items():
+    ours, theirs = f'decoder/*/{ours}', layer + theirs
+    for name in mixed:
+      out.append(
+        Weight(
+          f'{ours}/mix_{name}',
+          f'{theirs}.time_mix_{name}',
+          shape=(1, 1, config.embed_dim),
+        )
+      )
+    for name in (*mixed, *others):
+      kernel = f'{ours}/{name}/kernel'
+      out.append(Weight(kernel, f'{theirs}.{name}.weight', turned))
+  return out
+
+
+def spares(config: TransformerConfig) -> list[Spare]:
+  """What a file may hold besides: a copy of the table."""
+  return causal.head_spares(config, f'{PREFIX}embeddings.weight', 'head')

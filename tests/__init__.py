@@ -1,0 +1,1 @@
+"""Tests of every package, in folders that mirror them."""

@@ -1,0 +1,47 @@
+"""The benchmarks run, and their two sides compute the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def run(name, out, *flags):
+  """What the benchmark wrote."""
+  done = subprocess.run(
+    [sys.executable, '-m', f'benchmarks.{name}', f'--out={out}', *flags],
+    cwd=REPOSITORY, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, timeout=300,
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-2000:]
+  return json.loads(out.read_text())
+
+
+def test_train_step(tmp_path):
+  """It fails by itself where the losses differ."""
+  found = run(
+    'train_step', tmp_path / 'out.json', '--models=bert', '--layers=1',
+    '--batch=2', '--length=16', '--dropout=0', '--only=treeline,torch',
+    '--warmup=2', '--rounds=2',
+  )  # fmt: skip
+  (case,) = found['bert']['cases']
+  assert case['times_treeline']['torch'] > 0
+
+
+def test_input_pipeline(tmp_path):
+  folder = os.environ.get('TREELINE_DATA')
+  if not folder:
+    pytest.skip('no real data: TREELINE_DATA is not set')
+  found = run(
+    'input_pipeline', tmp_path / 'out.json', f'--data={folder}',
+    '--only=span_corruption', '--cores=1', '--repeats=1', '--seconds=0.05',
+  )  # fmt: skip
+  rates = found['cores']['1']['span_corruption']
+  assert rates['treeline raw']['median'] > 0
+  assert rates['treeline cached']['median'] > 0

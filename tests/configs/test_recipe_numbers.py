@@ -1,0 +1,167 @@
+"""Every number of every recipe against the tables typed from the papers."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common, tree
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives.rows import batch_shapes
+from models.config import TransformerConfig
+from tests.configs import (
+  recipe_decoders,
+  recipe_encoders,
+  recipe_gpts,
+  recipe_pairs,
+)
+from tests.configs.recipe_numbers import (
+  GROUPS,
+  NOT_OF_A_RECIPE,
+  ON,
+  TINY,
+  Recipe,
+)
+from train.learning import optimizer
+from train.learning.schedules import make_schedule
+from train.settings import check_group, check_settings
+
+TABLES = (recipe_encoders, recipe_pairs, recipe_gpts, recipe_decoders)
+SYSTEMS = {k: v for table in TABLES for k, v in table.SYSTEMS.items()}
+VARIANTS = recipe_pairs.VARIANTS | recipe_decoders.VARIANTS
+
+
+def flat(config: ConfigDict) -> dict:
+  """'group.key' -> value of all that belongs to a recipe."""
+  found = {}
+  for group in GROUPS:
+    for key, value in config[group].items():
+      inner = value.items() if isinstance(value, ConfigDict) else [('', value)]
+      for name, x in inner:
+        found['.'.join(filter(None, (group, key, name)))] = x
+  return {k: x for k, x in found.items() if k not in NOT_OF_A_RECIPE}
+
+
+KEYS = flat(common.base())
+
+
+def full(name: str) -> str:
+  """The 'group.key' of a column; a name that is no key stays as it is."""
+  found = [key for key in KEYS if key == name or key.split('.')[1] == name]
+  assert len(found) < 2, f'{name}: write which of {found}'
+  return found[0] if found else name
+
+
+def expected(recipe: Recipe, size: str, changed: dict | None = None) -> dict:
+  """What the tables say of a size, where some values of its row are changed.
+
+  Every key that is not off; of a tiny config too, whose own values `changed`
+  holds.
+  """
+  changed = {full(key): value for key, value in (changed or {}).items()}
+  row = dict(zip(recipe.columns, recipe.sizes[size], strict=True))
+  row = {name: changed.get(full(name), value) for name, value in row.items()}
+  every = {
+    f'{group}.{key}': value
+    for group, own in recipe.every.items()
+    for key, value in own.items()
+  }
+  for own in (row, recipe.derived(row)):
+    every |= {full(key): value for key, value in own.items()}
+  # Columns that are no keys ('billions') are for what is derived.
+  known = {k: x for k, x in every.items() if k.split('.')[0] in GROUPS}
+  return on(ON | known | changed)
+
+
+def on(values: dict) -> dict:
+  """What is not off: not 0, '', False, empty or unset."""
+  return {key: x for key, x in values.items() if x}
+
+
+CASES = {
+  f'{name}:{size}': (recipe, size, None)
+  for name, recipe in SYSTEMS.items()
+  for size in recipe.sizes
+}
+CASES |= {
+  f'{name}:tiny{rest}': (recipe, recipe.like, TINY | recipe.tiny)
+  for (name, rest), recipe in (
+    *(((name, ''), recipe) for name, recipe in SYSTEMS.items()),
+    *VARIANTS.items(),
+  )
+}
+CASES |= {
+  f'ul2:{size}': (recipe_pairs.FLAN_UL2, size, None)
+  for size in recipe_pairs.FLAN_UL2.sizes
+}
+
+
+@pytest.mark.parametrize('reference', CASES)
+def test_the_config_is_the_published_recipe(reference):
+  config = tree.config_of(reference)
+  recipe, size, changed = CASES[reference]
+  wanted = expected(recipe, size, changed)
+  found = on(flat(config))
+  for key in found.keys() - wanted.keys():
+    if found[key] == KEYS.get(key):  # the next test but one is for these
+      del found[key]
+  assert found == wanted
+
+
+@pytest.mark.parametrize('reference', CASES)
+def test_every_size_can_start(reference):
+  """What a run checks before anything is built."""
+  config = tree.config_of(reference)
+  check_settings(config, devices=1)
+  check_group('optimizer', config.optimizer, optimizer.USES)
+  make_schedule(config.schedule, config.train.steps)
+  model = TransformerConfig(**config.model)
+  data = DataConfig(**config.data)
+  batch_shapes(data, model.family)
+
+
+def test_nothing_is_on_for_everybody():
+  """What no table names would otherwise follow the base unseen."""
+  assert on(KEYS) == ON | {'data.tokenizer_kind': 'unigram'}
+
+
+def test_every_size_of_every_system_has_a_row():
+  for name in {key.partition(':')[0] for key in tree.SYSTEMS}:
+    module = tree.module_of(name)
+    sizes = {*module.SIZES, *getattr(module, 'GRID', ())} - {'tiny'}
+    if any(isinstance(x, dict) for x in module.SIZES.values()):
+      sizes = {
+        f'{size},version={version}'
+        for version, own in module.SIZES.items()
+        for size in own
+        if size != 'tiny'
+      }
+    assert sizes <= set(SYSTEMS[name].sizes if sizes else ())
+
+
+DEFAULTS = {
+  **dict.fromkeys(('transformer', 'gpt1', 'bert', 'roberta'), 'base'),
+  **dict.fromkeys(('electra', 'flan_t5'), 'base'),
+  't5': 'base,version=1.0',
+  'ul2': '20b',
+  'llama': '7b,version=1',
+  'gpt2': 'small',
+  'gpt3': 'small',
+  'jurassic': 'large',
+  'gopher': '44m',
+  'chinchilla': '70b',
+  'lamda': '2b',
+  'mt_nlg': '530b',
+  'yalm': '100b',
+  'palm': '8b',
+  'bloom': '560m',
+  'rwkv': '169m',
+}
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_the_size_without_an_argument(name):
+  assert tree.config_of(name) == tree.config_of(f'{name}:{DEFAULTS[name]}')
+
+
+def test_flan_has_no_denoisers():
+  with pytest.raises(ValueError, match='has no denoisers: leave s_denoiser'):
+    tree.config_of('ul2:variant=flan,s_denoiser=code')

@@ -1,0 +1,159 @@
+"""`python -m train` in processes of its own, on a model of no size."""
+
+import atexit
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.helpers.forks import Program
+from train.learning.state import TrainState
+
+# Programs that one process has compiled serve those after it.
+COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
+atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+
+# Of each system, of no size. Dropout is on.
+NARROW = {'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.dropout': 0.1}
+SMALL = NARROW | {
+  'model.heads': 2,
+  'model.kv_heads': 2,
+  'model.head_dim': 8,
+  'model.attention_dropout': 0.1,
+}
+PAIR = SMALL | {'model.encoder_layers': 1, 'model.decoder_layers': 1}
+MASKED = SMALL | {
+  'model.encoder_layers': 1,
+  'data.predictions': 5,
+  'schedule.warmup_steps': 2,
+}
+SYSTEMS = {
+  't5': PAIR | {'model.vocab_size': 256, 'data.sentinels': 20},
+  'ul2': PAIR
+  | {
+    'data.denoisers': (('[R]', 0.15, 3.0, 0.5), ('[X]', 0.5, 8.0, 0.5)),
+    'data.sentinels': 30,
+  },
+  'bert': MASKED,
+  'electra': MASKED | {'model.table_dim': 8},
+  'gpt2': SMALL | {'model.decoder_layers': 1, 'schedule.warmup_steps': 2},
+  'rwkv': NARROW | {'model.decoder_layers': 1, 'schedule.constant_steps': 2},
+}
+CONFIG = {
+  'data.length': 32,
+  'data.batch': 16,
+  'data.block': 16,
+  'data.concatenate': False,  # several documents share a row
+  'data.holdout': 10,
+  'data.threads': 1,
+  'train.steps': 40,
+  'train.log_every': 1,
+  'eval.every': 1000,
+  'eval.samples': 0,
+  'checkpoint.every': 4,
+}
+
+
+def write_text(folder: Path) -> str:
+  """A few hundred documents; returns the source's name."""
+  rng = random.Random(0)
+  words = [
+    ''.join(rng.choices('abcdefghij', k=rng.randint(2, 6))) for _ in range(300)
+  ]
+  folder.mkdir()
+  for number in range(3):
+    documents = (
+      ' '.join(rng.choices(words, k=rng.randint(5, 60))) for _ in range(200)
+    )
+    (folder / f'{number}.txt').write_text('\n\n'.join(documents))
+  return f'text:{folder}/*.txt'
+
+
+def command(
+  workdir: Path, *flags: str, system: str = 't5', **overrides
+) -> list[str]:
+  """The command line; overrides are of CONFIG, with __ for the dot."""
+  config = CONFIG | SYSTEMS[system]
+  config |= {k.replace('__', '.'): v for k, v in overrides.items()}
+  return [
+    *(sys.executable, '-m', 'train'),
+    f'--config=configs/{system}.py:tiny',
+    f'--workdir={workdir}',
+    *(f'--config.{key}={value}' for key, value in config.items()),
+    *flags,
+  ]
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+  """Of a process with so many devices."""
+  kept = [
+    flag
+    for flag in os.environ['XLA_FLAGS'].split()
+    if 'device_count' not in flag
+  ]
+  count = f'--xla_force_host_platform_device_count={devices}'
+  return os.environ | {
+    'XLA_FLAGS': ' '.join([*kept, count]),
+    'JAX_COMPILATION_CACHE_DIR': COMPILED,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3',
+  }
+
+
+def start(command: list[str], devices: int = 1) -> Program:
+  """[python, '-m', MODULE, *flags] or -c in a process of its own."""
+  assert command[0] == sys.executable
+  return Program(command[1:], environment(devices))
+
+
+def run(
+  command: list[str], devices: int = 1, largest: int | None = None
+) -> subprocess.CompletedProcess:
+  """Runs to the end: its status, stdout and stderr.
+
+  No file may become larger than `largest` bytes.
+  """
+  process = start(command, devices)
+  if largest:
+    limit = resource.RLIMIT_FSIZE
+    resource.prlimit(process.pid, limit, (largest, largest))
+  stdout, stderr = process.communicate(timeout=300)
+  return subprocess.CompletedProcess(
+    command, process.returncode, stdout, stderr
+  )
+
+
+def train(workdir: Path, devices: int = 1, **overrides) -> str:
+  """Runs to the end, which must be a good one; returns stdout."""
+  done = run(command(workdir, **overrides), devices)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def rows(workdir: Path, name: str = 'train/loss') -> list[tuple[int, float]]:
+  """(step, number) of every row of metrics.jsonl that has it."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  read = map(json.loads, lines)
+  return [(row['step'], row[name]) for row in read if name in row]
+
+
+def checkpoints(workdir: Path) -> list[int]:
+  names = os.listdir(workdir / 'checkpoints')
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def small_state(step: int, seed: int = 0) -> TrainState:
+  """Of no model."""
+  rng = np.random.default_rng(seed)
+  return TrainState(
+    step=np.int32(step),
+    params={'a': {'kernel': rng.normal(size=(3, 16, 8)).astype('float32')}},
+    opt_state=({'row': rng.normal(size=(3, 16)).astype('float32')}, ()),
+    cursor=rng.integers(9, size=(4, 4), dtype='int32'),
+  )

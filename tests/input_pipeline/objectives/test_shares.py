@@ -1,0 +1,301 @@
+"""How full rows are, in every recipe; what falls short is reported."""
+
+import importlib
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from configs import ablations, tree
+from input_pipeline import config, pipeline, tokenizing
+from input_pipeline.objectives import features, shares
+from input_pipeline.objectives.rows import batch_shapes, make_rows
+from input_pipeline.streams import chunks
+from input_pipeline.tokenizers import kinds, subwords
+from tests.input_pipeline.objectives.test_masking import (
+  make_config as masked_config,
+)
+
+# Rows that their authors' rule leaves part-filled, and which side of them.
+EXEMPT = {
+  # A pair a row, 10% of the documents' short; a sentence is not cut.
+  ('sentence_pairs', 'encoder'): ('inputs',),
+  # As many whole sentences as fit: of 128 tokens 10% are left.
+  ('full_sentences', 'encoder'): ('inputs',),
+  ('doc_sentences', 'encoder'): ('inputs',),
+  # Inputs and targets of 512 tokens; a denoiser of 15% fills the inputs alone.
+  ('ul2', 'encoder_decoder'): ('targets',),
+  # Targets of 192 and 104 tokens, which the most noise of a text needs; in a
+  # decoder, which is nobody's, they are room that a row keeps free.
+  ('iid_spans', 'encoder_decoder'): ('targets',),
+  ('iid_spans', 'decoder'): ('inputs',),
+  # Texts are cut to the inputs' length before tokens are dropped.
+  ('drop_tokens', 'encoder_decoder'): ('inputs', 'targets'),
+}
+
+
+def recipes():
+  """(name, config) of every system and size, and of T5's other objectives."""
+  for key in tree.SYSTEMS:
+    name, _, arg = key.partition(':')
+    module = importlib.import_module(f'configs.{name}')
+    sizes = module.SIZES
+    version = [part for part in arg.split(',') if '=' in part]
+    if name == 'llama':
+      sizes = sizes[version[0][8:] if version else '1']
+    elif name == 't5':
+      sizes = sizes['1.0']
+    for size in sizes:
+      parts = ','.join([size, *version])
+      try:
+        yield f'{name}:{parts}', module.get_config(parts)
+      except ValueError:  # FLAN-UL2 has one size
+        continue
+  yield 't5:recipe=baseline', tree.config_of('t5:recipe=baseline')
+  for objective in ablations.OBJECTIVES:
+    for system in 't5', 'llama', 'roberta':
+      try:
+        changed = ablations.get_config(f'{system},objective={objective}')
+        batch_shapes(config.DataConfig(**changed.data), changed.model.family)
+      except ValueError:
+        continue
+      yield f'{system},objective={objective}', changed
+
+
+def layouts():
+  """One recipe for each kind of rows that there is."""
+  found = {}
+  for name, c in recipes():
+    data = config.DataConfig(**c.data)
+    for _, phase in data.phases(c.train.steps):
+      keys = (
+        'objective', 'length', 'target_length', 'block', 'pack', 'concatenate',
+        'document_tokens', 'noise_density', 'predictions', 'masking',
+        'denoisers', 'short_share',
+      )  # fmt: skip
+      family = c.model.family
+      kind = family, *(getattr(phase, key) for key in keys)
+      found.setdefault(kind, (f'{name}, {phase.length}', phase, family))
+  return found.values()
+
+
+@pytest.fixture(scope='module')
+def documents():
+  """Tokens of documents as long as those of 1,000 of C4's: log-normal, with a
+  mean of 480 tokens and a median of 290; in sentences of 5 to 40."""
+  rng = np.random.default_rng(0)
+  sizes = np.exp(rng.normal(np.log(290), 1.0, 4096)).astype(int) + 5
+  assert 450 < sizes.mean() < 510
+  return [np.full(size, 300, np.int32) for size in sizes]
+
+
+def shares_filled(settings, family, documents):
+  """Share of places filled: of the inputs and the targets, or of one side."""
+  tokenizer = kinds.Numbers(1000, settings.sentinels, settings.masks)
+  shapes = batch_shapes(settings, family)
+  rng = np.random.default_rng(1)
+  if settings.sentences:
+    documents = [
+      np.split(d, np.cumsum(rng.integers(5, 40, len(d) // 20)))
+      for d in documents
+    ]
+    documents = [[s for s in d if len(s)] for d in documents]
+  filled = places = 0
+  count = min(len(documents), max(1024, settings.block))
+  for first in range(0, count, settings.block):
+    rows = make_rows(
+      documents[first : first + settings.block], tokenizer, settings, shapes,
+      rng, family,
+    )  # fmt: skip
+    batch = features.split(rows, shapes)
+    sides = {'inputs': 'encoder_segments', 'targets': 'segments'}
+    if 'encoder_segments' not in batch:
+      sides = {'inputs': 'segments'}
+    filled += np.array([(batch[s] > 0).sum() for s in sides.values()])
+    places += np.array([batch[s].size for s in sides.values()])
+  return dict(zip(sides, filled / places, strict=True))
+
+
+def test_every_recipe_fills_its_rows(documents):
+  seen, missed = set(), {}
+  for name, settings, family in layouts():
+    found = shares_filled(settings, family, documents)
+    seen.add((settings.objective, family))
+    exempt = EXEMPT.get((settings.objective, family), ())
+    for side, share in found.items():
+      if share < 0.95 and side not in exempt:
+        missed[name, side] = share
+  assert not missed
+  assert {objective for objective, _ in seen} == {*config.OBJECTIVES}
+
+
+# ---- Blocks of documents ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('length', 'block'), [(16, 128), (4096, 128), (8192, 256), (131_072, 4096)]
+)
+def test_blocks_grow_with_the_rows(length, block):
+  settings = masked_config('causal', length=length, block=0)
+  assert settings.block == block
+  assert masked_config('causal', length=length, block=9).block == 9
+
+
+def test_blocks_of_a_curriculum_are_alike():
+  """So that cursors mean the same places in all phases."""
+  settings = masked_config(
+    'mlm', length=8192, block=0, curriculum=((0.5, 64, 4),)
+  )
+  (_, first), (_, last) = settings.phases(10)
+  assert (first.length, first.block) == (64, 256)
+  assert (last.length, last.block) == (8192, 256)
+
+
+def open_file(tmp_path, monkeypatch, count, **changes):
+  """`count` documents of one letter each, in one file; 257 ids, bytes."""
+  pytest.importorskip('tensorflow')
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: subwords.Bytes(0))
+  lines = [json.dumps({'text': chr(97 + n % 26)}) for n in range(count)]
+  (tmp_path / 'a.json').write_text('\n'.join(lines))
+  values = {'source': f'json:{tmp_path}/a.json', 'holdout': 0, 'length': 16}
+  settings = masked_config('causal', **values | changes)
+  return pipeline.open_data(
+    settings, 5, 300, '' if settings.holdout else settings.source,
+    family='decoder',
+  )  # fmt: skip
+
+
+def blocks_of(data, batches, stream):
+  """Cursor of each block of a stream -> how often each letter is in it."""
+  rows = np.arange(data.config.batch)
+  mine = rows // (data.config.batch // data.config.streams) == stream
+  found = {}
+  for batch in itertools.islice(data.batches(data.start(), rows), batches):
+    for cursor, targets in zip(
+      batch['cursor'][mine], batch['targets'][mine], strict=True
+    ):
+      block = found.setdefault(tuple(cursor[:3].tolist()), np.zeros(26, int))
+      for n in range(26):
+        block[n] += (targets == ord('a') + n + subwords.Bytes.first).sum()
+  return list(found.values())[:-1]  # the last one may go on
+
+
+@pytest.mark.parametrize('changes', [{}, {'documents': 26}, {'holdout': 27}])
+def test_a_corpus_smaller_than_a_block(changes, tmp_path, monkeypatch):
+  """26 documents, blocks of 256: 9 times each, whatever holds out others; and
+  all of four streams have such blocks."""
+  count = 27 if changes else 26
+  data = open_file(tmp_path, monkeypatch, count, block=256, **changes)
+  for stream in range(4):
+    found = blocks_of(data, 20, stream)
+    assert len(found) > 1
+    assert all((block == 9).all() for block in found)
+
+
+@pytest.mark.parametrize(
+  'changes', [{'epochs': 9, 'streams': 1, 'block': 256}, {'block': 128}]
+)
+def test_no_document_twice(changes, tmp_path, monkeypatch):
+  """Where epochs are counted, or blocks have the usual size."""
+  data = open_file(tmp_path, monkeypatch, 26, **changes)
+  found = blocks_of(data, 2, 0)
+  assert found
+  assert all((block == 1).all() for block in found)
+
+
+def test_streams_without_documents(tmp_path, monkeypatch, capfd):
+  """Of a source that is read twice one block is there for four streams."""
+  data = open_file(tmp_path, monkeypatch, 26, block=256, epochs=2)
+  with pytest.raises(chunks.SourceEnded):
+    for _ in data.batches(data.start(), np.arange(16)):
+      pass
+  said = [x for x in capfd.readouterr().out.splitlines() if 'streams' in x]
+  assert len(said) == 1
+  assert said[0].endswith(
+    ' of data.streams=4 has no document in data.epochs=2, and its rows are'
+    ' padding: blocks of data.block=256 documents are fewer than streams. Lower'
+    ' data.block or data.streams.'
+  )
+
+
+# ---- What falls short is reported -------------------------------------------
+
+
+def run_blocks(settings, family, documents, count=shares.BLOCKS):
+  tokenizer = kinds.Numbers(1000, settings.sentinels, settings.masks)
+  shapes = batch_shapes(settings, family)
+  counted = shares.Shares(settings)
+  for seed in range(count):
+    rng = np.random.default_rng(seed)
+    rows = make_rows(documents, tokenizer, settings, shapes, rng, family)
+    counted.add(len(documents), features.split(rows, shapes))
+  return counted
+
+
+def flat(count, size):
+  return [np.full(size, 300, np.int32) for _ in range(count)]
+
+
+def test_a_block_too_small_for_its_rows(capsys):
+  """10 documents of 30 tokens and EOS fill 0.3 rows of 1,024: 20 rows need
+  20 * 1,024 / 31 of them."""
+  settings = masked_config('causal', length=1024, block=10)
+  run_blocks(settings, 'decoder', flat(10, 30), shares.BLOCKS - 1)
+  assert not capsys.readouterr().out
+  run_blocks(settings, 'decoder', flat(10, 30), 3 * shares.BLOCKS)
+  assert capsys.readouterr().out == (
+    'Rows are 30.3% full: a block fills 0.3 rows of data.length=1024 tokens,'
+    ' the last one in part. Raise data.block=10 to about 661, which takes more'
+    ' memory, or lower data.length.\n'
+  )
+
+
+def test_files_too_small_for_their_blocks(capsys):
+  settings = masked_config('causal', length=1024, block=100)
+  run_blocks(settings, 'decoder', flat(10, 30))
+  assert (
+    'Blocks have 10 documents, fewer than data.block=100, as none crosses a'
+    ' file: put more documents into a file, about 661, or lower data.length.'
+  ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('objective', 'family', 'changes', 'documents'),
+  [
+    ('causal', 'decoder', {}, flat(100, 300)),  # full
+    ('causal', 'decoder', {'pack': False, 'concatenate': False}, flat(8, 9)),
+    ('sentence_pairs', 'encoder', {}, [flat(1, 9) for _ in range(8)]),
+  ],
+)
+def test_nothing_is_reported(objective, family, changes, documents, capsys):
+  """Of full rows, or of those that one document or pair has to itself."""
+  settings = masked_config(objective, **changes)
+  run_blocks(settings, family, documents)
+  assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('changes', 'documents', 'message'),
+  [
+    (
+      {'predictions': 3, 'length': 64},
+      flat(50, 200),
+      (
+        '4.7% of the tokens are predicted, not data.noise_density=15.0%: data.'
+        'predictions=3 allows no more. Raise it.'
+      ),
+    ),
+    (
+      {'concatenate': False, 'pack': False},
+      flat(50, 1),
+      (
+        '33.3% of the tokens are predicted, not data.noise_density=15.0%: rows'
+        ' are so short that one token is more than this.'
+      ),
+    ),
+  ],
+)
+def test_a_share_that_is_missed(changes, documents, message, capsys):
+  run_blocks(masked_config('mlm', **changes), 'encoder', documents)
+  assert message in capsys.readouterr().out

@@ -1,0 +1,385 @@
+"""Every kind of tokenizer has the same interface and keeps its promises."""
+
+import concurrent.futures
+import json
+import os
+import random
+import threading
+
+import numpy as np
+import pytest
+
+from input_pipeline import tokenizing
+from input_pipeline.config import TOKENIZERS
+from input_pipeline.tokenizers import kinds, subwords
+from tests.helpers.corpora import data_config
+
+SENTINELS = 7
+SIZES = {'unigram': 90, 'bpe': 400, 'wordpiece': 200, 'byte_bpe': 400}
+TEXT = 'Bad banana, got 7 limes: ŝtelo 汉字 😀'
+
+
+def texts(count=400):
+  """Sentences of made-up words, with capitals, accents and punctuation."""
+  rng = random.Random(0)
+  syllables = [a + b for a in 'bdfgklmnprst' for b in 'aeiouéü']
+  words = [
+    ''.join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(99)
+  ]
+  sentences = (rng.choices(words, k=12) for _ in range(count))
+  return [' '.join(w).capitalize() + rng.choice('.!?,7') for w in sentences]
+
+
+@pytest.fixture(scope='module')
+def made():
+  """(kind, with specials or not) -> tokenizer, each trained once."""
+  found = {}
+
+  def make(kind, specials):
+    if (kind, specials) not in found:
+      found[kind, specials] = kinds.train(
+        texts(), SIZES.get(kind), SENTINELS, kind, specials=specials
+      )
+    return found[kind, specials]
+
+  return make
+
+
+@pytest.fixture(params=[*TOKENIZERS, 'numbers'])
+def kind(request):
+  return request.param
+
+
+@pytest.fixture(params=[False, True], ids=['', 'masks'])
+def tokenizer(kind, request, made):
+  if kind == 'numbers':
+    return kinds.Numbers(120, SENTINELS, request.param)
+  return made(kind, request.param)
+
+
+def documents(tokenizer, kind):
+  if kind == 'numbers':
+    return [np.arange(5, 40, dtype=np.int32), np.array([9], np.int32)]
+  return [TEXT.encode(), b'', *(text.encode() for text in texts(60))]
+
+
+def test_ids(tokenizer, kind):
+  """int32, in range, and no special id is made from text."""
+  for ids in tokenizer.encode_batch(documents(tokenizer, kind)):
+    assert ids.dtype == np.int32
+    assert ids.ndim == 1
+    assert {*ids.tolist()} & {*tokenizer.specials} <= {tokenizer.unk}
+    assert (ids < tokenizer.size).all()
+
+
+def test_special_ids(tokenizer, kind, request):
+  masks = 'masks' in request.node.name
+  names = [tokenizer.piece(i) for i in tokenizer.specials]
+  assert len(set(names)) == len(names)
+  found = (tokenizer.cls, tokenizer.sep, tokenizer.mask)
+  if masks or kind == 'wordpiece':
+    assert [tokenizer.piece(i) for i in found] == list(tokenizer.masking)
+  else:
+    assert found == (None, None, None)
+  assert 0 <= tokenizer.pad < tokenizer.size
+  assert 0 <= tokenizer.eos < tokenizer.size
+  assert {tokenizer.pad, tokenizer.eos} <= {*tokenizer.specials}
+  last = range(tokenizer.size - 1, tokenizer.size - 1 - SENTINELS, -1)
+  assert tokenizer.sentinels.tolist() == list(last)
+  assert tokenizer.sentinels.dtype == np.int32
+  shown = [tokenizer.piece(i) for i in tokenizer.sentinels]
+  assert shown == [f'<extra_id_{n}>' for n in range(SENTINELS)]
+  assert list(tokenizer.specials) == sorted({*tokenizer.specials})
+
+
+@pytest.mark.parametrize(
+  ('kind', 'names'),
+  [
+    ('unigram', '<pad> </s> <unk>'),
+    ('bpe', '<pad> </s> <unk> <0x00>'),
+    ('wordpiece', '[PAD] [UNK] [CLS] [SEP] [MASK] !'),
+    ('byte_bpe', '! " #'),
+    ('bytes', '<pad> </s> <unk> <0x00> <0x01>'),
+  ],
+)
+def test_first_pieces(made, kind, names):
+  tokenizer = made(kind, False)
+  found = [tokenizer.piece(i) for i in range(names.count(' ') + 1)]
+  assert found == names.split()
+
+
+@pytest.mark.parametrize(
+  ('kind', 'names'),
+  [
+    ('unigram', '<pad> </s> <unk> [CLS] [SEP] [MASK]'),
+    ('bpe', '<pad> </s> <unk> [CLS] [SEP] [MASK] <0x00>'),
+    ('wordpiece', '[PAD] [UNK] [CLS] [SEP] [MASK] !'),
+    ('byte_bpe', '<s> <pad> </s> <unk> ! " #'),
+  ],
+)
+def test_first_pieces_with_masks(made, kind, names):
+  tokenizer = made(kind, True)
+  found = [tokenizer.piece(i) for i in range(names.count(' ') + 1)]
+  assert found == names.split()
+
+
+def test_last_pieces(made):
+  """GPT-2's EOS and RoBERTa's mask come last, before the sentinels."""
+  place = SIZES['byte_bpe'] - SENTINELS - 1
+  gpt2, roberta = made('byte_bpe', False), made('byte_bpe', True)
+  assert gpt2.piece(place) == '<|endoftext|>'
+  assert {gpt2.eos, gpt2.bos, gpt2.pad} == {place}
+  assert gpt2.unk is None
+  assert (roberta.piece(place), roberta.mask) == ('<mask>', place)
+  ends = roberta.bos, roberta.cls, roberta.eos, roberta.sep
+  assert (*ends, roberta.pad) == (0, 0, 2, 2, 1)
+  masked = made('bytes', True)
+  assert (masked.cls, masked.sep, masked.mask) == (259, 260, 261)
+  assert masked.size == 262 + SENTINELS
+
+
+@pytest.mark.parametrize('masks', [False, True])
+@pytest.mark.parametrize('kind', ['bpe', 'byte_bpe', 'bytes'])
+def test_round_trip(made, kind, masks):
+  """Text comes back to the last byte, and so it does between special ids."""
+  tokenizer = made(kind, masks)
+  odd = [TEXT, 'a\0b\n\tc  d \r\n', 'né\u0301 \u200d', 'x' * 5000, '</s> <s>']
+  for text in [*odd, *texts(20)]:
+    [ids] = tokenizer.encode_batch([text.encode()])
+    assert tokenizer.decode(ids) == text
+    framed = [tokenizer.pad, *ids, tokenizer.eos, tokenizer.pad]
+    assert text in tokenizer.decode(framed)
+  [broken] = tokenizer.encode_batch([b'a\xff b\xe6\xb1'])
+  assert tokenizer.decode(broken).startswith('a\ufffd b\ufffd')
+
+
+@pytest.mark.parametrize('kind', ['unigram', 'wordpiece'])
+def test_decoded_words(made, kind):
+  """What these kinds keep: words; WordPiece glues signs to the word before."""
+  tokenizer = made(kind, False)
+  for text in texts(20):
+    [ids] = tokenizer.encode_batch([text.encode()])
+    assert tokenizer.decode(ids) == text
+
+
+def test_decoded_special_ids(tokenizer, kind):
+  word = documents(tokenizer, kind)[-1]
+  [word] = tokenizer.encode_batch([word])
+  parts = [*word[:1], tokenizer.sentinels[1], *word[:1], tokenizer.eos]
+  if tokenizer.mask is not None:
+    parts = [tokenizer.cls, *parts, tokenizer.mask, tokenizer.sep]
+  decoded = tokenizer.decode(np.array([*parts, tokenizer.pad]))
+  assert '<extra_id_1>' in decoded
+  for i in (tokenizer.cls, tokenizer.mask, tokenizer.sep):
+    assert i is None or tokenizer.piece(i) in decoded
+  if tokenizer.eos != tokenizer.sep:
+    assert tokenizer.piece(tokenizer.eos) not in decoded
+  assert '<pad>' not in decoded
+  assert '[PAD]' not in decoded
+
+
+def test_byte_lengths(tokenizer, kind):
+  """They add up to the text's; special ids have none."""
+  lengths = tokenizer.byte_lengths()
+  assert (lengths.dtype, lengths.shape) == (np.int32, (tokenizer.size,))
+  assert not lengths[list(tokenizer.specials)].any()
+  for text in documents(tokenizer, kind)[2:]:
+    [ids] = tokenizer.encode_batch([text])
+    spaces = kind in ('unigram', 'bpe', 'wordpiece')  # one before all
+    assert lengths[ids].sum() == len(text) + spaces
+  if kind == 'numbers':
+    assert lengths[[5, 55]].tolist() == [2, 3]
+  if kind in ('bpe', 'byte_bpe', 'bytes'):
+    [ids] = tokenizer.encode_batch([TEXT.encode()])
+    assert lengths[ids].sum() == len(TEXT.encode()) + (kind == 'bpe')
+
+
+def test_word_starts(tokenizer, kind):
+  starts = tokenizer.word_starts()
+  assert (starts.dtype, starts.shape) == (bool, (tokenizer.size,))
+  assert starts[list({*tokenizer.specials} - {tokenizer.unk})].all()
+  if kind in ('bytes', 'numbers'):
+    assert starts.all() == (kind == 'bytes')
+    return
+  for text in texts(20):
+    [ids] = tokenizer.encode_batch([text.encode()])
+    signs = sum(not c.isalnum() for c in text if c != ' ')
+    signs += text[-1] == '7' and kind == 'bpe'  # digits stand alone
+    words = len(text.split()) + signs * (kind == 'wordpiece')
+    # A text's first word has no space before it in byte-level BPE.
+    expected = words - (kind == 'byte_bpe')
+    assert starts[ids].sum() == expected
+  if kind == 'wordpiece':
+    assert all(
+      starts[i] != p.startswith('##') for i, p in enumerate(tokenizer.pieces)
+    )
+
+
+def test_saved(tokenizer, kind, tmp_path):
+  """A workdir's file alone gives the same ids, and the same file again."""
+  if kind == 'numbers':
+    assert tokenizer.fingerprint
+    return
+  path = tmp_path / kinds.file_name(kind)
+  kinds.save(tokenizer, str(path))
+  assert path.name == tokenizer.file
+  for place in path, tmp_path:
+    loaded = kinds.load(str(place), SENTINELS, kind)
+    assert loaded.model == tokenizer.model
+    assert loaded.fingerprint == tokenizer.fingerprint
+    for name in ('size', 'pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask'):
+      assert getattr(loaded, name) == getattr(tokenizer, name)
+    assert loaded.sentinels.tolist() == tokenizer.sentinels.tolist()
+    sample = documents(tokenizer, kind)
+    both = loaded.encode_batch(sample), tokenizer.encode_batch(sample)
+    for mine, theirs in zip(*both, strict=True):
+      np.testing.assert_array_equal(mine, theirs)
+  with pytest.raises(ValueError, match=r'7 <extra_id_N>.*data\.sentinels=8'):
+    kinds.load(str(path), 8, kind)
+
+
+@pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'bytes'])
+def test_saved_file_is_the_librarys(made, kind, tmp_path):
+  """The tokenizers library alone makes the same ids of it."""
+  tokenizer = made(kind, True)
+  library = subwords.library().Tokenizer.from_str(tokenizer.model.decode())
+  for text in [TEXT, *texts(20)]:
+    [ids] = tokenizer.encode_batch([text.encode()])
+    assert library.encode(text).ids == ids.tolist()
+    if kind != 'wordpiece':
+      assert library.decode(ids) == text
+  assert library.get_vocab_size() == tokenizer.size
+  assert library.token_to_id(tokenizer.masking[2]) == tokenizer.mask
+
+
+@pytest.mark.parametrize('kind', TOKENIZERS)
+def test_special_names_in_a_text(tokenizer):
+  """They are text, whatever it says."""
+  names = ' '.join(tokenizer.piece(i) for i in tokenizer.specials)
+  names = names.replace('<extra_id_', '<extra-id_')  # SentencePiece reads it
+  [ids] = tokenizer.encode_batch([names.encode()])
+  assert {*ids.tolist()} & {*tokenizer.specials} <= {tokenizer.unk}
+
+
+@pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe'])
+def test_threads(made, kind, monkeypatch):
+  """No thread but those asked for, and the same ids on any number."""
+  sample = [text.encode() for text in texts(3000)]
+  sample += [f'{text} {n}'.encode() for n, text in enumerate(texts(3000))]
+  wanted = made(kind, False).encode_batch(sample)
+  pools = []
+  executor = concurrent.futures.ThreadPoolExecutor
+
+  def pool(threads):
+    pools.append(threads)
+    return executor(threads)
+
+  monkeypatch.setattr(concurrent.futures, 'ThreadPoolExecutor', pool)
+  for threads in 1, 3:
+    monkeypatch.setenv('TOKENIZERS_PARALLELISM', 'true')  # all cores
+    content = json.loads(made(kind, False).model)
+    fresh = type(made(kind, False))(content, SENTINELS)
+    most, stop = [0], threading.Event()
+
+    def watch(most=most, stop=stop):
+      while not stop.is_set():
+        most[0] = max(most[0], len(os.listdir('/proc/self/task')))
+
+    assert os.environ['TOKENIZERS_PARALLELISM'] == 'false'
+    before = len(os.listdir('/proc/self/task'))
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    found = fresh.encode_batch(sample, threads)
+    stop.set()
+    watcher.join()
+    assert most[0] <= before + 1 + (threads if threads > 1 else 0)
+    for mine, theirs in zip(found, wanted, strict=True):
+      np.testing.assert_array_equal(mine, theirs)
+  assert pools == [3]
+
+
+def test_uncased(tmp_path):
+  tokenizer = kinds.train(texts(), 150, 0, 'wordpiece', lowercase=True)
+  upper, lower = tokenizer.encode_batch([b'BAD \xc3\x89', b'bad e'])
+  assert upper.tolist() == lower.tolist()
+  assert tokenizer.unk not in upper
+  kinds.save(tokenizer, str(tmp_path / 'tokenizer.json'))
+  with pytest.raises(
+    ValueError, match=r'uncased .*, but data\.lowercase=False'
+  ):
+    kinds.load(str(tmp_path), 0, 'wordpiece')
+
+
+@pytest.mark.parametrize('kind', TOKENIZERS)
+def test_in_a_workdir(kind, tmp_path):
+  """Trained, put there whole, opened from there; nothing of another size."""
+  source = tmp_path / 'text'
+  source.write_text('\n\n'.join(texts()))
+  size = SIZES.get(kind, 266)
+  config = data_config(
+    source=f'text:{source}', tokenizer_kind=kind, sentinels=SENTINELS
+  )
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  made = tokenizing.prepare(config, 0, size, str(folder))
+  assert os.listdir(folder) == [kinds.file_name(kind)]
+  again = tokenizing.prepare(config, 0, size, str(folder))
+  assert again.fingerprint == made.fingerprint
+  path = os.path.join(folder, kinds.file_name(kind))
+  given = data_config(
+    source=f'text:{source}', tokenizer_kind=kind, sentinels=SENTINELS,
+    tokenizer=path,
+  )  # fmt: skip
+  other = tmp_path / 'other'
+  other.mkdir()
+  with pytest.raises(
+    ValueError, match=rf'{size} pieces.*vocab_size={size - 1}'
+  ):
+    tokenizing.prepare(given, 0, size - 1, str(other))
+  assert os.listdir(other) == []
+
+
+def test_sentinels_in_prompts(made):
+  """Where the tokenizer does not read them in a text, generation does."""
+  from train import generate
+
+  for kind in TOKENIZERS:
+    tokenizer = made(kind, False)
+    first, second = tokenizer.sentinels[:2].tolist()
+    text = 'bada <extra_id_0> duku<extra_id_1> 7 limes'
+    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder', True, 0)
+    ids = found['source'][0][found['segments'][0] > 0].tolist()
+    assert ids.count(first) == ids.count(second) == 1
+    assert ids[-1] == tokenizer.eos
+    decoded = tokenizer.decode(ids[: ids.index(first)])
+    assert decoded == 'bada'
+    decoded = tokenizer.decode(ids[:-1])
+    assert decoded.replace(' ', '') == text.replace(' ', '')
+    with pytest.raises(ValueError, match='knows 0; it has <extra_id_0> to <e'):
+      generate.encode(
+        tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder', True, 0
+      )
+
+
+def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
+  """Of whatever kind it was; a run that has begun keeps it."""
+  from train.runs import workdir
+
+  for name in 'tokenizer.model', 'tokenizer.json':
+    (tmp_path / name).write_text('x')
+  workdir.put_tokenizer_aside(str(tmp_path))
+  unused = ['tokenizer.json.unused', 'tokenizer.model.unused']
+  assert sorted(os.listdir(tmp_path)) == unused
+  (tmp_path / 'tokenizer.json').write_text('x')
+  (tmp_path / 'metrics.jsonl').write_text('{}')
+  workdir.put_tokenizer_aside(str(tmp_path))
+  assert (tmp_path / 'tokenizer.json').exists()
+
+
+def test_the_kind_of_a_run_is_bound():
+  """Unlike the file's place, which may change."""
+  from train.runs import workdir
+
+  keys = ('data.tokenizer', 'data.tokenizer_kind', 'data.lowercase')
+  assert [workdir.is_free(key) for key in keys] == [True, False, False]
+  assert workdir.is_free('sharding.mesh.data')

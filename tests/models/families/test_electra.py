@@ -1,0 +1,473 @@
+"""ELECTRA's pair of encoders, and the objectives of encoders."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import electra
+from models.build import build
+from models.config import TransformerConfig
+from models.families.electra import fill, generator_config
+from tests.models.test_models import assert_close
+from train.learning import criteria
+from train.learning.state import TrainState, abstract_params, count_params
+from train.learning.step import train_step
+
+FIELDS = {
+  'family': 'electra',
+  'vocab_size': 40,
+  'embed_dim': 24,
+  'mlp_dim': 36,
+  'heads': 4,
+  'kv_heads': 4,
+  'head_dim': 6,
+  'encoder_layers': 2,
+  'generator_divisor': 3,
+  'position': 'learned',
+  'max_length': 16,
+  'norm': 'layer_norm',
+  'norm_epsilon': 1e-12,
+  'norm_placement': 'post',
+  'parallel': 'none',
+  'activation': 'gelu',
+  'gated': False,
+  'bias': 'all',
+  'scale_attention': True,
+  'table_dim': 10,
+  'token_types': 2,
+  'embed_norm': True,
+  'scale_embed': False,
+  'tie_embeddings': True,
+  'scale_output': False,
+  'output_transform': True,
+  'output_bias': True,
+  'head': 'rtd',
+  'init': 'truncated_normal',
+  'init_std': 0.02,
+  'dropout': 0.0,
+  'attention_dropout': 0.0,
+  'dropout_kind': 'residual',
+  'dtype': 'float32',
+  'scan': True,
+  'remat': 'none',
+}
+ENCODER = FIELDS | {'family': 'encoder', 'generator_divisor': 0}
+
+
+def make_config(**changes) -> TransformerConfig:
+  return TransformerConfig(**(FIELDS | changes))
+
+
+def random_params(config, seed=0):
+  shapes, _ = abstract_params(build(config))
+  rng = np.random.default_rng(seed)
+
+  def draw(path, x):
+    mean = float(path[-1].key == 'scale')
+    return (mean + rng.normal(0, 0.4, x.shape)).astype('float32')
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def make_batch(rows=8, T=16, P=5, seed=0):
+  """Masked rows of different lengths; the last is padding."""
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(6, T + 1, rows)
+  lengths[-1] = 0
+  text = rng.integers(3, 40, (rows, T), 'int32')
+  segments = (np.arange(T) < lengths[:, None]).astype('int32')
+  text *= segments
+  weights = np.zeros((rows, P), 'float32')
+  predict_at = np.zeros((rows, P), 'int32')
+  for i in range(rows - 1):
+    count = rng.integers(2, P + 1)
+    weights[i, :count] = 1
+    predict_at[i, :count] = np.sort(rng.integers(0, lengths[i], count))
+  predict_at[0, 1] = predict_at[0, 0]  # one is chosen twice
+  targets = np.take_along_axis(text, predict_at, axis=1)
+  targets *= weights.astype('int32')
+  inputs = text.copy()
+  for i in range(rows - 1):  # some keep their token
+    inputs[i, predict_at[i, : int(weights[i].sum()) - 1]] = 2
+  return {
+    'inputs': inputs,
+    'positions': np.broadcast_to(np.arange(T, dtype='int32'), (rows, T)) * 1,
+    'segments': segments,
+    'types': (np.arange(T) >= T // 2).astype('int32') * segments,
+    'predict_at': predict_at,
+    'targets': targets,
+    'weights': weights,
+    'is_next': rng.integers(0, 2, rows, 'int32'),
+  }, text
+
+
+BATCH, TEXT = make_batch()
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_params(make_config())
+
+
+def apply(config, params, batch, **rngs):
+  model = build(config)
+  batch = {name: batch[name] for name in model.INPUTS}
+  return model.apply({'params': params}, **batch, rngs=rngs)
+
+
+@pytest.fixture(scope='module')
+def outputs(params):
+  run = jax.jit(functools.partial(apply, make_config()))
+  return jax.device_get(run(params, BATCH, sample=jax.random.key(0)))
+
+
+# ---- The model --------------------------------------------------------------
+
+
+def test_labels_and_the_corrupted_text(outputs):
+  chosen = BATCH['weights'] > 0
+  rows = np.nonzero(chosen)[0]
+  expected = TEXT.copy()
+  expected[rows, BATCH['predict_at'][chosen]] = outputs['sampled'][chosen]
+  np.testing.assert_array_equal(outputs['corrupted'], expected)
+  np.testing.assert_array_equal(outputs['labels'], expected != TEXT)
+  assert outputs['labels'].any()
+  # Never a mask, and tokens that were not chosen stay.
+  assert outputs['labels'].sum() <= chosen.sum()
+  assert outputs['logits'].shape == (8, 5, 40)
+  assert outputs['replaced'].shape == (8, 16)
+
+
+def test_a_sample_that_hits_the_text_is_no_replacement(params):
+  """The generator is made sure of one token, which the text holds somewhere."""
+  config = make_config()
+  token = int(TEXT[0, BATCH['predict_at'][0, 0]])
+  bias = params['vocabulary']['bias'].copy()
+  bias[token] += 1e4
+  sure = params | {'vocabulary': params['vocabulary'] | {'bias': bias}}
+  outputs = apply(config, sure, BATCH, sample=jax.random.key(0))
+  assert (np.asarray(outputs['sampled'])[BATCH['weights'] > 0] == token).all()
+  labels = np.asarray(outputs['labels'])
+  assert not labels[0, BATCH['predict_at'][0, 0]]
+  expected = np.zeros_like(labels)
+  chosen = BATCH['weights'] > 0
+  at = BATCH['predict_at'][chosen]
+  expected[np.nonzero(chosen)[0], at] = BATCH['targets'][chosen] != token
+  np.testing.assert_array_equal(labels, expected)
+
+
+def test_samples_are_distributed_as_the_softmax(params):
+  config = make_config()
+  one = {name: np.repeat(x[1:2], 4000, axis=0) for name, x in BATCH.items()}
+  run = jax.jit(functools.partial(apply, config))
+  outputs = run(params, one, sample=jax.random.key(1))
+  shares = np.bincount(outputs['sampled'][:, 0], minlength=40) / 4000
+  expected = jax.nn.softmax(outputs['logits'][0, 0])
+  spread = 4 * np.sqrt(expected * (1 - expected) / 4000)
+  assert (np.abs(shares - expected) <= spread + 1e-3).all()
+  again = run(params, one, sample=jax.random.key(1))
+  np.testing.assert_array_equal(again['sampled'], outputs['sampled'])
+  likeliest = apply(config, params, BATCH)
+  wanted = np.asarray(likeliest['logits']).argmax(-1)
+  chosen = BATCH['weights'] > 0
+  chosen[0] = False  # two samples for one place
+  np.testing.assert_array_equal(
+    np.asarray(likeliest['sampled'])[chosen], wanted[chosen]
+  )
+
+
+def test_the_discriminator_is_an_encoder(params, outputs):
+  """The same tables and weights, by themselves, give the same logits."""
+  encoder = TransformerConfig(**ENCODER)
+  own = {name: params[name] for name in ('embed', 'encoder', 'replaced')}
+  shapes, _ = abstract_params(build(encoder))
+  assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, shapes)
+  alone = apply(encoder, own, BATCH | {'inputs': outputs['corrupted']})
+  assert_close(alone['replaced'], outputs['replaced'])
+
+
+def test_the_generator_is_an_encoder_with_the_same_tables(params, outputs):
+  generator = generator_config(make_config())
+  assert (generator.embed_dim, generator.mlp_dim) == (8, 12)
+  assert (generator.heads, generator.head_dim) == (1, 6)
+  own = {
+    'embed': params['embed'],
+    'encoder': params['generator'],
+    'vocabulary': params['vocabulary'],
+  }
+  alone = apply(generator, own, BATCH)
+  assert_close(alone['logits'], outputs['logits'])
+
+
+def test_tables_as_wide_as_the_generator_need_no_projection():
+  config = make_config(table_dim=8)
+  assert generator_config(config).table_dim == 0
+  shapes, _ = abstract_params(build(config))
+  assert 'projection' not in shapes['generator']
+  assert 'projection' in shapes['encoder']
+  same = make_config(table_dim=0, generator_divisor=1)
+  assert generator_config(same).table_dim == 0
+  random = random_params(same)
+  assert np.isfinite(apply(same, random, BATCH)['replaced']).all()
+
+
+def test_no_gradient_through_the_samples(params):
+  """The discriminator teaches the tables, the generator nothing."""
+  model = build(make_config())
+
+  def loss(params, name):
+    sums = criteria.rtd(model, params, BATCH, jax.random.key(0))
+    return sums[name]
+
+  gradient = jax.jit(jax.grad(loss), static_argnums=1)
+  of_discriminator = gradient(params, 'replaced_loss')
+  of_generator = gradient(params, 'loss')
+
+  def largest(tree):
+    return max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
+
+  for name in ('generator', 'vocabulary'):
+    assert largest(of_discriminator[name]) == 0
+    assert largest(of_generator[name]) > 0
+  for name in ('encoder', 'replaced'):
+    assert largest(of_discriminator[name]) > 0
+    assert largest(of_generator[name]) == 0
+  for grads in (of_discriminator, of_generator):
+    assert all(largest(x) > 0 for x in grads['embed'].values())
+
+
+def test_fill_takes_the_last_of_several():
+  tokens = jnp.array([[1, 2, 3, 4]])
+  at, values = jnp.array([[2, 0, 2, 0]]), jnp.array([[7, 8, 9, 6]])
+  weights = jnp.array([[1.0, 1, 1, 0]])
+  filled = fill(tokens, at, values, weights)
+  assert filled.tolist() == [[8, 2, 9, 4]]
+  assert fill(tokens, at, values, 0 * weights).tolist() == tokens.tolist()
+
+
+@pytest.mark.parametrize(
+  ('size', 'generator', 'heads'),
+  [('small', 64, 1), ('base', 256, 4), ('large', 256, 4)],
+)
+def test_published_sizes(size, generator, heads):
+  config = TransformerConfig(**electra.get_config(size).model)
+  c = generator_config(config)
+  assert (c.embed_dim, c.mlp_dim, c.heads, c.head_dim) == (
+    generator, 4 * generator, heads, 64,
+  )  # fmt: skip
+  shapes, _ = abstract_params(build(config))
+  body = {'embed': shapes['embed'], 'encoder': shapes['encoder']}
+  published = {'small': 13.48e6, 'base': 108.89e6, 'large': 334.09e6}
+  assert count_params(body) == pytest.approx(published[size], rel=1e-3)
+
+
+def test_dense_layers_without_an_initializer_are_born_glorot():
+  """google-research/electra: tf.layers.dense of the projection to the model's
+  width (modeling.py) and of the discriminator's last number
+  (run_pretraining.py); all other matrices are cut normal of 0.02."""
+  sizes = {'embed_dim': 240, 'mlp_dim': 240, 'head_dim': 60, 'table_dim': 40}
+  config = make_config(**sizes, encoder_layers=1)
+  model = build(config)
+  inputs = {name: BATCH[name] for name in model.INPUTS}
+  params = nn.unbox(model.init(jax.random.key(0), **inputs)['params'])
+  projections = [
+    params['encoder']['projection']['kernel'],
+    params['generator']['projection']['kernel'],
+    params['replaced']['output']['kernel'],
+  ]
+  for kernel in projections:
+    limit = (6 / sum(kernel.shape)) ** 0.5
+    assert 0.9 * limit < np.abs(kernel).max() <= limit
+    assert kernel.std() == pytest.approx(limit / 3**0.5, rel=0.1)
+  for kernel in (
+    params['replaced']['dense']['kernel'],
+    params['vocabulary']['dense']['kernel'],
+    params['embed']['table'],
+  ):
+    # Cut at two deviations, TensorFlow's has 0.88 of the one it is given.
+    assert kernel.std() == pytest.approx(0.88 * 0.02, rel=0.05)
+    assert np.abs(kernel).max() <= 0.04
+
+
+# ---- Objectives -------------------------------------------------------------
+
+
+def log_softmax(x):
+  x = x - x.max(-1, keepdims=True)
+  return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def masked_loss(logits):
+  logits = np.asarray(logits, 'float64')
+  picked = np.take_along_axis(
+    log_softmax(logits), BATCH['targets'][..., None], axis=-1
+  )[..., 0]
+  weights = BATCH['weights']
+  hits = (logits.argmax(-1) == BATCH['targets']) * weights
+  return -(picked * weights).sum() / weights.sum(), hits.sum() / weights.sum()
+
+
+def means_of(config, params, rng=None):
+  model, objective = build(config), criteria.objective_for(config)
+  run = jax.jit(lambda p: objective.sums(model, p, BATCH, rng))
+  sums = jax.device_get(run(params))
+  # What the batch alone decides is what the sums have.
+  for name, weight in objective.weights(BATCH).items():
+    assert float(weight) == sums[name]
+  means = {name: float(x) for name, x in objective.means(sums).items()}
+  assert means.pop('z_loss') == 0
+  return means
+
+
+@pytest.mark.parametrize('rng', [None, 7])
+def test_replaced_token_detection(params, rng):
+  config = make_config()
+  key = jax.random.key(0)
+  rng = None if rng is None else jax.random.key(rng)
+  if rng is not None:
+    _, key = jax.random.split(rng)
+  # Half of the tokens are marked.
+  logits = apply(config, params, BATCH, sample=key)['replaced']
+  params = jax.tree.map(lambda x: x, params)
+  params['replaced']['output']['bias'] -= np.median(logits)
+  means = means_of(config, params, rng)
+  outputs = jax.device_get(apply(config, params, BATCH, sample=key))
+  generator, accuracy = masked_loss(outputs['logits'])
+  read = BATCH['segments'] > 0
+  p = 1 / (1 + np.exp(-outputs['replaced'].astype('float64')))
+  labels = outputs['labels']
+  entropy = -np.where(labels, np.log(p), np.log(1 - p))
+  discriminator = entropy[read].mean()
+  marked = read & (p > 0.5)
+  expected = {
+    'loss': generator + 50 * discriminator,
+    'generator_loss': generator,
+    'discriminator_loss': discriminator,
+    'accuracy': accuracy,
+    'precision': labels[marked].mean(),
+    'recall': marked[labels].mean(),
+  }
+  assert means == pytest.approx(expected, rel=1e-5)
+
+
+def test_masked_tokens_and_the_next_sentence():
+  for head in ('mlm', 'mlm_nsp'):
+    config = TransformerConfig(**(ENCODER | {'head': head}))
+    params = random_params(config)
+    means = means_of(config, params)
+    outputs = jax.device_get(apply(config, params, BATCH))
+    loss, accuracy = masked_loss(outputs['logits'])
+    expected = {'loss': loss, 'accuracy': accuracy}
+    if head == 'mlm_nsp':
+      labels = BATCH['is_next'][:-1]  # the last row is padding
+      logits = log_softmax(outputs['next_sentence'][:-1].astype('float64'))
+      next_loss = -logits[np.arange(7), labels].mean()
+      expected |= {
+        'loss': loss + next_loss,
+        'mlm_loss': loss,
+        'next_sentence_loss': next_loss,
+        'next_sentence_accuracy': (logits.argmax(1) == labels).mean(),
+      }
+    assert means == pytest.approx(expected, rel=1e-5)
+
+
+def test_heads_without_an_objective():
+  config = TransformerConfig(**ENCODER)
+  with pytest.raises(ValueError, match="model.head='rtd' of model.family='enc"):
+    criteria.objective_for(config)
+
+
+def test_heads_of_the_generator_that_do_not_divide():
+  with pytest.raises(ValueError, match='leaves the generator 5 of model.heads'):
+    make_config(heads=10, kv_heads=5, generator_divisor=2)
+
+
+def assert_near(ours, expected):
+  """As vectors: the biases of keys have no gradient but rounding."""
+  difference = jax.tree.map(jnp.subtract, ours, expected)
+  norm = float(optax.global_norm(expected))
+  assert float(optax.global_norm(difference)) <= 1e-5 * norm
+
+
+def state_of(params, optimizer):
+  return TrainState(
+    step=jnp.int32(3),
+    params=params,
+    opt_state=optimizer.init(params),
+    cursor=jnp.zeros((2, 4), 'int32'),
+  )
+
+
+@pytest.mark.parametrize('head', ['rtd', 'mlm', 'mlm_nsp'])
+def test_accumulation_changes_nothing(params, head):
+  """Rows of unequal weights in unequal parts: the global means all the same."""
+  config = make_config()
+  if head == 'rtd':
+    # Other parts draw other samples: a sure generator leaves no choice.
+    bias = params['vocabulary']['bias'].copy()
+    bias[7] += 100
+    params = params | {'vocabulary': params['vocabulary'] | {'bias': bias}}
+  else:
+    config = TransformerConfig(**(ENCODER | {'head': head}))
+    params = random_params(config)
+  optimizer = optax.sgd(1.0)
+  batch = BATCH | {'cursor': np.zeros((8, 4), 'int32')}
+
+  def step(parts):
+    return jax.jit(
+      functools.partial(
+        train_step,
+        model=build(config),
+        optimizer=optimizer,
+        schedule=lambda step: jnp.float32(1),
+        seed=0,
+        accumulate=parts,
+        z_loss=1e-3,
+      )
+    )(state_of(params, optimizer), batch)
+
+  (whole, metrics), (parts, others) = step(1), step(4)
+  metrics, others = (
+    x | x['sums'] | {'cursor': 0, 'sums': 0} for x in (metrics, others)
+  )
+  for name, value in metrics.items():
+    assert float(others[name]) == pytest.approx(float(value), rel=1e-5), name
+  moved, in_parts = (
+    jax.tree.map(lambda x, y: x - y, state.params, params)
+    for state in (whole, parts)
+  )
+  assert_near(in_parts, moved)
+
+  # And the step follows the gradient of the loss that is shown.
+  objective = criteria.objective_for(config)
+  rng = jax.random.fold_in(jax.random.key(0), 3)
+
+  def loss(params):
+    sums = objective.sums(build(config), params, BATCH, rng, 1e-3)
+    means = objective.means(sums)
+    return means['loss'] + means['z_loss']
+
+  gradient = jax.jit(jax.grad(loss))(params)
+  assert_near(moved, jax.tree.map(lambda g: -g, gradient))
+
+
+def test_scan_equals_loop(params):
+  config = make_config()
+  loop = dataclasses.replace(config, scan=False)
+  unstacked = dict(params)
+  for name in ('generator', 'encoder'):
+    stack = dict(params[name])
+    layers = stack.pop('layers')
+    for i in range(2):
+      stack[f'layer_{i}'] = jax.tree.map(lambda x, i=i: x[i], layers)
+    unstacked[name] = stack
+  ours = apply(loop, unstacked, BATCH, sample=jax.random.key(0))
+  expected = apply(config, params, BATCH, sample=jax.random.key(0))
+  for name in ('logits', 'replaced'):
+    assert_close(ours[name], expected[name])

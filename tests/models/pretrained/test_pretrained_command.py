@@ -1,0 +1,436 @@
+"""`python -m models.pretrained`: runs begun and exported, files rewritten."""
+
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import transformers
+from flax.traverse_util import flatten_dict
+
+from configs import llama, roberta, t5
+from input_pipeline.tokenizers import kinds, subwords
+from models import pretrained
+from models.pretrained import files
+from tests.helpers import runs
+from tests.helpers.checkpoints import make, rewrite
+from train import pretrained as command
+from train.runs import folders
+from train.runs.checkpoint import CheckpointError, Checkpoints
+
+T5 = {
+  'family': 'encoder_decoder',
+  'decoder_layers': 1,
+  'encoder_layers': 2,
+  'vocab_size': 64,
+  'position': 'relative_bias',
+  'max_length': 0,
+  'relative_buckets': 8,
+  'relative_max_distance': 20,
+  'token_types': 0,
+  'norm': 'rms_norm',
+  'norm_placement': 'pre',
+  'activation': 'relu',
+  'bias': 'none',
+  'scale_attention': False,
+  'embed_norm': False,
+  'scale_output': True,
+  'output_transform': False,
+  'output_bias': False,
+  'head': 'lm',
+  'init': 't5',
+  'init_std': 0.0,
+  'dropout_kind': 't5',
+}
+
+
+SYNTHETIC = (
+  '--config.data.source=synthetic',
+  '--config.data.batch=8',
+  '--config.train.steps=10',
+)
+
+
+def assert_equal(a, b):
+  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
+  assert a.keys() == b.keys()
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], name)
+
+
+def run(*arguments):
+  command = [sys.executable, '-m', 'models.pretrained', *arguments]
+  return runs.run(command)
+
+
+def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
+  config, params = make(**T5)
+  published, workdir = str(tmp_path / 'published'), str(tmp_path / 'run')
+  pretrained.save(config, params, published)
+  flags = (
+    '--config=configs/t5.py:tiny',
+    *SYNTHETIC,
+    '--config.data.sentinels=10',
+    '--config.data.length=32',
+    '--config.model.dropout=0.1',
+    '--config.model.attention_dropout=0.1',
+  )
+  done = run(f'--from={published}', f'--workdir={workdir}', *flags)
+  assert done.returncode == 0, done.stderr
+  assert 'model.embed_dim: 12 (the config had 128)' in done.stdout
+  assert runs.checkpoints(tmp_path / 'run') == [0]
+  exported = str(tmp_path / 'exported')
+  done = run(f'--workdir={workdir}', f'--to={exported}')
+  assert done.returncode == 0, done.stderr
+  again, loaded = pretrained.load(exported)
+  assert again == config
+  assert_equal(loaded, params)
+  assert 'No tokenizer was written' in done.stdout
+
+  done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
+  assert done.returncode == 1
+  assert done.stderr.startswith('Error: ')
+  assert 'names no model_type' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_run_begins_with_electra_s_pair(tmp_path):
+  config, params = make(
+    family='electra', head='rtd', generator_divisor=2, max_length=32
+  )
+  published, workdir = str(tmp_path / 'pair'), str(tmp_path / 'run')
+  pretrained.save(config, params, published)
+  done = run(
+    f'--from={published}',
+    f'--workdir={workdir}',
+    '--config=configs/electra.py:tiny',
+    *SYNTHETIC,
+    '--config.data.length=32',
+    '--config.schedule.warmup_steps=1',
+  )
+  assert done.returncode == 0, done.stderr
+  state = Checkpoints(workdir, read_only=True).restore_arrays(0, 'params')
+  assert state.keys() == {'params'}  # and nothing of the optimizer
+  assert_equal(state['params'], params)
+
+
+def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
+  target = tmp_path / 'exported'
+  command.export(begun, str(target), 'float32')
+  assert 'is there as tokenizer.json and tokeni' in capsys.readouterr().out
+  for folder in begun, str(target):  # the same vocabulary
+    loaded = kinds.load(folder, 10, 'bytes')
+    assert loaded.fingerprint == subwords.Bytes(10).fingerprint
+  theirs = transformers.AutoTokenizer.from_pretrained(str(target))
+  # As T5's inputs: EOS behind them.
+  assert theirs.encode('a b') == [100, 35, 101, 1]
+  assert theirs.encode('a b', add_special_tokens=False) == [100, 35, 101]
+  assert theirs.model_max_length == 32
+  config, _ = pretrained.load(str(target))
+  assert config.vocab_size == len(theirs)
+
+
+def test_a_run_is_exported_with_the_length_of_its_rows(
+  begun, tmp_path, monkeypatch
+):
+  seen = {}
+  monkeypatch.setattr(
+    pretrained, 'save', lambda *_, **given: seen.update(given)
+  )
+  command.export(begun, str(tmp_path / 'exported'), 'float32')
+  assert seen['length'] == 32
+  assert seen['kept'] == {
+    'decoder_start_token_id': 0,
+    'eos_token_id': 1,
+    'pad_token_id': 0,
+  }
+
+
+def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
+  """Of a run's own tokenizer; transformers' classes presume other ones."""
+  config = llama.get_config('tiny').copy_and_resolve_references().unlock()
+  config.data.update({'tokenizer_kind': 'bytes', 'sentinels': 0})
+  tokenizer = kinds.train([], 300, 0, 'bytes')
+  kinds.save(tokenizer, str(tmp_path / 'tokenizer.json'))
+  data = {'tokenizer': tokenizer.fingerprint}
+  _, ids, _ = command.tokenizer_files(str(tmp_path), config, data)
+  assert ids == {'bos_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 0}
+
+
+def test_a_masked_model_s_tokenizer_frames_texts_as_its_rows(tmp_path):
+  config = roberta.get_config('tiny')
+  texts = ['a man is eating bread', 'a mango'] * 9
+  tokenizer = kinds.train(texts, 270, 0, 'byte_bpe', specials=True)
+  kinds.save(tokenizer, str(tmp_path / 'tokenizer.json'))
+  data = {'tokenizer': tokenizer.fingerprint}
+  found, _, _ = command.tokenizer_files(str(tmp_path), config, data)
+  for name, content in found.items():
+    (tmp_path / name).write_bytes(content)
+  (tmp_path / 'config.json').write_text('{"model_type": "roberta"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+  [ids] = tokenizer.encode_batch(['a man'])
+  assert theirs.encode('a man') == [0, *ids.tolist(), 2]
+  assert theirs.encode('a<mask>')[-2] == tokenizer.mask
+  # The positions that the model has, counted from 2.
+  assert theirs.model_max_length == config.model.max_length - 2
+
+
+# ---- Said before any work ----------------------------------------------------
+
+
+def recipe(**data):
+  """The config of a run that begins with the checkpoint T5."""
+  config = t5.get_config('tiny')
+  config.data.update({'batch': 8, 'length': 32, 'sentinels': 10} | data)
+  config.train.steps = 10
+  return config
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+  """A T5 with a tokenizer beside it."""
+  folder = str(tmp_path_factory.mktemp('published') / 't5')
+  tokenizer = subwords.Bytes(10, False)
+  pretrained.save(*make(**T5 | {'vocab_size': tokenizer.size}), folder)
+  kinds.save(tokenizer, os.path.join(folder, 'tokenizer.json'))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def begun(published, tmp_path_factory):
+  """The workdir of a run."""
+  folder = tmp_path_factory.mktemp('begun')
+  source = runs.write_text(folder / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  command.begin(published, config, str(folder / 'run'))
+  return str(folder / 'run')
+
+
+@pytest.mark.parametrize('pair', [False, True])
+def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
+  changes = {'family': 'electra', 'head': 'rtd', 'generator_divisor': 2}
+  config, params = make(**changes if pair else T5)
+  source, target = str(tmp_path / 'source'), tmp_path / 'target'
+  content = {'vocab.txt': b'[PAD]\na\n', 'tokenizer_config.json': b'{}'}
+  pretrained.save(config, params, source, beside=content)
+  command.convert(source, str(target), 'float16')
+  for folder in ('discriminator', 'generator') if pair else ('',):
+    for name, data in content.items():
+      assert (target / folder / name).read_bytes() == data
+  said = capsys.readouterr().out
+  assert 'as it was: tokenizer_config.json, vocab.txt.' in said
+
+
+def test_a_checkpoint_written_anew_means_the_same(tmp_path):
+  """The same class, labels and special tokens."""
+  names = {'id2label': {0: 'a', 1: 'b', 2: 'c'}, 'pad_token_id': 2}
+  sizes = {'vocab_size': 30, 'num_hidden_layers': 2, 'hidden_size': 12}
+  sizes |= {'num_attention_heads': 3, 'intermediate_size': 10}
+  long = {'max_position_embeddings': 8192, 'bos_token_id': 5, 'eos_token_id': 6}
+  for kind, fields in (
+    ('LlamaForSequenceClassification', names | long),
+    ('ElectraForMaskedLM', {'embedding_size': 12, 'pad_token_id': 2}),
+    ('XLMRobertaForMaskedLM', {'pad_token_id': 2, 'type_vocab_size': 1}),
+    (
+      'RwkvForCausalLM',
+      {'context_length': 50, 'rescale_every': 3, 'num_attention_heads': None},
+    ),
+    (
+      'GPTJForCausalLM',
+      {'n_positions': 50, 'n_inner': 44, 'rotary_dim': 4}
+      | {'intermediate_size': None},
+    ),
+  ):
+    cls = getattr(transformers, kind)
+    model = cls(cls.config_class(**sizes | fields))
+    source, target = str(tmp_path / kind), str(tmp_path / f'{kind}-anew')
+    model.save_pretrained(source)
+    command.convert(source, target, 'float32')
+    again = transformers.AutoConfig.from_pretrained(target)
+    for name, value in fields.items():
+      assert getattr(again, name, None) == value, (kind, name)
+    assert again.architectures == [kind]
+    loaded = getattr(transformers, kind).from_pretrained(target)
+    for name, weight in model.state_dict().items():
+      assert loaded.state_dict()[name].equal(weight), name
+
+
+def flip(path):
+  """One bit."""
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+  'name', ['state/d/*', 'state/manifest.ocdbt', 'state/_METADATA', 'run/*']
+)
+@pytest.mark.parametrize('summed', [True, False])
+def test_a_damaged_checkpoint_is_not_exported(begun, tmp_path, name, summed):
+  shutil.copytree(begun, tmp_path / 'run')
+  step = tmp_path / 'run' / 'checkpoints' / '0'
+  damaged = max(step.glob(name), key=lambda file: file.stat().st_size)
+  if summed:
+    flip(damaged)
+  else:  # as long as nothing tells a flipped bit
+    (step / 'checksums.json').unlink()
+    damaged.write_bytes(damaged.read_bytes()[:40])
+  with pytest.raises((CheckpointError, ValueError), match=str(step)):
+    command.export(str(tmp_path / 'run'), str(tmp_path / 'to'), 'float32')
+  assert not (tmp_path / 'to').exists()
+
+
+def test_exported_files_follow_the_umask(published, tmp_path):
+  before = os.umask(0o022)
+  try:
+    command.convert(published, str(tmp_path / 'to'), 'float32')
+  finally:
+    os.umask(before)
+  modes = {f.name: f.stat().st_mode & 0o777 for f in tmp_path.glob('to/*')}
+  assert 'model.safetensors' in modes
+  assert set(modes.values()) == {0o644}
+  assert (tmp_path / 'to').stat().st_mode & 0o777 == 0o755
+
+
+def test_a_full_disk_while_exporting(published, tmp_path):
+  """One line names the folder, of which nothing is left."""
+  target = tmp_path / 'to'
+  arguments = ['-m', 'models.pretrained', f'--from={published}']
+  done = runs.run([sys.executable, *arguments, f'--to={target}'], largest=2000)
+  assert done.returncode == 1
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith(f'Error: [Errno 27] {target} cannot be written: File')
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_export_left(published, tmp_path):
+  """Is cleared by the same command, unless another process still writes."""
+  target = tmp_path / 'to'
+  with files.new_directory(str(target)) as partial:
+    with pytest.raises(ValueError, match='to: another process writes there'):
+      command.convert(published, str(target), 'float32')
+    with open(os.path.join(partial, 'shard-0'), 'w') as file:
+      file.write('half')
+    os.mkdir(os.path.join(partial, 'generator'))
+    shutil.copytree(partial, tmp_path / 'killed')
+  shutil.rmtree(target)
+  (tmp_path / 'killed').rename(partial)
+  command.convert(published, str(target), 'float32')
+  assert os.listdir(tmp_path) == ['to']
+  assert not (target / 'shard-0').exists()
+  assert not (target / 'generator').exists()
+
+
+@pytest.fixture
+def unread(monkeypatch):
+  """No weight may be read."""
+
+  def never(*_, **__):
+    raise AssertionError('weights were read')
+
+  monkeypatch.setattr(pretrained, 'load', never)
+  monkeypatch.setattr(Checkpoints, 'restore_arrays', never)
+
+
+def test_what_cannot_be_written_is_said_before_weights_are_read(
+  published, begun, unread, tmp_path, monkeypatch
+):
+  full, free = published, str(tmp_path / 'free')
+  for write, source in ((command.convert, published), (command.export, begun)):
+    with pytest.raises(ValueError, match='t5 exists and is not empty'):
+      write(source, full, 'float32')
+    with pytest.raises(ValueError, match="dtype is 'int4'"):
+      write(source, free, 'int4')
+    with monkeypatch.context() as context:
+      context.setattr(pretrained.t5, 'write', pretrained.gpt1.write)
+      with pytest.raises(ValueError, match='No layout of transformers'):
+        write(source, free, 'float32')
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_run_that_cannot_begin_reads_and_leaves_nothing(
+  published, unread, tmp_path
+):
+  folder = tmp_path / 'new' / 'run'
+  data = recipe(source=f'text:{tmp_path}/*.none', tokenizer_kind='bytes')
+  with pytest.raises(ValueError, match=r'\.none'):
+    command.begin(published, data, str(folder))
+  data.data.tokenizer = str(tmp_path / 'tokenizer.json')
+  with pytest.raises(ValueError, match=r"tokenizer\.json' cannot be read"):
+    command.begin(published, data, str(folder))
+  assert os.listdir(tmp_path) == []
+
+
+def test_weights_are_checked_before_a_folder_is_made(unread, tmp_path):
+  config, params = make(**T5)
+  source = str(tmp_path / 'published')
+  pretrained.save(config, params, source)
+  rewrite(source, lambda t: t.pop('encoder.final_layer_norm.weight'))
+  with pytest.raises(ValueError, match='lacks 1 of .*final_layer_norm'):
+    command.begin(source, recipe(source='synthetic'), str(tmp_path / 'run'))
+  assert os.listdir(tmp_path) == ['published']
+
+
+def test_a_failure_while_a_run_begins_takes_back_what_it_made(
+  published, tmp_path, monkeypatch
+):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / 'notes.txt').write_text('mine')
+  found = []
+
+  def fails(*_, **__):
+    found.extend(sorted(os.listdir(folder)))
+    shutil.copytree(folder, tmp_path / 'killed')
+    raise OSError(5, 'Input/output error')
+
+  monkeypatch.setattr(pretrained, 'load', fails)
+  with pytest.raises(OSError, match='Input/output'):
+    command.begin(published, config, str(folder))
+  assert found == ['.lock', folders.NOTE, 'notes.txt', 'tokenizer.json']
+  assert os.listdir(folder) == ['notes.txt']
+  # A kill leaves all of it; the same command takes it back and begins again.
+  monkeypatch.undo()
+  folder = tmp_path / 'killed'
+  (folder / 'checkpoints' / '0.orbax-checkpoint-tmp').mkdir(parents=True)
+  (folder / 'tokenizer.json').write_text('half')
+  command.begin(published, config, str(folder))
+  assert runs.checkpoints(folder) == [0]
+  assert (folder / 'notes.txt').read_text() == 'mine'
+  names = {'checkpoints', 'config.json', 'notes.txt', 'tokenizer.json'}
+  assert {n for n in os.listdir(folder) if n[0] != '.'} == names
+  assert not (folder / folders.NOTE).exists()
+  with pytest.raises(ValueError, match='holds a run'):
+    command.begin(published, config, str(folder))
+
+
+def test_a_run_that_another_process_begins(published, tmp_path):
+  config = recipe(source='synthetic')
+  with folders.made(str(tmp_path / 'run')):
+    before = sorted(os.listdir(tmp_path / 'run'))
+    with pytest.raises(ValueError, match='another process'):
+      command.begin(published, config, str(tmp_path / 'run'))
+    assert sorted(os.listdir(tmp_path / 'run')) == before
+
+
+def test_what_a_killed_start_left(published, unread, tmp_path):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  (folder / 'checkpoints' / '0').mkdir(parents=True)
+  with pytest.raises(ValueError, match='run holds a run, or what is left of'):
+    command.begin(published, config, str(folder))
+  assert os.listdir(folder) == ['checkpoints']
+
+
+def test_a_tokenizer_that_a_killed_start_left(published, tmp_path):
+  source = runs.write_text(tmp_path / 'text')
+  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / 'tokenizer.json').write_text('half')
+  command.begin(published, config, str(folder))
+  assert (folder / 'tokenizer.json.unused').read_text() == 'half'

@@ -1,0 +1,151 @@
+"""Where the ranges of a model's fields end; test_models.py has the messages."""
+
+import pytest
+
+from models.config import TransformerConfig
+from tests.helpers.decoders import BASE, tiny_decoder
+from tests.helpers.t5_reference import tiny_config
+from tests.models.families import test_electra as electra
+from tests.models.families.test_rwkv import FIELDS as RWKV
+
+ROPE = {'position': 'rope', 'rope_theta': 1e4}
+NARROW = {'table_dim': 12}
+LLAMA = (8.0, 1.0, 4.0, 8192.0)
+
+
+def decoder(**changes):
+  return TransformerConfig(**BASE | {'position': 'none'} | changes)
+
+
+def encoder(**changes):
+  return TransformerConfig(**electra.ENCODER | {'head': 'mlm'} | changes)
+
+
+def pair(**changes):
+  return TransformerConfig(**electra.FIELDS | changes)
+
+
+def rwkv(**changes):
+  return TransformerConfig(**RWKV | changes)
+
+
+def scaled(*scaling):
+  return {**ROPE, 'rope_dim': 10, 'rope_scaling': scaling}
+
+
+# make, a good change at the edge, a bad one beyond it, the field it names.
+EDGES = [
+  (decoder, {'embed_dim': 1}, {'embed_dim': 0}, 'embed_dim'),
+  (decoder, {'vocab_size': 1}, {'vocab_size': 0}, 'vocab_size'),
+  (decoder, {'mlp_dim': 1}, {'mlp_dim': 0}, 'mlp_dim'),
+  (decoder, {'head_dim': 1}, {'head_dim': 0}, 'head_dim'),
+  (decoder, {'kv_heads': 3}, {'kv_heads': 4}, 'kv_heads'),
+  (decoder, {'dropout': 0.99}, {'dropout': 1.0}, 'dropout'),
+  (
+    decoder,
+    {'attention_dropout': 0.99},
+    {'attention_dropout': 1.0},
+    'attention_dropout',
+  ),
+  (decoder, {'norm_epsilon': 0.99}, {'norm_epsilon': 1.0}, 'norm_epsilon'),
+  (decoder, {'norm_epsilon': 1e-12}, {'norm_epsilon': 0.0}, 'norm_epsilon'),
+  (decoder, {}, {'table_dim': -1}, 'table_dim'),
+  (encoder, {'token_types': 0}, {'token_types': -1}, 'token_types'),
+  (decoder, ROPE | {'rope_dim': 10}, ROPE | {'rope_dim': 9}, 'rope_dim'),
+  (decoder, ROPE | {'rope_dim': 10}, ROPE | {'rope_dim': 12}, 'rope_dim'),
+  (decoder, scaled(*LLAMA), scaled(*LLAMA[:3]), 'rope_scaling'),
+  (decoder, scaled(1.0, 1, 4, 8), scaled(0.9, 1, 4, 8), 'rope_scaling'),
+  (decoder, scaled(2, 3.9, 4, 8), scaled(2, 4, 4, 8), 'rope_scaling'),
+  (decoder, scaled(2, 0.1, 4, 8), scaled(2, 0, 4, 8), 'rope_scaling'),
+  (decoder, scaled(2, 1, 4, 1), scaled(2, 1, 4, 0), 'rope_scaling'),
+  (decoder, {}, {'rope_scaling': LLAMA}, 'rope_scaling'),
+  (
+    tiny_config,
+    {'relative_buckets': 4, 'relative_max_distance': 3},
+    {'relative_buckets': 4, 'relative_max_distance': 2},
+    'relative_max_distance',
+  ),
+  (
+    tiny_config,
+    {'relative_buckets': 8},
+    {'relative_buckets': 10},
+    'relative_buckets',
+  ),
+  (
+    tiny_decoder,
+    {'max_length': 5, 'position_offset': 4},
+    {'max_length': 5, 'position_offset': 5},
+    'position_offset',
+  ),
+  (decoder, {}, {'position_offset': 2}, 'position_offset'),
+  (
+    decoder,
+    {'window': 3, 'window_every': 3},
+    {'window': 3, 'window_every': 4},
+    'window_every',
+  ),
+  (decoder, {}, {'window_every': 1}, 'window'),
+  (
+    encoder,
+    {},
+    {'window': 3, 'window_every': 1, 'decoder_layers': 1},
+    'decoder_layers',
+  ),
+  (decoder, {'prefix': True}, {'prefix': True, 'family': 'x'}, 'family'),
+  (encoder, {}, {'prefix': True}, 'prefix'),
+  (
+    decoder,
+    {'parallel': 'one_norm'},
+    {'parallel': 'one_norm', 'norm_placement': 'post'},
+    'parallel',
+  ),
+  (
+    decoder,
+    NARROW | {'tie_embeddings': False},
+    NARROW | {'tie_embeddings': True},
+    'tie_embeddings',
+  ),
+  (decoder, NARROW | {'output_transform': True}, NARROW, 'tie_embeddings'),
+  (pair, {'generator_divisor': 12}, {'generator_divisor': 5}, 'embed_dim'),
+  (pair, {'generator_divisor': 4}, {'generator_divisor': 8}, 'mlp_dim'),
+  (pair, {'generator_divisor': 1}, {'generator_divisor': 0}, 'generator_div'),
+  (
+    decoder,
+    {'head': 'tokens', 'classes': 1, 'tie_embeddings': False},
+    {'head': 'tokens', 'classes': 0, 'tie_embeddings': False},
+    'classes',
+  ),
+  (decoder, {}, {'classes': 3}, 'classes'),
+  (decoder, {'init_std': 1e-9}, {'init_std': 0.0}, 'init_std'),
+  (decoder, {'position': 'sinusoidal'}, {'position': 'learned'}, 'max_length'),
+  (rwkv, {}, {'attention_dropout': 0.1}, 'attention'),
+  (rwkv, {}, {'scale_attention': True}, 'attention'),
+  (rwkv, {}, {'kv_heads': 1}, 'attention'),
+  (rwkv, {}, {'head_dim': 1}, 'attention'),
+  (rwkv, {}, {'position': 'alibi'}, 'attention'),
+  (rwkv, {}, {'parallel': 'one_norm'}, 'block of its own'),
+  (rwkv, {}, {'table_dim': 6}, 'block of its own'),
+  (rwkv, {'tie_embeddings': True}, {'family': 'decoder'}, 'heads'),
+]
+
+
+@pytest.mark.parametrize(('make', 'good', 'bad', 'name'), EDGES)
+def test_edges(make, good, bad, name):
+  make(**good)
+  with pytest.raises(ValueError, match=name):
+    make(**bad)
+
+
+def test_what_is_read_and_how_wide_tables_are():
+  for position, reads in (
+    ('none', False),
+    ('alibi', False),
+    ('transformer_xl', False),
+    ('relative_bias', False),
+    ('sinusoidal', True),
+    ('learned', True),
+    ('rope', True),
+  ):
+    assert tiny_decoder(position).reads_positions == reads
+  assert decoder().table_width == 24
+  assert decoder(tie_embeddings=False, **NARROW).table_width == 12

@@ -1,0 +1,118 @@
+"""Prefix LM in a decoder: inputs see one another, targets what came before."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import gpt2, t5
+from models import masks
+from models.build import build
+from tests.helpers.decoders import decoded, tiny_decoder
+from tests.helpers.t5_reference import random_params
+from train.settings import check_settings
+
+T = 12
+SEGMENTS = np.array([[1] * 5 + [2] * 6 + [0]])
+PLACES = np.array([[*range(5), *range(6), 0]])
+PREFIX = np.array([[1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0]])
+
+# Where a later place differs from an earlier one, and where it may be hidden.
+VARIANTS = ['relative_bias', 'transformer_xl', 'rope window']
+
+
+@functools.cache
+def prepared(name):
+  position, _, window = name.partition(' ')
+  changes = {'window': 3, 'window_every': 2} if window else {}
+  config = tiny_decoder(position, prefix=True, decoder_layers=2, **changes)
+  model = build(config)
+  return config, model, random_params(model)
+
+
+def run(model, params, *arguments):
+  """Compiled as one, which is faster here than piece by piece."""
+  apply = jax.jit(lambda p, *x: model.apply({'params': p}, *x))
+  return apply(params, *arguments)
+
+
+def tokens(rng=0):
+  return np.random.default_rng(rng).integers(1, 50, (1, T))
+
+
+def test_mask():
+  seen = masks.causal(4) | masks.prefix(jnp.array([[1, 1, 0, 0]]))
+  assert seen[0].astype(int).tolist() == [
+    [1, 1, 0, 0],
+    [1, 1, 0, 0],
+    [1, 1, 1, 0],
+    [1, 1, 1, 1],
+  ]
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_what_is_seen_by_gradient(name):
+  """A logit depends on what came before, on all of its segment's inputs, and on
+  nothing else: not on later targets, not on other segments."""
+  config, model, params = prepared(name)
+  assert 'prefix' in model.INPUTS
+  table = params['embed']['table']
+
+  def logits(x):  # a gradient needs vectors in place of tokens
+    rows = jnp.concatenate([table, x[0]])
+    changed = params | {'embed': params['embed'] | {'table': rows}}
+    wide = dataclasses.replace(config, vocab_size=len(rows))
+    places = 50 + jnp.arange(T)[None]
+    out = build(wide).apply(
+      {'params': changed}, places, SEGMENTS, PLACES, PREFIX
+    )
+    return out[0, :, :50].sum(-1)
+
+  jacobian = jax.jit(jax.jacobian(logits))(jnp.asarray(table[tokens()]))
+  influence = np.abs(np.asarray(jacobian)[:, 0]).max(-1)  # [T, T]
+  same = SEGMENTS[0][:, None] == SEGMENTS[0][None]
+  seen = same & (np.tril(same) | (PREFIX[0] > 0))
+  real = SEGMENTS[0] > 0
+  assert ((influence > 0) == seen)[real].all()
+
+
+def test_packed_equals_separate():
+  _, model, params = prepared('transformer_xl')
+  x = tokens()
+  packed = run(model, params, x, SEGMENTS, PLACES, PREFIX)
+  for part in slice(0, 5), slice(5, 11):
+    alone = run(
+      model, params, x[:, part], np.ones_like(x[:, part]), None, PREFIX[:, part]
+    )
+    np.testing.assert_allclose(packed[:, part], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_cached_equals_whole(name):
+  """The inputs at once, then a target after the other."""
+  _, model, params = prepared(name)
+  x = tokens()
+  prefix = np.arange(T)[None] < 5
+  whole = run(model, params, x, np.ones_like(x), None, prefix)
+  causal = run(model, params, x, np.ones_like(x))
+  assert np.abs(np.asarray(whole - causal)).max() > 1e-2
+  np.testing.assert_allclose(
+    decoded(model, params, x, 5), whole, rtol=1e-4, atol=1e-4
+  )
+
+
+def test_who_has_a_prefix():
+  with pytest.raises(ValueError, match="model.family='decoder' with head 'lm'"):
+    tiny_decoder(prefix=True, head='tokens', classes=2, tie_embeddings=False)
+  config = t5.get_config('tiny')
+  with pytest.raises(ValueError, match="not 'encoder_decoder'"):
+    type(tiny_decoder())(**config.model.to_dict() | {'prefix': True})
+  config = gpt2.get_config('tiny')
+  config.model.prefix = True
+  with pytest.raises(ValueError, match='inputs see one another.*causal'):
+    check_settings(config, 1)
+  config.data.objective, config.data.start = 'prefix', 'pad'
+  check_settings(config, 1)

@@ -1,0 +1,94 @@
+"""Where compiled programs are kept."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from tests.helpers import REPOSITORY
+from train.parallel import compilation
+
+# Compiles something for longer than `LEAST`, and says where it is kept.
+PROGRAM = """
+import sys
+import jax, jax.numpy as jnp
+from train import compilation
+compilation.LEAST = 0.0
+compilation.keep(sys.argv[1:] != ['off'])
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((9, 9))).block_until_ready()
+print(sum(name.endswith('/cache_hits') for name in hits))
+"""
+
+
+def run(*arguments, **environment):
+  """Cache hits of PROGRAM, and its stderr."""
+  kept = ('JAX_COMPILATION_CACHE_DIR', 'XDG_CACHE_HOME', 'XLA_FLAGS')
+  clean = {k: x for k, x in os.environ.items() if k not in kept}
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM, *arguments],
+    env=clean | environment, cwd=REPOSITORY, text=True, capture_output=True,
+    check=True, timeout=120,
+  )  # fmt: skip
+  return int(done.stdout.split()[-1]), done.stderr
+
+
+def files(folder):
+  return [path for path in folder.rglob('*') if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_program_is_compiled_once(tmp_path):
+  home, cache, own = (tmp_path / name for name in ('home', 'cache', 'own'))
+  home.mkdir()
+  assert run(HOME=str(home))[0] == 0
+  assert files(home / '.cache' / 'treeline' / 'compiled')
+  assert run(HOME=str(home))[0] > 0
+  count = len(files(home))
+  assert run('off', HOME=str(home))[0] == 0
+  # Where variables say so.
+  run(HOME=str(home), XDG_CACHE_HOME=str(cache))
+  assert files(cache / 'treeline' / 'compiled')
+  variables = {'JAX_COMPILATION_CACHE_DIR': str(own)}
+  variables['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  run(HOME=str(home), XDG_CACHE_HOME=str(cache), **variables)
+  assert files(own)
+  assert len(files(home)) == count
+  # A file in the place of the folder: no error.
+  (tmp_path / 'file').touch()
+  hits, stderr = run(HOME=str(tmp_path / 'file'))
+  assert hits == 0
+  assert 'Warning: compiled programs are not kept' in stderr
+
+
+def test_the_folder(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/x')
+  monkeypatch.setenv('XDG_CACHE_HOME', '/cache')
+  assert compilation.default_folder().startswith('/cache/treeline/compiled/')
+  for value in ('', 'relative'):  # the standard says: ignored
+    monkeypatch.setenv('XDG_CACHE_HOME', value)
+    folder = compilation.default_folder()
+    assert folder.startswith('/home/x/.cache/treeline/compiled/')
+
+
+def test_the_oldest_are_removed(tmp_path):
+  for age, name in enumerate('cab'):
+    (tmp_path / name).write_bytes(bytes(10))
+    os.utime(tmp_path / name, (1000 + age, 1000 + age))
+  compilation.prune(str(tmp_path), 25)
+  assert {path.name for path in tmp_path.iterdir()} == {'a', 'b'}
+  compilation.prune(str(tmp_path), 20)
+  assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_variable_wins(monkeypatch):
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', '/nowhere')
+  try:
+    compilation.keep()
+    assert jax.config.jax_compilation_cache_dir == '/nowhere'
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)

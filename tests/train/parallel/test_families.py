@@ -1,0 +1,96 @@
+"""Every system trains on a mesh as on one device."""
+
+import functools
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tree
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from tests.train.parallel.test_sharding import MESHES, train_config
+from train.settings import check_settings
+
+# The presets beside the one that cuts up most, fsdp_tensor, which all systems
+# meet. With these every family and every scheme of positions has them all; the
+# encoder-decoders have them in test_sharding.py, whose system is T5.
+OTHER_PRESETS = {
+  'bert': ('replicated', 'fsdp', 'tensor'),
+  'electra': ('replicated', 'fsdp', 'tensor'),
+  'gpt2': ('replicated', 'fsdp', 'tensor'),  # learned positions
+  'bloom': ('replicated', 'fsdp', 'tensor'),  # alibi
+  'rwkv': ('replicated', 'fsdp', 'tensor'),
+  'llama': ('replicated',),  # this and the next two: rope
+  'yalm': ('fsdp',),
+  'palm': ('tensor',),
+  'gopher': ('replicated', 'tensor'),  # this and the next: transformer_xl
+  'chinchilla': ('fsdp',),
+}
+SYSTEMS = [
+  name
+  for name in dict.fromkeys(key.partition(':')[0] for key in tree.SYSTEMS)
+  if tree.module_of(name).SIZES and name != 't5'  # published
+]
+STEPS = 2
+
+
+def make_config(name):
+  config = importlib.import_module(f'configs.{name}').get_config('tiny')
+  config.update_from_flattened_dict(
+    {
+      'model.vocab_size': 320,
+      'data.source': 'synthetic',
+      'data.batch': 16,
+      'data.length': 128 if config.data.denoisers else 32,
+      'data.block': 4,
+    }
+  )
+  if config.data.predictions:
+    config.data.predictions = 6
+    config.data.curriculum = ()
+  return config
+
+
+def train(config, preset, sizes, devices=None):
+  check_settings(config, 1)
+  family = config.model.family
+  data = pipeline.open_data(DataConfig(**config.data), 0, 320, family=family)
+  batches = data.batches(data.start(), np.arange(16))
+  batches = [next(batches) for _ in range(STEPS)]
+  return train_config(config, batches, preset, sizes, devices)
+
+
+@functools.cache
+def one_device(name):
+  *_, metrics = train(
+    make_config(name), 'replicated', {'data': 1}, jax.devices()[:1]
+  )
+  return metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'preset'),
+  [
+    (name, preset)
+    for name in SYSTEMS
+    for preset in ('fsdp_tensor', *OTHER_PRESETS.get(name, ()))
+  ],
+)
+def test_eight_devices_equal_one(name, preset):
+  """Dropout and ELECTRA's samples are on: they do not depend on the mesh."""
+  _, state, metrics = train(make_config(name), preset, MESHES[preset])
+  for ours, theirs in zip(metrics, one_device(name), strict=True):
+    for (path, value), own in zip(
+      jax.tree_util.tree_leaves_with_path(theirs),
+      jax.tree.leaves(ours),
+      strict=True,
+    ):
+      np.testing.assert_allclose(own, value, rtol=2e-5, err_msg=str(path))
+  # Nothing large lies whole on each device where the weights are cut up.
+  for path, x in jax.tree_util.tree_leaves_with_path(state.params):
+    if 'fsdp' in preset and x.size > 10_000:
+      where = jax.tree_util.keystr(path, simple=True, separator='/')
+      assert x.addressable_shards[0].data.size < x.size, where

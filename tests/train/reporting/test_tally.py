@@ -1,0 +1,105 @@
+"""Counts of a run: means between rows, tokens seen, what a checkpoint keeps."""
+
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.evaluate import evaluate
+from train.learning.criteria import lm_means, mlm_nsp_means
+from train.reporting.tally import Tally, peak_memory
+from train.runs import record
+
+
+def lm_sums(loss, weight):
+  """Of a batch with so many predicted tokens, of that mean loss."""
+  return {
+    'loss': loss * weight,
+    'z_loss': 0.0,
+    'correct': 0.5 * weight,
+    'weight': weight,
+  }
+
+
+def test_a_token_counts_alike_in_whichever_batch_it_stands():
+  tally = Tally(lm_means, {})
+  tally.add(lm_sums(2.0, 30.0), 40)
+  tally.add(lm_sums(5.0, 10.0), 20)
+  row = tally.row()
+  assert row['loss'] == pytest.approx((2 * 30 + 5 * 10) / 40)
+  assert row['tokens'] == 30
+  tally.add(lm_sums(7.0, 1.0), 1)  # since the last row
+  assert tally.row()['loss'] == 7.0
+  assert tally.totals()['data/tokens_seen'] == 61
+
+
+def test_two_terms_have_a_weight_each():
+  """Tokens and pairs: 1 nat for 4 tokens and 3 for 12; 0.5 and 2 a pair."""
+  tally = Tally(mlm_nsp_means, {})
+  for loss, weight, pair, pairs in ((1.0, 4, 0.5, 3), (3.0, 12, 2.0, 1)):
+    sums = {'next_loss': pair * pairs, 'next_correct': 0.0, 'pairs': pairs}
+    tally.add(lm_sums(loss, weight) | sums, 100)
+  row = tally.row()
+  assert row['mlm_loss'] == pytest.approx((1 * 4 + 3 * 12) / 16)
+  assert row['next_sentence_loss'] == pytest.approx((0.5 * 3 + 2) / 4)
+  assert row['loss'] == pytest.approx(2.5 + 0.875)
+
+
+def test_a_checkpoint_keeps_the_counts():
+  """To the last bit, also of numbers that float32 cannot hold."""
+  whole = Tally(lm_means, {})
+  whole.add(lm_sums(np.float32(0.1), 3.0), 2**25 + 1)
+  resumed = Tally(lm_means, json.loads(json.dumps(whole.state())))
+  for tally in (whole, resumed):
+    tally.add(lm_sums(np.float32(0.7), 2.0), 2**25 + 1)
+  assert resumed.totals()['data/tokens_seen'] == 2**26 + 2
+  assert resumed.row() == whole.row()
+  assert resumed.totals()['train/wall_seconds'] >= 0
+
+
+def test_a_checkpoint_without_counts():
+  """No one knows how many tokens came before: no number is given."""
+  tally = Tally(lm_means, None)
+  tally.add(lm_sums(1.0, 1.0), 5)
+  assert 'data/tokens_seen' not in tally.totals()
+  again = Tally(lm_means, json.loads(json.dumps(tally.state())))
+  assert 'data/tokens_seen' not in again.totals()
+  assert again.row()['tokens'] == 5
+
+
+def test_peak_memory():
+  found = peak_memory()['train/peak_host_bytes']
+  with open('/proc/self/status') as file:
+    fields = dict(line.split(':', 1) for line in file)
+  told = int(fields['VmHWM'].split()[0]) * 1024
+  assert found == pytest.approx(told, rel=0.05)
+
+
+def test_perplexity():
+  """e to a token's cross-entropy, though the loss has a second term."""
+
+  def step(params, batch):
+    second = {'next_loss': 3.0, 'next_correct': 1.0, 'pairs': 1.0}
+    return lm_sums(2.0, batch) | second | {'present': batch}
+
+  found = evaluate(step, None, [8.0, 0.0], means=mlm_nsp_means)
+  assert found['loss'] == pytest.approx(5.0)
+  assert found['perplexity'] == pytest.approx(math.exp(2.0))
+
+
+def test_what_made_a_checkpoint():
+  found = record.made_by()
+  assert json.loads(json.dumps(found)) == found
+  assert found['versions'].keys() >= {'python', 'jax', 'flax', 'numpy'}
+  # What makes the rows, under either name of its package.
+  assert found['versions'].keys() >= {'sentencepiece', 'tokenizers'}
+  assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
+  project = Path(record.__file__).parents[2] / 'pyproject.toml'
+  name = tomllib.loads(project.read_text())['project']['name']
+  assert name in record.PACKAGES
+  assert found['versions']['numpy'] == np.__version__
+  assert 'python' in found['command']
+  assert len(found['commit'].split('+')[0]) in (0, 40)

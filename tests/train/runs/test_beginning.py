@@ -1,0 +1,438 @@
+"""Runs that begin with the parameters of others: --init_from, --init_state."""
+
+import json
+import os
+import shutil
+import tempfile
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs import bert, llama, palm, t5
+from input_pipeline import pipeline, tokenizing
+from input_pipeline.config import DataConfig
+from input_pipeline.tokenizers import kinds
+from models.build import build
+from models.config import TransformerConfig
+from tests.helpers import runs
+from tests.helpers.corpora import texts
+from tests.input_pipeline.tokenizers.test_tokenizer_pieces import saved
+from train import loop
+from train.evaluate import evaluate_run
+from train.fingerprint import digest, fingerprint
+from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
+from train.learning.state import abstract_params, abstract_state, create_state
+from train.parallel import sharding
+from train.runs import beginning, beginning_tokenizer, folders, history, workdir
+from train.runs.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.slow
+
+BYTES = {
+  'data.tokenizer_kind': 'bytes',
+  'data.lowercase': False,
+  'model.vocab_size': 300,
+}
+SHORT = {'train.steps': 4, 'checkpoint.every': 2, 'eval.batches': 1}
+PALM = runs.SMALL | {
+  'model.kv_heads': 1,
+  'model.rope_dim': 8,
+  'model.decoder_layers': 1,
+}
+UL2 = {
+  'data.objective': 'ul2',
+  'data.denoisers': runs.SYSTEMS['ul2']['data.denoisers'],
+  'data.sentinels': 30,
+}
+LLAMA = runs.NARROW | {
+  'schedule.warmup_steps': 2,
+  'model.heads': 4,
+  'model.kv_heads': 2,
+  'model.head_dim': 4,
+  'model.rope_dim': 4,
+}
+
+
+def config_of(file, arg, *changes):
+  config = file.get_config(arg).unlock()
+  for some in (runs.CONFIG, SHORT, *changes):
+    config.update_from_flattened_dict(some)
+  return config.lock()
+
+
+def parts(config, devices=None):
+  """model, optimizer, shape of the state, data arguments."""
+  model = build(TransformerConfig(**config.model))
+  schedule = make_schedule(config.schedule, config.train.steps)
+  optimizer = make_optimizer(
+    config.optimizer, schedule, abstract_params(model)[1]
+  )
+  shape = abstract_state(
+    model,
+    optimizer,
+    DataConfig(**config.data).cursor_shape,
+    sharding.make_mesh(config.sharding.mesh, config.sharding.rules, devices),
+    sharding.make_rules(config.sharding.rules),
+  )
+  return model, optimizer, shape
+
+
+def new_run(folder, config, step=0):
+  """A workdir with a checkpoint of a state that has just been born."""
+  model, optimizer, shape = parts(config)
+  data_config = DataConfig(**config.data)
+  arguments = data_config, config.seed, config.model.vocab_size
+  folders.make(str(folder))
+  tokenizing.prepare(*arguments, str(folder))
+  data = pipeline.open_data(
+    *arguments, config.eval.source, str(folder), family=config.model.family
+  )
+  state = create_state(model, optimizer, shape, data.start(), config.seed + 1)
+  state = state.replace(step=state.step + step)
+  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+  with Checkpoints(str(folder)) as checkpoints:
+    checkpoints.save(state, step, run)
+  workdir.claim(str(folder), config)
+  return jax.device_get(state)
+
+
+def begun(tmp_path, config, source, **flags):
+  """The origin of a run and the state that it begins with."""
+  model, optimizer, shape = parts(config)
+  origin = beginning.find(str(tmp_path), config, shape, str(source), **flags)
+  cursor = np.zeros(DataConfig(**config.data).cursor_shape, 'int32')
+  state = beginning.create(origin, model, optimizer, shape, cursor, config.seed)
+  return origin, state
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
+
+
+@pytest.fixture(scope='module')
+def language_model(tmp_path_factory, source):
+  """PaLM's, of no size, at step 3 of causal language modelling."""
+  folder = tmp_path_factory.mktemp('palm') / 'run'
+  config = config_of(palm, 'tiny', BYTES, PALM, {'data.source': source})
+  return folder, config, new_run(folder, config, 3)
+
+
+def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
+  """UL2R (Tay et al. 2022): another objective, other data, the same weights.
+
+  Killed and resumed, with the flag or without, it is the same run.
+  """
+  folder, config, state = language_model
+  change = UL2 | {'data.length': 64, 'data.source': source, 'seed': 5}
+  config = config_of(palm, 'tiny', BYTES, PALM, change)
+  moved, whole = tmp_path / 'moved', tmp_path / 'whole'
+  shutil.copytree(folder, moved)
+  loop.train(config, str(whole), init_from=f'{moved}:3')
+  told = capfd.readouterr().out
+  assert f'Parameters from step 3 of {moved}' in told
+  assert f'The tokenizer is that of {moved}.' in told
+  metadata = Checkpoints(str(whole)).run(4)
+  ours = metadata['history'][0]['from']
+  theirs = fingerprint(str(folder))
+  assert (ours['workdir'], ours['step']) == (str(moved), 3)
+  assert ours['data'] == theirs['data']
+  assert ours['new'] == ours['left'] == []
+  assert metadata['history'] == history.read(str(whole))
+
+  killed = tmp_path / 'killed'
+  shutil.copytree(whole, killed)
+  shutil.rmtree(killed / 'checkpoints' / '4')
+  shutil.rmtree(moved)  # the run needs it no longer
+  loop.train(config, str(killed), init_from=f'{moved}:3')
+  assert 'Going on from the checkpoint of step 2' in capfd.readouterr().out
+  assert fingerprint(str(killed)) == fingerprint(str(whole))
+  assert runs.rows(killed) == runs.rows(whole)
+  for flags in (
+    {'init_from': str(folder)},
+    {'init_from': f'{moved}:2'},
+    {'init_from': str(moved), 'init_state': True},
+  ):
+    with pytest.raises(
+      ValueError, match='was begun with --init_from=.*moved:3'
+    ):
+      loop.train(config, str(killed), **flags)
+  shutil.rmtree(killed / 'checkpoints')
+  (killed / 'metrics.jsonl').unlink()
+  with pytest.raises(ValueError, match='its checkpoints are gone'):
+    loop.train(config, str(killed))
+
+
+def test_the_first_state(language_model, source, tmp_path):
+  """All parameters, none of the optimizer, step 0."""
+  folder, _, theirs = language_model
+  config = config_of(palm, 'tiny', BYTES, PALM, UL2, {'data.source': source})
+  origin, ours = begun(tmp_path, config, folder)
+  assert digest(jax.device_get(ours.params)) == digest(theirs.params)
+  assert (origin.step, int(ours.step)) == (3, 0)
+  assert not any(x.any() for x in jax.tree.leaves(ours.opt_state))
+  assert not origin.new
+  assert not origin.left
+
+
+def test_language_model_adaptation(source, tmp_path, capfd):
+  """T5 goes on as a prefix language model (Lester et al. 2021), optimizer,
+  schedule and all, on rows of another length."""
+  folder, after = tmp_path / 'run', tmp_path / 'adapted'
+  own = {'data.source': source, 'checkpoint.keep': 9}
+  system = runs.SYSTEMS['t5']
+  loop.train(config_of(t5, 'tiny', system, own), str(folder))
+  own |= {'data.objective': 'prefix', 'data.length': 48, 'data.sentinels': 0}
+  own |= {'data.noise_density': 0.0, 'data.mean_span_length': 0.0}
+  own |= {'data.streams': 8, 'checkpoint.every': 1}
+  config = config_of(t5, 'tiny', system, own)
+  with pytest.raises(ValueError, match='goes on from step 4'):
+    loop.train(config, str(after), init_from=str(folder), init_state=True)
+  own['train.steps'] = 6
+  config = config_of(t5, 'tiny', system, own)
+  loop.train(config, str(after), init_from=str(folder), init_state=True)
+  assert runs.checkpoints(after) == [4, 5, 6]
+  ours, theirs = fingerprint(str(after), 4), fingerprint(str(folder), 4)
+  assert ours['params'] == theirs['params']
+  assert ours['optimizer'] == theirs['optimizer']
+  assert ours['data'] != theirs['data']
+  assert [step for step, _ in runs.rows(after)] == [5, 6]
+  # Its tokenizer goes along.
+  files = [x / 'tokenizer.model' for x in (folder, after)]
+  assert files[0].read_bytes() == files[1].read_bytes()
+  whole = fingerprint(str(after))
+  shutil.rmtree(after / 'checkpoints' / '6')
+  loop.train(None, str(after))
+  assert fingerprint(str(after)) == whole
+
+
+def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
+  """LLaMA 3.1 from 3, on a mesh of 8 devices from one that is replicated."""
+  folder = tmp_path / 'three'
+  own = BYTES | LLAMA | {'data.source': source}
+  theirs = new_run(folder, config_of(llama, 'tiny,version=3', own))
+  mesh = {'sharding.rules': 'fsdp', 'sharding.mesh.data': 1}
+  mesh |= {'sharding.mesh.fsdp': 8, 'data.length': 256}
+  config = config_of(llama, 'tiny,version=3.1', own, mesh)
+  origin, ours = begun(tmp_path / 'new', config, folder)
+  assert digest(jax.device_get(ours.params)) == digest(theirs.params)
+  tables = flatten_dict(ours.params, sep='/')
+  assert not tables['embed/table'].sharding.is_fully_replicated
+  told = beginning.describe(origin, config)
+  assert 'model.rope_scaling: [] there, [8.0, 1.0, 4.0, 32.0] here' in told
+
+
+BERT = runs.SYSTEMS['bert'] | {'data.curriculum': ()}
+MLM = {
+  'model.head': 'mlm',
+  'data.objective': 'full_sentences',
+  'data.short_share': 0.0,
+}
+HEADS = {
+  'next_sentence/dense/bias',
+  'next_sentence/dense/kernel',
+  'pooler/dense/bias',
+  'pooler/dense/kernel',
+}
+
+
+@pytest.mark.parametrize('gains', [False, True])
+def test_another_head(source, tmp_path, gains):
+  """BERT's next-sentence head is left, or drawn from the seed."""
+  folder, target = tmp_path / 'run', tmp_path / 'new'
+  both = config_of(bert, 'tiny', BYTES, BERT, {'data.source': source})
+  one = config_of(bert, 'tiny', BYTES, BERT, MLM, {'data.source': source})
+  old, new = (one, both) if gains else (both, one)
+  theirs = flatten_dict(new_run(folder, old).params, sep='/')
+  origin, ours = begun(target, new, folder)
+  ours = flatten_dict(jax.device_get(ours.params), sep='/')
+  assert set(origin.new if gains else origin.left) == HEADS
+  assert not (origin.left if gains else origin.new)
+  told = beginning.describe(origin, new)
+  assert all(name in told for name in HEADS)
+  for name in ours.keys() & theirs.keys():
+    np.testing.assert_array_equal(ours[name], theirs[name])
+  if gains:
+    model, optimizer, shape = parts(new)
+    cursor = np.zeros(DataConfig(**new.data).cursor_shape, 'int32')
+    born = create_state(model, optimizer, shape, cursor, new.seed).params
+    born = flatten_dict(jax.device_get(born), sep='/')
+    for name in HEADS:
+      np.testing.assert_array_equal(ours[name], born[name])
+  with pytest.raises(ValueError, match=r'params/pooler/dense/bias: .*missing'):
+    # With the optimizer's state nothing may be new or left.
+    begun(target, new, folder, init_state=True)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      {'model.max_length': 64},
+      (
+        'params/embed/position: 512x16 there, 64x16 here(?s:.*)Different are: '
+        r'model.max_length\.'
+      ),
+    ),
+    ({'model.vocab_size': 299}, 'params/embed/table: 300x16 there, 299x16'),
+    ({'model.mlp_dim': 40}, 'mlp/input/kernel: 1x16x32 there, 1x16x40 here'),
+    ({'model.token_types': 0}, 'params/embed/type: 2x16 there, missing here'),
+    (
+      {'model.output_bias': False},  # a head's, but the head is the same
+      'params/vocabulary/bias: 300 there, missing here',
+    ),
+    ({'model.encoder_layers': 2}, 'encoder/layers/.* there, 2x16'),
+  ],
+)
+def test_what_does_not_fit(bert_run, tmp_path, change, message):
+  folder, changes = bert_run
+  config = config_of(bert, 'tiny', BYTES, BERT, changes, change)
+  with pytest.raises(ValueError, match=message):
+    begun(tmp_path, config, folder)
+
+
+@pytest.fixture(scope='module')
+def bert_run(tmp_path_factory, source):
+  folder = tmp_path_factory.mktemp('bert') / 'run'
+  changes = {'data.source': source}
+  new_run(folder, config_of(bert, 'tiny', BYTES, BERT, changes))
+  return folder, changes
+
+
+def test_tokenizers(language_model, source, tmp_path):
+  """Another than the source's is reported, and needs as many pieces."""
+  folder = tmp_path / 'run'
+  shutil.copytree(language_model[0], folder)
+  own = BYTES, PALM, {'data.source': source}
+  origin, _ = begun(tmp_path, config_of(palm, 'tiny', *own), folder)
+
+  def prepare(**changes):
+    changes = {f'data.{key}': value for key, value in changes.items()}
+    config = config_of(palm, 'tiny', *own, changes)
+    target = tempfile.mkdtemp(dir=tmp_path)
+    data = DataConfig(**config.data)
+    return beginning_tokenizer.prepare(origin, data, 0, 300, target)
+
+  path = folder / 'tokenizer.json'
+  told = prepare(tokenizer=str(path))
+  assert told.endswith(f'is the tokenizer of {folder}.')
+  with pytest.raises(ValueError, match=r"has 'bytes': give --config.data.tok"):
+    prepare(tokenizer_kind='unigram')
+  for pieces in (259, 260):
+    model = tmp_path / f'{pieces}.model'
+    kinds.save(kinds.train(texts(4000), pieces, 0), str(model))
+    named = {'tokenizer': str(model), 'tokenizer_kind': 'unigram'}
+    if pieces == 259:
+      assert 'ids have other meanings' in prepare(**named)
+      continue
+    with pytest.raises(ValueError, match='has 260 pieces, the tokenizer of .*'):
+      prepare(**named)
+  # Changed since the checkpoint was saved; gone.
+  path.write_text(path.read_text().replace('<pad>', '<pax>'))
+  with pytest.raises(ValueError, match=r'tokenizer.json'):
+    prepare()
+  path.unlink()
+  with pytest.raises(ValueError, match='holds no tokenizer'):
+    prepare()
+
+
+def test_a_tokenizer_of_sentence_pieces_kind_as_json(source, tmp_path):
+  """A run that was given a tokenizer.json has no .model to hand on."""
+  model = kinds.train(texts(4000), 140, 0).model
+  kind = {
+    'data.tokenizer': saved(model, 'unigram', tmp_path, extra_ids=0),
+    'data.tokenizer_kind': 'unigram',
+    'data.source': source,
+  }
+  folder, new = tmp_path / 'run', tmp_path / 'new'
+  new_run(folder, config_of(palm, 'tiny', BYTES, PALM, kind))
+  new.mkdir()
+  config = config_of(palm, 'tiny', BYTES, PALM, kind | {'data.tokenizer': ''})
+  origin, _ = begun(new, config, folder)
+  data = DataConfig(**config.data)
+  beginning_tokenizer.prepare(origin, data, 0, 300, str(new))
+  ours, theirs = (x / 'tokenizer.json' for x in (new, folder))
+  assert os.listdir(new) == ['tokenizer.json']
+  assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
+  """Where a run went on with another eval.source, it is theirs too."""
+  held_out = [tmp_path / f'{name}.txt' for name in 'ab']
+  held_out[0].write_text('one two three')
+  held_out[1].write_text('four')
+  own = [BYTES, PALM, {'data.source': source, 'data.holdout': 0}]
+  old, new = (
+    config_of(palm, 'tiny', *own, {'eval.source': f'text:{path}'})
+    for path in held_out
+  )
+  folder = tmp_path / 'run'
+  new_run(folder, old, 2)
+  workdir.claim(str(folder), new)
+  with pytest.raises(ValueError, match='The data has changed'):
+    evaluate_run(str(folder))
+  changed = workdir.check(str(folder), new, accept=True)
+  assert changed == {'eval.source': [f'text:{path}' for path in held_out]}
+  entry = history.entry('config changed', 2, changed=changed)
+  history.write(str(folder), [entry])
+  assert evaluate_run(str(folder))['tokens'] == len('four') + 1
+  assert (
+    "eval_source[a.txt].file: 'a.txt', now 'b.txt'" in capfd.readouterr()[1]
+  )
+
+
+def test_flags(language_model, source, tmp_path):
+  folder, config, _ = language_model
+  _, _, shape = parts(config)
+
+  def find(target, *flags):
+    return beginning.find(str(target), config, shape, *flags)
+
+  with pytest.raises(ValueError, match='--init_state needs --init_from'):
+    find(tmp_path, '', True)
+  with pytest.raises(ValueError, match='there is no folder .*nowhere'):
+    find(tmp_path, str(tmp_path / 'nowhere'))
+  with pytest.raises(RuntimeError, match='No checkpoint of step 7'):
+    find(tmp_path, f'{folder}:7')
+  assert find(tmp_path, str(folder)).step == 3
+  assert find(tmp_path) is None
+  # A run that began otherwise.
+  with pytest.raises(ValueError, match='was begun with other parameters'):
+    find(folder, str(tmp_path))
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "train/loss": 1.0}\n')
+  with pytest.raises(ValueError, match='has trained: --init_from begins a new'):
+    find(tmp_path, str(folder))
+  odd = tmp_path / 'run:12'
+  odd.mkdir()
+  assert beginning.parse(str(odd)) == (str(odd), None)
+  assert beginning.parse(f'{odd}:3') == (str(odd), 3)
+  assert beginning.parse('a/b') == ('a/b', None)
+  assert os.path.isdir(odd)
+
+
+def test_a_first_checkpoint_whose_config_changes(
+  language_model, source, tmp_path
+):
+  """As long as no step was made, also to an optimizer with another state."""
+  _, config, _ = language_model
+  folder, other = tmp_path / 'run', tmp_path / 'other'
+  new_run(folder, config)
+  change = {'optimizer.b1': 0.0, 'schedule.learning_rate': 3.0, 'seed': 7}
+  change |= {'train.steps': 2, 'data.source': source, 'data.length': 16}
+  config = config_of(palm, 'tiny', BYTES, PALM, change)
+  kind = change | {'data.tokenizer_kind': 'unigram'}
+  with pytest.raises(ValueError, match="the tokenizer of .* has 'bytes'"):
+    loop.train(config_of(palm, 'tiny', BYTES, PALM, kind), str(folder))
+  loop.train(config, str(other), init_from=str(folder))
+  loop.train(config, str(folder))
+  assert fingerprint(str(folder)) == fingerprint(str(other))
+  # Killed after steps that no checkpoint holds: they are made again.
+  shutil.rmtree(folder / 'checkpoints' / '2')
+  loop.train(None, str(folder))
+  assert fingerprint(str(folder)) == fingerprint(str(other))
+  assert workdir.read_config(str(folder)).seed == 7
+  with pytest.raises(ValueError, match='holds the run of another config'):
+    workdir.check(str(folder), config_of(palm, 'tiny', BYTES, PALM))

@@ -1,0 +1,393 @@
+"""Whatever stops a run, it goes on as if nothing had happened.
+
+Runs are processes of their own, with dropout and packing on. The run that
+nothing interrupted is the measure of all the others.
+"""
+
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.helpers import runs
+from tests.helpers.corpora import texts, write
+from train.fingerprint import fingerprint
+from train.runs import folders
+
+pytestmark = [
+  pytest.mark.slow,
+  # TensorStore's threads, after a checkpoint that could not be read.
+  pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),
+]
+
+
+# The most documents of a row among those that a run begins with.
+DOCUMENTS = """
+import sys
+import numpy as np
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from train import workdir
+config = workdir.read_config(sys.argv[1])
+data = pipeline.open_data(
+  DataConfig(**config.data), config.seed, config.model.vocab_size, '',
+  sys.argv[1], family=config.model.family,
+)
+batch = next(data.batches(data.start(), np.arange(config.data.batch)))
+print(batch['segments'].max())
+"""
+
+
+def most_documents(folder):
+  done = runs.run([sys.executable, '-c', DOCUMENTS, str(folder)])
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout.split()[-1])
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, source):
+  """The workdir of a run that nothing interrupted."""
+  folder = tmp_path_factory.mktemp('whole') / 'run'
+  runs.train(folder, data__source=source, checkpoint__keep_every=20)
+  return folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+  """That run at step 36: its last checkpoint is gone."""
+  folder = tmp_path / 'run'
+  shutil.copytree(whole, folder)
+  shutil.rmtree(folder / 'checkpoints' / '40')
+  return folder
+
+
+def assert_equal_runs(folder, whole):
+  """The same losses at every step and the same end, to the last bit."""
+  assert runs.rows(folder) == runs.rows(whole)
+  assert fingerprint(str(folder)) == fingerprint(str(whole))
+
+
+def test_checkpoints_that_are_kept(whole):
+  """The newest two, and every one at a multiple of 20."""
+  assert runs.checkpoints(whole) == [20, 36, 40]
+  losses = runs.rows(whole)
+  assert [step for step, _ in losses] == list(range(1, 41))
+  assert losses[-1][1] < losses[0][1] - 0.5
+  assert most_documents(whole) > 1
+
+
+def wait_for(process, folder, step, saving):
+  """Until the run has come to a step, or to the next checkpoint after it."""
+  for line in process.stdout:
+    found = re.match(r'step (\d+)/', line)
+    if found and int(found[1]) >= step:
+      break
+  while saving and process.poll() is None:
+    if any('tmp' in name for name in os.listdir(folder / 'checkpoints')):
+      return
+
+
+def test_killed_at_any_moment(whole, source, tmp_path):
+  """SIGKILL at random moments, while checkpointing too, and a SIGTERM."""
+  folder = tmp_path / 'run'
+  command = runs.command(folder, data__source=source, checkpoint__keep_every=20)
+  rng = random.Random(0)
+  moments = [
+    (rng.randint(1, 6), False, signal.SIGKILL),
+    (rng.randint(8, 12), True, signal.SIGKILL),
+    (rng.randint(16, 20), False, signal.SIGTERM),
+    (rng.randint(24, 28), True, signal.SIGKILL),
+    (rng.randint(32, 36), False, signal.SIGKILL),
+  ]
+  saved = [0]
+  for step, saving, number in moments:
+    process = runs.start(command)
+    wait_for(process, folder, step, saving)
+    time.sleep(rng.uniform(0, 0.03))
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 0), stderr
+    saved.append(max(runs.checkpoints(folder), default=0))
+    if number == signal.SIGTERM:
+      at = int(re.search(r'the checkpoint of step (\d+) is saved', stdout)[1])
+      assert at == saved[-1]
+  assert saved == sorted(saved)
+  assert len(set(saved)) >= 4, saved  # the moments were not all alike
+  # The workdir alone is enough to go on.
+  done = runs.run([*command[:3], f'--workdir={folder}'])
+  assert done.returncode == 0, done.stderr
+  assert f'Going on from the checkpoint of step {saved[-1]}.' in done.stdout
+  assert_equal_runs(folder, whole)
+
+
+def test_damaged_checkpoint(whole, copied, source):
+  newest = copied / 'checkpoints' / '36'
+  files = [f for f in newest.rglob('*') if f.parent.name == 'd']
+  assert files
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  done = runs.run(
+    runs.command(copied, data__source=source, checkpoint__keep_every=20)
+  )
+  assert done.returncode == 0, done.stderr
+  assert f'{newest} cannot be read' in done.stderr
+  aside = copied / 'damaged_checkpoints' / '36'
+  assert f'now lies in {aside}' in done.stderr
+  assert 'Traceback' not in done.stderr
+  assert aside.is_dir()
+  assert 'Going on from the checkpoint of step 20.' in done.stdout
+  assert_equal_runs(copied, whole)
+  assert runs.checkpoints(copied) == [20, 36, 40]
+
+
+def test_no_checkpoint_can_be_read(copied, source):
+  for step in (20, 36):
+    shutil.rmtree(copied / 'checkpoints' / str(step) / 'state')
+  done = runs.run(
+    runs.command(copied, data__source=source, checkpoint__keep_every=20)
+  )
+  assert done.returncode == 1
+  last = done.stderr.strip().split('\n')[-1]
+  assert last.startswith('Error: None of the checkpoints [20, 36] in')
+
+
+@pytest.mark.parametrize('every', [1, 4])
+def test_full_disk(whole, copied, source, every):
+  """Found after the checkpoint, before anything else is done."""
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  # No file may grow beyond so many bytes: writing more is an error.
+  done = runs.run(
+    runs.command(copied, **config, checkpoint__every=every), largest=24_000
+  )
+  assert done.returncode == 1, done.stderr
+  last = done.stderr.strip().split('\n')[-1]
+  assert last.startswith('Error: A checkpoint could not be written to')
+  assert 'The checkpoints already there are unharmed' in last
+  assert 'Traceback' not in done.stderr
+  assert runs.checkpoints(copied) == [20, 36]
+  if every == 1:
+    runs.train(copied, **config)
+    assert_equal_runs(copied, whole)
+
+
+def test_another_configs_run(whole, source):
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  done = runs.run(
+    runs.command(whole, **config, model__dropout=0.2, data__length=64, seed=1)
+  )
+  assert done.returncode == 1
+  assert 'holds the run of another config. Different are:' in done.stderr
+  assert 'model.dropout: 0.1 there, 0.2 now' in done.stderr
+  assert 'data.length: 32 there, 64 now' in done.stderr
+  assert 'seed: 0 there, 1 now' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_changed_data(whole, source):
+  """One word of one file, in the same number of bytes."""
+  path = source.removeprefix('text:').replace('*', '1')
+  with open(path) as file:
+    text = file.read()
+  try:
+    with open(path, 'w') as file:
+      file.write('zzz' + text[3:])
+    done = runs.run([*runs.command(whole)[:3], f'--workdir={whole}'])
+  finally:
+    with open(path, 'w') as file:
+      file.write(text)
+  assert done.returncode == 1
+  assert 'The data has changed since the checkpoint in' in done.stderr
+  assert '1.txt' in done.stderr or 'source[1]' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_steps_before_a_damaged_document_are_kept(tmp_path):
+  words = [f'word{n % 97} and {n * n % 89} of them' for n in range(2000)]
+  for file in range(4):
+    lines = [
+      json.dumps({'text': ' '.join(words[n : n + 12])})
+      for n in range(file, 700, 4)
+    ]
+    lines[150:] = ['{"text": "cut'] if file == 3 else lines[150:]
+    (tmp_path / f'{file}.json').write_text('\n'.join(lines))
+  done = runs.run(
+    runs.command(
+      tmp_path / 'run',
+      data__source=f'json:{tmp_path}/*.json',
+      data__max_bad_share=0.0,
+      data__tokenizer_kind='bytes',
+      model__vocab_size=300,
+      checkpoint__every=1000,
+      train__steps=1000,
+      eval__every=1000,
+    )
+  )
+  assert done.returncode == 1
+  assert '3.json, line 151' in done.stderr
+  last = runs.rows(tmp_path / 'run')[-1][0]
+  assert 0 < last <= runs.checkpoints(tmp_path / 'run')[-1]
+
+
+def test_loss_that_is_not_finite(tmp_path, source):
+  folder = tmp_path / 'run'
+  done = runs.run(
+    runs.command(
+      folder,
+      data__source=source,
+      checkpoint__every=1,
+      schedule__learning_rate=1e30,
+    )
+  )
+  assert done.returncode == 1
+  last = done.stderr.strip().split('\n')[-1]
+  found = re.match(
+    r'Error: The loss of step (\d+) is \S+, the norm of its gradient nan', last
+  )
+  step = int(found[1])
+  cursor = json.loads(re.search(r'its batch: (\[\[.*?\]\])', last)[1])
+  assert np.shape(cursor) == (4, 4)
+  kept = runs.checkpoints(folder)
+  assert kept
+  assert kept[-1] < step
+  assert f'The checkpoint of step {kept[-1]} is the last good one' in last
+  assert 'Traceback' not in done.stderr
+  # The row is written, the number that is none as null.
+  assert runs.rows(folder, 'train/grad_norm')[-1] == (step, None)
+
+
+@pytest.fixture(scope='module')
+def eight(tmp_path_factory, source):
+  """Four steps on eight devices."""
+  folder = tmp_path_factory.mktemp('eight') / 'run'
+  runs.train(
+    folder,
+    devices=8,
+    data__source=source,
+    checkpoint__keep_every=20,
+    train__steps=4,
+    sharding__rules='fsdp_tensor',
+    sharding__mesh__data=2,
+    sharding__mesh__fsdp=2,
+    sharding__mesh__tensor=2,
+  )
+  return folder
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
+  folder = tmp_path / 'run'
+  shutil.copytree(eight, folder)
+  config = {'data__source': source, 'checkpoint__keep_every': 20}
+  stdout = runs.train(folder, devices=devices, **config, train__steps=6)
+  assert 'Going on from the checkpoint of step 4.' in stdout
+  ours, expected = runs.rows(folder), runs.rows(whole)[:6]
+  assert [step for step, _ in ours] == [step for step, _ in expected]
+  np.testing.assert_allclose(ours, expected, rtol=1e-4)
+  # The data is the same whatever the devices.
+  first, second = fingerprint(str(folder)), fingerprint(str(folder), 4)
+  assert first['data'] == second['data'] == fingerprint(str(whole))['data']
+
+
+# Killed where a step is to be saved, when the one before lies on disk.
+KILLED = """
+import os, runpy, signal, sys
+from train import loop
+
+class Checkpoints(loop.Checkpoints):
+  def save(self, state, step, run):
+    if step == last:
+      self.wait()
+      os.kill(os.getpid(), signal.SIGKILL)
+    super().save(state, step, run)
+
+last = int(sys.argv.pop())
+loop.Checkpoints = Checkpoints
+runpy.run_module('train', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def mixture(tmp_path_factory):
+  """Two JSON sources of 300 documents of one to three short sentences."""
+  folder, pairs = tmp_path_factory.mktemp('mixture'), []
+  for seed, rate in enumerate((0.75, 0.25)):
+    some = (
+      ' '.join(text.split()[:2]).capitalize() for text in texts(600, seed)
+    )
+    documents = [
+      '. '.join(itertools.islice(some, n % 3 + 1)) for n in range(300)
+    ]
+    write(folder / f'{seed}.json.gz', documents)
+    pairs.append((f'json:{folder}/{seed}.json.gz', rate))
+  return tuple(pairs)
+
+
+@pytest.mark.parametrize(
+  ('system', 'moments'),
+  [
+    ('bert', [3]),
+    ('electra', [4]),
+    ('ul2', [5]),
+    ('gpt2', [3, 5]),
+    ('rwkv', [3]),
+  ],
+)
+def test_every_family_killed(mixture, tmp_path, system, moments):
+  """Of a mixture; rows are longer from step 4 on."""
+  length = 40 if system == 'ul2' else 16
+  masks = 'data.predictions' in runs.SYSTEMS[system]
+  config = {
+    'system': system,
+    'data__source': '',
+    'data__mixture': mixture,
+    'data__tokenizer_kind': 'bytes',
+    'data__lowercase': False,
+    'data__length': 2 * length,
+    'data__curriculum': ((0.5, length, 3 if masks else 0),),
+    'model__vocab_size': 300,
+    'model__scan': False,  # of one layer
+    'train__steps': 6,
+    'eval__batches': 1,
+    'checkpoint__every': 1,
+  }
+  whole, folder = tmp_path / 'whole', tmp_path / 'killed'
+  runs.train(whole, **config)
+  # Both sources are read, and evaluations have rows of their step's length.
+  assert all(runs.rows(whole, f'data/documents_{n}')[-1][1] for n in (0, 1))
+  tokens = [count for _, count in runs.rows(whole, 'train/tokens')]
+  assert max(tokens[:3]) < min(tokens[3:])
+  (_, first), (_, second) = runs.rows(whole, 'eval/tokens')
+  assert first < second
+  assert most_documents(whole) > (system != 'bert')  # which packs none
+  for last in moments:
+    command = runs.command(folder, **config)
+    command[1:3] = '-c', KILLED
+    done = runs.run([*command, str(last)])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert runs.checkpoints(folder)[-1] == last - 1
+  stdout = runs.train(folder, **config)
+  assert f'Going on from the checkpoint of step {last - 1}.' in stdout
+  assert_equal_runs(folder, whole)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+  def makedirs(*_, **__):
+    raise OSError(30, 'Read-only file system')
+
+  monkeypatch.setattr(os, 'makedirs', makedirs)
+  message = 'no files can be written there .Read-only file system'
+  with pytest.raises(OSError, match=message):
+    folders.make(str(tmp_path / 'run'))

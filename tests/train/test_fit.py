@@ -1,0 +1,198 @@
+"""`python -m train.fit`: what a step of a config takes, before it runs."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs import t5
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from tests.helpers.decoders import BASE
+from tests.helpers.jaxprs import products
+from tests.helpers.t5_reference import BASE as T5
+from tests.models.families import test_electra as electra
+from tests.models.families.test_rwkv import FIELDS as RWKV
+from train import fit
+from train.learning.criteria import objective_for
+from train.learning.state import abstract_params, abstract_state
+from train.learning.step import DoesNotFitError, compile_train_step, train_step
+from train.parallel import sharding
+
+B, T, S, P = 2, 24, 40, 5
+SIZES = {
+  'vocab_size': 96,
+  'embed_dim': 32,
+  'mlp_dim': 80,
+  'heads': 4,
+  'kv_heads': 2,
+  'head_dim': 16,
+}
+ROPE = {'position': 'rope', 'rope_theta': 1e4, 'rope_dim': 16}
+ENCODER = electra.ENCODER | SIZES | {'max_length': T}
+MODELS = {
+  'decoder': BASE | SIZES | ROPE | {'gated': True},
+  'transformer_xl': BASE | SIZES | {'position': 'transformer_xl'},
+  'prefix': BASE | SIZES | {'position': 'transformer_xl', 'prefix': True},
+  'narrow table': BASE
+  | SIZES
+  | {'position': 'none', 'table_dim': 24, 'tie_embeddings': False},
+  'encoder_decoder': T5 | SIZES | {'decoder_layers': 3},
+  'masked': ENCODER | {'head': 'mlm', 'table_dim': 24},
+  'pairs': ENCODER | {'head': 'mlm_nsp', 'table_dim': 0},
+  'electra': electra.FIELDS
+  | SIZES
+  | {'generator_divisor': 2, 'table_dim': 24, 'max_length': T},
+  'rwkv': RWKV | {'vocab_size': 96, 'embed_dim': 32, 'mlp_dim': 80},
+}
+
+
+def batch_of(model, rows=B, length=T):
+  masked = model.config.head != 'lm'
+  lengths = dict.fromkeys(('targets', 'weights', 'predict_at'), P)
+  names = dict.fromkeys([*model.INPUTS, 'targets', 'weights', 'segments'])
+  batch = {}
+  for name in names:
+    size = S if name.startswith('encoder') else length
+    size = lengths.get(name, size) if masked else size
+    kind = 'float32' if name == 'weights' else 'int32'
+    batch[name] = jax.ShapeDtypeStruct((rows, size), kind)
+  if model.config.head == 'mlm_nsp':
+    batch['is_next'] = jax.ShapeDtypeStruct((rows,), 'int32')
+  return batch
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_operations_are_the_products_of_the_loss(name):
+  """Each product that is traced, forward and twice backward."""
+  config = TransformerConfig(**MODELS[name] | {'scan': False})
+  model = build(config)
+  params, _ = abstract_params(model)
+  batch = batch_of(model)
+  objective = objective_for(config)
+
+  def loss(params, batch):
+    return objective.means(objective.sums(model, params, batch))['loss']
+
+  counted = products(jax.make_jaxpr(loss)(params, batch).jaxpr)
+  if name == 'encoder_decoder':  # buckets are looked up by a product
+    heads, buckets = config.heads, config.relative_buckets
+    counted -= 2 * heads * buckets * (S**2 + T**2)
+  assert fit.step_flops(config, batch) == 3 * counted
+
+
+def test_operations_are_palms_formula():
+  """6 N + 12 L H Q T a token (Chowdhery et al. 2022, appendix B)."""
+  config = TransformerConfig(**BASE | SIZES | ROPE | {'kv_heads': 4})
+  model = build(config)
+  params, _ = abstract_params(model)
+  matrices = [x for x in jax.tree.leaves(params['decoder']) if x.ndim == 3]
+  N = sum(x.size for x in matrices) + params['embed']['table'].size
+  L, H, Q = config.decoder_layers, config.heads, config.head_dim
+  expected = B * T * (6 * N + 12 * L * H * Q * T)
+  assert fit.step_flops(config, batch_of(model)) == expected
+
+
+def test_operations_beside_xlas_count():
+  """Of one unrolled step; XLA counts what is no product as well."""
+  sizes = {'embed_dim': 128, 'mlp_dim': 512, 'head_dim': 32, 'vocab_size': 512}
+  fields = BASE | SIZES | sizes | {'position': 'none', 'decoder_layers': 2}
+  config = TransformerConfig(**fields | {'scan': False})
+  model, optimizer = build(config), optax.identity()
+  one = dict.fromkeys(sharding.AXES, 1)
+  mesh = sharding.make_mesh(one, 'replicated', jax.devices()[:1])
+  rules = sharding.make_rules('replicated')
+  state = abstract_state(model, optimizer, (1, 4), mesh, rules)
+  batch = batch_of(model, 8, 64)
+  batch['cursor'] = jax.ShapeDtypeStruct((8, 4), 'int32')
+  everywhere = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+  batch = {
+    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)
+    for name, x in batch.items()
+  }
+
+  def step(state, batch):
+    return train_step(
+      state,
+      batch,
+      model=model,
+      optimizer=optimizer,
+      schedule=lambda step: step,
+      seed=0,
+    )
+
+  compiled = compile_train_step(step, state, batch)
+  ours = fit.step_flops(config, batch)
+  assert 1 < compiled.cost_analysis()['flops'] / ours < 1.1
+
+
+def tiny():
+  config = t5.get_config('tiny')
+  config.data.source = 'synthetic'
+  return config
+
+
+def test_a_tiny_step_here():
+  config = tiny()
+  found = fit.fit(config, jax.devices()[:1])
+  assert found['devices'] == 1
+  m = config.model
+  D, F, A = m.embed_dim, m.mlp_dim, m.heads * m.head_dim
+  V, L = m.vocab_size, m.encoder_layers
+  assert (m.kv_heads, m.decoder_layers, m.gated) == (m.heads, L, False)
+  assert (m.tie_embeddings, config.optimizer.factor_from) == (True, 128)
+  assert min(D, F, A) >= 128
+  attention, mlp = 4 * D * A, 2 * D * F
+  weights = L * (3 * attention + 2 * mlp) + V * D
+  small = (5 * L + 2) * D + 2 * m.relative_buckets * m.heads
+  assert found['parameters'] == weights + small
+  # Rows and columns of what is factored: matrices of 128 and more each way.
+  moments = L * (12 * (D + A) + 4 * (D + F)) + V + D + small
+  data = DataConfig(**config.data)
+  shapes = fit.pipeline.batch_shapes(data, m.family)
+  read = [name for name in shapes if not name.endswith('positions')]  # not T5
+  batch = sum(np.prod(shapes[name][0], dtype=int) for name in read)
+  numbers = weights + small + moments + data.batch * batch
+  numbers += 2  # the step, and the updates made; the old cursor is not read
+  assert found['arguments'] == 4 * numbers
+  # The new state takes the old one's place; the rest are a few scalars.
+  taken = found['arguments'] + found['temporary']
+  assert found['peak'] == pytest.approx(taken, abs=100_000)
+  assert found['temporary'] > found['parameters']
+  rows = data.batch
+  S, T = (shapes[x][0][0] for x in ('encoder_inputs', 'targets'))
+  # By PaLM's formula; the decoder's cross-attention reads S keys.
+  products = L * (S * (attention + mlp) + 2 * S * S * A)
+  products += L * (T * (attention + mlp) + 2 * T * T * A)
+  products += L * (2 * (T + S) * D * A + 2 * T * S * A) + T * D * V
+  assert found['flops'] == 6 * rows * products
+
+
+def test_a_step_that_does_not_fit(monkeypatch):
+  """As TPU's compiler says it."""
+
+  def refuse(self, *_, **__):
+    raise jax.errors.JaxRuntimeError(
+      'RESOURCE_EXHAUSTED: Ran out of memory on HBM, 338.22G of 95.74G.\nMore.'
+    )
+
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', refuse)
+  with pytest.raises(DoesNotFitError, match=r'338\.22G of 95\.74G\. Raise tr'):
+    fit.fit(tiny(), jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+  ('platform', 'peak'), [('tpu', 70), ('cpu', 50 + 40 - 30 + 20)]
+)
+def test_peak_memory(platform, peak):
+  """A TPU's compiler gives it; elsewhere what is donated counts once."""
+
+  class Memory:
+    argument_size_in_bytes = 50
+    output_size_in_bytes = 40
+    alias_size_in_bytes = 30
+    temp_size_in_bytes = 20
+    peak_memory_in_bytes = 70
+
+  assert fit._peak(Memory, platform) == peak

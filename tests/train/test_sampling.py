@@ -1,0 +1,117 @@
+"""Tokens that are drawn: how often each comes, and independently of others.
+
+Bounds are chi-square's (Pearson): of n degrees of freedom, n + 5 (2 n)^1/2 is
+exceeded about once in a million seeds, and the seed is fixed.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from models.build import build
+from tests.helpers.decoders import tiny_decoder
+from tests.helpers.t5_reference import random_params
+from train import generate
+
+ROWS, V = 6000, 8
+PROMPT = [0, 5, 7]
+
+
+@pytest.fixture(scope='module')
+def drawn():
+  """A model's weights, and draws of two tokens after a prompt, row by row."""
+  model = build(tiny_decoder(decoder_layers=1))
+  params = random_params(model)
+  norm = params['decoder']['norm']  # flatter logits
+  params['decoder']['norm'] = jax.tree.map(lambda x: 0.3 * x, norm)
+  source = np.tile(PROMPT, (ROWS, 1))
+  rngs = jax.random.split(jax.random.key(0), ROWS)
+
+  @functools.cache
+  def draw(**sampling):
+    run = functools.partial(
+      generate.decode, model=model, length=2, eos=-1, vocabulary=V, **sampling
+    )
+    return np.asarray(jax.jit(run)(params, source, source * 0 + 1, rngs))
+
+  def logits(*after):
+    tokens = np.array([[*PROMPT, *after]])
+    read = model.apply({'params': params}, tokens, tokens * 0 + 1)
+    return np.asarray(read, 'float64')[0, -1, :V]
+
+  return draw, logits
+
+
+def softmax(logits):
+  shares = np.exp(logits - logits.max())
+  return shares / shares.sum()
+
+
+def close(counts, expected):
+  """Pearson's statistic is below its bound."""
+  common = expected > 5
+  assert counts[expected < 1e-9].sum() == 0
+  value = ((counts - expected) ** 2 / np.maximum(expected, 1e-9))[common].sum()
+  freedom = common.sum() - 1
+  assert value < freedom + 5 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 2.5])
+def test_tokens_come_as_often_as_the_softmax_says(drawn, temperature):
+  draw, logits = drawn
+  tokens = draw(temperature=temperature)
+  shares = softmax(logits() / temperature)
+  assert (shares * ROWS > 5).sum() >= 3
+  close(np.bincount(tokens[:, 0], minlength=V), ROWS * shares)
+  # The second token, of the first one's commonest value.
+  first = int(shares.argmax())
+  second = tokens[tokens[:, 0] == first, 1]
+  shares = softmax(logits(first) / temperature)
+  close(np.bincount(second, minlength=V), len(second) * shares)
+
+
+@pytest.mark.parametrize('limits', [{'top_k': 3}, {'top_p': 0.7}])
+def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
+  """They apply to what the temperature has made of the logits."""
+  draw, logits = drawn
+  shares = softmax(logits() / 2.0)
+  order = np.argsort(-shares)
+  kept = order[:3]
+  if 'top_p' in limits:
+    count = int(np.searchsorted(np.cumsum(shares[order]), 0.7)) + 1
+    kept = order[:count]
+  left = np.zeros(V)
+  left[kept] = shares[kept]
+  tokens = draw(temperature=2.0, **limits)[:, 0]
+  close(np.bincount(tokens, minlength=V), ROWS * left / left.sum())
+
+
+def test_a_step_does_not_tell_the_next():
+  """Where logits are always the same, two tokens are independent."""
+  model = build(tiny_decoder(decoder_layers=1, output_bias=True))
+  params = jax.tree.map(np.zeros_like, random_params(model))
+  bias = np.random.default_rng(0).normal(size=50).astype('float32')
+  params['vocabulary']['bias'] = bias
+  source = np.ones((ROWS, 1), 'int32')
+  run = functools.partial(
+    generate.decode,
+    model=model,
+    length=3,
+    eos=-1,
+    vocabulary=V,
+    temperature=1.0,
+  )
+  rngs = jax.random.split(jax.random.key(1), ROWS)
+  tokens = np.asarray(jax.jit(run)(params, source, source, rngs))
+  shares = softmax(bias[:V].astype('float64'))
+  both = np.outer(shares, shares)
+  for a, b in ((0, 1), (1, 2), (0, 2)):
+    counts = np.zeros((V, V))
+    np.add.at(counts, (tokens[:, a], tokens[:, b]), 1)
+    close(counts, ROWS * both)
+  # Nor does a row the next one.
+  counts = np.zeros((V, V))
+  np.add.at(counts, (tokens[:-1, 0], tokens[1:, 0]), 1)
+  close(counts, (ROWS - 1) * both)

@@ -1,0 +1,1 @@
+"""What learns: the step, its state, criteria, schedules and optimizers."""

@@ -1,0 +1,123 @@
+"""What training carries from step to step, born on the mesh."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh, PartitionSpec
+
+from train.learning.optimizer import state_axes
+from train.parallel import sharding
+
+
+class TrainState(struct.PyTreeNode):
+  """Parameters, optimizer state and place in the data after `step` steps."""
+
+  step: Any  # int32 []
+  params: Any
+  opt_state: Any
+  cursor: Any  # int32 [streams, C]: the last row consumed of each stream
+
+
+def _init_params(model: nn.Module, rng: jax.Array) -> Any:
+  """Boxed parameters; they do not depend on batch or length: 1 x 1 will do."""
+  inputs = {name: jnp.zeros((1, 1), 'int32') for name in model.INPUTS}
+  return model.init(rng, **inputs)['params']
+
+
+def abstract_params(model: nn.Module) -> tuple[Any, Any]:
+  """Shapes and logical axis names of a model's parameters, nothing computed.
+
+  Returns:
+    Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension.
+  """
+  boxed = jax.eval_shape(lambda: _init_params(model, jax.random.key(0)))
+  names = jax.tree.map(
+    tuple,
+    nn.get_partition_spec(boxed),
+    is_leaf=lambda x: isinstance(x, PartitionSpec),
+  )
+  return jax.eval_shape(nn.unbox, boxed), names
+
+
+def count_params(shapes: Any) -> int:
+  """How many numbers a tree of arrays or shapes holds."""
+  return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def abstract_state(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  cursor_shape: tuple[int, int],
+  mesh: Mesh,
+  rules: sharding.Rules,
+) -> TrainState:
+  """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
+
+  Raises:
+    ValueError: a weight that the preset does not cover or the mesh not divide.
+  """
+  params, names = abstract_params(model)
+  opt_state = jax.eval_shape(optimizer.init, params)
+  state = TrainState(
+    step=jax.ShapeDtypeStruct((), 'int32'),
+    params=params,
+    opt_state=opt_state,
+    cursor=jax.ShapeDtypeStruct(cursor_shape, 'int32'),
+  )
+  axes = TrainState(
+    step=(),
+    params=names,
+    opt_state=state_axes(opt_state, names),
+    cursor=('streams', 'place'),
+  )
+  rules = (*rules, ('streams', None), ('place', None))
+  places = sharding.shardings(mesh, rules, axes, state)
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    places,
+  )
+
+
+@jax.jit
+def is_finite(state: TrainState) -> jax.Array:
+  """Whether all numbers of it are, a bool []."""
+  return jnp.all(
+    jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)])
+  )
+
+
+def create_state(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
+  cursor: np.ndarray,
+  seed: int,
+  given: dict | None = None,
+) -> TrainState:
+  """The state before the first step; no host or device ever holds it whole.
+
+  The values depend on `seed` alone, not on the mesh. Parameters that are
+  `given`, as a part of the tree, are taken from there and donated.
+  """
+
+  def create(given):
+    params = nn.unbox(_init_params(model, jax.random.key(seed)))
+    flat = flatten_dict(params) | flatten_dict(given)
+    params = unflatten_dict(flat)
+    return TrainState(
+      step=jnp.zeros([], 'int32'),
+      params=params,
+      opt_state=optimizer.init(params),
+      cursor=jnp.asarray(cursor, 'int32'),
+    )
+
+  places = jax.tree.map(lambda x: x.sharding, abstract)
+  create = jax.jit(create, out_shardings=places, donate_argnums=0)
+  return create(given or {})

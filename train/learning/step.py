@@ -1,0 +1,193 @@
+"""One step of training and one of evaluation, as pure functions."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from configs.command import UserError
+from train.learning.criteria import ADDED, objective_for
+from train.learning.state import TrainState
+
+
+class DoesNotFitError(UserError):
+  """A step takes more memory than a device has."""
+
+
+def train_step(
+  state: TrainState,
+  batch: dict[str, jax.Array],
+  *,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+  seed: int,
+  accumulate: int = 1,
+  z_loss: float = 0.0,
+  label_smoothing: float = 0.0,
+  max_logit_loss: float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """state, batch -> state, metrics.
+
+  Metrics: the objective's means (`loss`, `z_loss`, `accuracy` and more) and the
+  `sums` they are made of, `tokens` (read or predicted, padding not),
+  `grad_norm` before clipping, `learning_rate`, and `cursor`, the state's new
+  one.
+
+  The loss is the mean over all predicted tokens of the global batch, however
+  many parts it is accumulated in. Dropout depends on seed and step alone.
+
+  Args:
+    state: donated by the caller.
+    batch: global arrays; `cursor` [B,C] says where each row comes from.
+    model: from `models.build`.
+    optimizer: from `optimizer.make_optimizer`.
+    schedule: step -> learning rate, for the metrics.
+    seed: of the run.
+    accumulate: parts that the rows are cut into, one after the other.
+    z_loss: factor of log_z^2.
+    label_smoothing: see `losses.cross_entropy`.
+    max_logit_loss: see `losses.weighted_cross_entropy`.
+  """
+  batch = dict(batch)
+  cursor = batch.pop('cursor')
+  rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+  objective = objective_for(model.config)
+  weights = objective.weights(batch)
+
+  def total(params, part, rng):
+    sums = objective.sums(
+      model, params, part, rng, z_loss, label_smoothing, max_logit_loss
+    )
+    means = objective.means(sums | weights)  # the part's share of them
+    added = [means[name] for name in ADDED if name in means]
+    return sum(added, means['loss']), sums
+
+  gradient = jax.grad(total, has_aux=True)
+  if accumulate == 1:
+    grads, sums = gradient(state.params, batch, rng)
+  else:
+    # Row i goes to part i mod accumulate: each device keeps its own rows.
+    def split(x):
+      x = x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:])
+      return x.swapaxes(0, 1)
+
+    def add(carry, xs):
+      index, part = xs
+      new = gradient(state.params, part, jax.random.fold_in(rng, index))
+      return jax.tree.map(jnp.add, carry, new), None
+
+    parts = jax.tree.map(split, batch)
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(gradient, state.params, first, rng),
+    )
+    (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  # The batch is stream after stream: each one's last row is its new place.
+  streams, numbers = state.cursor.shape
+  place = cursor.reshape(streams, -1, numbers)[:, -1]
+  new = TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    opt_state=opt_state,
+    cursor=place,
+  )
+  metrics = objective.means(sums) | {
+    'sums': sums,
+    'tokens': _tokens(batch),
+    'grad_norm': optax.global_norm(grads),
+    'learning_rate': schedule(state.step),
+    'cursor': place,
+  }
+  return new, metrics
+
+
+def _tokens(batch):
+  """Tokens read or predicted, padding not."""
+  return sum(
+    jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
+  )
+
+
+def configured_step(
+  config: ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+) -> Callable:
+  """`train_step` as the whole config says: state, batch -> state, metrics."""
+  return functools.partial(
+    train_step,
+    model=model,
+    optimizer=optimizer,
+    schedule=schedule,
+    seed=config.seed,
+    accumulate=config.train.accumulate,
+    z_loss=config.train.z_loss,
+    label_smoothing=config.train.label_smoothing,
+    max_logit_loss=config.train.max_logit_loss,
+  )
+
+
+def eval_step(
+  params: dict,
+  batch: dict[str, jax.Array],
+  *,
+  model: nn.Module,
+  byte_lengths: np.ndarray | None = None,
+) -> dict[str, jax.Array]:
+  """The objective's sums over the batch: `loss`, `correct`, `weight`, ...
+
+  And `present`, the tokens that are not padding. With the bytes of text that
+  each id stands for, int [V'] with V' <= V, also the `bytes` of the predicted
+  text.
+  """
+  sums = objective_for(model.config).sums(model, params, batch)
+  sums['present'] = _tokens(batch)
+  if byte_lengths is not None:
+    lengths = jnp.asarray(byte_lengths, 'float32')[batch['targets']]
+    sums['bytes'] = jnp.sum(lengths * batch['weights'])
+  return sums
+
+
+def compile_train_step(
+  step: Callable, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
+):
+  """Compiles a step for the shardings of its arguments, the state donated.
+
+  Args:
+    step: from `configured_step`.
+    state: tree of ShapeDtypeStruct with shardings.
+    batch: the same for the batch.
+
+  Returns:
+    The compiled function; its `memory_analysis()` tells the bytes per device.
+
+  Raises:
+    DoesNotFitError: it takes more memory than a device has.
+  """
+  places = jax.tree.map(lambda x: x.sharding, state)
+  mesh = jax.tree.leaves(places)[0].mesh
+  everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+  try:
+    return jitted.lower(state, batch).compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    told = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]
+    raise DoesNotFitError(
+      f'The training step does not fit the devices: {told} Raise '
+      "train.accumulate, lower data.batch, set model.remat='full' or "
+      "sharding.rules='fsdp', or take more devices."
+    ) from error

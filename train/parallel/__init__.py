@@ -1,0 +1,1 @@
+"""Devices and hosts: the mesh and its rules, processes, compilation."""

@@ -1,0 +1,171 @@
+"""The mesh, and which dimension of what is cut along which of its axes."""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp', 'sequence', 'tensor', 'expert', 'stage')
+BATCH = PartitionSpec(('data', 'fsdp'))
+
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+
+# One table per preset: every logical name of a weight's or an activation's
+# dimension, and its mesh axis. A name that is missing here is an error.
+_UNCUT = {
+  'layers': None,
+  'vocab': None,
+  'embed': None,
+  'mlp': None,
+  'heads': None,
+  'kv_heads': None,
+  'head_dim': None,
+  'channels': None,
+  'buckets': None,
+  'positions': None,
+  'types': None,
+  'table': None,
+  'hidden': None,
+  'classes': None,
+  'norm': None,
+  'act_batch': ('data', 'fsdp'),
+  'act_length': None,
+  'act_keys': None,
+  'act_embed': None,
+  'act_mlp': None,
+  'act_heads': None,
+  'act_kv_heads': None,
+  'act_head_dim': None,
+  'act_channels': None,
+  'act_vocab': None,
+}
+_FSDP = {'embed': 'fsdp'}  # Rajbhandari et al. 2020 (ZeRO), stage 3
+_TENSOR = {  # Shoeybi et al. 2019 (Megatron-LM), 3
+  'vocab': 'tensor',
+  'mlp': 'tensor',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'channels': 'tensor',
+  'act_mlp': 'tensor',
+  'act_heads': 'tensor',
+  'act_kv_heads': 'tensor',
+  'act_channels': 'tensor',
+  'act_vocab': 'tensor',
+}
+PRESETS = {
+  'replicated': _UNCUT,
+  'fsdp': _UNCUT | _FSDP,
+  'tensor': _UNCUT | _TENSOR,
+  'fsdp_tensor': _UNCUT | _FSDP | _TENSOR,
+}
+
+
+def make_rules(preset: str) -> Rules:
+  """The rules of a preset, in Flax's form.
+
+  Raises:
+    ValueError: an unknown preset.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f'sharding.rules is {preset!r}; it must be one of {", ".join(PRESETS)}.'
+    )
+  return tuple(PRESETS[preset].items())
+
+
+def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
+  """Sizes of the mesh axes in the order of AXES, the -1 filled in.
+
+  Raises:
+    ValueError: sizes that do not multiply to the number of devices.
+  """
+  shape = [sizes[axis] for axis in AXES]
+  text = ', '.join(f'{axis}={n}' for axis, n in sizes.items() if n != 1)
+  if any(n == 0 or n < -1 for n in shape) or shape.count(-1) > 1:
+    raise ValueError(
+      f'sharding.mesh ({text}): sizes are positive, and one may be -1.'
+    )
+  known = math.prod(n for n in shape if n != -1)
+  if devices % known or (-1 not in shape and known != devices):
+    raise ValueError(
+      f'sharding.mesh ({text or "all 1"}) takes {known} devices or a multiple '
+      f'where an axis is -1; there are {devices}. Set '
+      '--config.sharding.mesh.AXIS so that the product is that number.'
+    )
+  return tuple(devices // known if n == -1 else n for n in shape)
+
+
+def make_mesh(sizes: dict[str, int], preset: str, devices=None) -> Mesh:
+  """The mesh of `sharding.mesh`, over all devices of all hosts.
+
+  Raises:
+    ValueError: sizes that do not fit the devices; an axis that the preset
+      would cut along has size 1, or one that nothing is cut along has more.
+  """
+  devices = jax.devices() if devices is None else devices
+  shape = mesh_shape(sizes, len(devices))
+  used = set()
+  for axes in dict(make_rules(preset)).values():
+    used.update((axes,) if isinstance(axes, str) else axes or ())
+  for axis, n in zip(AXES, shape, strict=True):
+    if n > 1 and axis not in used:
+      raise ValueError(
+        f'sharding.mesh.{axis} is {n}, but sharding.rules={preset!r} cuts '
+        f'nothing along it: {n} devices would do the same work.'
+      )
+    if n == 1 and axis in preset.split('_') and len(devices) > 1:
+      raise ValueError(
+        f'sharding.rules={preset!r} cuts along the mesh axis {axis!r}, whose '
+        f'size is 1: nothing would be cut. Set --config.sharding.mesh.{axis}='
+        '-1 (and --config.sharding.mesh.data=1).'
+      )
+  return jax.make_mesh(
+    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+  )
+
+
+def shardings(mesh: Mesh, rules: Rules, axes, shapes):
+  """Where each weight lies: a tree of NamedSharding like `shapes`.
+
+  Args:
+    mesh: the mesh.
+    rules: logical name to mesh axis.
+    axes: tree of tuples, a logical name per dimension.
+    shapes: tree of arrays or ShapeDtypeStruct.
+
+  Raises:
+    ValueError: a name the rules do not know, more or fewer names than
+      dimensions, or a dimension that its mesh axis does not divide.
+  """
+  table = dict(rules)
+
+  def place(path, leaf, names):
+    where = jax.tree_util.keystr(path, simple=True, separator='/')
+    if len(names) != leaf.ndim:
+      raise ValueError(f'{where}: axis names {names} for shape {leaf.shape}.')
+    spec = []
+    for name, size in zip(names, leaf.shape, strict=True):
+      if name not in table:
+        raise ValueError(
+          f'{where}: the axis name {name!r} is in no rule of '
+          'train/parallel/sharding.py.'
+        )
+      axis = table[name]
+      if axis and size % mesh.shape[axis]:
+        raise ValueError(
+          f'{where} has shape {leaf.shape}: dimension {name!r} of {size} '
+          f'cannot be cut into {mesh.shape[axis]} along the mesh axis '
+          f'{axis!r}. Change sharding.mesh.{axis} or sharding.rules.'
+        )
+      spec.append(axis if axis and mesh.shape[axis] > 1 else None)
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree_util.tree_map_with_path(place, shapes, axes)
+
+
+def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
+  """Positions in the global batch that this host's devices hold, sorted."""
+  where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch,))
+  rows = [np.arange(batch)[index] for index in where.values()]
+  return np.unique(np.concatenate(rows))

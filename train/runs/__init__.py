@@ -1,0 +1,1 @@
+"""A run in its folder: config, checkpoints, history, opening it again."""

@@ -1,0 +1,309 @@
+"""A run that begins with the parameters of another: `--init_from=W[:STEP]`.
+
+The new run has a config, data and a workdir of its own; its objective, lengths,
+heads and sharding may be others. Which parameters are taken:
+
+  both models have it, in the same shape    taken
+  both have it, in different shapes         an error
+  one of them has it, and it is a head's    new ones are drawn from the seed,
+                                            old ones are left; only where
+                                            `model.head` differs, and reported
+  one of them has it, and it is the trunk's an error
+
+The trunk is what `TRUNK` names. Steps count from 0, and the optimizer is new.
+With `--init_state` the optimizer's state is taken too, and with it the step:
+the schedule goes on where the other run was. The data begin at their start.
+
+The tokenizer is the other run's, unless `data.tokenizer` names one; then both
+must have equally many pieces. The first checkpoint is saved before the first
+step: from then on the run needs the other no longer.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from input_pipeline.sources import paths
+from train.learning.state import TrainState, create_state
+from train.runs import checksums, history, workdir
+from train.runs.checkpoint import Checkpoints, tree_shapes
+
+TRUNK = 'embed', 'encoder', 'decoder', 'generator'
+SHOWN = 20  # at most so many names in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """The checkpoint that a run takes its first parameters from."""
+
+  folder: str  # the workdir it lies in
+  step: int
+  optimizer: bool  # its state is taken too, and the step
+  own: bool  # it is this run's first one; the config has changed since
+  saved: dict  # what lies beside the state: config, data, ...
+  checkpoints: Checkpoints
+  taken: tuple[str, ...]  # names of parameters
+  new: tuple[str, ...]
+  left: tuple[str, ...]
+
+
+def find(
+  folder: str,
+  config: ConfigDict,
+  shape: TrainState,
+  init_from: str = '',
+  init_state: bool = False,
+) -> Origin | None:
+  """Where a run that is about to start takes its first parameters from.
+
+  None where it draws them from its seed or goes on from its own checkpoint as
+  it is. A run whose only checkpoint is of its first step has not trained: where
+  its config has changed since, that checkpoint is where it begins again.
+
+  Args:
+    folder: the workdir.
+    config: of the run.
+    shape: from `abstract_state`.
+    init_from: the flag; '': not given. For a run that has a checkpoint it must
+      name the source that the run began from, and does nothing.
+    init_state: the flag.
+
+  Raises:
+    ValueError: the run began from another source, or its source's parameters
+      are gone; the source has no checkpoint, or its parameters do not fit.
+    CheckpointError: the checkpoint is damaged.
+  """
+  if init_state and not init_from:
+    raise ValueError('--init_state needs --init_from=WORKDIR[:STEP].')
+  steps = history.saved_steps(folder)
+  if not steps:
+    if init_from and history.trained(folder):
+      raise ValueError(
+        f'--workdir={folder} holds a run that has trained: --init_from begins '
+        'a new one. Take another --workdir.'
+      )
+    if not init_from and history.source(history.read(folder)):
+      raise ValueError(
+        f'--workdir={folder} was begun with --init_from, but its checkpoints '
+        'are gone: give --init_from again, or take another --workdir.'
+      )
+    return init_from and _other(config, shape, init_from, init_state) or None
+  # Steps after the first checkpoint that no other one holds are made again.
+  trained = steps[-1] > history.first_step(history.read(folder))
+  if trained and not init_from:
+    return None
+  checkpoints = Checkpoints(folder, read_only=True)
+  saved = checkpoints.run(steps[-1])
+  entries = history.read(folder) or saved.get('history', [])
+  if init_from:
+    _check_source(folder, entries, init_from, init_state)
+  if trained:
+    return None
+  keys = workdir.differences(saved['config'], json.loads(config.to_json()))
+  if all(workdir.is_free(key) for key in keys):
+    return None
+  source = history.source(entries) or {}
+  state = source.get('optimizer', False)
+  return _make(folder, checkpoints, steps[-1], config, shape, state, True)
+
+
+def parse(init_from: str) -> tuple[str, int | None]:
+  """The workdir and the step of WORKDIR[:STEP]; None: the newest."""
+  found = re.fullmatch(r'(?s)(.+):(\d+)', init_from)
+  if not found or os.path.isdir(init_from):
+    return init_from, None
+  return found[1], int(found[2])
+
+
+def _check_source(folder, entries, init_from, init_state):
+  """Raises ValueError unless the run was begun as the flags say."""
+  source = history.source(entries)
+  path, step = parse(init_from)
+  same = source and (
+    source['workdir'] == os.path.realpath(path)
+    and step in (None, source['step'])
+    and source['optimizer'] == init_state
+  )
+  if not same:
+    begun = 'with other parameters'
+    if source:
+      flag = ' --init_state' if source['optimizer'] else ''
+      begun = f'with --init_from={source["workdir"]}:{source["step"]}{flag}'
+    raise ValueError(
+      f'--workdir={folder} holds a run that was begun {begun}. Parameters are '
+      'taken once, at the beginning: leave --init_from and --init_state out to '
+      'go on, or take another --workdir.'
+    )
+
+
+def _other(config, shape, init_from, init_state):
+  path, step = parse(init_from)
+  if not os.path.isdir(path):
+    raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
+  checkpoints = Checkpoints(path, read_only=True)
+  step = checkpoints.find(step)
+  return _make(
+    os.path.realpath(path), checkpoints, step, config, shape, init_state, False
+  )
+
+
+def _make(folder, checkpoints, step, config, shape, optimizer, own):
+  if optimizer and step >= config.train.steps:
+    raise ValueError(
+      f'train.steps is {config.train.steps}, but --init_state goes on from '
+      f'step {step} of {folder}: give more.'
+    )
+  saved = checkpoints.run(step)
+  there = checkpoints.shapes(step)
+  here = tree_shapes(shape)
+  parts = ('params/', 'opt_state/') if optimizer else ('params/',)
+  there, here = (
+    {name: x for name, x in shapes.items() if name.startswith(parts)}
+    for shapes in (there, here)
+  )
+  model = saved['config']['model']
+  heads = not optimizer and model.get('head') != config.model.head
+  taken, new, left = compare(there, here, heads, folder, model, config.model)
+  return Origin(
+    folder, step, optimizer, own, saved, checkpoints, taken, new, left
+  )
+
+
+def compare(
+  there: dict[str, tuple],
+  here: dict[str, tuple],
+  heads: bool,
+  folder: str,
+  old: Any,
+  new: Any,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+  """Names of the parameters that are taken, new, and left; see above.
+
+  Args:
+    there: shapes of the source, by path.
+    here: of the model.
+    heads: a head's may be new or left.
+    folder: of the source, for messages.
+    old: the source's config of the model.
+    new: this one's.
+
+  Raises:
+    ValueError: an array differs in shape, or one model alone has it; names it.
+  """
+  wrong = [
+    f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
+    for name in here
+    if name in there and there[name] != here[name]
+  ]
+  alone = here.keys() ^ there.keys()
+  for name in sorted(alone):
+    part = name.split('/')[1]
+    if not heads or part in TRUNK or not name.startswith('params/'):
+      shapes = (_size(x.get(name)) for x in (there, here))
+      wrong.append('  {}: {} there, {} here'.format(name, *shapes))
+  if wrong:
+    keys = [key for key in new if old.get(key) != _plain(new[key])]
+    differ = ', '.join(f'model.{key}' for key in keys) or 'no key of the model'
+    more = [f'  and {len(wrong) - SHOWN} more'] * (len(wrong) > SHOWN)
+    raise ValueError(
+      f'The checkpoint in {folder} does not fit the config:\n'
+      + '\n'.join(wrong[:SHOWN] + more)
+      + '\nArrays that both have must have one shape (a table of learned '
+      'positions is not laid out again for another length), and only a head '
+      'may be new or left, where model.head differs and the optimizer begins '
+      f'again. Different are: {differ}.'
+    )
+  strip = len('params/')
+  taken, fresh, left = (
+    tuple(name[strip:] for name in sorted(names) if name.startswith('params/'))
+    for names in (here.keys() & there, here.keys() - there, there.keys() - here)
+  )
+  return taken, fresh, left
+
+
+def _size(shape):
+  return 'missing' if shape is None else 'x'.join(map(str, shape)) or 'a number'
+
+
+def _plain(value):
+  """As JSON gives it back."""
+  return json.loads(json.dumps(value))
+
+
+def describe(origin: Origin, config: ConfigDict) -> str:
+  """What is taken, what is not, and how the models differ."""
+  old, new = origin.saved['config']['model'], config.model
+  lines = [
+    f'Parameters from step {origin.step:,} of {origin.folder}: '
+    f'{len(origin.taken)} arrays'
+    + (", and the optimizer's state." if origin.optimizer else '.')
+  ]
+  if origin.new:
+    lines.append(f'  new, from the seed: {", ".join(origin.new)}')
+  if origin.left:
+    lines.append(f'  left: {", ".join(origin.left)}')
+  lines += [
+    f'  model.{key}: {old.get(key)!r} there, {_plain(new[key])!r} here'
+    for key in new
+    if old.get(key) != _plain(new[key])
+  ]
+  return '\n'.join(lines)
+
+
+def provenance(origin: Origin | None) -> dict | None:
+  """JSON-able, for the metadata: the run, the step and what identifies them."""
+  if not origin or origin.own:
+    return None
+  folder = origin.checkpoints.folder / str(origin.step)
+  sums = os.path.join(folder, checksums.NAME)
+  data = json.dumps(origin.saved['data'], sort_keys=True)
+  return {
+    'workdir': origin.folder,
+    'step': origin.step,
+    'optimizer': origin.optimizer,
+    'checkpoint': paths.sha256(sums) if os.path.exists(sums) else None,
+    'data': hashlib.sha256(data.encode()).hexdigest(),
+    'tokens_seen': origin.saved.get('counts', {}).get('tokens_seen'),
+    'new': list(origin.new),
+    'left': list(origin.left),
+    'history': origin.saved.get('history', []),
+  }
+
+
+def create(
+  origin: Origin,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  shape: TrainState,
+  cursor: np.ndarray,
+  seed: int,
+) -> TrainState:
+  """The first state of a run: `create_state` with what is taken.
+
+  Its step is the source's where the optimizer's state is taken, otherwise 0.
+  """
+  if origin.optimizer:
+    there = origin.checkpoints.shapes(origin.step)['cursor']
+    place = shape.cursor.sharding
+    old = jax.ShapeDtypeStruct(there, 'int32', sharding=place)
+    state = origin.checkpoints.restore(shape.replace(cursor=old), origin.step)
+    cursor = np.asarray(cursor, 'int32')
+    return state.replace(
+      cursor=jax.make_array_from_callback(
+        cursor.shape, place, lambda index: cursor[index]
+      )
+    )
+  flat = flatten_dict(shape.params, sep='/')
+  wanted = unflatten_dict({name: flat[name] for name in origin.taken}, sep='/')
+  given = origin.checkpoints.restore_some({'params': wanted}, origin.step)
+  return create_state(model, optimizer, shape, cursor, seed, given['params'])

@@ -1,0 +1,85 @@
+"""Which evaluated checkpoint of a run is the best, by `checkpoint.best`."""
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from input_pipeline.sources import paths
+from train.learning.criteria import Objective
+
+NAME = 'best.json'
+# Of these a lower value is better; of all others, accuracies, a higher one.
+LOWER = 'loss', 'perplexity', 'bits_per_byte'
+
+
+class Best:
+  """The best step by one number of the evaluations.
+
+  Args:
+    name: of the number, without 'eval/'; '' looks for none.
+    objective: of the run, whose means its evaluations give.
+    bytes_counted: they give bits_per_byte too.
+
+  Attributes:
+    step: of the best evaluation; None: there is none yet.
+
+  Raises:
+    ValueError: the evaluations give no such number.
+  """
+
+  def __init__(self, name: str, objective: Objective, bytes_counted: bool):
+    self.step = None
+    self._name = name
+    self._sign = -1 if name.endswith(LOWER) else 1
+    self._value = -math.inf
+    known = {*objective.means(defaultdict(float)), 'perplexity'} - {'z_loss'}
+    known |= {'bits_per_byte'} if bytes_counted else set()
+    if name and name not in known:
+      raise ValueError(
+        f'checkpoint.best is {name!r}; the evaluations of this run give '
+        f'{", ".join(sorted(known))}.'
+      )
+
+  def read(self, rows: Iterable[dict[str, Any]], steps: Sequence[int]) -> None:
+    """Takes up what was seen before a run was resumed.
+
+    Args:
+      rows: of metrics.jsonl; only those of the first process are looked at.
+      steps: the checkpoints that are there.
+    """
+    if not self._name:
+      return
+    if jax.process_index() == 0:
+      for row in rows:
+        if row['step'] in steps and f'eval/{self._name}' in row:
+          self.add(row['step'], {self._name: row[f'eval/{self._name}']})
+    step = -1 if self.step is None else self.step
+    found = multihost_utils.broadcast_one_to_all(
+      np.array([step, self._value], np.float64).view(np.int32)
+    )
+    step, self._value = np.asarray(found).view(np.float64).tolist()
+    self.step = None if step < 0 else int(step)
+
+  def add(self, step: int, means: Mapping[str, float | None]) -> bool:
+    """Whether the evaluation of a step is the best one so far."""
+    value = means[self._name] if self._name else None
+    if value is None or not self._sign * value > self._value:
+      return False
+    self.step, self._value = step, self._sign * value
+    return True
+
+  def write(self, folder: str) -> None:
+    """Says in the workdir which checkpoint is the best."""
+    found = {
+      'step': self.step,
+      'metric': f'eval/{self._name}',
+      'value': self._sign * self._value,
+    }
+    paths.write(os.path.join(folder, NAME), f'{json.dumps(found)}\n'.encode())

@@ -1,0 +1,141 @@
+"""What befell a run: how it began, and what was changed while it trained.
+
+A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
+`command`. It lies in WORKDIR/history.json and in every checkpoint's metadata.
+
+  begun           `from`: the run, step and digests of the parameters' source
+  config changed  `changed`: key -> [old value, new value]
+  data changed    `changed`: a line for each difference
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from input_pipeline.sources import paths
+from train.runs import record
+
+NAME = 'history.json'
+Entry = dict[str, Any]
+
+
+def entry(event: str, step: int, **more: Any) -> Entry:
+  """An entry of now, made by this process."""
+  return {
+    'event': event,
+    'step': step,
+    'time': record.now(),
+    'command': shlex.join(sys.orig_argv),
+    **more,
+  }
+
+
+def read(folder: str) -> list[Entry]:
+  """The history of a workdir; empty where it has none.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  path = os.path.join(folder, NAME)
+  if not os.path.exists(path):
+    return []
+  try:
+    with open(path) as file:
+      found = json.load(file)
+    for one in found:
+      one['event'], one['step'] + 0, one['time']
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
+    raise ValueError(
+      f'{path} is damaged: it is no history ({error}). Move it away; each '
+      'checkpoint holds it too.'
+    ) from error
+  return found
+
+
+def write(folder: str, entries: list[Entry]) -> None:
+  text = json.dumps(entries, indent=1)
+  paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
+
+
+def go_on(
+  folder: str,
+  saved: Mapping[str, Any] | None,
+  step: int,
+  begun_from: Entry | None = None,
+  config: Mapping[str, Any] | None = None,
+  data: Sequence[str] = (),
+) -> list[Entry]:
+  """The history of a run that starts now.
+
+  Args:
+    folder: the workdir.
+    saved: the metadata of the checkpoint it goes on from; None: it begins.
+    step: its step.
+    begun_from: where its first parameters come from.
+    config: key -> [old value, new value], of what is changed now.
+    data: a line for each accepted difference.
+  """
+  entries = read(folder) or (saved or {}).get('history', [])
+  if saved is None:
+    more = {'from': begun_from} if begun_from else {}
+    return [entry('begun', step, **more)]
+  if config:
+    entries = [*entries, entry('config changed', step, changed=dict(config))]
+  if data:
+    entries = [*entries, entry('data changed', step, changed=list(data))]
+  return entries
+
+
+def first_step(entries: list[Entry]) -> int:
+  """The step a run began at: not 0 where it took another's optimizer too."""
+  return entries[0]['step'] if entries else 0
+
+
+def source(entries: list[Entry]) -> Entry | None:
+  """Where the run's first parameters came from; None: from its seed."""
+  return entries[0].get('from') if entries else None
+
+
+def changed_keys(entries: list[Entry], step: int) -> dict[str, Any]:
+  """What was changed of the config since a step's checkpoint was saved.
+
+  The keys, with their newest values.
+  """
+  return {
+    key: new
+    for one in entries
+    if one['event'] == 'config changed' and one['step'] >= step
+    for key, (_, new) in one['changed'].items()
+  }
+
+
+def trained(folder: str) -> bool:
+  """Whether a run has made a step: until then its config is free."""
+  first = first_step(read(folder))
+  steps = [*saved_steps(folder), _last_step(folder)]
+  return any(step > first for step in steps)
+
+
+def saved_steps(folder: str) -> list[int]:
+  """The steps of the finished checkpoints, oldest first."""
+  path = os.path.join(folder, 'checkpoints')
+  names = os.listdir(path) if os.path.isdir(path) else []
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def _last_step(folder):
+  """Of metrics.jsonl: rows come in the order of their steps."""
+  path = os.path.join(folder, 'metrics.jsonl')
+  if not os.path.exists(path):
+    return 0
+  with open(path, 'rb') as file:
+    file.seek(max(0, os.path.getsize(path) - 2**20))
+    lines = file.read().split(b'\n')[:-1]  # the last may be cut short
+  for line in reversed(lines):
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      return json.loads(line)['step']
+  return 0
