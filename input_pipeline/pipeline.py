@@ -16,6 +16,7 @@ import threading
 
 import numpy as np
 
+from configs.differences import differences as key_differences
 from input_pipeline import tokenizing
 from input_pipeline.objectives import features, shares
 from input_pipeline.objectives import rows as row_making
@@ -334,24 +335,18 @@ class Data:
 
 def differences(old, new, path=''):
   """What differs between two fingerprints, a readable line each."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-      inner = f'{path}.{key}' if path else key
-      found += differences(old.get(key), new.get(key), inner)
-    return found
-  if isinstance(old, list) and isinstance(new, list):
-    if len(old) != len(new):
-      return [f'{path}: {_entries(old, new)}, now {_entries(new, old)}']
-    return [
-      line
-      for n, pair in enumerate(zip(old, new, strict=True))
-      for line in differences(*pair, f'{path}[{_file(pair[0]) or n}]')
-    ]
-  if old == new:
-    return []
-  hint = ' (what each version makes otherwise: CHANGELOG.md)'
-  return [f'{path}: {old!r}, now {new!r}{hint * (path == "format")}']
+  found = []
+  for key, a, b in key_differences({path: old}, {path: new}):
+    key = key.removeprefix('.')
+    if not (isinstance(a, list) and isinstance(b, list)):
+      hint = ' (what each version makes otherwise: CHANGELOG.md)'
+      found.append(f'{key}: {a!r}, now {b!r}{hint * (key == "format")}')
+    elif len(a) != len(b):
+      found.append(f'{key}: {_entries(a, b)}, now {_entries(b, a)}')
+    else:
+      for n, pair in enumerate(zip(a, b, strict=True)):
+        found += differences(*pair, f'{key}[{_file(pair[0]) or n}]')
+  return found
 
 
 def _entries(entries, others):

@@ -31,7 +31,12 @@ from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.preparation import writers
 from input_pipeline.preparation.fill import fill
-from input_pipeline.sources import cache, opening, paths
+from input_pipeline.sources import cache, files, hashes, opening, paths
+from input_pipeline.sources.manifest import (
+  MANIFEST,
+  read_manifest,
+  tokenizer_path,
+)
 
 
 def prepare(config, out, jobs=0):
@@ -96,12 +101,12 @@ def prepare(config, out, jobs=0):
 
 def _kept_tokenizer(folder):
   """The tokenizer of a cache that was begun, if it is there and whole."""
-  if not paths.exists(os.path.join(folder, cache.MANIFEST)):
+  if not paths.exists(os.path.join(folder, MANIFEST)):
     return ''
-  manifest = cache.read_manifest(folder, f'--out={folder}')
-  path = cache.tokenizer_path(folder, manifest)
+  manifest = read_manifest(folder, f'--out={folder}')
+  path = tokenizer_path(folder, manifest)
   (known,) = manifest['beside'].values()
-  whole = paths.exists(path) and cache.hash_bytes(paths.read(path)) == known
+  whole = paths.exists(path) and hashes.hash_bytes(paths.read(path)) == known
   return path if whole else ''
 
 
@@ -122,7 +127,7 @@ def prepare_tfds(config, out, name, suffix, jobs=0):
     for split, (key, source) in splits.items()
   }
   for split, source in opened.items():
-    if not isinstance(source, opening.JsonFiles):
+    if not isinstance(source, files.JsonFiles):
       key, given = splits[split]
       raise ValueError(
         f'{key}={given!r}: --tfds makes a dataset of json: files.'

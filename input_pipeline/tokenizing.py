@@ -2,7 +2,12 @@
 
 import os
 
-from input_pipeline.sources import cache, opening, paths
+from input_pipeline.sources import opening, paths
+from input_pipeline.sources.manifest import (
+  check_beside,
+  read_manifest,
+  tokenizer_path,
+)
 from input_pipeline.streams import chunks, corpus
 from input_pipeline.tokenizers import kinds, sentence_piece
 
@@ -140,8 +145,8 @@ def _cached(config):
     kind, _, folder = name.partition(':')
     if kind == 'cache':
       folder = opening.cache_folder(folder)
-      manifest = cache.read_manifest(folder, f'{key}={name!r}')
-      path = cache.tokenizer_path(folder, manifest)
-      cache.check_beside(folder, manifest, f'{key}={name!r}')
+      manifest = read_manifest(folder, f'{key}={name!r}')
+      path = tokenizer_path(folder, manifest)
+      check_beside(folder, manifest, f'{key}={name!r}')
       return path
   return ''

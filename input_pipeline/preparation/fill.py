@@ -17,7 +17,15 @@ import time
 
 from configs import command
 from input_pipeline import pipeline
-from input_pipeline.sources import cache, paths
+from input_pipeline.sources import hashes, paths
+from input_pipeline.sources.manifest import (
+  FORMAT,
+  MANIFEST,
+  damage,
+  file_entry,
+  read_manifest,
+  write_manifest,
+)
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
 
@@ -35,14 +43,14 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
     for name in (os.listdir(copied) if copied else ())
   }
   fresh = {
-    'format': cache.FORMAT, 'made_of': fingerprints, 'names': names,
-    'beside': {name: cache.hash_bytes(beside[name]) for name in beside},
+    'format': FORMAT, 'made_of': fingerprints, 'names': names,
+    'beside': {name: hashes.hash_bytes(beside[name]) for name in beside},
     **facts, 'files': {},
   }  # fmt: skip
   manifest = _begun(folder, fresh)
   paths.make_folder(folder)
   _remove_partials(folder, names)
-  cache.write_manifest(folder, manifest)
+  write_manifest(folder, manifest)
   for name, data in beside.items():
     paths.write(os.path.join(folder, name), data)
   done = manifest['files']
@@ -63,7 +71,7 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
           done[names[tasks[task]]] = task.result()
           # In the order of the names, whichever was made first.
           manifest['files'] = done = {n: done[n] for n in names if n in done}
-          cache.write_manifest(folder, manifest)
+          write_manifest(folder, manifest)
           progress.finished(tasks[task])
       except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -89,9 +97,9 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
 def _begun(folder, fresh):
   """The manifest to go on with: that of the folder, damaged files left out."""
   name = f'--out={folder}'
-  if not paths.exists(os.path.join(folder, cache.MANIFEST)):
+  if not paths.exists(os.path.join(folder, MANIFEST)):
     return fresh
-  old = cache.read_manifest(folder, name)
+  old = read_manifest(folder, name)
   files = old['files']
   changed = pipeline.differences(old | {'files': {}}, fresh)
   if changed:
@@ -102,7 +110,7 @@ def _begun(folder, fresh):
     )
   with concurrent.futures.ThreadPoolExecutor() as pool:
     found = pool.map(
-      lambda file: cache.damage(folder, file, files[file], 'sha256'), files
+      lambda file: damage(folder, file, files[file], 'sha256'), files
     )
     damaged = [pair for pair in zip(files, found, strict=True) if pair[1]]
   for file, reason in damaged:
@@ -169,7 +177,7 @@ def _make(path, number):
     facts = job.write(number, partial, count)
     with open(partial, 'rb') as file:
       os.fsync(file.fileno())
-    entry = cache.entry(partial) | facts
+    entry = file_entry(partial) | facts
     paths.move(partial, path)
     return entry
   except OSError as error:

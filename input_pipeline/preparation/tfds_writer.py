@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 
-from input_pipeline.sources import opening, paths
+from input_pipeline.sources import files, paths
 
 # What allenai/c4 has of TFDS's own C4; the other fields are not published.
 FIELDS = ('text', 'timestamp', 'url')
@@ -40,7 +40,7 @@ def example(source, record):
 
   values = dict.fromkeys(FIELDS, b'')
   values['text'] = source.text(record)
-  document = opening.parse(record)
+  document = files.parse(record)
   for name in FIELDS[1:]:
     if isinstance(value := document.get(name), str):
       values[name] = value.encode(errors='replace')

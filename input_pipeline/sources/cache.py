@@ -13,16 +13,20 @@ is wrong with it are kept.
 """
 
 import concurrent.futures
-import hashlib
-import json
 import os
 
 import numpy as np
 
-from input_pipeline.sources import opening, paths
+from input_pipeline.sources import files, hashes, paths
+from input_pipeline.sources.manifest import (
+  MANIFEST,
+  MEND,
+  check_beside,
+  damage,
+  read_manifest,
+  tokenizer_path,
+)
 
-FORMAT = 1
-MANIFEST = 'manifest.json'
 VALIDATION = 'validation'  # a cache in the cache, of what is evaluated on
 BAD = 0xFFFFFFFF
 # Records are compressed in groups: 16 cost a reader that wants one of them
@@ -33,7 +37,7 @@ READER = 'readahead_buffer_size:0,max_parallelism:0'
 CHUNK = 128  # records read at a time, where all are wanted
 
 
-class TokenCache(opening.Source):
+class TokenCache(files.Source):
   """A source (see sources) of documents that are ids already.
 
   `lengths` are the documents of each file; open(file) reads them at random.
@@ -65,7 +69,7 @@ class TokenCache(opening.Source):
       for name in names
     ]
     total = sum(entry['bytes'] for entry in entries.values())
-    hashed = 'sha256' if total <= opening.WHOLE else 'pieces'
+    hashed = 'sha256' if total <= hashes.WHOLE else 'pieces'
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
       checks = pool.map(
         lambda file: damage(folder, file, entries[file], hashed), names
@@ -122,12 +126,6 @@ class TokenCache(opening.Source):
     return np.split(ids.astype(np.int32), ends)[:sentences]
 
 
-MEND = (
-  'Run input_pipeline.prepare as it was run before: it makes anew what is'
-  ' damaged.'
-)
-
-
 def id_type(size):
   """The smallest type for ids below `size`, as manifests name it."""
   return '<u2' if size <= 1 << 16 else '<u4'
@@ -144,102 +142,6 @@ def pack(document, dtype, sentences):
 def pack_bad(message):
   """A bad document as a record."""
   return BAD.to_bytes(4, 'little') + message.encode()
-
-
-def entry(path):
-  """How a manifest knows a local file: its size and hashes."""
-  return {
-    'bytes': os.path.getsize(path),
-    'sha256': opening.hash_file(path),
-    'pieces': opening.hash_pieces(path),
-  }
-
-
-def damage(folder, name, known, hashed):
-  """What is wrong with a file that a manifest has an entry of; '' if nothing.
-
-  `hashed` names the hash that is compared: sha256, of all the file, or pieces.
-  Of a file that is far away only the size is looked at.
-  """
-  path = os.path.join(folder, name)
-  try:
-    size = paths.size(path)
-    if size != known['bytes']:
-      return f'{path} has {size} bytes, not {known["bytes"]}'
-    if not paths.is_remote(path):
-      found = (
-        opening.hash_file(path)
-        if hashed == 'sha256'
-        else opening.hash_pieces(path)
-      )
-      if found != known[hashed]:
-        return f'{path} does not have the hash that {MANIFEST} tells'
-  except OSError as error:
-    return f'{path} cannot be read ({error.strerror or error})'
-  return ''
-
-
-def read_manifest(folder, name):
-  """The manifest of a cache. Raises ValueError when there is none, or it was
-  edited or damaged; `name` says what was looked for."""
-  path = os.path.join(folder, MANIFEST)
-  try:
-    text = paths.read(path)
-  except OSError as error:
-    raise ValueError(
-      f'{name} is no token cache: {path} cannot be read'
-      f' ({error.strerror or error}). python -m input_pipeline.prepare makes'
-      ' one.'
-    ) from error
-  try:
-    manifest = json.loads(text)
-    checksum = manifest.pop('checksum')
-  except (ValueError, TypeError, KeyError, AttributeError):
-    manifest, checksum = None, ''
-  if checksum != _checksum(manifest):
-    raise ValueError(
-      f'{name}: {path} is damaged or was edited. Bring it back, or remove the'
-      ' folder and prepare it anew.'
-    )
-  if manifest['format'] != FORMAT:
-    raise ValueError(
-      f'{name} has format {manifest["format"]} and this program reads'
-      f' {FORMAT}: prepare it anew.'
-    )
-  return manifest
-
-
-def write_manifest(folder, manifest):
-  """Writes it whole or not at all."""
-  whole = manifest | {'checksum': _checksum(manifest)}
-  text = json.dumps(whole, indent=1) + '\n'
-  paths.write(os.path.join(folder, MANIFEST), text.encode())
-
-
-def check_beside(folder, manifest, name):
-  """Raises ValueError unless what lies beside the tokens is as it was made."""
-  for file, known in manifest['beside'].items():
-    path = os.path.join(folder, file)
-    if not paths.exists(path) or hash_bytes(paths.read(path)) != known:
-      raise ValueError(f'{name} is damaged: {path} is not as made. {MEND}')
-
-
-def tokenizer_path(folder, manifest):
-  """Where the tokenizer lies in a cache."""
-  if len(manifest['beside']) != 1:
-    raise ValueError(
-      f'{folder} holds a dataset of text, no tokens: read it by tfds:NAME.'
-    )
-  (name,) = manifest['beside']
-  return os.path.join(folder, name)
-
-
-def hash_bytes(data):
-  return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _checksum(manifest):
-  return hash_bytes(json.dumps(manifest, sort_keys=True).encode())
 
 
 def open_records(path):

@@ -16,6 +16,8 @@ import platform
 import sys
 import sysconfig
 
+from input_pipeline.sources.files import Source
+
 # Dependencies of the base install on every platform, and theirs.
 PACKAGES = (
   'absl-py',
@@ -48,6 +50,22 @@ OPTIONAL = {
   'turtle',
   'turtledemo',
 }
+
+
+class Documentation(Source):
+  """The embedded corpus as a source, all of it in one file."""
+
+  files, unit = ('docs',), 'document'
+
+  def __init__(self):
+    self.texts, self.fingerprint = documents(), fingerprint()
+
+  def records(self, file, start):
+    del file
+    return enumerate(self.texts[start:], start + 1)
+
+  def text(self, record):
+    return record
 
 
 def documents():

@@ -3,13 +3,13 @@
 import concurrent.futures
 import contextlib
 
-from input_pipeline.sources import opening, paths
+from input_pipeline.sources import files, paths
 
 ROWS = 128  # read at a time
 BUFFER = 1 << 20  # bytes of a column read at a time
 
 
-class ParquetFiles(opening.TextFiles):
+class ParquetFiles(files.TextFiles):
   """A source (see sources) of a column of strings; a row is a document.
 
   Row groups before the wanted document are not read, and of the others a

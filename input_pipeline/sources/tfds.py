@@ -2,10 +2,10 @@
 
 import os
 
-from input_pipeline.sources import opening, paths
+from input_pipeline.sources import files, hashes, paths
 
 
-class TfdsDataset(opening.Source):
+class TfdsDataset(files.Source):
   """A source (see sources) of a feature of text of NAME[@SPLIT].
 
   Looks where TFDS does: the environment's TFDS_DATA_DIR, or its default. Reads
@@ -57,7 +57,7 @@ class TfdsDataset(opening.Source):
       'name': self.full_name,
       'split': self.split,
       'shards': self.lengths,
-      'files': opening.fingerprints(self.files),
+      'files': hashes.fingerprints(self.files),
     }
 
   def records(self, file, start):

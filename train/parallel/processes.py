@@ -14,8 +14,8 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from configs.command import UserError
+from configs.differences import changed_keys
 from train.parallel import compilation
-from train.runs.workdir import differences
 
 T = TypeVar('T')
 
@@ -91,7 +91,7 @@ def check_alike(what: str, value: dict, mend: str) -> None:
   texts = multihost_utils.process_allgather(padded)
   values = [json.loads(x.tobytes()) for x in texts]
   lines = [
-    f'  process {number}: {", ".join(differences(values[0], other))}'
+    f'  process {number}: {", ".join(changed_keys(values[0], other))}'
     for number, other in enumerate(values)
     if other != values[0]
   ]

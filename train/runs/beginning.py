@@ -33,6 +33,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from configs.differences import changed_keys
 from input_pipeline.sources import paths
 from train.learning.state import TrainState, create_state
 from train.runs import checksums, history, workdir
@@ -109,7 +110,7 @@ def find(
     _check_source(folder, entries, init_from, init_state)
   if trained:
     return None
-  keys = workdir.differences(saved['config'], json.loads(config.to_json()))
+  keys = changed_keys(saved['config'], json.loads(config.to_json()))
   if all(workdir.is_free(key) for key in keys):
     return None
   source = history.source(entries) or {}

@@ -8,6 +8,7 @@ import os
 import jax
 from ml_collections import ConfigDict
 
+from configs.differences import changed_keys
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
 from models.config import TransformerConfig
@@ -101,7 +102,7 @@ def read_config(folder: str) -> ConfigDict:
       + '\nBring the file back, or move it away: then the config in the newest '
       'checkpoint is taken.'
     )
-  for key in differences(old, new):
+  for key in changed_keys(old, new):
     then, now = changes.get(old, key), changes.get(new, key)
     kind = (int, float) if isinstance(then, float) else type(then)
     if not isinstance(now, kind):
@@ -255,7 +256,7 @@ def check(
   # A config that is given need not agree with a NAME that was edited.
   config_then = _read_saved(folder, saved) if saved else read_config(folder)
   old, new = (json.loads(x.to_json()) for x in (config_then, config))
-  keys, bound = differences(old, new), _bound(folder, old, new)
+  keys, bound = changed_keys(old, new), _bound(folder, old, new)
   if accept and 'eval.source' in keys and 'eval.source' not in bound:
     bound.append('eval.source')
   if bound and history.trained(folder):
@@ -274,7 +275,7 @@ def _bound(folder, old, new):
     others = *others, 'train.steps'
   return [
     key
-    for key in differences(old, new)
+    for key in changed_keys(old, new)
     if not is_free(key) and key not in others
   ]
 
@@ -317,18 +318,6 @@ def begun(folder: str) -> bool:
 
 def _holds_files(folder: str) -> bool:
   return os.path.isdir(folder) and any(os.scandir(folder))
-
-
-def differences(old: dict, new: dict, prefix: str = '') -> list[str]:
-  """The dotted keys whose values differ or that only one of two dicts has."""
-  found = []
-  for key in sorted(old.keys() | new.keys()):
-    a, b = old.get(key), new.get(key)
-    if isinstance(a, dict) and isinstance(b, dict):
-      found += differences(a, b, f'{prefix}{key}.')
-    elif a != b:
-      found.append(f'{prefix}{key}')
-  return found
 
 
 def is_free(key: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from input_pipeline import config, inspect, pipeline, tokenizing
 from input_pipeline.objectives import corruption, features, lengths, ul2
 from input_pipeline.objectives.rows import batch_shapes, make_rows, mode_ids
-from input_pipeline.sources import opening
+from input_pipeline.sources import synthetic
 from input_pipeline.tokenizers import kinds, subwords
 from tests.helpers.corpora import data_config
 from tests.input_pipeline.objectives.test_corruption import restored
@@ -102,10 +102,10 @@ def text_of(objective, inputs, targets, data):
 def small(monkeypatch):
   """192 documents without jumps in 64 files; every third is held out."""
   for name, value in (('documents', 3), ('tokens', 150), ('jump', 0.0)):
-    monkeypatch.setattr(opening.Synthetic, name, value)
+    monkeypatch.setattr(synthetic.Synthetic, name, value)
 
   def counts(sentinels):
-    source = opening.Synthetic(5, 300, sentinels)
+    source = synthetic.Synthetic(5, 300, sentinels)
     found = np.zeros(300, int)
     for file in range(64):
       for index, (_, record) in enumerate(source.records(file, 0)):

@@ -7,7 +7,7 @@ from configs import ablations, tree
 from input_pipeline import pipeline
 from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import batch_shapes, make_rows
-from input_pipeline.sources import opening
+from input_pipeline.sources import opening, synthetic
 from input_pipeline.streams import corpus
 from input_pipeline.tokenizers import kinds
 from tests.helpers.corpora import data_config
@@ -380,8 +380,8 @@ def rows_of_epochs(data, epochs):
 @pytest.mark.parametrize('objective', ['mlm', 'sentence_pairs'])
 def test_static_masks(objective, monkeypatch):
   """Every second epoch shows a block alike, whatever stream reads it when."""
-  monkeypatch.setattr(opening.Synthetic, 'documents', 4)
-  monkeypatch.setattr(opening.Synthetic, 'tokens', 60)
+  monkeypatch.setattr(synthetic.Synthetic, 'documents', 4)
+  monkeypatch.setattr(synthetic.Synthetic, 'tokens', 60)
 
   def rows(epochs, **changes):
     changes = {'duplicates': 2, 'holdout': 4} | changes

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from input_pipeline import pipeline, prepare, tokenizing
-from input_pipeline.sources import cache, opening
+from input_pipeline.sources import cache, hashes
+from input_pipeline.sources.manifest import read_manifest, write_manifest
 from tests.helpers import caches
 from tests.helpers.caches import (
   BAD,
@@ -142,7 +143,7 @@ def test_rows_of_sentences(tmp_path, objective):
   config = settings(source, **{f'data__{k}': v for k, v in changes.items()})
   config.data.noise_density = 0.15
   (name,) = prepare.prepare(config, str(tmp_path / 'cache'), jobs=1)
-  manifest = cache.read_manifest(str(tmp_path / 'cache'), '')
+  manifest = read_manifest(str(tmp_path / 'cache'), '')
   assert manifest['sentences'] == (objective != 'mlm')
   assert list(manifest['beside']) == ['tokenizer.json']
   tokenizer = str(tmp_path / 'cache' / 'tokenizer.json')
@@ -212,9 +213,9 @@ def edit_manifest(folder):
 
 
 def unfinished(folder):
-  manifest = cache.read_manifest(str(folder), 'x')
+  manifest = read_manifest(str(folder), 'x')
   del manifest['files']['00001-of-00003.array_record']
-  cache.write_manifest(str(folder), manifest)
+  write_manifest(str(folder), manifest)
 
 
 def other_tokenizer(folder):
@@ -264,12 +265,12 @@ def test_damage_that_is_seen_when_read(made, tmp_path, monkeypatch):
   """Where files are too large to be hashed whole."""
   folder = tmp_path / 'cache'
   shutil.copytree(made, folder)
-  monkeypatch.setattr(opening, 'WHOLE', 0)
-  manifest = cache.read_manifest(str(folder), 'x')
+  monkeypatch.setattr(hashes, 'WHOLE', 0)
+  manifest = read_manifest(str(folder), 'x')
   for name, entry in manifest['files'].items():
     flip(folder / name, 1500)
-    entry['pieces'] = opening.hash_pieces(folder / name)  # as if not seen
-  cache.write_manifest(str(folder), manifest)
+    entry['pieces'] = hashes.hash_pieces(folder / name)  # as if not seen
+  write_manifest(str(folder), manifest)
   data = open_data(f'cache:{folder}', made)
   with pytest.raises(ValueError, match=r'0000\d-of-00003.array_record is dam'):
     for _ in itertools.islice(data.batches(data.start(), np.arange(16)), 60):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from input_pipeline import prepare
-from input_pipeline.sources import lines, opening
+from input_pipeline.sources import files, lines, opening
 from tests.helpers import caches
 from tests.helpers.corpora import (
   data_config,
@@ -341,7 +341,7 @@ def test_the_fingerprint_of_textfiles(books, monkeypatch):
   name = f'textfile:{books}/*/*.txt'
   before = open_source(name).fingerprint
   assert [entry['file'] for entry in before[:2]] == ['0/000.txt', '0/003.txt']
-  monkeypatch.setattr(opening, 'LISTED', 10)
+  monkeypatch.setattr(files, 'LISTED', 10)
   many = open_source(name).fingerprint
   assert len(many) == 10
   assert many[0]['documents'] == 10

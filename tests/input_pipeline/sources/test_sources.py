@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline.sources import lines, opening
+from input_pipeline.sources import files, hashes, lines, opening
 from input_pipeline.streams import chunks
 
 
@@ -95,14 +95,14 @@ def test_truncated_gz(tmp_path):
 )
 def test_bad_lines(line, message):
   with pytest.raises(ValueError, match=message):
-    opening.JsonFiles(['a']).text(line)
+    files.JsonFiles(['a']).text(line)
 
 
 @pytest.mark.parametrize('value', ['NaN', '1e999', '"\\ud800"', '9' * 30])
 def test_what_python_takes_for_json(value):
   """Beside the text: as lenient as `json`, though read by a stricter parser."""
   line = f'{{"text": "a", "other": {value}, "text": "b"}}'.encode()
-  assert opening.JsonFiles(['a']).text(line) == b'b'
+  assert files.JsonFiles(['a']).text(line) == b'b'
 
 
 def test_text(tmp_path):
@@ -181,16 +181,16 @@ def test_fingerprint_sees_the_middle_of_a_large_file(tmp_path, monkeypatch):
   path = tmp_path / 'a.json'
   text = bytearray(b'x' * 3_000_000)
   path.write_bytes(text)
-  first = opening.fingerprints([str(path)])
+  first = hashes.fingerprints([str(path)])
   text[1_234_567] = 0
   path.write_bytes(text)
-  assert opening.fingerprints([str(path)]) != first
+  assert hashes.fingerprints([str(path)]) != first
   # Of too many bytes only pieces are read; the ends are among them.
-  monkeypatch.setattr(opening, 'WHOLE', 1_000_000)
-  pieces = opening.fingerprints([str(path)])
+  monkeypatch.setattr(hashes, 'WHOLE', 1_000_000)
+  pieces = hashes.fingerprints([str(path)])
   text[-1] = 0
   path.write_bytes(text)
-  assert opening.fingerprints([str(path)]) != pieces
+  assert hashes.fingerprints([str(path)]) != pieces
 
 
 def test_synthetic():
