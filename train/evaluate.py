@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline
-from train.learning.criteria import lm_means, objective_for
+from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes
 from train.runs import command, opening
@@ -117,13 +117,13 @@ def evaluate_run(
   """'step', and what `evaluate` returns of the checkpoint; see open_run."""
   run = opening.open_run(folder, step, config)
   data = opening.open_data(run)
-  with jax.set_mesh(run.mesh), nn.logical_axis_rules(run.rules):
+  with run.setup.on_mesh():
     means = evaluate(
       make_eval_step(run.model, data),
       run.params,
       opening.evaluation_batches(run, data),
       run.config.eval.batches,
-      objective_for(run.model.config).means,
+      run.setup.criterion.means,
     )
   return {'step': run.step} | means
 

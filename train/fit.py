@@ -11,25 +11,17 @@ import os
 import time
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline
-from input_pipeline.config import DataConfig
-from models.build import build
 from models.config import TransformerConfig
 from models.families.electra import generator_config
-from train.learning.optimizer import make_optimizer
-from train.learning.schedules import make_schedule
-from train.learning.state import abstract_params, abstract_state, count_params
-from train.learning.step import compile_train_step, configured_step
-from train.parallel import sharding
+from train.learning.state import count_params
 from train.runs import command
-from train.settings import check_settings
+from train.setup import set_up
 
 
 def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
@@ -111,37 +103,17 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
     ValueError: a setting that cannot work on so many devices.
     DoesNotFitError: the compiler says that the step needs more memory.
   """
-  check_settings(config, len(devices))
-  model = build(TransformerConfig(**config.model))
-  schedule = make_schedule(config.schedule, config.train.steps)
-  params, axes = abstract_params(model)
-  optimizer = make_optimizer(config.optimizer, schedule, axes)
-  mesh = sharding.make_mesh(
-    config.sharding.mesh, config.sharding.rules, devices
-  )
-  rules = sharding.make_rules(config.sharding.rules)
-  data = DataConfig(**config.data)
-  state = abstract_state(model, optimizer, data.cursor_shape, mesh, rules)
-  place = NamedSharding(mesh, sharding.BATCH)
-  batch = {
-    name: jax.ShapeDtypeStruct(
-      (config.data.batch, *tail), dtype, sharding=place
-    )
-    for name, (tail, dtype) in pipeline.batch_shapes(
-      data, config.model.family
-    ).items()
-  }
-  step = configured_step(config, model, optimizer, schedule)
+  setup = set_up(config, devices)
+  batch = setup.batch(pipeline.batch_shapes(setup.data, config.model.family))
   clock = time.perf_counter()
-  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-    compiled = compile_train_step(step, state, batch)
+  compiled = setup.compile_step(batch)
   seconds = time.perf_counter() - clock
   memory = compiled.memory_analysis()
   return {
     'devices': len(devices),
-    'parameters': count_params(params),
+    'parameters': count_params(setup.state.params),
     'compile_seconds': round(seconds, 1),
-    'flops': step_flops(model.config, batch),
+    'flops': step_flops(setup.model.config, batch),
     'arguments': memory.argument_size_in_bytes,
     'temporary': memory.temp_size_in_bytes,
     'peak': _peak(memory, devices[0].platform),

@@ -11,6 +11,7 @@ same for the same --seed.
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +21,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
+from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from input_pipeline.sources.lines import read_lines
@@ -27,6 +29,7 @@ from input_pipeline.tokenizers import kinds
 from models.config import TransformerConfig
 from train.parallel import processes
 from train.runs import command, opening
+from train.setup import Setup
 
 FAMILIES = ('encoder_decoder', 'decoder', 'rwkv')  # that decode
 SENTINEL = r'<extra_id_\d+>'
@@ -170,6 +173,48 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
     'targets': jnp.where(answered, batch['targets'], 0),
     'target_segments': answered.astype('int32'),
   }
+
+
+def make_sampling(
+  setup: Setup, data: pipeline.Data, rows: int
+) -> Callable[[Any, dict, DataConfig], str]:
+  """params, batch, config of the data -> what the model writes, as text.
+
+  The config is that of the phase whose rows the batch has. The first `rows`
+  rows are decoded greedily.
+  """
+  run_decode = jax.jit(
+    functools.partial(
+      decode,
+      model=setup.model,
+      eos=data.tokenizer.eos,
+      start=data.start_id,
+      vocabulary=data.tokenizer.size,
+    ),
+    static_argnames='length',
+  )
+  first_rows = jax.jit(
+    functools.partial(first_examples, rows=rows),
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
+  )
+
+  def sample(params: Any, batch: dict, config: DataConfig) -> str:
+    examples = first_rows(batch)
+    length = target_length(setup.model.config, config)
+    most = room(setup.model.config, jax.device_get(examples['segments']))
+    # A few rows need no rules of a mesh: all devices decode all of them.
+    with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
+      tokens = run_decode(
+        params,
+        examples['source'],
+        examples['segments'],
+        length=length if most is None else min(length, most),
+      )
+    return show(
+      data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
+    )
+
+  return sample
 
 
 def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
@@ -319,7 +364,7 @@ def generate(
   if texts is None:
     data = opening.open_data(run)
     tokenizer, start = data.tokenizer, data.start_id
-    everywhere = NamedSharding(run.mesh, PartitionSpec())
+    everywhere = NamedSharding(run.setup.mesh, PartitionSpec())
     first_rows = jax.jit(
       functools.partial(first_examples, rows=run.data.batch),
       out_shardings=everywhere,
@@ -357,7 +402,7 @@ def generate(
       vocabulary=tokenizer.size,
       **sampling,
     ),
-    out_shardings=NamedSharding(run.mesh, PartitionSpec()),
+    out_shardings=NamedSharding(run.setup.mesh, PartitionSpec()),
   )
   count = len(examples['source'])
   together = min(count, run.data.batch)
@@ -367,7 +412,7 @@ def generate(
     taken = np.minimum(rows, count - 1)  # the last ones fill up
     rngs = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
     # A few rows need no rules of a mesh: all devices decode all of them.
-    with jax.set_mesh(run.mesh), nn.logical_axis_rules(()):
+    with jax.set_mesh(run.setup.mesh), nn.logical_axis_rules(()):
       tokens = run_decode(
         run.params,
         examples['source'][taken],

@@ -30,17 +30,13 @@ from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import export as tokenizer_export
 from input_pipeline.tokenizers import kinds, published
 from models import pretrained
-from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
 from train import special_tokens
-from train.learning.optimizer import make_optimizer
-from train.learning.schedules import make_schedule
-from train.learning.state import TrainState, abstract_params, abstract_state
-from train.parallel import sharding
+from train.learning.state import TrainState
 from train.runs import command, folders, opening, workdir
 from train.runs.checkpoint import Checkpoints
-from train.settings import check_settings
+from train.setup import set_up
 
 # What the config decides; all else of the model is the checkpoint's.
 OWN = (
@@ -80,31 +76,19 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
   pretrained.check(source, **own)
-  check_settings(config, jax.device_count())
-  data_config = DataConfig(**config.data)
-  model = build(TransformerConfig(**config.model))
-  schedule = make_schedule(config.schedule, config.train.steps)
-  optimizer = make_optimizer(
-    config.optimizer, schedule, abstract_params(model)[1]
-  )
-  mesh = sharding.make_mesh(config.sharding.mesh, config.sharding.rules)
-  rules = sharding.make_rules(config.sharding.rules)
-  shape = abstract_state(
-    model, optimizer, data_config.cursor_shape, mesh, rules
-  )
-  places = jax.tree.map(lambda x: x.sharding, shape)
+  setup = set_up(config)
 
   def state(params, cursor):
     return TrainState(
       step=jax.numpy.zeros([], 'int32'),
       params=params,
-      opt_state=optimizer.init(params),
+      opt_state=setup.optimizer.init(params),
       cursor=cursor,
     )
 
   with folders.made(folder):
     workdir.put_tokenizer_aside(folder)
-    data_args = data_config, config.seed, config.model.vocab_size
+    data_args = setup.data, config.seed, config.model.vocab_size
     tokenizing.prepare(*data_args, folder)
     data = pipeline.open_data(
       *data_args, config.eval.source, folder, family=config.model.family
@@ -112,8 +96,8 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     special_tokens.say_end(source, data.tokenizer)
     cursor = jax.numpy.asarray(data.start(), 'int32')
     # Last of all, for it takes the longest.
-    _, params = pretrained.load(source, places.params, config.seed, **own)
-    begun = jax.jit(state, out_shardings=places, donate_argnums=0)(
+    _, params = pretrained.load(source, setup.places.params, config.seed, **own)
+    begun = jax.jit(state, out_shardings=setup.places, donate_argnums=0)(
       params, cursor
     )
     run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}

@@ -1,27 +1,20 @@
 """A run opened from its workdir alone, to be looked at: nothing is changed."""
 
 import dataclasses
-import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
-from models.build import build
-from models.config import TransformerConfig
-from train.learning.state import abstract_params
-from train.parallel import sharding
 from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
-from train.settings import check_settings
+from train.setup import Setup, set_up, set_up_replicated
 
 # Keys of the model that nothing but training uses.
 UNUSED = (
@@ -36,14 +29,22 @@ class Run:
 
   folder: str
   step: int
-  config: ConfigDict
-  own: bool  # the config is the one the run was begun with
-  data: DataConfig
-  model: nn.Module
-  mesh: Mesh
-  rules: sharding.Rules
+  own: bool  # the config is the run's own
+  setup: Setup
   params: Any
   fingerprint: dict  # of the data it was trained on
+
+  @property
+  def config(self) -> ConfigDict:
+    return self.setup.config
+
+  @property
+  def data(self) -> DataConfig:
+    return self.setup.data
+
+  @property
+  def model(self) -> nn.Module:
+    return self.setup.model
 
 
 def open_run(
@@ -73,27 +74,13 @@ def open_run(
     config = workdir.at_step(saved['config'], config)
   else:
     _compare_models(saved['config'], config)
-  data = DataConfig(**config.data)
-  model = build(TransformerConfig(**config.model))
-  mesh, preset = _mesh(config, own)
-  rules = sharding.make_rules(preset)
-  shapes, axes = abstract_params(model)
-  places = sharding.shardings(mesh, rules, axes, shapes)
-  abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    shapes,
-    places,
-  )
+  setup = _setup(config, own)
   return Run(
     folder=folder,
     step=step,
-    config=config,
     own=own,
-    data=data,
-    model=model,
-    mesh=mesh,
-    rules=rules,
-    params=checkpoints.restore_params(abstract, step),
+    setup=setup,
+    params=checkpoints.restore_params(setup.state.params, step),
     fingerprint=saved['data'],
   )
 
@@ -109,24 +96,20 @@ def _compare_models(saved: dict, config: ConfigDict) -> None:
       )
 
 
-def _mesh(config: ConfigDict, own: bool) -> tuple[Mesh, str]:
-  """The config's mesh and preset, or what stands in for the run's own."""
-  preset = config.sharding.rules
+def _setup(config: ConfigDict, own: bool) -> Setup:
+  """The config's setup, or what stands in for that of the run's own config."""
   try:
-    check_settings(config, jax.device_count())
-    return sharding.make_mesh(config.sharding.mesh, preset), preset
+    return set_up(config)
   except ValueError as error:
     if not own or jax.process_count() > 1:
       raise
     reason = error
-  count = math.gcd(config.data.batch, jax.device_count())
+  setup = set_up_replicated(config)
   _warn(
     f"the devices here do not make the run's mesh ({reason}) Each of "
-    f'{count} holds the whole model instead.'
+    f'{setup.mesh.size} holds the whole model instead.'
   )
-  sizes = dict.fromkeys(sharding.AXES, 1) | {'data': count}
-  devices = jax.devices()[:count]
-  return sharding.make_mesh(sizes, 'replicated', devices), 'replicated'
+  return setup
 
 
 def open_tokenizer(run: Run) -> Any:
@@ -184,7 +167,7 @@ def open_data(run: Run) -> pipeline.Data:
     family=run.config.model.family,
   )
   if run.own:
-    since = history.changed_keys(history.read(run.folder), run.step)
+    since = _changed_since(run.folder, run.step)
     kinds = ('eval_source',) * ('eval.source' in since)
     check_data(run.fingerprint, data.fingerprint, run.folder, kinds)
   else:
@@ -194,6 +177,35 @@ def open_data(run: Run) -> pipeline.Data:
   return data.phase(
     next((c for last, c in phases if run.step <= last), run.data)
   )
+
+
+def check_resumed_data(
+  saved: dict,
+  data: pipeline.Data,
+  step: int,
+  folder: str,
+  changed: Collection[str],
+  accept: bool,
+) -> list[str]:
+  """As `check_data`, for a run that goes on from its own checkpoint.
+
+  Args:
+    saved: the checkpoint's metadata.
+    data: of the run as it starts now.
+    step: of the checkpoint.
+    folder: the workdir.
+    changed: keys of the config that change now.
+    accept: other documents are accepted.
+  """
+  kinds = ('source', 'eval_source') * accept
+  if 'eval.source' in {*changed, *_changed_since(folder, step)}:
+    kinds += ('eval_source',)
+  return check_data(saved['data'], data.fingerprint, folder, kinds)
+
+
+def _changed_since(folder: str, step: int) -> dict[str, Any]:
+  """Keys of the config that changed after the checkpoint of `step`."""
+  return history.changed_keys(history.read(folder), step)
 
 
 def check_data(
@@ -232,33 +244,12 @@ def check_data(
     )
 
 
-def place(
-  host_batches: Iterable[dict[str, np.ndarray]],
-  rows: np.ndarray,
-  mesh: Mesh,
-  batch: int,
-) -> Iterator[dict[str, jax.Array]]:
-  """Host batches -> global arrays, laid out over the mesh.
-
-  Args:
-    host_batches: of the positions `rows`, from `pipeline`.
-    rows: from `sharding.batch_rows`.
-    mesh: the mesh.
-    batch: rows of a global batch.
-  """
-  layout = NamedSharding(mesh, sharding.BATCH)
-  for arrays in host_batches:
-    layouts = dict.fromkeys(arrays, layout)
-    yield pipeline.global_batch(arrays, rows, layouts, batch)
-
-
 def evaluation_batches(
   run: Run, data: pipeline.Data
 ) -> Iterator[dict[str, jax.Array]]:
   """Global batches of the held-out split, then of padding without end."""
-  rows = sharding.batch_rows(run.mesh, run.data.batch)
-  batches = data.evaluation(rows, run.data.batch)
-  return place(batches, rows, run.mesh, run.data.batch)
+  setup = run.setup
+  return setup.place(data.evaluation(setup.rows, setup.data.batch))
 
 
 def _warn(text: str) -> None:

@@ -470,7 +470,7 @@ def test_training_to_the_end_of_the_data(tmp_path, corpus, tokenizer):
   done = runs.run(start(data__epochs=1))
   assert done.returncode == 1
   last = done.stderr.strip().splitlines()[-1]
-  found = re.search(r'After step (\d+) of 90 the data is at an end', last)
+  found = re.search(r'The data has ended after step (\d+) of 90', last)
   step = int(found[1])
   assert 5 < step < 90
   assert f'The newest checkpoint, of step {step}, is kept' in last

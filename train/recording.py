@@ -1,0 +1,199 @@
+"""What a run writes while it trains: rows, checkpoints, evaluations."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from configs.command import UserError
+from input_pipeline import pipeline
+from train.evaluate import EmptySplitError, evaluate, make_eval_step
+from train.generate import make_sampling
+from train.learning.state import TrainState, is_finite
+from train.parallel import processes
+from train.reporting.metrics import MetricsWriter, draw_curves, read_metrics
+from train.reporting.progress import Progress, one_screen
+from train.reporting.tally import Tally
+from train.runs.best import Best
+from train.runs.checkpoint import Checkpoints
+from train.setup import Setup
+
+
+class TrainingError(UserError):
+  """Training cannot go on; the message names the checkpoint that is kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+  """Where the numbers and states of a run go."""
+
+  folder: str  # the workdir
+  setup: Setup
+  metadata: dict  # saved in every checkpoint
+  checkpoints: Checkpoints
+  best: Best
+  tally: Tally
+  writer: MetricsWriter
+  progress: Progress
+  eval_step: Callable  # params, batch -> sums
+  sample: Callable  # params, batch, config of the data -> text
+
+  def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
+    """Counts a step and returns its metrics.
+
+    Raises:
+      TrainingError: they are not finite.
+    """
+    values = jax.device_get(metrics)
+    cursor, sums = values.pop('cursor'), values.pop('sums')
+    values = {name: float(x) for name, x in values.items()}
+    if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
+      self.tally.add(sums, values['tokens'])
+      return values
+    self.writer.write(step, {f'train/{name}': x for name, x in values.items()})
+    raise self._not_finite(
+      f'The loss of step {step} is {values["loss"]}, the norm of its gradient '
+      f'{values["grad_norm"]}.',
+      cursor,
+    )
+
+  def log(
+    self, step: int, values: dict[str, float], data: pipeline.Data
+  ) -> None:
+    """Shows and writes a step's metrics, and means since the last row."""
+    values = values | self.tally.row()
+    self.progress.update(step, values['loss'], values['tokens'])
+    row = {f'train/{name}': x for name, x in values.items()}
+    row |= {f'data/{name}': x for name, x in data.report().items()}
+    self.writer.write(step, row | self.tally.totals() | self.progress.rates())
+
+  def save(self, state: TrainState, step: int) -> None:
+    """Saves the state, unless it is saved already.
+
+    Raises:
+      TrainingError: it is not finite.
+    """
+    if step in self.checkpoints.steps():
+      return
+    if not is_finite(state):
+      raise self._not_finite(
+        f'After step {step} the state is not finite, though the loss was.',
+        jax.device_get(state.cursor),
+      )
+    self.writer.flush()
+    counts = {'counts': self.tally.state(), 'rows': self.writer.rows}
+    self.checkpoints.save(state, step, self.metadata | counts)
+
+  def evaluate(
+    self,
+    state: TrainState,
+    step: int,
+    data: pipeline.Data,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+  ) -> bool:
+    """Evaluates on the held-out split and writes the results and samples.
+
+    Returns:
+      False where a stop was asked for before the end of the split.
+
+    Raises:
+      EmptySplitError: there is nothing to evaluate on.
+    """
+    setup, clock = self.setup, time.perf_counter()
+    held_out = setup.place(data.evaluation(setup.rows, setup.data.batch))
+    try:
+      with setup.on_mesh():
+        means = evaluate(
+          self.eval_step,
+          state.params,
+          processes.until(asked_to_stop, held_out),
+          setup.config.eval.batches,
+          setup.criterion.means,
+        )
+    except processes.AskedToStopError:
+      return False
+    except EmptySplitError:
+      next(data.batches(data.start(), setup.rows))  # is the source empty too?
+      raise
+    self.writer.write(step, {f'eval/{name}': x for name, x in means.items()})
+    self._note_best(step, means)
+    self.progress.note(
+      f'step {step:,}: held-out loss {means["loss"]:.4f}, perplexity '
+      f'{means["perplexity"]:.4g}, accuracy {means["accuracy"]:.4f} on '
+      f'{means["tokens"]:,} tokens, in '
+      f'{time.perf_counter() - clock:.1f} s'
+    )
+    if setup.config.eval.samples:
+      batch = next(setup.place(data.evaluation(setup.rows, setup.data.batch)))
+      text = self.sample(state.params, batch, data.config)
+      self.writer.write_text(step, 'samples', text)
+      self.progress.note(one_screen(text))
+    if jax.process_index() == 0:
+      draw_curves(self.folder)
+    self.progress.pause(time.perf_counter() - clock)
+    return True
+
+  def _note_best(self, step: int, means: Mapping[str, float]) -> None:
+    saved = step in self.checkpoints.steps()
+    if saved and self.best.add(step, means) and jax.process_index() == 0:
+      self.best.write(self.folder)
+    self.checkpoints.best = self.best.step
+
+  def _not_finite(self, what: str, cursor: np.ndarray) -> TrainingError:
+    kept = self.checkpoints.steps()
+    return TrainingError(
+      f'{what} The cursor ({self.setup.data.cursor_names}) of each '
+      f'stream at the end of its batch: {cursor.tolist()}. '
+      + (
+        f'The checkpoint of step {kept[-1]} is the last good one and is kept.'
+        if kept
+        else 'No checkpoint had been saved yet.'
+      )
+    )
+
+
+def make_recorder(
+  folder: str,
+  setup: Setup,
+  data: pipeline.Data,
+  metadata: dict,
+  checkpoints: Checkpoints,
+  tally: Tally,
+  best: Best,
+  step: int,
+  kept: int | None,
+  rows: int,
+) -> Recorder:
+  """The recorder of a run that goes on from `step`.
+
+  Args:
+    folder: the workdir.
+    setup: of the run.
+    data: of the run.
+    metadata: to be saved in every checkpoint.
+    checkpoints: of the run.
+    tally: of the run.
+    best: of the run, before it has read any row.
+    step: to start from.
+    kept: rows of metrics.jsonl after this step are dropped; None: all rows.
+    rows: how many rows the checkpoint of `step` counted.
+  """
+  main = jax.process_index() == 0
+  writer = MetricsWriter(folder, kept, active=main, rows=rows)
+  best.read(read_metrics(folder), checkpoints.steps())
+  checkpoints.best = best.step
+  return Recorder(
+    folder=folder,
+    setup=setup,
+    metadata=metadata,
+    checkpoints=checkpoints,
+    best=best,
+    tally=tally,
+    writer=writer,
+    progress=Progress(setup.config.train.steps, step, main),
+    eval_step=make_eval_step(setup.model, data),
+    sample=make_sampling(setup, data, setup.config.eval.samples),
+  )

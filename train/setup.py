@@ -1,0 +1,165 @@
+"""From a config and devices to all that needs no data: one setup for all."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
+from models.build import build
+from models.config import TransformerConfig
+from train.learning.criteria import Objective, objective_for
+from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
+from train.learning.state import TrainState, abstract_params, abstract_state
+from train.learning.step import compile_train_step, configured_step
+from train.parallel import sharding
+from train.settings import check_settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """What a config describes, on a mesh; nothing of it is computed yet.
+
+  Attributes:
+    config: the whole config.
+    data: its group `data`.
+    model: its parameters are not in it.
+    schedule: step -> learning rate.
+    optimizer: with the schedule in it.
+    mesh: of the devices.
+    rules: logical axis name -> mesh axis.
+    axes: the tree of the parameters with a tuple of logical axis names each.
+    state: tree of ShapeDtypeStruct with shardings.
+    rows: positions in the global batch that this host's devices hold, sorted.
+  """
+
+  config: ConfigDict
+  data: DataConfig
+  model: nn.Module
+  schedule: optax.Schedule
+  optimizer: optax.GradientTransformation
+  mesh: Mesh
+  rules: sharding.Rules
+  axes: Any
+  state: TrainState
+  rows: np.ndarray
+
+  @property
+  def criterion(self) -> Objective:
+    """What is minimised.
+
+    Raises:
+      ValueError: nothing trains `model.head`.
+    """
+    return objective_for(self.model.config)
+
+  @contextlib.contextmanager
+  def on_mesh(self) -> Iterator[None]:
+    """Computations inside are sharded over the mesh by the rules."""
+    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.rules):
+      yield
+
+  @property
+  def places(self) -> TrainState:
+    """The sharding of each array of the state."""
+    return jax.tree.map(lambda x: x.sharding, self.state)
+
+  def place(
+    self, host_batches: Iterable[dict[str, np.ndarray]]
+  ) -> Iterator[dict[str, jax.Array]]:
+    """Batches of this host's `rows` -> global arrays, sharded over the mesh."""
+    for arrays in host_batches:
+      layouts = dict.fromkeys(arrays, NamedSharding(self.mesh, sharding.BATCH))
+      yield pipeline.global_batch(arrays, self.rows, layouts, self.data.batch)
+
+  def batch(
+    self, shapes: Mapping[str, tuple[tuple[int, ...], Any]]
+  ) -> dict[str, jax.ShapeDtypeStruct]:
+    """A global batch, described: from name -> (shape without the batch, dtype).
+
+    `pipeline.batch_shapes` and `pipeline.Data.shapes` give these.
+    """
+    place = NamedSharding(self.mesh, sharding.BATCH)
+    return {
+      name: jax.ShapeDtypeStruct(
+        (self.data.batch, *tail), dtype, sharding=place
+      )
+      for name, (tail, dtype) in shapes.items()
+    }
+
+  def compile_step(self, batch: dict[str, jax.ShapeDtypeStruct]) -> Callable:
+    """The training step, compiled: state (donated), batch -> state, metrics.
+
+    Raises:
+      DoesNotFitError: it takes more memory than a device has.
+    """
+    step = configured_step(
+      self.config, self.model, self.optimizer, self.schedule
+    )
+    with self.on_mesh():
+      return compile_train_step(step, self.state, batch)
+
+
+def set_up(
+  config: ConfigDict, devices: list[jax.Device] | None = None
+) -> Setup:
+  """Builds what a config describes, and checks all that needs no data.
+
+  Args:
+    config: the whole config.
+    devices: of the mesh; None: all devices of all hosts. They may be a
+      topology's, which are not here.
+
+  Raises:
+    ValueError: a setting that cannot work on so many devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  check_settings(config, len(devices))
+  sizes, preset = config.sharding.mesh, config.sharding.rules
+  for _, phase in DataConfig(**config.data).phases(config.train.steps):
+    # An error where the family cannot learn the objective.
+    pipeline.batch_shapes(phase, config.model.family)
+  return _on(sharding.make_mesh(sizes, preset, devices), preset, config)
+
+
+def set_up_replicated(config: ConfigDict) -> Setup:
+  """As `set_up`, but each device holds the whole model.
+
+  The devices are as many of those here as divide the batch. For evaluation
+  where the devices do not make the config's own mesh.
+  """
+  count = math.gcd(config.data.batch, jax.device_count())
+  sizes = dict.fromkeys(sharding.AXES, 1) | {'data': count}
+  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:count])
+  return _on(mesh, 'replicated', config)
+
+
+def _on(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
+  data = DataConfig(**config.data)
+  model = build(TransformerConfig(**config.model))
+  schedule = make_schedule(config.schedule, config.train.steps)
+  _, axes = abstract_params(model)
+  optimizer = make_optimizer(config.optimizer, schedule, axes)
+  rules = sharding.make_rules(preset)
+  return Setup(
+    config=config,
+    data=data,
+    model=model,
+    schedule=schedule,
+    optimizer=optimizer,
+    mesh=mesh,
+    rules=rules,
+    axes=axes,
+    state=abstract_state(model, optimizer, data.cursor_shape, mesh, rules),
+    rows=sharding.batch_rows(mesh, data.batch),
+  )
