@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from importlib import import_module, metadata, util
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -24,6 +25,10 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import jax
 import pytest
+
+# A shell's background jobs ignore Ctrl-C; programs that tests start would too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A part of torch's builds for GPUs, which imports it late: after TensorFlow
 # that ends the process.

@@ -267,7 +267,8 @@ MISTAKES = [
 # `python -m train` with each list of flags, but imported once.
 RUN_EACH = """
 import json, os, sys, traceback
-from train import __main__, command
+from train import __main__
+from train.runs import command
 for number, flags in enumerate(json.load(sys.stdin)):
   if not os.fork():
     os.dup2(os.open(f'{sys.argv[1]}/{number}', os.O_WRONLY | os.O_CREAT), 2)

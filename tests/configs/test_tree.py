@@ -22,6 +22,7 @@ OTHERS = {
   'ablations',
   'command',
   'common',
+  'differences',
   'interrupt',
   'memory',
   'tree',

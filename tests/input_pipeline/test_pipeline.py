@@ -186,7 +186,7 @@ for name in ('tensorflow', 'tensorflow_datasets', 'jax', 'absl'):
   sys.modules[name] = None
 import numpy as np
 from input_pipeline import config
-from tests.corpora import data_config, open_data
+from tests.helpers.corpora import data_config, open_data
 data = open_data(data_config(), 0, 300)
 batch = next(data.batches(data.start(), np.arange(16)))
 held_out = next(data.evaluation(np.arange(16), 16))
@@ -240,7 +240,7 @@ def test_processes_end_cleanly(corpus, workdir, ending, tmp_path):
   )
   script = f"""
 import numpy as np
-from tests.corpora import json_config, open_data
+from tests.helpers.corpora import json_config, open_data
 data = open_data(
   json_config({str(tmp_path)!r}), 0, 300, workdir={workdir!r})
 iterator = data.batches(data.start(), np.arange(16))

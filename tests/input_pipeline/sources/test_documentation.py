@@ -72,8 +72,8 @@ def test_documents():
   read = [source.text(record) for _, record in source.records(0, 5)]
   assert read == texts[5:]
   again = (
-    'from input_pipeline import documentation, sources\n'
-    'print(sources.open_source("docs", 0, 0, 0).fingerprint)'
+    'from input_pipeline.sources import opening\n'
+    'print(opening.open_source("docs", 0, 0, 0).fingerprint)'
   )
   again = subprocess.run(
     [sys.executable, '-c', again], cwd=REPOSITORY, check=True,

@@ -120,10 +120,10 @@ def test_in_other_processes(tmp_path):
   """Hash tables have another order there."""
   program = """
 import sys
-from input_pipeline import tokenizing, tokenizers
-from tests.test_tokenizer_kinds import SIZES, texts
+from input_pipeline.tokenizers import kinds
+from tests.input_pipeline.tokenizers.test_tokenizer_kinds import SIZES, texts
 for kind in ('bpe', 'wordpiece', 'byte_bpe'):
-  print(tokenizers.train(texts(), SIZES[kind], 5, kind).fingerprint)
+  print(kinds.train(texts(), SIZES[kind], 5, kind).fingerprint)
 """
   found = [
     subprocess.run(

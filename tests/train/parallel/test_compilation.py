@@ -14,7 +14,7 @@ from train.parallel import compilation
 PROGRAM = """
 import sys
 import jax, jax.numpy as jnp
-from train import compilation
+from train.parallel import compilation
 compilation.LEAST = 0.0
 compilation.keep(sys.argv[1:] != ['off'])
 hits = []

@@ -35,7 +35,8 @@ import jax
 import numpy as np
 from input_pipeline import pipeline
 from jax.sharding import NamedSharding
-from train import sharding, workdir
+from train.parallel import sharding
+from train.runs import workdir
 from input_pipeline.config import DataConfig
 folder, address, process = sys.argv[1:]
 if address:

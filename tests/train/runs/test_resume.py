@@ -35,7 +35,7 @@ import sys
 import numpy as np
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
-from train import workdir
+from train.runs import workdir
 config = workdir.read_config(sys.argv[1])
 data = pipeline.open_data(
   DataConfig(**config.data), config.seed, config.model.vocab_size, '',
