@@ -97,7 +97,7 @@ def test_some_parts_of_a_state(three):
 
 def flip(folder, step, part='state'):
   """One bit of the largest file."""
-  files = [x for x in (folder / f'checkpoints/{step}/{part}').rglob('*')]
+  files = (folder / f'checkpoints/{step}/{part}').rglob('*')
   file = max((x for x in files if x.is_file()), key=lambda x: x.stat().st_size)
   data = bytearray(file.read_bytes())
   data[len(data) // 2] ^= 1
@@ -112,21 +112,20 @@ def abstract():
   )
 
 
-def test_nothing_is_read_unchecked(copied):
-  """Whatever is asked for, and in whichever order."""
-  for step, part in ((4, 'state'), (2, 'run')):
-    flip(copied, step, part)
-    for read in (
-      lambda x: x.find(step),
-      lambda x: x.run(step),
-      lambda x: x.restore(abstract(), step),
-      lambda x: x.restore_params(abstract().params, step),
-      lambda x: x.restore_some({'cursor': abstract().cursor}, step),
-      lambda x: x.restore_arrays(step, 'cursor'),
-      lambda x: x.shapes(step),
-    ):
-      with pytest.raises(CheckpointError, match='does not have the checksum'):
-        read(Checkpoints(str(copied), read_only=True))
+@pytest.mark.parametrize(('step', 'part'), [(4, 'state'), (2, 'run')])
+def test_nothing_is_read_unchecked(copied, step, part):
+  flip(copied, step, part)
+  for read in (
+    lambda x: x.find(step),
+    lambda x: x.run(step),
+    lambda x: x.restore(abstract(), step),
+    lambda x: x.restore_params(abstract().params, step),
+    lambda x: x.restore_some({'cursor': abstract().cursor}, step),
+    lambda x: x.restore_arrays(step, 'cursor'),
+    lambda x: x.shapes(step),
+  ):
+    with pytest.raises(CheckpointError, match='does not have the checksum'):
+      read(Checkpoints(str(copied), read_only=True))
 
 
 def test_all_damaged_ones_are_put_aside(copied):

@@ -49,7 +49,7 @@ def test_each_part_of_a_checkpoint_has_its_own(tmp_path):
   with Checkpoints(str(tmp_path)) as checkpoints:
     run = {'config': {}, 'data': data}
     checkpoints.save(jax.tree.map(jax.device_put, state), 0, run)
-    for step, (part, (change, data)) in enumerate(changes.items(), 1):
+    for step, (change, data) in enumerate(changes.values(), 1):
       # Of the config nothing is told.
       run = {'config': {'of': step}, 'data': data}
       now = jax.tree.map(jax.device_put, state.replace(**change))

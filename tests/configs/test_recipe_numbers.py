@@ -106,10 +106,80 @@ def test_the_config_is_the_published_recipe(reference):
   assert found == wanted
 
 
+# How the runs of all systems go; the tiny ones in minutes, on any machine.
+GOES = {
+  'seed': 0,
+  'model.dtype': 'bfloat16',
+  'model.scan': True,
+  'data.source': 'tfds:c4/en',
+  'data.mixture': (),
+  'data.documents': 0,
+  'data.epochs': 0,
+  'data.text_field': 'text',
+  'data.tokenizer': '',
+  'data.max_bad_share': 0.001,
+  'data.threads': 0,
+  'data.bos': -1,
+  'data.holdout': 0,
+  'data.streams': 64,
+  'data.block': 0,
+  'train.accumulate': 1,
+  'train.log_every': 100,
+  'eval.source': '',
+  'eval.every': 10_000,
+  'eval.batches': 0,
+  'checkpoint.every': 5000,
+  'checkpoint.keep': 2,
+  'checkpoint.best': '',
+  'checkpoint.keep_every': 0,
+}
+TINY_GOES = {
+  'model.dtype': 'float32',
+  'data.source': 'docs',
+  'data.holdout': 50,
+  'data.streams': 4,
+  'train.log_every': 20,
+  'eval.every': 100,
+  'checkpoint.every': 100,
+}
+
+
+def check_how_it_goes(reference: str, config: ConfigDict) -> None:
+  name, m = reference.partition(':')[0], config.model
+  goes = dict(GOES)
+  if name == 'transformer':
+    goes['data.streams'] = 32
+  if name == 'flan_t5' or 'variant=flan' in reference:
+    goes['data.block'] = 256
+  if 'tiny' in reference:
+    goes |= TINY_GOES | {'data.block': 0}
+  masked = m.family in ('encoder', 'electra')
+  goes['eval.samples'] = 0 if masked else 4
+  # The matrices of the blocks: what one device holds of them, and keeps.
+  width = 4 * m.heads * m.head_dim + (3 if m.gated else 2) * m.mlp_dim
+  size = (m.encoder_layers + m.decoder_layers) * m.embed_dim * width
+  if not 0.6e9 < size < 0.8e9:
+    large = size > 0.7e9
+    goes |= {'model.remat': 'full' if large else 'none'}
+    goes |= {'sharding.rules': 'fsdp' if large else 'replicated'}
+    goes |= {'sharding.mesh.data': 1 if large else -1}
+    goes |= {'sharding.mesh.fsdp': -1 if large else 1}
+  for axis in ('sequence', 'tensor', 'expert', 'stage'):
+    goes[f'sharding.mesh.{axis}'] = 1
+  found = {}
+  for key in goes:
+    group = config
+    for part in key.split('.'):
+      group = group[part]
+    found[key] = group
+  assert found == goes
+
+
 @pytest.mark.parametrize('reference', CASES)
 def test_every_size_can_start(reference):
   """What a run checks before anything is built."""
   config = tree.config_of(reference)
+  check_how_it_goes(reference, config)
   check_settings(config, devices=1)
   check_group('optimizer', config.optimizer, optimizer.USES)
   make_schedule(config.schedule, config.train.steps)

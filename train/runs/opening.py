@@ -242,6 +242,7 @@ def check_data(
         'on at the same place of the new data.'
       )
     )
+  return changed
 
 
 def evaluation_batches(

@@ -38,6 +38,13 @@ def test_lengths(length, density, mean, raw, targets, noise, spans):
     assert corruption.noise_counts(raw, density, mean) == (noise, spans)
 
 
+def test_halves_are_rounded_as_t5s_graph_rounds_them():
+  """In float32, where 0.15 is 0.15000000596 and a product has 24 bits."""
+  found = [corruption.noise_counts(n, 0.15, 3.0)[0] for n in (10, 30, 190, 350)]
+  # 1.5 and 4.5, to even; 28.5000019 and 52.5000038, up.
+  assert found == [2, 4, 29, 53]
+
+
 @pytest.mark.parametrize('density', [0.05, 0.15, 0.5, 0.8])
 @pytest.mark.parametrize('mean', [1, 1.5, 3, 20])
 @pytest.mark.parametrize('length', [4, 5, 37, 128])
@@ -181,7 +188,7 @@ def test_segmentation_is_uniform(items, segments):
 
 def test_few_segments_of_a_long_piece_are_uniform():
   """Their mean is the same, within four standard errors."""
-  items, segments, rows = 131_072, 3, 400
+  items, segments, rows = 131_072, 3, 64
   rng = np.random.default_rng(0)
   drawn = corruption.random_segmentation(rng, rows, items, segments)
   error = items / segments * np.sqrt(0.5 / rows)  # of a flat Dirichlet's parts

@@ -54,7 +54,10 @@ def test_masked_counts(rule, length, rate, limit, count):
 
 def test_roberta_rounds_at_random():
   lengths = np.full(20_000, 23)  # 3.45 of them
-  counts = masking.masked_counts('roberta', lengths, lengths, 0.15, 9, rng())
+  # Of all tokens, though fewer may be masked.
+  counts = masking.masked_counts(
+    'roberta', lengths, lengths - 9, 0.15, 9, rng()
+  )
   assert set(counts) == {3, 4}
   spread = 4 * (0.45 * 0.55 / 20_000) ** 0.5
   assert counts.mean() == pytest.approx(3.45, abs=spread)
@@ -90,6 +93,17 @@ def test_every_position_is_as_likely(again):
   # Three draws of five: 1 - 4/5 3/5 hold a repetition.
   assert twice == pytest.approx(0.52 if again else 0, abs=0.02)
   assert (np.diff(at[:, :3]) >= 0).all()
+
+
+def test_positions_of_a_long_row_are_as_likely():
+  """Keys of 32 bits would leave their order to the places: no bit is free."""
+  length, count = 1 << 20, 400
+  maskable = np.ones((1, length), bool)
+  at, chosen = masking.choose(rng(), maskable, np.array([count]), count)
+  assert chosen.all()
+  assert (np.diff(at[0]) > 0).all()
+  error = (length**2 / 12 / count) ** 0.5
+  assert at.mean() == pytest.approx(length / 2, abs=4 * error)
 
 
 # ---- What they become -------------------------------------------------------

@@ -339,6 +339,45 @@ def test_modes_take_room(family, room):
     assert longest(number, raw + 2) > 64
 
 
+@pytest.mark.parametrize(
+  ('objective', 'pair', 'decoder'),
+  [
+    ('prefix', 61, 61),  # each token once, and two EOS
+    ('drop_tokens', 62, 61),  # where nothing is dropped: one EOS, or two
+    ('iid_spans', 62, 38),  # the same; a decoder's targets take 24 more
+    ('bert_style', 62, 30),  # each token twice, and two EOS
+    ('mass_style', 62, 30),
+    ('deshuffling', 62, 30),
+  ],
+)
+def test_pieces_are_as_long_as_a_row_allows(objective, pair, decoder):
+  settings = pairs_config(objective, length=63)
+  assert lengths.raw_lengths(settings, 'encoder_decoder') == (pair,)
+  assert lengths.raw_lengths(settings, 'decoder') == (decoder,)
+  targets = {'iid_spans': 24, 'drop_tokens': 16}.get(objective, 63)
+  assert lengths.target_length(settings, 'encoder_decoder') == targets
+
+
+def test_room_for_noise_that_is_drawn_token_by_token():
+  """Of runs of noise four deviations above their mean, of tokens the mean."""
+  values = {'length': 129, 'noise_density': 0.4, 'target_length': 84}
+  # 128 * 0.4 * 0.6 runs, their variance 0.28 times that, and one more.
+  for sentinels in (42, 43):
+    settings = pairs_config('iid_spans', **values, sentinels=sentinels)
+    if sentinels == 43:
+      lengths.check(settings, 'encoder_decoder')
+      continue
+    with pytest.raises(ValueError, match='need 43 sentinels'):
+      lengths.check(settings, 'encoder_decoder')
+  for room in (15, 16):  # 100 * 0.15, and EOS
+    settings = pairs_config('drop_tokens', length=101, target_length=room)
+    if room == 16:
+      lengths.check(settings, 'encoder_decoder')
+      continue
+    with pytest.raises(ValueError, match='target_length=15 has no room.* 16 t'):
+      lengths.check(settings, 'encoder_decoder')
+
+
 @pytest.mark.parametrize('mean', [0, 2.0])
 @pytest.mark.parametrize(
   ('family', 'least'), [('encoder_decoder', 5), ('decoder', 8)]

@@ -44,6 +44,21 @@ def test_split(parts):
   assert found == [part.encode() for part in parts]
 
 
+def test_abbreviations_end_no_sentence():
+  titles = 'Mr Mrs Ms Dr Prof Rev Hon St Mt Jr Sr Gen Col Maj Capt Lt Sgt Gov'
+  titles += ' Sen Rep vs cf al ca approx Inc Ltd Co Corp Bros Dept Univ'
+  numbered = 'No Nos Vol Fig Figs Eq Sec Ch no vol fig figs eq sec ch p pp'
+  numbered += ' Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec'
+  for word in titles.split():
+    whole = f'So {word}. Xu ({word}. Li) left.'
+    assert sentences.split(f'{whole} Yes.'.encode())[0] == whole.encode()
+    assert len(sentences.split(f'So a{word}. Xu.'.encode())) == 2
+  for word in numbered.split():
+    assert sentences.split(whole := f'So {word}. 5 left.'.encode()) == [whole]
+    if len(word) > 1:  # not as an initial is
+      assert len(sentences.split(f'So {word}. Then.'.encode())) == 2
+
+
 def test_split_loses_nothing():
   signs = list('ab AB.!?…"\')]\n\n\t。！」é\x00') + [
     'Mr.',

@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import re
+import sys
 import threading
 from concurrent import futures
 
@@ -129,6 +130,34 @@ def test_rows_of_each_source_in_turn(open_data):
     np.testing.assert_array_equal(
       parts['cursor'][which == source][:, columns], places
     )
+
+
+def test_each_kind_of_draw_has_a_seed_of_its_own(open_data, monkeypatch):
+  """By its second number: which documents a source has, a document, shards,
+  blocks, which source a row is of. Evaluation draws anew."""
+  seeds, own = {}, np.random.default_rng
+
+  def recorded(seed=None):
+    if isinstance(seed, list):
+      place = sys._getframe(1).f_code
+      seeds.setdefault((place.co_filename, place.co_name), set()).add(
+        tuple(seed)
+      )
+    return own(seed)
+
+  monkeypatch.setattr(np.random, 'default_rng', recorded)
+  synthetic = {'source': 'synthetic', 'tokenizer': '', 'holdout': 10}
+  for data in open_data(), open_data(**synthetic):
+    take(data, 2)
+    next(data.evaluation(ROWS, 16))
+  kinds = {name: {x[1] for x in drawn} for (_, name), drawn in seeds.items()}
+  assert len(kinds) == len(seeds) == 5
+  assert sorted(kinds.values(), key=min) == [{0}, {1}, {2}, {3}, {4}]
+  # Each stream's sources, each epoch's shards, each block's rows.
+  assert {seed[0] for drawn in seeds.values() for seed in drawn} == {5}
+  drawn = {name: drawn for (_, name), drawn in seeds.items()}
+  assert {seed[2] for seed in drawn['draw']} == {0, 1, 2, 3}
+  assert {seed[2] for seed in drawn['_rows']} == {0, 1}
 
 
 def test_resuming_anywhere(open_data):

@@ -1,0 +1,163 @@
+"""What a start finds in a workdir, and what it may change there."""
+
+import json
+
+import jax
+import pytest
+
+from configs import bert, common, gpt2, t5
+from tests import runs
+from tests.test_checkpoint import flip
+from train import beginning, loop, workdir
+from train.checkpoint import Checkpoints
+
+FREE = {
+  *('data.epochs', 'data.threads', 'data.max_bad_share', 'data.tokenizer'),
+  *('eval.batches', 'eval.every', 'eval.samples'),
+  *('model.remat', 'train.log_every'),
+}
+
+
+def test_keys_that_any_start_may_change():
+  """None changes a batch or the mathematics."""
+  free = {key for key in common.KEYS if workdir.is_free(key)}
+  groups = {key for key in free if key.startswith(('checkpoint.', 'sharding.'))}
+  assert free - groups == FREE
+  assert len(groups) == 11
+
+
+def test_differences():
+  old = {'a': 1, 'b': {'c': 2, 'd': {'e': 3}}, 'f': 4, 'h': {'i': 5}}
+  new = {'a': 1, 'b': {'c': 0, 'd': {'e': 0}}, 'g': 4, 'h': 5}
+  assert workdir.differences(old, new) == ['b.c', 'b.d.e', 'f', 'g', 'h']
+  assert workdir.differences(old, old) == []
+
+
+def changed(config, **keys):
+  new = config.copy_and_resolve_references().unlock()
+  new.update_from_flattened_dict(
+    {key.replace('__', '.'): value for key, value in keys.items()}
+  )
+  return new.lock()
+
+
+@pytest.mark.parametrize(
+  ('config', 'keys', 'may'),
+  [
+    (t5.get_config('tiny'), {}, True),  # whose rate depends on no end
+    (gpt2.get_config('tiny'), {}, False),
+    (gpt2.get_config('tiny'), {'schedule__name': 'constant'}, True),
+    (bert.get_config('tiny'), {}, False),
+    (bert.get_config('tiny'), {'schedule__name': 'constant'}, False),  # phases
+    (
+      bert.get_config('tiny'),
+      {'schedule__name': 'constant', 'data__curriculum': ()},
+      True,
+    ),
+  ],
+)
+def test_more_steps(config, keys, may, tmp_path):
+  config = changed(config, **keys)
+  workdir.claim(str(tmp_path), config)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  new = changed(config, train__steps=999)
+  if may:
+    assert workdir.check(str(tmp_path), new) == {}
+    return
+  with pytest.raises(ValueError, match=r'train\.steps: 200 there, 999 now'):
+    workdir.check(str(tmp_path), new)
+
+
+def test_the_config_of_the_newest_whole_checkpoint(tmp_path, capsys):
+  """By number, not by name; only what lies beside the state must be whole."""
+  config = t5.get_config('tiny')
+  state = jax.tree.map(jax.device_put, runs.small_state(0))
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    for step in (4, 10):
+      own = changed(config, train__z_loss=step / 100)
+      run = {'config': json.loads(own.to_json()), 'data': {}}
+      checkpoints.save(state, step, run)
+  assert workdir.read_config(str(tmp_path)).train.z_loss == 0.1
+  flip(tmp_path, 10)
+  assert workdir.read_config(str(tmp_path)).train.z_loss == 0.1
+  flip(tmp_path, 10, 'run')
+  assert workdir.read_config(str(tmp_path)).train.z_loss == 0.04
+  capsys.readouterr()
+
+
+def test_what_a_checkpoints_own_config_takes_from_the_run():
+  """What may change, and where the data lie; nothing else."""
+  saved = t5.get_config('tiny')
+  may = {'data__source': 'text:b', 'eval__source': 'text:c'}
+  may |= {'eval__batches': 3, 'sharding__rules': 'fsdp'}
+  run = changed(saved, **may, model__dropout=0.3, train__z_loss=0.5)
+  found = workdir.at_step(json.loads(saved.to_json()), run)
+  assert found == changed(saved, **may)
+
+
+def test_a_tokenizer_that_no_run_needs_is_put_aside(tmp_path):
+  """A run that has begun keeps its own, unless its config changed since."""
+  folder = str(tmp_path)
+  metrics, file = tmp_path / 'metrics.jsonl', tmp_path / 'tokenizer.json'
+  for rows, changes, stays in (
+    (None, False, False),
+    ('', False, False),  # a start that failed at once
+    ('{"step": 0, "eval/loss": 1.0}\n', False, True),
+    ('{"step": 0, "eval/loss": 1.0}\n', True, False),
+    ('{"step": 1, "train/loss": 1.0}\n', True, True),
+  ):
+    if rows is not None:
+      metrics.write_text(rows)
+    assert workdir.begun(folder) == bool(rows)
+    file.write_text('{}')
+    workdir.put_tokenizer_aside(folder, changes)
+    assert file.exists() == stays, rows
+    assert stays or (tmp_path / 'tokenizer.json.unused').exists()
+
+
+def test_which_start_evaluates_first(tmp_path):
+  """Where the step is due and its numbers are not there."""
+  config = changed(t5.get_config('tiny'), train__steps=250, eval__every=100)
+  rows = '{"step": 100, "train/loss": 1.0}\n{"step": 200, "eval/loss": 1.0}\n'
+  (tmp_path / 'metrics.jsonl').write_text(rows)
+  due = [0, 50, 100, 200, 250, 300]
+  found = [loop._evaluation_missing(str(tmp_path), n, config) for n in due]
+  assert found == [True, False, True, False, True, True]
+
+
+def test_parameters_that_only_one_model_has():
+  """A head's alone, where the head is another one; never the optimizer's."""
+  both = {'params/embed/table': (9, 4), 'params/encoder/norm/scale': (4,)}
+  head = {'params/pooler/dense/bias': (4,)}
+
+  def compare(there, here, heads=True):
+    return beginning.compare(there, here, heads, 'W', {'x': 1}, {'x': 2})
+
+  names = ('embed/table', 'encoder/norm/scale')
+  assert compare(both, both, heads=False) == (names, (), ())
+  assert compare(both | head, both) == (names, (), ('pooler/dense/bias',))
+  assert compare(both, both | head) == (names, ('pooler/dense/bias',), ())
+  for more, heads in (
+    (head, False),
+    ({'params/generator/norm/scale': (4,)}, True),
+    ({'params/encoder/norm/bias': (4,)}, True),
+    ({'params/decoder/norm/bias': (4,)}, True),
+    ({'params/embed/position': (4,)}, True),
+    ({'opt_state/pooler/mu': (4,)}, True),
+  ):
+    (name,) = more
+    for there, here, sizes in (
+      (both | more, both, '4 there, missing here'),
+      (both, both | more, 'missing there, 4 here'),
+    ):
+      with pytest.raises(ValueError, match=f'(?s){name}: {sizes}.*model.x'):
+        compare(there, here, heads)
+
+
+def test_where_parameters_come_from(tmp_path):
+  odd = tmp_path / 'run:12'
+  odd.mkdir()
+  assert beginning.parse(str(odd)) == (str(odd), None)
+  assert beginning.parse(f'{odd}:3') == (str(odd), 3)
+  assert beginning.parse('a:b:7') == ('a:b', 7)
+  assert beginning.parse('a/b') == ('a/b', None)
