@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests import runs
-from train.checkpoint import CheckpointError, Checkpoints, _check_shapes
+from tests.helpers import runs
+from train.runs.checkpoint import CheckpointError, Checkpoints, _check_shapes
 
 # TensorStore's threads, after a checkpoint that could not be read.
 pytestmark = pytest.mark.filterwarnings(

@@ -5,9 +5,9 @@ import json
 import jax
 import numpy as np
 
-from tests import runs
-from train.checkpoint import Checkpoints
+from tests.helpers import runs
 from train.fingerprint import digest, fingerprint
+from train.runs.checkpoint import Checkpoints
 
 
 def test_a_digest_is_of_names_types_shapes_and_bytes():

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import t5
-from train import opening
+from train.runs import opening
 
 
 def test_devices_that_do_not_make_the_mesh_hold_the_whole_model(capsys):

@@ -6,10 +6,11 @@ import jax
 import pytest
 
 from configs import bert, common, gpt2, t5
-from tests import runs
+from tests.helpers import runs
 from tests.test_checkpoint import flip
-from train import beginning, loop, workdir
-from train.checkpoint import Checkpoints
+from train import loop
+from train.runs import beginning, workdir
+from train.runs.checkpoint import Checkpoints
 
 FREE = {
   *('data.epochs', 'data.threads', 'data.max_bad_share', 'data.tokenizer'),
