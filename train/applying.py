@@ -1,0 +1,164 @@
+"""A trained model on texts of your own, from Python.
+
+from train import open_published, open_run
+
+run = open_run('W')                  # a workdir
+run = open_published('bert-base')    # or a folder in Hugging Face layout
+run.apply(['A text.'])['logits']
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from input_pipeline.config import TOKENIZERS
+from input_pipeline.tokenizers import kinds, published
+from models import pretrained
+from models.build import build
+from models.families.encoder import Encoder
+
+Texts = Sequence[str | Sequence[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """A published checkpoint: its model, parameters and tokenizer."""
+
+  folder: str
+  model: nn.Module
+  params: Any
+  tokenizer: Any
+  start: int | None  # the id that texts begin with
+
+  def apply(
+    self, texts: Texts, targets: Texts | None = None
+  ) -> dict[str, np.ndarray]:
+    """What the model computes of texts; see `apply`."""
+    return apply(
+      self.model, self.params, self.tokenizer, self.start, texts, targets
+    )
+
+
+def open_published(folder: str, **overrides: Any) -> Published:
+  """Opens a checkpoint in Hugging Face layout, with the tokenizer beside it.
+
+  Args:
+    folder: with config.json, safetensors and the files of a tokenizer.
+    **overrides: fields of the model that its config.json leaves open, such as
+      `dtype` or `head`.
+
+  Raises:
+    ValueError: no checkpoint that can be read, or no tokenizer.
+  """
+  tokenizer = _tokenizer(folder)
+  config, params = pretrained.load(folder, **overrides)
+  start = pretrained.start_token(folder)
+  return Published(folder, build(config), params, tokenizer, start)
+
+
+def _tokenizer(folder):
+  """A folder's tokenizer, of the first kind and case that fit its files."""
+  errors = []
+  for kind in TOKENIZERS:
+    for lowercase in (False, True)[: 1 + (kind == 'wordpiece')]:
+      if published.holds(folder, kind):
+        try:
+          return kinds.load(folder, 0, kind, lowercase)
+        except ValueError as error:
+          errors.append(f'\n  as {kind}: {error}')
+  raise ValueError(
+    f'{folder} holds no tokenizer of the kinds {", ".join(TOKENIZERS)}.'
+    + ''.join(errors)
+  )
+
+
+def apply(
+  model: nn.Module,
+  params: Any,
+  tokenizer: Any,
+  start: int | None,
+  texts: Texts,
+  targets: Texts | None = None,
+) -> dict[str, np.ndarray]:
+  """The outputs of a model for texts, without dropout.
+
+  A text gets the special tokens that it has in training: [CLS] and [SEP] around
+  an encoder's, `start` before a decoder's, EOS after the inputs of an
+  encoder-decoder. Ids in place of a text are read as they are.
+
+  Args:
+    model: of any family. Of ELECTRA's pair the discriminator is applied.
+    params: of the model.
+    tokenizer: of the model.
+    start: the id that texts begin with, where the family has one.
+    texts: strings, or lists of ids.
+    targets: of an encoder-decoder, the texts that its decoder reads.
+
+  Returns:
+    'tokens' int [B,T], what the predicting stack reads, 0 after the end of a
+    row; 'segments' int [B,T], 1 where there is a token; and the outputs of the
+    model's head, float32: 'logits' [B,T,V], or what `Encoder` names. A
+    decoder's logits at t predict the token at t + 1.
+
+  Raises:
+    ValueError: no text; targets missing, or given to another family; a text
+      longer than the model's positions.
+  """
+  family = model.config.family
+  if not len(texts):
+    raise ValueError('There is no text to apply the model to.')
+  if (targets is not None) != (family == 'encoder_decoder'):
+    raise ValueError(
+      f'model.family={family!r} '
+      + ('needs targets.' if targets is None else 'reads no targets.')
+    )
+  encode = functools.partial(_rows, model.config, tokenizer)
+  inputs = {}
+  if family == 'encoder_decoder':
+    source, read = encode(texts, (), (tokenizer.eos,))
+    inputs = {'encoder_inputs': source, 'encoder_segments': read}
+    tokens, segments = encode(targets, (start,), ())
+  elif family in ('encoder', 'electra'):
+    tokens, segments = encode(texts, (tokenizer.cls,), (tokenizer.sep,))
+  else:
+    before = () if start is None else (start,)
+    tokens, segments = encode(texts, before, ())
+  inputs |= {'inputs': tokens, 'segments': segments}
+  if family == 'electra':
+    config = dataclasses.replace(model.config, family='encoder', head='rtd')
+    model = Encoder(config)
+    params = {
+      k: params[k] for k in params if k not in ('generator', 'vocabulary')
+    }
+  run = jax.jit(functools.partial(model.apply, {'params': params}))
+  # A few rows need no rules of a mesh: every device computes all of them.
+  with nn.logical_axis_rules(()):
+    found = jax.device_get(run(**inputs))
+  found = found if isinstance(found, dict) else {'logits': found}
+  return {'tokens': tokens, 'segments': segments} | found
+
+
+def _rows(config, tokenizer, texts, before, after):
+  """Texts -> ids and segments [B,T], padded on the right."""
+  rows = []
+  for text in texts:
+    if isinstance(text, str):
+      (ids,) = tokenizer.encode_batch([text.encode()])
+      text = [*before, *ids, *after]
+    rows.append(np.asarray(text, np.int32))
+  length = max(map(len, rows))
+  places = config.max_length - config.position_offset
+  if config.position == 'learned' and length > places:
+    raise ValueError(
+      f'A text has {length} tokens, but model.max_length={config.max_length} '
+      f'has positions for {places}: shorten it.'
+    )
+  tokens, segments = np.zeros((2, len(rows), length), np.int32)
+  for n, ids in enumerate(rows):
+    tokens[n, : len(ids)], segments[n, : len(ids)] = ids, 1
+  return tokens, segments
