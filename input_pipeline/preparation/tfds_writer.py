@@ -4,7 +4,8 @@ import os
 import re
 import tempfile
 
-from input_pipeline.sources import files, paths
+from input_pipeline.sources import paths
+from input_pipeline.sources.opening import files
 
 # What allenai/c4 has of TFDS's own C4; the other fields are not published.
 FIELDS = ('text', 'timestamp', 'url')

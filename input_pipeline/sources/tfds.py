@@ -2,7 +2,8 @@
 
 import os
 
-from input_pipeline.sources import files, hashes, paths
+from input_pipeline.sources import paths
+from input_pipeline.sources.opening import files, hashes
 
 
 class TfdsDataset(files.Source):
