@@ -31,13 +31,12 @@ from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.preparation import writers
 from input_pipeline.preparation.fill import fill
-from input_pipeline.sources import cache, opening, paths
+from input_pipeline.sources import cache, files, hashes, opening, paths
 from input_pipeline.sources.manifest import (
   MANIFEST,
   read_manifest,
   tokenizer_path,
 )
-from input_pipeline.sources.opening import files, hashes
 
 
 def prepare(config, out, jobs=0):

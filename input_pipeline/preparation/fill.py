@@ -17,7 +17,7 @@ import time
 
 from configs import command
 from input_pipeline import pipeline
-from input_pipeline.sources import paths
+from input_pipeline.sources import hashes, paths
 from input_pipeline.sources.manifest import (
   FORMAT,
   MANIFEST,
@@ -26,7 +26,6 @@ from input_pipeline.sources.manifest import (
   read_manifest,
   write_manifest,
 )
-from input_pipeline.sources.opening import hashes
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
 

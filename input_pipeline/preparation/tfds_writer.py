@@ -4,8 +4,7 @@ import os
 import re
 import tempfile
 
-from input_pipeline.sources import paths
-from input_pipeline.sources.opening import files
+from input_pipeline.sources import files, paths
 
 # What allenai/c4 has of TFDS's own C4; the other fields are not published.
 FIELDS = ('text', 'timestamp', 'url')

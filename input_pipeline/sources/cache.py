@@ -17,7 +17,7 @@ import os
 
 import numpy as np
 
-from input_pipeline.sources import paths
+from input_pipeline.sources import files, hashes, paths
 from input_pipeline.sources.manifest import (
   MANIFEST,
   MEND,
@@ -26,7 +26,6 @@ from input_pipeline.sources.manifest import (
   read_manifest,
   tokenizer_path,
 )
-from input_pipeline.sources.opening import files, hashes
 
 VALIDATION = 'validation'  # a cache in the cache, of what is evaluated on
 BAD = 0xFFFFFFFF

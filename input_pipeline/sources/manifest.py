@@ -3,9 +3,8 @@
 import json
 import os
 
-from input_pipeline.sources import paths
+from input_pipeline.sources import hashes, paths
 from input_pipeline.sources.hashes import hash_bytes
-from input_pipeline.sources.opening import hashes
 
 FORMAT = 1
 MANIFEST = 'manifest.json'

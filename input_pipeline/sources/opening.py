@@ -2,9 +2,16 @@
 
 import os
 
-from input_pipeline.sources import cache, documentation, parquet, paths, tfds
+from input_pipeline.sources import (
+  cache,
+  documentation,
+  files,
+  parquet,
+  paths,
+  synthetic,
+  tfds,
+)
 from input_pipeline.sources.names import KINDS
-from input_pipeline.sources.opening import files, synthetic
 
 
 def open_source(

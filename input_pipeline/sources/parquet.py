@@ -3,8 +3,7 @@
 import concurrent.futures
 import contextlib
 
-from input_pipeline.sources import paths
-from input_pipeline.sources.opening import files
+from input_pipeline.sources import files, paths
 
 ROWS = 128  # read at a time
 BUFFER = 1 << 20  # bytes of a column read at a time

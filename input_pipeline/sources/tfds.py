@@ -2,8 +2,7 @@
 
 import os
 
-from input_pipeline.sources import paths
-from input_pipeline.sources.opening import files, hashes
+from input_pipeline.sources import files, hashes, paths
 
 
 class TfdsDataset(files.Source):

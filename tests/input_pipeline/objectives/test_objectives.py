@@ -10,7 +10,7 @@ import pytest
 from input_pipeline import config, inspect, pipeline, tokenizing
 from input_pipeline.objectives import corruption, features, lengths, ul2
 from input_pipeline.objectives.rows import batch_shapes, make_rows, mode_ids
-from input_pipeline.sources.opening import synthetic
+from input_pipeline.sources import synthetic
 from input_pipeline.tokenizers import kinds, subwords
 from tests.helpers.corpora import data_config
 from tests.input_pipeline.objectives.test_corruption import restored

@@ -7,8 +7,7 @@ from configs import ablations, tree
 from input_pipeline import pipeline
 from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import batch_shapes, make_rows
-from input_pipeline.sources import opening
-from input_pipeline.sources.opening import synthetic
+from input_pipeline.sources import opening, synthetic
 from input_pipeline.streams import corpus
 from input_pipeline.tokenizers import kinds
 from tests.helpers.corpora import data_config

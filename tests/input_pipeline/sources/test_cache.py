@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from input_pipeline import pipeline, prepare, tokenizing
-from input_pipeline.sources import cache
+from input_pipeline.sources import cache, hashes
 from input_pipeline.sources.manifest import read_manifest, write_manifest
-from input_pipeline.sources.opening import hashes
 from tests.helpers import caches
 from tests.helpers.caches import (
   BAD,

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from input_pipeline import prepare
-from input_pipeline.sources import lines, opening
-from input_pipeline.sources.opening import files
+from input_pipeline.sources import files, lines, opening
 from tests.helpers import caches
 from tests.helpers.corpora import (
   data_config,

@@ -9,8 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline.sources import lines, opening
-from input_pipeline.sources.opening import files, hashes
+from input_pipeline.sources import files, hashes, lines, opening
 from input_pipeline.streams import chunks
 
 
