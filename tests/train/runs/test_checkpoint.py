@@ -77,8 +77,8 @@ def test_what_looks_at_a_run_changes_nothing(copied):
   assert unfinished.exists()
   assert runs.checkpoints(copied) == [2, 4, 10]
   with Checkpoints(str(copied), keep=1) as training:
-    assert not unfinished.exists()
     training.save(state, 11, RUN)
+  assert not unfinished.exists()
   assert runs.checkpoints(copied) == [11]
 
 

@@ -6,8 +6,9 @@ import jax
 import pytest
 
 from configs import bert, common, gpt2, t5
+from configs.differences import changed_keys
 from tests.helpers import runs
-from tests.test_checkpoint import flip
+from tests.train.runs.test_checkpoint import flip
 from train import loop
 from train.runs import beginning, workdir
 from train.runs.checkpoint import Checkpoints
@@ -30,8 +31,8 @@ def test_keys_that_any_start_may_change():
 def test_differences():
   old = {'a': 1, 'b': {'c': 2, 'd': {'e': 3}}, 'f': 4, 'h': {'i': 5}}
   new = {'a': 1, 'b': {'c': 0, 'd': {'e': 0}}, 'g': 4, 'h': 5}
-  assert workdir.differences(old, new) == ['b.c', 'b.d.e', 'f', 'g', 'h']
-  assert workdir.differences(old, old) == []
+  assert changed_keys(old, new) == ['b.c', 'b.d.e', 'f', 'g', 'h']
+  assert changed_keys(old, old) == []
 
 
 def changed(config, **keys):

@@ -3,6 +3,7 @@
 import pytest
 
 from configs import t5
+from train.parallel import sharding
 from train.runs import opening
 
 
@@ -12,16 +13,18 @@ def test_devices_that_do_not_make_the_mesh_hold_the_whole_model(capsys):
   config.data.batch = 12
   config.sharding.rules = 'fsdp'
   config.sharding.mesh.fsdp = 16
-  mesh, preset = opening._mesh(config, own=True)
-  assert preset == 'replicated'
+  setup = opening._setup(config, own=True)
+  assert setup.rules == sharding.make_rules('replicated')
+  mesh = setup.mesh
   assert mesh.shape['data'] == mesh.size == 4  # of 8
   err = capsys.readouterr().err
   assert 'Each of 4 holds the whole model instead.' in err
   with pytest.raises(ValueError, match='16'):
-    opening._mesh(config, own=False)
+    opening._setup(config, own=False)
   config.data.batch, config.sharding.mesh.fsdp = 16, 8
-  mesh, preset = opening._mesh(config, own=True)
-  assert (mesh.shape['fsdp'], preset) == (8, 'fsdp')
+  setup = opening._setup(config, own=True)
+  assert setup.mesh.shape['fsdp'] == 8
+  assert setup.rules == sharding.make_rules('fsdp')
   assert not capsys.readouterr().err
 
 
