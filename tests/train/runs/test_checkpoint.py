@@ -69,7 +69,7 @@ def test_the_newest_is_the_one_of_the_highest_step(three):
 def test_what_looks_at_a_run_changes_nothing(copied):
   """A save may be under way in another process."""
   state = jax.tree.map(jax.device_put, runs.small_state(11))
-  unfinished = copied / 'checkpoints' / '11.orbax-checkpoint-tmp'
+  unfinished = copied / 'checkpoints' / '9.orbax-checkpoint-tmp'
   unfinished.mkdir()
   looking = Checkpoints(str(copied), keep=1, read_only=True)
   looking.save(state, 11, RUN)
@@ -78,8 +78,8 @@ def test_what_looks_at_a_run_changes_nothing(copied):
   assert runs.checkpoints(copied) == [2, 4, 10]
   with Checkpoints(str(copied), keep=1) as training:
     training.save(state, 11, RUN)
-  assert not unfinished.exists()
   assert runs.checkpoints(copied) == [11]
+  assert not unfinished.exists()
 
 
 def test_some_parts_of_a_state(three):
