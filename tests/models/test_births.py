@@ -19,12 +19,14 @@ The table below is typed from the papers and the published code:
          2019, 4); positions of GPT-2's code N(0, (std / 2)^2).
 """
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from models.build import build
 from models.config import TransformerConfig
+from models.embed import Embed
 from tests.helpers.decoders import BASE, POSITIONS
 from tests.helpers.t5_reference import BASE as T5
 from tests.helpers.t5_reference import init_params
@@ -226,6 +228,18 @@ def test_electras_pair():
     check(config, found, f'{name}/kernel', name)
   for role in ('table', 'position', 'type'):
     check(config, found, f'embed/{role}', role)
+  check_rest(found)
+
+
+def test_types_are_drawn_like_tokens():
+  """Not like positions, where these are drawn in another way."""
+  own = {'token_types': 70, 'max_length': 70} | named('gpt2')
+  config = TransformerConfig(**test_electra.ENCODER | SIZES | own)
+  tokens = np.ones((1, 1), 'int32')
+  variables = Embed(config).init(jax.random.key(0), tokens)
+  found = flat(nn.unbox(variables['params']))
+  for role in ('table', 'position', 'type'):
+    check(config, found, role, role)
   check_rest(found)
 
 

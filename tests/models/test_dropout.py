@@ -1,14 +1,20 @@
 """Where models drop out: every place by its mask, its rate and its scale."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from models.attention import Attention
+from models.block import Context
 from models.build import build
 from models.config import TransformerConfig
+from models.families.rwkv import RwkvStack
+from models.stack import Stack
+from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
 from tests.models.families import test_electra as bert
+from tests.models.families.test_rwkv import FIELDS as RWKV
 from tests.models.test_models import assert_close, small_config
 
 RATE, ATTENTION = 0.3, 0.45
@@ -103,6 +109,55 @@ def test_bert_drops_out_at_three_places(monkeypatch):
   plain = build(TransformerConfig(**fields | {'table_dim': 0}))
   run = jax.jit(lambda p: plain.apply({'params': p}, tokens, tokens > 0))
   assert_close(outputs['logits'], run(scaled(params, factors))['logits'])
+
+
+def test_parallel_branches_drop_out_each_by_itself(monkeypatch):
+  fields = {'parallel': 'one_norm', 'tie_embeddings': False, 'scan': False}
+  fields |= {'decoder_layers': 1}
+  config = tiny_decoder('none', **fields, **RATES)
+  params = random_params(build(config))
+  tokens = np.ones([B, T], 'int32').cumsum(1)
+  logits, drawn = apply(monkeypatch, build(config), params, tokens, tokens > 0)
+  features = RATE, (B, T, 24)
+  assert drawn == [features, (ATTENTION, (B, 6, T, T)), features, features]
+  factors = {
+    'embed/table': KEPT,
+    'attention/output/kernel': SEEN * KEPT,
+    'attention/output/bias': KEPT,
+    'mlp/output/kernel': KEPT,
+    'mlp/output/bias': KEPT,
+  }
+  plain = build(tiny_decoder('none', **fields))
+  run = jax.jit(lambda p: plain.apply({'params': p}, tokens, tokens > 0))
+  assert_close(logits, run(scaled(params, factors)))
+
+
+@pytest.mark.parametrize('family', ['decoder', 'rwkv'])
+def test_layers_of_a_scan_draw_masks_of_their_own(family):
+  """Each adds 1 (RWKV: 1/2) where it drops nothing, to a stream of zeros."""
+  layers = 2
+  if family == 'rwkv':
+    fields = RWKV | {'embed_dim': 24, 'decoder_layers': layers}
+    stack = RwkvStack(TransformerConfig(**fields | {'dropout': 0.5}))
+    context = np.zeros([B, T], bool)
+  else:
+    stack = Stack(tiny_decoder('none', dropout=0.5), layers, causal=True)
+    context = Context()
+  x = np.zeros([B, T, 24], 'float32')
+  shapes = jax.eval_shape(stack.init, jax.random.key(0), x, context)['params']
+  ones = ('mlp/output/bias', 'channel_mix_norm/bias', 'channel_mix/mix_key')
+  ones += ('channel_mix/key/kernel', 'channel_mix/value/kernel')
+
+  def fill(path, x):
+    path = jax.tree_util.keystr(path, simple=True, separator='/')
+    return np.full(x.shape, path.endswith(ones) or path == 'norm/scale', 'f')
+
+  params = jax.tree_util.tree_map_with_path(fill, nn.unbox(shapes))
+  rngs = {'dropout': jax.random.key(0)}
+  found, _ = stack.apply({'params': params}, x, context, rngs=rngs)
+  # The final norm keeps what is equal equal: 0 to all of the layers added.
+  for row in np.asarray(found).reshape(B * T, 24):
+    assert len(np.unique(row.round(4))) == layers + 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from models import positions
 from models.build import build
 from tests.helpers.decoders import POSITIONS, tiny_decoder
-from tests.helpers.t5_reference import random_params
+from tests.helpers.t5_reference import random_params, tiny_config
+from train.learning.state import abstract_params
 
 
 def test_sinusoids():
@@ -89,6 +90,14 @@ def test_alibi_slopes():
   assert len(positions.alibi_slopes(1)) == 1
 
 
+def test_alibi_is_a_slope_times_the_distance():
+  """As far after a query as before it: the same."""
+  bias = positions.alibi(2, jnp.array([3, 4]), jnp.arange(6))
+  distances = np.array([[3, 2, 1, 0, 1, 2], [4, 3, 2, 1, 0, 1]])
+  expected = [-distances / 16, -distances / 256]
+  np.testing.assert_allclose(bias, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize('both', [False, True])
 def test_relative_shift(both):
   T = 5
@@ -161,10 +170,25 @@ def test_order_matters_to_every_scheme(position):
   assert float(jnp.max(jnp.abs(last[0] - last[1]))) > 1e-4
 
 
-def test_learned_positions_end():
-  config = tiny_decoder('learned', max_length=4)
-  tokens = jnp.ones((1, 5), 'int32')
+@pytest.mark.parametrize(('offset', 'places'), [(0, 4), (2, 2)])
+def test_learned_positions_end(offset, places):
+  config = tiny_decoder('learned', max_length=4, position_offset=offset)
+  init = build(config).init
+  tokens = jnp.ones((1, places + 1), 'int32')
+  rest = tokens[:, 1:]
+  jax.eval_shape(init, jax.random.key(0), rest, rest)
   with pytest.raises(
-    ValueError, match='model.max_length=4 has positions for 4'
+    ValueError, match=f'model.max_length=4 has positions for {places}'
   ):
-    jax.eval_shape(build(config).init, jax.random.key(0), tokens, tokens)
+    jax.eval_shape(init, jax.random.key(0), tokens, tokens)
+
+
+def test_what_transformer_xl_adds_to_a_layer():
+  """Nothing to attention across stacks, which has no distances."""
+  no_buckets = {'relative_buckets': 0, 'relative_max_distance': 0}
+  config = tiny_config(position='transformer_xl', **no_buckets)
+  params, _ = abstract_params(build(config))
+  layer = params['decoder']['layers']
+  added = layer['attention'].keys() - layer['cross_attention'].keys()
+  assert added == {'relative', 'content_bias', 'position_bias'}
+  assert layer['attention']['relative'].keys() == {'kernel'}

@@ -16,6 +16,7 @@ from models.build import build
 from models.config import TransformerConfig
 from models.heads import Vocabulary
 from models.layers import Norm, gelu, linear
+from models.positions import rope_angles, rotate
 from tests.helpers.decoders import BASE, POSITIONS, tiny_decoder
 from tests.helpers.jaxprs import equations
 from tests.helpers.t5_reference import tiny_config
@@ -69,14 +70,27 @@ def test_what_is_computed_in_float32(name):
   )(params, batch)
   for x in jax.tree.leaves(out):
     assert x.dtype in ('float32', 'int32', 'bool')
-  products = 0
+  products = layers = 0
   for equation in equations(traced.jaxpr):
     dtypes = {x.aval.dtype for x in equation.invars if hasattr(x, 'aval')}
     if equation.primitive.name in SENSITIVE:
       assert jnp.dtype(HALF) not in dtypes, equation
-    if equation.primitive.name == 'dot_general':
-      products += dtypes == {jnp.dtype(HALF)}
-  assert products > 5  # the products' operands are not
+    if equation.primitive.name == 'scan':
+      before, after = (equation.params[f'num_{k}'] for k in ('consts', 'carry'))
+      stream = {
+        x.aval.dtype
+        for x in equation.invars[before : before + after]
+        if x.aval.shape == (2, 8, config.embed_dim)
+      }
+      layers += bool(stream)
+      # What is not: the residual stream, operands of the layers' products.
+      assert stream <= {jnp.dtype(HALF)}
+      for inner in equations(equation.params['jaxpr'].jaxpr):
+        if inner.primitive.name == 'dot_general':
+          assert {x.aval.dtype for x in inner.invars} == {jnp.dtype(HALF)}
+          products += 1
+  assert layers
+  assert products > 5
 
 
 @pytest.mark.parametrize(
@@ -91,11 +105,11 @@ def test_norms(norm):
   y = wide(x)
   if norm != 'rms_norm':
     y = y - y.mean(-1, keepdims=True)
-  y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5) * scale
+  y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 0.3) * scale
   if norm == 'layer_norm':
     params['bias'] = bias
     y = y + bias
-  config = tiny_decoder('none', norm=norm, dtype=HALF)
+  config = tiny_decoder('none', norm=norm, norm_epsilon=0.3, dtype=HALF)
   ours = Norm(config).apply({'params': params}, x)
   assert ours.dtype == HALF
   nearest = wide(jnp.asarray(y, HALF))
@@ -130,6 +144,20 @@ def test_attention():
     error = np.abs(wide(ours) - truth).max() / np.abs(truth).max()
     assert error < 1.5 * ULP
   assert d_bias.dtype == 'float32'
+
+
+def test_rope():
+  """Angles are float32, and what is turned is rounded once."""
+  x = half(np.random.default_rng(5), 2, 40, 3, 10)
+  at = jnp.tile(jnp.arange(100, 140), (2, 1))
+  angles = rope_angles(tiny_decoder('rope', dtype=HALF), at)
+  ours = rotate(x, angles)
+  assert ours.dtype == HALF
+  sin, cos = (f(wide(angles))[:, :, None] for f in (np.sin, np.cos))
+  a, b = wide(x)[..., :3], wide(x)[..., 3:6]
+  truth = np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  nearest = wide(jnp.asarray(truth, HALF))
+  assert (wide(ours)[..., :6] == nearest).mean() > 0.99
 
 
 def test_logits():

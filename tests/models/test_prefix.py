@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from configs import gpt2, t5
-from models import masks
 from models.build import build
 from tests.helpers.decoders import decoded, tiny_decoder
 from tests.helpers.t5_reference import random_params
@@ -41,16 +40,6 @@ def run(model, params, *arguments):
 
 def tokens(rng=0):
   return np.random.default_rng(rng).integers(1, 50, (1, T))
-
-
-def test_mask():
-  seen = masks.causal(4) | masks.prefix(jnp.array([[1, 1, 0, 0]]))
-  assert seen[0].astype(int).tolist() == [
-    [1, 1, 0, 0],
-    [1, 1, 0, 0],
-    [1, 1, 1, 0],
-    [1, 1, 1, 1],
-  ]
 
 
 @pytest.mark.parametrize('name', VARIANTS)

@@ -76,13 +76,17 @@ def random_params(config, seed=0):
 
 
 def make_batch(rows=8, T=16, P=5, seed=0):
-  """Masked rows of different lengths; the last is padding."""
+  """Masked rows of different lengths; the first holds two texts, the last is
+  padding."""
   rng = np.random.default_rng(seed)
   lengths = rng.integers(6, T + 1, rows)
   lengths[-1] = 0
   text = rng.integers(3, 40, (rows, T), 'int32')
   segments = (np.arange(T) < lengths[:, None]).astype('int32')
   text *= segments
+  positions = np.tile(np.arange(T, dtype='int32'), (rows, 1))
+  segments[0, 3 : lengths[0]] = 2
+  positions[0, 3:] -= 3
   weights = np.zeros((rows, P), 'float32')
   predict_at = np.zeros((rows, P), 'int32')
   for i in range(rows - 1):
@@ -97,9 +101,9 @@ def make_batch(rows=8, T=16, P=5, seed=0):
     inputs[i, predict_at[i, : int(weights[i].sum()) - 1]] = 2
   return {
     'inputs': inputs,
-    'positions': np.broadcast_to(np.arange(T, dtype='int32'), (rows, T)) * 1,
+    'positions': positions,
     'segments': segments,
-    'types': (np.arange(T) >= T // 2).astype('int32') * segments,
+    'types': (np.arange(T) >= T // 2).astype('int32') * (segments > 0),
     'predict_at': predict_at,
     'targets': targets,
     'weights': weights,
