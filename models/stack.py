@@ -1,4 +1,6 @@
-"""A stack of layers: looped over or written out, computed again or kept."""
+"""A stack of layers."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,12 +17,66 @@ REMAT_POLICIES = {
 }
 
 
-class Stack(nn.Module):
-  """Blocks one after the other and, with pre-norm, a final norm.
+def repeat(
+  block: type[nn.Module],
+  layers: int,
+  x: jax.Array,
+  cache: Any,
+  own: Any,
+  shared: Any,
+  *,
+  config: TransformerConfig,
+  **fields: Any,
+) -> tuple[jax.Array, Any]:
+  """Runs `layers` blocks one after the other, inside a compact module.
 
-  With `model.scan` the blocks' weights are stacked along a first dimension
-  named 'layers' and one compiled block loops over them.
+  `model.scan` compiles one block and loops over weights that are stacked along
+  a first dimension named 'layers' (parameters: 'layers'). Without it every
+  block is written out ('layer_0', 'layer_1', ...). `model.remat` says what the
+  backward pass computes again.
+
+  Args:
+    block: the class of a layer. It is called with (x, cache, own, shared) and
+      returns the new x and the layer's new cache.
+    layers: L.
+    x: [B,T,D], what the first block reads.
+    cache: a tree of [L,...] arrays, or None.
+    own: a tree of [L,...] arrays that differ from layer to layer, or None.
+    shared: a tree that is the same in every layer.
+    config: of the model; a field of `block`.
+    **fields: the other fields of `block`.
+
+  Returns:
+    The last block's x, and the new cache.
   """
+  fields = {'config': config} | fields
+  if config.remat != 'none':
+    block = nn.remat(
+      block, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan
+    )
+  if config.scan:
+    scanned = nn.scan(
+      block,
+      length=layers,
+      variable_axes={'params': 0},
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=(0, 0, nn.broadcast),
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    return scanned(**fields, name='layers')(x, cache, own, shared)
+
+  caches = []
+  for i in range(layers):
+    here, own_here = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, own))
+    x, here = block(**fields, name=f'layer_{i}')(x, here, own_here, shared)
+    caches.append(here)
+  if cache is not None:
+    cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+  return x, cache
+
+
+class Stack(nn.Module):
+  """Blocks one after the other and, with pre-norm, a final norm."""
 
   config: TransformerConfig
   layers: int
@@ -48,33 +104,9 @@ class Stack(nn.Module):
       axes, init = ('table', 'embed'), initializer(c, 'projection')
       bias = c.bias == 'all'
       x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
-    block = Block
-    if c.remat != 'none':
-      block = nn.remat(
-        Block, policy=REMAT_POLICIES[c.remat], prevent_cse=not c.scan
-      )
-    if c.scan:
-      scanned = nn.scan(
-        block,
-        length=self.layers,
-        variable_axes={'params': 0},
-        split_rngs={'params': True, 'dropout': True},
-        in_axes=(0, 0, nn.broadcast),
-        metadata_params={nn.PARTITION_NAME: 'layers'},
-      )
-      x, cache = scanned(c, self.cross, name='layers')(
-        x, cache, banded, context
-      )
-    else:
-      caches = []
-      for i in range(self.layers):
-        layer, band = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, banded))
-        x, layer = block(c, self.cross, name=f'layer_{i}')(
-          x, layer, band, context
-        )
-        caches.append(layer)
-      if cache is not None:
-        cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    x, cache = repeat(
+      Block, self.layers, x, cache, banded, context, config=c, cross=self.cross
+    )
     if c.norm_placement == 'pre':
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache

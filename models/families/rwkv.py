@@ -17,7 +17,7 @@ from models.layers import (
   orthogonal,
   shard,
 )
-from models.stack import REMAT_POLICIES
+from models.stack import repeat
 
 Cache = dict[str, jax.Array]
 
@@ -182,30 +182,10 @@ class RwkvStack(nn.Module):
   ) -> tuple[jax.Array, Cache | None]:
     """[B,T,D] -> [B,T,D]; the cache has one more dimension, first: L."""
     c = self.config
-    block = RwkvBlock
-    if c.remat != 'none':
-      block = nn.remat(
-        RwkvBlock, policy=REMAT_POLICIES[c.remat], prevent_cse=not c.scan
-      )
     layers = jnp.arange(c.decoder_layers, dtype='float32')
-    if c.scan:
-      scanned = nn.scan(
-        block,
-        length=c.decoder_layers,
-        variable_axes={'params': 0},
-        split_rngs={'params': True, 'dropout': True},
-        in_axes=(0, 0, nn.broadcast),
-        metadata_params={nn.PARTITION_NAME: 'layers'},
-      )
-      x, cache = scanned(c, name='layers')(x, cache, layers, starts)
-    else:
-      caches = []
-      for i in range(c.decoder_layers):
-        layer = jax.tree.map(lambda leaf, i=i: leaf[i], cache)
-        x, layer = block(c, name=f'layer_{i}')(x, layer, layers[i], starts)
-        caches.append(layer)
-      if cache is not None:
-        cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    x, cache = repeat(
+      RwkvBlock, c.decoder_layers, x, cache, layers, starts, config=c
+    )
     return Norm(c, name='norm')(x), cache
 
 
