@@ -35,7 +35,8 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from models.config import HEADS, TransformerConfig
+from models.choices import HEADS_OF
+from models.config import TransformerConfig
 from models.pretrained import checks, files, pair, reading, special
 from models.pretrained.arrays import leaf_shapes
 from models.pretrained.fields import KEPT, Fields
@@ -329,7 +330,7 @@ def _configs(folder, fields, tensors, overrides):
   if unknown:
     raise ValueError(f'model.{min(unknown)} is no field of a config.')
   # Any of the family, where a layout says nothing of its own.
-  heads = getattr(layout, 'HEADS', HEADS[published.family])
+  heads = getattr(layout, 'HEADS', HEADS_OF[published.family])
   head = overrides.get('head', published.head)
   if head not in heads:
     raise ValueError(

@@ -16,7 +16,8 @@ from configs import ablations, tree
 from input_pipeline.config import OBJECTIVES, DataConfig
 from input_pipeline.objectives.rows import FAMILIES, batch_shapes
 from models.build import build
-from models.config import CHOICES, TransformerConfig
+from models.choices import CHOICES
+from models.config import TransformerConfig
 from tests.configs import recipe_pairs
 from tests.helpers import runs
 from train.learning.criteria import objective_for

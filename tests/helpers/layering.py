@@ -89,6 +89,8 @@ ORDER = {
     {'ablations'},
   ),
   'models': (
+    {'choices'},
+    {'config_checks'},
     {'config'},
     {'layers'},
     {'positions', 'masks'},

@@ -1,0 +1,104 @@
+"""What each choice of a model may be: one table for each field of the config.
+
+A table's keys are the values that the field may take. Beside each stand the
+fields of the config that only this value reads: they must be above 0 where it
+is chosen, and 0 everywhere else.
+"""
+
+# model.family, the topology: models/families/.
+FAMILIES = {
+  'encoder': ('encoder_layers',),
+  'decoder': ('decoder_layers',),
+  'encoder_decoder': ('encoder_layers', 'decoder_layers'),
+  'electra': ('encoder_layers', 'generator_divisor'),
+  'rwkv': ('decoder_layers',),
+}
+
+# model.position, how a token's place reaches the model: models/positions.py.
+POSITIONS = {
+  'none': (),
+  'sinusoidal': (),
+  'learned': ('max_length',),
+  'relative_bias': ('relative_buckets', 'relative_max_distance'),
+  'transformer_xl': (),
+  'rope': ('rope_theta', 'rope_dim'),
+  'alibi': (),
+}
+# A position's fields that may be 0 (or empty) even where it is chosen.
+OPTIONAL = {'position_offset': 'learned', 'rope_scaling': 'rope'}
+
+# The block: models/block.py; norms and activations: models/layers.py.
+NORMS = {'layer_norm': (), 'layer_norm_no_bias': (), 'rms_norm': ()}
+NORM_PLACEMENTS = {'pre': (), 'post': ()}
+PARALLEL = {'none': (), 'one_norm': (), 'two_norms': ()}
+ACTIVATIONS = {
+  'relu': (),
+  'gelu': (),
+  'gelu_tanh': (),
+  'silu': (),
+  'squared_relu': (),
+}
+BIASES = {'none': (), 'mlp': (), 'all': ()}
+DROPOUT_KINDS = {'t5': (), 'residual': ()}
+
+# model.init, how weights are born: `initializer` in models/layers.py.
+INITS = {
+  't5': (),
+  'fan_in': (),
+  'glorot': (),
+  'rwkv': (),
+  'normal': ('init_std',),
+  'truncated_normal': ('init_std',),
+  'gpt2': ('init_std',),
+  'megatron': ('init_std',),
+}
+
+# model.head, what the last layer's output is read for: models/heads.py.
+HEADS = {
+  'lm': (),
+  'mlm': (),
+  'mlm_nsp': (),
+  'rtd': (),
+  'sequence': ('classes',),
+  'tokens': ('classes',),
+  'span': (),
+  'pooler': (),
+  'none': (),
+}
+# The heads that each family has.
+HEADS_OF = {
+  'encoder': (
+    'mlm',
+    'mlm_nsp',
+    'rtd',
+    'sequence',
+    'tokens',
+    'span',
+    'pooler',
+    'none',
+  ),
+  'decoder': ('lm', 'sequence', 'tokens'),
+  'encoder_decoder': ('lm',),
+  'electra': ('rtd',),
+  'rwkv': ('lm',),
+}
+
+# How the model runs: models/stack.py.
+REMATS = {'none': (), 'full': (), 'dots': ()}
+DTYPES = {'float32': (), 'bfloat16': ()}
+
+# Field of the config -> its table.
+CHOICES = {
+  'family': FAMILIES,
+  'position': POSITIONS,
+  'norm': NORMS,
+  'norm_placement': NORM_PLACEMENTS,
+  'parallel': PARALLEL,
+  'activation': ACTIVATIONS,
+  'bias': BIASES,
+  'init': INITS,
+  'dropout_kind': DROPOUT_KINDS,
+  'head': HEADS,
+  'remat': REMATS,
+  'dtype': DTYPES,
+}
