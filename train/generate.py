@@ -26,118 +26,13 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from input_pipeline.sources.lines import read_lines
 from input_pipeline.tokenizers import kinds
+from models import decoding
 from models.config import TransformerConfig
 from train.parallel import processes
 from train.runs import command, opening
 from train.setup import Setup
 
-FAMILIES = ('encoder_decoder', 'decoder', 'rwkv')  # that decode
 SENTINEL = r'<extra_id_\d+>'
-
-
-def decode(
-  params: Any,
-  source: jax.Array,
-  segments: jax.Array,
-  rngs: jax.Array | None = None,
-  *,
-  model: nn.Module,
-  length: int,
-  eos: int,
-  start: int = 0,
-  vocabulary: int | None = None,
-  temperature: float = 0.0,
-  top_k: int = 0,
-  top_p: float = 1.0,
-) -> jax.Array:
-  """The likeliest token, or one that is drawn, step by step, until `eos`.
-
-  Args:
-    params: of the model.
-    source: int [B,S], what an encoder reads, or what a decoder goes on from:
-      its start token and a prompt, padded on the left.
-    segments: int [B,S], above 0 where there is a token.
-    rngs: keys [B], one a row; needed where `temperature` is not 0.
-    model: of one of FAMILIES.
-    length: T, how many tokens at most.
-    eos: ends a row; what follows it is 0.
-    start: what the decoder beside an encoder reads first (data.start).
-    vocabulary: ids from here on have no token, though the model's table has
-      rows for them; None: all have one.
-    temperature: 0: the likeliest token.
-    top_k: see `limit`.
-    top_p: see `limit`.
-
-  Returns:
-    int32 [B,T].
-  """
-
-  def choose(logits, index):
-    logits = logits[:, :vocabulary].astype('float32')
-    if temperature == 0:
-      return jnp.argmax(logits, axis=-1).astype('int32')
-    keys = jax.vmap(jax.random.fold_in, (0, None))(rngs, index)
-    logits = limit(logits / temperature, top_k, top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype('int32')
-
-  apply = functools.partial(
-    model.apply, {'params': params}, method='decode_step'
-  )
-  batch, width = source.shape
-  if model.config.family == 'encoder_decoder':
-    encoded = model.apply({'params': params}, source, segments, method='encode')
-    cache = model.start_cache(batch, length)
-    first = jnp.full([batch, 1], start, 'int32')
-    logits, cache = apply(first, cache, jnp.int32(0), segments, encoded)
-
-    def step(tokens, cache, index):
-      return apply(tokens, cache, index, segments)
-  else:
-    read = segments > 0
-    hidden = jnp.pad(~read, [(0, 0), (0, length)])
-    positions = jnp.maximum(jnp.cumsum(read, axis=1) - 1, 0)
-    cache = model.start_cache(batch, width + length)
-    logits, cache = apply(source, cache, jnp.int32(0), positions, hidden)
-
-    def step(tokens, cache, index):
-      at = positions[:, -1:] + index
-      return apply(tokens, cache, width + index - 1, at, hidden)
-
-  def advance(carry, index):
-    tokens, done, cache = carry
-    logits, cache = step(tokens[:, None], cache, index)
-    new = jnp.where(done, 0, choose(logits[:, -1], index))
-    return (new, done | (new == eos), cache), new
-
-  tokens = choose(logits[:, -1], jnp.int32(0))
-  carry = (tokens, tokens == eos, cache)
-  _, rest = jax.lax.scan(advance, carry, jnp.arange(1, length))
-  return jnp.concatenate([tokens[:, None], rest.T], axis=1)
-
-
-def limit(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
-  """The logits, -inf where a token must not be drawn.
-
-  Args:
-    logits: float [B,V].
-    top_k: only the so many likeliest tokens; 0: all (Fan et al. 2018, 5.4).
-    top_p: only the likeliest tokens that together are as likely as this, or
-      just above (Holtzman et al. 2020, 3.1), of those that top_k leaves.
-
-  Example: of probabilities (.5, .3, .15, .05), top_p=.6 leaves the first two.
-  """
-  if top_k:
-    least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-    logits = jnp.where(logits < least, -jnp.inf, logits)
-  if top_p < 1:
-    ordered = -jnp.sort(-logits, axis=-1)
-    shares = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(shares, axis=-1) - shares  # that of likelier tokens
-    least = jnp.min(
-      jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True
-    )
-    logits = jnp.where(logits < least, -jnp.inf, logits)
-  return logits
 
 
 def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
@@ -185,7 +80,7 @@ def make_sampling(
   """
   run_decode = jax.jit(
     functools.partial(
-      decode,
+      decoding.decode,
       model=setup.model,
       eos=data.tokenizer.eos,
       start=data.start_id,
@@ -201,7 +96,7 @@ def make_sampling(
   def sample(params: Any, batch: dict, config: DataConfig) -> str:
     examples = first_rows(batch)
     length = target_length(setup.model.config, config)
-    most = room(setup.model.config, jax.device_get(examples['segments']))
+    most = decoding.room(setup.model.config, jax.device_get(examples['segments']))
     # A few rows need no rules of a mesh: all devices decode all of them.
     with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
       tokens = run_decode(
@@ -293,30 +188,6 @@ def target_length(config: TransformerConfig, data: DataConfig) -> int:
   return data.length // 2
 
 
-def room(config: TransformerConfig, segments: np.ndarray) -> int | None:
-  """Tokens that may be decoded before learned positions end; None: any number.
-
-  Args:
-    config: of the model.
-    segments: int [B,S] of what is read, a decoder's start included.
-
-  Raises:
-    ValueError: the input alone has more tokens than there are positions.
-  """
-  if config.position != 'learned':
-    return None
-  places = config.max_length - config.position_offset
-  longest = int(np.sum(np.asarray(segments) > 0, axis=1).max())
-  if longest > places:
-    raise ValueError(
-      f'An input has {longest} tokens, but model.max_length='
-      f'{config.max_length} has positions for {places}: shorten it.'
-    )
-  # The last token that is decoded is not read.
-  alone = config.family == 'encoder_decoder'
-  return places if alone else places - longest + 1
-
-
 def _ids(tokenizer: Any, text: str) -> np.ndarray:
   """Ids of a text; a sentinel that the tokenizer has not is left out."""
   if tokenizer.reads_sentinels:  # where a word could begin
@@ -356,10 +227,10 @@ def generate(
   """
   run = opening.open_run(folder, step)
   family = run.model.config.family
-  if family not in FAMILIES:
+  if family not in decoding.FAMILIES:
     raise ValueError(
       f'--workdir={folder} holds a model of family {family!r}, which writes no '
-      f'text; {", ".join(FAMILIES)} do.'
+      f'text; {", ".join(decoding.FAMILIES)} do.'
     )
   if texts is None:
     data = opening.open_data(run)
@@ -386,7 +257,7 @@ def generate(
     )
 
   length = length or target_length(run.model.config, run.data)
-  most = room(run.model.config, examples['segments'])
+  most = decoding.room(run.model.config, examples['segments'])
   if most is not None and length > most:
     raise ValueError(
       f'--length={length}: model.max_length={run.model.config.max_length} has '
@@ -394,7 +265,7 @@ def generate(
     )
   run_decode = jax.jit(
     functools.partial(
-      decode,
+      decoding.decode,
       model=run.model,
       length=length,
       eos=tokenizer.eos,

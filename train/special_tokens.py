@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import kinds
-from models import pretrained
+from models import decoding, pretrained
 from models.pretrained import pair, special
 
 
@@ -22,7 +22,7 @@ def adopt(source: str, config: ConfigDict) -> None:
     ValueError: the checkpoint's start is no id.
   """
   start, data = pretrained.start_token(source), config.data
-  if start is None or config.model.family not in special.FAMILIES:
+  if start is None or config.model.family not in decoding.FAMILIES:
     return
   if start >= config.model.vocab_size:
     print(

@@ -7,12 +7,12 @@ from types import ModuleType
 
 import numpy as np
 
+from models import decoding
 from models.config import TransformerConfig
 from models.pretrained import files
 
 GENERATION = 'generation_config.json'  # what transformers generates with
 IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
-FAMILIES = ('decoder', 'rwkv', 'encoder_decoder')  # that generate
 
 
 def published(folder: str, name: str, default: int | None) -> int | None:
@@ -50,7 +50,7 @@ def generation(config: TransformerConfig, fields: dict) -> dict[str, bytes]:
   """GENERATION and its content, from the fields of config.json; of a model
   that generates nothing, or without ids, nothing."""
   ids = {name: fields[name] for name in IDS if fields.get(name) is not None}
-  if config.family not in FAMILIES or config.head != 'lm' or not ids:
+  if config.family not in decoding.FAMILIES or config.head != 'lm' or not ids:
     return {}
   text = json.dumps(ids, indent=2, sort_keys=True) + '\n'
   return {GENERATION: text.encode()}

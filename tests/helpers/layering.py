@@ -98,7 +98,7 @@ ORDER = {
     {'block'},
     {'stack'},
     {'families'},
-    {'build'},
+    {'build', 'decoding'},
     {'pretrained'},
   ),
   'input_pipeline': (

@@ -1,4 +1,6 @@
-"""Where the ranges of a model's fields end; test_models.py has the messages."""
+"""A model's config: which are refused, where the ranges of its fields end."""
+
+import dataclasses
 
 import pytest
 
@@ -7,6 +9,7 @@ from tests.helpers.decoders import BASE, tiny_decoder
 from tests.helpers.t5_reference import tiny_config
 from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
+from tests.models.test_models import small_config
 
 ROPE = {'position': 'rope', 'rope_theta': 1e4}
 NARROW = {'table_dim': 12}
@@ -160,3 +163,53 @@ def test_what_is_read_and_how_wide_tables_are():
     assert tiny_decoder(position).reads_positions == reads
   assert decoder().table_width == 24
   assert decoder(tie_embeddings=False, **NARROW).table_width == 12
+
+
+NO_BUCKETS = {'relative_buckets': 0, 'relative_max_distance': 0}
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'family': 'encoders'}, "model.family is 'encoders'; it must be one of"),
+    ({'family': 'encoder'}, 'model.decoder_layers is 2, but model.family='),
+    ({'activation': 'gelu2'}, "model.activation is 'gelu2'; it must be one of"),
+    ({'norm': 'layer'}, 'model.norm is'),
+    ({'position': 'ropes'}, 'model.position is'),
+    ({'position': 'rope'}, "model.position='rope' needs model.rope_theta"),
+    ({'max_length': 9}, "model.position='relative_bias' does not read it"),
+    ({'position': 'none'}, 'model.relative_.* does not read it: set it to 0'),
+    ({'head': 'mlm'}, "model.head is 'mlm'; model.family='encoder_decoder'"),
+    ({'window': 4}, 'model.window=4 and model.window_every=0 go together'),
+    ({'parallel': 'one_norm'}, 'has no place for cross-attention'),
+    ({'token_types': 2}, 'reads no token types'),
+    (
+      {'token_types': 2, 'family': 'decoder', 'encoder_layers': 0},
+      "'decoder' reads no token types",
+    ),
+    ({'init': 'rwkv'}, "RWKV's own weights"),
+    ({'init': 'zero'}, 'model.init is'),
+    ({'remat': 'some'}, 'model.remat is'),
+    ({'dtype': 'float16'}, 'model.dtype is'),
+    ({'embed_dim': 0}, 'model.embed_dim is 0; it must be at least 1'),
+    ({'decoder_layers': 0}, 'model.decoder_layers, which is 0'),
+    ({'kv_heads': 3}, 'model.kv_heads is 3; it must divide model.heads'),
+    ({'dropout': 1.0}, 'model.dropout is 1.0; it must be at least 0 and below'),
+    ({'dropout': -0.1}, 'model.dropout is -0.1'),
+    ({'norm_epsilon': 0.0}, 'model.norm_epsilon is 0.0'),
+    ({'relative_buckets': 6}, 'model.relative_buckets is 6'),
+    ({'relative_max_distance': 16}, 'model.relative_max_distance is 16'),
+    (NO_BUCKETS | {'position': 'sinusoidal', 'embed_dim': 31}, '31, must be e'),
+    (NO_BUCKETS | {'position': 'transformer_xl', 'embed_dim': 31}, 'model, 31'),
+  ],
+)
+def test_impossible_models(change, message):
+  with pytest.raises(ValueError, match=message):
+    small_config(**change)
+
+
+def test_a_model_needs_every_choice_made():
+  fields = dataclasses.asdict(small_config())
+  del fields['activation']
+  with pytest.raises(TypeError, match='activation'):
+    TransformerConfig(**fields)

@@ -1,6 +1,5 @@
 """One model in many guises: scanned, rematerialised, packed, cached."""
 
-import dataclasses
 import functools
 import math
 
@@ -9,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import decoding
 from models.build import build
 from models.config import TransformerConfig
 from models.layers import Dropout, gelu
 from tests.helpers import t5_reference as reference
-from train import generate
 from train.learning import criteria
 
 SMALL = {
@@ -213,7 +212,7 @@ def test_decoding_equals_teacher_forcing(params, scan):
   batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
   source = batch['encoder_inputs'], batch['encoder_segments']
 
-  greedy = jax.jit(functools.partial(generate.decode, model=model, length=16))
+  greedy = jax.jit(functools.partial(decoding.decode, model=model, length=16))
 
   def decode(eos):
     return np.asarray(greedy(params, *source, eos=eos))
@@ -242,7 +241,7 @@ def test_decoding_leaves_out_rows_without_a_token(params):
   greedy, drawn = (
     jax.jit(
       functools.partial(
-        generate.decode,
+        decoding.decode,
         model=build(small_config()),
         length=8,
         eos=-1,
@@ -256,23 +255,6 @@ def test_decoding_leaves_out_rows_without_a_token(params):
   assert np.max(tokens) < 5
   assert (tokens[0] != tokens[1]).any()
   np.testing.assert_array_equal(drawn(params, *source, rngs=rngs), tokens[1])
-
-
-def test_tokens_that_may_be_drawn():
-  logits = jnp.log(jnp.array([[0.15, 0.5, 0.05, 0.3], [0.1, 0.1, 0.1, 0.7]]))
-
-  def left(**limits):
-    return np.isfinite(generate.limit(logits, **limits)).tolist()
-
-  assert left() == [[True] * 4] * 2
-  assert left(top_k=1) == [[False, True, False, False], [False] * 3 + [True]]
-  assert left(top_k=2)[0] == [False, True, False, True]
-  assert left(top_k=9) == [[True] * 4] * 2
-  assert left(top_p=0.45)[0] == [False, True, False, False]
-  assert left(top_p=0.6)[0] == [False, True, False, True]
-  assert left(top_p=0.9)[0] == [True, True, False, True]
-  # Of the three that top_k leaves, the first has 0.53.
-  assert left(top_k=3, top_p=0.51)[0] == [False, True, False, False]
 
 
 def test_cached_logits_equal_the_whole_sequences(params):
@@ -377,53 +359,3 @@ def test_bfloat16_is_near_float32(params, scanned):
   )
   assert error < 0.05 * total
   assert build(config).start_cache(1, 2)['self']['key'].dtype == 'bfloat16'
-
-
-NO_BUCKETS = {'relative_buckets': 0, 'relative_max_distance': 0}
-
-
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    ({'family': 'encoders'}, "model.family is 'encoders'; it must be one of"),
-    ({'family': 'encoder'}, 'model.decoder_layers is 2, but model.family='),
-    ({'activation': 'gelu2'}, "model.activation is 'gelu2'; it must be one of"),
-    ({'norm': 'layer'}, 'model.norm is'),
-    ({'position': 'ropes'}, 'model.position is'),
-    ({'position': 'rope'}, "model.position='rope' needs model.rope_theta"),
-    ({'max_length': 9}, "model.position='relative_bias' does not read it"),
-    ({'position': 'none'}, 'model.relative_.* does not read it: set it to 0'),
-    ({'head': 'mlm'}, "model.head is 'mlm'; model.family='encoder_decoder'"),
-    ({'window': 4}, 'model.window=4 and model.window_every=0 go together'),
-    ({'parallel': 'one_norm'}, 'has no place for cross-attention'),
-    ({'token_types': 2}, 'reads no token types'),
-    (
-      {'token_types': 2, 'family': 'decoder', 'encoder_layers': 0},
-      "'decoder' reads no token types",
-    ),
-    ({'init': 'rwkv'}, "RWKV's own weights"),
-    ({'init': 'zero'}, 'model.init is'),
-    ({'remat': 'some'}, 'model.remat is'),
-    ({'dtype': 'float16'}, 'model.dtype is'),
-    ({'embed_dim': 0}, 'model.embed_dim is 0; it must be at least 1'),
-    ({'decoder_layers': 0}, 'model.decoder_layers, which is 0'),
-    ({'kv_heads': 3}, 'model.kv_heads is 3; it must divide model.heads'),
-    ({'dropout': 1.0}, 'model.dropout is 1.0; it must be at least 0 and below'),
-    ({'dropout': -0.1}, 'model.dropout is -0.1'),
-    ({'norm_epsilon': 0.0}, 'model.norm_epsilon is 0.0'),
-    ({'relative_buckets': 6}, 'model.relative_buckets is 6'),
-    ({'relative_max_distance': 16}, 'model.relative_max_distance is 16'),
-    (NO_BUCKETS | {'position': 'sinusoidal', 'embed_dim': 31}, '31, must be e'),
-    (NO_BUCKETS | {'position': 'transformer_xl', 'embed_dim': 31}, 'model, 31'),
-  ],
-)
-def test_impossible_models(change, message):
-  with pytest.raises(ValueError, match=message):
-    small_config(**change)
-
-
-def test_a_model_needs_every_choice_made():
-  fields = dataclasses.asdict(small_config())
-  del fields['activation']
-  with pytest.raises(TypeError, match='activation'):
-    TransformerConfig(**fields)

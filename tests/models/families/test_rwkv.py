@@ -413,7 +413,7 @@ def test_parameters_are_the_papers(size):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'init': 'normal', 'init_std': 0.02}, "model.init='normal' does not set RWKV"),
+    ({'init': 'normal', 'init_std': 0.02}, "model.init='normal' does not set"),
     ({'heads': 2}, 'has no attention'),
     ({'norm_placement': 'post'}, 'has a block of its own'),
     ({'gated': True}, 'has a block of its own'),

@@ -7,13 +7,14 @@ exceeded about once in a million seeds, and the seed is fixed.
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from models import decoding
 from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
-from train import generate
 
 ROWS, V = 6000, 8
 PROMPT = [0, 5, 7]
@@ -32,7 +33,7 @@ def drawn():
   @functools.cache
   def draw(**sampling):
     run = functools.partial(
-      generate.decode, model=model, length=2, eos=-1, vocabulary=V, **sampling
+      decoding.decode, model=model, length=2, eos=-1, vocabulary=V, **sampling
     )
     return np.asarray(jax.jit(run)(params, source, source * 0 + 1, rngs))
 
@@ -88,6 +89,23 @@ def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
   close(np.bincount(tokens, minlength=V), ROWS * left / left.sum())
 
 
+def test_tokens_that_may_be_drawn():
+  logits = jnp.log(jnp.array([[0.15, 0.5, 0.05, 0.3], [0.1, 0.1, 0.1, 0.7]]))
+
+  def left(**limits):
+    return np.isfinite(decoding.limit(logits, **limits)).tolist()
+
+  assert left() == [[True] * 4] * 2
+  assert left(top_k=1) == [[False, True, False, False], [False] * 3 + [True]]
+  assert left(top_k=2)[0] == [False, True, False, True]
+  assert left(top_k=9) == [[True] * 4] * 2
+  assert left(top_p=0.45)[0] == [False, True, False, False]
+  assert left(top_p=0.6)[0] == [False, True, False, True]
+  assert left(top_p=0.9)[0] == [True, True, False, True]
+  # Of the three that top_k leaves, the first has 0.53.
+  assert left(top_k=3, top_p=0.51)[0] == [False, True, False, False]
+
+
 def test_a_step_does_not_tell_the_next():
   """Where logits are always the same, two tokens are independent."""
   model = build(tiny_decoder(decoder_layers=1, output_bias=True))
@@ -96,7 +114,7 @@ def test_a_step_does_not_tell_the_next():
   params['vocabulary']['bias'] = bias
   source = np.ones((ROWS, 1), 'int32')
   run = functools.partial(
-    generate.decode,
+    decoding.decode,
     model=model,
     length=3,
     eos=-1,
