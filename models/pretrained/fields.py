@@ -244,6 +244,13 @@ class Fields:
       )
     return ACTIVATIONS[value]
 
+  def classes(self) -> int:
+    """How many classes a classifier tells apart: as many as have a label."""
+    labels, number = self.object('id2label'), self.size('num_labels', None)
+    if labels and number not in (None, len(labels)):
+      self.refuse('num_labels', number, f'id2label has {len(labels)} labels')
+    return len(labels) or number or 2
+
   def expect(self, name: str, *values: Any, why: str) -> None:
     """A field that may be absent, or be one of `values`.
 
@@ -281,6 +288,17 @@ class Fields:
           f'model_type {self._fields.get("model_type")!r} and may change what '
           'the model computes. If it does not, remove it from the file.'
         )
+
+
+def labels(classes: int) -> dict:
+  """The fields of config.json that name a classifier's classes, if any."""
+  if not classes:
+    return {}
+  names = [f'LABEL_{i}' for i in range(classes)]
+  return {
+    'id2label': {str(i): name for i, name in enumerate(names)},
+    'label2id': {name: i for i, name in enumerate(names)},
+  }
 
 
 def _is(value, kind):

@@ -45,6 +45,22 @@ class Weight:
   place: View = whole
 
 
+def dense(ours: str, theirs: str) -> list[Weight]:
+  """A linear layer with a bias."""
+  return [
+    Weight(f'{ours}/kernel', f'{theirs}.weight', turned),
+    Weight(f'{ours}/bias', f'{theirs}.bias'),
+  ]
+
+
+def norm(ours: str, theirs: str) -> list[Weight]:
+  """A layer norm."""
+  return [
+    Weight(f'{ours}/scale', f'{theirs}.weight'),
+    Weight(f'{ours}/bias', f'{theirs}.bias'),
+  ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Spare:
   """A tensor that may stand in a file and is not needed: '*' is any number.

@@ -1,8 +1,8 @@
 """BERT (transformers' BertFor...)."""
 
 from models.config import TransformerConfig
-from models.pretrained.fields import ACTIVATION_NAMES, Fields
-from models.pretrained.mapping import Spare, Weight, turned
+from models.pretrained.fields import ACTIVATION_NAMES, Fields, labels
+from models.pretrained.mapping import Spare, Weight, dense, norm
 
 MODEL_TYPES = ('bert',)
 PREFIX = 'bert.'
@@ -140,7 +140,7 @@ def encoder_fields(fields: Fields, head: str) -> dict:
     'output_transform': True,
     'output_bias': True,
     'head': head,
-    'classes': classes(f) if head in ('sequence', 'tokens') else 0,
+    'classes': f.classes() if head in ('sequence', 'tokens') else 0,
     'init': 'truncated_normal',
     'init_std': f.get('initializer_range', 0.02),
     'dropout': dropout,
@@ -150,14 +150,6 @@ def encoder_fields(fields: Fields, head: str) -> dict:
     'scan': True,
     'remat': 'none',
   }
-
-
-def classes(fields: Fields) -> int:
-  """How many classes a classifier tells apart: as many as have a label."""
-  labels, number = fields.object('id2label'), fields.size('num_labels', None)
-  if labels and number not in (None, len(labels)):
-    fields.refuse('num_labels', number, f'id2label has {len(labels)} labels')
-  return len(labels) or number or 2
 
 
 def write(config: TransformerConfig) -> dict:
@@ -187,10 +179,7 @@ def encoder_json(config: TransformerConfig) -> dict:
     'initializer_range': c.init_std or 0.02,
     'layer_norm_eps': c.norm_epsilon,
   }
-  if c.classes:
-    out['id2label'] = {str(i): f'LABEL_{i}' for i in range(c.classes)}
-    out['label2id'] = {f'LABEL_{i}': i for i in range(c.classes)}
-  return out
+  return out | labels(c.classes)
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
@@ -206,22 +195,6 @@ def head_part(ours: str, theirs: str) -> list[Weight]:
   if ours == 'vocabulary':
     return [Weight('vocabulary/bias', f'{theirs}.bias')]
   return norm(ours, theirs) if ours.endswith('norm') else dense(ours, theirs)
-
-
-def dense(ours: str, theirs: str) -> list[Weight]:
-  """A linear layer with a bias."""
-  return [
-    Weight(f'{ours}/kernel', f'{theirs}.weight', turned),
-    Weight(f'{ours}/bias', f'{theirs}.bias'),
-  ]
-
-
-def norm(ours: str, theirs: str) -> list[Weight]:
-  """A layer norm."""
-  return [
-    Weight(f'{ours}/scale', f'{theirs}.weight'),
-    Weight(f'{ours}/bias', f'{theirs}.bias'),
-  ]
 
 
 def body(config: TransformerConfig, prefix: str) -> list[Weight]:

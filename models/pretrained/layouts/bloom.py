@@ -3,8 +3,7 @@
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import causal
-from models.pretrained.layouts.bert import dense, norm
-from models.pretrained.mapping import Spare, Weight
+from models.pretrained.mapping import Spare, Weight, dense, norm
 
 MODEL_TYPES = ('bloom',)
 BOS = 1

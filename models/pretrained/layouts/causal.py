@@ -1,8 +1,7 @@
 """What the layouts of decoders have in common; no layout by itself."""
 
 from models.config import TransformerConfig
-from models.pretrained.fields import Fields
-from models.pretrained.layouts.bert import classes
+from models.pretrained.fields import Fields, labels
 from models.pretrained.mapping import Spare, Weight, turned
 
 # What most of them have; a layout states what it has otherwise.
@@ -47,7 +46,7 @@ def read_head(fields: Fields, names: dict[str, str], body: str) -> dict:
   head = heads[name]
   return {
     'head': head,
-    'classes': classes(fields) if head == 'sequence' else 0,
+    'classes': fields.classes() if head == 'sequence' else 0,
   }
 
 
@@ -56,11 +55,7 @@ def write_head(config: TransformerConfig, names: dict[str, str]) -> dict:
   c = config
   if c.head not in names:
     raise ValueError(f'it has no model.head={c.head!r}')
-  out = {'architectures': [names[c.head]]}
-  if c.classes:
-    out['id2label'] = {str(i): f'LABEL_{i}' for i in range(c.classes)}
-    out['label2id'] = {f'LABEL_{i}': i for i in range(c.classes)}
-  return out
+  return {'architectures': [names[c.head]]} | labels(c.classes)
 
 
 def either(fields: Fields, names: tuple[str, ...], default: int) -> int:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import bert
-from models.pretrained.mapping import Spare, Weight
+from models.pretrained.mapping import Spare, Weight, dense
 
 MODEL_TYPES = ('electra',)
 PREFIX = 'electra.'
@@ -110,7 +110,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
   """Ours <-> theirs."""
   out = bert.body(config, PREFIX)
   if config.table_dim:
-    out += bert.dense('encoder/projection', 'electra.embeddings_project')
+    out += dense('encoder/projection', 'electra.embeddings_project')
   for ours, theirs in HEADS[config.head].items():
     out += bert.head_part(ours, theirs)
   return out

@@ -3,8 +3,7 @@
 from models.config import TransformerConfig
 from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.layouts import causal
-from models.pretrained.layouts.bert import norm
-from models.pretrained.mapping import Spare, Weight
+from models.pretrained.mapping import Spare, Weight, norm
 
 MODEL_TYPES = ('gpt2',)
 BOS = 50256

@@ -3,8 +3,7 @@
 from models.config import TransformerConfig
 from models.pretrained.fields import ACTIVATION_NAMES, Fields
 from models.pretrained.layouts import causal
-from models.pretrained.layouts.bert import dense, norm
-from models.pretrained.mapping import Spare, Weight, turned
+from models.pretrained.mapping import Spare, Weight, dense, norm, turned
 
 MODEL_TYPES = ('gpt_neox',)
 BOS = 0

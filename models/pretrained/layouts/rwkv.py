@@ -9,8 +9,7 @@ such halving; a checkpoint written anew keeps its own.
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import causal
-from models.pretrained.layouts.bert import norm
-from models.pretrained.mapping import Spare, Weight, turned
+from models.pretrained.mapping import Spare, Weight, norm, turned
 
 MODEL_TYPES = ('rwkv',)
 BOS = 0

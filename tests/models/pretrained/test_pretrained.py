@@ -17,6 +17,7 @@ from configs import bert, flan_t5, roberta, t5, ul2
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import files
+from models.pretrained import layout as layouts
 from models.pretrained.fields import Fields
 from tests.helpers.checkpoints import TABLE, edit, make, refused, rewrite, shard
 
@@ -339,15 +340,15 @@ UL2 = FLAN_T5_SMALL | {
   ],
 )
 def test_released_configs_are_those_of_the_papers(published, recipe, differs):
-  layout = pretrained._layout(published['model_type'])
+  layout = layouts.named(published['model_type'])
   config = layout.read(Fields(published), {'lm_head.weight'})
   expected = TransformerConfig(**dict(recipe.model) | differs)
   for field in dataclasses.fields(config):
-    if field.name not in pretrained._FREE:
+    if field.name not in layouts.FREE:
       values = (getattr(x, field.name) for x in (config, expected))
       assert len(set(values)) == 1, field.name
   # And ours, as `save` would write it, is that model.
-  assert pretrained._layout_for(expected, '')[0] is layout
+  assert layouts.suiting(expected)[0] is layout
 
 
 # ---- Onto a mesh, within little memory ---------------------------------------

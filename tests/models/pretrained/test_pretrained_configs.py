@@ -9,6 +9,7 @@ import transformers
 from configs import bloom, gpt1, gpt2, llama, rwkv
 from models import pretrained
 from models.config import TransformerConfig
+from models.pretrained import layout as layouts
 from models.pretrained import pair
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import bert, electra, gpt_neox, roberta, t5
@@ -260,21 +261,21 @@ ENCODERS = {
   't5': (t5, {'architectures': ['T5WithLMHeadModel'], 'n_positions': 512}),
 }
 # What a file may say otherwise without being another model.
-FREE = pretrained._FREE
+FREE = layouts.FREE
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_configurations_are_the_configs(name):
   file, arg, fields = PUBLISHED[name]
   layout = next(
-    x for x in pretrained.LAYOUTS if fields['model_type'] in x.MODEL_TYPES
+    x for x in layouts.LAYOUTS if fields['model_type'] in x.MODEL_TYPES
   )
   found = dataclasses.asdict(layout.read(Fields(fields), set()))
   model = TransformerConfig(**file.get_config(arg).model)
   own = dataclasses.asdict(model)
   differing = {k for k in own if own[k] != found[k]} - set(FREE)
   assert not differing
-  assert pretrained._layout_for(model, '')[0] is layout
+  assert layouts.suiting(model)[0] is layout
 
 
 @pytest.mark.parametrize('name', OTHERS)
@@ -396,7 +397,7 @@ def test_every_share_of_a_head_is_written_as_it_is_read(head_dim):
 def test_the_layout_is_found_without_being_named(name):
   layout, _, fields = CASES[name]
   config = layout.read(Fields(dict(fields)), set())
-  found, _ = pretrained._layout_for(config, '')
+  found, _ = layouts.suiting(config)
   assert found is layout
 
 
