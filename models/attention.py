@@ -19,16 +19,16 @@ def attend(
   bias: jax.Array | None = None,
   keep: jax.Array | None = None,
 ) -> jax.Array:
-  """Weighted means of values: the one place where a kernel can stand in.
+  """Weighted means of values. An attention kernel would replace this function.
 
   Args:
     q: [B,T,N,H] queries, already scaled.
-    k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share head n of them.
+    k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
     v: [B,S,K,H] values.
     mask: bool, broadcasts to [B,T,S]; True where a query may see a key.
     bias: float32 [N,T,S] or [B,N,T,S], added to the logits.
-    keep: bool [B,N,T,S], False where dropout takes a weight away. The caller
-      divides the values by its rate.
+    keep: bool [B,N,T,S], False where dropout drops a weight. The caller divides
+      the values by the share that is kept.
 
   Returns:
     [B,T,N,H] in the dtype of `v`; the softmax is float32.
@@ -36,8 +36,8 @@ def attend(
   B, T, N, H = q.shape
   S, K = k.shape[1:3]
   G = N // K
-  # The queries that share a key head stand one after the other, as if T were
-  # longer: a dimension of size G slows the products down where G is 1.
+  # Put the queries that share a key head one after the other, as if T were
+  # longer: a dimension of its own for G slows the products down where G is 1.
   q = q.reshape(B, T, K, G, H).transpose(0, 3, 1, 2, 4).reshape(B, G * T, K, H)
   if mask is not None:
     mask = jnp.broadcast_to(mask, (*mask.shape[:1], T, S))
@@ -52,7 +52,7 @@ def attend(
 
 @jax.custom_vjp
 def _attend(q, k, v, mask, bias, keep):
-  """`attend` with as many query heads as keys have: bias [K,T,S]."""
+  """`attend` with as many query heads as key heads: bias [K,T,S]."""
   return _attend_forward(q, k, v, mask, bias, keep)[0]
 
 
@@ -71,9 +71,9 @@ def _kept(weights, keep):
   return weights if keep is None else jnp.where(keep, weights, 0)
 
 
-# Autodiff's gradient but for two sums over [B,K,T,S], which took a quarter of
-# attention's time on a CPU: the softmax's over S is taken from the outputs (Dao
-# et al. 2022, B.4), the bias's over B is a product.
+# Autodiff's gradient, but without two sums over [B,K,T,S], which took a quarter
+# of attention's time on a CPU. The softmax's sum over S comes from the outputs
+# (Dao et al. 2022, B.4); the bias's sum over B is a product.
 def _attend_backward(saved, d_out):
   q, k, v, weights, keep, out, bias_dims = saved
   d_v = jnp.einsum('BKTS,BTKH->BSKH', _kept(weights, keep), d_out)
@@ -102,8 +102,8 @@ _attend.defvjp(_attend_forward, _attend_backward)
 class Attention(nn.Module):
   """Self-attention, or attention to a source (cross-attention).
 
-  Training: `attention(x, keys_values(x or source), mask, bias)`. Decoding: the
-  caller keeps the keys and values and passes them back in (`decoder.py`).
+  Training: `attention(x, attention.keys_values(x or source), mask, bias)`.
+  Decoding: the caller keeps keys and values in its cache (`block.py`).
   """
 
   config: TransformerConfig
@@ -131,7 +131,7 @@ class Attention(nn.Module):
       c.dtype,
       c.bias == 'all',
     )
-    # A weight dropped for every query alike (T5) is a value dropped.
+    # T5 drops a key for every query alike, which is to drop its value.
     self.drop_values = Dropout(c.attention_dropout, broadcast=(-1,))
     if c.position == 'transformer_xl' and not self.cross:
       self.relative = Dense(
@@ -148,7 +148,7 @@ class Attention(nn.Module):
   def keys_values(
     self, source: jax.Array, angles: jax.Array | None = None
   ) -> Cache:
-    """[B,S,D], rope's [B,S,R/2] -> {'key', 'value'} of [B,S,K,H]."""
+    """[B,S,D] and rope's angles [B,S,R/2] -> 'key', 'value', [B,S,K,H] each."""
     key = self._split(self.key(source), 'act_kv_heads')
     if angles is not None:
       key = rotate(key, angles)
@@ -169,11 +169,11 @@ class Attention(nn.Module):
     """[B,T,D] -> [B,T,D].
 
     Args:
-      x: the queries' side.
-      keys_values: from `keys_values`.
+      x: what the queries are made from.
+      keys_values: from the method `keys_values`.
       mask: bool, broadcasts to [B,T,S].
-      bias: of the positions, [N,T,S].
-      angles: of rope, [B,T,R/2].
+      bias: [N,T,S], of relative_bias and alibi.
+      angles: [B,T,R/2], of rope.
       distances: of transformer_xl, see `_relative`.
     """
     c = self.config
@@ -200,7 +200,8 @@ class Attention(nn.Module):
   def _relative(self, q: jax.Array, distances: jax.Array) -> jax.Array:
     """(q + v) r for each distance (Dai et al. 2019, 3.3) -> [B,N,T,S].
 
-    distances is int [R] as `relative_shift` has them, or, when decoding, [T,S].
+    `distances` is int [R], one for each column of `relative_shift`, or, when
+    decoding, [T,S].
     """
     c = self.config
     q = q + self.position_bias.astype(q.dtype)
@@ -221,5 +222,6 @@ class Attention(nn.Module):
     return jnp.take_along_axis(logits, index, axis=-1)
 
   def _split(self, x: jax.Array, heads: str) -> jax.Array:
+    """[B,T,N H] -> [B,T,N,H], for any number of heads."""
     x = x.reshape(*x.shape[:2], -1, self.config.head_dim)
     return shard(x, 'act_batch', 'act_length', heads, 'act_head_dim')

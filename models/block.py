@@ -1,5 +1,6 @@
-"""One layer."""
+"""One layer of a transformer."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,31 +11,33 @@ from models.attention import Attention
 from models.config import TransformerConfig
 from models.layers import Mlp, Norm, dropout, shard
 
+Branch = Callable[[jax.Array], jax.Array]
+
 
 class Context(NamedTuple):
-  """What every layer of a stack sees alike."""
+  """What all layers of a stack share."""
 
-  mask: jax.Array | None = None  # bool, broadcasts to [B,T,S]
-  positions: jax.Array | None = None  # int [B,T] or [1,T]; rope turns by them
+  mask: jax.Array | None = None  # bool, broadcasts to [B,T,S]; models/masks.py
+  positions: jax.Array | None = None  # int [B,T] or [1,T], the angles of rope
   source: jax.Array | None = None  # [B,S,D], what cross-attention reads
   source_mask: jax.Array | None = None  # bool, broadcasts to [B,T,S]
-  index: jax.Array | None = None  # decoding: where in the cache x stands
-  # Made by the stack:
+  index: jax.Array | None = None  # decoding: the place in the cache of x
+  # The stack adds these:
   banded: jax.Array | None = None  # the mask of layers with a window
-  bias: jax.Array | None = None  # [N,T,S]
-  angles: jax.Array | None = None  # of rope, [B,T,R/2]
-  distances: jax.Array | None = None  # of transformer_xl, [R] or [T,S]
+  bias: jax.Array | None = None  # [N,T,S], of relative_bias and alibi
+  angles: jax.Array | None = None  # [B,T,R/2], of rope
+  distances: jax.Array | None = None  # [R] or [T,S], of transformer_xl
 
 
 class Block(nn.Module):
-  """Self-attention, cross-attention where there is a source, MLP.
+  """Self-attention, cross-attention if there is a source, and the MLP.
 
   Pre-norm (GPT-2, T5, LLaMA): x + dropout(f(norm(x))) for each f; post-norm
   (Vaswani et al. 2017, BERT): norm(x + dropout(f(x))); parallel (GPT-J, PaLM):
   x + dropout(attention(norm(x))) + dropout(mlp(norm(x))).
 
-  A cache is a dict: 'self' of 'key', 'value' [B,S,K,H] for S decoding steps,
-  and 'cross', the source's, which a first call without it computes.
+  A cache is a dict. 'self' has the 'key' and 'value' [B,S,K,H] of S decoding
+  steps. 'cross' has those of the source; the first call computes them.
   """
 
   config: TransformerConfig
@@ -48,54 +51,64 @@ class Block(nn.Module):
     banded: jax.Array | None,
     context: Context,
   ) -> tuple[jax.Array, dict | None]:
-    c = self.config
-    pre = c.norm_placement == 'pre'
+    """[B,T,D] -> [B,T,D], and the new cache.
 
-    def norm(x, name):
+    Args:
+      x: the output of the layer below.
+      cache: of this layer; None in training.
+      banded: bool, whether this layer has a window; None: no layer has.
+      context: what all layers share.
+    """
+    c = self.config
+    new_cache = dict(cache or {})
+
+    def norm(x: jax.Array, name: str) -> jax.Array:
       return Norm(c, name=name)(x)
 
-    def add(x, y):
+    def add(x: jax.Array, y: jax.Array) -> jax.Array:
       return shard(x + dropout(c)(y), 'act_batch', 'act_length', 'act_embed')
 
-    attention = Attention(c, name='attention')
-    y = norm(x, 'attention_norm') if pre else x
-    keys_values = attention.keys_values(y, context.angles)
-    if cache is not None:
-      keys_values = {
-        name: jax.lax.dynamic_update_slice_in_dim(
-          cache['self'][name], new, context.index, axis=1
-        )
-        for name, new in keys_values.items()
-      }
-      cache = cache | {'self': keys_values}
-    mask = context.mask
-    if banded is not None:
-      mask = jnp.where(banded, context.banded, mask)
-    attended = attention(
-      y, keys_values, mask, context.bias, context.angles, context.distances
-    )
+    def residual(x: jax.Array, f: Branch, name: str) -> jax.Array:
+      if c.norm_placement == 'pre':
+        return add(x, f(norm(x, name)))
+      return norm(add(x, f(x)), name)
+
+    def self_attention(y: jax.Array) -> jax.Array:
+      attention = Attention(c, name='attention')
+      keys_values = attention.keys_values(y, context.angles)
+      if cache is not None:
+        keys_values = {
+          name: jax.lax.dynamic_update_slice_in_dim(
+            cache['self'][name], new, context.index, axis=1
+          )
+          for name, new in keys_values.items()
+        }
+        new_cache['self'] = keys_values
+      mask = context.mask
+      if banded is not None:
+        mask = jnp.where(banded, context.banded, mask)
+      return attention(
+        y, keys_values, mask, context.bias, context.angles, context.distances
+      )
+
+    def cross_attention(y: jax.Array) -> jax.Array:
+      attention = Attention(c, cross=True, name='cross_attention')
+      keys_values = new_cache.get('cross')
+      if keys_values is None:
+        keys_values = attention.keys_values(context.source)
+        new_cache['cross'] = keys_values
+      return attention(y, keys_values, context.source_mask)
+
     mlp = Mlp(c, name='mlp')
-    if c.parallel != 'none':
+    if c.parallel == 'none':
+      x = residual(x, self_attention, 'attention_norm')
+      if self.cross:
+        x = residual(x, cross_attention, 'cross_attention_norm')
+      x = residual(x, mlp, 'mlp_norm')
+    else:
+      y = norm(x, 'attention_norm')
+      attended = self_attention(y)
       if c.parallel == 'two_norms':
         y = norm(x, 'mlp_norm')
-      return add(add(x, attended), mlp(y)), cache
-
-    x = add(x, attended)
-    if not pre:
-      x = norm(x, 'attention_norm')
-
-    if self.cross:
-      attention = Attention(c, cross=True, name='cross_attention')
-      y = norm(x, 'cross_attention_norm') if pre else x
-      if cache is not None and 'cross' in cache:
-        keys_values = cache['cross']
-      else:
-        keys_values = attention.keys_values(context.source)
-      if cache is not None:
-        cache = cache | {'cross': keys_values}
-      x = add(x, attention(y, keys_values, context.source_mask))
-      if not pre:
-        x = norm(x, 'cross_attention_norm')
-
-    x = add(x, mlp(norm(x, 'mlp_norm') if pre else x))
-    return x if pre else norm(x, 'mlp_norm'), cache
+      x = add(add(x, attended), mlp(y))
+    return x, None if cache is None else new_cache

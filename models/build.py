@@ -1,4 +1,4 @@
-"""From a family's name to its module."""
+"""The model of a config."""
 
 import flax.linen as nn
 
@@ -11,7 +11,7 @@ from models.families.rwkv import Rwkv
 
 
 def build(config: TransformerConfig) -> nn.Module:
-  """The module of `config.family`; parameters come from its `init`."""
+  """The module of `config.family`; its `init` makes the parameters."""
   match config.family:
     case 'encoder':
       return Encoder(config)

@@ -36,21 +36,21 @@ class Embed(nn.Module):
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
   ) -> jax.Array:
-    """int [B,T], [B,T] (or [1,T]), [B,T] -> [B,T,E]; E is the tables' width.
+    """int [B,T], [B,T] (or [1,T]), [B,T] -> [B,T,E].
 
-    Without positions tokens count from the row's first, without types all are
-    of type 0.
+    E is the width of the tables. Without `positions` the row's first token has
+    position 0; without `types` all tokens have type 0.
 
     Raises:
-      ValueError: more positions than the table has.
+      ValueError: more tokens than the table has positions.
     """
     c = self.config
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
 
     def rows(table, axis, at):
-      # Rows gathered from a table that is cut along D would be re-laid one and
-      # all: gather that dimension of the table first.
+      # Looking rows up in a table that is sharded along D would reshard all of
+      # them: gather that dimension of the table first.
       return jnp.take(shard(table.astype(c.dtype), axis, None), at, axis=0)
 
     x = rows(self.table, 'vocab', tokens)

@@ -1,4 +1,4 @@
-"""What the last layer's output is read for."""
+"""Heads: what the last layer's output is read for."""
 
 import flax.linen as nn
 import jax
@@ -20,17 +20,17 @@ from models.layers import (
 class Vocabulary(nn.Module):
   """Logits of tokens: [..., D] -> float32 [..., V].
 
-  The product is of operands in `dtype` and summed in float32. (T5X gives 1.1's
+  The product has operands in `dtype` and sums in float32. (T5X gives T5 1.1's
   layer float32 operands, which a TPU's product rounds to bfloat16 as well.)
-  With `output_transform` a dense layer, the activation and a norm come first
-  (BERT's head of masked tokens; Devlin et al. 2019 and its released code).
+  With `output_transform` a dense layer, the activation and a norm come first:
+  BERT's head of masked tokens (Devlin et al. 2019 and its released code).
   """
 
   config: TransformerConfig
 
   @nn.compact
   def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
-    """`table` [V,E] is that of the tokens, used where they are tied."""
+    """`table` [V,E] is the token table, the output projection if tied."""
     c = self.config
     init = initializer(c, 'output')
     if c.scale_output:
@@ -61,13 +61,13 @@ class Vocabulary(nn.Module):
 
 
 class Pooler(nn.Module):
-  """tanh(x W + b) of the first place: [B,T,D] -> [B,D] (BERT).
+  """tanh(x W + b) of the first position: [B,T,D] -> [B,D] (BERT).
 
-  With `dropout`, x drops out first: RoBERTa's classification head.
+  With `dropout` x drops first: RoBERTa's classification head.
 
-  Place 0 is read whatever its segment, as in the released code, where [CLS]
-  stands there: of a row that is padded on the left it is padding, which means
-  nothing (and whose value is another than that in transformers).
+  Position 0 is read whatever its segment, as in the released code, where it is
+  always [CLS]. In a row that is padded on the left it is padding: the result
+  means nothing (and differs from that of transformers).
   """
 
   config: TransformerConfig
@@ -89,7 +89,7 @@ class Pooler(nn.Module):
 class Classes(nn.Module):
   """One linear layer, after dropout: [..., D] -> float32 [..., classes].
 
-  BERT's code drops nothing before its heads of the next sentence and of spans.
+  BERT's code has no dropout before its heads for the next sentence and spans.
   """
 
   config: TransformerConfig

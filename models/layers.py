@@ -1,4 +1,4 @@
-"""The leaves of every model: named weights, Dense, Norm, Dropout, Mlp."""
+"""What every model is made of: named weights, Dense, Norm, Dropout, Mlp."""
 
 import functools
 from collections.abc import Callable
@@ -13,11 +13,11 @@ Initializer = Callable[..., jax.Array]
 
 
 def named(init: Initializer, *names: str) -> Initializer:
-  """Gives a weight one logical axis name per dimension, where it is born.
+  """An initializer whose weight has one logical axis name per dimension.
 
   Raises:
-    ValueError: the number of names differs from the number of dimensions. Such
-      a weight would silently never be sharded.
+    ValueError: the number of names differs from the number of dimensions.
+      Nothing else would report it, and the weight would never be sharded.
   """
 
   def checked(key, shape, dtype):
@@ -31,10 +31,10 @@ def named(init: Initializer, *names: str) -> Initializer:
 
 
 def shard(x: jax.Array, *names: str) -> jax.Array:
-  """Lays an activation out by logical axis names; nothing without rules.
+  """Shards an activation by logical axis names; without rules, does nothing.
 
   Raises:
-    ValueError: a name that the active rules do not know.
+    ValueError: the active rules do not know a name.
   """
   return nn.with_logical_constraint(
     x, names, fallback=nn.spmd.RulesFallback.RAISE_ERROR
@@ -45,11 +45,11 @@ def shard(x: jax.Array, *names: str) -> jax.Array:
 def linear(
   x: jax.Array, kernel: jax.Array, dtype: str | None = None
 ) -> jax.Array:
-  """x W: [..., I], [I, O] -> [..., O] in `dtype`, or in that of x.
+  """x W: [..., I], [I, O] -> [..., O], in `dtype` or in that of x.
 
-  The gradient of W is a product that has to transpose x or dy. Autodiff takes
-  dy, always; this takes the narrower one. On a CPU the gradient of a layer from
-  512 to 2048 is made in three quarters of the time.
+  The gradient of W is a product that has to transpose x or dy. Autodiff always
+  transposes dy; this function transposes the narrower one. On a CPU the
+  gradient of a layer from 512 to 2048 then takes three quarters of the time.
   """
   return jnp.dot(x, kernel, preferred_element_type=dtype)
 
@@ -72,12 +72,12 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 
 def initializer(config: TransformerConfig, role: str) -> Initializer:
-  """How a weight is born, by what it is for: `model.init`.
+  """The initializer that `model.init` gives a weight of some role.
 
-  Roles: 'table' (tokens, types), 'position' (learned ones), 'query',
+  Roles: 'table' (tokens, types), 'position' (learned positions), 'query',
   'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
   (of a head: logits, classes), 'projection' (from the tables' width to the
-  model's), 'replaced' (ELECTRA's last layer). Biases are born 0, scales 1.
+  model's), 'replaced' (ELECTRA's last layer). Biases start at 0, scales at 1.
   """
   c = config
   normal = nn.initializers.normal(c.init_std)
@@ -87,7 +87,7 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
       match role:
         case 'table' | 'position':
           return nn.initializers.normal(1.0)
-        case 'query':  # T5 divides no logits: smaller by sqrt(H) from birth
+        case 'query':  # T5 scales no logits: the kernel is sqrt(H) smaller
           scale = c.embed_dim if c.scale_attention else c.embed_dim * c.head_dim
           return nn.initializers.normal(scale**-0.5)
         case 'attention' | 'attention_output' | 'projection':
@@ -102,7 +102,7 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
         return nn.initializers.normal(c.table_width**-0.5)
       return nn.initializers.glorot_uniform()
     case 'truncated_normal':  # BERT: cut at two standard deviations
-      if role in ('projection', 'replaced'):  # TensorFlow's own, in ELECTRA
+      if role in ('projection', 'replaced'):  # ELECTRA: TensorFlow's default
         return nn.initializers.glorot_uniform()
       return nn.initializers.truncated_normal(c.init_std)
     case 'gpt2' | 'megatron':  # Radford et al. 2019, 2.3
@@ -110,22 +110,22 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
       if role in ('attention_output', 'mlp_output'):
         return nn.initializers.normal(c.init_std / (2 * layers) ** 0.5)
       if role == 'position' and c.init == 'gpt2':
-        return nn.initializers.normal(c.init_std / 2)  # its released code's
+        return nn.initializers.normal(c.init_std / 2)  # the released code
       return normal
     case 'normal':
       return normal
-    case 'rwkv':  # the released code's; the rest of it is in rwkv.py
+    case 'rwkv':  # the released code; the rest of it is in families/rwkv.py
       if role == 'table':  # small, since a norm follows (Peng et al. 2023, 3.4)
         return lambda key, shape, dtype: jax.random.uniform(
           key, shape, dtype, -1e-4, 1e-4
         )
       if role == 'output':
         return orthogonal(0.5)
-  raise ValueError(f'model.init: {c.init!r} says nothing of {role!r}.')
+  raise ValueError(f'model.init={c.init!r} has no initializer for {role!r}.')
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
-  """Orthogonal rows or columns, times (O / I)^1/2 where outputs are more."""
+  """Orthogonal rows or columns, times (O / I)^1/2 if there are more outputs."""
 
   def init(key, shape, dtype):
     scale = gain * max(1, shape[-1] / shape[-2]) ** 0.5
@@ -151,7 +151,7 @@ class Dense(nn.Module):
     )
     y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias:
-      # A bias of the model's width is small enough to lie everywhere.
+      # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]
       bias = self.param(
         'bias', named(nn.initializers.zeros, axis), shape[1:], 'float32'
@@ -161,7 +161,7 @@ class Dense(nn.Module):
 
 
 class Norm(nn.Module):
-  """Normalises the last dimension in float32; returns `model.dtype`.
+  """Normalises the last dimension, in float32; returns `model.dtype`.
 
   layer_norm (Ba et al. 2016): (x - mean) / sqrt(variance + epsilon) * scale +
   bias; layer_norm_no_bias without the bias (PaLM); rms_norm (Zhang & Sennrich
@@ -189,11 +189,11 @@ class Norm(nn.Module):
 
 
 class Dropout(nn.Module):
-  """Drops with probability `rate` when the caller passes a 'dropout' rng.
+  """Drops with probability `rate` if the caller passes a 'dropout' rng.
 
-  `broadcast` are dimensions that share one mask. `model.dropout_kind` 't5'
+  Along the dimensions `broadcast` one mask is shared. `model.dropout_kind` 't5'
   drops a feature at every position of a sequence, and a key for every query
-  (Mesh TensorFlow, T5X); 'residual' each entry by itself.
+  (Mesh TensorFlow, T5X); 'residual' drops each entry independently.
   """
 
   rate: float
@@ -211,17 +211,17 @@ class Dropout(nn.Module):
 
 
 def dropout(config: TransformerConfig) -> Dropout:
-  """The dropout of embeddings and residual branches: [B,T,D]."""
+  """Dropout of embeddings and residual branches: [B,T,D]."""
   shared = (-2,) if config.dropout_kind == 't5' else ()
   return Dropout(config.dropout, shared)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gelu(x: jax.Array, approximate: bool) -> jax.Array:
-  """x Phi(x), or its form with tanh (Hendrycks and Gimpel 2016, 2).
+  """x Phi(x), or its approximation by tanh (Hendrycks and Gimpel 2016, 2).
 
-  Only x outlives the forward pass. Autodiff keeps the tanh or erfc as well: one
-  more array as wide as the MLP, for every layer.
+  The backward pass needs x alone. Autodiff would keep the tanh or erfc as well:
+  one more array as wide as the MLP in every layer.
   """
   return jax.nn.gelu(x, approximate)
 
@@ -230,7 +230,8 @@ def _gelu_forward(x, approximate):
   return gelu(x, approximate), x
 
 
-# In other functions than the forward pass: XLA would keep what both compute.
+# Written with other functions than the forward pass: XLA would keep what both
+# compute.
 def _gelu_backward(approximate, x, dy):
   wide = x.astype('float32')
   if approximate:
@@ -247,7 +248,7 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def activate(name: str, x: jax.Array) -> jax.Array:
-  """The activation function that `model.activation` names."""
+  """Applies the activation function that `model.activation` names."""
   match name:
     case 'relu':
       return jax.nn.relu(x)

@@ -1,7 +1,7 @@
-"""Which query may see which key: boolean [B,T,S], True where it may.
+"""Which query may see which key: bool [B,T,S], True where it may.
 
-Masks combine with `&`. A row in which nothing may be seen (padding) attends to
-everything evenly; its loss weight is zero.
+Masks combine with `&`. A query that sees nothing (padding) attends to all keys
+evenly; its weight in the loss is 0.
 """
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def causal(length: int) -> jax.Array:
-  """A position sees itself and what came before it: [1,T,T].
+  """A position sees itself and those before it: [1,T,T].
 
   Example, length 3:
     1 0 0
@@ -20,7 +20,7 @@ def causal(length: int) -> jax.Array:
 
 
 def prefix(marks: jax.Array) -> jax.Array:
-  """Every query sees the places marked 1: int [B,T] -> [B,1,T].
+  """Every query sees the positions marked 1: int [B,T] -> [B,1,T].
 
   Example, `causal(4) | prefix(marks)` with marks 1 1 0 0:
     1 1 0 0
@@ -34,7 +34,7 @@ def prefix(marks: jax.Array) -> jax.Array:
 def segments(queries: jax.Array, keys: jax.Array) -> jax.Array:
   """A token sees the tokens of its own segment: int [B,T], [B,S] -> [B,T,S].
 
-  Segment 0 is padding, which nobody sees.
+  Segment 0 is padding: no token sees it.
 
   Example, queries 1 1 2 0 and keys 1 2 2 0:
     1 0 0 0

@@ -1,10 +1,11 @@
-"""Where a token stands, told to the model.
+"""Positions: how the place of a token reaches the model.
 
-A scheme enters at one of three places: added to the embeddings (sinusoidal and
-learned; `embed.py`), turning queries and keys (rope; `attention.py`), or added
-to the attention logits as `bias`: the same in every layer (relative_bias,
-alibi; `stack.py`), or made in each one from its queries (transformer_xl;
-`attention.py`).
+sinusoidal, learned   added to the embeddings: `embed.py`
+rope                  turns queries and keys: `attention.py`
+relative_bias, alibi  added to the attention logits as `bias`, the same in
+                      every layer: `stack.py`
+transformer_xl        added to the attention logits, computed in every layer
+                      from its queries: `attention.py`
 """
 
 import flax.linen as nn
@@ -19,8 +20,8 @@ from models.layers import named, shard
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:
   """Sines, then cosines, of positions (Vaswani et al. 2017, 3.5).
 
-  int [...] -> float32 [..., width]; wavelengths grow from 2 pi to 10,000 times
-  that. The paper interleaves sines and cosines, which is the same up to the
+  int [...] -> float32 [..., width]. Wavelengths grow from 2 pi to 10,000 times
+  2 pi. The paper interleaves sines and cosines, which is the same up to the
   order of the model's dimensions.
   """
   rates = 10_000.0 ** -(np.arange(width // 2) / (width // 2))
@@ -29,21 +30,21 @@ def sinusoids(positions: jax.Array, width: int) -> jax.Array:
 
 
 def rope_angles(config: TransformerConfig, positions: jax.Array) -> jax.Array:
-  """Angles of rotary embedding (Su et al. 2021, 3.2): [B,T] -> [B,T,R/2].
+  """Angles of rotary embeddings (Su et al. 2021, 3.2): [B,T] -> [B,T,R/2].
 
-  Pair i of `rope_dim` = R turns by position * theta^(-2i/R). `rope_scaling`
-  stretches long wavelengths by its factor and leaves short ones as they are,
-  with a ramp between (LLaMA 3.1).
+  R is `rope_dim`. Pair i turns by position * theta^(-2i/R). `rope_scaling`
+  (LLaMA 3.1) stretches long wavelengths by its factor and keeps short ones,
+  with a ramp between.
   """
   c = config
-  # At far positions the last bits of a rate show: rounded as the published
-  # models round it, exponent, power and inverse each to float32.
+  # At large positions the last bits of a rate matter. The published models
+  # round exponent, power and inverse to float32, so this does too.
   exponents = np.arange(0, c.rope_dim, 2, 'float32') / np.float32(c.rope_dim)
   powers = c.rope_theta ** exponents.astype('float64')
   rates = np.float32(1) / powers.astype('float32')
   if c.rope_scaling:
     factor, low, high, length = c.rope_scaling
-    turns = length / (2 * np.pi / rates)  # within the former length
+    turns = length / (2 * np.pi / rates)  # over the former length
     ramp = np.clip((turns - low) / (high - low), 0, 1)
     rates = (1 - ramp) * rates / factor + ramp * rates
   return positions[..., None].astype('float32') * rates
@@ -52,8 +53,8 @@ def rope_angles(config: TransformerConfig, positions: jax.Array) -> jax.Array:
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   """Turns the pairs (x_i, x_(i + R/2)) of each head: [B,T,N,H], [B,T,R/2].
 
-  Entries from R on stay. LLaMA's own code pairs neighbours, which is the same
-  up to the order of the columns of the query and key kernels.
+  Entries from R on do not turn. LLaMA's own code pairs neighbours, which is the
+  same up to the order of the columns of the query and key kernels.
   """
   sin, cos = jnp.sin(angles)[:, :, None], jnp.cos(angles)[:, :, None]
   half = angles.shape[-1]
@@ -66,8 +67,9 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 def alibi_slopes(heads: int) -> np.ndarray:
   """float32 [N], the slope of each head (Press et al. 2022, 3).
 
-  For a power of two n: 2^(-8/n), 2^(-16/n), ... Otherwise those of the next
-  lower power, then every second one of the next higher: their released code.
+  For n heads, a power of two: 2^(-8/n), 2^(-16/n), ... For other numbers, the
+  slopes of the next lower power, then every second slope of the next higher
+  one, as in the released code.
   """
   lower = 2 ** int(np.log2(heads))
   slopes = 2.0 ** (-8 / lower * np.arange(1, lower + 1))
@@ -85,9 +87,10 @@ def alibi(heads: int, queries: jax.Array, keys: jax.Array) -> jax.Array:
 def relative_shift(x: jax.Array) -> jax.Array:
   """Columns by distance -> columns by key (Dai et al. 2019, appendix B).
 
-  [..., T, R] -> [..., T, T]. Column c of x stands for the distance T - 1 - c of
-  a key before its query; R is T (none after it) or 2T - 1. Example, T = R = 3,
-  columns for distances 2 1 0; x marks what a causal mask hides:
+  [..., T, R] -> [..., T, T]. Column c holds the logit of the key that is
+  T - 1 - c places before its query. R is T (no key after the query) or 2T - 1.
+  Example, T = R = 3, columns for distances 2 1 0; x marks what a causal mask
+  hides:
 
     a2 a1 a0      a0 x  x
     b2 b1 b0  ->  b1 b0 x
@@ -107,13 +110,13 @@ def relative_bucket(
   Args:
     distance: int, any shape, key position minus query position.
     buckets: how many buckets share the distances.
-    max_distance: distances from here on share the last bucket.
-    bidirectional: half of the buckets for keys after the query. Otherwise such
-      keys count as distance 0 (a causal mask hides them).
+    max_distance: this distance and all larger ones share the last bucket.
+    bidirectional: give half of the buckets to keys after the query. Otherwise
+      such keys count as distance 0 (a causal mask hides them).
 
   Returns:
-    int32 in [0, buckets), the shape of `distance`. Half of a direction's
-    buckets hold one distance each, the others grow logarithmically.
+    int32 in [0, buckets), in the shape of `distance`. Half of a direction's
+    buckets hold one distance each; the others grow logarithmically.
 
   Example, 32 buckets to 128, bidirectional: distances -200, -9, -1, 0, 1, 9,
   200 fall into buckets 15, 8, 1, 0, 17, 24, 31.
@@ -126,8 +129,8 @@ def relative_bucket(
   else:
     distance = jnp.maximum(-distance, 0)
   exact = buckets // 2
-  # Where the logarithm turns whole is a matter of rounding: float32 and this
-  # order of operations are those of the published models.
+  # Rounding decides which bucket a distance at an edge falls into: float32 and
+  # this order of operations are those of the published models.
   growth = jnp.log(jnp.maximum(distance, exact).astype('float32') / exact)
   growth = growth / np.log(max_distance / exact) * (buckets - exact)
   far = jnp.minimum(exact + growth.astype('int32'), buckets - 1)
@@ -135,7 +138,7 @@ def relative_bucket(
 
 
 class RelativeBias(nn.Module):
-  """One learned scalar per bucket and head, added to the attention logits."""
+  """T5's bias of the attention logits: one scalar per bucket and head."""
 
   config: TransformerConfig
   bidirectional: bool
@@ -160,8 +163,8 @@ class RelativeBias(nn.Module):
       c.relative_max_distance,
       self.bidirectional,
     )
-    # A product with one-hot rows: its gradient is a product too, where a
-    # gather's would be a scatter of T * S additions.
+    # A product with one-hot rows has a product as its gradient; a gather's
+    # would be a scatter of T * S additions.
     one_hot = jax.nn.one_hot(bucket, c.relative_buckets, dtype='float32')
     bias = jnp.einsum('TSb,bN->NTS', one_hot, table, precision='highest')
     return shard(bias, 'act_heads', 'act_length', 'act_keys')

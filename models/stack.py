@@ -1,4 +1,4 @@
-"""A stack of layers."""
+"""A stack of layers: what runs them, and what they share."""
 
 from typing import Any
 
@@ -76,7 +76,11 @@ def repeat(
 
 
 class Stack(nn.Module):
-  """Blocks one after the other and, with pre-norm, a final norm."""
+  """Blocks one after the other and, with pre-norm, a final norm.
+
+  causal: whether a query sees no key after it: its positions need no other
+    direction. The mask is the caller's.
+  """
 
   config: TransformerConfig
   layers: int
@@ -87,7 +91,7 @@ class Stack(nn.Module):
   def __call__(
     self, x: jax.Array, context: Context, cache: dict | None = None
   ) -> tuple[jax.Array, dict | None]:
-    """[B,T,E] -> [B,T,D]; the cache has one more dimension, first: L."""
+    """[B,T,E] -> [B,T,D]; the cache's first dimension is L."""
     c = self.config
     queries = keys = jnp.arange(x.shape[1])
     if cache is not None:
@@ -112,7 +116,7 @@ class Stack(nn.Module):
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache
 
   def _positions(self, context, queries, keys):
-    """What the scheme of positions adds to the context: int [T], [S]."""
+    """The context with what the scheme of positions adds: int [T], [S]."""
     c = self.config
     match c.position:
       case 'relative_bias':

@@ -1,4 +1,4 @@
-"""The decoder (GPT, Radford et al. 2018, and all that came of it)."""
+"""The decoder: GPT (Radford et al. 2018) and all that followed it."""
 
 import flax.linen as nn
 import jax
@@ -13,17 +13,17 @@ from models.stack import Stack
 
 
 class Decoder(nn.Module):
-  """Predicts each token from those before it.
+  """Predicts each token from the tokens before it.
 
-  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
-  number the examples packed into a row from 1; 0 is padding.
+  Dropout acts only if `apply` has a 'dropout' rng. Segments number the examples
+  packed into a row from 1; 0 is padding.
   """
 
   config: TransformerConfig
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
-    """What of a batch the model reads."""
+    """The arrays of a batch that the model reads."""
     c = self.config
     return (
       'inputs',
@@ -50,12 +50,12 @@ class Decoder(nn.Module):
   ) -> jax.Array:
     """int [B,T] each -> float32.
 
-    With `model.prefix` the places where `prefix` is 1 are seen by all of their
-    segment (T5, Raffel et al. 2020, 3.2.1); without it none is.
+    With `model.prefix` all of a segment sees the positions where `prefix` is 1
+    (T5, Raffel et al. 2020, 3.2.1); no `prefix` means none.
 
     Returns:
-      lm: logits [B,T,V]. tokens: [B,T,C]. sequence: [B,C], read at the last
-      token of each row.
+      By `model.head`: lm: logits [B,T,V]. tokens: classes [B,T,C]. sequence:
+      classes [B,C], at the last token of each row.
     """
     mask = masks.causal(inputs.shape[1])
     if self.config.prefix and prefix is not None:
@@ -66,13 +66,13 @@ class Decoder(nn.Module):
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
     if self.config.head == 'sequence':
-      places = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
-      last = jnp.max(places, axis=1)
+      at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
+      last = jnp.max(at, axis=1)
       x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
     return self.classes(x)
 
   def start_cache(self, batch: int, length: int) -> dict:
-    """An empty cache for `length` tokens of each of `batch` rows."""
+    """An empty cache for `batch` rows of `length` tokens."""
     c = self.config
     shape = (c.decoder_layers, batch, length, c.kv_heads, c.head_dim)
     return {
@@ -87,20 +87,20 @@ class Decoder(nn.Module):
     positions: jax.Array | None = None,
     hidden: jax.Array | None = None,
   ) -> tuple[jax.Array, dict]:
-    """Some positions further: one, or a whole prompt at once.
+    """Reads further tokens: one, or a whole prompt at once.
 
     With `model.prefix` the tokens of a prompt see one another.
 
     Args:
-      tokens: int [B,T], what stands at `index` and after it.
-      cache: what the step before returned, or `start_cache`.
-      index: int, the place of the first of `tokens` in the cache.
-      positions: int [B,T] where they are not the places: a prompt that is
+      tokens: int [B,T], the tokens from `index` on.
+      cache: from the step before, or from `start_cache`.
+      index: int, the place in the cache of the first of `tokens`.
+      positions: int [B,T]; None: the places in the cache. A prompt that is
         padded on the left counts from its first token.
-      hidden: bool [B,S], places of the cache that nobody may see (padding).
+      hidden: bool [B,S], places in the cache that no token may see (padding).
 
     Returns:
-      Logits of the next tokens, float32 [B,T,V], and the cache.
+      Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
     T, S = tokens.shape[1], cache['self']['key'].shape[2]
     places = index + jnp.arange(T)

@@ -1,4 +1,4 @@
-"""ELECTRA (Clark et al. 2020): a generator and a discriminator in one."""
+"""ELECTRA (Clark et al. 2020): a generator and a discriminator in one model."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ from models.stack import Stack
 
 
 def generator_config(config: TransformerConfig) -> TransformerConfig:
-  """The generator's: `generator_divisor` times narrower, as deep (3.2).
+  """The generator's config: as deep, `generator_divisor` times narrower (3.2).
 
-  Its heads are as wide, hence fewer, and one at least (the released code's). It
-  reads the discriminator's tables.
+  Its heads have the same width, so there are fewer, but at least one (the
+  released code). It uses the discriminator's tables.
   """
   c = config
   width = c.embed_dim // c.generator_divisor
@@ -39,19 +39,20 @@ def generator_config(config: TransformerConfig) -> TransformerConfig:
 class Electra(nn.Module):
   """Two encoders that share their tables, trained side by side.
 
-  The generator fills the masked positions; the discriminator tells which tokens
-  of the result are not the text's. Without the generator's weights ('generator'
-  and 'vocabulary') the parameters are those of an `Encoder` of head 'rtd'.
+  The generator fills the masked positions; the discriminator predicts which
+  tokens of the result differ from the text. Without the generator's weights
+  ('generator' and 'vocabulary') the parameters are those of an `Encoder` with
+  the head 'rtd'.
 
-  Dropout acts when `apply` is given a 'dropout' rng, and only then; a 'sample'
-  rng draws the fillings, which are the likeliest tokens without one.
+  Dropout acts only if `apply` has a 'dropout' rng. With a 'sample' rng
+  the fillings are drawn; without one they are the likeliest tokens.
   """
 
   config: TransformerConfig
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
-    """What of a batch the model reads."""
+    """The arrays of a batch that the model reads."""
     c = self.config
     return (
       'inputs',
@@ -82,7 +83,9 @@ class Electra(nn.Module):
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
-    """A batch of masked tokens -> what both encoders say of it.
+    """Masked tokens -> the outputs of both encoders.
+
+    No gradient flows through the sampling (3.1).
 
     Args:
       inputs: int [B,T], masked.
@@ -94,10 +97,10 @@ class Electra(nn.Module):
       types: int [B,T].
 
     Returns:
-      'logits' of the generator, float32 [B,P,V]; 'sampled' [B,P] from them;
-      'corrupted' [B,T], the text with these in it; 'replaced' of the
-      discriminator, logits [B,T]; and 'labels', bool [B,T]: whether the token
-      differs from the text's. No gradient flows through the sampling (3.1).
+      'logits' of the generator, float32 [B,P,V]; 'sampled' from them, int
+      [B,P]; 'corrupted', int [B,T], the text with the samples in it; 'replaced'
+      of the discriminator, logits [B,T]; 'labels', bool [B,T], whether a token
+      differs from the text.
     """
     context = Context(
       mask=masks.segments(segments, segments), positions=positions
@@ -111,7 +114,7 @@ class Electra(nn.Module):
     sampled = self._sample(jax.lax.stop_gradient(logits))
     text = fill(inputs, predict_at, targets, weights)
     corrupted = fill(inputs, predict_at, sampled, weights)
-    # Of a position that was chosen twice, one sample counts.
+    # A position that was chosen twice has one sample.
     sampled = jnp.take_along_axis(corrupted, predict_at, axis=1)
     return {
       'logits': logits,
@@ -122,9 +125,9 @@ class Electra(nn.Module):
     }
 
   def _sample(self, logits: jax.Array) -> jax.Array:
-    """One token of each distribution: [B,P,V] -> int32 [B,P].
+    """One token from each distribution: logits [B,P,V] -> int32 [B,P].
 
-    The largest of the logits and Gumbel noise is distributed as the softmax.
+    The largest of logits + Gumbel noise is distributed as the softmax.
     """
     if self.has_rng('sample'):
       logits += jax.random.gumbel(self.make_rng('sample'), logits.shape)
@@ -134,10 +137,10 @@ class Electra(nn.Module):
 def fill(
   tokens: jax.Array, at: jax.Array, values: jax.Array, weights: jax.Array
 ) -> jax.Array:
-  """Tokens with values at some places: [B,T], [B,P] and so on -> [B,T].
+  """Tokens with `values` at the positions `at`: [B,T], [B,P] each -> [B,T].
 
-  Places of weight 0 keep their token; of several values for one place the last
-  stands.
+  Positions of weight 0 keep their token. If a position has several values, the
+  last one counts.
   """
   B, P = at.shape
   order = jnp.where(weights > 0, jnp.arange(1, P + 1), 0)

@@ -1,4 +1,4 @@
-"""The encoder (BERT, Devlin et al. 2019; RoBERTa; ELECTRA's discriminator)."""
+"""The encoder: BERT (Devlin et al. 2019), RoBERTa, ELECTRA's discriminator."""
 
 import flax.linen as nn
 import jax
@@ -18,17 +18,17 @@ def gather(x: jax.Array, at: jax.Array) -> jax.Array:
 
 
 class Encoder(nn.Module):
-  """Reads a text in both directions; `model.head` says what for.
+  """Reads a text in both directions, for what `model.head` names.
 
-  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
-  number the examples packed into a row from 1; 0 is padding.
+  Dropout acts only if `apply` has a 'dropout' rng. Segments number the examples
+  packed into a row from 1; 0 is padding.
   """
 
   config: TransformerConfig
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
-    """What of a batch the model reads."""
+    """The arrays of a batch that the model reads."""
     c = self.config
     return (
       'inputs',
@@ -66,12 +66,14 @@ class Encoder(nn.Module):
     """int [B,T] each, `predict_at` [B,P] -> float32 outputs of the head.
 
     Returns:
+      By `model.head`:
       mlm: 'logits' [B,P,V] at `predict_at`, or [B,T,V] without it.
-      mlm_nsp: these, and 'next_sentence' [B,2] (0: it is the next).
+      mlm_nsp: the same, and 'next_sentence' [B,2], logits (class 0: the second
+      sentence comes next).
       rtd: 'replaced' [B,T], logits.
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
       span: 'start', 'end' [B,T], logits.
-      none: 'hidden' [B,T,D]. pooler: this, and 'pooled' [B,D].
+      none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
     x = self.encode(inputs, segments, positions, types)
     match self.config.head:

@@ -1,4 +1,4 @@
-"""The encoder-decoder (Vaswani et al. 2017; T5, Raffel et al. 2020, 2.1)."""
+"""The encoder-decoder: Vaswani et al. 2017; T5 (Raffel et al. 2020, 2.1)."""
 
 import flax.linen as nn
 import jax
@@ -15,15 +15,15 @@ from models.stack import Stack
 class EncoderDecoder(nn.Module):
   """Reads a source, predicts a target.
 
-  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
-  number the examples packed into a row from 1; 0 is padding.
+  Dropout acts only if `apply` has a 'dropout' rng. Segments number the examples
+  packed into a row from 1; 0 is padding.
   """
 
   config: TransformerConfig
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
-    """What of a batch the model reads."""
+    """The arrays of a batch that the model reads."""
     names = ('encoder_inputs', 'inputs', 'encoder_segments', 'segments')
     if self.config.reads_positions:
       names += ('encoder_positions', 'positions')
@@ -47,9 +47,8 @@ class EncoderDecoder(nn.Module):
   ) -> jax.Array:
     """int [B,S], [B,T] and so on -> logits, float32 [B,T,V].
 
-    `inputs` are the targets shifted right, so that position t is predicted
-    from what stands before it. Without positions tokens count from the row's
-    first.
+    `inputs` are the targets shifted right, so that token t is predicted from
+    those before it. Without positions, the row's first token has position 0.
     """
     encoded = self.encode(encoder_inputs, encoder_segments, encoder_positions)
     context = Context(
@@ -74,7 +73,7 @@ class EncoderDecoder(nn.Module):
     return self.encoder(x, context)[0]
 
   def start_cache(self, batch: int, length: int) -> dict:
-    """An empty cache for `length` decoding steps of `batch` rows."""
+    """An empty cache for `batch` rows of `length` target tokens."""
     c = self.config
     shape = (c.decoder_layers, batch, length, c.kv_heads, c.head_dim)
     return {
@@ -89,19 +88,18 @@ class EncoderDecoder(nn.Module):
     encoder_segments: jax.Array,
     encoded: jax.Array | None = None,
   ) -> tuple[jax.Array, dict]:
-    """Some positions further, one as a rule.
+    """Reads further tokens of the target, usually one.
 
     Args:
-      tokens: int [B,T], what stands at `index` and after it (the start token
-        at 0).
-      cache: what the step before returned, or `start_cache`.
+      tokens: int [B,T], the tokens from `index` on (the start token is at 0).
+      cache: from the step before, or from `start_cache`.
       index: int, the position of the first of `tokens`.
       encoder_segments: int [B,S], above 0 where the source has a token.
-      encoded: [B,S,D] from `encode`; needed by the first step only, which
-        keeps its keys and values in the cache.
+      encoded: [B,S,D] from `encode`, for the first step, which keeps its keys
+        and values in the cache; later steps leave it out.
 
     Returns:
-      Logits of the next tokens, float32 [B,T,V], and the cache.
+      Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
     positions = index + jnp.arange(tokens.shape[1])
     places = jnp.arange(cache['self']['key'].shape[2])

@@ -1,4 +1,7 @@
-"""RWKV-4 (Peng et al. 2023): a recurrent network that trains in parallel."""
+"""RWKV-4 (Peng et al. 2023): a recurrent network that trains in parallel.
+
+Its mean over the past is in wkv.py.
+"""
 
 import flax.linen as nn
 import jax
@@ -25,9 +28,9 @@ Cache = dict[str, jax.Array]
 def shifted(
   x: jax.Array, starts: jax.Array, last: jax.Array | None = None
 ) -> jax.Array:
-  """The token before each one: [B,T,D]; zeros where `starts` [B,T].
+  """Each token's predecessor: [B,T,D] -> [B,T,D]; zeros where `starts` [B,T].
 
-  `last` [B,D] stands before the first token.
+  last: [B,D], the predecessor of the first token; None: zeros.
   """
   if last is None:
     last = jnp.zeros_like(x[:, 0])
@@ -36,16 +39,16 @@ def shifted(
 
 
 class Mix(nn.Module):
-  """What the two halves of a block share: x mixed with the token before it.
+  """What both halves of a block share: they mix a token with the one before it.
 
-  `share` is the layer's place l / (L - 1), from 0 to 1, and `rest` is 1 - l / L
-  of layer l: deeper layers are born with other values (the released code's).
+  Layers are initialised by their depth (the released code): in layer l,
+  `share` is l / (L - 1), from 0 to 1, and `rest` is 1 - l / L.
   """
 
   config: TransformerConfig
 
   def mixed(self, name, x, before, power, offset=0.0):
-    """x mu + before (1 - mu); mu is born (i / D)^power + offset."""
+    """x mu + before (1 - mu); mu starts as (i / D)^power + offset."""
 
     def init(key, shape, dtype):
       del key
@@ -60,7 +63,7 @@ class Mix(nn.Module):
 
 
 class TimeMix(Mix):
-  """r * wkv, where attention stands in a transformer (3.1)."""
+  """r * wkv, in place of a transformer's attention (3.1)."""
 
   @nn.compact
   def __call__(
@@ -115,7 +118,7 @@ class TimeMix(Mix):
 
 
 class ChannelMix(Mix):
-  """sigmoid(r) * (act(k) Wv), where the MLP stands in a transformer (3.1)."""
+  """sigmoid(r) * (act(k) Wv), in place of a transformer's MLP (3.1)."""
 
   @nn.compact
   def __call__(
@@ -172,7 +175,7 @@ class RwkvBlock(nn.Module):
 
 
 class RwkvStack(nn.Module):
-  """Blocks one after the other and a final norm, as `stack.Stack`."""
+  """Blocks one after the other and a final norm."""
 
   config: TransformerConfig
 
@@ -180,7 +183,7 @@ class RwkvStack(nn.Module):
   def __call__(
     self, x: jax.Array, starts: jax.Array, cache: Cache | None = None
   ) -> tuple[jax.Array, Cache | None]:
-    """[B,T,D] -> [B,T,D]; the cache has one more dimension, first: L."""
+    """[B,T,D] -> [B,T,D]; the cache's first dimension is L."""
     c = self.config
     layers = jnp.arange(c.decoder_layers, dtype='float32')
     x, cache = repeat(
@@ -190,16 +193,15 @@ class RwkvStack(nn.Module):
 
 
 class Rwkv(nn.Module):
-  """Predicts each token from those before it, without attention.
+  """Predicts each token from the tokens before it, without attention.
 
-  Dropout acts when `apply` is given a 'dropout' rng, and only then. Segments
-  number the examples packed into a row from 1; 0 is padding. A segment's first
-  token has no past.
+  Dropout acts only if `apply` has a 'dropout' rng. Segments number the examples
+  packed into a row from 1; 0 is padding. A segment's first token has no past.
   """
 
   config: TransformerConfig
 
-  INPUTS = ('inputs', 'segments')  # what of a batch the model reads
+  INPUTS = ('inputs', 'segments')  # the arrays of a batch that the model reads
 
   def setup(self):
     c = self.config
@@ -232,18 +234,18 @@ class Rwkv(nn.Module):
     positions: jax.Array | None = None,
     hidden: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache]:
-    """Some positions further, as `Decoder.decode_step`.
+    """Reads further tokens, as `Decoder.decode_step`.
 
     Args:
-      tokens: int [B,T], what stands at `index` and after it.
-      cache: what the step before returned, or `start_cache`.
+      tokens: int [B,T], the tokens from `index` on.
+      cache: from the step before, or from `start_cache`.
       index: int, the place of the first of `tokens`.
-      positions: not read: the state alone knows what came before.
-      hidden: bool [B,S], places of padding on a row's left: what comes after
-        them has no past.
+      positions: not used: the state alone holds the past.
+      hidden: bool [B,S], padding on the left of a row: the token after it has
+        no past.
 
     Returns:
-      Logits of the next tokens, float32 [B,T,V], and the cache.
+      Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
     del positions
     starts = jnp.zeros(tokens.shape, bool)

@@ -3,18 +3,18 @@
   wkv_t = (sum_{i<t} e^{k_i - (t-1-i) w} v_i + e^{u + k_t} v_t)
         / (sum_{i<t} e^{k_i - (t-1-i) w}     + e^{u + k_t})
 
-for each channel by itself, with a decay w > 0 and a bonus u for the token
-itself. What is behind t is a state (a, b, p): e^p a and e^p b are the two sums
-over i < t, and p is the largest of their exponents, so that nothing overflows.
-All of it is float32.
+in each channel, with a decay w > 0 and a bonus u for the token itself. The past
+of token t is a state (a, b, p): e^p a and e^p b are the two sums over i < t; p
+is the largest of their exponents, so that nothing overflows. All of it is
+float32.
 
-`recurrent` takes one token after the other and is how a model decodes. `wkv` is
-how it trains: chunks of about T^1/2 tokens side by side, then from chunk to
-chunk, 2 T^1/2 steps instead of T. On a CPU that is about as fast as token after
-token, and an accelerator, which a short step leaves idle, needs it. An
-associative scan has fewer steps still, but passes over memory at each: it takes
-four times as long on a CPU. The gradient is written out because autodiff keeps
-twice the memory and takes twice the time.
+A model decodes with `recurrent`, one token after the other, and trains with
+`wkv`: stretches of about T^1/2 tokens side by side, then from stretch to
+stretch, in 2 T^1/2 steps instead of T. On a CPU that is about as fast as token
+after token; an accelerator, which a short step leaves idle, needs it. An
+associative scan has fewer steps still, but each passes over all of memory: it
+takes four times as long on a CPU. The gradient is written out because autodiff
+takes twice the memory and twice the time.
 """
 
 import math
@@ -49,7 +49,7 @@ def recurrent(
     decay: [D], w.
     bonus: [D], u.
     starts: bool [B,T], True at tokens that have no past.
-    state: three of [B,D].
+    state: (a, b, p), [B,D] each.
 
   Returns:
     [B,T,D], and the state after the last token.
@@ -85,11 +85,11 @@ def _forward(k, v, decay, bonus, starts):
   return out, (k, v, decay, bonus, starts, out, log_sum)
 
 
-# With M_t the formula's denominator and g_t the gradient of wkv_t, what reaches
-# token i from those after it are sums like the forward ones, only backwards:
+# Let M_t be the formula's denominator and g_t the gradient of wkv_t. The tokens
+# after i reach it through sums like the forward ones, but backwards:
 #   A_i = sum_{t>i} e^{-log M_t - (t-1-i) w} g_t        (of v_i, times e^{k_i})
 #   B_i = sum_{t>i} e^{-log M_t - (t-1-i) w} (-g_t wkv_t)
-# No exponent below exceeds 0: M_t holds every term that it divides.
+# No exponent below exceeds 0, because M_t includes every term that it divides.
 def _backward(saved, g):
   k, v, decay, bonus, starts, out, log_sum = saved
   a, b, p = _states(v, None, k, decay, starts)
@@ -102,7 +102,7 @@ def _backward(saved, g):
   weight = jnp.exp(k + later_p)
   d_v = weight * later_a + own
   d_k = weight * (later_a * v + later_b) + own_k
-  # Of a pair i < t, e^{-(t-1-i) w} passes t-1-i tokens: count it at each.
+  # The e^{-(t-1-i) w} of a pair i < t passes t-1-i tokens: count it at each.
   passing = jnp.exp(p + later_p - decay) * (a * later_a + b * later_b)
   return d_k, d_v, -jnp.sum(passing, (0, 1)), jnp.sum(own_k, (0, 1)), None
 
@@ -137,20 +137,20 @@ def _cut(state, here):
 def _states(x, y, exponent, decay, starts):
   """For each t, sum_{i<t} e^{exponent_i - (t-1-i) decay} (x_i, y_i).
 
-  [B,T,D] each (y None: 1), `starts` bool [B,T] -> a state of [B,T,D]; the sum
-  begins anew at each start.
+  [B,T,D] each (y None: 1), `starts` bool [B,T] -> a state of [B,T,D]. The sum
+  is empty at each start.
   """
   B, T, D = x.shape
-  chunk = math.isqrt(T - 1) + 1  # about T^1/2
-  chunks = -(-T // chunk)
+  size = math.isqrt(T - 1) + 1  # of a stretch, about T^1/2
+  count = -(-T // size)
 
-  def fold(z, fill):  # [B,T,...] -> [chunk,chunks,B,...]
-    widths = [(0, 0), (0, chunk * chunks - T), (0, 0)]
+  def fold(z, fill):  # [B,T,...] -> [size,count,B,...]
+    widths = [(0, 0), (0, size * count - T), (0, 0)]
     z = jnp.pad(z, widths, constant_values=fill)
-    return z.reshape(B, chunks, chunk, -1).transpose(2, 1, 0, 3)
+    return z.reshape(B, count, size, -1).transpose(2, 1, 0, 3)
 
   def unfold(z):
-    return z.transpose(2, 1, 0, 3).reshape(B, chunks * chunk, D)[:, :T]
+    return z.transpose(2, 1, 0, 3).reshape(B, count * size, D)[:, :T]
 
   y = None if y is None else fold(y, 0)
   xs = fold(x, 0), y, fold(exponent, LOWEST), fold(starts[..., None], False)
@@ -162,15 +162,15 @@ def _states(x, y, exponent, decay, starts):
     new = x, 1.0 if y is None else y, exponent
     return _add((a, b, p - decay), new), state
 
-  ends, within = jax.lax.scan(step, empty((chunks, B, D)), xs)
-  begun = jnp.cumsum(xs[-1], axis=0) > 0  # since the chunk's first token
+  ends, within = jax.lax.scan(step, empty((count, B, D)), xs)
+  begun = jnp.cumsum(xs[-1], axis=0) > 0  # a start within the stretch so far
 
   def hop(state, xs):
     end, begun = xs
     a, b, p = _cut(state, begun)
-    return _add((a, b, p - chunk * decay), end), state
+    return _add((a, b, p - size * decay), end), state
 
   _, (a, b, p) = jax.lax.scan(hop, empty((B, D)), (ends, begun[-1]))
-  passed = jnp.arange(chunk, dtype='float32')[:, None, None, None]
+  passed = jnp.arange(size, dtype='float32')[:, None, None, None]
   before = _cut((a[None], b[None], p[None] - passed * decay), begun)
   return jax.tree.map(unfold, _add(before, within))
