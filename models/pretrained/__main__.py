@@ -1,6 +1,6 @@
-"""`python -m models.pretrained`: a command, which hands over to train's.
+"""`python -m models.pretrained`: hands over to the command train.pretrained.
 
-It reads and writes workdirs, which only `train` knows; nothing imports this.
+It reads and writes workdirs, which only `train` knows; nothing imports it.
 """
 
 import runpy

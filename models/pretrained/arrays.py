@@ -1,4 +1,4 @@
-"""Our arrays, built a tensor at a time."""
+"""Our weights as arrays, built from one tensor at a time."""
 
 import functools
 from collections.abc import Callable
@@ -19,16 +19,16 @@ Read = Callable[[str], np.ndarray]
 
 @functools.lru_cache(maxsize=8)
 def leaf_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-  """The shape of every weight by its path, 'embed/table'; nothing computed."""
-  shapes = jax.eval_shape(_birth(config), jax.random.key(0))
+  """The shape of every weight by its path, 'embed/table'; computes nothing."""
+  shapes = jax.eval_shape(_init(config), jax.random.key(0))
   return {leaf: x.shape for leaf, x in shapes.items()}
 
 
-def born(
+def initial(
   config: TransformerConfig, leaves: list[str], seed: int
 ) -> dict[str, np.ndarray]:
-  """Some weights as a new model has them, by path."""
-  init = _birth(config)
+  """The initial values of some weights, by path."""
+  init = _init(config)
 
   def some(key):
     everything = init(key)
@@ -37,7 +37,8 @@ def born(
   return jax.device_get(jax.jit(some)(jax.random.key(seed)))
 
 
-def _birth(config):
+def _init(config):
+  """A function of a key that returns new parameters by path."""
   model = build(config)
   inputs = {name: jnp.zeros((1, 1), 'int32') for name in model.INPUTS}
 
@@ -56,9 +57,9 @@ def build_leaf(
 ) -> np.ndarray | jax.Array:
   """One of our weights, float32.
 
-  Without a sharding it is made on the host, in place. With one, a stacked
-  weight is made on the devices and takes one layer after the other: the host
-  holds one layer of it and one tensor of the file at a time.
+  Without a sharding it is built on the host, in place. With one, a stacked
+  weight is built on the devices, layer by layer: the host holds one layer of it
+  and one tensor of the file at a time.
   """
   if sharding is None or pieces[0].layer is None:
     out = np.empty(shape, 'float32')
@@ -75,14 +76,14 @@ def build_leaf(
       if piece.layer == i:
         piece.copy_in(read(piece.theirs), layer)
     stack = insert(stack, put(layer, one), i)
-    # Transfers that wait in a queue would keep their layers in memory.
+    # Layers stay in host memory while their transfers wait in a queue.
     stack.block_until_ready()
   return stack
 
 
 @functools.lru_cache(maxsize=64)
 def _stacking(shape, sharding):
-  """Where one layer lies; an empty stack; a layer's way into it."""
+  """The sharding of one layer; makes an empty stack; inserts a layer."""
   one = sharding
   if isinstance(sharding, NamedSharding):
     one = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
@@ -101,5 +102,5 @@ def _stacking(shape, sharding):
 
 
 def put(x: np.ndarray, sharding: Sharding) -> jax.Array:
-  """A host array that every process has -> the devices of all of them."""
+  """A host array that every process has -> the devices of all processes."""
   return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])

@@ -1,27 +1,34 @@
-"""Whether files and parameters hold what a model needs, and nothing else."""
+"""Checks that files and parameters have what a model needs, and no more."""
 
 import os
 import re
+from types import ModuleType
 
 import jax
 import numpy as np
 
+from models.config import TransformerConfig
 from models.pretrained import files
 from models.pretrained.arrays import leaf_shapes
-from models.pretrained.mapping import expand
+from models.pretrained.mapping import Piece, expand
 
 _VOCABULARY = ('embed/table', 'vocabulary/output', 'vocabulary/bias')
 
 
-def find_names(layout, config, tensors, pieces):
-  """Our name of each tensor -> that in the file.
+def find_names(
+  layout: ModuleType, tensors: files.Tensors, pieces: list[Piece]
+) -> dict[str, str]:
+  """The layout's name of each tensor -> its name in the file.
 
-  Files of a body alone leave the prefix out, and BERT's first ones call a
+  Files of a body alone leave the prefix out, and BERT's first files call a
   norm's weights gamma and beta.
+
+  Raises:
+    ValueError: two tensors have the same name in the layout.
   """
   bare = not any(name.startswith(layout.PREFIX) for name in tensors.shapes)
   known = {piece.theirs for piece in pieces}
-  names = {}  # theirs -> as the file has it
+  names = {}
   for name in tensors.shapes:
     ours = re.sub(r'LayerNorm\.gamma$', 'LayerNorm.weight', name)
     ours = re.sub(r'LayerNorm\.beta$', 'LayerNorm.bias', ours)
@@ -29,14 +36,16 @@ def find_names(layout, config, tensors, pieces):
       ours = layout.PREFIX + ours
     if ours in names:
       raise ValueError(
-        f'{name} and {names[ours]} in {tensors.file(name)} are one weight.'
+        f'{name} and {names[ours]} in {tensors.file(name)} are the same weight.'
       )
     names[ours] = name
   return names
 
 
-def present(folder, layout, absent, pieces):
-  """Raises ValueError if a place finds no weight."""
+def present(
+  folder: str, layout: ModuleType, absent: list[Piece], pieces: list[Piece]
+) -> None:
+  """Raises ValueError if the files lack a weight."""
   missing = sorted({piece.theirs for piece in absent})
   if missing:
     count = len({piece.theirs for piece in pieces})
@@ -47,8 +56,13 @@ def present(folder, layout, absent, pieces):
     )
 
 
-def shapes(config, tensors, names, pieces):
-  """Raises ValueError if a tensor has another shape, or is no float's."""
+def shapes(
+  config: TransformerConfig,
+  tensors: files.Tensors,
+  names: dict[str, str],
+  pieces: list[Piece],
+) -> None:
+  """Raises ValueError if a tensor has another shape or is not of floats."""
   for piece in pieces:
     name = names[piece.theirs]
     shape = tensors.shapes[name]
@@ -71,14 +85,33 @@ def shapes(config, tensors, names, pieces):
       )
 
 
-def spares(layout, config, published, tensors, names, pieces, other_head):
-  """Every tensor of the files is used, known to be spare or left behind.
+def spares(
+  layout: ModuleType,
+  config: TransformerConfig,
+  published: TransformerConfig,
+  tensors: files.Tensors,
+  names: dict[str, str],
+  pieces: list[Piece],
+) -> list[tuple[str, str]]:
+  """Checks that every tensor of the files is used, spare or left behind.
 
-  Raises ValueError if a weight finds no place. Returns the copies of others:
-  (name, that of its twin), which `copies` compares.
+  Args:
+    layout: of the checkpoint.
+    config: of the model.
+    published: the config of the file, whose head may be left behind.
+    tensors: of the files.
+    names: from `find_names`.
+    pieces: what the model reads.
+
+  Returns:
+    Copies of tied weights: (name, name of the original) in the file. `copies`
+    compares them.
+
+  Raises:
+    ValueError: the model has no place for a tensor.
   """
   used = {piece.theirs for piece in pieces}
-  if other_head:
+  if config.head != published.head:
     used |= _all_names(layout, published)
   known_spares = [
     (re.compile(re.escape(s.theirs).replace(r'\*', r'\d+')), s.equals)
@@ -91,24 +124,24 @@ def spares(layout, config, published, tensors, names, pieces, other_head):
     match = [equals for known, equals in known_spares if known.fullmatch(ours)]
     if not match:
       unknown.append(name)
-    elif match[0] in names:  # else both are of a head that is left behind
+    elif match[0] in names:  # otherwise both belong to the head left behind
       twins.append((name, names[match[0]]))
   if unknown:
     raise ValueError(
-      f'{len(unknown)} weights find no place in a {layout.MODEL_TYPES[0]} '
+      f'{len(unknown)} weights have no place in a {layout.MODEL_TYPES[0]} '
       f'model with this {files.CONFIG}: {_some(unknown)}, in '
       f'{tensors.file(unknown[0])}.'
     )
   return twins
 
 
-def copies(tensors, twins):
-  """Raises ValueError if a copy of a tied weight is none; reads them."""
+def copies(tensors: files.Tensors, twins: list[tuple[str, str]]) -> None:
+  """Reads the copies of tied weights; raises ValueError if one differs."""
   for name, twin in twins:
     if not np.array_equal(tensors.read(name), tensors.read(twin)):
       raise ValueError(
         f'{name} in {tensors.file(name)} differs from {twin}, to which '
-        f'{files.CONFIG} ties it: one of the two is wrong.'
+        f'{files.CONFIG} ties it: one of them is wrong.'
       )
 
 
@@ -117,10 +150,19 @@ def _all_names(layout, config):
   return {piece.theirs for piece in pieces}
 
 
-def vocabulary(folder, rows, where):
-  """Raises ValueError if a tokenizer in `folder` has more ids than the table
-  has rows, which the directory `where` says. Fewer are usual: tables are
-  padded."""
+def vocabulary(folder: str, rows: int, where: str) -> None:
+  """Checks that a table has a row for every id of the tokenizer beside it.
+
+  A table with more rows than ids is usual: it is padded.
+
+  Args:
+    folder: may hold a tokenizer's files.
+    rows: of the table.
+    where: the directory whose config.json says `rows`.
+
+  Raises:
+    ValueError: the tokenizer has more ids.
+  """
   for name, read in _VOCABULARIES.items():
     path = os.path.join(folder, name)
     size = read(path) if os.path.exists(path) else 0
@@ -153,15 +195,17 @@ def _tokenizer_json(path):
 
 
 def _size(path, ids):
-  """The rows that ids, which need not be in order, ask for."""
+  """How many rows a table needs for these ids, in any order."""
   if not all(type(i) is int for i in ids):
     raise ValueError(f'{path} must hold a whole number for each token.')
   return 1 + max(ids, default=-1)
 
 
 def _pieces(path):
-  """The pieces of a SentencePiece model, the fields 1 of a protocol buffer; 0
-  for another file: that of LLaMA 3 is tiktoken's."""
+  """How many pieces a SentencePiece model has: fields 1 of a protocol buffer.
+
+  0 for a file of another kind: LLaMA 3's tokenizer.model is tiktoken's.
+  """
   with open(path, 'rb') as file:
     data = file.read()
   at, count = 0, 0
@@ -180,7 +224,7 @@ def _pieces(path):
   return count
 
 
-# How many ids the files of a tokenizer ask for.
+# A tokenizer's file -> how to count the rows that its ids need.
 _VOCABULARIES = {
   'tokenizer.json': _tokenizer_json,
   'added_tokens.json': _ids,
@@ -193,8 +237,15 @@ _VOCABULARIES = {
 }
 
 
-def params(flat, shapes):
-  """Raises ValueError if parameters, by path, are not those of a config."""
+def params(
+  flat: dict[str, np.ndarray | jax.Array], shapes: dict[str, tuple[int, ...]]
+) -> None:
+  """Checks that parameters, by path, have the shapes of a config.
+
+  Raises:
+    ValueError: names the parameter that is missing, unknown or of another
+      shape, or is spread over several hosts.
+  """
   for leaf in sorted(shapes.keys() | flat.keys()):
     if leaf not in flat or leaf not in shapes:
       what = 'lack' if leaf in shapes else 'have'
@@ -207,8 +258,8 @@ def params(flat, shapes):
       )
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
       raise ValueError(
-        f'The parameter {leaf} lies on several hosts: restore the checkpoint '
-        'in one process and save from there.'
+        f'The parameter {leaf} is spread over several hosts: restore the '
+        'checkpoint in one process and save from there.'
       )
 
 

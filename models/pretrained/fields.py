@@ -1,10 +1,10 @@
-"""config.json, field by field: read, known to be harmless, or refused."""
+"""config.json, field by field: each is read, harmless or refused."""
 
 import math
 from typing import Any
 
-# Fields that change nothing about what a model computes from its weights: how
-# the file was made, how text becomes tokens, how a program generates.
+# Fields that do not change what a model computes from its weights: how the file
+# was made, how text becomes tokens, how a program generates.
 HARMLESS = frozenset(
   (
     '_attn_implementation',
@@ -79,7 +79,7 @@ HARMLESS = frozenset(
     'num_assistant_tokens_schedule',
     'num_beam_groups',
     'num_beams',
-    'num_labels',  # read where a head tells classes apart
+    'num_labels',  # read by the heads of classifiers
     'num_return_sequences',
     'output_attentions',
     'output_hidden_states',
@@ -126,7 +126,7 @@ HARMLESS = frozenset(
     'watermarking_config',
   )
 )
-# Fields that may stand in any file, turned off; and what they would mean.
+# Fields that any file may have, turned off: how, and what they would mean.
 OFF = {
   'add_cross_attention': ((False,), 'a second attention'),
   'cross_attention_hidden_size': ((), 'a second attention'),
@@ -134,7 +134,7 @@ OFF = {
   'pruned_heads': (({}, []), 'layers of unequal size'),
   'tie_encoder_decoder': ((False,), 'one set of weights for two stacks'),
 }
-# Those that mean something to who uses the model in transformers.
+# Fields that matter to those who use the model in transformers.
 KEPT = (
   *('id2label', 'label2id', 'problem_type', 'task_specific_params'),
   *('pad_token_id', 'bos_token_id', 'eos_token_id', 'unk_token_id'),
@@ -154,7 +154,7 @@ ACTIVATIONS = {
   'swish': 'silu',
   'relu2': 'squared_relu',
 }
-# And back, as every version of transformers knows them.
+# And back: names that every version of transformers knows.
 ACTIVATION_NAMES = {
   'relu': 'relu',
   'gelu': 'gelu',
@@ -162,7 +162,7 @@ ACTIVATION_NAMES = {
   'silu': 'silu',
   'squared_relu': 'relu2',
 }
-# What a default's type asks of a value.
+# What a value must be, by the type of its default.
 _TYPES = {
   bool: 'true or false',
   int: 'a whole number',
@@ -173,7 +173,7 @@ _NEEDED = object()
 
 
 class Fields:
-  """The fields of a config.json, each of which must be asked for.
+  """The fields of a config.json; a layout must read every one.
 
   Args:
     fields: the JSON object.
@@ -189,8 +189,8 @@ class Fields:
     """A field's value; `default` is that of the family's config class.
 
     Raises:
-      ValueError: it is not there, and there is no default; or it is not of
-        the default's type, where that is a number, a string or a bool.
+      ValueError: the field is missing and has no default, or its value is not
+        of the default's type (a number, a string or a bool).
     """
     value = self._raw(name, default)
     kind = type(default)
@@ -199,7 +199,7 @@ class Fields:
     return value
 
   def size(self, name: str, default: int | None) -> int | None:
-    """A whole number above 0; by a default of None it may be null."""
+    """A whole number above 0; with a default of None it may be null."""
     value = self._raw(name, default)
     if value is None and default is None:
       return None
@@ -208,7 +208,7 @@ class Fields:
     return value
 
   def number(self, name: str, value: Any) -> float:
-    """A value that stands within the field `name`, which must be a number."""
+    """A value inside the field `name`, which must be a number."""
     if not _is(value, float):
       self.refuse(name, value, 'it must be a number')
     return float(value)
@@ -236,7 +236,7 @@ class Fields:
     return default
 
   def activation(self, name: str, default: str) -> str:
-    """A field that names an activation, as `model.activation` has it."""
+    """The value of `model.activation` for a field that names an activation."""
     value = self.get(name, default)
     if value not in ACTIVATIONS:
       self.refuse(
@@ -245,34 +245,34 @@ class Fields:
     return ACTIVATIONS[value]
 
   def classes(self) -> int:
-    """How many classes a classifier tells apart: as many as have a label."""
+    """How many classes a classifier has: one for each label."""
     labels, number = self.object('id2label'), self.size('num_labels', None)
     if labels and number not in (None, len(labels)):
       self.refuse('num_labels', number, f'id2label has {len(labels)} labels')
     return len(labels) or number or 2
 
   def expect(self, name: str, *values: Any, why: str) -> None:
-    """A field that may be absent, or be one of `values`.
+    """Reads a field that must be absent or one of `values`.
 
     Raises:
-      ValueError: it is anything else, which would mean `why`.
+      ValueError: it has another value, which would mean `why`.
     """
     value = self._raw(name, values[0])
     if value not in values:
       self.refuse(name, value, why)
 
   def refuse(self, name: str, value: Any, why: str) -> None:
-    """Raises ValueError: this value of a field would mean `why`."""
+    """Raises ValueError: the field has this value, which would mean `why`."""
     raise ValueError(f'{self._where}: {name} is {value!r}: {why}.')
 
   def done(self, harmless: tuple[str, ...] = ()) -> None:
-    """All that changes the mathematics has been read.
+    """Checks that every field has been read or is known to be harmless.
 
     Args:
-      harmless: fields of this family, beside HARMLESS, that change nothing.
+      harmless: further fields of this family that change nothing.
 
     Raises:
-      ValueError: a field that is unknown; it could change the mathematics.
+      ValueError: a field is unknown: it could change the mathematics.
     """
     if self._fields.get('quantization_config') is not None:
       self.refuse(
@@ -302,7 +302,7 @@ def labels(classes: int) -> dict:
 
 
 def _is(value, kind):
-  """Whether a value of JSON is of a kind; whole numbers are numbers too."""
+  """Whether a JSON value is of a type; a whole number is a float too."""
   if kind is float and type(value) in (int, float):
     return math.isfinite(value)
   return type(value) is kind

@@ -24,15 +24,15 @@ except ImportError as error:
 CONFIG = 'config.json'
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
-# What a weight may be stored as; all of them are exact in float32.
+# The types that a weight may be stored in; float32 holds all of them exactly.
 DTYPES = {'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16'}
 
 
 def dtype_of(name: str) -> np.dtype:
-  """NumPy's dtype; it knows bfloat16 through JAX alone.
+  """NumPy's dtype of a name; JAX adds bfloat16.
 
   Raises:
-    ValueError: none that a checkpoint is written in.
+    ValueError: checkpoints are not written in it.
   """
   if name not in DTYPES.values():
     raise ValueError(
@@ -42,30 +42,30 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def read_config(folder: str) -> dict:
-  """config.json as it stands.
+  """The fields of config.json.
 
   Raises:
-    ValueError: there is none, or it is no JSON object with a `model_type`.
+    ValueError: it is missing, or not a JSON object with a `model_type`.
   """
   path = os.path.join(folder, CONFIG)
   if not os.path.isdir(folder):
-    raise ValueError(f'{folder} is no directory.')
+    raise ValueError(f'{folder} is not a directory.')
   if not os.path.exists(path):
-    raise ValueError(f'{folder} holds no {CONFIG}: it is no checkpoint.')
+    raise ValueError(f'{folder} has no {CONFIG}: it is not a checkpoint.')
   fields = read_json(path)
   if not isinstance(fields.get('model_type'), str):
     raise ValueError(
-      f'{path} names no model_type: it is no config of a checkpoint in '
-      "Hugging Face layout (a Treeline run's workdir is none)."
+      f'{path} has no model_type: it is not the config of a checkpoint in '
+      "Hugging Face layout (a Treeline run's workdir is not such a checkpoint)."
     )
   return fields
 
 
 def read_json(path: str) -> dict:
-  """A JSON object.
+  """The JSON object in a file.
 
   Raises:
-    ValueError: it is none; names the file.
+    ValueError: the file holds something else.
   """
   try:
     with open(path, encoding='utf-8-sig') as file:
@@ -80,15 +80,15 @@ def read_json(path: str) -> dict:
 
 
 class Tensors:
-  """The tensors of a directory; each is read when it is asked for.
+  """The tensors of a directory, each of which is read on demand.
 
   Attributes:
-    shapes: by name; from the files' headers, nothing else is read.
-    types: by name, as 'F32'.
+    shapes: by name, from the headers of the files; no tensor is read for them.
+    types: by name, such as 'F32'.
 
   Raises:
-    ValueError: no safetensors, a shard that is missing or cut short, a tensor
-      that is not where the index says, or of which it says nothing.
+    ValueError: there are no safetensors, a shard is missing or cut short, or a
+      tensor and the index disagree.
   """
 
   def __init__(self, folder: str):
@@ -118,7 +118,7 @@ class Tensors:
       file = self._open_files.enter_context(safe_open(path, framework='numpy'))
     except (SafetensorError, OSError) as error:
       raise ValueError(
-        f'{path} cannot be read, it may be cut short ({error}): copy it anew.'
+        f'{path} cannot be read, it may be cut short ({error}): copy it again.'
       ) from error
     self._files[path] = file
     return file
@@ -142,7 +142,7 @@ class Tensors:
 
 
 def _shards(folder: str) -> dict[str, list[str] | None]:
-  """path -> its tensors as the index has them; None: all that it holds."""
+  """path -> the tensors that the index lists for it; None: all it holds."""
   single, index = (os.path.join(folder, name) for name in (SINGLE, INDEX))
   if os.path.exists(single):
     return {single: None}
@@ -151,13 +151,13 @@ def _shards(folder: str) -> dict[str, list[str] | None]:
     hint = ''
     if any(name.startswith('pytorch_model') for name in bins):
       hint = (
-        ' pytorch_model.bin is a Python pickle, which is not read: convert it '
+        ' pytorch_model.bin is a Python pickle, which is not read. Convert it '
         'once, where torch is installed: '
         f'transformers.AutoModel.from_pretrained({folder!r})'
         ".save_pretrained(NEW_DIRECTORY) (with the class that config.json's "
         '`architectures` names, so that its head is kept).'
       )
-    raise ValueError(f'{folder} holds no {SINGLE} and no {INDEX}.{hint}')
+    raise ValueError(f'{folder} has no {SINGLE} and no {INDEX}.{hint}')
   weight_map = read_json(index).get('weight_map')
   if not isinstance(weight_map, dict) or not all(
     isinstance(file, str) for file in weight_map.values()
@@ -176,42 +176,42 @@ def _shards(folder: str) -> dict[str, list[str] | None]:
 
 
 def _check_index(path, held, listed):
-  """Raises ValueError unless a shard holds what the index lists, no more."""
+  """Raises ValueError unless a shard holds exactly what the index lists."""
   for name in sorted(listed - held):
     raise ValueError(f'{path} lacks {name}, which {INDEX} says it has.')
   extra = sorted(held - listed)
   if extra:
     raise ValueError(
       f'{path} holds {len(extra)} tensors that {INDEX} does not list there: '
-      f'{", ".join(extra[:4])}. The two are not of one checkpoint: copy both '
-      'anew, or put them into its weight_map.'
+      f'{", ".join(extra[:4])}. They belong to different checkpoints: copy '
+      'both again, or add the tensors to its weight_map.'
     )
 
 
 def check_free(folder: str) -> None:
-  """Nothing lies where a checkpoint is to be written.
+  """Checks that a checkpoint can be written without overwriting anything.
 
   Raises:
-    ValueError: the folder has something in it, or is a file.
+    ValueError: the folder is a file, or is not empty.
   """
   if os.path.isdir(folder) and not os.listdir(folder):
     return
   if os.path.lexists(folder):
     raise ValueError(
-      f'{folder} exists and is not empty: nothing is overwritten, name a new '
+      f'{folder} exists and is not empty. Nothing is overwritten: name a new '
       'directory.'
     )
 
 
 @contextlib.contextmanager
 def new_directory(folder: str) -> Iterator[str]:
-  """A folder to write into, which takes its name when all has been written.
+  """A folder to write into, which gets its name once all is written.
 
-  What a killed program left of it is cleared first.
+  What a killed program left there is deleted first.
 
   Raises:
-    ValueError: there is something already, or another process writes it.
-    OSError: it cannot be made or written; names it.
+    ValueError: the folder exists, or another process writes to it.
+    OSError: it cannot be made or written.
   """
   folder = os.path.abspath(folder)
   check_free(folder)
@@ -221,7 +221,7 @@ def new_directory(folder: str) -> Iterator[str]:
     os.makedirs(partial, exist_ok=True)
   except OSError as error:
     raise OSError(
-      f'{folder}: no folder can be made there ({error.strerror}). Name another.'
+      f'{folder} cannot be made ({error.strerror}): name another folder.'
     ) from error
   lock = _lock(partial, folder)
   try:
@@ -235,7 +235,7 @@ def new_directory(folder: str) -> Iterator[str]:
     if isinstance(error, OSError) and error.errno is not None:
       raise OSError(
         error.errno,
-        f'{folder} cannot be written: {error.strerror}. Nothing is left of it; '
+        f'{folder} cannot be written: {error.strerror}. Nothing of it is left: '
         'make room, or name another folder.',
       ) from error
     raise
@@ -244,14 +244,14 @@ def new_directory(folder: str) -> Iterator[str]:
 
 
 def _lock(partial, folder):
-  """Holds a folder until the result is closed or the process ends."""
+  """Locks a folder until the result is closed or the process ends."""
   lock = os.open(partial, os.O_RDONLY)
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     os.close(lock)
-    raise ValueError(f'{folder}: another process writes there.') from None
-  except OSError:  # a disk without locks
+    raise ValueError(f'{folder}: another process writes to it.') from None
+  except OSError:  # a file system without locks
     return lock
   return lock
 
@@ -267,13 +267,13 @@ def write(
 
   Args:
     folder: the new directory; an empty one may exist.
-    config: of config.json.
-    tensors: one after the other; at most a shard of them is held in memory.
-    shard_bytes: a file has at most so many, unless one tensor is larger.
+    config: the fields of config.json.
+    tensors: one after the other; at most one shard of them is held in memory.
+    shard_bytes: the most that a file has, unless one tensor is larger.
     beside: name -> content of other files.
 
   Raises:
-    ValueError: there is something already.
+    ValueError: the directory is not empty.
   """
   with new_directory(folder) as partial:
     _write_weights(partial, tensors, shard_bytes)
@@ -286,7 +286,7 @@ def write(
 
 
 def _write_weights(folder, tensors, shard_bytes):
-  shards, held, size, total = [], {}, 0, 0  # shards: their tensors' names
+  shards, held, size, total = [], {}, 0, 0  # shards: the names of each
 
   def flush():
     path = os.path.join(folder, f'shard-{len(shards)}')
@@ -326,7 +326,7 @@ def _write_json(path, value):
 
 
 def _as_os_error(error):
-  """safetensors tells the system's error in words: '... (os error 28)'."""
+  """The OSError that safetensors reports as text: '... (os error 28)'."""
   found = re.search(r'os error (\d+)', str(error))
   number = int(found[1]) if found else errno.EIO
   return OSError(number, os.strerror(number) if found else str(error))

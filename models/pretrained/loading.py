@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from models.choices import HEADS_OF
 from models.config import TransformerConfig
 from models.pretrained import checks, files, layout, pair, special
-from models.pretrained.arrays import born, build_leaf, leaf_shapes, put
+from models.pretrained.arrays import build_leaf, initial, leaf_shapes, put
 from models.pretrained.fields import KEPT, Fields
 from models.pretrained.mapping import Piece, expand
 
@@ -173,7 +173,7 @@ class Reading:
       flat_shardings = flatten_dict(shardings, sep='/')
     params = {}
     if self.new:
-      for leaf, x in born(self.config, self.new, seed).items():
+      for leaf, x in initial(self.config, self.new, seed).items():
         place = flat_shardings.get(leaf)
         params[leaf] = x if place is None else put(x, place)
     by_leaf = {}
@@ -210,19 +210,16 @@ def _match(
     ValueError: a weight that is missing, has no place or has another shape.
   """
   pieces = expand(module.weights(config), config, leaf_shapes(config))
-  names = checks.find_names(module, config, tensors, pieces)
+  names = checks.find_names(module, tensors, pieces)
   absent = [p for p in pieces if p.theirs not in names]
-  other_head = config.head != published.head
   new = []
-  if other_head:
+  if config.head != published.head:
     leaves = {piece.leaf for piece in absent}
     new = sorted(x for x in leaves if x.split('/')[0] not in _BODY)
     absent = [p for p in absent if p.leaf not in new]
     pieces = [p for p in pieces if p.leaf not in new]
   checks.present(folder, module, absent, pieces)
   checks.shapes(config, tensors, names, pieces)
-  twins = checks.spares(
-    module, config, published, tensors, names, pieces, other_head
-  )
+  twins = checks.spares(module, config, published, tensors, names, pieces)
   checks.vocabulary(folder, config.vocab_size, folder)
   return Reading(config, tensors, names, pieces, new, twins)

@@ -1,4 +1,4 @@
-"""Which number of ours is which of theirs: declared once, used both ways."""
+"""Which of our numbers is which of theirs: declared once, used both ways."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,31 +11,32 @@ View = Callable[[np.ndarray], np.ndarray]
 
 
 def whole(x: np.ndarray) -> np.ndarray:
-  """All of it, as it is."""
+  """All of an array."""
   return x
 
 
 def turned(x: np.ndarray) -> np.ndarray:
-  """[out, in] <-> [in, out]: torch's Linear, our kernels."""
+  """[out, in] <-> [in, out]: torch's Linear and our kernels."""
   return x.T
 
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-  """One of our weights, and the tensor in which it lies.
+  """One of our weights, and the tensor of theirs that holds it.
 
-  Reading copies `view(theirs)` to `place(ours)`, writing copies it back; the
-  two have as many numbers, in the same order. Both must be views (slices,
-  reshapes, transpositions): what is written into them has to arrive. Several
-  of ours may share one of theirs (a fused projection), each with its `view`;
-  and one of ours may be gathered from several, each with its `place`.
+  Reading copies `view(theirs)` to `place(ours)`; writing copies it back. Both
+  parts have the same numbers in the same order. Both must be NumPy views
+  (slices, reshapes, transpositions), so that writing to them changes the array.
+  Several of our weights may share one tensor, each with its own `view` (a fused
+  projection). One weight may come from several tensors, each with its own
+  `place`.
 
-  ours: path in our tree; '*' stands for a layer, of the stack before it:
-    'encoder/*/attention/query/kernel'. What `view` sees is that layer's alone.
+  ours: path in our tree; '*' stands for a layer of the stack before it:
+    'encoder/*/attention/query/kernel'.
   theirs: name of the tensor; '*' is the layer's number.
   view: the part of theirs.
   shape: of theirs; None where `view` is its own inverse (whole, turned).
-  place: the part of ours.
+  place: the part of ours, of one layer.
   """
 
   ours: str
@@ -46,7 +47,7 @@ class Weight:
 
 
 def dense(ours: str, theirs: str) -> list[Weight]:
-  """A linear layer with a bias."""
+  """A linear layer with its bias."""
   return [
     Weight(f'{ours}/kernel', f'{theirs}.weight', turned),
     Weight(f'{ours}/bias', f'{theirs}.bias'),
@@ -54,7 +55,7 @@ def dense(ours: str, theirs: str) -> list[Weight]:
 
 
 def norm(ours: str, theirs: str) -> list[Weight]:
-  """A layer norm."""
+  """A layer norm: scale and bias."""
   return [
     Weight(f'{ours}/scale', f'{theirs}.weight'),
     Weight(f'{ours}/bias', f'{theirs}.bias'),
@@ -63,10 +64,10 @@ def norm(ours: str, theirs: str) -> list[Weight]:
 
 @dataclasses.dataclass(frozen=True)
 class Spare:
-  """A tensor that may stand in a file and is not needed: '*' is any number.
+  """A tensor that a file may hold but no model needs: '*' is any number.
 
-  equals: the tensor whose copy it is (tied weights); '' for a buffer that the
-    code makes anew.
+  equals: the tensor that it copies (tied weights); '' for a buffer that code
+    can compute.
   """
 
   theirs: str
@@ -75,7 +76,7 @@ class Spare:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """A Weight of one layer, with its shapes."""
+  """A Weight of one layer, with the shape of its tensor."""
 
   leaf: str  # path in our tree
   layer: int | None  # index into a stacked leaf
@@ -85,13 +86,13 @@ class Piece:
   place: View
 
   def copy_in(self, theirs: np.ndarray, ours: np.ndarray) -> int:
-    """theirs -> ours (of this layer), in ours' dtype; how many numbers."""
+    """theirs -> ours (of this layer), in our dtype; returns how many."""
     into = _view(self.place, ours, self)
     into[...] = self.view(theirs).reshape(into.shape)
     return into.size
 
   def copy_out(self, ours: np.ndarray, theirs: np.ndarray) -> int:
-    """ours (of this layer) -> theirs, in theirs' dtype; how many numbers."""
+    """ours (of this layer) -> theirs, in their dtype; returns how many."""
     into = _view(self.view, theirs, self)
     into[...] = self.place(ours).reshape(into.shape)
     return into.size
@@ -101,7 +102,7 @@ def _view(view, array, piece):
   part = view(array)
   if not np.may_share_memory(part, array):
     raise ValueError(
-      f'{piece.leaf} <-> {piece.theirs}: the mapping makes a copy, no view.'
+      f'{piece.leaf} <-> {piece.theirs}: the mapping makes a copy, not a view.'
     )
   return part
 
@@ -109,7 +110,7 @@ def _view(view, array, piece):
 def expand(
   weights: list[Weight], config: TransformerConfig, shapes: dict[str, tuple]
 ) -> list[Piece]:
-  """Every layer's pieces.
+  """The pieces of all layers.
 
   Args:
     weights: of a layout.
@@ -117,15 +118,15 @@ def expand(
     shapes: of our weights, by path.
 
   Raises:
-    ValueError: the layout and the model disagree (a fault in the layout): a
-      weight that the model does not have, or one that the layout leaves out.
+    ValueError: the layout is wrong: it has a weight that the model does not
+      have, or leaves one out.
   """
   pieces = []
   filled = dict.fromkeys(shapes, 0)
   for weight in weights:
     for leaf, layer, theirs in _layers(weight, config):
       if leaf not in shapes:
-        raise ValueError(f'The layout has {leaf}, the model has not.')
+        raise ValueError(f'The layout has {leaf}, which the model does not.')
       shape = shapes[leaf][1:] if layer is not None else shapes[leaf]
       ours = np.broadcast_to(np.float32(0), shape)
       their_shape = weight.shape or weight.view(ours).shape
@@ -133,7 +134,7 @@ def expand(
       found = weight.view(np.broadcast_to(np.float32(0), their_shape)).size
       if size != found:
         raise ValueError(
-          f'{leaf} takes {size} numbers, the layout gives it {found} of '
+          f'{leaf} takes {size} numbers, but the layout gives it {found} of '
           f'{theirs}, {their_shape}.'
         )
       filled[leaf] += size

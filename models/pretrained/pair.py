@@ -1,7 +1,7 @@
-"""ELECTRA's generator and discriminator, published as a checkpoint each.
+"""ELECTRA's pair: generator and discriminator, each with its own checkpoint.
 
-Here they are one model with one set of tables (models/families/electra.py): a
-directory with the two in it.
+Here they are one model with one set of tables (models/families/electra.py), and
+its checkpoint is a directory that holds the two.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from models.pretrained.fields import Fields
 from models.pretrained.layouts import electra
 
 NAMES = ('discriminator', 'generator')  # of the directories
-_GENERATOR = ('generator', 'vocabulary')  # what the discriminator has not
+_GENERATOR = ('generator', 'vocabulary')  # weights of the generator alone
 
 
 def is_pair(folder: str) -> bool:
-  """Whether a directory holds the two."""
+  """Whether a directory holds a pair."""
   return all(os.path.isdir(os.path.join(folder, name)) for name in NAMES)
 
 
 def check_overrides(folder: str, overrides: dict[str, Any]) -> dict[str, Any]:
-  """The overrides of both halves, which keep the heads that they have.
+  """The overrides for each half: all but the head.
 
   Raises:
     ValueError: they ask for another head than the pair's.
@@ -45,7 +45,7 @@ def check_overrides(folder: str, overrides: dict[str, Any]) -> dict[str, Any]:
 def split_config(
   config: TransformerConfig,
 ) -> tuple[TransformerConfig, TransformerConfig]:
-  """The configs of both encoders."""
+  """The configs of the discriminator and the generator."""
   discriminator = dataclasses.replace(
     config, family='encoder', generator_divisor=0
   )
@@ -53,7 +53,7 @@ def split_config(
 
 
 def split(tree: dict) -> tuple[dict, dict]:
-  """Parameters, or their shardings, of both encoders."""
+  """Parameters, or their shardings, of the discriminator and the generator."""
   discriminator = {k: x for k, x in tree.items() if k not in _GENERATOR}
   generator = {
     'embed': tree['embed'],
@@ -69,7 +69,7 @@ def join_config(
   """The config of the pair.
 
   Raises:
-    ValueError: they are no pair; names what does not agree.
+    ValueError: they are not a pair; names what does not agree.
   """
   if (discriminator.head, generator.head) != ('rtd', 'mlm'):
     raise ValueError(
@@ -93,10 +93,10 @@ def join_config(
 
 
 def check_size(folder: str, config: TransformerConfig) -> None:
-  """Compares the generator's size that the files tell with its width.
+  """Compares the generator's width with the share that the files state.
 
   Raises:
-    ValueError: another one; names the file.
+    ValueError: they differ; names the file.
   """
   for name in NAMES:
     half = os.path.join(folder, name)
@@ -104,8 +104,8 @@ def check_size(folder: str, config: TransformerConfig) -> None:
     share = electra.generator_size(Fields(files.read_config(half), where))
     if share is not None and abs(share * config.generator_divisor - 1) > 0.01:
       raise ValueError(
-        f'{where}: the generator would have {share:g} of the width; it has '
-        f'1/{config.generator_divisor}.'
+        f'{where}: the generator should have {share:g} of the width, but it '
+        f'has 1/{config.generator_divisor}.'
       )
 
 
@@ -123,7 +123,7 @@ def join(discriminator: dict, generator: dict) -> dict:
       name = '/'.join(key.key for key in path)
       raise ValueError(
         f'Generator and discriminator differ in embed/{name}, which they '
-        'share here: they are not of one run.'
+        'share here: they come from different runs.'
       )
   return discriminator | {
     'generator': generator['encoder'],

@@ -1,4 +1,4 @@
-"""Ids of special tokens: in config.json and in generation_config.json."""
+"""Ids of special tokens, in config.json and generation_config.json."""
 
 import dataclasses
 import json
@@ -11,20 +11,20 @@ from models import decoding
 from models.config import TransformerConfig
 from models.pretrained import files
 
-GENERATION = 'generation_config.json'  # what transformers generates with
+GENERATION = 'generation_config.json'  # what transformers reads to generate
 IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
 
 
 def published(folder: str, name: str, default: int | None) -> int | None:
-  """A special token's id, as transformers generates with it.
+  """The id of a special token that transformers generates with.
 
   Args:
     folder: a checkpoint.
     name: one of IDS.
-    default: of the layout's class in transformers.
+    default: the id where no file has one.
 
   Raises:
-    ValueError: it is neither an id nor a list of them.
+    ValueError: it is neither an id nor a list of ids.
   """
   path = os.path.join(folder, GENERATION)
   places = [path] if os.path.exists(path) else []
@@ -39,7 +39,7 @@ def published(folder: str, name: str, default: int | None) -> int | None:
 
 
 def start(folder: str, layout: ModuleType) -> int | None:
-  """The id that a text begins with, None where nothing tells it."""
+  """The id that a text begins with; None if nothing says it."""
   names = getattr(layout, 'START', ('bos_token_id',))
   found = (published(folder, name, None) for name in names)
   default = getattr(layout, 'BOS', None)
@@ -47,8 +47,10 @@ def start(folder: str, layout: ModuleType) -> int | None:
 
 
 def generation(config: TransformerConfig, fields: dict) -> dict[str, bytes]:
-  """GENERATION and its content, from the fields of config.json; of a model
-  that generates nothing, or without ids, nothing."""
+  """GENERATION -> its content, from the fields of config.json.
+
+  Empty for a model that generates nothing or has no special tokens.
+  """
   ids = {name: fields[name] for name in IDS if fields.get(name) is not None}
   if config.family not in decoding.FAMILIES or config.head != 'lm' or not ids:
     return {}
@@ -59,11 +61,15 @@ def generation(config: TransformerConfig, fields: dict) -> dict[str, bytes]:
 def aligned(
   config: TransformerConfig, pad: int | None, flat: dict | None = None
 ) -> TransformerConfig:
-  """The same model in transformers' RoBERTa, whose positions begin with the
-  row after that of the `pad` id.
+  """The same model with positions that begin where transformers' RoBERTa's do.
 
-  Where its rows begin elsewhere, the table gets or loses rows that no token
-  reads; in `flat` (path -> weight), if it is given, in place.
+  Those begin with the row after the `pad` id. The table gets or loses unread
+  rows before it.
+
+  Args:
+    config: of the model; all but RoBERTa's stay the same.
+    pad: the id of padding; None: the config stays the same.
+    flat: path -> weight; its table of positions is replaced.
   """
   if config.family != 'encoder' or not config.position_offset or pad is None:
     return config

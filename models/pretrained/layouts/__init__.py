@@ -1,1 +1,1 @@
-"""One file per published layout of config.json and tensors."""
+"""One file for each layout of published checkpoints (see ../layout.py)."""

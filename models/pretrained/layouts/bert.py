@@ -1,4 +1,8 @@
-"""BERT (transformers' BertFor...)."""
+"""BERT (transformers' BertFor...), and what RoBERTa and ELECTRA share with it.
+
+Shared: `read_head`, `encoder_fields`, `encoder_json`, `head_part`, `body` and
+`body_spares`.
+"""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import ACTIVATION_NAMES, Fields, labels
@@ -6,7 +10,7 @@ from models.pretrained.mapping import Spare, Weight, dense, norm
 
 MODEL_TYPES = ('bert',)
 PREFIX = 'bert.'
-# Our head -> the class, by which config.json names it.
+# Our head -> the class that config.json names.
 CLASSES = {
   'mlm_nsp': 'BertForPreTraining',
   'mlm': 'BertForMaskedLM',
@@ -53,7 +57,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   return config
 
 
-# Of the TensorFlow code's pooler; no code ever read them.
+# Fields of the TensorFlow code's pooler, which no code ever read.
 _POOLER_FIELDS = (
   'pooler_fc_size',
   'pooler_num_attention_heads',
@@ -63,12 +67,12 @@ _POOLER_FIELDS = (
 )
 
 
-# Of TinyBERT's training.
+# Fields of TinyBERT's training.
 _TINY_FIELDS = ('cell', 'emb_size', 'pre_trained', 'structure', 'training')
 
 
 def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
-  """Our head of the class that `architectures` names."""
+  """Our head for the class that `architectures` names."""
   # XLM-R's classes are RoBERTa's by another name.
   name = fields.architecture(classes['none']).removeprefix('XLM')
   heads = {name: head for head, name in classes.items()}
@@ -76,7 +80,7 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
     fields.refuse(
       'architectures',
       name,
-      f'a head that there is none for here; there are {", ".join(heads)}',
+      f'a head that is not supported here; supported: {", ".join(heads)}',
     )
   head = heads[name]
   if head in ('none', 'pooler'):
@@ -86,7 +90,7 @@ def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
 
 
 def encoder_fields(fields: Fields, head: str) -> dict:
-  """What BERT, RoBERTa and ELECTRA have in common."""
+  """The fields of our config that BERT, RoBERTa and ELECTRA read alike."""
   f = fields
   heads = f.size('num_attention_heads', 12)
   width = f.size('hidden_size', 768)
@@ -102,8 +106,8 @@ def encoder_fields(fields: Fields, head: str) -> dict:
   f.expect(
     'tie_word_embeddings',
     True,
-    why='an output table of its own, and two biases of which versions of '
-    'transformers read one or the other',
+    why='an output table of its own, and two biases, of which some versions of '
+    'transformers read the one and some the other',
   )
   f.expect('pruned_heads', {}, None, why='layers of unequal size')
   if head in ('sequence', 'tokens'):
@@ -163,7 +167,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def encoder_json(config: TransformerConfig) -> dict:
-  """What config.json says of BERT, RoBERTa and ELECTRA alike."""
+  """The fields of config.json that BERT, RoBERTa and ELECTRA write alike."""
   c = config
   out = {
     'vocab_size': c.vocab_size,
@@ -183,7 +187,7 @@ def encoder_json(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   out = body(config, PREFIX)
   for ours, theirs in HEADS[config.head].items():
     out += head_part(ours, theirs)
@@ -191,14 +195,14 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def head_part(ours: str, theirs: str) -> list[Weight]:
-  """A dense layer, a norm, or (by 'vocabulary') the bias of the logits."""
+  """A dense layer, a norm, or (for 'vocabulary') the bias of the logits."""
   if ours == 'vocabulary':
     return [Weight('vocabulary/bias', f'{theirs}.bias')]
   return norm(ours, theirs) if ours.endswith('norm') else dense(ours, theirs)
 
 
 def body(config: TransformerConfig, prefix: str) -> list[Weight]:
-  """Embeddings and layers of BERT, RoBERTa and ELECTRA."""
+  """The embeddings and layers of BERT, RoBERTa and ELECTRA."""
   tables = f'{prefix}embeddings.'
   layer = f'{prefix}encoder.layer.*.'
   out = [
@@ -231,10 +235,10 @@ def spares(config: TransformerConfig) -> list[Spare]:
 
 
 def body_spares(config: TransformerConfig, prefix: str) -> list[Spare]:
-  """What a file may hold besides of BERT, RoBERTa and ELECTRA alike."""
+  """What files of BERT, RoBERTa and ELECTRA may hold besides."""
   buffers = ('embeddings.position_ids', 'embeddings.token_type_ids')
   out = [Spare(f'{prefix}{name}') for name in buffers]
   if config.head not in ('mlm_nsp', 'pooler'):
-    # Older versions wrote it with every head; these do not read it.
+    # Older versions wrote it with every head; these heads do not read it.
     out += [Spare(f'{prefix}pooler.dense.{x}') for x in ('weight', 'bias')]
   return out

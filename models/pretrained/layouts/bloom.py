@@ -42,7 +42,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     tie_embeddings=f.get('tie_word_embeddings', True),
     init_std=f.get('initializer_range', 0.02),
   )
-  # How its training program cut and fused its sums; ALiBi ends nowhere.
+  # How its training program split and fused its sums; ALiBi has no end.
   f.done(
     (
       'attention_softmax_in_fp32',
@@ -79,7 +79,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   layer = f'{PREFIX}h.*.'
   attention = f'{layer}self_attention.'
   return [

@@ -1,10 +1,10 @@
-"""What the layouts of decoders have in common; no layout by itself."""
+"""What the layouts of decoders share; not a layout itself."""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields, labels
 from models.pretrained.mapping import Spare, Weight, turned
 
-# What most of them have; a layout states what it has otherwise.
+# What most decoders have; a layout states what differs.
 COMMON = {
   'family': 'decoder',
   'norm': 'layer_norm',
@@ -24,7 +24,7 @@ COMMON = {
   'scan': True,
   'remat': 'none',
 }
-# Other types of rope, and what they would change.
+# Types of rope that are not supported, and what they would change.
 _ROPES = {
   'linear': 'every position would be divided by its factor',
   'dynamic': 'rope_theta would grow with the length of the row',
@@ -34,15 +34,18 @@ _ROPES = {
 
 
 def read_head(fields: Fields, names: dict[str, str], body: str) -> dict:
-  """model.head and model.classes, by the class that `architectures` names.
+  """model.head and model.classes, from the class that `architectures` names.
 
-  names: the classes by our heads; body: the class without a head. Its weights
-  are all that a model with tied tables has.
+  Args:
+    fields: of config.json.
+    names: our head -> the class.
+    body: the class without a head. It is read as 'lm': with tied tables the
+      body has all the weights of that head.
   """
   name = fields.architecture(names['lm'])
   heads = {name: head for head, name in names.items()} | {body: 'lm'}
   if name not in heads:
-    fields.refuse('architectures', name, 'a head that there is none for here')
+    fields.refuse('architectures', name, 'a head that is not supported here')
   head = heads[name]
   return {
     'head': head,
@@ -59,10 +62,10 @@ def write_head(config: TransformerConfig, names: dict[str, str]) -> dict:
 
 
 def either(fields: Fields, names: tuple[str, ...], default: int) -> int:
-  """A size that goes by several names: its value, `default` if it has none.
+  """A size that has several names.
 
   Raises:
-    ValueError: it is no size, or is there twice and differs.
+    ValueError: it is not a size, or two names have different values.
   """
   found = {name: fields.size(name, None) for name in names}
   found = {name: x for name, x in found.items() if x is not None}
@@ -73,7 +76,7 @@ def either(fields: Fields, names: tuple[str, ...], default: int) -> int:
 
 
 def heads(fields: Fields, width: int, name: str, default: int) -> dict:
-  """As many heads as the field says, which share the model's width."""
+  """Heads that share the model's width, as many as the field says."""
   number = either(fields, (name, 'num_attention_heads'), default)
   if width % number:
     fields.refuse(name, number, f'the width {width} is no multiple of it')
@@ -81,9 +84,12 @@ def heads(fields: Fields, width: int, name: str, default: int) -> dict:
 
 
 def dropout(fields: Fields, attention: str, *names: str) -> dict:
-  """The rates; `names` are fields that share one, with their default .1 or 0.
+  """The rates of dropout.
 
-  'name=default' each; the first is the residual branches'.
+  Args:
+    fields: of config.json.
+    attention: the field for attention weights, as 'name=default'.
+    *names: fields for all other dropout, as 'name=default'; they must agree.
   """
   rates = {}
   for item in names:
@@ -96,7 +102,7 @@ def dropout(fields: Fields, attention: str, *names: str) -> dict:
         name,
         rate,
         f'training would drop here at another rate than {first}, '
-        f'{rates[first]}; where nothing is trained, make them equal',
+        f'{rates[first]}; if you do not train, make them equal',
       )
   name, default = attention.split('=')
   return {
@@ -111,10 +117,17 @@ def rope(
   share: str = 'partial_rotary_factor',
   default: float = 1.0,
 ) -> tuple[float, float, tuple[float, ...]]:
-  """Theta, which share of a head is turned, model.rope_scaling.
+  """Theta, the share of each head that rope turns, and model.rope_scaling.
 
-  Since version 5 transformers writes all of it into `rope_parameters`; before,
-  each had a field of its own, and `rope_scaling` what stretches wavelengths.
+  From version 5 on transformers writes all of them into `rope_parameters`.
+  Before, each had a field of its own, and `rope_scaling` held what stretches
+  wavelengths.
+
+  Args:
+    fields: of config.json.
+    theta: the field for theta.
+    share: the field for the share.
+    default: of the share.
   """
   f = fields
   parameters, found = f.object('rope_parameters'), f.object('rope_scaling')
@@ -164,7 +177,7 @@ def rope(
 def head_weights(
   config: TransformerConfig, table: str, output: str = 'lm_head'
 ) -> list[Weight]:
-  """The tokens' table, and what reads the last layer's output."""
+  """The token table, and the head that reads the last layer's output."""
   out = [Weight('embed/table', table)]
   if config.head != 'lm':
     return [*out, Weight('classes/dense/kernel', 'score.weight', turned)]
@@ -178,13 +191,13 @@ def head_weights(
 def head_spares(
   config: TransformerConfig, table: str, output: str = 'lm_head'
 ) -> list[Spare]:
-  """The table's copy, where it is tied."""
+  """The copy of the token table, if it is tied."""
   tied = config.head == 'lm' and config.tie_embeddings
   return [Spare(f'{output}.weight', table)] if tied else []
 
 
 def fused(config: TransformerConfig, ours: str, theirs: str) -> list[Weight]:
-  """One linear layer for queries, keys and values, head by head, [N,3,H,D]."""
+  """One linear layer for queries, keys and values, by head: [N,3,H,D]."""
   D, N, H = config.embed_dim, config.heads, config.head_dim
   out = []
   for i, name in enumerate(('query', 'key', 'value')):

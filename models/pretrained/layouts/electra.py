@@ -16,7 +16,7 @@ CLASSES = {
   'span': 'ElectraForQuestionAnswering',
   'none': 'ElectraModel',
 }
-SEQUENCE = 'ElectraForSequenceClassification'  # which is not read
+SEQUENCE = 'ElectraForSequenceClassification'  # not supported
 HEADS = {
   'rtd': {
     'replaced/dense': 'discriminator_predictions.dense',
@@ -40,8 +40,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     f.refuse(
       'architectures',
       SEQUENCE,
-      "its head has a gelu where model.head='sequence' has BERT's tanh; of "
-      f'ELECTRA there are {", ".join(CLASSES.values())}',
+      "its head has a gelu where model.head='sequence' has BERT's tanh; "
+      f'supported: {", ".join(CLASSES.values())}',
     )
   head = bert.read_head(f, tensors, CLASSES)
   common = bert.encoder_fields(f, head)
@@ -73,13 +73,13 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
 
 
 def generator_size(fields: Fields) -> float | None:
-  """The generator's width as a share of the discriminator's; None: not told.
+  """The generator's width as a share of the discriminator's; None: not stated.
 
-  Files have it as a number, '0.25' or '1/4'. It is about the other half of a
-  pair: `pair.check_size` compares.
+  Files write it as a number, '0.25' or '1/4'. `pair.check_size` compares it
+  with the other half of the pair.
 
   Raises:
-    ValueError: it is no share.
+    ValueError: it is not a share.
   """
   for name in ('generator_size', 'generator_hidden_size'):
     value = fields.get(name, None)
@@ -107,7 +107,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   out = bert.body(config, PREFIX)
   if config.table_dim:
     out += dense('encoder/projection', 'electra.embeddings_project')

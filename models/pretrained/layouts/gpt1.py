@@ -1,4 +1,7 @@
-"""GPT-1 (transformers' OpenAIGPTLMHeadModel); its matrices are [in, out]."""
+"""GPT-1 (transformers' OpenAIGPTLMHeadModel).
+
+Its matrices are [in, out]. GPT-2 has the same sizes and layers (gpt2.py).
+"""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
@@ -11,7 +14,7 @@ CLASSES = {
   'lm': 'OpenAIGPTLMHeadModel',
   'sequence': 'OpenAIGPTForSequenceClassification',
 }
-# Its code has names of its own: 'gelu' is the approximation by tanh.
+# Its code has its own names: 'gelu' is the approximation by tanh.
 ACTIVATIONS = {
   'gelu': 'gelu_tanh',
   'relu': 'relu',
@@ -55,7 +58,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   return [
     *causal.head_weights(config, f'{PREFIX}tokens_embed.weight'),
     Weight('embed/position', f'{PREFIX}positions_embed.weight'),

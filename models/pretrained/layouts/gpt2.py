@@ -1,4 +1,7 @@
-"""GPT-2 (transformers' GPT2LMHeadModel); its matrices are [in, out]."""
+"""GPT-2 (transformers' GPT2LMHeadModel), and what GPT-1 shares with it.
+
+Its matrices are [in, out]. Shared: `read_sizes`, `write_sizes` and `layers`.
+"""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import ACTIVATION_NAMES, Fields
@@ -9,7 +12,7 @@ MODEL_TYPES = ('gpt2',)
 BOS = 50256
 PREFIX = 'transformer.'
 CLASSES = {'lm': 'GPT2LMHeadModel', 'sequence': 'GPT2ForSequenceClassification'}
-# Of heads that are not read, and how the released code trained.
+# Fields of heads that are not read, and of how the released code trained.
 HARMLESS = (
   'is_decoder',
   'n_ctx',
@@ -41,13 +44,16 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     activation=f.activation('activation_function', 'gelu_new'),
     tie_embeddings=f.get('tie_word_embeddings', True),
   )
-  # Reordering is about rounding in half precision: here it is float32 anyway.
+  # Reordering concerns rounding in half precision; here it is float32 anyway.
   f.done(('reorder_and_upcast_attn', *HARMLESS))
   return config
 
 
 def read_sizes(fields: Fields, length: int) -> dict:
-  """What GPT-1 and GPT-2 have in common; `length` by default."""
+  """The fields of our config that GPT-1 and GPT-2 read alike.
+
+  length: the default of max_length.
+  """
   f = fields
   width = causal.either(f, ('n_embd', 'hidden_size'), 768)
   rates = ('resid_pdrop=0.1', 'embd_pdrop=0.1')
@@ -77,7 +83,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def write_sizes(config: TransformerConfig) -> dict:
-  """What config.json says of GPT-1 and GPT-2 alike."""
+  """The fields of config.json that GPT-1 and GPT-2 write alike."""
   c = config
   return {
     'vocab_size': c.vocab_size,
@@ -95,7 +101,7 @@ def write_sizes(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   return [
     *causal.head_weights(config, f'{PREFIX}wte.weight'),
     Weight('embed/position', f'{PREFIX}wpe.weight'),

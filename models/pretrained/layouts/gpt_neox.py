@@ -45,7 +45,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     tie_embeddings=f.get('tie_word_embeddings', False),
     init_std=f.get('initializer_range', 0.02),
   )
-  # Rotary positions end nowhere; rates that no code reads or no head here.
+  # Rotary positions have no end; no code, or no head here, reads the rates.
   f.done(
     (
       'attention_probs_dropout_prob',
@@ -83,7 +83,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def _share(part: int, whole: int) -> float:
-  """What of `whole` is `part`, even after rounding down."""
+  """A share of `whole` that gives `part` when rounded down."""
   if not 0 < part <= whole:
     raise ValueError('it has rotary positions')
   share = part / whole
@@ -91,7 +91,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   layer = f'{PREFIX}layers.*.'
   attention = f'{layer}attention.'
   out = [

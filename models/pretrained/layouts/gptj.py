@@ -1,7 +1,7 @@
 """GPT-J (transformers' GPTJForCausalLM).
 
-Its rotary embedding turns neighbours, ours the two halves of what is turned:
-the columns of queries and keys are brought into another order.
+Its rotary embedding turns pairs of neighbours; ours pairs the first half with
+the second. So the columns of queries and keys are reordered.
 """
 
 from models.config import TransformerConfig
@@ -12,7 +12,7 @@ from models.pretrained.mapping import Spare, Weight, dense, norm, turned
 MODEL_TYPES = ('gptj',)
 BOS = 50256
 PREFIX = 'transformer.'
-LENGTH = 'n_positions'  # transformers has as many angles
+LENGTH = 'n_positions'  # transformers computes this many angles
 CLASSES = {'lm': 'GPTJForCausalLM', 'sequence': 'GPTJForSequenceClassification'}
 
 
@@ -22,7 +22,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   width = causal.either(f, ('n_embd', 'hidden_size'), 4096)
   rope_dim = f.size('rotary_dim', 64)
   f.expect('rotary', True, why='positions of another kind')
-  f.expect('scale_attn_weights', True, why='no code of it does otherwise')
+  f.expect('scale_attn_weights', True, why='its code always scales')
   rates = ('resid_pdrop=0', 'embd_pdrop=0')
   config = TransformerConfig(
     **causal.COMMON
@@ -42,7 +42,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     tie_embeddings=f.get('tie_word_embeddings', False),
     init_std=f.get('initializer_range', 0.02),
   )
-  # Rotary positions end nowhere; the rest is of heads that are not read.
+  # Rotary positions have no end; the rest belongs to heads that are not read.
   f.done(
     (
       'is_decoder',
@@ -82,7 +82,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   layer = f'{PREFIX}h.*.'
   out = [
     *causal.head_weights(config, f'{PREFIX}wte.weight'),
@@ -101,7 +101,10 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def _unpaired(config, ours, theirs):
-  """The pairs 01 23 45 of what is turned -> its halves 024 135; the rest."""
+  """A kernel whose pairs 01 23 45 are turned -> ours, whose halves 024 135 are.
+
+  What is not turned follows as it is.
+  """
   D, N, H = config.embed_dim, config.heads, config.head_dim
   R = config.rope_dim
   shape = (N * H, D)

@@ -1,9 +1,9 @@
 """LLaMA 1, 2, 3 and 3.1 (transformers' LlamaForCausalLM).
 
-max_position_embeddings decides nothing but what other programs allow: rotary
-positions end nowhere. A config does not hold it. A run is written with its
-data.length; a checkpoint that is written anew keeps it; LLaMA 3.1's follows
-from its rope_scaling, as published.
+max_position_embeddings only limits other programs: rotary positions have no
+end, and our config does not hold it. A run is saved with its data.length; a
+checkpoint that is loaded and saved keeps its own; LLaMA 3.1's follows from its
+rope_scaling, as published.
 """
 
 from models.config import TransformerConfig
@@ -19,7 +19,7 @@ CLASSES = {
   'lm': 'LlamaForCausalLM',
   'sequence': 'LlamaForSequenceClassification',
 }
-# Which of their biases there are -> model.bias.
+# Whether attention and MLP have biases -> model.bias.
 BIASES = {(False, False): 'none', (False, True): 'mlp', (True, True): 'all'}
 
 
@@ -37,14 +37,13 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       'partial_rotary_factor', share, 'not all of a head would be turned'
     )
   f.expect('sliding_window', None, why='keys further back would be hidden')
-  f.expect('rope_interleaved', False, None, why='neighbours would be turned')
+  f.expect('rope_interleaved', False, None, why='neighbours would be pairs')
   biases = f.get('attention_bias', False), f.get('mlp_bias', False)
   if biases not in BIASES:
     f.refuse(
       'attention_bias',
       True,
-      'biases of the attention alone, without mlp_bias: there is no model.bias '
-      'for that',
+      'only attention would have biases, and no model.bias says that',
     )
   config = TransformerConfig(
     **causal.COMMON
@@ -68,7 +67,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     dropout=0.0,
     attention_dropout=f.get('attention_dropout', 0.0),
   )
-  # Rotary positions end nowhere; pretraining_tp cuts a product into parts.
+  # Rotary positions have no end; pretraining_tp splits a product into parts.
   f.done(
     (
       'is_decoder',
@@ -118,7 +117,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   layer = f'{PREFIX}layers.*.'
   out = [
     *causal.head_weights(config, f'{PREFIX}embed_tokens.weight'),

@@ -9,7 +9,7 @@ MODEL_TYPES = ('opt',)
 BOS = 2
 PREFIX = 'model.'
 CLASSES = {'lm': 'OPTForCausalLM', 'sequence': 'OPTForSequenceClassification'}
-OFFSET = 2  # of positions, in its code
+OFFSET = 2  # the first row of positions that its code uses
 
 
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
@@ -21,8 +21,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     'word_embed_proj_dim',
     None,
     width,
-    why=f'tokens are projected to the width {width}, positions are not '
-    '(opt-350m): model.table_dim projects both',
+    why=f'tokens are projected to the width {width} but positions are not '
+    '(opt-350m), while model.table_dim projects both',
   )
   if pre:
     f.expect(
@@ -86,7 +86,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   body = f'{PREFIX}decoder.'
   layer = f'{body}layers.*.'
   out = [

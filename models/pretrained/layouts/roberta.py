@@ -1,4 +1,4 @@
-"""RoBERTa (transformers' RobertaFor...), XLM-R's too."""
+"""RoBERTa and XLM-R (transformers' RobertaFor..., XLMRobertaFor...)."""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
@@ -46,7 +46,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     **common,
     position='learned',
     max_length=f.size('max_position_embeddings', 512),
-    # Positions count from the row after that of padding (fairseq's).
+    # Positions begin with the row after that of padding (fairseq).
     position_offset=f.get('pad_token_id', 1) + 1,
     token_types=f.get('type_vocab_size', 2),
     vocab_size=f.size('vocab_size', 50265),
@@ -73,13 +73,13 @@ def write(config: TransformerConfig) -> dict:
 
 
 def typed(fields: dict, model_type: str) -> dict:
-  """config.json of XLM-R, which is RoBERTa with another tokenizer."""
+  """config.json of XLM-R: RoBERTa with another tokenizer."""
   names = [f'XLM{name}' for name in fields['architectures']]
   return fields | {'model_type': model_type, 'architectures': names}
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   out = bert.body(config, PREFIX)
   for ours, theirs in HEADS[config.head].items():
     out += bert.head_part(ours, theirs)

@@ -1,9 +1,9 @@
 """RWKV-4 (transformers' RwkvForCausalLM).
 
-With rescale_every above 0, 6 by default, transformers halves the states every
-so many layers when it evaluates. As the norms' epsilon is not halved, that is
-not quite its training form, which ours is. A run is exported with 0, for no
-such halving; a checkpoint written anew keeps its own.
+With rescale_every=n above 0 (6 by default) transformers halves the states every
+n layers in evaluation. The norms' epsilon is not halved, so the result differs
+slightly from its training form, which is ours. A run is exported with 0, for no
+halving; a checkpoint that is loaded and saved keeps its own.
 """
 
 from models.config import TransformerConfig
@@ -57,8 +57,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     dropout=0.0,
     attention_dropout=0.0,
   )
-  # The state ends nowhere; halving what runs through the layers spares half
-  # precision an overflow and cancels out but for the epsilon of the norms.
+  # The state has no end. Halving the states avoids overflow in half precision
+  # and cancels out, except in the epsilon of the norms.
   f.done(('context_length', 'max_position_embeddings', 'rescale_every'))
   return config
 
@@ -81,7 +81,7 @@ def write(config: TransformerConfig) -> dict:
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   layer = f'{PREFIX}blocks.*.'
   out = [
     *causal.head_weights(config, f'{PREFIX}embeddings.weight', 'head'),

@@ -5,7 +5,7 @@ from models.pretrained.fields import ACTIVATION_NAMES, ACTIVATIONS, Fields
 from models.pretrained.mapping import Spare, Weight, turned
 
 MODEL_TYPES = ('t5',)
-# What its decoder reads first; padding in all that were published.
+# What its decoder reads first: padding in all published models.
 START = ('decoder_start_token_id', 'pad_token_id')
 PREFIX = ''
 CLASSES = ('T5ForConditionalGeneration', 'T5WithLMHeadModel')
@@ -19,8 +19,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     f.refuse('architectures', architecture, f'not {CLASSES[0]}')
   f.expect('is_decoder', False, why='half of the model')
   gated, activation = _activation(f)
-  # The code scales outputs where the file says that tables are tied; newer
-  # versions then say so of all, and keep the scaling in a field of its own.
+  # The code scales outputs if the file says that tables are tied. Newer
+  # versions say so in every file, and store the scaling in its own field.
   tied = f.get('tie_word_embeddings', True)
   scaled = f.get('scale_decoder_outputs', tied)
   if tied and not scaled and 'lm_head.weight' in tensors:
@@ -77,13 +77,10 @@ def _activation(fields):
     fields.refuse(
       'feed_forward_proj', name, 'an MLP that this layout does not have'
     )
-  # Newer versions of transformers write down what follows from it.
-  fields.expect(
-    'dense_act_fn', activation, why=f'against feed_forward_proj {name!r}'
-  )
-  fields.expect(
-    'is_gated_act', gated, why=f'against feed_forward_proj {name!r}'
-  )
+  # Newer versions of transformers also write what follows from it.
+  why = f'it contradicts feed_forward_proj={name!r}'
+  fields.expect('dense_act_fn', activation, why=why)
+  fields.expect('is_gated_act', gated, why=why)
   return gated, ACTIVATIONS[activation]
 
 
@@ -91,7 +88,7 @@ def write(config: TransformerConfig) -> dict:
   """A T5's config -> config.json."""
   c = config
   if c.scale_output and not c.tie_embeddings:
-    raise ValueError('it scales its output only where embeddings are tied')
+    raise ValueError('it scales its output only if embeddings are tied')
   activation = ACTIVATION_NAMES[c.activation]
   if c.gated:
     names = {'gelu_tanh': 'gelu', 'gelu': 'gelu_python'}
@@ -117,13 +114,13 @@ def write(config: TransformerConfig) -> dict:
     'pad_token_id': 0,
     'eos_token_id': 1,
   }
-  if c.tie_embeddings and not c.scale_output:  # version 5 on reads it
+  if c.tie_embeddings and not c.scale_output:  # read from version 5 on
     fields['scale_decoder_outputs'] = False
   return fields
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
-  """Ours <-> theirs."""
+  """Our weights <-> their tensors."""
   out = [Weight('embed/table', 'shared.weight')]
   if not config.tie_embeddings:
     out.append(Weight('vocabulary/output', 'lm_head.weight', turned))
@@ -167,7 +164,7 @@ def spares(config: TransformerConfig) -> list[Spare]:
   out = [
     Spare('encoder.embed_tokens.weight', 'shared.weight'),
     Spare('decoder.embed_tokens.weight', 'shared.weight'),
-    # In old files, and used by no code.
+    # Old files have it; no code uses it.
     Spare(
       'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight'
     ),

@@ -133,7 +133,7 @@ def test_nothing_is_overwritten(folder, tmp_path):
   config, params = make()
   with pytest.raises(ValueError, match='not empty'):
     pretrained.save(config, params, folder)
-  with pytest.raises(OSError, match=r'config\.json/a: no folder can be made'):
+  with pytest.raises(OSError, match=r'config\.json/a cannot be made'):
     pretrained.save(config, params, os.path.join(folder, 'config.json', 'a'))
   (tmp_path / 'empty').mkdir()
   pretrained.save(config, params, str(tmp_path / 'empty'))

@@ -13,6 +13,7 @@ from configs import llama, roberta, t5
 from input_pipeline.tokenizers import kinds, subwords
 from models import pretrained
 from models.pretrained import files
+from models.pretrained import layout as layouts
 from tests.helpers import runs
 from tests.helpers.checkpoints import make, rewrite
 from train import pretrained as command
@@ -91,7 +92,7 @@ def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
   done = run(f'--from={workdir}', f'--to={tmp_path / "other"}')
   assert done.returncode == 1
   assert done.stderr.startswith('Error: ')
-  assert 'names no model_type' in done.stderr
+  assert 'has no model_type' in done.stderr
   assert 'Traceback' not in done.stderr
 
 
@@ -308,7 +309,7 @@ def test_what_a_killed_export_left(published, tmp_path):
   """Is cleared by the same command, unless another process still writes."""
   target = tmp_path / 'to'
   with files.new_directory(str(target)) as partial:
-    with pytest.raises(ValueError, match='to: another process writes there'):
+    with pytest.raises(ValueError, match='to: another process writes to it'):
       command.convert(published, str(target), 'float32')
     with open(os.path.join(partial, 'shard-0'), 'w') as file:
       file.write('half')
@@ -343,7 +344,7 @@ def test_what_cannot_be_written_is_said_before_weights_are_read(
     with pytest.raises(ValueError, match="dtype is 'int4'"):
       write(source, free, 'int4')
     with monkeypatch.context() as context:
-      context.setattr(pretrained.t5, 'write', pretrained.gpt1.write)
+      context.setattr(layouts.t5, 'write', layouts.gpt1.write)
       with pytest.raises(ValueError, match='No layout of transformers'):
         write(source, free, 'float32')
   assert os.listdir(tmp_path) == []

@@ -374,7 +374,7 @@ def test_the_size_of_electra_s_generator(tmp_path):
   edit(half, generator_size='0.5')
   assert pretrained.read_config(folder) == config
   edit(half, generator_size='0.25')
-  with pytest.raises(ValueError, match='would have 0.25 of the width'):
+  with pytest.raises(ValueError, match='should have 0.25 of the width'):
     pretrained.read_config(folder)
 
 

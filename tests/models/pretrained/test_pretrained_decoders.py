@@ -215,7 +215,7 @@ def test_tensors_that_do_not_fit_are_named(name, tmp_path):
     if '.1.' in key and key.endswith('.weight')
   )
   edited(folder, lambda x: x.update(odd=np.zeros(3, 'float32')))
-  with pytest.raises(ValueError, match='1 weights find no place.*: odd'):
+  with pytest.raises(ValueError, match='1 weights have no place.*: odd'):
     pretrained.load(folder)
 
   def longer(x):

@@ -23,14 +23,14 @@ def folder(tmp_path):
 
 
 def test_a_directory_that_is_none(tmp_path):
-  refused(str(tmp_path / 'nowhere'), 'nowhere is no directory')
-  refused(str(tmp_path), r'holds no config\.json')
+  refused(str(tmp_path / 'nowhere'), 'nowhere is not a directory')
+  refused(str(tmp_path), r'has no config\.json')
   (tmp_path / 'config.json').write_text('{')
   refused(str(tmp_path), r'config\.json is not JSON')
   (tmp_path / 'config.json').write_text('{"model": {}}')
-  refused(str(tmp_path), 'names no model_type')
+  refused(str(tmp_path), 'has no model_type')
   (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
-  refused(str(tmp_path), r'holds no model\.safetensors')
+  refused(str(tmp_path), r'has no model\.safetensors')
   (tmp_path / 'pytorch_model.bin').write_text('')
   refused(str(tmp_path), 'pickle.*convert.*save_pretrained')
 
@@ -76,7 +76,7 @@ def test_a_tensor_that_the_index_does_not_list(folder):
     (lambda t: t.pop(QUERY), f'lacks 1 of .*{QUERY}'),
     (
       lambda t: t.update({'bert.extra.weight': np.ones(3, 'float32')}),
-      r'1 weights find no place .*bert\.extra\.weight, in .*model\.safetens',
+      r'1 weights have no place .*bert\.extra\.weight, in .*model\.safetens',
     ),
     (
       lambda t: t.update({QUERY: t[QUERY][:-1]}),
@@ -98,7 +98,7 @@ def test_a_tensor_that_the_index_does_not_list(folder):
       lambda t: t.update(
         {'bert.embeddings.LayerNorm.gamma': np.ones(12, 'float32')}
       ),
-      'are one weight',
+      'are the same weight',
     ),
   ],
 )
@@ -118,11 +118,11 @@ def test_weights_that_do_not_fit(folder, change, message):
     ({'quantization_config': {'bits': 4}}, 'quantised'),
     (
       {'architectures': ['BertForMultipleChoice']},
-      'BertForMultipleChoice.* there are BertForPreTraining, BertForMaskedLM',
+      'BertForMultipleChoice.* supported: BertForPreTraining, BertForMaskedLM',
     ),
     ({'num_attention_heads': 5}, 'hidden_size is 12'),
     ({'num_hidden_layers': 4}, r'lacks 16 of .*layer\.3'),
-    ({'num_hidden_layers': 2}, r'16 weights find no place.*layer\.2'),
+    ({'num_hidden_layers': 2}, r'16 weights have no place.*layer\.2'),
     ({'max_position_embeddings': 9}, r'shape \(10, 12\).*needs \(9, 12\)'),
   ],
 )
