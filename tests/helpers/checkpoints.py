@@ -74,7 +74,7 @@ def edit(folder, **fields):
 
 
 def rewrite(folder, change):
-  """Lets `change` alter the dict of tensors."""
+  """Lets `change` change the dict of tensors in place."""
   path = os.path.join(folder, 'model.safetensors')
   tensors = load_file(path)
   change(tensors)
@@ -82,7 +82,7 @@ def rewrite(folder, change):
 
 
 def shard(folder, shard_bytes=3000):
-  """The same checkpoint in many files."""
+  """Rewrites a checkpoint in many files; returns their names."""
   config, params = pretrained.load(folder)
   shutil.rmtree(folder)
   pretrained.save(config, params, folder, shard_bytes=shard_bytes)

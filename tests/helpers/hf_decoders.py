@@ -1,4 +1,4 @@
-"""Tiny decoders of odd sizes as transformers' torch models; their inputs."""
+"""Tiny decoders of odd sizes as transformers' torch models, with inputs."""
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ LLAMA = {
   'num_hidden_layers': 3,
   'num_attention_heads': 6,
 }
-# Bands of wavelengths: kept, stretched, and between, all within the row.
+# Within one row some wavelengths are kept, some stretched, some in between.
 STRETCHED = {
   'rope_theta': 30.0,
   'rope_scaling': {
@@ -149,7 +149,7 @@ LAYOUTS = [name for name in CASES if name.isidentifier()] + ['llama3.1']
 
 
 def torch_model(name, **changes):
-  """A torch model of odd sizes, nothing in it 0."""
+  """A torch model of odd sizes, with no weight at 0."""
   _, cls, fields = CASES[name]
   cls = getattr(transformers, cls)
   torch.manual_seed(0)
@@ -158,7 +158,7 @@ def torch_model(name, **changes):
 
 
 def make_batch():
-  """Rows without padding, padded at the end and at the start."""
+  """Rows without padding, and padded at the end or at the start."""
   mask = np.ones((4, T), 'int32')
   mask[1, 9:] = 0
   mask[2, :8] = 0
@@ -172,7 +172,7 @@ def make_batch():
 
 
 def torch_logits(name, model, batch):
-  """Logits [B,T,V], or of the classes [B,C]; anything at padding."""
+  """Logits [B,T,V], or of classes [B,C]; undefined at padding."""
   ids, mask, positions = (
     torch.from_numpy(batch[key]).long()
     for key in ('inputs', 'segments', 'positions')
@@ -186,13 +186,13 @@ def torch_logits(name, model, batch):
       out.append(torch.nn.functional.pad(logits, pad))
     return torch.stack(out)
   more = {'position_ids': positions}
-  if name.startswith(('bloom', 'opt')):  # count by themselves
+  if name.startswith(('bloom', 'opt')):  # count positions themselves
     more = {}
   return model(ids, attention_mask=mask, **more).logits
 
 
 class InFiles:
-  """A torch model whose weights have the names that they have in files."""
+  """A torch model whose weights have the names of its files."""
 
   def __init__(self, model):
     self._model = model

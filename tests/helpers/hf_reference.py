@@ -11,12 +11,12 @@ from models.build import build
 from models.pretrained.arrays import leaf_shapes
 from models.pretrained.mapping import expand
 
-LOGITS = 1e-5  # of the largest
-GRADIENTS = 1e-4  # of the norm
+LOGITS = 1e-5  # of the largest logit
+GRADIENTS = 1e-4  # of the norm of the gradient
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-  """Every weight and bias nonzero and unlike its neighbours; in place."""
+  """Makes every weight nonzero and unlike its neighbours, in place."""
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for p in model.parameters():
@@ -29,7 +29,7 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 def saved(model: torch.nn.Module, folder) -> str:
-  """The model's directory as transformers writes it."""
+  """Saves the model as transformers does; returns the directory."""
   model.save_pretrained(str(folder))
   return str(folder)
 
@@ -37,7 +37,7 @@ def saved(model: torch.nn.Module, folder) -> str:
 def close(ours, theirs, real=None) -> float:
   """Asserts outputs equal where `real`; returns the largest difference.
 
-  The difference is in units of the largest output.
+  Differences are in units of the largest output.
   """
   ours = np.asarray(ours)
   if isinstance(theirs, torch.Tensor):
@@ -65,14 +65,14 @@ def under_their_names(config, tree, layout) -> dict[str, np.ndarray]:
 
 
 def gradients_close(config, grads, model, layout, unused=()) -> float:
-  """Asserts that the gradients of all of the model's weights are ours.
+  """Asserts that all gradients are equal; returns the largest difference.
 
-  `unused` are weights that the loss does not reach. Returns the largest
-  difference in units of the weight's gradient's norm.
+  Differences are in units of the norm of a weight's gradient. The loss does not
+  reach the weights `unused`.
   """
   ours = under_their_names(config, grads, layout)
   worst, seen = 0.0, set()
-  # A body alone has no prefix in its own names.
+  # The names of a body alone have no prefix.
   own = dict(model.named_parameters())
   prefix = (
     '' if any(n.startswith(layout.PREFIX) for n in own) else layout.PREFIX
@@ -88,7 +88,7 @@ def gradients_close(config, grads, model, layout, unused=()) -> float:
     theirs = p.grad.numpy()
     norm = np.linalg.norm(theirs)
     error = np.linalg.norm(ours[name] - theirs)
-    if norm < 1e-6 * total:  # such as a key's bias: softmax does not feel it
+    if norm < 1e-6 * total:  # a key's bias, which the softmax cancels
       assert error < 1e-6 * total, (name, error, total)
       continue
     assert error <= GRADIENTS * norm, (name, error / norm)
@@ -111,7 +111,7 @@ def outputs_and_gradients(config, params, inputs, loss):
 
 
 def projection(shape, seed: int = 5, real=None) -> np.ndarray:
-  """Random factors whose sum with the outputs makes a loss, 0 if not `real`."""
+  """Random factors that make a loss of outputs; 0 where not `real`."""
   x = np.random.default_rng(seed).normal(size=shape).astype('float32')
   if real is not None:
     x = x * real.reshape(*real.shape, *[1] * (x.ndim - real.ndim))
@@ -119,7 +119,7 @@ def projection(shape, seed: int = 5, real=None) -> np.ndarray:
 
 
 def weighted(outputs: dict, factors: dict):
-  """The loss: sum of outputs times factors; for jax and torch alike."""
+  """The loss: the sum of outputs times factors, in jax or torch."""
   total = 0.0
   for name, factor in factors.items():
     x = outputs[name]
@@ -131,7 +131,7 @@ def weighted(outputs: dict, factors: dict):
 
 
 def same_state(a: torch.nn.Module, b: torch.nn.Module) -> None:
-  """Asserts that two torch models hold the same bits under the same names."""
+  """Asserts that two torch models have the same bits under the same names."""
   a, b = a.state_dict(), b.state_dict()
   assert a.keys() == b.keys(), a.keys() ^ b.keys()
   for name in a:
@@ -139,7 +139,7 @@ def same_state(a: torch.nn.Module, b: torch.nn.Module) -> None:
 
 
 def round_trip(model: torch.nn.Module, folder, tmp_path, layout='') -> None:
-  """Loads, saves, and has transformers load that: all bits must survive."""
+  """Loads, saves, and has transformers load the result: all bits survive."""
   config, params = pretrained.load(folder)
   again = str(tmp_path / 'again')
   pretrained.save(config, params, again, layout=layout)

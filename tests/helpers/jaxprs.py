@@ -8,10 +8,10 @@ import jax
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-  """All equations of a jaxpr, those of loops and inner functions included.
+  """All equations of a jaxpr, including those of loops and inner functions.
 
-  The body of a loop counts once. Of a function with a gradient of its own, the
-  forward pass alone is seen, unless the gradient is what was traced.
+  The body of a loop counts once. A function with its own gradient yields its
+  forward pass alone, unless the gradient is what was traced.
   """
   for equation in jaxpr.eqns:
     yield equation
@@ -24,7 +24,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def products(jaxpr: Any) -> int:
-  """Floating-point operations of all matrix products, loops not repeated."""
+  """Floating-point operations of all matrix products; a loop counts once."""
   total = 0
   for equation in equations(jaxpr):
     if equation.primitive.name == 'dot_general':

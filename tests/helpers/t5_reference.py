@@ -1,4 +1,4 @@
-"""transformers' torch T5 with the weights of ours, for the parity tests."""
+"""transformers' torch T5 with our weights, for the parity tests."""
 
 import flax.linen as nn
 import jax
@@ -59,7 +59,7 @@ def tiny_config(version: str = '1.0', **changes) -> TransformerConfig:
 
 
 def init_params(model, seed: int = 0):
-  """The parameters a model is born with."""
+  """A model's initial parameters."""
   inputs = {name: np.ones((1, 4), 'int32') for name in model.INPUTS}
 
   def init(rng):
@@ -69,7 +69,7 @@ def init_params(model, seed: int = 0):
 
 
 def random_params(model, seed: int = 0):
-  """Nonzero everywhere, norms included, so that no weight can hide."""
+  """Parameters that are nonzero everywhere, so that every weight shows."""
   params = init_params(model, seed)
   rng = np.random.default_rng(seed)
 
@@ -146,7 +146,7 @@ def to_torch(tree, config: TransformerConfig) -> dict[str, np.ndarray]:
 
 
 def load(model: T5ForConditionalGeneration, weights: dict) -> None:
-  """Sets every parameter of the torch model, and checks that it is every."""
+  """Sets all parameters of the torch model, and checks that none is left."""
   own = dict(model.named_parameters())
   assert own.keys() == weights.keys(), own.keys() ^ weights.keys()
   with torch.no_grad():
@@ -155,7 +155,7 @@ def load(model: T5ForConditionalGeneration, weights: dict) -> None:
 
 
 def torch_logits(model, batch: dict) -> torch.Tensor:
-  """Logits of the torch model under our masks: segments, and causal."""
+  """Logits of the torch model under our masks: causal, and by segment."""
   t = {name: torch.from_numpy(np.array(x)).long() for name, x in batch.items()}
 
   def seen(queries, keys):

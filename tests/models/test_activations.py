@@ -1,5 +1,4 @@
-"""How activations lie on the mesh: what each model asks for, constraint by
-constraint, under every preset.
+"""How activations are sharded: every constraint of every model, by preset.
 
 The table is Megatron-LM's (Shoeybi et al. 2019, 3): rows of the batch over data
 and fsdp; heads, the MLP's hidden layer, RWKV's channels and the vocabulary over
@@ -86,7 +85,7 @@ def wanted(items):
 
 
 def cuts(preset):
-  """The mesh axes of rows, and of what tensor parallelism cuts."""
+  """The mesh axes that cut rows, and those that cut heads, MLP, vocabulary."""
   return ('data', 'fsdp'), 'tensor' if 'tensor' in preset else None
 
 
@@ -96,7 +95,7 @@ def test_decoder(preset):
   rows, t = cuts(preset)
   assert constraints(BASE | SIZES | own, preset) == wanted(
     [
-      ((V, D), (t, None), 1),  # the table, whole along D where rows are taken
+      ((V, D), (t, None), 1),  # the table, whole along D for the lookup
       ((N, T, T), (t, None, None), 1),
       ((B, T, D), (rows, None, None), 1 + 2 * 2),
       ((B, T, N, H), (rows, None, t, None), 2),
@@ -129,7 +128,7 @@ def test_encoder_decoder(preset):
 
 
 def test_encoder(preset):
-  """Logits at the predicted places; tables of positions and types."""
+  """Logits at the predicted positions; tables of positions and types."""
   own = {'encoder_layers': 1, 'head': 'mlm', 'table_dim': 10}
   rows, t = cuts(preset)
   fields = electra.ENCODER | SIZES | own
@@ -165,7 +164,7 @@ def test_rwkv(preset):
 
 # ---- Weights ----------------------------------------------------------------
 
-# Which dimension of a kernel tensor parallelism cuts: 1 is the outputs.
+# Which dimension of a kernel tensor parallelism cuts; 1 is its outputs.
 CUT = {
   'attention/query/kernel': 1,
   'attention/key/kernel': 1,
@@ -181,7 +180,7 @@ CUT = {
   'channel_mix/value/kernel': 0,
   'vocabulary/output': 1,
   'embed/table': 0,
-  # Biases of what is cut, and RWKV's channels.
+  # Biases of these kernels, and RWKV's channels.
   'attention/query/bias': 0,
   'attention/key/bias': 0,
   'attention/value/bias': 0,
@@ -209,7 +208,7 @@ CUT = {
   ids=['transformer_xl', 'relative', 'bert', 'discriminator', 'rwkv'],
 )
 def test_weights(fields, preset):
-  """fsdp cuts the one dimension of the model's width, tensor what is above."""
+  """fsdp cuts the dimension of the model's width, tensor the one in CUT."""
   model = build(TransformerConfig(**fields | {'scan': True}))
   width = fields['embed_dim']
   shapes, names = abstract_params(model)
@@ -226,7 +225,7 @@ def test_weights(fields, preset):
     for dim in cut if 'tensor' in preset else ():
       wanted[dim] = 'tensor'
     if leaf.ndim - first == 2 and 'fsdp' in preset:
-      # Of a square kernel that tensor does not cut, the inputs.
+      # A square kernel that tensor does not cut is cut along its inputs.
       wide = [i for i in (first, first + 1) if leaf.shape[i] == width]
       for dim in [i for i in wide if i not in cut][:1]:
         wanted[dim] = 'fsdp'

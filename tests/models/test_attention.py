@@ -1,4 +1,4 @@
-"""attend() against plain attention, in values and in gradients."""
+"""attend() equals plain attention, in values and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from models.attention import attend
 
 
 def plain(q, k, v, mask=None, bias=None, keep=None):
-  """Head by head, as the formula reads; autodiff's own gradients."""
+  """The formula, head by head; its gradients are autodiff's."""
   N, K = q.shape[2], k.shape[2]
   heads = []
   for n in range(N):

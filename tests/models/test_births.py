@@ -1,16 +1,16 @@
-"""Weights at birth: kind of distribution, spread, and cut, of each choice.
+"""Initial weights: the distribution, spread and cut of each `model.init`.
 
 The table below is typed from the papers and the published code:
 
   t5     Mesh TensorFlow, T5X: embeddings N(0, 1); queries N(0, 1/(D H)) where
-         logits are not divided, else N(0, 1/D); keys, values and outputs of
+         logits are not scaled, else N(0, 1/D); keys, values and outputs of
          attention N(0, 1/fan in); the MLP and the head the same, but cut at two
          (uncorrected) deviations; buckets of positions uniform with variance
          1/fan average.
   fan_in PaLM (Chowdhery et al. 2022, 5): N(0, 1/fan in), embeddings N(0, 1).
   glorot uniform with variance 2 / (fan in + fan out) (Glorot and Bengio 2010);
          embeddings N(0, 1/D) (tensor2tensor).
-  truncated_normal  BERT: N(0, std^2), what is beyond two std drawn again. In
+  truncated_normal  BERT: N(0, std^2), cut at two std. In
          ELECTRA's code the projection of the embeddings and the discriminator's
          last layer have TensorFlow's default, Glorot's uniform.
   normal            N(0, std^2).
@@ -32,7 +32,7 @@ from tests.helpers.t5_reference import BASE as T5
 from tests.helpers.t5_reference import init_params
 from tests.models.families import test_electra, test_rwkv
 
-# No two alike, so that no fan stands for another.
+# No two sizes are equal, so that no fan can be taken for another.
 D, F, N, K, H, V, E = 64, 210, 6, 2, 16, 500, 40
 SIZES = {
   'vocab_size': V,
@@ -48,7 +48,7 @@ NORMAL, UNIFORM, TRUNCATED = 3.0, 1.8, 2.376  # fourth moments over variance^2
 
 
 def expected(config, role, shape):
-  """(deviation, kind) of weights [..., inputs, outputs] by what they are."""
+  """(deviation, kind) of weights [..., inputs, outputs] by their role."""
   fan_in, fan_out = shape[-2:]
   table = role in ('table', 'type', 'position')
   residual = role in ('attention/output', 'mlp/output')
@@ -87,7 +87,7 @@ def flat(params):
 
 
 def check(config, found, name, role, births=None):
-  """The weights of a name have the moments of their role's distribution."""
+  """Weights have the moments of the distribution of their role."""
   x = found.pop(name).astype('float64')
   std, kind = births or expected(config, role, x.shape)
   assert x.std() == pytest.approx(std, rel=6 / (2 * x.size) ** 0.5), name
@@ -98,7 +98,7 @@ def check(config, found, name, role, births=None):
     assert np.abs(x).max() <= 2 * std / CUT * 1.001, name
   if kind == UNIFORM:
     assert np.abs(x).max() <= 3**0.5 * std * 1.001, name
-  if '/layers/' in name:  # each has its own
+  if '/layers/' in name:  # each layer has its own
     assert np.abs(x[0] - x[1]).max() > std / 2, name
 
 
@@ -114,7 +114,7 @@ def check_blocks(config, found, stack, cross=False):
 
 
 def check_rest(found):
-  """Scales are born 1, all biases 0."""
+  """Scales start at 1, all biases at 0."""
   for name, x in found.items():
     assert name.endswith(('scale', 'bias')), name
     assert (x == name.endswith('scale')).all(), name
@@ -135,7 +135,7 @@ INITS = ('t5', 'fan_in', 'glorot', 'normal', 'truncated_normal', 'gpt2')
 
 @pytest.mark.parametrize('init', [*INITS, 'megatron'])
 def test_decoder(init):
-  """With learned positions, a gate, a projection and a table for the output."""
+  """With learned positions, a gate, a projection and an output table."""
   own = {
     'position': 'learned',
     'max_length': 70,
@@ -156,7 +156,7 @@ def test_decoder(init):
 
 @pytest.mark.parametrize('init', ['t5', 'megatron'])
 def test_encoder_decoder(init):
-  """T5 1.1, which divides no logits; residual branches of both stacks."""
+  """T5 1.1, which does not scale logits; residual branches of both stacks."""
   own = {'gated': True, 'tie_embeddings': False, 'scale_output': False}
   config, found = born(T5 | SIZES | own | named(init))
   check(config, found, 'embed/table', 'table')
@@ -191,7 +191,7 @@ HEADS = {
 
 @pytest.mark.parametrize('head', HEADS)
 def test_encoders_heads(head):
-  """BERT's: every weight is drawn alike."""
+  """BERT draws every weight in the same way."""
   own = {'head': head, 'encoder_layers': 2, 'table_dim': E, 'token_types': 2}
   if head in ('sequence', 'tokens'):
     own['classes'] = 300
@@ -217,7 +217,7 @@ def test_heads_whose_fans_count(head):
 
 
 def test_electras_pair():
-  """The generator, a third as wide, and the discriminator are born alike."""
+  """The generator, a third as wide, is initialised as the discriminator."""
   own = {'embed_dim': 66, 'mlp_dim': 210, 'vocab_size': V, 'table_dim': E}
   own |= named('truncated_normal')
   config, found = born(test_electra.FIELDS | own)
@@ -244,6 +244,6 @@ def test_types_are_drawn_like_tokens():
 
 
 def test_rwkvs_table_is_uniform():
-  """The rest of its birth is in test_rwkv.py."""
+  """test_rwkv.py has its other weights."""
   config, found = born(test_rwkv.FIELDS | {'vocab_size': V})
   check(config, found, 'embed/table', '', (1e-4 / 3**0.5, UNIFORM))

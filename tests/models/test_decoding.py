@@ -1,4 +1,4 @@
-"""Decoding: every step as if the model read all tokens again."""
+"""Decoding equals reading all tokens again at every step."""
 
 import functools
 
@@ -26,8 +26,8 @@ def models():
 
 
 @pytest.mark.parametrize(('model', 'params'), models())
-def test_likeliest_tokens(model, params):
-  """Of prompts of three lengths, padded on the left."""
+def test_the_likeliest_tokens_are_written(model, params):
+  """After prompts of three lengths, padded on the left."""
   rng = np.random.default_rng(0)
   prompts = [[0, *rng.integers(3, 39, n)] for n in (5, 1, 3)]
   source, segments = np.zeros((2, 3, 6), 'int32')
@@ -45,7 +45,7 @@ def test_likeliest_tokens(model, params):
     tokens = list(prompt)
     for token in row:
       if token == 0:
-        assert tokens[-1] == 39  # it had come to its end
+        assert tokens[-1] == 39  # it had ended
         break
       whole = np.array([[*tokens, *[0] * (12 - len(tokens))]], 'int32')
       logits = np.asarray(read(whole))[0, len(tokens) - 1, :40]
@@ -54,8 +54,8 @@ def test_likeliest_tokens(model, params):
 
 
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
-def test_decoding_ends_before_learned_positions_do(family):
-  """The longest that is allowed has finite logits; one more has not."""
+def test_room_ends_where_learned_positions_end(family):
+  """The longest text that `room` allows has finite logits; a longer one not."""
   pair = family == 'encoder_decoder'
   model = build(
     tiny_decoder(
@@ -73,7 +73,7 @@ def test_decoding_ends_before_learned_positions_do(family):
   assert most == (8 if pair else 8 - 3 + 1)
 
   def finite(length):
-    """Whether the logits of each step are: position by position."""
+    """Whether the logits of every step are finite, token by token."""
     apply = functools.partial(model.apply, {'params': params})
     if pair:
       encoded = apply(source, segments, method='encode')

@@ -1,4 +1,4 @@
-"""Where models drop out: every place by its mask, its rate and its scale."""
+"""Where models apply dropout: the mask, rate and scale of every place."""
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ B, S, T, N = 2, 7, 5, 4
 
 
 def apply(monkeypatch, model, params, *args, draw=np.ones):
-  """The output where jax draws these masks, and the (rate, shape) of each."""
+  """The output if jax draws these masks, and the (rate, shape) of each."""
   drawn = []
 
   def bernoulli(_, p, shape):
@@ -40,7 +40,7 @@ def apply(monkeypatch, model, params, *args, draw=np.ones):
 
 
 def scaled(params, factors):
-  """The weights whose paths end so, times these factors."""
+  """Multiplies the weights whose paths end so by these factors."""
   found = set()
 
   def times(path, x):
@@ -58,8 +58,8 @@ def test_t5_drops_out_at_five_places(monkeypatch):
   """Raffel et al. 2020, 2.1, and the published code (Mesh TensorFlow).
 
   At the input and the output of each stack, on the attention weights, in the
-  MLP and on what each branch adds; all positions share a mask. Where nothing is
-  dropped each place is a factor, which the next weight could have as well.
+  MLP and on what each branch adds; all positions share a mask. If nothing is
+  dropped, each place only multiplies, as the next weight could.
   """
   sizes = {'kv_heads': N, 'encoder_layers': 1, 'decoder_layers': 1}
   sizes |= {'heads': N, 'scan': False}
@@ -78,7 +78,7 @@ def test_t5_drops_out_at_five_places(monkeypatch):
   ]
   factors = {
     'embed/table': KEPT,
-    'attention/output/kernel': SEEN * KEPT,  # of cross-attention too
+    'attention/output/kernel': SEEN * KEPT,  # cross-attention too
     'mlp/output/kernel': KEPT * KEPT,
     'encoder/norm/scale': KEPT,
     'decoder/norm/scale': KEPT,
@@ -90,7 +90,7 @@ def test_t5_drops_out_at_five_places(monkeypatch):
 
 
 def test_bert_drops_out_at_three_places(monkeypatch):
-  """Its embeddings, attention weights and branches, each number by itself."""
+  """Its embeddings, attention weights and branches, each number on its own."""
   fields = bert.ENCODER | {'head': 'mlm', 'encoder_layers': 1, 'scan': False}
   config = TransformerConfig(**fields | RATES | {'table_dim': 0})
   params = bert.random_params(config)
@@ -186,7 +186,7 @@ def test_heads_drop_out_as_in_the_published_code(
   assert drawn[body:] == [(RATE, shape) for shape in shapes]
   if head != 'sequence':
     return
-  # Nothing is dropped here, so that each place is a factor of what follows.
+  # Nothing is dropped here, so each place only multiplies what follows.
   after = {'classes/dense/kernel': KEPT}
   after |= {'pooler/dense/kernel': KEPT} if before_the_pooler else {}
   rest = {

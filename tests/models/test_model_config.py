@@ -1,4 +1,4 @@
-"""A model's config: which are refused, where the ranges of its fields end."""
+"""Configs of models that are refused, and where the ranges of fields end."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def scaled(*scaling):
   return {**ROPE, 'rope_dim': 10, 'rope_scaling': scaling}
 
 
-# make, a good change at the edge, a bad one beyond it, the field it names.
+# make, a valid change at the edge, an invalid one, the field it names.
 EDGES = [
   (decoder, {'embed_dim': 1}, {'embed_dim': 0}, 'embed_dim'),
   (decoder, {'vocab_size': 1}, {'vocab_size': 0}, 'vocab_size'),
@@ -144,13 +144,13 @@ EDGES = [
 
 
 @pytest.mark.parametrize(('make', 'good', 'bad', 'name'), EDGES)
-def test_edges(make, good, bad, name):
+def test_ranges_end_where_they_should(make, good, bad, name):
   make(**good)
   with pytest.raises(ValueError, match=name):
     make(**bad)
 
 
-def test_what_is_read_and_how_wide_tables_are():
+def test_reads_positions_and_table_width():
   for position, reads in (
     ('none', False),
     ('alibi', False),

@@ -1,4 +1,4 @@
-"""One model in many guises: scanned, rematerialised, packed, cached."""
+"""One model run in many ways: scanned, rematerialised, packed, cached."""
 
 import functools
 import math
@@ -88,7 +88,7 @@ def run(config, params, batch, rng=None):
 
 
 def assert_close(ours, expected, tolerance=1e-5):
-  """Each array's difference is small beside its largest number."""
+  """Each array's difference is small compared with its largest number."""
   for (path, a), b in zip(
     jax.tree_util.tree_leaves_with_path(ours),
     jax.tree.leaves(expected),
@@ -101,7 +101,7 @@ def assert_close(ours, expected, tolerance=1e-5):
 
 
 def unstacked(params):
-  """Scanned weights under the names of the loop's."""
+  """Scanned weights under the names that they have without a scan."""
   params = dict(params)
   for side in ('encoder', 'decoder'):
     stack = dict(params[side])
@@ -145,7 +145,7 @@ def test_remat_changes_nothing(params, with_dropout, remat):
       params,
     )
 
-  # And it does keep less for the backward pass.
+  # And it keeps less for the backward pass.
   kept, all_kept = (
     sum(x.size for x in jax.tree.leaves(saved(c)))
     for c in (config, small_config(dropout=0.3))
@@ -154,7 +154,7 @@ def test_remat_changes_nothing(params, with_dropout, remat):
 
 
 def test_what_remat_keeps(params):
-  """Nothing of a layer (full), its products (dots), or all of it (none)."""
+  """full keeps nothing of a layer, dots its products, none everything."""
 
   def kept(remat):
     model = build(small_config(remat=remat))
@@ -194,8 +194,8 @@ def test_packed_examples_do_not_see_each_other(params):
   assert_close(np.asarray(logits)[PACKED['segments'] > 0], own)
 
 
-def test_no_position_sees_what_comes_after_it(params):
-  """Whatever stands from position 8 on, the logits before it are the same."""
+def test_no_position_sees_later_ones(params):
+  """Other tokens from position 8 on leave the logits before it the same."""
   config = small_config()
   other = dict(BATCH, inputs=BATCH['inputs'].copy())
   other['inputs'][1, 8:] = 33 - other['inputs'][1, 8:]
@@ -223,7 +223,7 @@ def test_decoding_equals_teacher_forcing(params, scan):
   np.testing.assert_array_equal(logits.argmax(-1), tokens)
   assert len({tuple(row) for row in tokens}) == 3
 
-  # A token that ends a row: 0 follows it, and nothing before it changes.
+  # Only 0s follow a token that ends a row, and nothing before it changes.
   eos = int(tokens[0, 4])
   ended = decode(eos)
   for row, whole in zip(ended, tokens, strict=True):
@@ -233,8 +233,8 @@ def test_decoding_equals_teacher_forcing(params, scan):
     assert not row[end:].any()
 
 
-def test_decoding_leaves_out_rows_without_a_token(params):
-  """Also those that the table has and the tokenizer does not."""
+def test_decoding_never_writes_ids_beyond_the_vocabulary(params):
+  """The model's table may have more rows than the tokenizer has tokens."""
   batch = stack_rows(*(make_batch([(n, 16)], seed=n) for n in (24, 9, 2)))
   source = batch['encoder_inputs'], batch['encoder_segments']
   rngs = jax.random.split(jax.random.key(0), 3)
@@ -286,12 +286,12 @@ def test_cached_logits_equal_the_whole_sequences(params):
     _, rest = jax.lax.scan(step, cache, jnp.arange(1, 16))
     return jnp.concatenate([first[None], rest])[:, :, 0].swapaxes(0, 1)
 
-  # Of the row that holds one example: packed rows are not decoded.
+  # Compare the row with a single example: packed rows are not decoded.
   expected = run(config, params, batch)[2]
   assert_close(decode(params)[1], expected[1])
 
 
-def test_dropout_acts_with_an_rng_only(params, scanned):
+def test_dropout_acts_only_with_an_rng(params, scanned):
   config = small_config(dropout=0.3)
   a, b, again = (
     np.asarray(run(config, params, BATCH, jax.random.key(n))[2])
@@ -314,7 +314,7 @@ def test_dropout_is_fair_and_shares_masks_over_a_sequence(rate):
   x = jnp.full((B, T, D), 2.0)
   rngs = {'dropout': jax.random.key(3)}
   y = np.asarray(Dropout(rate, (-2,)).apply({}, x, rngs=rngs))
-  # What is left is scaled so that the mean stays.
+  # What is kept is scaled so that the mean stays the same.
   np.testing.assert_allclose(np.unique(y), [0, 2 / (1 - rate)], rtol=1e-6)
   kept = y[:, 0] > 0
   spread = (rate * (1 - rate) / kept.size) ** 0.5
@@ -330,7 +330,7 @@ def test_dropout_is_fair_and_shares_masks_over_a_sequence(rate):
 
 @pytest.mark.parametrize('approximate', [False, True])
 def test_gelu_and_its_gradient(approximate):
-  """In float64, the gradient by differences."""
+  """Against float64; the gradient by differences."""
   x = np.linspace(-12, 12, 481)
 
   def truth(x):

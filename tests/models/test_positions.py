@@ -1,4 +1,4 @@
-"""Schemes of positions against their definitions."""
+"""Every scheme of positions equals its definition."""
 
 import dataclasses
 import math
@@ -55,7 +55,7 @@ def test_partial_rope_leaves_the_rest():
   'scaling', [(8.0, 1.0, 4.0, 8192.0), (32.0, 2.0, 3.0, 512.0)]
 )
 def test_llama_stretches_long_wavelengths(scaling):
-  """As LLaMA 3.1's published code has it (`apply_scaling` in model.py)."""
+  """As LLaMA 3.1's published code does (`apply_scaling` in model.py)."""
   plain = tiny_decoder('rope', head_dim=64, rope_dim=64, rope_theta=5e5)
   factor, low, high, former = scaling
   kinds = set()
@@ -83,7 +83,7 @@ def test_alibi_slopes():
   np.testing.assert_allclose(
     positions.alibi_slopes(8), [2.0**-n for n in range(1, 9)]
   )
-  # 12 heads: those of 8, then every second one of 16.
+  # 12 heads: the slopes of 8, then every second slope of 16.
   np.testing.assert_allclose(
     positions.alibi_slopes(12)[8:], [2.0 ** (-n / 2) for n in (1, 3, 5, 7)]
   )
@@ -110,7 +110,7 @@ def test_relative_shift(both):
 
 
 def test_transformer_xl_equals_its_formula():
-  """Dai et al. 2019, 3.3: the four terms, each on its own."""
+  """Dai et al. 2019, 3.3: the four terms, one by one."""
   config = tiny_decoder('transformer_xl', decoder_layers=1, scan=False)
   model = build(config)
   params = random_params(model)
@@ -157,7 +157,7 @@ def test_transformer_xl_equals_its_formula():
 
 @pytest.mark.parametrize('position', POSITIONS)
 def test_order_matters_to_every_scheme(position):
-  """But 'none', which tells a decoder only what came before."""
+  """Except 'none', where a decoder only knows which tokens came before."""
   config = tiny_decoder(position)
   model = build(config)
   params = random_params(model)

@@ -1,7 +1,7 @@
-"""Under bfloat16: softmax, norms, logits and loss are float32 all the same.
+"""With bfloat16, softmax, norms, logits and loss are still float32.
 
-Each is compared with float64 of the same bfloat16 operands, far more closely
-than bfloat16 is (2^-9), or its primitives are looked at one by one.
+Each is compared with float64 of the same bfloat16 operands, much more closely
+than bfloat16 rounds (2^-9), or its primitives are checked one by one.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from train.learning.losses import weighted_cross_entropy
 from train.learning.state import abstract_params
 
 HALF = 'bfloat16'
-ULP = 2.0**-8  # the distance of two bfloat16 numbers, relative
+ULP = 2.0**-8  # the relative distance between two bfloat16 numbers
 
 
 def half(rng, *shape, scale=1.0, mean=0.0):
@@ -37,7 +37,7 @@ def wide(x):
   return np.asarray(x.astype('float32'), 'float64')
 
 
-# What must not be computed of bfloat16 numbers.
+# What must not be computed in bfloat16.
 SENSITIVE = {
   'exp', 'exp2', 'log', 'log1p', 'rsqrt', 'sqrt', 'reduce_sum', 'reduce_max',
   'cumsum', 'argmax', 'sin', 'cos', 'div',
@@ -97,7 +97,7 @@ def test_what_is_computed_in_float32(name):
   'norm', ['layer_norm', 'layer_norm_no_bias', 'rms_norm']
 )
 def test_norms(norm):
-  """Rounded once, at the end: to the nearest bfloat16 number, or so."""
+  """Rounded once, at the end, to the nearest bfloat16 number or so."""
   rng = np.random.default_rng(0)
   x = half(rng, 8, 256, mean=20.0)
   scale, bias = rng.normal(1, 0.3, (2, 256)).astype('float32')
@@ -117,7 +117,7 @@ def test_norms(norm):
 
 
 def test_attention():
-  """Logits of some tens, of which bfloat16 would lose the first decimal."""
+  """With logits of some tens, whose first decimal bfloat16 would lose."""
   rng = np.random.default_rng(1)
   q, k = half(rng, 2, 9, 3, 16, scale=3.0), half(rng, 2, 9, 3, 16, scale=3.0)
   v, d_out = half(rng, 2, 9, 3, 16), half(rng, 2, 9, 3, 16)
@@ -131,7 +131,7 @@ def test_attention():
   weights = np.exp(logits - logits.max(-1, keepdims=True))
   weights /= weights.sum(-1, keepdims=True)
   d_weights = np.einsum('BTNH,BSNH->BNTS', G, V)
-  # The mean of d_weights, from the outputs that were given (rounded).
+  # The mean of d_weights comes from the outputs, which are rounded.
   mean = np.einsum('BTNH,BTNH->BNT', G, wide(out))[..., None]
   d_logits = weights * (d_weights - mean)
   for ours, truth in (
@@ -161,7 +161,7 @@ def test_rope():
 
 
 def test_logits():
-  """The sums are never rounded to bfloat16, the operands are."""
+  """The operands are rounded to bfloat16, the sums never."""
   config = tiny_decoder('none', dtype=HALF, tie_embeddings=False)
   rng = np.random.default_rng(2)
   x = half(rng, 2, 5, 24)
@@ -187,7 +187,7 @@ def test_loss():
 
 @pytest.mark.parametrize(('inputs', 'outputs'), [(24, 40), (40, 24)])
 def test_gradients_of_products(inputs, outputs):
-  """Summed in float32, rounded once."""
+  """They are summed in float32 and rounded once."""
   rng = np.random.default_rng(4)
   x, kernel = half(rng, 2, 50, inputs), half(rng, inputs, outputs)
   dy = half(rng, 2, 50, outputs)
@@ -203,7 +203,7 @@ def test_gradients_of_products(inputs, outputs):
 
 @pytest.mark.parametrize('approximate', [False, True])
 def test_gradient_of_gelu(approximate):
-  """Of float32, rounded once; it is checked there by test_models."""
+  """That of float32, which test_models checks, rounded once."""
   x = jnp.linspace(-4, 4, 801).astype(HALF)
   slope = jax.vmap(jax.grad(lambda x: gelu(x, approximate)))
   truth = slope(x.astype('float32')).astype(HALF)

@@ -1,4 +1,4 @@
-"""Prefix LM in a decoder: inputs see one another, targets what came before."""
+"""Prefix LM in a decoder: inputs see one another, targets see what precedes."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ def prepared(name):
 
 
 def run(model, params, *arguments):
-  """Compiled as one, which is faster here than piece by piece."""
+  """Compiled whole, which is faster here than op by op."""
   apply = jax.jit(lambda p, *x: model.apply({'params': p}, *x))
   return apply(params, *arguments)
 
@@ -44,8 +44,10 @@ def tokens(rng=0):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_what_is_seen_by_gradient(name):
-  """A logit depends on what came before, on all of its segment's inputs, and on
-  nothing else: not on later targets, not on other segments."""
+  """A logit depends on the tokens before it and on its segment's inputs alone.
+
+  Later targets and other segments have no influence.
+  """
   config, model, params = prepared(name)
   assert 'prefix' in model.INPUTS
   table = params['embed']['table']
@@ -81,7 +83,7 @@ def test_packed_equals_separate():
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_cached_equals_whole(name):
-  """The inputs at once, then a target after the other."""
+  """The inputs at once, then one target after the other."""
   _, model, params = prepared(name)
   x = tokens()
   prefix = np.arange(T)[None] < 5

@@ -1,7 +1,7 @@
-"""Tokens that are drawn: how often each comes, and independently of others.
+"""Sampling: tokens come as often as they should, independently of one another.
 
-Bounds are chi-square's (Pearson): of n degrees of freedom, n + 5 (2 n)^1/2 is
-exceeded about once in a million seeds, and the seed is fixed.
+The bounds are Pearson's chi-square: with n degrees of freedom, one seed in a
+million exceeds n + 5 (2 n)^1/2. The seed is fixed.
 """
 
 import functools
@@ -22,7 +22,7 @@ PROMPT = [0, 5, 7]
 
 @pytest.fixture(scope='module')
 def drawn():
-  """A model's weights, and draws of two tokens after a prompt, row by row."""
+  """A function that draws two tokens after a prompt, and one for logits."""
   model = build(tiny_decoder(decoder_layers=1))
   params = random_params(model)
   norm = params['decoder']['norm']  # flatter logits
@@ -66,7 +66,7 @@ def test_tokens_come_as_often_as_the_softmax_says(drawn, temperature):
   shares = softmax(logits() / temperature)
   assert (shares * ROWS > 5).sum() >= 3
   close(np.bincount(tokens[:, 0], minlength=V), ROWS * shares)
-  # The second token, of the first one's commonest value.
+  # The second token, after the commonest first one.
   first = int(shares.argmax())
   second = tokens[tokens[:, 0] == first, 1]
   shares = softmax(logits(first) / temperature)
@@ -75,7 +75,7 @@ def test_tokens_come_as_often_as_the_softmax_says(drawn, temperature):
 
 @pytest.mark.parametrize('limits', [{'top_k': 3}, {'top_p': 0.7}])
 def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
-  """They apply to what the temperature has made of the logits."""
+  """They apply to logits that the temperature has divided."""
   draw, logits = drawn
   shares = softmax(logits() / 2.0)
   order = np.argsort(-shares)
@@ -89,7 +89,7 @@ def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
   close(np.bincount(tokens, minlength=V), ROWS * left / left.sum())
 
 
-def test_tokens_that_may_be_drawn():
+def test_limit_keeps_the_likeliest_tokens():
   logits = jnp.log(jnp.array([[0.15, 0.5, 0.05, 0.3], [0.1, 0.1, 0.1, 0.7]]))
 
   def left(**limits):
@@ -102,12 +102,12 @@ def test_tokens_that_may_be_drawn():
   assert left(top_p=0.45)[0] == [False, True, False, False]
   assert left(top_p=0.6)[0] == [False, True, False, True]
   assert left(top_p=0.9)[0] == [True, True, False, True]
-  # Of the three that top_k leaves, the first has 0.53.
+  # Of the three that top_k keeps, the first has 0.53.
   assert left(top_k=3, top_p=0.51)[0] == [False, True, False, False]
 
 
-def test_a_step_does_not_tell_the_next():
-  """Where logits are always the same, two tokens are independent."""
+def test_steps_and_rows_are_independent():
+  """With logits that are always the same, any two tokens are independent."""
   model = build(tiny_decoder(decoder_layers=1, output_bias=True))
   params = jax.tree.map(np.zeros_like, random_params(model))
   bias = np.random.default_rng(0).normal(size=50).astype('float32')
@@ -129,7 +129,7 @@ def test_a_step_does_not_tell_the_next():
     counts = np.zeros((V, V))
     np.add.at(counts, (tokens[:, a], tokens[:, b]), 1)
     close(counts, ROWS * both)
-  # Nor does a row the next one.
+  # So are two rows.
   counts = np.zeros((V, V))
   np.add.at(counts, (tokens[:-1, 0], tokens[1:, 0]), 1)
   close(counts, (ROWS - 1) * both)

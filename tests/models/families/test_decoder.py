@@ -1,4 +1,4 @@
-"""The decoder: what it may see, cached or whole, packed or apart."""
+"""The decoder: what it sees, and that caching and packing change nothing."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ T = 12
 SEGMENTS = np.array([[1] * 5 + [2] * 6 + [0]])
 PLACES = np.array([[*range(5), *range(6), 0]])
 
-# The block's other choices, each once, with some scheme of positions.
+# The block's other choices, each with one scheme of positions.
 VARIANTS = [
   *POSITIONS,
   pytest.param('rope window', id='window'),
@@ -50,7 +50,7 @@ def tokens(rng=0):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_causality_by_gradient(name):
-  """No logit depends on a later token, nor on another segment's."""
+  """No logit depends on a later token or on another segment."""
   config, model, params = prepared(name)
   table = params['embed']['table']
 
@@ -86,7 +86,7 @@ def test_packed_equals_separate(name):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_cached_equals_whole(name):
-  """A prompt of five tokens at once, then one after the other."""
+  """A prompt of five tokens at once, then one token after the other."""
   _, model, params = prepared(name)
   x = tokens()
   whole = model.apply({'params': params}, x, np.ones_like(x))
@@ -124,7 +124,7 @@ def test_scan_equals_loop_and_remat(name):
     )
 
 
-def test_a_window_hides_what_lies_further_back():
+def test_a_window_hides_keys_further_back():
   config, model, params = prepared('rope window')
   one = dataclasses.replace(config, decoder_layers=1, window_every=1)
   model = build(one)

@@ -1,4 +1,4 @@
-"""ELECTRA's pair of encoders, and the objectives of encoders."""
+"""ELECTRA's pair of encoders, and the criteria of encoders."""
 
 import dataclasses
 import functools
@@ -142,14 +142,14 @@ def test_labels_and_the_corrupted_text(outputs):
   np.testing.assert_array_equal(outputs['corrupted'], expected)
   np.testing.assert_array_equal(outputs['labels'], expected != TEXT)
   assert outputs['labels'].any()
-  # Never a mask, and tokens that were not chosen stay.
+  # Tokens that were not chosen are never labelled.
   assert outputs['labels'].sum() <= chosen.sum()
   assert outputs['logits'].shape == (8, 5, 40)
   assert outputs['replaced'].shape == (8, 16)
 
 
-def test_a_sample_that_hits_the_text_is_no_replacement(params):
-  """The generator is made sure of one token, which the text holds somewhere."""
+def test_a_sample_equal_to_the_text_is_not_a_replacement(params):
+  """A bias makes the generator sure of one token, which is in the text."""
   config = make_config()
   token = int(TEXT[0, BATCH['predict_at'][0, 0]])
   bias = params['vocabulary']['bias'].copy()
@@ -180,14 +180,14 @@ def test_samples_are_distributed_as_the_softmax(params):
   likeliest = apply(config, params, BATCH)
   wanted = np.asarray(likeliest['logits']).argmax(-1)
   chosen = BATCH['weights'] > 0
-  chosen[0] = False  # two samples for one place
+  chosen[0] = False  # two samples for one position
   np.testing.assert_array_equal(
     np.asarray(likeliest['sampled'])[chosen], wanted[chosen]
   )
 
 
 def test_the_discriminator_is_an_encoder(params, outputs):
-  """The same tables and weights, by themselves, give the same logits."""
+  """Its tables and weights alone give the same logits."""
   encoder = TransformerConfig(**ENCODER)
   own = {name: params[name] for name in ('embed', 'encoder', 'replaced')}
   shapes, _ = abstract_params(build(encoder))
@@ -222,7 +222,7 @@ def test_tables_as_wide_as_the_generator_need_no_projection():
 
 
 def test_no_gradient_through_the_samples(params):
-  """The discriminator teaches the tables, the generator nothing."""
+  """The discriminator's loss reaches the tables but not the generator."""
   model = build(make_config())
 
   def loss(params, name):
@@ -246,7 +246,7 @@ def test_no_gradient_through_the_samples(params):
     assert all(largest(x) > 0 for x in grads['embed'].values())
 
 
-def test_fill_takes_the_last_of_several():
+def test_fill_takes_the_last_of_several_values():
   tokens = jnp.array([[1, 2, 3, 4]])
   at, values = jnp.array([[2, 0, 2, 0]]), jnp.array([[7, 8, 9, 6]])
   weights = jnp.array([[1.0, 1, 1, 0]])
@@ -271,10 +271,10 @@ def test_published_sizes(size, generator, heads):
   assert count_params(body) == pytest.approx(published[size], rel=1e-3)
 
 
-def test_dense_layers_without_an_initializer_are_born_glorot():
+def test_dense_layers_without_an_initializer_start_as_glorot():
   """google-research/electra: tf.layers.dense of the projection to the model's
   width (modeling.py) and of the discriminator's last number
-  (run_pretraining.py); all other matrices are cut normal of 0.02."""
+  (run_pretraining.py); all other matrices are truncated normal of 0.02."""
   sizes = {'embed_dim': 240, 'mlp_dim': 240, 'head_dim': 60, 'table_dim': 40}
   config = make_config(**sizes, encoder_layers=1)
   model = build(config)
@@ -294,12 +294,12 @@ def test_dense_layers_without_an_initializer_are_born_glorot():
     params['vocabulary']['dense']['kernel'],
     params['embed']['table'],
   ):
-    # Cut at two deviations, TensorFlow's has 0.88 of the one it is given.
+    # Cut at two deviations, it has 0.88 of the one that TensorFlow gets.
     assert kernel.std() == pytest.approx(0.88 * 0.02, rel=0.05)
     assert np.abs(kernel).max() <= 0.04
 
 
-# ---- Objectives -------------------------------------------------------------
+# ---- Criteria ---------------------------------------------------------------
 
 
 def log_softmax(x):
@@ -321,7 +321,7 @@ def means_of(config, params, rng=None):
   model, objective = build(config), criteria.objective_for(config)
   run = jax.jit(lambda p: objective.sums(model, p, BATCH, rng))
   sums = jax.device_get(run(params))
-  # What the batch alone decides is what the sums have.
+  # The weights, which the batch alone decides, are those in the sums.
   for name, weight in objective.weights(BATCH).items():
     assert float(weight) == sums[name]
   means = {name: float(x) for name, x in objective.means(sums).items()}
@@ -336,7 +336,7 @@ def test_replaced_token_detection(params, rng):
   rng = None if rng is None else jax.random.key(rng)
   if rng is not None:
     _, key = jax.random.split(rng)
-  # Half of the tokens are marked.
+  # Shift the logits so that half of the tokens are marked as replaced.
   logits = apply(config, params, BATCH, sample=key)['replaced']
   params = jax.tree.map(lambda x: x, params)
   params['replaced']['output']['bias'] -= np.median(logits)
@@ -381,7 +381,7 @@ def test_masked_tokens_and_the_next_sentence():
     assert means == pytest.approx(expected, rel=1e-5)
 
 
-def test_heads_without_an_objective():
+def test_heads_without_a_criterion():
   config = TransformerConfig(**ENCODER)
   with pytest.raises(ValueError, match="model.head='rtd' of model.family='enc"):
     criteria.objective_for(config)
@@ -393,7 +393,7 @@ def test_heads_of_the_generator_that_do_not_divide():
 
 
 def assert_near(ours, expected):
-  """As vectors: the biases of keys have no gradient but rounding."""
+  """Compares one long vector: the gradients of keys' biases are rounding."""
   difference = jax.tree.map(jnp.subtract, ours, expected)
   norm = float(optax.global_norm(expected))
   assert float(optax.global_norm(difference)) <= 1e-5 * norm
@@ -410,10 +410,10 @@ def state_of(params, optimizer):
 
 @pytest.mark.parametrize('head', ['rtd', 'mlm', 'mlm_nsp'])
 def test_accumulation_changes_nothing(params, head):
-  """Rows of unequal weights in unequal parts: the global means all the same."""
+  """Rows of unequal weights in unequal parts have the same global means."""
   config = make_config()
   if head == 'rtd':
-    # Other parts draw other samples: a sure generator leaves no choice.
+    # Each part draws its own samples: make the generator sure of one token.
     bias = params['vocabulary']['bias'].copy()
     bias[7] += 100
     params = params | {'vocabulary': params['vocabulary'] | {'bias': bias}}
@@ -448,7 +448,7 @@ def test_accumulation_changes_nothing(params, head):
   )
   assert_near(in_parts, moved)
 
-  # And the step follows the gradient of the loss that is shown.
+  # And the step follows the gradient of the loss that is reported.
   objective = criteria.objective_for(config)
   rng = jax.random.fold_in(jax.random.key(0), 3)
 

@@ -1,4 +1,4 @@
-"""RWKV-4: the network, trained and decoded, and its birth."""
+"""RWKV-4: the network in training and decoding, and its initial weights."""
 
 import functools
 
@@ -57,7 +57,7 @@ def make_config(**changes) -> TransformerConfig:
 
 
 def random_params(model, seed=0):
-  """Far from birth, where most kernels are 0."""
+  """Random weights everywhere: most kernels start at 0."""
   shapes, _ = abstract_params(model)
   rng = np.random.default_rng(seed)
 
@@ -86,7 +86,7 @@ def run(config, params, batch):
 
 
 def make_batch(*lengths, T=30, seed=1):
-  """A row for each tuple of lengths, of as many segments."""
+  """A row for each tuple, with a segment of each of its lengths."""
   rng = np.random.default_rng(seed)
   shape = len(lengths), T
   targets = rng.integers(1, 40, shape, 'int32')
@@ -269,8 +269,8 @@ def test_a_prompt_padded_on_the_left(params, outputs):
   assert_close(whole[:, 4:], outputs[2][:1])
 
 
-def test_no_position_sees_what_comes_after_it(params):
-  """By gradient: of one position's logits to every token's embedding."""
+def test_no_position_sees_later_ones(params):
+  """The gradient of one position's logits by every token's embedding."""
   model = build(make_config())
 
   def at(table, position):
@@ -296,7 +296,7 @@ def test_packed_rows_equal_separate_ones(params):
     for name, x in packed.items():
       alone[name][i, : own.sum()] = x[0, own]
     alone['segments'][i] = alone['segments'][i] > 0
-    alone['inputs'][i, own.sum() :] = 9  # whatever padding holds
+    alone['inputs'][i, own.sum() :] = 9  # any token may be padding
   expected, expected_grads, apart = run(make_config(), params, alone)
   assert float(loss) == pytest.approx(float(expected), rel=1e-6)
   assert_close(grads, expected_grads)
@@ -338,11 +338,11 @@ def test_remat_changes_nothing(params, outputs, remat):
   assert_close(grads, outputs[1])
 
 
-# ---- Birth ------------------------------------------------------------------
+# ---- Initial weights --------------------------------------------------------
 
 
 @pytest.mark.parametrize('scan', [True, False])
-def test_weights_are_born_as_published(scan):
+def test_initial_weights_are_as_published(scan):
   L, D = 3, 12
   model = build(make_config(scan=scan))
   tokens = jnp.ones((1, 1), 'int32')

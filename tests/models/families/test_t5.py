@@ -1,4 +1,4 @@
-"""T5 against transformers' torch classes and the published figures."""
+"""T5 equals transformers' torch class; its sizes are the published ones."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from models.positions import relative_bucket
 from tests.helpers import t5_reference as reference
 from train.learning.state import abstract_params, count_params
 
-# The released checkpoints' sizes, every tensor counted once.
+# The sizes of the released checkpoints, every tensor counted once.
 PUBLISHED = {
   ('small', '1.0'): 60_506_624,
   ('base', '1.0'): 222_903_552,
@@ -151,6 +151,6 @@ def test_initialisation_has_the_published_spread():
     if version == '1.1':
       std = np.std(params['vocabulary']['output'])
       assert std == pytest.approx(D**-0.5, rel=0.02)
-    # Each layer of a stack is born with weights of its own.
+    # Each layer of a stack has its own initial weights.
     kernel = layer['mlp']['input']['kernel']
     assert np.abs(kernel[0] - kernel[1]).max() > 0.01

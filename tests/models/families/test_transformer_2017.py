@@ -1,4 +1,4 @@
-"""The Transformer of 2017 against transformers' Marian, which is one."""
+"""The Transformer of 2017 equals transformers' Marian, which is one."""
 
 import dataclasses
 import types
@@ -22,7 +22,7 @@ from tests.helpers.hf_decoders import EAGER, T, V, make_batch
 
 
 def marian_weights(config):
-  """Ours <-> Marian's, which is no layout: it has no config of ours."""
+  """Our weights <-> Marian's, which has no layout in models/pretrained."""
   out = [Weight('embed/table', 'model.shared.weight')]
   names = {'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj'}
   names['output'] = 'out_proj'
@@ -48,7 +48,7 @@ MARIAN = types.SimpleNamespace(PREFIX='', weights=marian_weights)
 
 
 def marian(bias):
-  """A torch model, our config (the paper's, but for sizes) and parameters."""
+  """A torch model, our config (the paper's in other sizes) and parameters."""
   model = transformers.MarianMTModel(
     transformers.MarianConfig(
       vocab_size=V,
@@ -71,7 +71,7 @@ def marian(bias):
   )
   reference.randomise(model)
   for name, p in model.named_parameters():
-    if bias == 'mlp' and '_proj.bias' in name:  # the paper has none
+    if bias == 'mlp' and '_proj.bias' in name:  # the paper has no such bias
       p.requires_grad_(False)
       p.zero_()
   with torch.no_grad():
@@ -105,7 +105,7 @@ def marian(bias):
 
 
 class Learned:
-  """A torch model without what is none of its weights: sinusoids, zeros."""
+  """A torch model's weights without its constants: sinusoids and zeros."""
 
   def __init__(self, model):
     self._model = model
@@ -149,7 +149,7 @@ def test_logits_gradients_and_cached_steps_equal_torch(bias):
 
 
 def check_cached(config, params, inputs, theirs):
-  """The first row, token by token."""
+  """The logits of the first row, token by token."""
   own = build(config)
   source, source_mask = (
     inputs[key][:1] for key in ('encoder_inputs', 'encoder_segments')

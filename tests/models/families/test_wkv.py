@@ -1,4 +1,4 @@
-"""RWKV-4's mean: the parallel form, the recurrent form, and the formula."""
+"""RWKV-4's mean: its parallel and recurrent forms equal the formula."""
 
 import jax
 import jax.numpy as jnp
@@ -73,5 +73,5 @@ def test_large_keys_and_long_rows_stay_finite(scale):
   expected = formula(scale * k, v, decay, bonus, starts)
   assert_close(out, expected, 1e-5 + 1e-6 * scale)
   assert all(np.isfinite(x).all() for x in grads)
-  # Means of the values, never beyond them.
+  # A mean is never beyond the values.
   assert np.abs(out).max() <= np.abs(v).max() * 1.00001

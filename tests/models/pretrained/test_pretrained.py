@@ -1,4 +1,4 @@
-"""Checkpoint directories: in and out, onto a mesh, within little memory."""
+"""Checkpoints saved and loaded: onto a mesh, within little memory."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a[name], b[name], name)
 
 
-# ---- In and out --------------------------------------------------------------
+# ---- Saved and loaded --------------------------------------------------------
 
 
 @pytest.mark.parametrize('scan', [True, False])
@@ -54,12 +54,12 @@ def test_many_files_hold_the_same_as_one(folder):
   assert len(shards) > 3
   assert not os.path.exists(os.path.join(folder, 'model.safetensors'))
   sizes = [os.path.getsize(os.path.join(folder, name)) for name in shards]
-  assert sum(size > 6000 for size in sizes) == 0  # tensors, and a header
+  assert sum(size > 6000 for size in sizes) == 0  # tensors and a header
   assert_equal(pretrained.load(folder)[1], params)
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
-def test_half_precision_comes_back_bit_for_bit(dtype, tmp_path):
+def test_half_precision_is_loaded_bit_for_bit(dtype, tmp_path):
   config, params = make()
   first, second = str(tmp_path / 'a'), str(tmp_path / 'b')
   pretrained.save(config, params, first, dtype=dtype)
@@ -87,7 +87,7 @@ def test_a_number_too_large_for_half_precision(tmp_path):
   pretrained.save(config, params, str(tmp_path / 'a'), dtype='bfloat16')
 
 
-def test_the_first_layout_that_fits_is_written_or_the_one_asked_for(tmp_path):
+def test_the_first_layout_that_suits_or_the_named_one_is_written(tmp_path):
   config, params = make(head='tokens', classes=3)
   for layout, name in (('', 'bert'), ('electra', 'electra')):
     path = str(tmp_path / name)
@@ -156,7 +156,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
   assert os.listdir(tmp_path) == []
 
 
-def test_a_new_head_is_born_and_the_old_one_left_behind(folder):
+def test_a_new_head_is_initialised_and_the_old_one_left_behind(folder):
   _, old = pretrained.load(folder)
   config, params = pretrained.load(folder, head='sequence', classes=5)
   assert params['classes']['dense']['kernel'].shape == (12, 5)
@@ -174,7 +174,7 @@ def test_a_new_head_is_born_and_the_old_one_left_behind(folder):
 
 
 def test_names_and_extras_of_old_files(folder):
-  """BERT's first files: gamma and beta, a buffer, a tensor no head reads."""
+  """BERT's first files have gamma and beta, a buffer, an unread tensor."""
   config, params = pretrained.load(folder)
 
   def age(tensors):
@@ -184,13 +184,13 @@ def test_names_and_extras_of_old_files(folder):
     tensors['bert.embeddings.position_ids'] = np.arange(10)[None]
 
   rewrite(folder, age)
-  edit(folder, architectures=['BertForMaskedLM'])  # and yet with both heads
+  edit(folder, architectures=['BertForMaskedLM'])  # but with both heads
   again, loaded = pretrained.load(folder)
   assert again == config
   assert_equal(loaded, params)
 
 
-def test_electra_s_pair_is_two_directories(tmp_path):
+def test_the_pair_of_electra_is_two_directories(tmp_path):
   config, params = make(
     family='electra', head='rtd', generator_divisor=2, table_dim=8
   )
@@ -215,7 +215,7 @@ def test_electra_s_pair_is_two_directories(tmp_path):
   refused(folder, r'generator has model\.encoder_layers=2.* must have 3')
 
 
-def test_both_halves_of_a_pair_are_checked_before_one_is_read(
+def test_both_halves_of_a_pair_are_checked_before_either_is_read(
   tmp_path, monkeypatch
 ):
   config, params = make(family='electra', head='rtd', generator_divisor=2)
@@ -329,10 +329,10 @@ UL2 = FLAN_T5_SMALL | {
 @pytest.mark.parametrize(
   ('published', 'recipe', 'differs'),
   [
-    # The paper's own code approximates gelu, the released files ask for it
-    # exactly; and they name the class without the next-sentence head.
+    # The paper's own code approximates gelu, while the released files name the
+    # exact one, and the class without the next-sentence head.
     (BERT_BASE, bert.get_config(), {'activation': 'gelu', 'head': 'mlm'}),
-    # Released with a type of token that it never had, and which is 0.
+    # Released with a token type that it does not use: its row is 0.
     (ROBERTA_BASE, roberta.get_config(), {'token_types': 1}),
     (T5_SMALL, t5.get_config('small'), {}),
     (FLAN_T5_SMALL, flan_t5.get_config('small'), {}),
@@ -347,7 +347,7 @@ def test_released_configs_are_those_of_the_papers(published, recipe, differs):
     if field.name not in layouts.FREE:
       values = (getattr(x, field.name) for x in (config, expected))
       assert len(set(values)) == 1, field.name
-  # And ours, as `save` would write it, is that model.
+  # And `save` would choose that layout for our config.
   assert layouts.suiting(expected)[0] is layout
 
 
@@ -356,7 +356,7 @@ def test_released_configs_are_those_of_the_papers(published, recipe, differs):
 
 @pytest.fixture(scope='module')
 def deep(tmp_path_factory):
-  """A model that is much larger than any of its tensors."""
+  """A model much larger than any of its tensors."""
   config, params = make(
     encoder_layers=24, embed_dim=64, heads=4, kv_heads=4, head_dim=16,
     mlp_dim=256, head='pooler',
@@ -367,7 +367,7 @@ def deep(tmp_path_factory):
 
 
 def places(params):
-  """The last dimension cut over four devices, where it divides."""
+  """Shardings that cut the last dimension over four devices, if they can."""
   mesh = jax.make_mesh(
     (2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
   )
@@ -382,8 +382,8 @@ def places(params):
 
 
 def peak(folder, shardings):
-  """The most that NumPy and Python held during a load, beyond the start."""
-  pretrained.load(folder, shardings)  # compiles
+  """The peak of NumPy's and Python's memory during a load, above the start."""
+  pretrained.load(folder, shardings)  # to compile
   tracemalloc.start()
   try:
     loaded = pretrained.load(folder, shardings)[1]
@@ -405,7 +405,7 @@ def test_a_mesh_is_filled_with_the_host_holding_a_tensor_at_a_time(deep):
   stacked = params['encoder']['layers']['mlp']['input']['kernel']
   tensor = stacked[0].nbytes
   assert whole > 70 * tensor
-  # A tensor as read, a layer as laid out, and what Python takes for itself.
+  # A tensor as read, a layer in our layout, and Python's own memory.
   assert most < 6 * tensor + 200_000 < stacked.nbytes
 
 

@@ -1,4 +1,4 @@
-"""`python -m models.pretrained`: runs begun and exported, files rewritten."""
+"""`python -m models.pretrained`: begins and exports runs, rewrites files."""
 
 import os
 import shutil
@@ -96,7 +96,7 @@ def test_a_run_begins_with_published_weights_and_is_exported(tmp_path):
   assert 'Traceback' not in done.stderr
 
 
-def test_a_run_begins_with_electra_s_pair(tmp_path):
+def test_a_run_begins_with_the_pair_of_electra(tmp_path):
   config, params = make(
     family='electra', head='rtd', generator_divisor=2, max_length=32
   )
@@ -112,11 +112,11 @@ def test_a_run_begins_with_electra_s_pair(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   state = Checkpoints(workdir, read_only=True).restore_arrays(0, 'params')
-  assert state.keys() == {'params'}  # and nothing of the optimizer
+  assert state.keys() == {'params'}  # and no state of the optimizer
   assert_equal(state['params'], params)
 
 
-def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
+def test_the_tokenizer_of_a_run_is_exported_with_it(begun, tmp_path, capsys):
   target = tmp_path / 'exported'
   command.export(begun, str(target), 'float32')
   assert 'is there as tokenizer.json and tokeni' in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_a_run_s_tokenizer_is_exported_with_it(begun, tmp_path, capsys):
     loaded = kinds.load(folder, 10, 'bytes')
     assert loaded.fingerprint == subwords.Bytes(10).fingerprint
   theirs = transformers.AutoTokenizer.from_pretrained(str(target))
-  # As T5's inputs: EOS behind them.
+  # As T5's inputs, they end with EOS.
   assert theirs.encode('a b') == [100, 35, 101, 1]
   assert theirs.encode('a b', add_special_tokens=False) == [100, 35, 101]
   assert theirs.model_max_length == 32
@@ -149,7 +149,7 @@ def test_a_run_is_exported_with_the_length_of_its_rows(
 
 
 def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
-  """Of a run's own tokenizer; transformers' classes presume other ones."""
+  """They are those of the run's tokenizer, not transformers' defaults."""
   config = llama.get_config('tiny').copy_and_resolve_references().unlock()
   config.data.update({'tokenizer_kind': 'bytes', 'sentinels': 0})
   tokenizer = kinds.train([], 300, 0, 'bytes')
@@ -159,7 +159,7 @@ def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
   assert ids == {'bos_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 0}
 
 
-def test_a_masked_model_s_tokenizer_frames_texts_as_its_rows(tmp_path):
+def test_the_tokenizer_of_a_masked_model_frames_texts_as_its_rows(tmp_path):
   config = roberta.get_config('tiny')
   texts = ['a man is eating bread', 'a mango'] * 9
   tokenizer = kinds.train(texts, 270, 0, 'byte_bpe', specials=True)
@@ -173,11 +173,11 @@ def test_a_masked_model_s_tokenizer_frames_texts_as_its_rows(tmp_path):
   [ids] = tokenizer.encode_batch(['a man'])
   assert theirs.encode('a man') == [0, *ids.tolist(), 2]
   assert theirs.encode('a<mask>')[-2] == tokenizer.mask
-  # The positions that the model has, counted from 2.
+  # The positions that the model has, from 2 on.
   assert theirs.model_max_length == config.model.max_length - 2
 
 
-# ---- Said before any work ----------------------------------------------------
+# ---- Errors before any work --------------------------------------------------
 
 
 def recipe(**data):
@@ -209,7 +209,7 @@ def begun(published, tmp_path_factory):
 
 
 @pytest.mark.parametrize('pair', [False, True])
-def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
+def test_a_rewritten_checkpoint_keeps_its_tokenizer(pair, tmp_path, capsys):
   changes = {'family': 'electra', 'head': 'rtd', 'generator_divisor': 2}
   config, params = make(**changes if pair else T5)
   source, target = str(tmp_path / 'source'), tmp_path / 'target'
@@ -223,8 +223,8 @@ def test_a_checkpoint_written_anew_keeps_its_tokenizer(pair, tmp_path, capsys):
   assert 'as it was: tokenizer_config.json, vocab.txt.' in said
 
 
-def test_a_checkpoint_written_anew_means_the_same(tmp_path):
-  """The same class, labels and special tokens."""
+def test_a_rewritten_checkpoint_means_the_same(tmp_path):
+  """It keeps its class, labels and special tokens."""
   names = {'id2label': {0: 'a', 1: 'b', 2: 'c'}, 'pad_token_id': 2}
   sizes = {'vocab_size': 30, 'num_hidden_layers': 2, 'hidden_size': 12}
   sizes |= {'num_attention_heads': 3, 'intermediate_size': 10}
@@ -258,7 +258,7 @@ def test_a_checkpoint_written_anew_means_the_same(tmp_path):
 
 
 def flip(path):
-  """One bit."""
+  """A single flipped bit is enough."""
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 1
   path.write_bytes(data)
@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_is_not_exported(begun, tmp_path, name, summed):
   damaged = max(step.glob(name), key=lambda file: file.stat().st_size)
   if summed:
     flip(damaged)
-  else:  # as long as nothing tells a flipped bit
+  else:  # while there are no checksums that show the bit
     (step / 'checksums.json').unlink()
     damaged.write_bytes(damaged.read_bytes()[:40])
   with pytest.raises((CheckpointError, ValueError), match=str(step)):
@@ -295,7 +295,7 @@ def test_exported_files_follow_the_umask(published, tmp_path):
 
 
 def test_a_full_disk_while_exporting(published, tmp_path):
-  """One line names the folder, of which nothing is left."""
+  """One line names the folder; nothing of it is left."""
   target = tmp_path / 'to'
   arguments = ['-m', 'models.pretrained', f'--from={published}']
   done = runs.run([sys.executable, *arguments, f'--to={target}'], largest=2000)
@@ -305,8 +305,8 @@ def test_a_full_disk_while_exporting(published, tmp_path):
   assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_export_left(published, tmp_path):
-  """Is cleared by the same command, unless another process still writes."""
+def test_what_a_killed_export_left_is_cleared(published, tmp_path):
+  """The same command clears it, unless another process still writes."""
   target = tmp_path / 'to'
   with files.new_directory(str(target)) as partial:
     with pytest.raises(ValueError, match='to: another process writes to it'):
@@ -325,7 +325,7 @@ def test_what_a_killed_export_left(published, tmp_path):
 
 @pytest.fixture
 def unread(monkeypatch):
-  """No weight may be read."""
+  """Makes reading a weight an error."""
 
   def never(*_, **__):
     raise AssertionError('weights were read')
@@ -334,7 +334,7 @@ def unread(monkeypatch):
   monkeypatch.setattr(Checkpoints, 'restore_arrays', never)
 
 
-def test_what_cannot_be_written_is_said_before_weights_are_read(
+def test_what_cannot_be_written_is_refused_before_weights_are_read(
   published, begun, unread, tmp_path, monkeypatch
 ):
   full, free = published, str(tmp_path / 'free')
@@ -373,7 +373,7 @@ def test_weights_are_checked_before_a_folder_is_made(unread, tmp_path):
   assert os.listdir(tmp_path) == ['published']
 
 
-def test_a_failure_while_a_run_begins_takes_back_what_it_made(
+def test_a_failure_while_a_run_begins_removes_what_it_made(
   published, tmp_path, monkeypatch
 ):
   source = runs.write_text(tmp_path / 'text')
@@ -393,7 +393,7 @@ def test_a_failure_while_a_run_begins_takes_back_what_it_made(
     command.begin(published, config, str(folder))
   assert found == ['.lock', folders.NOTE, 'notes.txt', 'tokenizer.json']
   assert os.listdir(folder) == ['notes.txt']
-  # A kill leaves all of it; the same command takes it back and begins again.
+  # A kill leaves all of it; the same command removes it and begins again.
   monkeypatch.undo()
   folder = tmp_path / 'killed'
   (folder / 'checkpoints' / '0.orbax-checkpoint-tmp').mkdir(parents=True)
@@ -408,7 +408,7 @@ def test_a_failure_while_a_run_begins_takes_back_what_it_made(
     command.begin(published, config, str(folder))
 
 
-def test_a_run_that_another_process_begins(published, tmp_path):
+def test_a_run_that_another_process_begins_is_refused(published, tmp_path):
   config = recipe(source='synthetic')
   with folders.made(str(tmp_path / 'run')):
     before = sorted(os.listdir(tmp_path / 'run'))
@@ -417,7 +417,7 @@ def test_a_run_that_another_process_begins(published, tmp_path):
     assert sorted(os.listdir(tmp_path / 'run')) == before
 
 
-def test_what_a_killed_start_left(published, unread, tmp_path):
+def test_what_a_killed_start_left_is_removed(published, unread, tmp_path):
   source = runs.write_text(tmp_path / 'text')
   config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
   folder = tmp_path / 'run'
@@ -427,7 +427,7 @@ def test_what_a_killed_start_left(published, unread, tmp_path):
   assert os.listdir(folder) == ['checkpoints']
 
 
-def test_a_tokenizer_that_a_killed_start_left(published, tmp_path):
+def test_a_tokenizer_that_a_killed_start_left_is_removed(published, tmp_path):
   source = runs.write_text(tmp_path / 'text')
   config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
   folder = tmp_path / 'run'

@@ -1,4 +1,4 @@
-"""Decoders' config.json: the published ones, and options that are refused."""
+"""config.json of decoders: published files, and options that are refused."""
 
 import dataclasses
 import json
@@ -16,8 +16,8 @@ from models.pretrained.layouts import bert, electra, gpt_neox, roberta, t5
 from tests.helpers.checkpoints import edit, make
 from tests.helpers.hf_decoders import CASES, LAYOUTS, NEOX
 
-# What stands in the published files, names and all; what is at its default and
-# concerns generation alone is left out.
+# The fields of published files, with their names. Fields at their defaults, and
+# those that concern generation alone, are left out.
 PUBLISHED = {
   'gpt1': (
     gpt1,
@@ -161,7 +161,7 @@ PUBLISHED = {
     },
   ),
 }
-# Published files of systems that have no file in configs/: they are read.
+# Published files of systems without a file in configs/: they are read too.
 OTHERS = {
   'gptj': {
     'activation_function': 'gelu_new',
@@ -215,8 +215,8 @@ OTHERS = {
     'word_embed_proj_dim': 768,
   },
 }
-# Fields of published files that change nothing about the outputs: what made
-# them, kernels, generation, the tokenizer.
+# Fields of published files that do not change the outputs: what made the file,
+# kernels, generation, the tokenizer.
 EVERYWHERE = {
   'auto_map': {'AutoModel': 'modeling.Model'},
   'custom_pipelines': {'text-generation': {'impl': 'a.B', 'pt': ['C']}},
@@ -260,7 +260,7 @@ ENCODERS = {
   'roberta': (roberta, {'architectures': ['RobertaForMaskedLM']}),
   't5': (t5, {'architectures': ['T5WithLMHeadModel'], 'n_positions': 512}),
 }
-# What a file may say otherwise without being another model.
+# Fields that may differ in a file of the same model.
 FREE = layouts.FREE
 
 
@@ -340,8 +340,8 @@ def test_smol_lm_is_a_llama():
     layout.read(Fields(fields | {'rope_interleaved': True}), set())
 
 
-def test_how_many_classes():
-  """Of a classifier num_labels is read, and must agree with the labels."""
+def test_the_number_of_classes():
+  """num_labels of a classifier is read, and must agree with the labels."""
   name = {'architectures': ['BertForSequenceClassification']}
   three = {'id2label': {'0': 'a', '1': 'b', '2': 'c'}}
   for fields, classes in (
@@ -355,8 +355,8 @@ def test_how_many_classes():
     bert.read(Fields(name | three | {'num_labels': 4}), set())
 
 
-def test_the_size_of_electra_s_generator(tmp_path):
-  """Of a pair it is compared with the generator's width."""
+def test_the_size_of_the_generator_of_electra(tmp_path):
+  """In a pair it is compared with the generator's width."""
   sizes = {0.25: 0.25, '0.25': 0.25, '1/4': 0.25, 1: 1.0}
   for value, share in sizes.items():
     assert electra.generator_size(Fields({'generator_size': value})) == share
@@ -394,7 +394,7 @@ def test_every_share_of_a_head_is_written_as_it_is_read(head_dim):
 
 
 @pytest.mark.parametrize('name', LAYOUTS)
-def test_the_layout_is_found_without_being_named(name):
+def test_a_layout_is_found_without_its_name(name):
   layout, _, fields = CASES[name]
   config = layout.read(Fields(dict(fields)), set())
   found, _ = layouts.suiting(config)
@@ -402,7 +402,7 @@ def test_the_layout_is_found_without_being_named(name):
 
 
 def test_config_json_is_plain(tmp_path):
-  """What is written is JSON, and states the heads' class."""
+  """It is plain JSON, and names the class of the head."""
   for name in LAYOUTS:
     layout, _, fields = CASES[name]
     written = layout.write(layout.read(Fields(dict(fields)), set()))

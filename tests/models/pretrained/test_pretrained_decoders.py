@@ -1,4 +1,4 @@
-"""Decoders and RWKV against transformers' torch classes."""
+"""Decoders and RWKV equal transformers' torch classes."""
 
 import dataclasses
 import os
@@ -42,8 +42,11 @@ def inputs_of(config, batch):
 
 
 def against_torch(name, model, config, params):
-  """The largest difference of the logits, asserted to be small, and our
-  gradients of a loss whose gradients torch's weights then have."""
+  """Compares logits, and runs a loss backward through both models.
+
+  Returns the largest difference of the logits, and our gradients; torch's
+  weights then have theirs.
+  """
   batch = make_batch()
   theirs = torch_logits(name, model, batch)
   real = of_real_tokens(batch, theirs)
@@ -124,12 +127,12 @@ FAR = {
 
 @pytest.mark.parametrize('name', FAR)
 def test_far_positions_equal_torch(name, tmp_path):
-  """Where a wavelength's last bit would show."""
+  """There the last bit of a wavelength matters."""
   start, changes = FAR[name]
   model = torch_model(name, **changes)
   config, params = pretrained.load(reference.saved(model, tmp_path / 'theirs'))
   batch = make_batch()
-  # The row's second half is far from its first.
+  # The second half of the row is far from the first.
   batch['positions'] = batch['positions'] + np.where(np.arange(T) < 9, 0, start)
   batch['positions'] = batch['positions'].astype('int32')
   with torch.no_grad():
@@ -159,7 +162,7 @@ def as_gpt2s(tensors):
 
 
 def test_windows_equal_torch(tmp_path):
-  """GPT-Neo has GPT-3's layers, dense and banded in turn."""
+  """GPT-Neo has GPT-3's layers: dense and banded ones alternate."""
   neo = transformers.GPTNeoConfig(
     **EAGER, vocab_size=V, hidden_size=30, num_layers=3, num_heads=5,
     intermediate_size=44, max_position_embeddings=T, window_size=4,
@@ -170,7 +173,7 @@ def test_windows_equal_torch(tmp_path):
   fields = GPT | {'scale_attn_weights': False, 'n_inner': 44}
   dense = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields))
   lost = dense.load_state_dict(as_gpt2s(model.state_dict()), strict=False)
-  biases = lost.missing_keys  # born 0, and GPT-Neo has none
+  biases = lost.missing_keys  # starts at 0, and GPT-Neo has none
   assert not lost.unexpected_keys
   assert all(name.endswith('c_attn.bias') for name in biases)
   config, params = pretrained.load(reference.saved(dense, tmp_path / 'dense'))
@@ -198,7 +201,7 @@ def test_slopes_of_any_number_of_heads_equal_torch():
 
 
 def edited(folder, change):
-  """The checkpoint with its tensors changed."""
+  """A checkpoint with changed tensors."""
   path = os.path.join(folder, 'model.safetensors')
   tensors = dict(load_file(path))
   change(tensors)
@@ -241,7 +244,7 @@ def test_a_tied_table_must_be_its_copy(tmp_path):
 
 
 def test_published_files_without_prefix_and_with_masks(tmp_path):
-  """As gpt2's: names of a body alone, and a mask for each layer."""
+  """As gpt2's files: names of a body alone, and a mask for each layer."""
   model = torch_model('gpt2')
   folder = reference.saved(model, tmp_path / 'theirs')
   _, expected = pretrained.load(folder)
@@ -276,11 +279,11 @@ def test_a_new_head_on_a_published_body(tmp_path):
     ('gptj', 41),
     ('gpt_neox', 41),
     ('rwkv', 41),
-    ('llama3.1', 64),  # by its rope_scaling, 4 * 16
+    ('llama3.1', 64),  # from its rope_scaling, 4 * 16
     ('gpt2', T),  # rows of a table
   ],
 )
-def test_the_length_of_rows_is_written_where_weights_do_not_tell(
+def test_the_length_of_rows_is_written_if_weights_do_not_show_it(
   name, expected, tmp_path
 ):
   folder = reference.saved(torch_model(name), tmp_path / 'theirs')
@@ -291,7 +294,7 @@ def test_the_length_of_rows_is_written_where_weights_do_not_tell(
 
 
 def test_an_exported_rwkv_is_evaluated_as_it_was_trained(tmp_path):
-  """In more layers than transformers has between two halvings, by default."""
+  """With more layers than transformers' default between two halvings."""
   model = torch_model('rwkv', num_hidden_layers=7)
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)

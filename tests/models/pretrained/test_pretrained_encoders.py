@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and ELECTRA against transformers' torch classes."""
+"""BERT, RoBERTa and ELECTRA equal transformers' torch classes."""
 
 import os
 
@@ -43,7 +43,7 @@ NSP = {
   'logits': 'prediction_logits',
   'next_sentence': 'seq_relationship_logits',
 }
-# Class, our head, our outputs and theirs, what it has of its own.
+# Class, our head, our outputs and theirs, its own fields.
 CASES = [
   ('BertForPreTraining', 'mlm_nsp', NSP, {}),
   ('BertForMaskedLM', 'mlm', MLM, {}),
@@ -72,7 +72,7 @@ def family(name):
 
 
 def torch_model(name, own):
-  """A torch model of odd sizes, nothing in it 0."""
+  """A torch model of odd sizes, with no weight at 0."""
   config = getattr(transformers, f'{family(name)}Config')
   sizes = SIZES | ({'embedding_size': 30} if 'Electra' in name else {}) | own
   torch.manual_seed(0)
@@ -81,7 +81,7 @@ def torch_model(name, own):
 
 
 def make_batch(types: int, pad: int = 0):
-  """Rows without padding, padded at the end and at the start."""
+  """Rows without padding, and padded at the end or at the start."""
   rng = np.random.default_rng(1)
   mask = np.ones((4, T), 'int32')
   mask[1, 9:] = 0
@@ -102,7 +102,7 @@ def torch_outputs(model, name, batch):
     'token_type_ids': batch['types'],
     'position_ids': batch['positions'],
   }
-  if 'Roberta' in name:  # counts by itself, from its offset
+  if 'Roberta' in name:  # counts positions itself, from its offset
     del inputs['position_ids']
   return model(**{k: torch.from_numpy(x).long() for k, x in inputs.items()})
 
@@ -127,7 +127,7 @@ def test_outputs_gradients_and_weights_equal_torch(case, tmp_path):
   real = {}
   for ours, key in names.items():
     of_row = ours in ('pooled', 'next_sentence') or head == 'sequence'
-    # A row that begins with padding has no first token to be read.
+    # In a row that begins with padding the pooler reads padding.
     mask = batch['segments'] > 0
     real[ours] = mask[:, 0] if of_row else mask
     assert theirs[key].shape[: real[ours].ndim] == real[ours].shape
@@ -146,14 +146,14 @@ def test_outputs_gradients_and_weights_equal_torch(case, tmp_path):
   loss = {ours: theirs[key] for ours, key in names.items()}
   reference.weighted(loss, factors).backward()
   layout = LAYOUTS[family(name)]
-  # Their positions of padding have a table's row, ours none.
+  # Padding has a row of their table of positions, but none of ours.
   worst_grad = reference.gradients_close(config, grads, model, layout)
   print(f'\nLARGEST {name}: outputs {worst:.1e}, gradients {worst_grad:.1e}')
   model_type = layout.MODEL_TYPES[0]
   reference.round_trip(model, folder, tmp_path, model_type)
 
 
-def test_the_first_place_is_pooled_even_if_it_is_padding(tmp_path):
+def test_position_0_is_pooled_even_if_it_is_padding(tmp_path):
   model = torch_model('BertModel', {})
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)
@@ -185,8 +185,8 @@ def test_unstacked_layers_are_the_same_model(tmp_path):
   reference.same_state(model, again)
 
 
-def test_two_steps_of_bert_s_recipe_equal_its_released_code(tmp_path):
-  """Two, so that both moments of Adam have a past."""
+def test_two_steps_of_the_recipe_of_bert_equal_its_released_code(tmp_path):
+  """Two steps, so that both moments of Adam have a past."""
   model = torch_model('BertForPreTraining', {})
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)
@@ -235,7 +235,7 @@ def test_two_steps_of_bert_s_recipe_equal_its_released_code(tmp_path):
       m, v = moments[name]
       m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
       moments[name] = m, v
-      update = m / (np.sqrt(v) + 1e-6)  # no correction of the means' start
+      update = m / (np.sqrt(v) + 1e-6)  # no bias correction
       if 'LayerNorm' not in name and 'bias' not in name:
         update = update + 0.01 * own[name].detach().numpy()
       with torch.no_grad():
@@ -245,7 +245,7 @@ def test_two_steps_of_bert_s_recipe_equal_its_released_code(tmp_path):
   for name, start in before.items():
     moved = own[name].detach().numpy() - start
     error = np.linalg.norm(ours[name] - own[name].detach().numpy())
-    # Adam makes as much of a key's bias, whose gradient is rounding alone.
+    # Adam scales up even the bias of keys, whose gradient is only rounding.
     if name.endswith('self.key.bias'):
       continue
     assert error <= 1e-4 * np.linalg.norm(moved), name
@@ -296,7 +296,7 @@ def test_trained_weights_of_minilm(tmp_path):
     tmp_path / 'again', attn_implementation='eager'
   ).eval()
   reference.same_state(theirs, again)
-  # And config.json, too, says what the model was.
+  # And config.json describes the same model.
   with torch.no_grad():
     exported = again(**tokens)
   assert torch.equal(exported.last_hidden_state, expected.last_hidden_state)

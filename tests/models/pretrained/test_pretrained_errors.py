@@ -1,4 +1,4 @@
-"""Checkpoint directories that are not what they should be."""
+"""Checkpoint directories with something wrong, and the errors that name it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def folder(tmp_path):
   return str(tmp_path / 'bert')
 
 
-def test_a_directory_that_is_none(tmp_path):
+def test_a_directory_that_is_not_a_checkpoint(tmp_path):
   refused(str(tmp_path / 'nowhere'), 'nowhere is not a directory')
   refused(str(tmp_path), r'has no config\.json')
   (tmp_path / 'config.json').write_text('{')
@@ -180,7 +180,7 @@ def set_field(folder, field, value):
     json.dump(fields | {field: value}, file)
 
 
-def test_a_classifier_s_labels_and_roberta_s_padding(tmp_path):
+def test_labels_of_a_classifier_and_padding_of_roberta(tmp_path):
   changes = {'head': 'sequence', 'classes': 2, 'position_offset': 2}
   folder = str(tmp_path / 'a')
   pretrained.save(*make(**changes), folder, layout='roberta')
@@ -192,7 +192,7 @@ def test_a_classifier_s_labels_and_roberta_s_padding(tmp_path):
 
 
 def _sentence_piece(count):
-  """As much of a model as tells how many pieces it has: and its trainer."""
+  """The parts of a SentencePiece model that matter: pieces, and its trainer."""
   return b'\x0a\x03\x0a\x01a' * count + b'\x12\x81\x02' + b'\x0a' * 257
 
 
@@ -240,7 +240,7 @@ def test_a_vocabulary_larger_than_the_table(folder, name, fits, exceeds):
   refused(folder, re.escape(message))
 
 
-def test_a_vocabulary_that_is_none(folder):
+def test_a_file_that_is_not_a_vocabulary(folder):
   path = os.path.join(folder, 'tokenizer.json')
   for content in (b'{}', b'{"model": {"vocab": {"a": "0"}}}'):
     with open(path, 'wb') as file:
@@ -248,7 +248,7 @@ def test_a_vocabulary_that_is_none(folder):
     refused(folder, rf'{path} must hold a whole number for each token\.')
 
 
-def test_a_tokenizer_that_is_not_sentence_piece_s_is_not_counted(folder):
+def test_a_tokenizer_of_another_kind_is_not_counted(folder):
   with open(os.path.join(folder, 'tokenizer.model'), 'wb') as file:
     file.write(b'IWJhc2U= 12345\n' * 999)  # LLaMA 3's is tiktoken's
   pretrained.check(folder)

@@ -1,7 +1,7 @@
-"""Special tokens of runs begun from checkpoints, and of what runs export.
+"""Special tokens of runs that begin with checkpoints, and of what runs export.
 
-Every layout with a vocabulary of odd ids: the same ids, logits and greedy text
-in transformers, after the published start.
+Every layout has a vocabulary of odd ids. transformers must have the same ids,
+logits and greedy text after the published start.
 """
 
 import json
@@ -37,7 +37,10 @@ from train.runs.workdir import read_config
 
 V = 280
 WORDS = ('abc', 'de', 'fghij')
-ODD, MASKED = 'odd', 'masked'  # vocabularies: EOS is the last id; as RoBERTa's
+ODD, MASKED = (
+  'odd',
+  'masked',
+)  # vocabularies: one whose EOS is the last id, one like RoBERTa's
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +50,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def vocabulary():
-  """Of 280 ids, by name; each without padding but the one as RoBERTa's."""
+  """Vocabularies of 280 ids, by name; only RoBERTa's has padding."""
   texts = [f'{a}{b} {b}{a}' for a in WORDS for b in WORDS] * 9
   made = {
     ODD: kinds.train(texts, V, 0, 'byte_bpe'),
@@ -71,7 +74,7 @@ def recipe(file, source, **data):
 
 
 def run_and_export(model, tokenizer, config, folder):
-  """A checkpoint, the run that begins with it, and what that exports."""
+  """A checkpoint, the run that begins with it, and what the run exports."""
   published, run, target = (str(folder / x) for x in ('in', 'run', 'out'))
   model.save_pretrained(published)
   kinds.save(tokenizer, os.path.join(published, 'tokenizer.json'))
@@ -81,7 +84,7 @@ def run_and_export(model, tokenizer, config, folder):
 
 
 def ids_of(folder):
-  """(bos, eos, pad, decoder start) in config.json; generation says no other."""
+  """(bos, eos, pad, decoder start) in config.json; generation's are equal."""
   found = []
   for name in ('config.json', 'generation_config.json'):
     with open(os.path.join(folder, name)) as file:
@@ -133,14 +136,14 @@ def test_decoders_begin_and_end_texts_as_published(
   [own] = tokenizer.encode_batch([prompt])
   theirs = transformers.AutoTokenizer.from_pretrained(target)
   assert theirs.encode(prompt, add_special_tokens=False) == own.tolist()
-  # Windows have no start; a published tokenizer keeps what it adds.
+  # Rows of windows have no start; a published tokenizer keeps what it adds.
   assert theirs.encode(prompt) == [7] * (file is llama) + own.tolist()
   wanted = greedy(target, type(model), prompt, [7])
   assert ours(run, tokenizer, prompt) == tokenizer.decode(wanted)
 
 
 def test_opt_keeps_its_ids(text, vocabulary, tmp_path):
-  """bos and eos </s>, 2, beside <s>, 0, which the vocabulary would name."""
+  """bos and eos are </s>, 2; the vocabulary alone would say <s>, 0."""
   tokenizer = vocabulary[MASKED]
   ids = {'bos_token_id': 2, 'eos_token_id': 2, 'pad_token_id': 1}
   model = hf_decoders.torch_model('opt', vocab_size=V, **ids)
@@ -159,7 +162,7 @@ def test_opt_keeps_its_ids(text, vocabulary, tmp_path):
   assert ours(run, tokenizer, prompt) == tokenizer.decode(wanted)
 
 
-def test_the_start_of_t5_s_decoder(text, vocabulary, tmp_path):
+def test_the_start_of_the_decoder_of_t5(text, vocabulary, tmp_path):
   tokenizer = vocabulary[ODD]
   torch.manual_seed(0)
   model = reference.randomise(
@@ -246,8 +249,8 @@ def test_encoders_frame_texts_as_their_rows(
 
 
 @pytest.mark.parametrize('pad', [0, 1, 6])
-def test_roberta_s_positions_follow_its_padding(pad, tmp_path):
-  """Wherever the other ids stand, that of <pad> in RoBERTa's own among them."""
+def test_positions_of_roberta_follow_its_padding(pad, tmp_path):
+  """Whatever the other ids are, including that of <pad> in RoBERTa's own."""
   config, params = make(**ROBERTA)
   folder = str(tmp_path / 'out')
   kept = {'pad_token_id': pad, 'bos_token_id': 3, 'eos_token_id': 4}
@@ -265,7 +268,7 @@ def test_roberta_s_positions_follow_its_padding(pad, tmp_path):
   reference.close(outputs['logits'], theirs)
 
 
-# Of runs that nothing published begins: bos, eos, pad, decoder start.
+# Runs that begin without a checkpoint: bos, eos, pad, decoder start.
 LAST = V - 1
 RUNS = [
   (gpt2, ODD, [LAST, LAST, None, None]),  # texts come after EOS
@@ -283,7 +286,7 @@ RUNS = [
 
 @pytest.mark.parametrize(('file', 'name', 'expected'), RUNS)
 def test_the_ids_of_a_run(file, name, expected, vocabulary, tmp_path):
-  """Those of its vocabulary and of its rows."""
+  """They are those of its vocabulary and of its rows."""
   tokenizer = vocabulary[name]
   kinds.save(tokenizer, str(tmp_path / 'tokenizer.json'))
   config = file.get_config('tiny')
@@ -300,8 +303,10 @@ def test_the_ids_of_a_run(file, name, expected, vocabulary, tmp_path):
 
 @pytest.mark.parametrize('file', [bert, roberta])
 def test_a_masked_vocabulary_without_padding(file, vocabulary, tmp_path):
-  """Positions of transformers' RoBERTa are those of <s> where it stands for
-  padding; BERT's do not depend on it."""
+  """Positions in transformers' RoBERTa follow <s> if it serves as padding.
+
+  BERT's do not depend on it.
+  """
   content = json.loads(vocabulary[MASKED].model.replace(b'<pad>', b'qqq'))
   content['added_tokens'] = [
     token for token in content['added_tokens'] if token['content'] != 'qqq'
@@ -334,7 +339,7 @@ def test_a_masked_vocabulary_without_padding(file, vocabulary, tmp_path):
 
 
 def test_the_ids_of_a_run_without_text(tmp_path):
-  """Synthetic tokens: padding 0, EOS 1."""
+  """Synthetic tokens have padding 0 and EOS 1."""
   config = llama.get_config('tiny')
   config.data.source = 'synthetic'
   _, ids, _ = command.tokenizer_files(str(tmp_path), config, {})
@@ -344,14 +349,14 @@ def test_the_ids_of_a_run_without_text(tmp_path):
 @pytest.mark.parametrize(
   ('fields', 'generation', 'expected'),
   [
-    ({}, None, 2),  # OPTConfig's own
+    ({}, None, 2),  # the default of OPTConfig
     ({'bos_token_id': 9}, None, 9),
     ({'bos_token_id': 9}, {'bos_token_id': [8, 9]}, 8),
     ({'bos_token_id': 9}, {'eos_token_id': 8}, 9),
     ({'bos_token_id': -1}, None, 2),
   ],
 )
-def test_where_the_published_start_stands(
+def test_which_file_and_field_name_the_start(
   fields, generation, expected, tmp_path
 ):
   model = hf_decoders.torch_model('opt')
@@ -368,8 +373,8 @@ def test_where_the_published_start_stands(
       pretrained.start_token(folder)
 
 
-def test_a_start_that_no_id_is(tmp_path, capsys):
-  """As in tiny models, where transformers' own default stays in the file."""
+def test_a_start_beyond_the_vocabulary(tmp_path, capsys):
+  """As in tiny models, whose files keep transformers' default."""
   model = hf_decoders.torch_model('gpt2')
   folder = reference.saved(model, tmp_path / 'in')
   config = command.adopt(folder, recipe(gpt2, 'synthetic'))
@@ -380,7 +385,7 @@ def test_a_start_that_no_id_is(tmp_path, capsys):
 # ---- XLM-R -------------------------------------------------------------------
 
 
-def test_xlm_r_stays_what_it_is(tmp_path):
+def test_xlm_r_keeps_its_type(tmp_path):
   cls = transformers.XLMRobertaForMaskedLM
   model = cls(
     transformers.XLMRobertaConfig(
@@ -393,7 +398,7 @@ def test_xlm_r_stays_what_it_is(tmp_path):
   again = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / 'out')
   assert type(again) is cls
   reference.same_state(model, again)
-  # fairseq's ids are not those of the SentencePiece model beside them.
+  # fairseq's ids differ from those of the SentencePiece model beside them.
   with open(os.path.join(source, 'sentencepiece.bpe.model'), 'wb') as file:
     file.write(b'')
   config = recipe(roberta, 'docs', tokenizer_kind='unigram')

@@ -1,4 +1,4 @@
-"""T5 1.0, 1.1 and UL2 checkpoints against transformers' torch class."""
+"""T5 1.0, 1.1 and UL2 checkpoints equal transformers' torch class."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def torch_model(version):
   if version != '1.0':  # transformers 5 ties them in its constructor
     model.lm_head.weight = torch.nn.Parameter(torch.zeros(V, 24))
   reference.randomise(model)
-  with torch.no_grad():  # T5 does not scale its logits: it is born so
+  with torch.no_grad():  # T5 scales no logits: its queries are smaller
     for name, weight in model.named_parameters():
       if name.endswith('.q.weight'):
         weight *= SIZES['d_kv'] ** -0.5
@@ -49,7 +49,7 @@ def torch_model(version):
 
 
 def published(model, version, folder):
-  """As the released files are: transformers 5 would call 1.1 tied, too."""
+  """As the released files are: transformers 5 would call 1.1 tied as well."""
   folder = reference.saved(model, folder)
   path = os.path.join(folder, 'config.json')
   with open(path) as file:
@@ -63,7 +63,7 @@ def published(model, version, folder):
 
 
 def make_batch(S=37, T=31):
-  """Rows without padding, padded at the end and at the start."""
+  """Rows without padding, and padded at the end or at the start."""
   rng = np.random.default_rng(1)
   source, target = np.ones((4, S), 'int32'), np.ones((4, T), 'int32')
   source[1, 11:] = target[1, 5:] = 0
@@ -91,7 +91,7 @@ def torch_logits(model, batch):
 
 @pytest.mark.parametrize('version', VERSIONS)
 def test_logits_gradients_and_weights_equal_torch(version, tmp_path):
-  """Beyond the distance of 20, from which on the last bucket serves."""
+  """Also beyond the distance of 20, where the last bucket begins."""
   model = torch_model(version)
   folder = published(model, version, tmp_path / 'theirs')
   config, params = pretrained.load(folder)
@@ -114,7 +114,7 @@ def test_logits_gradients_and_weights_equal_torch(version, tmp_path):
   reference.round_trip(model, folder, tmp_path)
 
 
-def test_a_file_of_transformers_5_says_tied_and_is_not(tmp_path):
+def test_a_file_of_transformers_5_that_wrongly_says_tied(tmp_path):
   model = torch_model('1.1')
   folder = reference.saved(model, tmp_path / 'theirs')
   config, _ = pretrained.load(folder)
@@ -174,7 +174,7 @@ def test_old_files_hold_the_table_up_to_four_times(tmp_path):
     ({'moe_layers': 2}, 'moe_layers'),
   ],
 )
-def test_a_field_that_is_not_covered_is_named(fields, message, tmp_path):
+def test_an_unsupported_field_is_named(fields, message, tmp_path):
   folder = published(torch_model('1.0'), '1.0', tmp_path / 'theirs')
   path = os.path.join(folder, 'config.json')
   with open(path) as file:
