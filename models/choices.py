@@ -1,6 +1,6 @@
 """What each choice of a model may be: one table for each field of the config.
 
-A table's keys are the values that the field may take. Beside each stand the
+A table's keys are the values that the field may take. Beside each are the
 fields of the config that only this value reads: they must be above 0 where it
 is chosen, and 0 everywhere else.
 """
@@ -41,7 +41,7 @@ ACTIVATIONS = {
 BIASES = {'none': (), 'mlp': (), 'all': ()}
 DROPOUT_KINDS = {'t5': (), 'residual': ()}
 
-# model.init, how weights are born: `initializer` in models/layers.py.
+# model.init, how weights are initialised: `initializer` in models/layers.py.
 INITS = {
   't5': (),
   'fan_in': (),

@@ -79,7 +79,7 @@ def heads(fields: Fields, width: int, name: str, default: int) -> dict:
   """Heads that share the model's width, as many as the field says."""
   number = either(fields, (name, 'num_attention_heads'), default)
   if width % number:
-    fields.refuse(name, number, f'the width {width} is no multiple of it')
+    fields.refuse(name, number, f'the width {width} is not a multiple of it')
   return {'heads': number, 'kv_heads': number, 'head_dim': width // number}
 
 

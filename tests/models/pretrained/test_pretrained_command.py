@@ -245,7 +245,7 @@ def test_a_rewritten_checkpoint_means_the_same(tmp_path):
   ):
     cls = getattr(transformers, kind)
     model = cls(cls.config_class(**sizes | fields))
-    source, target = str(tmp_path / kind), str(tmp_path / f'{kind}-anew')
+    source, target = str(tmp_path / kind), str(tmp_path / f'{kind}-again')
     model.save_pretrained(source)
     command.convert(source, target, 'float32')
     again = transformers.AutoConfig.from_pretrained(target)

@@ -37,10 +37,8 @@ from train.runs.workdir import read_config
 
 V = 280
 WORDS = ('abc', 'de', 'fghij')
-ODD, MASKED = (
-  'odd',
-  'masked',
-)  # vocabularies: one whose EOS is the last id, one like RoBERTa's
+# Vocabularies: one whose EOS is the last id, one like RoBERTa's.
+ODD, MASKED = 'odd', 'masked'
 
 
 @pytest.fixture(scope='module')

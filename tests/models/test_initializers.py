@@ -120,7 +120,7 @@ def check_rest(found):
     assert (x == name.endswith('scale')).all(), name
 
 
-def born(fields):
+def initial(fields):
   config = TransformerConfig(**fields)
   return config, flat(init_params(build(config)))
 
@@ -145,7 +145,7 @@ def test_decoder(init):
     'table_dim': E,
     'embed_norm': True,
   }
-  config, found = born(BASE | SIZES | own | named(init))
+  config, found = initial(BASE | SIZES | own | named(init))
   check(config, found, 'embed/table', 'table')
   check(config, found, 'embed/position', 'position')
   check(config, found, 'decoder/projection/kernel', 'projection')
@@ -158,7 +158,7 @@ def test_decoder(init):
 def test_encoder_decoder(init):
   """T5 1.1, which does not scale logits; residual branches of both stacks."""
   own = {'gated': True, 'tie_embeddings': False, 'scale_output': False}
-  config, found = born(T5 | SIZES | own | named(init))
+  config, found = initial(T5 | SIZES | own | named(init))
   check(config, found, 'embed/table', 'table')
   for stack in ('encoder', 'decoder'):
     check_blocks(config, found, stack, stack == 'decoder')
@@ -172,7 +172,7 @@ def test_encoder_decoder(init):
 def test_transformer_xl():
   own = {'position': 'transformer_xl', 'decoder_layers': 2, 'init': 'fan_in'}
   own |= POSITIONS['transformer_xl'] | {'init_std': 0.0}
-  config, found = born(BASE | SIZES | own)
+  config, found = initial(BASE | SIZES | own)
   name = 'decoder/layers/attention/relative/kernel'
   check(config, found, name, 'relative')
   check(config, found, 'embed/table', 'table')
@@ -196,7 +196,7 @@ def test_encoders_heads(head):
   if head in ('sequence', 'tokens'):
     own['classes'] = 300
   own |= {'max_length': 70} | named('truncated_normal')
-  config, found = born(test_electra.ENCODER | SIZES | own)
+  config, found = initial(test_electra.ENCODER | SIZES | own)
   for role in ('table', 'position', 'type'):
     check(config, found, f'embed/{role}', role)
   check(config, found, 'encoder/projection/kernel', 'projection')
@@ -211,7 +211,7 @@ def test_heads_whose_fans_count(head):
   own = {'head': head, 'encoder_layers': 2, 'table_dim': E} | named('glorot')
   if head in ('sequence', 'tokens'):
     own['classes'] = 300
-  config, found = born(test_electra.ENCODER | SIZES | own)
+  config, found = initial(test_electra.ENCODER | SIZES | own)
   for name in HEADS[head]:
     check(config, found, f'{name}/kernel', name)
 
@@ -220,7 +220,7 @@ def test_electras_pair():
   """The generator, a third as wide, is initialised as the discriminator."""
   own = {'embed_dim': 66, 'mlp_dim': 210, 'vocab_size': V, 'table_dim': E}
   own |= named('truncated_normal')
-  config, found = born(test_electra.FIELDS | own)
+  config, found = initial(test_electra.FIELDS | own)
   for stack in ('encoder', 'generator'):
     check(config, found, f'{stack}/projection/kernel', 'projection')
     check_blocks(config, found, stack)
@@ -245,5 +245,5 @@ def test_types_are_drawn_like_tokens():
 
 def test_rwkvs_table_is_uniform():
   """test_rwkv.py has its other weights."""
-  config, found = born(test_rwkv.FIELDS | {'vocab_size': V})
+  config, found = initial(test_rwkv.FIELDS | {'vocab_size': V})
   check(config, found, 'embed/table', '', (1e-4 / 3**0.5, UNIFORM))
