@@ -96,7 +96,9 @@ def make_sampling(
   def sample(params: Any, batch: dict, config: DataConfig) -> str:
     examples = first_rows(batch)
     length = target_length(setup.model.config, config)
-    most = decoding.room(setup.model.config, jax.device_get(examples['segments']))
+    most = decoding.room(
+      setup.model.config, jax.device_get(examples['segments'])
+    )
     # A few rows need no rules of a mesh: all devices decode all of them.
     with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
       tokens = run_decode(
