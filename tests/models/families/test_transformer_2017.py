@@ -15,8 +15,7 @@ from configs import transformer
 from models.build import build
 from models.config import TransformerConfig
 from models.pretrained.arrays import build_leaf, leaf_shapes
-from models.pretrained.layouts.bert import dense, norm
-from models.pretrained.mapping import Weight, expand
+from models.pretrained.mapping import Weight, dense, expand, norm
 from tests.helpers import hf_reference as reference
 from tests.helpers.hf_decoders import EAGER, T, V, make_batch
 
