@@ -13,7 +13,7 @@ import os
 import flax.linen as nn
 import jax
 
-from configs import bert, gpt2, llama, t5
+from configs import ablations, gpt2, llama, t5
 from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
@@ -28,9 +28,8 @@ def make_config(name, layers=0):
     case 't5':
       config = t5.get_config('size=small,version=1.0')
     case 'bert':
-      config = bert.get_config('base')
-      # The next sentence needs a pooler; what is measured is masked tokens.
-      config.model.head = 'mlm'
+      # Masked tokens alone: the next sentence would need a pooler.
+      config = ablations.get_config('bert:base,objective=mlm')
     case 'gpt2':
       config = gpt2.get_config('small')
     case 'llama':

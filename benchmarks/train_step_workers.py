@@ -190,59 +190,39 @@ def flax_worker(setting):
 
 
 def treeline_worker(setting):
-  import functools
+  import dataclasses
 
-  import flax.linen as nn
   import jax
-  import jax.numpy as jnp
-  import optax
   from jax.sharding import NamedSharding, PartitionSpec
-  from ml_collections import ConfigDict
 
-  from models import build, pretrained
-  from train.learning import optimizer, state
-  from train.learning import step as steps
-  from train.parallel import sharding
+  from benchmarks import train_step_models
+  from models import pretrained
+  from train.learning.state import create_state
+  from train.setup import set_up
 
-  own = {'dtype': 'float32', 'scan': setting['scan']}
-  model = build.build(pretrained.read_config(setting['folder'], **own))
-  mesh = sharding.make_mesh(
-    dict.fromkeys(sharding.AXES, 1), 'replicated', jax.devices()[:1]
-  )
-  rules = sharding.make_rules('replicated')
-  schedule = optax.constant_schedule(setting['learning_rate'])
-  updates = optimizer.make_optimizer(
-    ConfigDict(setting['optimizer']), schedule, state.abstract_params(model)[1]
-  )
-  rows = setting['batch']
-  abstract = state.abstract_state(model, updates, (rows, 4), mesh, rules)
-  places = jax.tree.map(lambda x: x.sharding, abstract)
-  cursor = np.zeros((rows, 4), np.int32)
-
-  def create(params):
-    return state.TrainState(
-      step=jnp.zeros([], 'int32'),
-      params=params,
-      opt_state=updates.init(params),
-      cursor=jnp.asarray(cursor),
+  rows, own = setting['batch'], {'dtype': 'float32', 'scan': setting['scan']}
+  config = train_step_models.make_config(setting['model'])
+  with config.ignore_type():
+    config.model.update(
+      dataclasses.asdict(pretrained.read_config(setting['folder'], **own))
     )
-
-  params = pretrained.load(setting['folder'], places.params, **own)[1]
-  now = jax.jit(create, out_shardings=places, donate_argnums=0)(params)
+    for key in config.schedule:
+      config.schedule[key] = None
+  config.data.batch = config.data.streams = rows
+  config.schedule.name = 'constant'
+  config.schedule.learning_rate = setting['learning_rate']
+  setup = set_up(config, jax.devices()[:1])
+  cursor = np.zeros((rows, 4), np.int32)
+  params = pretrained.load(setting['folder'], setup.places.params, **own)[1]
+  now = create_state(
+    setup.model, setup.optimizer, setup.state, cursor, 0, params
+  )
   del params
   batch = treeline_batch(make_batch(setting))
-  needed = *model.INPUTS, 'targets', 'weights'
+  needed = *setup.model.INPUTS, 'targets', 'weights'
   batch = {name: batch[name] for name in needed} | {'cursor': cursor}
-  batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec()))
-  step_function = functools.partial(
-    steps.train_step,
-    model=model,
-    optimizer=updates,
-    schedule=schedule,
-    seed=0,
-  )
-  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-    compiled = steps.compile_train_step(step_function, abstract, batch)
+  batch = jax.device_put(batch, NamedSharding(setup.mesh, PartitionSpec()))
+  compiled = setup.compile_step(batch)
 
   def step():
     nonlocal now
