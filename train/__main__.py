@@ -1,10 +1,10 @@
 """`python -m train --config=configs/FILE.py[:ARG] --workdir=DIR`: trains.
 
-Any key of the config can be set: `--config.data.batch=64`. Run again with the
-same workdir, training goes on from the newest checkpoint; --config may then be
-left out. With --init_from=W[:STEP] a new run begins with the parameters of
-another; with --accept_changed_config a run goes on with another rate. Several
-hosts: on TPU pods and under SLURM `--coordinator=auto`, elsewhere
+Any key of the config can be set: `--config.data.batch=64`. In the workdir of a
+run, training resumes from its newest checkpoint, without --config too. With
+--init_from=W[:STEP] a new run begins with the parameters of another; with
+--accept_changed_config a run resumes with another rate. Several hosts: give
+`--coordinator=auto` on TPU pods and under SLURM, elsewhere
 `--coordinator=HOST:PORT --processes=N --process=I` on each.
 """
 
@@ -19,16 +19,16 @@ _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'configs/FILE.py[:ARG]; default: the config in the workdir.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the run lies: made if missing, never overwritten.',
+  'workdir', None, "The run's folder: made if missing, never overwritten.",
   required=True,
 )  # fmt: skip
 _ACCEPT = flags.DEFINE_bool(
   'accept_changed_data', False,
-  "Go on though the data are not the checkpoint's; what changed is told.",
+  "Resume though the data differ from the checkpoint's; reports what changed.",
 )  # fmt: skip
 _CHANGED = flags.DEFINE_bool(
   'accept_changed_config', False,
-  'Go on with another rate, schedule, number of steps, evaluation or logging; '
+  'Resume with another rate, schedule, number of steps, evaluation or logging; '
   "the change is recorded in the run's history.",
 )  # fmt: skip
 _INIT = flags.DEFINE_string(

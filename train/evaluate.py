@@ -1,9 +1,9 @@
-"""The held-out split, once, and its exact token-weighted means.
+"""Evaluation: exact token-weighted means over the held-out split.
 
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
 run itself did at that step, and prints a line of JSON. With --config=FILE.py
-(and --config.KEY=VALUE) another config is used, for other data or devices; it
-must describe the same model.
+(and --config.KEY=VALUE) it uses another config, for other data or devices; that
+config must describe the same model.
 """
 
 import functools
@@ -43,17 +43,17 @@ def evaluate(
     step: params, batch -> sums with 'weight' and 'present', from
       `step.eval_step`.
     params: of the model.
-    batches: global batches. One of padding alone ends the split: every host
-      has read its share, and all of them stop alike. A batch of text without
-      a token to predict does not.
-    limit: at most so many batches; 0: the whole split.
-    means: of the objective: sums -> means.
+    batches: global batches. A batch of padding alone ends the split: every
+      host has read its share, and all hosts stop at the same batch. A batch
+      of text without a predicted token does not end it.
+    limit: the most batches; 0: the whole split.
+    means: of the criterion: sums -> means.
 
   Returns:
-    The objective's means, 'loss' and 'accuracy' among them; 'perplexity', e to
-    the cross-entropy of a predicted token; 'tokens', how many were predicted;
-    where the bytes were counted, 'bits_per_byte' too, which does not depend on
-    the tokenizer.
+    The criterion's means, 'loss' and 'accuracy' among them; 'perplexity', e to
+    the mean cross-entropy of a predicted token; 'tokens', the predicted ones;
+    and 'bits_per_byte' where bytes were counted, which does not depend on the
+    tokenizer.
 
   Raises:
     EmptySplitError: the split has no token to predict.
@@ -72,9 +72,9 @@ def evaluate(
     )
   if not totals['weight']:
     raise EmptySplitError(
-      f'None of the {int(present):,} tokens that were evaluated is predicted. '
-      'Their documents may be too short for data.objective: give longer ones, '
-      'or raise eval.batches if it is not 0.'
+      f'None of the {int(present):,} evaluated tokens is predicted. The '
+      'documents may be too short for data.objective: give longer ones, or '
+      'raise eval.batches if it is not 0.'
     )
   found = {name: float(x) for name, x in means(totals).items()}
   del found['z_loss']  # its factor belongs to training
@@ -99,9 +99,9 @@ def _sums(step, params, batches):
 def make_eval_step(
   model: nn.Module, data: pipeline.Data
 ) -> Callable[[Any, dict], dict[str, jax.Array]]:
-  """params, batch -> sums, compiled when it is called.
+  """params, batch -> sums; compiled at the first call.
 
-  Where all of a text is predicted, bytes are counted as well.
+  Bytes are counted too where all of a text is predicted.
   """
   lengths = None
   if data.config.objective == 'causal':
@@ -139,7 +139,7 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
   _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, "configs/FILE.py[:ARG]; default: the run's own."
+    'config', None, "configs/FILE.py[:ARG]; default: the run's config."
   )
   processes.define_flags()
   flags.adopt_module_key_flags(processes)

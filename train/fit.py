@@ -1,9 +1,9 @@
 """`python -m train.fit --config=FILE.py[:ARG] --topology=v5p:4x4x4`.
 
-Compiles a config's training step for TPU slices that are not here, with the
-TPU compiler on any machine (the extra `aot`), and says what it takes: bytes a
-device, floating-point operations, seconds to compile. A step that does not fit
-fails to compile, as it would on the slice, and says by how much.
+Compiles a config's training step for a TPU slice that is not here, with the TPU
+compiler on any machine (the extra `aot`), and reports bytes a device,
+floating-point operations and seconds to compile. A step that does not fit fails
+to compile, as it would on the slice; the error says by how much.
 """
 
 import json
@@ -93,7 +93,7 @@ def _stack(config, layers, rows, length, causal):
 
 
 def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
-  """Compiles the training step for `devices`, which need not be here.
+  """Compiles the training step for `devices`, which may be a topology's.
 
   Returns:
     'devices', 'parameters', 'compile_seconds', 'flops' of a step, and in bytes
@@ -121,21 +121,21 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
 
 
 def _peak(memory, platform):
-  """The most bytes of a device in use at once, by a program's analysis."""
-  if platform == 'tpu':  # temporary arrays of all its memories are in the sum
+  """The most bytes in use at once on a device, by the compiler's analysis."""
+  if platform == 'tpu':  # its temporary sum counts all its memories
     return memory.peak_memory_in_bytes
-  # The state is donated: its new value takes the place of the old one.
+  # The state is donated: the new one replaces the old one in place.
   made = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return memory.argument_size_in_bytes + made + memory.temp_size_in_bytes
 
 
 def topology(name: str) -> list:
-  """The devices of a TPU slice such as 'v5p:4x4x4', described, not present.
+  """Descriptions of the devices of a TPU slice such as 'v5p:4x4x4'.
 
   Raises:
     ValueError: no TPU compiler here, or no such slice.
   """
-  # The compiler would ask the cloud's metadata server for these, and wait.
+  # Without these the compiler asks the cloud's metadata server, and waits.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-128')  # any will do
@@ -180,7 +180,7 @@ if __name__ == '__main__':
     'config', None, 'configs/FILE.py[:ARG]'
   )
   _TOPOLOGY = flags.DEFINE_string(
-    'topology', '', 'A TPU slice, as v5p:4x4x4; default: the devices here.'
+    'topology', '', 'A TPU slice, such as v5p:4x4x4; default: the devices here.'
   )
   flags.mark_flag_as_required('config')
   command.run(main)

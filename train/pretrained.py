@@ -6,10 +6,12 @@ A run that begins with published weights:
     --config=configs/FILE.py[:ARG] [--config.KEY=VALUE ...]
   python -m train --workdir=NEW
 
-The sizes and choices of the model are the checkpoint's; the config says what to
+The checkpoint decides sizes and choices of the model. The config says what to
 train it for (`model.head`, and `model.classes`) and how: data, optimizer,
-schedule, dropout. A run's newest checkpoint for transformers, with the run's
-tokenizer, or a checkpoint written anew (in another dtype or in other files):
+schedule, dropout.
+
+A run's newest checkpoint for transformers, with the run's tokenizer; or a
+checkpoint written again (in another dtype or in other files):
 
   python -m models.pretrained --workdir=RUN --to=NEW
   python -m models.pretrained --from=CHECKPOINT --to=NEW
@@ -38,7 +40,7 @@ from train.runs import command, folders, opening, workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import set_up
 
-# What the config decides; all else of the model is the checkpoint's.
+# Fields that the config decides; the checkpoint decides all others.
 OWN = (
   'attention_dropout',
   'classes',
@@ -71,7 +73,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   begun = workdir.begun(folder) and not folders.unfinished(folder)
   if begun or os.path.exists(os.path.join(folder, workdir.NAME)):
     raise ValueError(
-      f'--workdir={folder} holds a run, or what is left of one: name a new one.'
+      f'--workdir={folder} holds a run, or parts of one: name a new folder.'
     )
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
@@ -95,7 +97,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     )
     special_tokens.say_end(source, data.tokenizer)
     cursor = jax.numpy.asarray(data.start(), 'int32')
-    # Last of all, for it takes the longest.
+    # Last, because it takes the longest.
     _, params = pretrained.load(source, setup.places.params, config.seed, **own)
     begun = jax.jit(state, out_shardings=setup.places, donate_argnums=0)(
       params, cursor
@@ -112,8 +114,8 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
   """The config with the checkpoint's model and, where it has one, tokenizer.
 
   Raises:
-    ValueError: they are of different families, or there is no tokenizer whose
-      tokens are those of the checkpoint's table.
+    ValueError: the families differ, or no tokenizer fits the checkpoint's
+      table.
   """
   family = pretrained.read_config(source).family
   if family != config.model.family:
@@ -137,14 +139,14 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
     found = [place for place in places if published.holds(place, kind)]
     if not found:
       raise ValueError(
-        f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and one '
-        'trained anew would not fit its weights: set data.tokenizer and '
+        f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and a '
+        'newly trained one would not fit its weights: set data.tokenizer and '
         'data.tokenizer_kind.'
       )
     numbered = os.path.exists(os.path.join(found[0], 'tokenizer.json'))
     if pretrained.kept_fields(source)[0] == 'xlm-roberta' and not numbered:
       raise ValueError(
-        f'{source} is an XLM-R: the ids of its SentencePiece model are not'
+        f'{source} is an XLM-R: the ids of its SentencePiece model differ from'
         ' those of its weights, which have <s> <pad> </s> <unk> first. Its'
         ' tokenizer.json has the right ones.'
       )
@@ -158,9 +160,9 @@ def export(
   """Writes a run's checkpoint, by default the newest, in Hugging Face layout.
 
   Raises:
-    CheckpointError: there is none, or it is damaged.
+    CheckpointError: there is no checkpoint, or it is damaged.
     ValueError: no layout expresses the model, `target` is not empty, or the
-      tokenizer is not the checkpoint's; all before a weight is read.
+      tokenizer is not the checkpoint's. All of this before a weight is read.
   """
   run = workdir.read_config(folder)
   checkpoints = Checkpoints(folder, read_only=True)
@@ -182,11 +184,12 @@ def export(
 def tokenizer_files(
   folder: str, config: ConfigDict, trained_on: dict
 ) -> tuple[dict, dict, str]:
-  """A run's tokenizer for transformers: its files, the ids of its special
-  tokens as config.json has them, and a line about it.
+  """A run's tokenizer for transformers.
 
-  There are no files where the run has no tokenizer, or transformers none like
-  it.
+  Returns:
+    Its files; the ids of its special tokens by their names in config.json; and
+    a line about it. There are no files where the run has no tokenizer, or
+    where transformers has none like it.
 
   Args:
     folder: the workdir.
@@ -225,14 +228,14 @@ def tokenizer_files(
   except ValueError as error:
     return {}, ids, f'No tokenizer was written: of {path}, {error}.'
   named = ' and '.join(files)
-  return files, ids, f'Its tokenizer, {path}, is there as {named}.'
+  return files, ids, f'Wrote its tokenizer, {path}, as {named}.'
 
 
 def convert(source: str, target: str, dtype: str) -> None:
-  """Writes a checkpoint anew, the tokenizer's files as they are.
+  """Writes a checkpoint again, and copies the files of its tokenizer.
 
   Raises:
-    ValueError: it cannot be read, or not be written to `target`.
+    ValueError: it cannot be read, or cannot be written to `target`.
   """
   layout, kept = pretrained.kept_fields(source)
   config = pretrained.read_config(source)
@@ -245,13 +248,13 @@ def convert(source: str, target: str, dtype: str) -> None:
   )  # fmt: skip
   print(f'Wrote {target}.')
   if tokenizer:
-    print(f'Its tokenizer is there as it was: {", ".join(tokenizer)}.')
+    print(f'Copied its tokenizer: {", ".join(tokenizer)}.')
   else:
     print(f'No tokenizer was written: {source} holds none.')
 
 
 def main():
-  # Asked to end, it takes back what is half written.
+  # SIGTERM removes what is half written.
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   source, target, folder = _FROM.value, _TO.value, _WORKDIR.value
   match bool(source), bool(target), bool(folder):
@@ -272,7 +275,7 @@ def main():
 
 if __name__ == '__main__':
   _FROM = flags.DEFINE_string('from', '', 'A checkpoint to read.')
-  _TO = flags.DEFINE_string('to', '', 'A directory to write: new or empty.')
+  _TO = flags.DEFINE_string('to', '', 'A folder to write: new or empty.')
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
   _STEP = flags.DEFINE_integer(
     'step', None, 'Of a checkpoint in --workdir, for --to; default: the newest.'

@@ -1,4 +1,4 @@
-"""What is wrong with a config, said before anything is built."""
+"""What is wrong with a config, reported before anything is built."""
 
 import math
 from collections.abc import Mapping
@@ -8,18 +8,33 @@ from input_pipeline.config import PAIRS, DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 
+# The least value of whole-number and factor keys: (group, key, value).
+LEAST = (
+  ('train', 'steps', 1),
+  ('train', 'accumulate', 1),
+  ('train', 'log_every', 1),
+  ('train', 'z_loss', 0),
+  ('train', 'max_logit_loss', 0),
+  ('eval', 'every', 1),
+  ('eval', 'batches', 0),
+  ('eval', 'samples', 0),
+  ('checkpoint', 'every', 1),
+  ('checkpoint', 'keep', 1),
+  ('checkpoint', 'keep_every', 0),
+)
+
 
 def check_group(
   name: str, group: Any, uses: Mapping[str, tuple[str, ...]]
 ) -> None:
   """Checks that the keys a choice uses are set, and no others.
 
-  None is not set; 0 and False may be set in vain, since they turn things off.
+  None means not set. 0 and False are always allowed: they turn a feature off.
 
   Args:
     name: of the group, for messages: 'optimizer'.
     group: ConfigDict; its key `name` makes the choice.
-    uses: the keys that each choice uses.
+    uses: choice -> the keys it uses.
 
   Raises:
     ValueError: an unknown choice, a missing key or an ignored one.
@@ -43,11 +58,10 @@ def check_group(
 
 
 def check_settings(config: Any, devices: int) -> None:
-  """Checks what can be known of a config before anything is built.
+  """Checks what the classes and functions that read a group cannot know.
 
-  DataConfig checks its group first, types too; the other groups' classes
-  check theirs where they are made: TransformerConfig, make_optimizer,
-  make_schedule and make_mesh.
+  TransformerConfig, DataConfig, make_optimizer, make_schedule and make_mesh
+  check their own groups.
 
   Args:
     config: the whole config.
@@ -56,6 +70,20 @@ def check_settings(config: Any, devices: int) -> None:
   Raises:
     ValueError: a key without a value, or one that others rule out.
   """
+  _check_set(config)
+  _check_finite(config)
+  _check_least(config)
+  _check_seed(config)
+  data = DataConfig(**config.data)  # types are checked first
+  _check_positions(config, data)
+  _check_label_smoothing(config)
+  _check_next_sentence(config)
+  _check_prefix(config)
+  _check_samples(config)
+  _check_batch(config, devices)
+
+
+def _check_set(config):
   for group in ('model', 'data', 'train', 'eval', 'checkpoint', 'sharding'):
     for key, value in config[group].items():
       if value is None:
@@ -63,79 +91,34 @@ def check_settings(config: Any, devices: int) -> None:
           f'{group}.{key} is not set. Set it in the config file or with '
           f'--config.{group}.{key}=VALUE.'
         )
+
+
+def _check_finite(config):
   for group in ('model', 'data', 'optimizer', 'schedule', 'train'):
     for key, value in config[group].items():
       if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{group}.{key} is {value}; it must be finite.')
-  for group, key, least in (
-    ('train', 'steps', 1),
-    ('train', 'accumulate', 1),
-    ('train', 'log_every', 1),
-    ('train', 'z_loss', 0),
-    ('train', 'max_logit_loss', 0),
-    ('eval', 'every', 1),
-    ('eval', 'batches', 0),
-    ('eval', 'samples', 0),
-    ('checkpoint', 'every', 1),
-    ('checkpoint', 'keep', 1),
-    ('checkpoint', 'keep_every', 0),
-  ):
+
+
+def _check_least(config):
+  for group, key, least in LEAST:
     if key not in config[group]:
       raise ValueError(f'{group}.{key} is missing in the config.')
     if config[group][key] < least:
       raise ValueError(
         f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
       )
-  if not 0 <= config.seed < 2**32:  # jax.random.key takes so many bits
+
+
+def _check_seed(config):
+  if not 0 <= config.seed < 2**32:  # jax.random.key takes 32 bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
-  data = DataConfig(**config.data)
-  if config.model.position == 'learned':
-    _check_places(config, data)
-  if not 0 <= config.train.label_smoothing < 1:
-    raise ValueError(
-      f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
-      'least 0 and below 1.'
-    )
-  if (
-    config.model.head == 'mlm_nsp' and config.data.objective != 'sentence_pairs'
-  ):
-    raise ValueError(
-      "model.head='mlm_nsp' learns which sentence comes next: it needs "
-      f"data.objective='sentence_pairs', not {config.data.objective!r}."
-    )
-  if (
-    config.data.objective == 'sentence_pairs'
-    and config.model.family == 'encoder'
-    and config.model.head != 'mlm_nsp'
-  ):
-    raise ValueError(
-      "data.objective='sentence_pairs' tells which sentence comes next: it "
-      f"needs model.head='mlm_nsp', not {config.model.head!r}; without that "
-      "there are data.objective='mlm', full_sentences and doc_sentences."
-    )
-  if config.model.prefix and config.data.objective not in PAIRS:
-    raise ValueError(
-      'model.prefix=True lets inputs see one another, but data.objective='
-      f'{config.data.objective!r} has none: it needs one of '
-      f'{", ".join(PAIRS)}.'
-    )
-  if config.eval.samples and config.model.family in ('encoder', 'electra'):
-    raise ValueError(
-      f'eval.samples is {config.eval.samples}, but model.family='
-      f'{config.model.family!r} writes no text: set it to 0.'
-    )
-  batch, accumulate = config.data.batch, config.train.accumulate
-  mesh = mesh_shape(config.sharding.mesh, devices)
-  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
-  if batch % (parts * accumulate):
-    raise ValueError(
-      f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
-      f'fsdp times train.accumulate = {parts} x {accumulate}.'
-    )
 
 
-def _check_places(config, data):
-  """Raises ValueError unless every row ends before learned positions do."""
+def _check_positions(config, data):
+  """Every row must end before learned positions do."""
+  if config.model.position != 'learned':
+    return
   places = config.model.max_length - config.model.position_offset
   for _, phase in data.phases(config.train.steps):
     shapes = batch_shapes(phase, config.model.family)
@@ -148,3 +131,58 @@ def _check_places(config, data):
           f'{config.model.max_length} has positions for {places}: lower one or '
           'raise the other.'
         )
+
+
+def _check_label_smoothing(config):
+  if not 0 <= config.train.label_smoothing < 1:
+    raise ValueError(
+      f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
+      'least 0 and below 1.'
+    )
+
+
+def _check_next_sentence(config):
+  """The head and the objective of the next sentence need each other."""
+  head, objective = config.model.head, config.data.objective
+  if head == 'mlm_nsp' and objective != 'sentence_pairs':
+    raise ValueError(
+      "model.head='mlm_nsp' predicts whether a sentence comes next: it needs "
+      f"data.objective='sentence_pairs', not {objective!r}."
+    )
+  encoder = config.model.family == 'encoder'
+  if objective == 'sentence_pairs' and encoder and head != 'mlm_nsp':
+    raise ValueError(
+      "data.objective='sentence_pairs' says whether a sentence comes next: it "
+      f"needs model.head='mlm_nsp', not {head!r}. Objectives without the next "
+      'sentence are mlm, full_sentences and doc_sentences.'
+    )
+
+
+def _check_prefix(config):
+  objective = config.data.objective
+  if config.model.prefix and objective not in PAIRS:
+    raise ValueError(
+      'model.prefix=True lets inputs see one another, but data.objective='
+      f'{objective!r} has no inputs: it needs one of {", ".join(PAIRS)}.'
+    )
+
+
+def _check_samples(config):
+  family = config.model.family
+  if config.eval.samples and family in ('encoder', 'electra'):
+    raise ValueError(
+      f'eval.samples is {config.eval.samples}, but model.family={family!r} '
+      'generates no text: set it to 0.'
+    )
+
+
+def _check_batch(config, devices):
+  """Each device must get equally many rows of each accumulated part."""
+  batch, accumulate = config.data.batch, config.train.accumulate
+  mesh = mesh_shape(config.sharding.mesh, devices)
+  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
+  if batch % (parts * accumulate):
+    raise ValueError(
+      f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
+      f'fsdp times train.accumulate = {parts} x {accumulate}.'
+    )

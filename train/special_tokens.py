@@ -1,7 +1,7 @@
-"""What texts begin and end with, in a run and in a checkpoint.
+"""Special tokens around texts, in a run and in a published checkpoint.
 
-A run that begins with a checkpoint starts texts as that does, and an exported
-one says what its rows had.
+A run that begins with a checkpoint starts texts as the checkpoint does. An
+exported checkpoint names the tokens that the run's rows had.
 """
 
 import os
@@ -16,18 +16,20 @@ from models.pretrained import pair, special
 
 
 def adopt(source: str, config: ConfigDict) -> None:
-  """Lets a run's texts begin as a checkpoint's do; windows stay windows.
+  """Sets the config so that texts begin as the checkpoint's do.
+
+  Rows that are windows of joined documents (`data.start='none'`) stay so.
 
   Raises:
-    ValueError: the checkpoint's start is no id.
+    ValueError: the checkpoint's start is not an id.
   """
   start, data = pretrained.start_token(source), config.data
   if start is None or config.model.family not in decoding.FAMILIES:
     return
   if start >= config.model.vocab_size:
     print(
-      f'{source}: texts begin with {start}, which is no id of '
-      f'{config.model.vocab_size} rows: data.start={data.start!r} stands.'
+      f'{source}: texts begin with {start}, which is not an id of '
+      f'{config.model.vocab_size} rows: data.start={data.start!r} is kept.'
     )
     return
   new = {'start': data.start, 'bos': start}
@@ -42,7 +44,7 @@ def adopt(source: str, config: ConfigDict) -> None:
 
 
 def say_end(source: str, tokenizer: Any) -> None:
-  """Says if a checkpoint ends texts with another token than the run."""
+  """Reports a checkpoint that ends texts with another token than the run."""
   if pair.is_pair(source) or tokenizer.eos is None:
     return
   theirs = special.published(source, 'eos_token_id', None)
@@ -56,8 +58,8 @@ def say_end(source: str, tokenizer: Any) -> None:
 def ids(tokenizer: Any, data: DataConfig, family: str) -> dict:
   """The ids of special tokens in a run's rows, by their names in config.json.
 
-  Where rows have no start, a text comes after the EOS of the one before it.
-  Padding is None where the vocabulary has none, but of an encoder-decoder.
+  Rows without a start have the EOS of the previous text before a text. Padding
+  is None where the vocabulary has none, except for an encoder-decoder.
   """
   start, pad = kinds.start_id(tokenizer, data), tokenizer.pad
   eos = tokenizer.eos
@@ -82,7 +84,7 @@ def ids(tokenizer: Any, data: DataConfig, family: str) -> dict:
 
 
 def generation(source: str) -> dict[str, bytes]:
-  """What a checkpoint says of how it generates, a file as it is."""
+  """The checkpoint's generation_config.json, if any: name -> bytes."""
   path = os.path.join(source, special.GENERATION)
   if not os.path.exists(path):
     return {}

@@ -217,7 +217,7 @@ def test_heads_and_objectives_that_do_not_meet():
   config = bert.get_config('tiny')
   check_settings(config, 1)
   config.model.head = 'mlm'
-  with pytest.raises(ValueError, match="'sentence_pairs' tells .*not 'mlm'"):
+  with pytest.raises(ValueError, match="'sentence_pairs' says .*not 'mlm'"):
     check_settings(config, 1)
   config.model.head, config.data.objective = 'mlm_nsp', 'doc_sentences'
   config.data.short_share = 0.0

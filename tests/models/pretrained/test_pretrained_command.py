@@ -119,7 +119,7 @@ def test_a_run_begins_with_the_pair_of_electra(tmp_path):
 def test_the_tokenizer_of_a_run_is_exported_with_it(begun, tmp_path, capsys):
   target = tmp_path / 'exported'
   command.export(begun, str(target), 'float32')
-  assert 'is there as tokenizer.json and tokeni' in capsys.readouterr().out
+  assert ', as tokenizer.json and tokeni' in capsys.readouterr().out
   for folder in begun, str(target):  # the same vocabulary
     loaded = kinds.load(folder, 10, 'bytes')
     assert loaded.fingerprint == subwords.Bytes(10).fingerprint
@@ -220,7 +220,7 @@ def test_a_rewritten_checkpoint_keeps_its_tokenizer(pair, tmp_path, capsys):
     for name, data in content.items():
       assert (target / folder / name).read_bytes() == data
   said = capsys.readouterr().out
-  assert 'as it was: tokenizer_config.json, vocab.txt.' in said
+  assert 'Copied its tokenizer: tokenizer_config.json, vocab.txt.' in said
 
 
 def test_a_rewritten_checkpoint_means_the_same(tmp_path):
@@ -422,7 +422,7 @@ def test_what_a_killed_start_left_is_removed(published, unread, tmp_path):
   config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
   folder = tmp_path / 'run'
   (folder / 'checkpoints' / '0').mkdir(parents=True)
-  with pytest.raises(ValueError, match='run holds a run, or what is left of'):
+  with pytest.raises(ValueError, match='run holds a run, or parts of'):
     command.begin(published, config, str(folder))
   assert os.listdir(folder) == ['checkpoints']
 

@@ -377,7 +377,7 @@ def test_a_start_beyond_the_vocabulary(tmp_path, capsys):
   folder = reference.saved(model, tmp_path / 'in')
   config = command.adopt(folder, recipe(gpt2, 'synthetic'))
   assert (config.data.start, config.data.bos) == ('none', -1)
-  assert 'begin with 50256, which is no id of 67' in capsys.readouterr().out
+  assert 'begin with 50256, which is not an id of 67' in capsys.readouterr().out
 
 
 # ---- XLM-R -------------------------------------------------------------------
