@@ -177,7 +177,7 @@ def train(
         try:
           batch = next(batches)
         except (ValueError, OSError) as error:
-          _end(recorder, state, step, step - start, pending, phase, error)
+          _end(recorder, state, step - start, pending, phase, error)
         state, metrics = phase.step(state, batch)
         step += 1
         checkpoints.check_saved()
@@ -287,7 +287,6 @@ def _batches(
 def _end(
   recorder: Recorder,
   state: TrainState,
-  step: int,
   made: int,
   pending: tuple | None,
   phase: Phase,
@@ -297,17 +296,16 @@ def _end(
 
   Args:
     recorder: of the run.
-    state: after `step`.
-    step: the last one.
+    state: after the last step.
     made: steps since this process started.
-    pending: the step whose metrics are not checked yet.
-    phase: the phase the run is in.
-    error: of reading the next batch.
+    pending: a step and its metrics, which are not checked yet.
+    phase: of the step.
+    error: of reading the next batch; raised, unless the data has ended.
 
   Raises:
     TrainingError: the data has ended.
-    Exception: `error`, if that is another one.
   """
+  step = int(state.step)
   if pending is not None:
     recorder.check(*pending)
   ended = isinstance(error, SourceEnded)  # on all hosts

@@ -119,7 +119,7 @@ ORDER = {
     {'settings'},
     {'learning'},
     {'reporting'},
-    {'setup', 'applying'},
+    {'setup', 'applying', 'prompts'},
     {'runs'},
     {'special_tokens'},
     {'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},

@@ -18,7 +18,7 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import kinds
 from tests.helpers import runs
-from train import generate
+from train import generate, prompts
 from train.evaluate import EmptySplitError, evaluate, evaluate_run
 from train.runs import opening, workdir
 from train.runs.checkpoint import CheckpointError
@@ -317,7 +317,7 @@ def test_drawn_tokens(run):
 
   opened = opening.open_run(str(run))
   tokenizer = opening.open_tokenizer(opened)
-  source = generate.encode(
+  source = prompts.encode(
     tokenizer, [TEXT], 32, 'encoder_decoder', pairs=True, start=None
   )
   source = np.repeat(source['source'], 3, axis=0)
@@ -364,7 +364,7 @@ def test_sentinels_in_texts(run):
   for path in found:
     tokenizer = kinds.load(str(path), 20)
     encode = functools.partial(
-      generate.encode,
+      prompts.encode,
       tokenizer,
       length=64,
       family='encoder_decoder',

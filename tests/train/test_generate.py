@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.tokenizers.kinds import Numbers
-from train import generate
+from train import generate, prompts
 
 
 def test_the_first_half_of_a_text_is_the_prompt():
@@ -12,7 +12,7 @@ def test_the_first_half_of_a_text_is_the_prompt():
   targets = np.array([[5, 6, 7, 1, 8, 1], [9, 1, 0, 0, 0, 0], [0] * 6], 'int32')
   segments = np.array([[1] * 4 + [2] * 2, [1, 1, 0, 0, 0, 0], [0] * 6])
   batch = {'inputs': inputs, 'targets': targets, 'segments': segments}
-  found = generate.first_examples(batch, 3)
+  found = prompts.first_examples(batch, 3)
   assert found['source'].tolist() == [
     [0, 0, 0, 0, 5, 6],
     [0, 0, 0, 0, 0, 9],
@@ -35,11 +35,11 @@ def test_the_first_half_of_a_text_is_the_prompt():
   ]
   # Rows of padding come last.
   turned = {name: x[::-1] for name, x in batch.items()}
-  found = generate.first_examples(turned, 2)
+  found = prompts.first_examples(turned, 2)
   assert found['targets'].tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 7, 1, 0, 0]]
   # Where a part of it is the input, that is the prompt.
   batch['prefix'] = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [0] * 6])
-  found = generate.first_examples(batch, 3)
+  found = prompts.first_examples(batch, 3)
   assert found['source'].tolist()[0] == [0, 0, 0, 0, 0, 5]
   assert found['targets'].tolist()[:2] == [
     [0, 6, 7, 1, 0, 0],
@@ -53,19 +53,19 @@ def test_texts_as_a_decoder_reads_them():
   tokenizer.encode_batch = lambda given: [
     np.array(texts[t], int) for t in given
   ]
-  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 0)
+  found = prompts.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 0)
   assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
   assert found['segments'].tolist() == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
-  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 8)
+  found = prompts.encode(tokenizer, ['0', '1'], 5, 'decoder', False, 8)
   assert found['source'].tolist() == [[0, 8, 7, 8, 9], [0, 0, 0, 8, 7]]
-  found = generate.encode(tokenizer, ['0', '1'], 5, 'decoder', False, None)
+  found = prompts.encode(tokenizer, ['0', '1'], 5, 'decoder', False, None)
   assert found['source'].tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 7]]
-  pairs = generate.encode(tokenizer, ['1', '1'], 5, 'decoder', True, 0)
+  pairs = prompts.encode(tokenizer, ['1', '1'], 5, 'decoder', True, 0)
   assert pairs['source'].tolist() == [[0, 0, 0, 7, 1]] * 2
-  pairs = generate.encode(tokenizer, ['1', '0'], 5, 'encoder_decoder', True, 0)
+  pairs = prompts.encode(tokenizer, ['1', '0'], 5, 'encoder_decoder', True, 0)
   assert pairs['source'].tolist() == [[7, 1, 0, 0, 0], [7, 8, 9, 1, 0]]
   with pytest.raises(ValueError, match='1 sentinels.* it has none'):
-    generate.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False, 0)
+    prompts.encode(tokenizer, ['0<extra_id_0>'], 5, 'decoder', False, 0)
 
 
 def test_texts_are_shown_whole():
@@ -84,7 +84,7 @@ def test_texts_are_shown_whole():
     'target_segments': np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]]),
   }
   predicted = np.array([[0, 5, 0, 0], [2, 2, 2, 2], [0, 1, 0, 0]])
-  assert generate.show(Letters(), examples, predicted).split('\n') == [
+  assert prompts.show(Letters(), examples, predicted).split('\n') == [
     'input:      !a!',
     'target:     !b!',
     'prediction: !d!!',
@@ -100,7 +100,7 @@ def test_white_space_around_a_prompt_counts():
   tokenizer = Numbers(300, 0)
   tokenizer.encode_batch = lambda given: [np.frombuffer(t, 'u1') for t in given]
   for text in (' a', 'a ', '\ta\n', '  '):
-    found = generate.encode(tokenizer, [text], 5, 'decoder', False, 0)
+    found = prompts.encode(tokenizer, [text], 5, 'decoder', False, 0)
     ids = found['source'][0][found['segments'][0] > 0][1:]
     assert bytes(ids.astype('u1')).decode() == text
 

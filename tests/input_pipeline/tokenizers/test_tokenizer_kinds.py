@@ -341,13 +341,13 @@ def test_in_a_workdir(kind, tmp_path):
 
 def test_sentinels_in_prompts(made):
   """Where the tokenizer does not read them in a text, generation does."""
-  from train import generate
+  from train import prompts
 
   for kind in TOKENIZERS:
     tokenizer = made(kind, False)
     first, second = tokenizer.sentinels[:2].tolist()
     text = 'bada <extra_id_0> duku<extra_id_1> 7 limes'
-    found = generate.encode(tokenizer, [text], 99, 'encoder_decoder', True, 0)
+    found = prompts.encode(tokenizer, [text], 99, 'encoder_decoder', True, 0)
     ids = found['source'][0][found['segments'][0] > 0].tolist()
     assert ids.count(first) == ids.count(second) == 1
     assert ids[-1] == tokenizer.eos
@@ -356,7 +356,7 @@ def test_sentinels_in_prompts(made):
     decoded = tokenizer.decode(ids[:-1])
     assert decoded.replace(' ', '') == text.replace(' ', '')
     with pytest.raises(ValueError, match='knows 0; it has <extra_id_0> to <e'):
-      generate.encode(
+      prompts.encode(
         tokenizer, ['a <extra_id_99>'], 99, 'encoder_decoder', True, 0
       )
 

@@ -1,0 +1,140 @@
+"""Between texts and the arrays that `models.decoding` reads and writes."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives.rows import batch_shapes
+from models.config import TransformerConfig
+
+SENTINEL = r'<extra_id_\d+>'
+
+
+def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
+  """The first example of each of the first rows, as `decode` reads it.
+
+  Rows of padding come last: a stream may hold out no document.
+
+  Returns:
+    'source' and 'targets', int [rows,S] and [rows,T]; 'segments' and
+    'target_segments', 1 where these have a token. The source of a decoder is
+    the inputs of a pair, or else the first half of a text.
+  """
+  empty = jnp.all(batch['segments'] == 0, axis=1)
+  first = jnp.argsort(empty)[:rows]  # else in order
+  batch = {name: x[first] for name, x in batch.items()}
+  own = batch['segments'] == 1
+  answered = own
+  if 'encoder_inputs' in batch:
+    read = batch['encoder_segments'] == 1
+    source = jnp.where(read, batch['encoder_inputs'], 0)
+  else:
+    places = jnp.arange(own.shape[1])
+    taken = jnp.sum(own, axis=1, keepdims=True) // 2 + 1
+    if 'prefix' in batch:
+      taken = jnp.sum(own * batch['prefix'], axis=1, keepdims=True)
+    taken = jnp.where(jnp.any(own, axis=1, keepdims=True), taken, 0)
+    at = places + taken - own.shape[1]
+    read = at >= 0  # the last ones
+    source = jnp.take_along_axis(batch['inputs'], jnp.maximum(at, 0), axis=1)
+    source = jnp.where(read, source, 0)
+    answered = own & (places >= taken - 1)
+  return {
+    'source': source,
+    'segments': read.astype('int32'),
+    'targets': jnp.where(answered, batch['targets'], 0),
+    'target_segments': answered.astype('int32'),
+  }
+
+
+def encode(
+  tokenizer: Any,
+  texts: list[str],
+  length: int,
+  family: str,
+  pairs: bool,
+  start: int | None,
+) -> dict[str, np.ndarray]:
+  """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
+
+  As in training, a decoder's text begins with the id `start`, if not None.
+  Inputs end with EOS: those of an encoder, and those of `pairs` of inputs and
+  targets.
+
+  Raises:
+    ValueError: a text is too long, is empty, or has a sentinel that the
+      tokenizer does not know.
+  """
+  source, segments = np.zeros((2, len(texts), length), np.int32)
+  for row, text in enumerate(texts):
+    ids = _ids(tokenizer, text)
+    found = int(np.isin(ids, tokenizer.sentinels).sum())
+    given = len(re.findall(SENTINEL, text))
+    if found != given:
+      count = len(tokenizer.sentinels)
+      raise ValueError(
+        f'The text {text[:60]!r} has {given} sentinels, of which the tokenizer '
+        f'knows {found}; it has '
+        + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
+      )
+    whole = [*ids, tokenizer.eos] if pairs else list(ids)
+    if family != 'encoder_decoder' and start is not None:
+      whole = [start, *whole]
+    if not len(ids) or len(whole) > length:
+      raise ValueError(
+        f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
+        f'most {length - len(whole) + len(ids)} beside what ends or begins it '
+        '(data.length).'
+      )
+    place = slice(len(whole))
+    if family != 'encoder_decoder':
+      place = slice(length - len(whole), length)
+    source[row, place], segments[row, place] = whole, 1
+  return {'source': source, 'segments': segments}
+
+
+def _ids(tokenizer: Any, text: str) -> np.ndarray:
+  """Ids of a text. A sentinel that the tokenizer lacks is left out."""
+  if tokenizer.reads_sentinels:  # where a word could begin
+    spaced = re.sub(rf'(?<=[^ ])({SENTINEL})', r' \1', text)
+    return tokenizer.encode_batch([spaced.encode()])[0]
+  parts = re.split(rf' ?({SENTINEL})', text)
+  ids = tokenizer.encode_batch([part.encode() for part in parts[::2]])
+  for n, sentinel in enumerate(parts[1::2]):
+    number = int(re.search(r'\d+', sentinel)[0])
+    ids.insert(2 * n + 1, tokenizer.sentinels[number : number + 1])
+  return np.concatenate(ids)
+
+
+def target_length(config: TransformerConfig, data: DataConfig) -> int:
+  """Tokens decoded by default: as many as a target has, or half a row."""
+  if config.family == 'encoder_decoder':
+    return batch_shapes(data, config.family)['targets'][0][0]
+  return data.length // 2
+
+
+def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
+  """Inputs, targets (if any) and predictions as text, row by row.
+
+  Rows of padding are left out. A prediction ends at its first EOS. (It cannot
+  end at 0, which may be a word of the vocabulary.)
+  """
+  lines = []
+  for row, tokens in enumerate(predicted):
+    read = examples['segments'][row] > 0
+    if not read.any():
+      continue
+    source = tokenizer.decode(examples['source'][row][read])
+    lines.append(f'input:      {source}')
+    if 'targets' in examples:
+      own = examples['target_segments'][row] > 0
+      target = tokenizer.decode(examples['targets'][row][own])
+      lines.append(f'target:     {target}')
+    ends = np.flatnonzero(tokens == tokenizer.eos)
+    text = tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)
+    lines += [f'prediction: {text}', '']
+  return '\n'.join(lines)
