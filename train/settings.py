@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.config import PAIRS, DataConfig
+from input_pipeline.choices import PAIRS
+from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 

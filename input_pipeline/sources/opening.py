@@ -2,6 +2,7 @@
 
 import os
 
+from input_pipeline import choices
 from input_pipeline.sources import (
   cache,
   documentation,
@@ -11,7 +12,6 @@ from input_pipeline.sources import (
   synthetic,
   tfds,
 )
-from input_pipeline.sources.names import KINDS
 
 
 def open_source(
@@ -40,7 +40,8 @@ def open_source(
     return documentation.Documentation()
   if name == 'synthetic':
     return synthetic.Synthetic(seed, vocab_size, sentinels)
-  raise ValueError(f'{where} must be {KINDS}.')
+  known = choices.either(choices.SOURCES.values())
+  raise ValueError(f'{where} must be {known}.')
 
 
 def cache_folder(name):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from configs import ablations, tree
-from input_pipeline.config import OBJECTIVES, DataConfig
+from input_pipeline.choices import OBJECTIVES
+from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import FAMILIES, batch_shapes
 from models.build import build
 from models.choices import CHOICES

@@ -102,8 +102,8 @@ ORDER = {
     {'pretrained'},
   ),
   'input_pipeline': (
-    {'sources.paths'},
-    {'sources.hashes', 'sources.lines', 'sources.names'},
+    {'choices', 'sources.paths', 'streams.seeds'},
+    {'config_checks', 'sources.hashes', 'sources.lines'},
     {'config'},
     {'tokenizers'},
     {'objectives'},

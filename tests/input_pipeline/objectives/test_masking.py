@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from input_pipeline.config import MASKING
+from input_pipeline.choices import MASKING
 from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import _masked_rows, batch_shapes
 from input_pipeline.tokenizers import kinds

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import ablations, tree
-from input_pipeline import config, pipeline, tokenizing
+from input_pipeline import choices, config, pipeline, tokenizing
 from input_pipeline.objectives import features, shares
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.streams import chunks
@@ -127,7 +127,7 @@ def test_every_recipe_fills_its_rows(documents):
       if share < 0.95 and side not in exempt:
         missed[name, side] = share
   assert not missed
-  assert {objective for objective, _ in seen} == {*config.OBJECTIVES}
+  assert {objective for objective, _ in seen} == {*choices.OBJECTIVES}
 
 
 # ---- Blocks of documents ----------------------------------------------------

@@ -12,7 +12,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from input_pipeline import config, pipeline, prepare, tokenizing
+from input_pipeline import choices, pipeline, prepare, tokenizing
 from input_pipeline.streams import chunks, mixture
 from tests.helpers import runs
 from tests.helpers.caches import CAUSAL, blocks_until_the_end, settings
@@ -197,7 +197,7 @@ ONE_OF_EACH_FAMILY = (
     *((o, 'encoder_decoder') for o in PAIRS),
     *((o, 'decoder') for o in ('causal', *PAIRS)),
     ('causal', 'rwkv'),
-    *((o, 'encoder') for o in config.MASKED),
+    *((o, 'encoder') for o in choices.MASKED),
     ('mlm', 'electra'),
   ],
 )
@@ -207,7 +207,7 @@ def test_every_objective_on_hosts(corpus, objective, family):
   Of one objective of each family all hosts of 1, 2 and 4, of others one of 4.
   """
   make = pairs_config if objective in PAIRS else masked_config
-  predictions = 4 if objective in config.MASKED else 0
+  predictions = 4 if objective in choices.MASKED else 0
   settings = make(
     objective, source='', mixture=mixed(corpus), tokenizer_kind='bytes',
     holdout=10, curriculum=((0.5, 48, predictions),),

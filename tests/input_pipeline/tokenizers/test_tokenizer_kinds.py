@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import tokenizing
-from input_pipeline.config import TOKENIZERS
+from input_pipeline.choices import TOKENIZERS
 from input_pipeline.tokenizers import kinds, subwords
 from tests.helpers.corpora import data_config
 

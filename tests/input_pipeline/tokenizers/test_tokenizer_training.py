@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from input_pipeline import tokenizing
-from input_pipeline.config import TOKENIZERS
+from input_pipeline.choices import TOKENIZERS
 from input_pipeline.sources import documentation
 from input_pipeline.tokenizers import json_format, kinds, merges, subwords
 from tests.helpers import REPOSITORY

@@ -1,0 +1,88 @@
+"""What some keys of data.* can be: one table for each choice."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Keys(NamedTuple):
+  """The keys that an objective reads, of those that not all objectives read.
+
+  With any other objective these keys must be 0, '' or False.
+  """
+
+  needed: tuple[str, ...]  # must be set
+  optional: tuple[str, ...] = ()  # 0 and False turn the feature off
+
+
+_SPANS = ('sentinels', 'noise_density')
+_PAIR = ('document_tokens', 'loss_on_inputs')
+_MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
+_MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
+
+# Objectives whose examples are inputs and targets.
+PAIRS = {
+  # The first part of a text, then the rest.
+  'prefix': Keys((), _PAIR),
+  # T5's objective, then those it is compared with (T5, section 3.3).
+  'span_corruption': Keys(
+    (*_SPANS, 'mean_span_length', 'document_tokens'), ('loss_on_inputs',)
+  ),
+  'iid_spans': Keys((*_SPANS, 'target_length'), _PAIR),
+  'drop_tokens': Keys(('noise_density', 'target_length'), _PAIR),
+  'bert_style': Keys(_SPANS, ('random_share', *_PAIR)),
+  'mass_style': Keys(_SPANS, _PAIR),
+  'deshuffling': Keys((), _PAIR),
+  # A mixture of denoisers.
+  'ul2': Keys(('sentinels', 'denoisers'), _PAIR),
+}
+# Objectives that predict some tokens of a row.
+MASKED = {
+  'mlm': Keys(_MASKS, _MASKS_TOO),  # rows are cut anywhere in a text
+  # BERT's: two parts of a text, and whether the second follows the first.
+  'sentence_pairs': Keys(_MASKS, (*_MASKS_TOO, 'short_share')),
+  # RoBERTa's: whole sentences, across documents or of one document.
+  'full_sentences': Keys(_MASKS, _MASKS_TOO),
+  'doc_sentences': Keys(_MASKS, _MASKS_TOO),
+}
+OBJECTIVES = {'causal': Keys(()), **PAIRS, **MASKED}
+
+# Whose rule says how many tokens of a row are masked.
+MASKING = ('bert', 'roberta', 'electra')
+
+# unigram and bpe are SentencePiece's.
+TOKENIZERS = ('unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')
+# How SentencePiece normalizes text; '': as its kind does.
+NORMALIZATIONS = ('', 'none', 'nfkc', 'nmt_nfkc')
+# Keys of data.* that only some kinds of tokenizer read.
+TOKENIZER_KEYS = {
+  'lowercase': ('wordpiece',),
+  'normalization': ('unigram', 'bpe'),
+  'lossless': ('unigram', 'bpe', 'byte_bpe', 'bytes'),  # no text is lost
+}
+
+# What a text begins with; the id of a token is possible too.
+STARTS = ('none', 'bos', 'eos', 'pad')
+
+# What a source's name begins with -> how the whole name is written.
+SOURCES = {
+  'json:': 'json:GLOB',
+  'parquet:': 'parquet:GLOB',
+  'tfds:': 'tfds:NAME[@SPLIT]',
+  'text:': 'text:GLOB',
+  'textfile:': 'textfile:GLOB',
+  'cache:': 'cache:DIR',
+  'docs': 'docs',
+  'synthetic': 'synthetic',  # not in a mixture
+}
+# Sources whose documents have fields, one of which is data.text_field.
+FIELDS = ('json:', 'parquet:', 'tfds:')
+
+
+def either(names: Iterable[str]) -> str:
+  """The names as a sentence lists them.
+
+  >>> either(['a', 'b', 'c'])
+  'a, b or c'
+  """
+  *first, last = names
+  return f'{", ".join(first)} or {last}'
