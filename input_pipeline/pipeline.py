@@ -21,7 +21,7 @@ from input_pipeline import tokenizing
 from input_pipeline.objectives import features, shares
 from input_pipeline.objectives import rows as row_making
 from input_pipeline.sources import cache, opening
-from input_pipeline.streams import assembly, chunks, mixture
+from input_pipeline.streams import assembly, chunks, mixture, seeds
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tokenizers import kinds
 
@@ -278,10 +278,11 @@ class Data:
       readers[number], stream, self.config.streams, self.seed, cursor,
       self.config.epochs,
     ):  # fmt: skip
-      seeds = 0, stream, *at, *own
+      drawn = seeds.ROWS_TRAIN, stream, *at, *own
       if self.config.duplicates:  # alike in whatever stream and order
-        seeds = 2, file, block, at[0] % self.config.duplicates, *own
-      rows = self._rows(self.corpora[number], file, records, seeds, at)
+        kind = at[0] % self.config.duplicates
+        drawn = seeds.ROWS_DUPLICATES, file, block, kind, *own
+      rows = self._rows(self.corpora[number], file, records, drawn, at)
       self._shares.add(len(records), features.split(rows, self.shapes))
       if len(rows):
         last = at[0]
@@ -303,16 +304,16 @@ class Data:
       for at, (file, _), records in chunks.walk(
         reader, stream, self.config.streams, None, CURSOR
       ):
-        seeds = 1, stream, *at, *own
-        yield self._rows(self.evaluated[number], file, records, seeds, at)
+        place = seeds.ROWS_EVALUATION, stream, *at, *own
+        yield self._rows(self.evaluated[number], file, records, place, at)
     while True:
       yield features.padding(self.shapes, 64)
 
-  def _rows(self, corpus, file, records, seeds, at):
+  def _rows(self, corpus, file, records, place, at):
     """The pure function of a block: its records -> rows with their cursors."""
     with self._slots:
       documents = corpus.documents_of(file, records, self.tokenizer)
-      rng = np.random.default_rng([self.seed, 3, *seeds])
+      rng = seeds.generator(self.seed, seeds.ROWS, *place)
       rows = row_making.make_rows(
         documents, self.tokenizer, self.config, self.shapes, rng, self.family
       )

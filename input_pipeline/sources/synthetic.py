@@ -4,6 +4,7 @@ import numpy as np
 
 from input_pipeline.sources.files import Source
 from input_pipeline.sources.hashes import hash_array
+from input_pipeline.streams import seeds
 
 
 class Synthetic(Source):
@@ -19,7 +20,7 @@ class Synthetic(Source):
   def __init__(self, seed, vocab_size, sentinels):
     self.files = [f'synthetic-{n:02d}' for n in range(64)]
     self.seed = seed
-    rng = np.random.default_rng([seed, 0])
+    rng = seeds.generator(seed, seeds.SYNTHETIC_CYCLE)
     ordinary = np.arange(3, vocab_size - sentinels, dtype=np.int32)
     self.cycle = rng.permutation(ordinary)[: self.alphabet]
     self.fingerprint = {'tokens': hash_array(self.cycle)}
@@ -28,7 +29,7 @@ class Synthetic(Source):
     return ((n + 1, (file, n)) for n in range(start, self.documents))
 
   def text(self, record):
-    rng = np.random.default_rng([self.seed, 1, *record])
+    rng = seeds.generator(self.seed, seeds.SYNTHETIC_DOCUMENT, *record)
     count = rng.integers(self.tokens // 2, 2 * self.tokens)
     steps = np.arange(count)
     jumps = np.flatnonzero(rng.random(count) < self.jump)

@@ -12,6 +12,8 @@ import threading
 
 import numpy as np
 
+from input_pipeline.streams import seeds
+
 MANY = 16  # files a stream beyond which whole files are shared out well enough
 EMPTY = 20  # epochs a stream in which one block finds every stream
 WINDOW = 8  # blocks of each part kept for streams that fall behind
@@ -32,7 +34,7 @@ def shard_order(files, parts, seed, epoch):
   """
   if seed is None:
     return list(itertools.product(range(files), range(parts)))
-  rng = np.random.default_rng([seed, 2, epoch])
+  rng = seeds.generator(seed, seeds.SHARD_ORDER, epoch)
   return [
     (f, p) for f in rng.permutation(files) for p in rng.permutation(parts)
   ]

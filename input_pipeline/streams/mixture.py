@@ -10,13 +10,14 @@ each source): [1 + 4 K] for K sources.
 import numpy as np
 
 from input_pipeline.objectives import features
+from input_pipeline.streams import seeds
 
 CHUNK = 128  # rows whose sources are drawn, and which are put together, at once
 
 
 def draw(seed, stream, rates, chunk):
   """The sources of a stream's rows [chunk * CHUNK, (chunk + 1) * CHUNK)."""
-  rng = np.random.default_rng([seed, 4, stream, chunk])
+  rng = seeds.generator(seed, seeds.MIXTURE, stream, chunk)
   bounds = np.cumsum(rates) / np.sum(rates)
   return np.searchsorted(bounds[:-1], rng.random(CHUNK), side='right')
 
