@@ -27,7 +27,7 @@ from absl import flags
 from benchmarks import machine, samples
 from configs import command, t5
 from input_pipeline import config, pipeline, prepare
-from input_pipeline.streams import chunks
+from input_pipeline.streams import chunks, cursors
 
 DATA = flags.DEFINE_string('data', None, 'see samples.py', required=True)
 REPEATS = flags.DEFINE_integer('repeats', 5, 'of each measurement')
@@ -104,7 +104,7 @@ def measure(folder, data, source):
   def read():
     tokens = 0
     for stream in range(8):
-      walk = chunks.walk(reader, stream, 8, 0, pipeline.CURSOR)
+      walk = chunks.walk(reader, stream, 8, 0, cursors.START)
       for _, (file, _), records in itertools.islice(walk, 20):
         documents = corpus.documents_of(file, records, opened.tokenizer)
         tokens += sum(map(len, documents))
@@ -113,7 +113,7 @@ def measure(folder, data, source):
   def made():
     tokens = 0
     for stream in range(8):
-      rows = opened._stream([reader], stream, opened.start()[stream])
+      rows = opened.stream_rows([reader], stream, opened.start()[stream])
       for block in itertools.islice(rows, 20):
         parts = pipeline.features.split(block, opened.shapes)
         tokens += int((parts['segments'] > 0).sum())

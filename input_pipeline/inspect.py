@@ -1,7 +1,7 @@
-"""Shows what a config's data look like: examples, decoded, and their rates.
+"""Shows what a config's data look like: decoded examples, and their rates.
 
-Special tokens have their names; a token that is predicted from what is read
-stands as {token: what is read}, or {token} where it is read itself.
+Special tokens have their names. A masked token that is predicted shows as
+{token: what the model reads}, or {token} where it reads the token itself.
 
   python -m input_pipeline.inspect --config=configs/t5.py:tiny
   python -m input_pipeline.inspect --config=configs/t5.py:small \\
@@ -15,16 +15,27 @@ import time
 
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
+from input_pipeline.streams import cursors
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
-def show(config, workdir, examples, batches, evaluation):
-  """Prints some rows of `config`'s data and the rates of many; of a curriculum
-  those of each phase."""
+def show(
+  config: ConfigDict,
+  workdir: str | None,
+  examples: int,
+  batches: int,
+  evaluation: bool,
+) -> None:
+  """Prints some rows of a config's data and the rates of many.
+
+  A curriculum has a section for each phase. `evaluation` chooses the evaluation
+  split. Raises ValueError when that has no rows.
+  """
   if batches < 1:
     raise ValueError(f'--batches={batches} must be at least 1.')
   settings = data_config.DataConfig(**config.data)
@@ -43,7 +54,9 @@ def show(config, workdir, examples, batches, evaluation):
     show_phase(data.phase(phase), examples, batches, evaluation)
 
 
-def show_phase(data, examples, batches, evaluation):
+def show_phase(
+  data: pipeline.Data, examples: int, batches: int, evaluation: bool
+) -> None:
   """Prints some rows of opened data and the rates of many."""
   batch = data.config.batch
   rows = np.arange(batch)
@@ -56,13 +69,13 @@ def show_phase(data, examples, batches, evaluation):
   iterator = begin()
   first = next(iterator)
   iterator.close()
-  order = rows.reshape(data.config.streams, -1).T.ravel()  # all streams first
+  order = rows.reshape(data.config.streams, -1).T.ravel()  # a row of each
   there = first['segments'].any(axis=1)  # a stream may have nothing held out
   for row in order[there[order]][:examples]:
     shown = {name: values[row] for name, values in first.items()}
     print(show_row(shown, row, data.tokenizer))
 
-  # From the beginning: rows made while others were shown would take no time.
+  # From the start: the rows that were made meanwhile would take no time.
   before, start = data.report(), time.perf_counter()
   sums, measured = collections.Counter(), 0
   for taken in itertools.islice(begin(), batches):
@@ -86,18 +99,18 @@ def show_phase(data, examples, batches, evaluation):
   print(f'  bad documents    {report["skipped"]} of {report["documents"]}\n')
 
 
-def show_row(row, number, tokenizer):
+def show_row(
+  row: dict[str, np.ndarray], number: int, tokenizer: Vocabulary
+) -> str:
   """One row as a reader wants it: every segment's text, sizes and weights."""
-  cursor = row['cursor'].tolist()
-  places = np.reshape(cursor[len(cursor) % 4 :], (-1, 4)).tolist()
   places = [
-    f'epoch {epoch}, shard {shard}, block {block}, row {place}'
-    for epoch, shard, block, place in places
+    f'epoch {epoch}, shard {shard}, chunk {chunk}, row {place}'
+    for epoch, shard, chunk, place in cursors.places(row['cursor']).tolist()
   ]
   weights = f'{row["weights"].sum():g}'
   lines = [f'row {number}: {" | ".join(places)}; weights sum to {weights}']
   if 'is_next' in row:
-    said = 'comes next', 'is of another document'
+    said = 'comes next', 'is from another document'
     lines[0] += f'; the second part {said[row["is_next"]]}'
   for segment in range(1, row['segments'].max() + 1):
     for title, places, text in _parts(row, segment, tokenizer):
@@ -115,7 +128,7 @@ def show_row(row, number, tokenizer):
 
 
 def _parts(row, segment, tokenizer):
-  """(what it is, its places, its text) of each part of a segment."""
+  """(title, places, text) of each part of a segment."""
   (here,) = np.nonzero(row['segments'] == segment)
   if 'encoder_inputs' in row:
     (there,) = np.nonzero(row['encoder_segments'] == segment)
@@ -127,9 +140,9 @@ def _parts(row, segment, tokenizer):
       for kind in np.unique(row['types'][here])
     ]
   elif 'prefix' in row:
-    told = row['weights'][here] > 0
-    parts = [('inputs (prefix)', here[~told], row['targets'])]
-    parts.append(('targets', here[told], row['targets']))
+    target = row['weights'][here] > 0
+    parts = [('inputs (prefix)', here[~target], row['targets'])]
+    parts.append(('targets', here[target], row['targets']))
   else:
     parts = [('targets', here, row['targets'])]
   marks = _marks(row, tokenizer) if 'predict_at' in row else {}
@@ -141,7 +154,7 @@ def _parts(row, segment, tokenizer):
 
 
 def _marks(row, tokenizer):
-  """Place -> what stands there of a token that is predicted."""
+  """Place -> how a predicted token is shown there."""
   chosen = row['weights'] > 0
   at, targets = row['predict_at'][chosen], row['targets'][chosen]
   return {
@@ -154,7 +167,12 @@ def _marks(row, tokenizer):
   }
 
 
-def spell(tokens, places, tokenizer, marks=None):
+def spell(
+  tokens: np.ndarray,
+  places: np.ndarray,
+  tokenizer: Vocabulary,
+  marks: dict[int, str] | None = None,
+) -> str:
   """The text at `places` of tokens [T], with names for special tokens."""
   marks, specials = marks or {}, set(tokenizer.specials)
   words, run = [], []
@@ -170,10 +188,16 @@ def spell(tokens, places, tokenizer, marks=None):
   return ' '.join(words)
 
 
-def count(batch, tokenizer, objective='span_corruption'):
-  """Sums over a batch: rows, segments, places, tokens that are read or
-  predicted (`tokens`), tokens of the documents (`text`) and those of them that
-  are to be predicted from the others (`noise`)."""
+def count(
+  batch: dict[str, np.ndarray],
+  tokenizer: Vocabulary,
+  objective: str = 'span_corruption',
+) -> dict[str, int]:
+  """Sums over a batch: rows, segments, places and tokens.
+
+  `tokens` are read or predicted, `text` are those of the documents, and `noise`
+  those of the text that are predicted from the others.
+  """
   specials = np.array(tokenizer.specials)
   weights = batch['weights'] > 0
   segments = batch['segments'] > 0
@@ -198,7 +222,7 @@ def count(batch, tokenizer, objective='span_corruption'):
   def of_text(tokens, here):
     return int((here & ~np.isin(tokens, specials)).sum())
 
-  told = of_text(batch['targets'], weights)
+  predicted = of_text(batch['targets'], weights)
   shown = 0
   if 'encoder_inputs' in batch:
     read = batch['encoder_segments'] > 0
@@ -207,14 +231,14 @@ def count(batch, tokenizer, objective='span_corruption'):
   elif 'prefix' in batch:
     shown = of_text(batch['targets'], segments & ~weights)
   if objective in ('bert_style', 'mass_style', 'deshuffling'):
-    shown = 0  # the targets are all of the text
+    shown = 0  # the targets have the whole text
   if objective == 'causal':
-    return sums | {'text': sums['tokens']}  # an end of text for each document
-  return sums | {'text': shown + told, 'noise': told}
+    return sums | {'text': sums['tokens']}  # with an end of text each
+  return sums | {'text': shown + predicted, 'noise': predicted}
 
 
-def show_rates(sums):
-  """Shares and means: places filled, tokens and segments a row, noise."""
+def show_rates(sums: dict[str, int]) -> str:
+  """Shares and means: filled places, tokens and segments a row, noise."""
   rows, text = sums['rows'], max(sums['text'], 1)
 
   def share(part, whole):
@@ -250,7 +274,7 @@ if __name__ == '__main__':
     'config', None, 'configs/FILE.py[:ARG]'
   )
   WORKDIR = flags.DEFINE_string(
-    'workdir', None, "a run's folder, for its tokenizer; none: it is not kept"
+    'workdir', None, "a run's folder, for its tokenizer; else it is not kept"
   )
   EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown', lower_bound=0)
   BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')

@@ -4,19 +4,19 @@
   python -m train --config=configs/t5.py:base --config.data.source=cache:DIR \\
     --workdir=W
 
-DIR becomes a token cache (see sources/cache.py); of a data.mixture DIR/0, DIR/1
-and so on do. The rows are those of the source itself. A split that is
-evaluated on, eval.source or that of a tfds source, lies in DIR/validation.
+DIR becomes a token cache (see sources/cache.py), which gives the same rows as
+the source. A data.mixture makes a cache of each source, DIR/0, DIR/1 and so on.
+The split for evaluation, from eval.source or a tfds source, is DIR/validation.
 
   python -m input_pipeline.prepare --config=configs/t5.py:base --out=DIR \\
     --tfds=c4/en --config.data.source='json:c4-train.*.json.gz' \\
     --config.eval.source='json:c4-validation.*.json.gz'
 
-makes a dataset for tfds:c4/en in TFDS_DATA_DIR=DIR instead, its text untouched.
+makes a dataset of the text instead, for tfds:c4/en with TFDS_DATA_DIR=DIR.
 
-Killed, the same command goes on: finished files are kept, half of a file is
-made anew. Run on a finished folder, it checks every byte of it and makes anew
-what is damaged. input_pipeline/README.md has sizes and times.
+After a kill the same command goes on: it keeps finished files and starts others
+again. On a finished folder it checks every byte and rebuilds what is damaged.
+input_pipeline/README.md has sizes and times.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ import os
 import tempfile
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import command, interrupt
 from input_pipeline import tokenizing
@@ -39,11 +39,12 @@ from input_pipeline.sources.manifest import (
 )
 
 
-def prepare(config, out, jobs=0):
-  """Token caches of all sources of a config, in `out` and folders there.
+def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
+  """Makes token caches of all sources of a config, in `out` and below.
 
-  Returns the names of the caches, the evaluation split's last. Raises
-  ValueError when a folder was begun with another tokenizer or source.
+  Returns the names of the caches, the evaluation split's last. `jobs` is the
+  most processes; 0: data.threads or all cores. Raises ValueError when a folder
+  was begun with another tokenizer or source.
   """
   data = DataConfig(**config.data)
   for key, name, _ in data.sources:
@@ -65,10 +66,10 @@ def prepare(config, out, jobs=0):
       if error.filename is None or not error.filename.startswith(folder):
         raise
       raise OSError(
-        f'{error.filename}, a file for the time being, cannot be written: '
-        'make room there, or name another folder by TMPDIR.'
+        f'{error.filename}, a temporary file, cannot be written: make room'
+        ' there, or name another folder in TMPDIR.'
       ) from error
-    data = dataclasses.replace(data, tokenizer='')  # it lies in the folder
+    data = dataclasses.replace(data, tokenizer='')  # it is in the folder
 
     def fill_one(key, name, place):
       source = opening.open_source(
@@ -100,7 +101,7 @@ def prepare(config, out, jobs=0):
 
 
 def _kept_tokenizer(folder):
-  """The tokenizer of a cache that was begun, if it is there and whole."""
+  """The tokenizer of a cache that was begun; '' if missing or damaged."""
   if not paths.exists(os.path.join(folder, MANIFEST)):
     return ''
   manifest = read_manifest(folder, f'--out={folder}')
@@ -110,13 +111,19 @@ def _kept_tokenizer(folder):
   return path if whole else ''
 
 
-def prepare_tfds(config, out, name, suffix, jobs=0):
-  """A dataset for tfds:NAME of data.source and eval.source; its folder."""
+def prepare_tfds(
+  config: ConfigDict, out: str, name: str, suffix: str, jobs: int = 0
+) -> str:
+  """Makes a dataset for tfds:NAME of data.source and eval.source.
+
+  Returns its folder in `out`. `suffix` is array_record or tfrecord. Raises
+  ValueError when the sources are not of JSON.
+  """
   from input_pipeline.preparation import tfds_writer
 
   data = DataConfig(**config.data)
   if data.mixture:
-    raise ValueError('--tfds makes a dataset of data.source, of no mixture.')
+    raise ValueError('--tfds makes a dataset of data.source, not of a mixture.')
   place, dataset = tfds_writer.folder(out, name)
   arguments = config.seed, config.model.vocab_size, data.sentinels
   splits = {'train': ('data.source', data.source)}
@@ -147,9 +154,10 @@ def prepare_tfds(config, out, name, suffix, jobs=0):
   return place
 
 
-def main():
+def main() -> None:
+  """The command."""
   if not _OUT.value:
-    raise ValueError('--out=DIR says where the prepared files go.')
+    raise ValueError('Give --out=DIR, where the prepared files go.')
   if _JOBS.value < 0:
     raise ValueError(f'--jobs={_JOBS.value} must be 0 (all cores) or more.')
   out = os.path.expanduser(_OUT.value).rstrip('/')
@@ -157,7 +165,7 @@ def main():
     raise ValueError(f'--out={out} is a file: name a folder.')
   if flags.FLAGS['format'].present and not _TFDS.value:
     raise ValueError(
-      f'--format={_FORMAT.value} is of a dataset: give --tfds=NAME too.'
+      f'--format={_FORMAT.value} is for datasets: give --tfds=NAME too.'
     )
   config, name = _CONFIG.value, _TFDS.value
   try:
@@ -173,7 +181,7 @@ def main():
     name = name.partition(':')[0]
     print(f'Train with TFDS_DATA_DIR={out} --config.data.source=tfds:{name}')
     return
-  key, value, own = 'source', made[0], "''"  # its own split, beside it
+  key, value, own = 'source', made[0], "''"  # the split is in the cache
   if config.data.mixture:
     rates = [rate for _, rate in config.data.mixture]
     key, value = 'mixture', f'"{tuple(zip(made, rates, strict=False))}"'
@@ -193,10 +201,13 @@ if __name__ == '__main__':
     'jobs', 0, 'Processes, at most one a file; 0: data.threads, or all cores.'
   )
   _TFDS = flags.DEFINE_string(
-    'tfds', '', 'NAME[/CONFIG][:VERSION]: make this dataset, no token cache.'
+    'tfds', '', 'NAME[/CONFIG][:VERSION]: make this dataset, not a token cache.'
   )
   _FORMAT = flags.DEFINE_enum(
-    'format', 'array_record', ['array_record', 'tfrecord'], 'Of the dataset.'
+    'format',
+    'array_record',
+    ['array_record', 'tfrecord'],
+    'The format of the dataset.',
   )
   flags.mark_flag_as_required('config')
   command.run(main)

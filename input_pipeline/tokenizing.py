@@ -2,6 +2,7 @@
 
 import os
 
+from input_pipeline.config import DataConfig
 from input_pipeline.sources import opening, paths
 from input_pipeline.sources.manifest import (
   check_beside,
@@ -10,24 +11,27 @@ from input_pipeline.sources.manifest import (
 )
 from input_pipeline.streams import chunks, corpus
 from input_pipeline.tokenizers import kinds, sentence_piece
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
-def path_in(workdir, kind):
-  """Where the tokenizer lies in a workdir."""
+def path_in(workdir: str, kind: str) -> str:
+  """The path of a workdir's tokenizer, for data.tokenizer_kind."""
   usual = os.path.join(workdir, kinds.file_name(kind))
-  # Of SentencePiece's kinds a run may have been given a tokenizer.json.
+  # A run with SentencePiece's kinds may have been given a tokenizer.json.
   whole = os.path.join(workdir, 'tokenizer.json')
   found = os.path.exists(whole) and not os.path.exists(usual)
   return whole if found else usual
 
 
-def prepare(config, seed, vocab_size, workdir):
-  """Puts the tokenizer into the workdir, if it is not there.
+def prepare(
+  config: DataConfig, seed: int, vocab_size: int, workdir: str | None
+) -> Vocabulary:
+  """The tokenizer, which is saved in the workdir if it is not there.
 
-  Loads data.tokenizer, or a token cache's, or trains one on the source. To be
-  called by one process, before the others open the data. Returns the tokenizer.
-  Raises ValueError when the workdir already holds another one, or it does not
-  suit the model's table or the objective.
+  It is data.tokenizer, or a token cache's, or trained on the source. One
+  process calls this before the others open the data. Raises ValueError when the
+  workdir has another tokenizer, or it does not fit the model's table or the
+  objective.
   """
   if config.source == 'synthetic':
     return kinds.Numbers(vocab_size, config.sentinels, config.masks)
@@ -61,68 +65,49 @@ def prepare(config, seed, vocab_size, workdir):
   return tokenizer
 
 
-def train(config, seed, vocab_size, seen=None):
-  """A tokenizer of the config's kind, trained on a sample of all sources, of
-  each as much as its rate says.
+def train(
+  config: DataConfig,
+  seed: int,
+  vocab_size: int,
+  seen: list[str] | None = None,
+) -> Vocabulary:
+  """A tokenizer of the config's kind, trained on a sample of all sources.
 
-  A list `seen` gets an entry for each document that is read: '', or what is
-  wrong with it. Raises ValueError when they have no text or too little.
+  Each source gives as much text as its rate says. A list `seen` gets an entry
+  for each document that is read: '', or the report of a bad one. Raises
+  ValueError when there is no text or too little.
   """
   seen = [] if seen is None else seen
   if config.source == 'synthetic':
     raise ValueError(
       "data.source='synthetic' has no text to train a tokenizer on."
     )
-  limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   opened = [
-    (
-      opening.open_source(
-        name, seed, vocab_size, config.sentinels, key, config.text_field
-      ),
-      rate,
+    opening.open_source(
+      name, seed, vocab_size, config.sentinels, key, config.text_field
     )
-    for key, name, rate in config.sources
+    for key, name, _ in config.sources
   ]
-
-  for (source, _), (key, name, _) in zip(opened, config.sources, strict=True):
+  for source, (key, name, _) in zip(opened, config.sources, strict=True):
     if source.tokenized:
       raise ValueError(
         f'{key}={name!r} holds tokens and no text to train a tokenizer on: name'
-        ' what it was made of.'
+        ' the source that it was made from.'
       )
-
-  def texts():
-    for source, rate in opened:
-      count = len(source.files)
-      chosen = range(0, count, max(1, count // 16))
-      for file in chosen:
-        left = limit * rate // len(chosen)
-        for index, (line, record) in enumerate(source.records(file, 0)):
-          if not chunks.kept(index, config.holdout, False):
-            continue
-          try:
-            text = source.text(record).decode()
-          except ValueError as error:  # an error when it is read as data
-            seen.append(corpus.describe(source.place(file, line), error))
-            continue
-          seen.append('')
-          yield text
-          left -= len(text)
-          if left <= 0:
-            break
-
+  limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   failures = []
 
-  def told():
+  def texts():
     try:
-      yield from texts()
-    except ValueError as error:  # the trainer would say that it has no text
+      for source, (*_, rate) in zip(opened, config.sources, strict=True):
+        yield from _sample(source, limit * rate, config.holdout, seen)
+    except ValueError as error:  # the trainer would report that it has no text
       failures.append(error)
       raise
 
   try:
     return kinds.train(
-      told(), vocab_size, config.sentinels, config.tokenizer_kind,
+      texts(), vocab_size, config.sentinels, config.tokenizer_kind,
       config.lowercase, config.masks, config.normalization, config.lossless,
     )  # fmt: skip
   except ValueError as error:
@@ -139,8 +124,32 @@ def train(config, seed, vocab_size, seen=None):
     raise (failures or [error])[0] from None
 
 
+def _sample(source, size, holdout, seen):
+  """About `size` characters from files spread over a source; see train."""
+  count = len(source.files)
+  chosen = range(0, count, max(1, count // 16))
+  for file in chosen:
+    left = size // len(chosen)
+    for index, (line, record) in enumerate(source.records(file, 0)):
+      if not chunks.kept(index, holdout, False):
+        continue
+      try:
+        text = source.text(record).decode()
+      except ValueError as error:  # raised when the document is read as data
+        seen.append(corpus.describe(source.place(file, line), error))
+        continue
+      seen.append('')
+      yield text
+      left -= len(text)
+      if left <= 0:
+        break
+
+
 def _cached(config):
-  """The path of the tokenizer in a cache that is read, unharmed; or ''."""
+  """The path of the tokenizer in the token cache that is read; '' for none.
+
+  Raises ValueError when that tokenizer is damaged.
+  """
   for key, name, _ in config.sources:
     kind, _, folder = name.partition(':')
     if kind == 'cache':

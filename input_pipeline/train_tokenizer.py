@@ -7,17 +7,17 @@
     --config.data.tokenizer_kind=wordpiece --config.data.lowercase=True \\
     --out=bert.json
 
-The config's data.source, tokenizer_kind, lowercase, normalization, lossless and
-sentinels, the special tokens of its data.objective and model.vocab_size decide
-what comes out; the same text gives the same bytes. Held-out documents are left
-out.
+The config decides the tokenizer: data.source (without held-out documents),
+tokenizer_kind, lowercase, normalization, lossless, sentinels, the special
+tokens of data.objective, and model.vocab_size. The same text gives the same
+bytes.
 """
 
 import os
 import time
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import command
 from input_pipeline import config as data_config
@@ -25,34 +25,35 @@ from input_pipeline import tokenizing
 from input_pipeline.sources import paths
 from input_pipeline.streams import corpus
 from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
-def run(config, out):
+def run(config: ConfigDict, out: str) -> None:
   """Trains, writes and describes a tokenizer.
 
-  Raises ValueError when `out` exists or is not named as the kind's files are,
+  Raises ValueError when `out` exists or has not the ending of the kind's files,
   and when nothing can be trained.
   """
   data = data_config.DataConfig(**config.data)
   if data.tokenizer_kind == 'bytes':
     raise ValueError(
-      "data.tokenizer_kind='bytes' needs no training: data.tokenizer='' does."
+      "data.tokenizer_kind='bytes' needs no training: set data.tokenizer=''."
     )
   out = os.path.expanduser(out)
   if paths.is_remote(out):
-    raise ValueError(f'--out={out} must be a local file: copy it there after.')
+    raise ValueError(f'--out={out} must be a local file: copy it there later.')
   suffix = os.path.splitext(kinds.file_name(data.tokenizer_kind))[1]
   if not out.endswith(suffix):
     raise ValueError(
-      f'--out={out} must end in {suffix}, as'
-      f' data.tokenizer_kind={data.tokenizer_kind!r} is kept in such files.'
+      f'--out={out} must end in {suffix}, as files of'
+      f' data.tokenizer_kind={data.tokenizer_kind!r} do.'
     )
   if os.path.exists(out):
     raise ValueError(f'--out={out} exists: name another file, or delete it.')
   if data.tokenizer:
     raise ValueError(
-      f'data.tokenizer={data.tokenizer!r} is a tokenizer already: leave it out'
-      ' to train another.'
+      f'data.tokenizer={data.tokenizer!r} is a tokenizer already: leave the key'
+      ' out to train another.'
     )
   start = time.perf_counter()
   seen = []
@@ -60,7 +61,7 @@ def run(config, out):
     tokenizer = tokenizing.train(
       data, config.seed, config.model.vocab_size, seen
     )
-  finally:  # too little text may be too few documents that can be read
+  finally:  # the reason for too little text may be unreadable documents
     bad = [what for what in seen if what]
     if bad:
       corpus.check_share(len(bad), len(seen), data, bad[0])
@@ -71,7 +72,7 @@ def run(config, out):
   print(f'Wrote {out} after {time.perf_counter() - start:.1f} s.')
 
 
-def describe(tokenizer, kind):
+def describe(tokenizer: Vocabulary, kind: str) -> str:
   """A tokenizer's size and special tokens, as text."""
   roles = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
   ids = {role: getattr(tokenizer, role) for role in roles}

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from input_pipeline.sources import hashes
 from train.runs import command
 from train.runs.checkpoint import Checkpoints
 
@@ -44,7 +45,7 @@ def fingerprint(workdir: str, step: int | None = None) -> dict:
     'params': digest(state['params']),
     'optimizer': digest(state['opt_state']),
     'cursor': digest(state['cursor']),
-    'data': hashlib.sha256(data.encode()).hexdigest(),
+    'data': hashes.sha256(data.encode()),
   }
 
 

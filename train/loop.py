@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.command import summary
 from input_pipeline import pipeline
+from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded
 from train.fit import step_flops
 from train.learning.state import TrainState, create_state
@@ -271,7 +272,7 @@ def _batches(
   """The global batches of a phase after `step`."""
   cursor = jax.device_get(state.cursor)
   if 0 < phase.first == step:  # the rows before had another length
-    cursor = phase.data.next_block(cursor)
+    cursor = cursors.next_chunk(cursor)
     data = phase.data.config
     recorder.progress.note(
       f'After step {step:,} rows have {data.length} tokens. The rest of the '

@@ -1,7 +1,7 @@
-"""Filling a folder with files that are made once, in processes, resumably.
+"""Filling a folder with files that are made once, by several processes.
 
-A folder's manifest (see cache) grows by an entry whenever a file is finished; a
-file has its name only when all of it is there.
+The folder's manifest gets an entry when a file is finished, and a file gets its
+name when all of it is written. So a killed program can go on where it was.
 """
 
 import concurrent.futures
@@ -14,10 +14,12 @@ import sys
 import tempfile
 import threading
 import time
+from typing import Any
 
 from configs import command
-from input_pipeline import pipeline
+from input_pipeline.preparation.writers import Examples, Tokens
 from input_pipeline.sources import hashes, paths
+from input_pipeline.sources.files import Source
 from input_pipeline.sources.manifest import (
   FORMAT,
   MANIFEST,
@@ -26,16 +28,35 @@ from input_pipeline.sources.manifest import (
   read_manifest,
   write_manifest,
 )
+from input_pipeline.streams import fingerprints
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
 
 
-def fill(folder, names, job, jobs, opened, copied=None, **facts):
-  """Fills a folder with the files `names`, made by a job (see writers).
+def fill(
+  folder: str,
+  names: list[str],
+  job: Tokens | Examples,
+  jobs: int,
+  opened: list[Source],
+  copied: str | None = None,
+  **facts: Any,
+) -> dict[str, Any]:
+  """Fills a folder with the files `names`; returns the finished manifest.
 
-  `opened` are the sources and `facts` what else decides the files: they must be
-  what they were when the folder was begun. The files of the folder `copied` are
-  put beside them. Returns the finished manifest.
+  Args:
+    folder: here or remote; it may have finished files.
+    names: of the files.
+    job: makes a file; see writers.
+    jobs: processes at most.
+    opened: the sources.
+    copied: a folder whose files are put beside the made ones.
+    facts: what else decides the files.
+
+  Raises:
+    ValueError: the folder was begun with other sources or facts, or the
+      sources' files have changed meanwhile.
+    OSError: a file cannot be made; names it.
   """
   fingerprints = [source.fingerprint for source in opened]
   beside = {
@@ -69,7 +90,7 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
       try:
         for task in _finished(tasks, progress):
           done[names[tasks[task]]] = task.result()
-          # In the order of the names, whichever was made first.
+          # In the order of the names, not in that of their making.
           manifest['files'] = done = {n: done[n] for n in names if n in done}
           write_manifest(folder, manifest)
           progress.finished(tasks[task])
@@ -80,14 +101,14 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
         if isinstance(error, concurrent.futures.BrokenExecutor):
           raise command.UserError(
             'A process that prepares was killed: is the memory full? The same'
-            ' command goes on with the files that are finished; --jobs=1 takes'
-            ' least memory.'
+            ' command goes on with the files that are finished; --jobs=1 needs'
+            ' the least memory.'
           ) from error
         raise
     if [source.fingerprint for source in opened] != fingerprints:
       raise ValueError(
-        f'The files that {folder} is made of changed meanwhile: remove it and'
-        ' begin anew.'
+        f'The files that {folder} is made from changed meanwhile: remove it'
+        ' and begin again.'
       )
     progress.end()
   _summary(folder, manifest)
@@ -95,18 +116,18 @@ def fill(folder, names, job, jobs, opened, copied=None, **facts):
 
 
 def _begun(folder, fresh):
-  """The manifest to go on with: that of the folder, damaged files left out."""
+  """The manifest to go on with: the folder's, without damaged files."""
   name = f'--out={folder}'
   if not paths.exists(os.path.join(folder, MANIFEST)):
     return fresh
   old = read_manifest(folder, name)
   files = old['files']
-  changed = pipeline.differences(old | {'files': {}}, fresh)
+  changed = fingerprints.differences(old | {'files': {}}, fresh)
   if changed:
     raise ValueError(
       f'{name} was begun with another source, tokenizer or config:\n  '
       + '\n  '.join(changed)
-      + '\nTake another --out, or remove it to begin anew.'
+      + '\nTake another --out, or remove it to begin again.'
     )
   with concurrent.futures.ThreadPoolExecutor() as pool:
     found = pool.map(
@@ -114,13 +135,13 @@ def _begun(folder, fresh):
     )
     damaged = [pair for pair in zip(files, found, strict=True) if pair[1]]
   for file, reason in damaged:
-    print(f'{reason}: it is made anew.', flush=True)
+    print(f'{reason}: it is rebuilt.', flush=True)
     del files[file]
   return old
 
 
 def _remove_partials(folder, names):
-  """What kills have left behind, of these files and of nothing else."""
+  """Removes what killed programs left of these files."""
   if not paths.is_remote(folder):
     ours = set(names)
     for name in os.listdir(folder):
@@ -131,8 +152,8 @@ def _remove_partials(folder, names):
 def _pool(workers, job, counts):
   """Processes, or a thread where one is enough.
 
-  Processes, since a sixth of the CPU time holds the interpreter lock (JSON,
-  lines, packing): threads would stop at six cores.
+  A sixth of the CPU time holds the interpreter lock (JSON, lines, packing), so
+  threads would keep only six cores busy.
   """
   if workers == 1:
     return concurrent.futures.ThreadPoolExecutor(1, '', _start, (job, counts))
@@ -143,7 +164,7 @@ def _pool(workers, job, counts):
 
 
 def _start_process(job, counts):
-  """A worker ends with its parent, however that ends; Ctrl-C is for that."""
+  """Makes a worker end with its parent, and leave Ctrl-C to it."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def follow():
@@ -161,7 +182,7 @@ def _start(job, counts):
 
 
 def _make(path, number):
-  """Makes a file, first under another name; returns its manifest entry."""
+  """Makes a file under another name, then names it; returns its entry."""
   job, counts = _JOB
   folder = tempfile.gettempdir() if paths.is_remote(path) else None
   partial = f'{path}.partial-{os.getpid()}'
@@ -182,8 +203,8 @@ def _make(path, number):
     return entry
   except OSError as error:
     raise OSError(
-      f'{path} cannot be made: {error.strerror or error}. The same command '
-      'goes on with the files that are finished.'
+      f'{path} cannot be made: {error.strerror or error}. The same command'
+      ' goes on with the files that are finished.'
     ) from error
   finally:
     with contextlib.suppress(OSError):
@@ -191,7 +212,7 @@ def _make(path, number):
 
 
 def _make_in_process(path, number):
-  """_make; whose line raised an error is not known outside of the process."""
+  """_make, whose errors lose their traceback outside of the process."""
   try:
     return _make(path, number)
   except Exception as error:
@@ -201,6 +222,7 @@ def _make_in_process(path, number):
 
 
 def _finished(tasks, progress):
+  """Tasks as they finish; shows the progress meanwhile."""
   left = set(tasks)
   while left:
     done, left = concurrent.futures.wait(
@@ -213,7 +235,7 @@ def _finished(tasks, progress):
 class _Progress:
   """A live line: documents, tokens, their rates, and the time that is left.
 
-  The time comes from the bytes of the sources' files that are finished.
+  The time is estimated from the sizes of the source's finished files.
   """
 
   def __init__(self, names, missing, opened):
@@ -259,7 +281,7 @@ class _Progress:
       parts.append(f'{bad:,} bad')
     done = 1 - sum(self.left.values()) / max(sum(self.sizes.values()), 1)
     if 0 < done < 1:
-      # Documents that others have begun count too.
+      # Documents of unfinished files count too.
       whole = self.read / done
       left = seconds * max(whole - documents, 0) / max(documents, 1)
       parts.append(f'{_clock(left)} left')
@@ -273,6 +295,7 @@ class _Progress:
 
 
 def _sizes(files):
+  """Bytes of each file; 1 where a source names no file."""
   return [paths.size(f) if os.path.basename(f) != f else 1 for f in files]
 
 
@@ -283,6 +306,7 @@ def _clock(seconds):
 
 
 def _summary(folder, manifest):
+  """Prints what a finished folder holds."""
   files = manifest['files'].values()
   total = {
     name: sum(entry.get(name, 0) for entry in files)

@@ -3,14 +3,16 @@
 import os
 import re
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 from input_pipeline.sources import files, paths
 
-# What allenai/c4 has of TFDS's own C4; the other fields are not published.
+# Fields of TFDS's own C4 that allenai/c4 publishes.
 FIELDS = ('text', 'timestamp', 'url')
 
 
-def folder(out, name):
+def folder(out: str, name: str) -> tuple[str, str]:
   """NAME[/CONFIG][:VERSION] -> the dataset's folder in `out`, its NAME."""
   if not re.fullmatch(r'[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?', name):
     raise ValueError(
@@ -21,8 +23,8 @@ def folder(out, name):
   return place, name.split('/')[0]
 
 
-def open_writer(path, suffix):
-  """A writer of records, to be closed, and its function that writes one."""
+def open_writer(path: str, suffix: str) -> tuple[Any, Callable[[bytes], None]]:
+  """A writer, to be closed, and its function that writes a record."""
   if suffix == 'array_record':
     from array_record.python import array_record_module
 
@@ -34,7 +36,7 @@ def open_writer(path, suffix):
   return writer, writer.write
 
 
-def example(source, record):
+def example(source: files.JsonFiles, record: bytes) -> bytes:
   """A line of JSON -> a serialized tf.Example. ValueError if it is bad."""
   import tensorflow as tf
 
@@ -52,8 +54,18 @@ def example(source, record):
   return whole.SerializeToString(deterministic=True)
 
 
-def describe(place, name, dataset, suffix, opened, manifest):
-  """Writes features.json and dataset_info.json: now TFDS finds the dataset."""
+def describe(
+  place: str,
+  name: str,
+  dataset: str,
+  suffix: str,
+  opened: dict[str, files.Source],
+  manifest: dict[str, Any],
+) -> None:
+  """Writes features.json and dataset_info.json, by which TFDS finds a dataset.
+
+  `place` and `dataset` come from folder(), `opened` is split -> source.
+  """
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core import dataset_info, file_adapters
 
@@ -90,7 +102,7 @@ def describe(place, name, dataset, suffix, opened, manifest):
   info.set_splits(tfds.core.splits.SplitDict(splits))
   with tempfile.TemporaryDirectory() as written:
     info.write_to_directory(written)
-    # The dataset is there when its info is.
+    # features.json first: TFDS takes a folder for a dataset by its info.
     for file in sorted(os.listdir(written), reverse=True):
       with open(os.path.join(written, file), 'rb') as opened_file:
         paths.write(os.path.join(place, file), opened_file.read())

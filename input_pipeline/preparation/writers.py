@@ -1,8 +1,8 @@
-"""What prepare writes: a file of documents, from a file of a source.
+"""What prepare writes: one file of documents from one file of a source.
 
-A job is given to every process. open() opens what it reads; write(number, path,
-count) makes the number-th file at `path`, counts (documents, tokens, bad ones)
-as it goes, and returns what the manifest says of the file.
+A job goes to every process. open() opens what the job reads. write(number,
+path, count) makes the number-th file at `path`, reports (documents, tokens, bad
+ones) to `count` as it goes on, and returns the facts for the manifest.
 """
 
 import collections
@@ -10,6 +10,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
@@ -17,7 +19,7 @@ from input_pipeline.objectives.rows import encode
 from input_pipeline.sources import cache, opening, paths
 from input_pipeline.streams import corpus
 
-CHUNK = 256  # documents encoded at a time
+AT_ONCE = 256  # documents encoded at a time
 
 
 @dataclasses.dataclass
@@ -32,7 +34,7 @@ class Tokens:
   tokenizer_folder: str
   threads: int = 1
 
-  def open(self):
+  def open(self) -> None:
     arguments = self.seed, self.vocab_size
     self.source = opening.open_source(
       self.name, *arguments, self.config.sentinels, self.key,
@@ -43,15 +45,17 @@ class Tokens:
     )
     self.dtype = cache.id_type(self.tokenizer.size)
 
-  def write(self, number, path, count):
+  def write(
+    self, number: int, path: str, count: Callable[..., None]
+  ) -> dict[str, int]:
     from array_record.python import array_record_module
 
     writer = array_record_module.ArrayRecordWriter(path, cache.WRITER)
     documents, tokens, bad, worst = 0, 0, 0, ''
-    chunks = _chunks(self.source.records(number, 0))
+    groups = _groups(self.source.records(number, 0))
     with _closing(writer):
       for records, more, failures in _in_order(
-        lambda chunk: self._encode(number, chunk), chunks, self.threads
+        lambda group: self._encode(number, group), groups, self.threads
       ):
         for record in records:
           writer.write(record)
@@ -62,10 +66,10 @@ class Tokens:
         corpus.check_share(bad, documents, self.config, worst)
     return {'documents': documents, 'tokens': tokens, 'bad': bad}
 
-  def _encode(self, file, chunk):
-    """Records of documents, their tokens, and what is wrong with bad ones."""
-    records, texts, failures = [None] * len(chunk), [], []
-    for place, (line, record) in enumerate(chunk):
+  def _encode(self, file, group):
+    """Records of documents, their tokens, and the reports of bad ones."""
+    records, texts, failures = [None] * len(group), [], []
+    for place, (line, record) in enumerate(group):
       try:
         texts.append(self.source.text(record))
       except ValueError as error:
@@ -80,7 +84,7 @@ class Tokens:
         tokens += sum(map(len, document)) if sentences else len(document)
         records[place] = cache.pack(document, self.dtype, sentences)
         if not len(document):
-          at = self.source.place(file, chunk[place][0])
+          at = self.source.place(file, group[place][0])
           failures.append(corpus.describe(at, corpus.NO_TOKEN))
     return records, tokens, failures
 
@@ -90,11 +94,11 @@ class Examples:
   """Files of a dataset for TFDS: tf.Example records of C4's fields."""
 
   config: DataConfig
-  names: list  # (key, name) of the source of each split
+  names: list[tuple[str, str]]  # (key, name) of the source of each split
   suffix: str  # array_record or tfrecord
   threads: int = 1
 
-  def open(self):
+  def open(self) -> None:
     opened = [
       opening.open_source(name, 0, 0, 0, key, self.config.text_field)
       for key, name in self.names
@@ -103,7 +107,9 @@ class Examples:
       (source, n) for source in opened for n in range(len(source.files))
     ]
 
-  def write(self, number, path, count):
+  def write(
+    self, number: int, path: str, count: Callable[..., None]
+  ) -> dict[str, int]:
     from input_pipeline.preparation import tfds_writer
 
     source, file = self.files[number]
@@ -111,9 +117,9 @@ class Examples:
     worst = ''
     writer, write = tfds_writer.open_writer(path, self.suffix)
     with _closing(writer, self.suffix):
-      for chunk in _chunks(source.records(file, 0)):
+      for group in _groups(source.records(file, 0)):
         before = documents, bad
-        for line, record in chunk:
+        for line, record in group:
           try:
             example = tfds_writer.example(source, record)
           except ValueError as error:
@@ -130,11 +136,13 @@ class Examples:
 
 
 @contextlib.contextmanager
-def _closing(writer, suffix='array_record'):
-  """Closes a writer of files; its errors become OSErrors, here or before."""
-  named = paths.told('') if suffix == 'tfrecord' else contextlib.nullcontext()
+def _closing(writer: Any, suffix: str = 'array_record'):
+  """Closes a writer of files; errors of writing become OSErrors."""
+  errors = contextlib.nullcontext()
+  if suffix == 'tfrecord':
+    errors = paths.tensorflow_errors('')
   try:
-    with named, contextlib.closing(writer):
+    with errors, contextlib.closing(writer):
       yield
   except RuntimeError as error:  # ArrayRecord's: 'write() failed: WHY; ...'
     why = str(error).partition('failed: ')[2].partition(';')[0]
@@ -143,12 +151,13 @@ def _closing(writer, suffix='array_record'):
     raise OSError(why) from error
 
 
-def _chunks(records):
-  return iter(lambda: list(itertools.islice(records, CHUNK)), [])
+def _groups(records):
+  """Lists of AT_ONCE records."""
+  return iter(lambda: list(itertools.islice(records, AT_ONCE)), [])
 
 
 def _in_order(function, items, threads):
-  """function(item) of each, in order, by several threads; few wait."""
+  """function(item) of each item, in order, made ahead by several threads."""
   if threads == 1:
     yield from map(function, items)
     return

@@ -1,63 +1,68 @@
-"""Token caches: documents that were tokenized once, read at random.
+"""Token caches: documents that were tokenized once, with random access.
 
-A cache is a folder that `python -m input_pipeline.prepare` made: the tokenizer,
-an ArrayRecord file for each file of the source, and manifest.json, which says
-what they were made of and knows each by its size and hash. A file's n-th record
-is the n-th document of the source's file, a bad one included, so that cursors,
-held-out documents and rows are those of the source itself.
+A cache is a folder that `python -m input_pipeline.prepare` made. It has the
+tokenizer, an ArrayRecord file for each file of the source, and manifest.json,
+which says what they were made from and has the size and hash of each. The n-th
+record of a file is the n-th document of the source's file, bad ones included,
+so that cursors, held-out documents and rows are those of the source.
 
-A record is little-endian: a uint32 that counts the sentences, their numbers of
-tokens as uint32, and the ids, as uint16 where the vocabulary allows. Documents
-that are not cut into sentences count 0 of them; of a bad document BAD and what
-is wrong with it are kept.
+A record is little-endian:
+
+  count    uint32, of sentences; 0: the document is not cut into sentences
+  lengths  uint32 each, tokens of every sentence
+  ids      uint16 each where the vocabulary allows, else uint32
+
+The record of a bad document is BAD as its count, then what is wrong with it.
 """
 
 import concurrent.futures
+import contextlib
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from input_pipeline.sources import files, hashes, paths
 from input_pipeline.sources.manifest import (
+  FIX,
   MANIFEST,
-  MEND,
   check_beside,
   damage,
   read_manifest,
   tokenizer_path,
 )
 
-VALIDATION = 'validation'  # a cache in the cache, of what is evaluated on
+VALIDATION = 'validation'  # a cache in the cache, of the evaluation split
 BAD = 0xFFFFFFFF
-# Records are compressed in groups: 16 cost a reader that wants one of them
-# little, and those that want blocks of documents nothing.
+# Records that are compressed together. With 16 reading one record costs little,
+# and reading chunks of documents no more than without groups.
 GROUP = 16
 WRITER = f'group_size:{GROUP}'
 READER = 'readahead_buffer_size:0,max_parallelism:0'
-CHUNK = 128  # records read at a time, where all are wanted
+AT_ONCE = 128  # records read at a time, where all are wanted
 
 
 class TokenCache(files.Source):
-  """A source (see sources) of documents that are ids already.
+  """A source of documents that are ids already; has `lengths` and open().
 
-  `lengths` are the documents of each file; open(file) reads them at random.
-  Raises ValueError, naming the file, when the cache is not finished, damaged or
+  Raises ValueError, naming the file, when the cache is unfinished, damaged or
   edited.
   """
 
   tokenized, unit = True, 'document'
 
-  def __init__(self, folder, key='data.source'):
+  def __init__(self, folder: str, key: str = 'data.source'):
     name = f"{key}='cache:{folder}'"
     self.folder, self.manifest = folder, read_manifest(folder, name)
     if 'dtype' not in self.manifest:
-      raise ValueError(f'{name} is a dataset for TFDS, no token cache.')
+      raise ValueError(f'{name} is a dataset for TFDS, not a token cache.')
     names, entries = self.manifest['names'], self.manifest['files']
     if len(entries) < len(names):
       raise ValueError(
         f'{name}: its preparation was not finished, {len(entries)} of'
-        f' {len(names)} files are made. The same command of'
-        ' input_pipeline.prepare goes on with it.'
+        f' {len(names)} files are made. Run the same command of'
+        ' input_pipeline.prepare again to go on with it.'
       )
     check_beside(folder, self.manifest, name)
     self.files = [os.path.join(folder, name) for name in names]
@@ -75,33 +80,35 @@ class TokenCache(files.Source):
         lambda file: damage(folder, file, entries[file], hashed), names
       )
       for found in filter(None, checks):
-        raise ValueError(f'{name} is damaged: {found}. {MEND}')
+        raise ValueError(f'{name} is damaged: {found}. {FIX}')
 
   @property
-  def tokenizer(self):
+  def tokenizer(self) -> str:
     """The path of the tokenizer."""
     return tokenizer_path(self.folder, self.manifest)
 
   @property
-  def validation(self):
+  def validation(self) -> str:
     """The cache of the evaluation split that came with the source, or ''."""
     folder = os.path.join(self.folder, VALIDATION)
     found = paths.exists(os.path.join(folder, MANIFEST))
     return f'cache:{folder}' if found else ''
 
-  def open(self, file):
+  def open(
+    self, file: int
+  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
     """A function: indices of documents -> (line, record) of each."""
     path = self.files[file]
-    with _told(path):
+    with _naming(path):
       reader = open_records(path)
       there = reader.num_records()
     if there != self.lengths[file]:
       raise ValueError(
-        f'{path} has {there} documents, not {self.lengths[file]}. {MEND}'
+        f'{path} has {there} documents, not {self.lengths[file]}. {FIX}'
       )
 
     def read(indices):
-      with _told(path):
+      with _naming(path):
         records = reader.read(indices)
       return [
         (i + 1, record) for i, record in zip(indices, records, strict=True)
@@ -109,13 +116,13 @@ class TokenCache(files.Source):
 
     return read
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     read = self.open(file)
-    for first in range(start, self.lengths[file], CHUNK):
-      last = min(first + CHUNK, self.lengths[file])
+    for first in range(start, self.lengths[file], AT_ONCE):
+      last = min(first + AT_ONCE, self.lengths[file])
       yield from read(list(range(first, last)))
 
-  def text(self, record):
+  def text(self, record: bytes) -> np.ndarray | list[np.ndarray]:
     sentences = int.from_bytes(record[:4], 'little')
     if sentences == BAD:
       raise ValueError(record[4:].decode())
@@ -126,43 +133,40 @@ class TokenCache(files.Source):
     return np.split(ids.astype(np.int32), ends)[:sentences]
 
 
-def id_type(size):
+def id_type(size: int) -> str:
   """The smallest type for ids below `size`, as manifests name it."""
   return '<u2' if size <= 1 << 16 else '<u4'
 
 
-def pack(document, dtype, sentences):
-  """A document as a record: ids, or a list of its sentences' ids."""
+def pack(
+  document: np.ndarray | list[np.ndarray], dtype: str, sentences: bool
+) -> bytes:
+  """A document as a record: its ids, or with `sentences` those of each."""
   lengths = [len(ids) for ids in document] if sentences else []
   parts = document if sentences else [document]
   ids = b''.join(ids.astype(dtype).tobytes() for ids in parts)
   return np.array([len(lengths), *lengths], '<u4').tobytes() + ids
 
 
-def pack_bad(message):
+def pack_bad(message: str) -> bytes:
   """A bad document as a record."""
   return BAD.to_bytes(4, 'little') + message.encode()
 
 
-def open_records(path):
-  """An ArrayRecord file, read at random; safe to read from several threads."""
+def open_records(path: str) -> Any:
+  """A reader of an ArrayRecord file; safe to use from several threads."""
   from array_record.python import array_record_module
 
-  # A far file is copied here; an open file outlives its name.
+  # The copy of a remote file is deleted at once, but stays readable while open.
   with paths.local(path) as copy:
     return array_record_module.ArrayRecordReader(copy, READER)
 
 
-class _told:
+@contextlib.contextmanager
+def _naming(path):
   """ArrayRecord's errors, which name no file, as ValueErrors that do."""
-
-  def __init__(self, path):
-    self.path = path
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
-    if isinstance(error, (RuntimeError, ValueError, IndexError)):
-      reason = ' '.join(str(error).split())[:200]
-      raise ValueError(f'{self.path} is damaged: {reason}. {MEND}') from error
+  try:
+    yield
+  except (RuntimeError, ValueError, IndexError) as error:
+    reason = ' '.join(str(error).split())[:200]
+    raise ValueError(f'{path} is damaged: {reason}. {FIX}') from error

@@ -1,22 +1,23 @@
 """The embedded corpus: documentation found in the base install.
 
-Docstrings of the standard library and of PACKAGES, the language reference that
-`help()` shows, and the packages' long descriptions. Modules are read as text
-and never imported. What else is installed changes nothing: of a package only
-the files of its own list (RECORD) are read.
+It has the docstrings of the standard library and of PACKAGES, the language
+reference that `help()` shows, and the packages' long descriptions. Modules are
+read as text and never imported. Other installed packages change nothing: only
+the files in a package's own list (RECORD) are read.
 """
 
 import ast
 import functools
-import hashlib
 import importlib.metadata
 import inspect
 import os
 import platform
 import sys
 import sysconfig
+from collections.abc import Iterator
 
 from input_pipeline.sources.files import Source
+from input_pipeline.sources.hashes import hash_bytes, sha256
 
 # Dependencies of the base install on every platform, and theirs.
 PACKAGES = (
@@ -36,11 +37,11 @@ PACKAGES = (
   'tensorflow-datasets',
 )
 PYTHON = 'Python'  # the standard library's name in the fingerprint
-LIMIT = 800_000  # bytes of one package's documents, so that none dominates
-DOCUMENT = 2_000  # a document ends with the paragraph that passes this
-SHORTEST = 200  # of a docstring worth reading
+LIMIT = 800_000  # bytes of one package's documents: none dominates
+DOCUMENT = 2_000  # bytes after which a document ends with its passage
+SHORTEST = 200  # bytes of a docstring worth reading
 SKIPPED = {'__pycache__', 'test', 'tests'}
-# Parts of the standard library that some systems install on their own.
+# Parts of the standard library that some systems package separately.
 OPTIONAL = {
   'distutils',
   'ensurepip',
@@ -53,41 +54,39 @@ OPTIONAL = {
 
 
 class Documentation(Source):
-  """The embedded corpus as a source, all of it in one file."""
+  """The embedded corpus as a source of one file."""
 
   files, unit = ('docs',), 'document'
 
   def __init__(self):
     self.texts, self.fingerprint = documents(), fingerprint()
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     del file
     return enumerate(self.texts[start:], start + 1)
 
-  def text(self, record):
+  def text(self, record: bytes) -> bytes:
     return record
 
 
-def documents():
+def documents() -> list[bytes]:
   """UTF-8 documents of about 2 kB each, 7 MB in all, in a fixed order.
 
-  The same versions give the same documents; the order is that of their hashes,
-  so that every part of the corpus is a sample of the whole. Raises ValueError
-  that names the package when one of PACKAGES is missing or damaged.
+  The same versions give the same documents. Their order is that of their
+  hashes, so that every part of the corpus is a sample of the whole. Raises
+  ValueError naming the package when one of PACKAGES is missing or damaged.
   """
   found = [text for _, _, texts in _collections() for text in texts]
-  return sorted(found, key=lambda text: hashlib.sha256(text).digest())
+  return sorted(found, key=sha256)
 
 
-def fingerprint():
+def fingerprint() -> list[dict[str, str]]:
   """Name, version and a hash of the documents of each package."""
   found = []
   for name, version, texts in _collections():
-    digest = hashlib.sha256()
-    for text in texts:
-      digest.update(len(text).to_bytes(8) + text)
-    sha256 = digest.hexdigest()[:16]
-    found.append({'file': name, 'version': version, 'sha256': sha256})
+    whole = b''.join(len(text).to_bytes(8) + text for text in texts)
+    entry = {'file': name, 'version': version, 'sha256': hash_bytes(whole)}
+    found.append(entry)
   return found
 
 
@@ -152,9 +151,9 @@ def _package_files(name):
 
 
 def _collected(files, limit):
-  """Documents of about DOCUMENT bytes of files, `limit` bytes in all.
+  """Documents of about DOCUMENT bytes from files, `limit` bytes in all.
 
-  A passage that was there before is left out.
+  Repeated passages are left out.
   """
   document, seen = b'', set()
   for passage in (passage for path in files for passage in _passages(path)):
@@ -190,7 +189,7 @@ def _topics(source):
 
 
 def _clean(text):
-  """A docstring's prose: no code, no rules, one line a paragraph."""
+  """A docstring's prose: without code and rules, one line a paragraph."""
   lines = ['']
   for line in inspect.cleandoc(text).splitlines():
     words = line.split()

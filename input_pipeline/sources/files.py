@@ -1,49 +1,63 @@
-"""Sources: where documents come from, file by file, in a fixed order.
+"""Sources: where documents come from, file by file, in a fixed order."""
 
-A source has `files` (names), `fingerprint` (JSON-able), `tokenized` (documents
-are ids already), `validation` (the source that is its evaluation split, or ''),
-records(file, start) -> iterator of (line, record) from the start-th document of
-files[file], text(record) -> UTF-8 bytes, or ids, or ValueError saying what is
-wrong with the document, and place(file, line), which says where it stands.
-Where they are known without reading, `lengths` are the documents of each file;
-where documents are read at random, open(file) gives a function from their
-indices to the same pairs (line, record).
-"""
-
-import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import orjson
 
-from input_pipeline.sources import lines
-from input_pipeline.sources.hashes import fingerprints
+from input_pipeline.sources import hashes, lines
 
-LISTED = 1000  # entries of a fingerprint, where a document is a file
+LISTED = 1000  # entries of a fingerprint, where every document is a file
 
 
 class Source:
-  """What most sources have in common."""
+  """What every source has.
 
-  tokenized, validation = False, ''
-  unit = 'line'  # what numbers a file's documents
+  Two more things are optional. `lengths`: the documents of each file, where
+  they are known without reading. open(file): for random access, a function that
+  takes indices of documents and returns their pairs (line, record).
 
-  def place(self, file, line):
-    """Where a document stands, for messages."""
+  Attributes:
+    files: the names of the files.
+    fingerprint: what the documents are, JSON-able.
+    tokenized: whether documents are ids already.
+    validation: the source that is the evaluation split of this one, or ''.
+    unit: what is counted to number a file's documents.
+  """
+
+  files: Sequence[str]
+  fingerprint: Any
+  tokenized: bool = False
+  validation: str = ''
+  unit: str = 'line'
+
+  def records(self, file: int, start: int) -> Iterator[tuple[int, Any]]:
+    """(line, record) of the documents of files[file], from the start-th on."""
+    raise NotImplementedError
+
+  def text(self, record: Any) -> bytes | np.ndarray | list[np.ndarray]:
+    """A record as UTF-8, or as ids. ValueError says why it is a bad one."""
+    raise NotImplementedError
+
+  def place(self, file: int, line: int) -> str:
+    """Where a document is, for messages."""
     return f'{self.files[file]}, {self.unit} {line}'
 
 
 class TextFiles(Source):
   """Local or remote text; blank lines separate the documents."""
 
-  def __init__(self, files):
+  def __init__(self, files: list[str]):
     self.files = files
 
   @property
-  def fingerprint(self):
-    return fingerprints(self.files)
+  def fingerprint(self) -> list[dict]:
+    return hashes.fingerprints(self.files)
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     first, paragraph, index = 0, [], 0
     for number, line in enumerate(lines.read_lines(self.files[file]), 1):
       if line.strip():
@@ -56,7 +70,7 @@ class TextFiles(Source):
     if paragraph and index >= start:
       yield first, b'\n'.join(paragraph)
 
-  def text(self, record):
+  def text(self, record: bytes) -> bytes:
     try:
       record.decode()
     except UnicodeDecodeError as error:
@@ -65,29 +79,28 @@ class TextFiles(Source):
 
 
 class WholeFiles(TextFiles):
-  """Local or remote text, a document a file.
+  """Local or remote text: every file is a document.
 
-  They are read as documents of one file, so that a block has several, in the
-  order of their names' hashes, so that neighbours in a folder come apart.
+  They count as the documents of one file, so that a chunk has several of them.
+  Their order is that of their names' hashes, which separates neighbours in a
+  folder. `name` is that of the source.
   """
 
-  def __init__(self, files, name):
+  def __init__(self, files: list[str], name: str):
     root = os.path.commonpath([os.path.dirname(path) for path in files])
     names = {path: os.path.relpath(path, root or '.') for path in files}
     self.names = dict(sorted(names.items(), key=lambda pair: pair[1]))
     self.paths = sorted(
-      files,
-      key=lambda path: hashlib.sha256(os.fsencode(names[path])).digest(),
+      files, key=lambda path: hashes.sha256(os.fsencode(names[path]))
     )
     self.files, self.lengths = [name], [len(files)]
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> list[dict]:
+    entries = hashes.fingerprints(list(self.names))
     found = [
       entry | {'file': name}
-      for entry, name in zip(
-        fingerprints(list(self.names)), self.names.values(), strict=True
-      )
+      for entry, name in zip(entries, self.names.values(), strict=True)
     ]
     if len(found) <= LISTED:
       return found
@@ -98,26 +111,28 @@ class WholeFiles(TextFiles):
       {
         'file': f'{group[0]["file"]} to {group[-1]["file"]}',
         'documents': len(group),
-        'sha256': hashlib.sha256(json.dumps(group).encode()).hexdigest()[:16],
+        'sha256': hashes.hash_bytes(json.dumps(group).encode()),
       }
       for group in groups
     ]
 
-  def place(self, file, line):
+  def place(self, file: int, line: int) -> str:
     return self.paths[line - 1]
 
-  def open(self, file):
+  def open(
+    self, file: int
+  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
     """A function: indices of documents -> (number, text) of each."""
     del file
     return lambda indices: [
       (i + 1, lines.read_whole(self.paths[i])) for i in indices
     ]
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     read = self.open(file)
     return (read([n])[0] for n in range(start, len(self.paths)))
 
-  def text(self, record):
+  def text(self, record: bytes) -> bytes:
     if not record.strip():
       raise ValueError('no text')
     return super().text(record)
@@ -126,11 +141,11 @@ class WholeFiles(TextFiles):
 class JsonFiles(TextFiles):
   """Lines of JSON with a field of text, as C4 is published."""
 
-  def __init__(self, files, field='text'):
+  def __init__(self, files: list[str], field: str = 'text'):
     super().__init__(files)
     self.field = field
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     index = 0
     for number, line in enumerate(lines.read_lines(self.files[file]), 1):
       if line and not line.isspace():
@@ -138,11 +153,11 @@ class JsonFiles(TextFiles):
           yield number, line
         index += 1
 
-  def text(self, record):
+  def text(self, record: bytes) -> bytes:
     document = parse(record)
     if not isinstance(document, dict):
       raise ValueError(
-        f'no text: the line is {_kind(document)}, no object with the field'
+        f'no text: the line is {_kind(document)}, not an object with the field'
         f' {self.field!r}'
       )
     if self.field not in document:
@@ -167,15 +182,15 @@ def _kind(value):
   return kinds.get(type(value)) or json.dumps(value)
 
 
-def parse(record):
-  """A line of JSON, a byte order mark before it left out, as Python's value.
+def parse(record: bytes) -> Any:
+  """The value of a line of JSON, which may begin with a byte order mark.
 
   Raises ValueError that says what is wrong with it.
   """
   record = record.removeprefix(lines.MARK)
   try:
     return orjson.loads(record)
-  except ValueError:  # it is stricter: NaN, say, is no JSON
+  except ValueError:  # orjson is stricter: it rejects NaN, for example
     pass
   try:
     return json.loads(record.decode())

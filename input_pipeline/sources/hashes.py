@@ -1,22 +1,57 @@
-"""Hashes by which files and arrays are known: whole, or in pieces."""
+"""SHA-256 of bytes and files: whole, or of pieces of a large file."""
 
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 
 from input_pipeline.sources import paths
 
-CHUNK = 1 << 16  # bytes of a piece that is hashed
-WHOLE = 1 << 30  # bytes: files that have more in all are hashed in PIECES
-PIECES = 16  # of CHUNK bytes, evenly over a file, its two ends among them
+DIGITS = 16  # hexadecimal digits that fingerprints and manifests keep
+WHOLE = 1 << 30  # bytes: files that have more in all are hashed in pieces
+PIECES = 16  # of PIECE bytes, evenly over a file, from its start to its end
+PIECE = 1 << 16
 
 
-def fingerprints(files):
-  """Name, size and, where reading is cheap, a hash of each file.
+def sha256(data: bytes) -> str:
+  """All 64 hexadecimal digits."""
+  return hashlib.sha256(data).hexdigest()
 
-  Few files are hashed whole. Of many, only pieces: in a .gz the last one holds
-  the checksum of the whole text, in others a change between them stays unseen.
+
+def file_sha256(path: str) -> str:
+  """All 64 hexadecimal digits."""
+  with paths.opened(path) as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def hash_bytes(data: bytes) -> str:
+  """The first DIGITS of the hash, as fingerprints have it."""
+  return sha256(data)[:DIGITS]
+
+
+def hash_file(path: str) -> str:
+  """The first DIGITS of the hash, as fingerprints have it."""
+  return file_sha256(path)[:DIGITS]
+
+
+def hash_pieces(path: str) -> str:
+  """A hash of PIECES pieces of a local file."""
+  last = max(0, os.path.getsize(path) - PIECE)
+  pieces = []
+  with open(path, 'rb') as file:
+    for start in np.linspace(0, last, PIECES, dtype=int):
+      file.seek(start)
+      pieces.append(file.read(PIECE))
+  return hash_bytes(b''.join(pieces))
+
+
+def fingerprints(files: list[str]) -> list[dict[str, Any]]:
+  """Name, size and, of local files, a hash of each file.
+
+  Files of up to WHOLE bytes in all are hashed whole. Of more only pieces are
+  hashed: the last piece of a .gz holds the checksum of its whole text, while in
+  other files a change between two pieces is not seen.
   """
   local = [path for path in files if not paths.is_remote(path)]
   whole = sum(paths.size(path) for path in local) <= WHOLE
@@ -28,25 +63,3 @@ def _fingerprint(path, whole):
   if not paths.is_remote(path):
     found['sha256'] = hash_file(path) if whole else hash_pieces(path)
   return found
-
-
-def hash_file(path):
-  return paths.sha256(path)[:16]
-
-
-def hash_pieces(path):
-  """A hash of PIECES pieces of a file, evenly over it."""
-  digest, last = hashlib.sha256(), max(0, os.path.getsize(path) - CHUNK)
-  with open(path, 'rb') as file:
-    for start in np.linspace(0, last, PIECES, dtype=int):
-      file.seek(start)
-      digest.update(file.read(CHUNK))
-  return digest.hexdigest()[:16]
-
-
-def hash_array(array):
-  return hashlib.sha256(array.tobytes()).hexdigest()[:16]
-
-
-def hash_bytes(data):
-  return hashlib.sha256(data).hexdigest()[:16]

@@ -1,16 +1,15 @@
-"""Bytes of text files: plain, .gz or .zst, a chunk in memory at a time."""
+"""Bytes of text files: plain, .gz or .zst, a buffer in memory at a time."""
 
 import itertools
+from collections.abc import Iterator
 
 from isal import isal_zlib
 
 from input_pipeline.sources import paths
 
-CHUNK = 1 << 16  # bytes read at a time
-MARK = (
-  b'\xef\xbb\xbf'  # the byte order mark that some programs begin UTF-8 with
-)
-# What else a file may begin with, and what to do about it.
+BUFFER = 1 << 16  # bytes read at a time
+MARK = b'\xef\xbb\xbf'  # the byte order mark of UTF-8, which Windows writes
+# What a file of another kind begins with, and what to do about it.
 OTHER = {
   b'\xff\xfe': 'is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)',
   b'\xfe\xff': 'is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)',
@@ -20,19 +19,19 @@ OTHER = {
 
 
 class _Damaged(ValueError):
-  """A file's compressed bytes cannot be read; says what is wrong with them."""
+  """Says why a file's bytes cannot be read."""
 
 
-def read_lines(path):
-  """Lines of a file, as bytes, without a byte order mark.
+def read_lines(path: str) -> Iterator[bytes]:
+  """Lines of a file, without a byte order mark.
 
   Raises ValueError with file and line where a .gz or .zst is damaged or cut
-  short, or the file is not of UTF-8 at all.
+  short, or the file is of another kind.
   """
   rest, number = b'', 0
   try:
-    for chunk in _text(path):
-      lines = chunk.split(b'\n')
+    for data in _text(path):
+      lines = data.split(b'\n')
       lines[0] = rest + lines[0]
       rest = lines.pop()
       number += len(lines)
@@ -43,8 +42,8 @@ def read_lines(path):
     yield rest
 
 
-def read_whole(path):
-  """All of a file's bytes; see read_lines, whose errors name no line here."""
+def read_whole(path: str) -> bytes:
+  """All of a file's bytes; raises as read_lines does, without the line."""
   try:
     return b''.join(_text(path))
   except _Damaged as error:
@@ -52,36 +51,36 @@ def read_whole(path):
 
 
 def _text(path):
-  """Chunks of a file's text, without a byte order mark."""
-  chunks, start = _chunks(path), b''
-  while len(start) < 4 and (chunk := next(chunks, b'')):
-    start += chunk
+  """A file's text in parts, without a byte order mark."""
+  parts, start = _decoded(path), b''
+  while len(start) < 4 and (part := next(parts, b'')):
+    start += part
   for signature, what in OTHER.items():
     if start.startswith(signature):
       raise _Damaged(f'the file {what}')
-  return itertools.chain([start.removeprefix(MARK)], chunks)
+  return itertools.chain([start.removeprefix(MARK)], parts)
 
 
-def _chunks(path):
-  """Chunks of a file's bytes, none of them empty."""
-  decoded = _plain
+def _decoded(path):
+  """A file's decompressed bytes in parts, none of them empty."""
+  decode = _plain
   if path.endswith('.gz'):
-    decoded = _gz
+    decode = _gz
   elif path.endswith(('.zst', '.zstd')):
-    decoded = _zst
+    decode = _zst
   with paths.opened(path) as file:
-    yield from filter(None, decoded(file))
+    yield from filter(None, decode(file))
 
 
 def _plain(file):
-  while data := file.read(CHUNK):
+  while data := file.read(BUFFER):
     yield data
 
 
 def _gz(file):
   decoder, whole = isal_zlib.decompressobj(wbits=31), False
   try:
-    while data := file.read(CHUNK):
+    while data := file.read(BUFFER):
       # A .gz may hold several members, and zeros after them.
       while data := data.lstrip(b'\0') if whole else data:
         if whole:
@@ -104,9 +103,9 @@ def _zst(file):
   with pa.CompressedInputStream(source, 'zstd') as stream:
     while True:
       try:
-        data = stream.read(CHUNK)
+        data = stream.read(BUFFER)
       except OSError as error:
-        if error.errno is not None:  # not Arrow's, but of reading the file
+        if error.errno is not None:  # reading failed, not decompressing
           raise
         if 'too much memory' in str(error):
           raise _Damaged(

@@ -1,21 +1,21 @@
-"""The manifest of a prepared folder: what was made, of what, with hashes."""
+"""The manifest of a prepared folder: its files, their hashes and origin."""
 
 import json
 import os
+from typing import Any
 
 from input_pipeline.sources import hashes, paths
-from input_pipeline.sources.hashes import hash_bytes
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
-MEND = (
-  'Run input_pipeline.prepare as it was run before: it makes anew what is'
+FIX = (
+  'Run the same command of input_pipeline.prepare again: it rebuilds what is'
   ' damaged.'
 )
 
 
-def file_entry(path):
-  """How a manifest knows a local file: its size and hashes."""
+def file_entry(path: str) -> dict[str, Any]:
+  """The entry of a local file: its size and hashes."""
   return {
     'bytes': os.path.getsize(path),
     'sha256': hashes.hash_file(path),
@@ -23,39 +23,36 @@ def file_entry(path):
   }
 
 
-def damage(folder, name, known, hashed):
-  """What is wrong with a file that a manifest has an entry of; '' if nothing.
+def damage(folder: str, name: str, known: dict[str, Any], hashed: str) -> str:
+  """What is wrong with a file of a manifest; '' if nothing is.
 
-  `hashed` names the hash that is compared: sha256, of all the file, or pieces.
-  Of a file that is far away only the size is looked at.
+  `known` is its entry, and `hashed` names the hash that is compared: sha256, of
+  the whole file, or pieces. Of a remote file only the size is compared.
   """
   path = os.path.join(folder, name)
+  hash_of = {'sha256': hashes.hash_file, 'pieces': hashes.hash_pieces}[hashed]
   try:
     size = paths.size(path)
     if size != known['bytes']:
       return f'{path} has {size} bytes, not {known["bytes"]}'
-    if not paths.is_remote(path):
-      found = (
-        hashes.hash_file(path)
-        if hashed == 'sha256'
-        else hashes.hash_pieces(path)
-      )
-      if found != known[hashed]:
-        return f'{path} does not have the hash that {MANIFEST} tells'
+    if not paths.is_remote(path) and hash_of(path) != known[hashed]:
+      return f'{path} does not have the hash that {MANIFEST} records'
   except OSError as error:
     return f'{path} cannot be read ({error.strerror or error})'
   return ''
 
 
-def read_manifest(folder, name):
-  """The manifest of a cache. Raises ValueError when there is none, or it was
-  edited or damaged; `name` says what was looked for."""
+def read_manifest(folder: str, name: str) -> dict[str, Any]:
+  """The manifest of a prepared folder; `name` is the folder's in messages.
+
+  Raises ValueError when there is none, or it was edited or damaged.
+  """
   path = os.path.join(folder, MANIFEST)
   try:
     text = paths.read(path)
   except OSError as error:
     raise ValueError(
-      f'{name} is no token cache: {path} cannot be read'
+      f'{name} is not a token cache: {path} cannot be read'
       f' ({error.strerror or error}). python -m input_pipeline.prepare makes'
       ' one.'
     ) from error
@@ -67,40 +64,42 @@ def read_manifest(folder, name):
   if checksum != _checksum(manifest):
     raise ValueError(
       f'{name}: {path} is damaged or was edited. Bring it back, or remove the'
-      ' folder and prepare it anew.'
+      ' folder and prepare it again.'
     )
   if manifest['format'] != FORMAT:
     raise ValueError(
-      f'{name} has format {manifest["format"]} and this program reads'
-      f' {FORMAT}: prepare it anew.'
+      f'{name} has format {manifest["format"]}, but this program reads'
+      f' {FORMAT}: prepare it again.'
     )
   return manifest
 
 
-def write_manifest(folder, manifest):
+def write_manifest(folder: str, manifest: dict[str, Any]) -> None:
   """Writes it whole or not at all."""
   whole = manifest | {'checksum': _checksum(manifest)}
   text = json.dumps(whole, indent=1) + '\n'
   paths.write(os.path.join(folder, MANIFEST), text.encode())
 
 
-def check_beside(folder, manifest, name):
-  """Raises ValueError unless what lies beside the tokens is as it was made."""
+def check_beside(folder: str, manifest: dict[str, Any], name: str) -> None:
+  """Raises ValueError when files beside the tokens are not as first written."""
   for file, known in manifest['beside'].items():
     path = os.path.join(folder, file)
-    if not paths.exists(path) or hash_bytes(paths.read(path)) != known:
-      raise ValueError(f'{name} is damaged: {path} is not as made. {MEND}')
+    if not paths.exists(path) or hashes.hash_bytes(paths.read(path)) != known:
+      raise ValueError(
+        f'{name} is damaged: {path} is missing or changed. {FIX}'
+      )
 
 
-def tokenizer_path(folder, manifest):
-  """Where the tokenizer lies in a cache."""
+def tokenizer_path(folder: str, manifest: dict[str, Any]) -> str:
+  """The path of a cache's tokenizer."""
   if len(manifest['beside']) != 1:
     raise ValueError(
-      f'{folder} holds a dataset of text, no tokens: read it by tfds:NAME.'
+      f'{folder} holds a dataset of text, not tokens: read it as tfds:NAME.'
     )
   (name,) = manifest['beside']
   return os.path.join(folder, name)
 
 
 def _checksum(manifest):
-  return hash_bytes(json.dumps(manifest, sort_keys=True).encode())
+  return hashes.hash_bytes(json.dumps(manifest, sort_keys=True).encode())

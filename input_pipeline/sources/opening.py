@@ -15,12 +15,17 @@ from input_pipeline.sources import (
 
 
 def open_source(
-  name, seed, vocab_size, sentinels, key='data.source', field='text'
-):
-  """The source called `name`. Raises ValueError naming `key` if there is none.
+  name: str,
+  seed: int,
+  vocab_size: int,
+  sentinels: int,
+  key: str = 'data.source',
+  field: str = 'text',
+) -> files.Source:
+  """The source called `name`, which the config's `key` gives.
 
-  seed, vocab_size and sentinels are for synthetic data alone; `field` is
-  data.text_field, of sources that have fields.
+  Only synthetic data needs seed, vocab_size and sentinels; `field` is
+  data.text_field. Raises ValueError naming `key` if there is no such source.
   """
   kind, _, rest = name.partition(':')
   where = f'{key}={name!r}'
@@ -44,16 +49,16 @@ def open_source(
   raise ValueError(f'{where} must be {known}.')
 
 
-def cache_folder(name):
-  """The folder that 'cache:' is followed by."""
+def cache_folder(name: str) -> str:
+  """The folder of a cache, from what follows 'cache:' in its name."""
   return os.path.expanduser(name).rstrip('/')
 
 
 def _match(pattern, where):
   try:
-    files = paths.match(pattern)
+    found = paths.match(pattern)
   except OSError as error:
     raise ValueError(f'{where}: {error}') from error
-  if not files:
+  if not found:
     raise ValueError(f'{where} matches no file.')
-  return files
+  return found

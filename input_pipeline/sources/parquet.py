@@ -1,7 +1,8 @@
-"""Parquet files: a column of text, read by batches of rows."""
+"""Parquet files: a column of text, read in batches of rows."""
 
 import concurrent.futures
 import contextlib
+from collections.abc import Iterator
 
 from input_pipeline.sources import files, paths
 
@@ -10,22 +11,24 @@ BUFFER = 1 << 20  # bytes of a column read at a time
 
 
 class ParquetFiles(files.TextFiles):
-  """A source (see sources) of a column of strings; a row is a document.
+  """A column of strings, each of which is a document; has `lengths`.
 
-  Row groups before the wanted document are not read, and of the others a
+  Row groups before the wanted document are skipped, the others are read a
   buffer at a time. Raises ValueError, naming the file, when one is damaged or
-  has no such column of text.
+  does not have the column `field` of text.
   """
 
   unit = 'row'
 
-  def __init__(self, files, field, name):
+  def __init__(self, files: list[str], field: str, name: str):
     super().__init__(files)
     self.field, self.name = field, name
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
       self.lengths = list(pool.map(self._length, files))
 
-  def records(self, file, start):
+  def records(
+    self, file: int, start: int
+  ) -> Iterator[tuple[int, bytes | None]]:
     import pyarrow as pa
 
     path, number = self.files[file], start
@@ -35,7 +38,7 @@ class ParquetFiles(files.TextFiles):
           for value in values:
             number += 1
             yield number, value
-      found = 'it has no more'
+      found = 'it ends there'
     except (pa.ArrowException, OSError) as error:
       found = str(error).splitlines()[0]
     if number < self.lengths[file]:
@@ -44,13 +47,13 @@ class ParquetFiles(files.TextFiles):
         f' damaged or changed ({found}). Fetch the file again.'
       )
 
-  def text(self, record):
+  def text(self, record: bytes | None) -> bytes:
     if not record:
       raise ValueError('no text')
     return super().text(record)
 
   def _length(self, path):
-    """The rows of a file, whose column is checked."""
+    """The number of rows of a file; checks the column."""
     import pyarrow as pa
 
     try:
@@ -59,7 +62,7 @@ class ParquetFiles(files.TextFiles):
     except (pa.ArrowException, OSError) as error:
       reason = str(error).splitlines()[0]
       raise ValueError(
-        f'{self.name}: {path} is damaged or no Parquet file ({reason}).'
+        f'{self.name}: {path} is damaged or not a Parquet file ({reason}).'
       ) from error
     if self.field not in schema.names:
       raise ValueError(
@@ -71,8 +74,8 @@ class ParquetFiles(files.TextFiles):
       kind = kind.value_type
     if not _is_text(kind):
       raise ValueError(
-        f'{self.name}: {path} has {kind} in the column {self.field!r}, no text.'
-        ' data.text_field names another.'
+        f'{self.name}: {path} has {kind} in the column {self.field!r}, not'
+        ' text. data.text_field names another.'
       )
     return rows
 
@@ -94,7 +97,7 @@ class ParquetFiles(files.TextFiles):
       left = max(0, left - len(batch))
       if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-      # Bytes: text that is not UTF-8 is one document's fault, not the batch's.
+      # As bytes: text that is not UTF-8 spoils one document, not the batch.
       yield column.cast(pa.large_binary()).to_pylist()
 
 

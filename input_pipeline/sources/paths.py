@@ -1,4 +1,4 @@
-"""Files here or far away: what has '://' goes through TensorFlow's filesystem.
+"""Files here or remote: a path with '://' goes through TensorFlow's filesystem.
 
 gs:// works with every TensorFlow, s3:// and others where their plugin does.
 Every failure is an OSError that names the path. Files are written whole or not
@@ -7,31 +7,33 @@ at all, with the permissions that the umask leaves.
 
 import contextlib
 import glob
-import hashlib
 import io
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 
-def is_remote(path):
+def is_remote(path: str) -> bool:
+  """Whether TensorFlow's filesystem must open the path."""
   return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
-def opened(path, mode='rb'):
+def opened(path: str, mode: str = 'rb') -> Iterator[Any]:
   """The file at `path`; errors of reading or writing name it."""
   if not is_remote(path):
-    with _named(path):
+    with _naming(path):
       with open(path, mode, buffering=0 if mode == 'rb' else -1) as file:
         yield file
     return
-  with told(path), _gfile().GFile(path, mode) as file:
-    yield _Far(file) if mode == 'rb' else file
+  with tensorflow_errors(path), _gfile().GFile(path, mode) as file:
+    yield _Remote(file) if mode == 'rb' else file
 
 
-class _Far(io.RawIOBase):
-  """A far file as Python's own, which other libraries read from."""
+class _Remote(io.RawIOBase):
+  """A remote file as one of Python's, which other libraries read from."""
 
   def __init__(self, file):
     self._file = file
@@ -53,20 +55,21 @@ class _Far(io.RawIOBase):
     return self._file.tell()
 
 
-def read(path):
+def read(path: str) -> bytes:
+  """All bytes of a file."""
   with opened(path) as file:
     return file.read()
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str) -> Iterator[IO[bytes]]:
   """A file to write bytes to, which becomes `path` when all is written.
 
   A failure leaves what was at `path` before, and nothing else.
   """
   partial = f'{path}.partial'
   try:
-    with _named(path):
+    with _naming(path):
       with opened(partial, 'wb') as file:
         yield file
         if not is_remote(path):
@@ -80,77 +83,72 @@ def replacing(path):
     raise
 
 
-def write(path, data):
-  """Writes bytes whole or not at all: under another name first."""
+def write(path: str, data: bytes) -> None:
+  """Writes a file whole or not at all; see replacing."""
   with replacing(path) as file:
     file.write(data)
 
 
-def sha256(path):
-  """The hash of a local file, in hexadecimal digits."""
-  with opened(path) as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+def move(old: str, new: str) -> None:
+  """Gives a file its final name, or moves a local file to a remote place.
 
-
-def move(old, new):
-  """Gives a file its final name, or brings a local file to a far place.
-
-  Nothing of it is at `new` before all of it is.
+  `new` has nothing of it before it has all of it.
   """
   if not is_remote(new):
     os.replace(old, new)
   elif is_remote(old):
-    with told(new):
+    with tensorflow_errors(new):
       _gfile().rename(old, new, overwrite=True)
   else:
-    with told(new):
+    with tensorflow_errors(new):
       _gfile().copy(old, f'{new}.partial', overwrite=True)
       _gfile().rename(f'{new}.partial', new, overwrite=True)
     os.remove(old)
 
 
-def size(path):
+def size(path: str) -> int:
   """Bytes of a file. Raises OSError when there is none."""
   if not is_remote(path):
     return os.path.getsize(path)
-  with told(path):
+  with tensorflow_errors(path):
     return _gfile().stat(path).length
 
 
-def exists(path):
+def exists(path: str) -> bool:
+  """Whether there is a file or folder at `path`."""
   if not is_remote(path):
     return os.path.exists(path)
-  with told(path):
+  with tensorflow_errors(path):
     return _gfile().exists(path)
 
 
-def make_folder(path):
+def make_folder(path: str) -> None:
+  """Makes a folder, and those above it, unless it exists."""
   if not is_remote(path):
     os.makedirs(path, exist_ok=True)
     return
-  with told(path):
+  with tensorflow_errors(path):
     _gfile().makedirs(path)
 
 
-def match(pattern):
+def match(pattern: str) -> list[str]:
   """The files that a glob pattern stands for, sorted; ~ is the home folder.
 
-  The first folders that exist by the very name in the pattern are taken
-  literally: 'run[1]/*.txt' finds the files in a folder named run[1]. Raises
-  OSError where a link leads nowhere or a folder cannot be read: a glob leaves
-  out what it cannot see.
+  The part of the pattern that exists under its literal name is not a pattern:
+  'run[1]/*.txt' finds the files in a folder named run[1]. A glob skips what it
+  cannot see, so links to nothing and unreadable folders raise OSError.
   """
   if not is_remote(pattern):
     pattern = _literal(os.path.expanduser(pattern))
     _check_seen(pattern)
     found = glob.glob(pattern, recursive=True)
     return sorted(path for path in found if os.path.isfile(path))
-  with told(pattern):
+  with tensorflow_errors(pattern):
     return sorted(_gfile().glob(pattern))
 
 
 def _literal(pattern):
-  """The pattern, the part of it that exists as it is written escaped."""
+  """The pattern; the part of it that exists under its literal name, escaped."""
   there = pattern
   while there and not os.path.lexists(there):
     there = os.path.dirname(there.rstrip('/'))
@@ -158,7 +156,7 @@ def _literal(pattern):
 
 
 def _check_seen(pattern):
-  """Raises OSError for what keeps a glob from seeing files that it means."""
+  """Raises OSError where a glob would skip files of the pattern unseen."""
   needed = 0  # of the permissions of folders
   while pattern:
     above, name = os.path.split(pattern)
@@ -177,12 +175,11 @@ def _check_seen(pattern):
 
 
 @contextlib.contextmanager
-def local(path):
-  """A path that any library can open: of a copy, if the file is far away.
+def local(path: str) -> Iterator[str]:
+  """A path that any library can open: a copy, if the file is remote.
 
-  Of a folder the files in it are copied, not those in folders within. The copy
-  lies in the folder for temporary files (TMPDIR) for as long as the context
-  lasts.
+  Of a remote folder the files in it are copied, but not its subfolders. The
+  copy is in the folder for temporary files (TMPDIR) while the context lasts.
   """
   if not is_remote(path):
     yield path
@@ -190,7 +187,7 @@ def local(path):
   path, folder = path.rstrip('/'), tempfile.mkdtemp(prefix='treeline_')
   try:
     copy = os.path.join(folder, os.path.basename(path))
-    with told(path):
+    with tensorflow_errors(path):
       if _gfile().isdir(path):
         os.mkdir(copy)
         for name in _gfile().listdir(path):
@@ -210,7 +207,7 @@ def _gfile():
 
 
 @contextlib.contextmanager
-def _named(path):
+def _naming(path):
   """Gives `path` to an OSError that names no file, such as that of a write."""
   try:
     yield
@@ -221,8 +218,8 @@ def _named(path):
 
 
 @contextlib.contextmanager
-def told(path):
-  """TensorFlow's errors as OSErrors of one line."""
+def tensorflow_errors(path: str) -> Iterator[None]:
+  """TensorFlow's errors as OSErrors of one line that names `path`."""
   from tensorflow import errors
 
   try:

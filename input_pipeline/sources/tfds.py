@@ -1,21 +1,23 @@
-"""Prepared TFDS datasets: shards of tf.Example records, random access."""
+"""Prepared TFDS datasets: shards of tf.Example records."""
 
 import os
+from collections.abc import Iterator
 
 from input_pipeline.sources import files, hashes, paths
 
 
 class TfdsDataset(files.Source):
-  """A source (see sources) of a feature of text of NAME[@SPLIT].
+  """A text feature of the dataset NAME[@SPLIT]; has `lengths`.
 
-  Looks where TFDS does: the environment's TFDS_DATA_DIR, or its default. Reads
-  TFRecord and ArrayRecord; never downloads or prepares. Raises ValueError
-  naming `key` if the dataset, the split or its text is not there.
+  The dataset is looked up where TFDS does: in TFDS_DATA_DIR of the environment,
+  or its default folder. Files may be TFRecord or ArrayRecord. Nothing is
+  downloaded or prepared. Raises ValueError naming `key` if the dataset, the
+  split or the feature is missing.
   """
 
   unit = 'record'
 
-  def __init__(self, name, key='data.source', field='text'):
+  def __init__(self, name: str, key: str = 'data.source', field: str = 'text'):
     import tensorflow_datasets as tfds
 
     self.field = field
@@ -27,7 +29,7 @@ class TfdsDataset(files.Source):
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
       raise ValueError(
         f"{key}='tfds:{name}' is not prepared in TFDS_DATA_DIR={where}:"
-        f' {str(error).splitlines()[0]} Make it of the published files'
+        f' {str(error).splitlines()[0]} Make it from the published files'
         ' (python -m input_pipeline.prepare --tfds, see'
         ' input_pipeline/README.md), or read those: data.source='
         "'json:/data/c4/*.json.gz'."
@@ -35,8 +37,8 @@ class TfdsDataset(files.Source):
     self.splits = sorted(info.splits)
     if split not in self.splits:
       raise ValueError(
-        f"{key}='tfds:{name}' has no split {split!r} in TFDS_DATA_DIR={where};"
-        f' prepared are: {", ".join(self.splits) or "none"}.'
+        f"{key}='tfds:{name}' has no split {split!r} in TFDS_DATA_DIR={where},"
+        f' but: {", ".join(self.splits) or "none"}.'
       )
     if field not in info.features:
       raise ValueError(
@@ -52,7 +54,7 @@ class TfdsDataset(files.Source):
     self.full_name, self.split = info.full_name, split
 
   @property
-  def fingerprint(self):
+  def fingerprint(self) -> dict:
     return {
       'name': self.full_name,
       'split': self.split,
@@ -60,12 +62,12 @@ class TfdsDataset(files.Source):
       'files': hashes.fingerprints(self.files),
     }
 
-  def records(self, file, start):
+  def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     from tensorflow import errors
 
     path, length = self.files[file], self.lengths[file]
     read = _array_record if self.array_record else _tfrecord
-    number, found = start, 'it has only so many'
+    number, found = start, 'it ends there'
     try:
       for number, record in enumerate(read(path, start, length), start + 1):
         yield number, record
@@ -74,10 +76,10 @@ class TfdsDataset(files.Source):
     if number < length:
       raise ValueError(
         f'{path}, after record {number} of {length}: the file is damaged or cut'
-        f' short ({found}). Prepare the dataset anew, or bring the file back.'
+        f' short ({found}). Prepare the dataset again, or bring the file back.'
       )
 
-  def text(self, record):
+  def text(self, record: bytes) -> bytes:
     import tensorflow as tf
 
     feature = tf.train.Example.FromString(record).features.feature[self.field]
@@ -97,7 +99,7 @@ def _tfrecord(path, start, _):
 def _array_record(path, start, length):
   from array_record.python import array_record_module
 
-  with paths.local(path) as copy:  # it cannot read what lies far away
+  with paths.local(path) as copy:  # it cannot read remote files
     reader = array_record_module.ArrayRecordReader(copy)
   while start < length:
     stop = min(start + 128, length)

@@ -1,14 +1,14 @@
-"""Assembly: blocks of rows from every stream -> batches, in order.
+"""Assembly: arrays of rows from every stream -> batches, in order.
 
-Both functions take `makers`, one function a stream that returns an iterator of
-blocks of rows [rows, W]; `places`, for each stream the rows wanted of its share
-of the batch; the `share`, rows of a batch from each stream; and the `shapes`
-that rows are split into in the end (see features).
+Row p of a batch belongs to stream p // (batch / streams): each stream gives an
+equal share of the batch. A host makes only the rows that it needs, and so runs
+only the streams that these belong to.
 """
 
 import atexit
 import threading
 import weakref
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
@@ -24,13 +24,45 @@ def _close():
     iterator.close()
 
 
-def plain(makers, places, share, shapes):
-  """Batches of streams put together without TensorFlow; see graph."""
+def batches(
+  stream_rows: Callable[[int], Iterator[np.ndarray]],
+  rows: np.ndarray,
+  batch: int,
+  streams: int,
+  shapes: dict[str, tuple],
+  threads: int,
+) -> Generator[dict[str, np.ndarray], None, None]:
+  """Batches of the given rows: name -> array [len(rows), ...]; see `shapes`.
+
+  `rows` are sorted positions in a batch of `batch` rows. stream_rows(s) gives
+  the rows of stream s, an array [rows, W] at a time. They are made by `threads`
+  threads of tf.data, or with 0 without TensorFlow. Raises ValueError when
+  `rows` are no such positions.
+  """
+  rows = np.asarray(rows)
+  if not len(rows) or rows[0] < 0 or rows[-1] >= batch:
+    raise ValueError(f'rows {rows} are not positions in {batch} rows.')
+  share = batch // streams
+  wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
+  makers = [lambda s=s: stream_rows(s) for s in wanted]
+  places = list(wanted.values())
+  if threads:
+    return _graph(makers, places, share, shapes, threads)
+  return _plain(makers, places, share, shapes)
+
+
+# Both functions take `makers`, one function a stream that returns its iterator
+# of rows; `places`, the wanted rows of each stream's share; the `share`; and
+# the `shapes` that rows are split into in the end.
+
+
+def _plain(makers, places, share, shapes):
+  """Batches without TensorFlow."""
 
   def shares(maker):
     left = []
-    for block in maker():
-      rows = np.concatenate([*left, block])
+    for made in maker():
+      rows = np.concatenate([*left, made])
       full = len(rows) - len(rows) % share
       yield from rows[:full].reshape(-1, share, rows.shape[1])
       left = [rows[full:]]
@@ -42,12 +74,12 @@ def plain(makers, places, share, shapes):
     yield features.split(rows, shapes)
 
 
-def graph(makers, places, share, shapes, threads):
-  """Batches put together by a tf.data graph: streams in parallel, in order.
+def _graph(makers, places, share, shapes, threads):
+  """Batches from a tf.data graph: streams in parallel, in order.
 
   The accelerators are hidden from TensorFlow, which would take their memory.
-  An error of a block is raised here as it was there. The graph's threads end
-  when the iterator is closed, deleted, or the process exits.
+  An error in making rows is raised here unchanged. The graph's threads end when
+  the iterator is closed or deleted, or the process exits.
   """
   import tensorflow as tf
 
@@ -57,7 +89,7 @@ def graph(makers, places, share, shapes, threads):
   streams = [maker() for maker in makers]
   empty = features.padding(shapes, 0)
 
-  def block(stream):
+  def next_rows(stream):
     while not stop.is_set():
       try:
         rows = next(streams[stream])
@@ -69,15 +101,15 @@ def graph(makers, places, share, shapes, threads):
     return empty  # ends the stream
 
   def shares(stream):
-    # Not from_generator, which tells malloc to unmap all large arrays of the
-    # process when they are freed: new pages took a tenth of the time.
-    def rows(_):
-      rows = tf.numpy_function(block, [stream], tf.int32)
+    # Not from_generator: it makes malloc unmap all large arrays of the process
+    # when they are freed, and getting new pages took a tenth of the time.
+    def made(_):
+      rows = tf.numpy_function(next_rows, [stream], tf.int32)
       return tf.ensure_shape(rows, (None, empty.shape[1]))
 
-    blocks = tf.data.Dataset.counter().map(rows)
-    blocks = blocks.take_while(lambda rows: tf.shape(rows)[0] > 0)
-    return blocks.rebatch(share, drop_remainder=True)
+    parts = tf.data.Dataset.counter().map(made)
+    parts = parts.take_while(lambda rows: tf.shape(rows)[0] > 0)
+    return parts.rebatch(share, drop_remainder=True)
 
   count = len(makers)
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
@@ -100,17 +132,17 @@ def graph(makers, places, share, shapes, threads):
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _batches(dataset, split, streams, stop, failures)
+  iterator = _iterate(dataset, split, streams, stop, failures)
   _OPEN.add(iterator)
   return iterator
 
 
-def _batches(dataset, split, streams, stop, failures):
-  """The dataset's batches, split; a failed block's error, not TensorFlow's.
+def _iterate(dataset, split, streams, stop, failures):
+  """The dataset's batches, split; raises our error instead of TensorFlow's.
 
-  In the end the streams are told to stop and what is under way is awaited:
-  deleting a graph whose threads are in Python can crash the process. Nor may
-  the error's traceback keep the graph alive.
+  At the end it stops the streams and waits for what is under way: deleting a
+  graph whose threads are in Python can crash the process. The traceback of an
+  error must not keep the graph alive either.
   """
   from tensorflow import errors, init_scope
 
@@ -125,7 +157,8 @@ def _batches(dataset, split, streams, stop, failures):
         yield split(batch)
   finally:
     stop.set()
-    # Out of any graph: the collector may end this while another one is built.
+    # Outside of any graph: the garbage collector may close this iterator while
+    # another graph is being built.
     with init_scope():
       for _ in range(10_000):  # far more than the graph's buffers hold
         try:

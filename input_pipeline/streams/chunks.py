@@ -1,32 +1,44 @@
-"""Streams: which block of documents comes next, and reading it.
+"""Chunks: which documents a stream reads next, and reading them.
 
-A stream walks the shards that an epoch's permutation deals to it, and each
-shard's blocks. Its place is a cursor (epoch, shard, block, row): shard is the
-place in the stream's order of this epoch, block the one in the shard.
+A chunk is data.block documents of one file, which are read, shuffled and packed
+together; the last chunk of a file may have fewer. A shard is a file, or one
+part of P: part p has the file's chunks p, p + P, p + 2 P and so on.
+
+  chunks of a file   0 1 2 3 4 5 6 7 8 9
+  part 1 of 4          .       .       .
+
+Every epoch deals all shards to the streams in a new order. The place of a
+stream in a source is (epoch, shard, chunk, row): `shard` counts the stream's
+shards of the epoch, `chunk` the shard's chunks, `row` the chunk's rows.
 """
 
 import collections
 import itertools
 import math
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from input_pipeline.sources.files import Source
 from input_pipeline.streams import seeds
 
-MANY = 16  # files a stream beyond which whole files are shared out well enough
-EMPTY = 20  # epochs a stream in which one block finds every stream
-WINDOW = 8  # blocks of each part kept for streams that fall behind
+MANY = 16  # files for each stream: enough to deal whole files evenly
+EMPTY = 20  # epochs for each stream, in which one chunk meets every stream
+WINDOW = 8  # chunks of each part that are kept for streams that fall behind
 
 
-def split_files(files, streams):
-  """Parts that a file is split into so that all streams get equally many."""
+def split_files(files: int, streams: int) -> int:
+  """Parts of each file, so that all streams get equally many shards."""
   if files >= MANY * streams:
     return 1
   return streams // math.gcd(files, streams)
 
 
-def shard_order(files, parts, seed, epoch):
+def shard_order(
+  files: int, parts: int, seed: int | None, epoch: int
+) -> list[tuple[int, int]]:
   """All shards (file, part) of an epoch, in its order; stream s reads [s::S].
 
   Files are permuted, then the parts of each, so that the parts of one file are
@@ -40,22 +52,22 @@ def shard_order(files, parts, seed, epoch):
   ]
 
 
-def kept(index, holdout, held_out):
+def kept(index: int, holdout: int, held_out: bool) -> bool:
   """Whether the index-th document of a file belongs to this split."""
   return (holdout > 0 and index % holdout == holdout - 1) == held_out
 
 
 class SourceEnded(ValueError):
-  """A source was read as many times as data.epochs allows."""
+  """A stream has read its share of a source data.epochs times."""
 
 
-def kept_count(documents, holdout, held_out):
+def kept_count(documents: int, holdout: int, held_out: bool) -> int:
   """How many of a file's documents belong to this split."""
   held = documents // holdout if holdout else 0
   return held if held_out else documents - held
 
 
-def first_index(number, holdout, held_out):
+def first_index(number: int, holdout: int, held_out: bool) -> int:
   """Index in the file of the number-th document of this split.
 
   >>> [first_index(n, 3, False) for n in range(4)], first_index(1, 3, True)
@@ -66,35 +78,43 @@ def first_index(number, holdout, held_out):
   return number + number // (holdout - 1) if holdout else number
 
 
-class BlockReader:
-  """Blocks of files, each file read once for all the streams that share it.
+class ChunkReader:
+  """Chunks of files; streams that share a file read it once.
 
-  Blocks that a reader passes on the way to the one asked for are kept for the
-  streams they belong to, as many as WINDOW for each part; a stream further
-  behind opens a reader of its own. A source that is read at random is asked for
-  the block's documents alone. Safe to call from several threads.
+  A reader that passes other chunks on the way to the wanted one keeps WINDOW of
+  each part for the streams they belong to. A stream that is further behind gets
+  a reader of its own. A source with random access is asked for the chunk's
+  documents only. Safe to call from several threads.
 
-  `limits` are the documents of the split that are read of each file, of those
-  files that are read at all; None: all. `name` is the source's in messages.
-  With `repeat` walk() reads a lone file several times for a block that is
-  larger.
+  `size` is the documents of a chunk, `parts` those of each file, and `files`
+  how many files stay open. `limits` says how many documents of the split are
+  read of each file; None: all. `name` is the source's in messages. With
+  `repeat`, walk() reads a lone file several times to fill one chunk.
   """
 
   def __init__(
-    self, source, block, parts, holdout, held_out, files=2, limits=None,
-    name='data.source', repeat=False,
-  ):  # fmt: skip
-    self.source, self.block, self.parts = source, block, parts
+    self,
+    source: Source,
+    size: int,
+    parts: int,
+    holdout: int,
+    held_out: bool,
+    files: int = 2,
+    limits: list[int] | None = None,
+    name: str = 'data.source',
+    repeat: bool = False,
+  ):
+    self.source, self.size, self.parts = source, size, parts
     self.repeat = repeat
     self.split = holdout, held_out
     self.limits, self.name = limits, name
     self.files = len(source.files) if limits is None else len(limits)
-    self.open_files = files  # as many as streams, and the next ones
+    self.open_files = files
     self._files = collections.OrderedDict()
     self._lock = threading.Lock()
 
-  def read(self, file, block):
-    """Records (line, record) of a file's block; None past its last one."""
+  def read(self, file: int, chunk: int) -> list[tuple[int, Any]] | None:
+    """Records (line, record) of a file's chunk; None past the last chunk."""
     with self._lock:
       if file not in self._files:
         self._files[file] = _OpenFile()
@@ -103,19 +123,19 @@ class BlockReader:
       self._files.move_to_end(file)
       opened = self._files[file]
     if hasattr(self.source, 'open'):
-      return self._read_at(opened, file, block)
+      return self._read_at(opened, file, chunk)
     with opened.lock:
-      return self._read(opened, file, block)
+      return self._read(opened, file, chunk)
 
-  def _size(self, file, block):
-    """Documents of a block; more than there are in the end of a file."""
+  def _size(self, file, chunk):
+    """Documents to ask for; the end of a file may have fewer."""
     if self.limits is None:
-      return self.block
-    return max(0, min(self.block, self.limits[file] - block * self.block))
+      return self.size
+    return max(0, min(self.size, self.limits[file] - chunk * self.size))
 
-  def _read_at(self, opened, file, block):
-    first = block * self.block
-    numbers = np.arange(first, first + self._size(file, block))
+  def _read_at(self, opened, file, chunk):
+    first = chunk * self.size
+    numbers = np.arange(first, first + self._size(file, chunk))
     indices = first_index(numbers, *self.split)
     indices = indices[indices < self.source.lengths[file]].tolist()
     if not indices:
@@ -125,30 +145,30 @@ class BlockReader:
         opened.documents = self.source.open(file)
     return opened.documents(indices)
 
-  def _read(self, opened, file, block):
-    if block in opened.blocks:
-      return opened.blocks.pop(block)
-    if opened.end is not None and block >= opened.end:
+  def _read(self, opened, file, chunk):
+    if chunk in opened.chunks:
+      return opened.chunks.pop(chunk)
+    if opened.end is not None and chunk >= opened.end:
       return None
     window = WINDOW * self.parts
-    near = [n for n in opened.readers if block - window <= n <= block]
-    at = max(near, default=block - block % self.parts)
+    near = [n for n in opened.readers if chunk - window <= n <= chunk]
+    at = max(near, default=chunk - chunk % self.parts)
     documents = opened.readers.pop(at, None) or self._documents(file, at)
-    for number in range(at, block + 1):
+    for number in range(at, chunk + 1):
       records = list(itertools.islice(documents, self._size(file, number)))
       if not records:
         opened.end = number
         return None
-      opened.blocks[number] = records
-    while len(opened.blocks) > window:
-      opened.blocks.popitem(last=False)
-    opened.readers[block + 1] = documents
+      opened.chunks[number] = records
+    while len(opened.chunks) > window:
+      opened.chunks.popitem(last=False)
+    opened.readers[chunk + 1] = documents
     while len(opened.readers) > 2 * self.parts:  # two epochs may meet here
       del opened.readers[next(iter(opened.readers))]  # the longest unused
-    return opened.blocks.pop(block)
+    return opened.chunks.pop(chunk)
 
-  def _documents(self, file, block):
-    first = first_index(block * self.block, *self.split)
+  def _documents(self, file, chunk):
+    first = first_index(chunk * self.size, *self.split)
     records = self.source.records(file, first)
     if not self.split[0]:
       return records
@@ -158,22 +178,30 @@ class BlockReader:
 class _OpenFile:
   def __init__(self):
     self.lock = threading.Lock()
-    self.blocks = collections.OrderedDict()  # passed by, not yet asked for
-    self.readers = {}  # next block -> iterator of its documents
-    self.end = None  # number of blocks, once known
-    self.documents = None  # where any of them can be read
+    self.chunks = collections.OrderedDict()  # read already, not yet asked for
+    self.readers = {}  # next chunk -> iterator of its documents
+    self.end = None  # number of chunks, once known
+    self.documents = None  # reads documents by index, with random access
 
 
-def walk(reader, stream, streams, seed, cursor, epochs=0):
-  """Blocks of a stream from the cursor's on: ((epoch, shard, block), (file,
-  block of the file), records). Endless, or one epoch in fixed order when `seed`
-  is None.
+def walk(
+  reader: ChunkReader,
+  stream: int,
+  streams: int,
+  seed: int | None,
+  cursor: np.ndarray,
+  epochs: int = 0,
+) -> Iterator[tuple[tuple[int, int, int], tuple[int, int], list]]:
+  """Chunks of a stream, from the one of `cursor` on.
 
-  Where blocks are fewer than streams, some streams have none in an epoch, and
-  go on to the next one. Raises ValueError when there are none in many epochs,
-  and SourceEnded after so many `epochs`; 0: never.
+  Yields ((epoch, shard, chunk), (file, chunk of the file), records). Endless,
+  or one epoch in fixed order when `seed` is None. A stream that has no chunk in
+  an epoch, as there are fewer chunks than streams, goes on to the next epoch.
+
+  Raises ValueError when it finds none in many epochs, and SourceEnded after
+  `epochs` of them; 0: never.
   """
-  epoch, shard, block = (int(c) for c in cursor[:3])
+  epoch, shard, chunk = (int(c) for c in cursor[:3])
   empty = 0  # epochs in a row
   while True:
     if 0 < epochs <= epoch:
@@ -186,19 +214,19 @@ def walk(reader, stream, streams, seed, cursor, epochs=0):
     for place in range(shard, len(shards)):
       file, part = (int(n) for n in shards[place])
       while True:
-        number = block * reader.parts + part
+        number = chunk * reader.parts + part
         records = reader.read(file, number)
         if records is None:
           break
         empty = -1
         if reader.repeat and reader.files == 1 and number == 0:
-          records = records * (reader.block // len(records))
-        yield (epoch, place, block), (file, number), records
-        block += 1
-      block = 0
+          records = records * (reader.size // len(records))
+        yield (epoch, place, chunk), (file, number), records
+        chunk += 1
+      chunk = 0
     if seed is None:
       return
-    epoch, shard, block, empty = epoch + 1, 0, 0, empty + 1
+    epoch, shard, chunk, empty = epoch + 1, 0, 0, empty + 1
     if empty > EMPTY * streams:
       raise ValueError(
         f'No document is left for stream {stream} of data.streams={streams} in'

@@ -2,49 +2,67 @@
 
 import itertools
 import threading
+from typing import Any
 
+import numpy as np
+
+from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import encode
+from input_pipeline.sources.files import Source
 from input_pipeline.streams import chunks
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
-WARNINGS = 5  # unreadable documents shown
+WARNINGS = 5  # documents and files that are reported one by one
 NO_TOKEN = 'its text has no token'
 
 
 class Corpus:
-  """One split of a source, read block by block and counted.
+  """One split of a source, read chunk by chunk and counted.
 
-  `key` is the config's that names the source, `name` the source. Every
-  holdout-th document of a file is left to evaluation (0: none), or is all that
-  is read, when `held_out`. Of the others only the first `limit` are read (0:
-  all), in the order of the files. Raises ValueError when there are fewer.
+  `key` is the config's that names the source, `name` the source. Of each file
+  every holdout-th document is left out for evaluation (0: none), or with
+  `held_out` only those are read. Of the documents that remain the first `limit`
+  are read, in the order of the files (0: all). Raises ValueError when there are
+  fewer than `limit`.
+
+  `documents` and `skipped` are what was read so far and which of it is bad.
   """
 
   def __init__(
-    self, key, name, source, config, holdout=0, held_out=False, limit=0
+    self,
+    key: str,
+    name: str,
+    source: Source,
+    config: DataConfig,
+    holdout: int = 0,
+    held_out: bool = False,
+    limit: int = 0,
   ):
     self.key, self.name = key, name
     self.source, self.config = source, config
     self.holdout, self.held_out = holdout, held_out
     self.limits = self._limits(limit) if limit else None
     self.documents, self.skipped = 0, set()
-    self.alone = set()  # files with a block of one document
+    self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
-  def reader(self, block, repeat=False):
-    """A reader (see streams) of blocks of so many documents."""
+  def reader(self, size: int, repeat: bool = False) -> chunks.ChunkReader:
+    """A reader of chunks of `size` documents; see ChunkReader for `repeat`."""
     count = self.config.streams
     files = len(self.source.files if self.limits is None else self.limits)
-    return chunks.BlockReader(
-      self.source, block, chunks.split_files(files, count), self.holdout,
+    return chunks.ChunkReader(
+      self.source, size, chunks.split_files(files, count), self.holdout,
       self.held_out, files=2 * count, limits=self.limits,
       name=f'{self.key}={self.name!r}', repeat=repeat,
     )  # fmt: skip
 
-  def documents_of(self, file, records, tokenizer):
-    """The documents of a file's records (line, record), as ids.
+  def documents_of(
+    self, file: int, records: list[tuple[int, Any]], tokenizer: Vocabulary
+  ) -> list[np.ndarray] | list[list[np.ndarray]]:
+    """A file's records (line, record) as documents: ids, or ids by sentence.
 
-    Bad ones are left out, counted and told. Raises ValueError when they are
-    more than data.max_bad_share of all.
+    Bad documents are left out, counted and reported. Raises ValueError when
+    their share is more than data.max_bad_share.
     """
     documents, lines, failures = [], [], {}
     for line, record in records:
@@ -61,15 +79,15 @@ class Corpus:
     with self._lock:
       self.documents += len(records)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
-        self._tell_alone(file)
+        self._report_alone(file)
       for place in failures.keys() - self.skipped:
-        self.skipped.add(place)  # once, though it is read every epoch
+        self.skipped.add(place)  # counted once, though read every epoch
         if len(self.skipped) <= WARNINGS:
           print(describe(place, failures[place]), flush=True)
         elif len(self.skipped) == WARNINGS + 1:
           print(
-            'More documents are skipped; how many, data/skipped tells in'
-            ' metrics.jsonl.',
+            'More documents are skipped: data/skipped in metrics.jsonl counts'
+            ' them.',
             flush=True,
           )
       if failures:
@@ -77,15 +95,15 @@ class Corpus:
         check_share(len(self.skipped), self.documents, self.config, worst)
     return documents
 
-  def _tell_alone(self, file):
-    """Says of the first few files that a pair has no other document there."""
+  def _report_alone(self, file):
+    """Reports, for the first few files, that a document is alone in a chunk."""
     if file in self.alone or len(self.alone) == WARNINGS:
       return
     self.alone.add(file)
     print(
-      f'{self.source.files[file]} has a block of one document: none of its'
-      ' pairs has a random second part, which is drawn of the other documents'
-      ' of a block. Put several documents into a file.',
+      f'{self.source.files[file]} has a chunk of one document. The random'
+      ' second part of a pair comes from another document of the chunk, so'
+      ' these pairs have none. Put several documents into a file.',
       flush=True,
     )
 
@@ -109,8 +127,13 @@ class Corpus:
     )
 
 
-def check_share(skipped, documents, config, worst):
-  """Raises ValueError when too many documents are unreadable."""
+def check_share(
+  skipped: int, documents: int, config: DataConfig, worst: str
+) -> None:
+  """Raises ValueError when too many documents are unreadable.
+
+  `worst` is the report of one of them; see describe.
+  """
   share = config.max_bad_share
   if skipped > share * max(documents, 1000):
     raise ValueError(
@@ -119,6 +142,6 @@ def check_share(skipped, documents, config, worst):
     )
 
 
-def describe(place, error):
+def describe(place: str, error: object) -> str:
   """The report of a document that is left out; see Source.place."""
   return f'Skipped a document: {place}: {error}.'

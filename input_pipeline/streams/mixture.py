@@ -1,90 +1,90 @@
 """Mixtures: the rows of several sources in one stream.
 
-Each row's source is drawn on its own, with the sources' rates, by a generator
-that is seeded by (seed, stream, place): which source row n of a stream has is
-known without what came before. Each source goes on in a stream where that
-stream last left it. A cursor is (rows so far, then epoch, shard, block, row of
-each source): [1 + 4 K] for K sources.
+The source of each row is drawn by the sources' rates. The generator is seeded
+with the place in the stream, so the source of row n is known without the rows
+before it. Each source goes on in a stream where that stream last left it. See
+cursors for the cursor of a mixture, [1 + 4 K] for K sources.
 """
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from input_pipeline.objectives import features
-from input_pipeline.streams import seeds
+from input_pipeline.streams import cursors, seeds
 
-CHUNK = 128  # rows whose sources are drawn, and which are put together, at once
+DRAWN = 128  # rows whose sources are drawn, and which are put together, at once
 
 
-def draw(seed, stream, rates, chunk):
-  """The sources of a stream's rows [chunk * CHUNK, (chunk + 1) * CHUNK)."""
-  rng = seeds.generator(seed, seeds.MIXTURE, stream, chunk)
+def draw(
+  seed: int, stream: int, rates: Sequence[float], number: int
+) -> np.ndarray:
+  """The sources of a stream's rows [number * DRAWN, (number + 1) * DRAWN)."""
+  rng = seeds.generator(seed, seeds.MIXTURE, stream, number)
   bounds = np.cumsum(rates) / np.sum(rates)
-  return np.searchsorted(bounds[:-1], rng.random(CHUNK), side='right')
+  return np.searchsorted(bounds[:-1], rng.random(DRAWN), side='right')
 
 
-def start(count, first):
-  """The cursor [1 + 4 K] before a stream's first row: `first` of each source.
+def merge(
+  parts: Sequence[Iterator[np.ndarray]],
+  seed: int,
+  stream: int,
+  rates: Sequence[float],
+  cursor: np.ndarray,
+  shapes: dict[str, tuple],
+) -> Iterator[np.ndarray]:
+  """Rows of a stream after `cursor` [1 + 4 K], endless, as arrays [rows, W].
 
-  >>> start(2, [0, 0, 0, -1]).tolist()
-  [0, 0, 0, 0, -1, 0, 0, 0, -1]
-  """
-  return np.concatenate([[0], np.tile(first, count)]).astype(np.int32)
-
-
-def merge(blocks, seed, stream, rates, cursor, shapes):
-  """Blocks of a stream's rows [rows, W] after `cursor` [1 + 4 K], endless.
-
-  `blocks` are iterators over the sources' own blocks of rows, from their places
-  in the cursor on; their rows have a cursor's four numbers in the first columns
-  of the `shapes`' cursor. An error of a source is raised when its row's turn
-  has come.
+  `parts` has each source's own arrays of rows, after its place in the cursor.
+  Those rows have the four numbers of their place in the first columns of the
+  cursor in `shapes`. An error of a source is raised when its row's turn comes.
   """
   count = int(cursor[0])
-  places = [place[None] for place in np.reshape(cursor[1:], (-1, 4))]
-  lines = [_Line(rows) for rows in blocks]
+  places = [place[None] for place in cursors.places(cursor)]
+  queues = [_Queue(rows) for rows in parts]
   while True:
-    chunk, first = divmod(count, CHUNK)
-    chosen = draw(seed, stream, rates, chunk)[first:]
+    number, first = divmod(count, DRAWN)
+    chosen = draw(seed, stream, rates, number)[first:]
     rows = features.padding(shapes, len(chosen))
-    cursors = features.split(rows, shapes)['cursor']
+    own_cursors = features.split(rows, shapes)['cursor']
     whole, failed = len(rows), None
-    for source, line in enumerate(lines):
+    for source, queue in enumerate(queues):
       (at,) = np.nonzero(chosen == source)
-      taken = line.take(len(at), rows[:0])
+      taken = queue.take(len(at), rows[:0])
       if len(taken) < len(at) and at[len(taken)] < whole:
-        whole, failed = at[len(taken)], line.error
+        whole, failed = at[len(taken)], queue.error
       rows[at[: len(taken)]] = taken
       own = features.split(taken, shapes)['cursor'][:, :4]
       places[source] = np.concatenate([places[source][-1:], own])
     for source, passed in enumerate(places):
       seen = np.cumsum(chosen == source)
       columns = slice(1 + 4 * source, 5 + 4 * source)
-      cursors[:, columns] = passed[np.minimum(seen, len(passed) - 1)]
-    cursors[:, 0] = count + 1 + np.arange(len(rows))
+      own_cursors[:, columns] = passed[np.minimum(seen, len(passed) - 1)]
+    own_cursors[:, 0] = count + 1 + np.arange(len(rows))
     yield rows[:whole]
     if failed:
       raise failed
     count += len(rows)
 
 
-class _Line:
-  """Rows of one source, as many at a time as are asked for."""
+class _Queue:
+  """Rows of one source, taken as many at a time as the caller needs."""
 
-  def __init__(self, blocks):
-    self.blocks, self.left, self.error = blocks, None, None
+  def __init__(self, parts):
+    self.parts, self.left, self.error = parts, None, None
 
   def take(self, count, none):
     """The next `count` rows; fewer where the source fails, see `error`."""
-    parts = [none if self.left is None else self.left]
-    there = len(parts[0])
+    found = [none if self.left is None else self.left]
+    there = len(found[0])
     while there < count and self.error is None:
       try:
-        block = next(self.blocks)
+        part = next(self.parts)
       except Exception as error:
         self.error = error
       else:
-        parts.append(block)
-        there += len(block)
-    rows = np.concatenate(parts)
+        found.append(part)
+        there += len(part)
+    rows = np.concatenate(found)
     self.left = rows[count:]
     return rows[:count]

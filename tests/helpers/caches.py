@@ -65,7 +65,7 @@ def open_data(source, made, eval_source='', **changes):
 def blocks_until_the_end(data, readers, stream):
   """Blocks of a stream's rows, up to the end that must come."""
   with contextlib.suppress(chunks.SourceEnded):
-    yield from data._own_rows(readers, stream, data.start()[stream])
+    yield from data.stream_rows(readers, stream, data.start()[stream])
     pytest.fail('no end')
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import pipeline, tokenizing
+from input_pipeline import tokenizing
+from input_pipeline.streams import fingerprints
 from tests.helpers import REPOSITORY, corpora
 from tests.helpers.corpora import (
   BATCH,
@@ -68,7 +69,7 @@ def test_tokenizer_in_the_workdir(corpus, workdir, tmp_path):
   assert copy.read_bytes() == Path(path).read_bytes()
   gone = json_config(corpus, tokenizer='/no/such.model')
   again = open_data(gone, 5, VOCABULARY, workdir=str(tmp_path))
-  assert pipeline.differences(first.fingerprint, again.fingerprint) == []
+  assert fingerprints.differences(first.fingerprint, again.fingerprint) == []
   with pytest.raises(ValueError, match=r"data\.tokenizer='/no/such.model'"):
     open_data(gone, 5, VOCABULARY)
   other = tokenizing.prepare(json_config(corpus), 0, 280, None)
@@ -93,17 +94,17 @@ def test_fingerprint(corpus, workdir, data):
   faster = open_data(
     json_config(corpus, threads=1), 5, VOCABULARY, workdir=workdir
   )
-  assert pipeline.differences(data.fingerprint, faster.fingerprint) == []
+  assert fingerprints.differences(data.fingerprint, faster.fingerprint) == []
   other = open_data(
     json_config(corpus, block=9), 6, VOCABULARY, workdir=workdir
   )
-  assert pipeline.differences(data.fingerprint, other.fingerprint) == [
+  assert fingerprints.differences(data.fingerprint, other.fingerprint) == [
     'data.block: 8, now 9',
     'seed: 5, now 6',
   ]
   fewer = json_config(corpus, '[01].json.gz')
   fewer = open_data(fewer, 5, VOCABULARY, workdir=workdir)
-  changes = pipeline.differences(data.fingerprint, fewer.fingerprint)
+  changes = fingerprints.differences(data.fingerprint, fewer.fingerprint)
   assert 'source: 3 entries (2.json.gz among them), now 2 entries' in changes
 
 

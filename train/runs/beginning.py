@@ -20,7 +20,6 @@ step: from then on the run needs the other no longer.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -34,7 +33,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from configs.differences import changed_keys
-from input_pipeline.sources import paths
+from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
 from train.runs import checksums, history, workdir
 from train.runs.checkpoint import Checkpoints, tree_shapes
@@ -272,8 +271,8 @@ def provenance(origin: Origin | None) -> dict | None:
     'workdir': origin.folder,
     'step': origin.step,
     'optimizer': origin.optimizer,
-    'checkpoint': paths.sha256(sums) if os.path.exists(sums) else None,
-    'data': hashlib.sha256(data.encode()).hexdigest(),
+    'checkpoint': hashes.file_sha256(sums) if os.path.exists(sums) else None,
+    'data': hashes.sha256(data.encode()),
     'tokens_seen': origin.saved.get('counts', {}).get('tokens_seen'),
     'new': list(origin.new),
     'left': list(origin.left),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from input_pipeline.sources import paths
+from input_pipeline.sources import hashes, paths
 
 NAME = 'checksums.json'
 _UNREADABLE = (
@@ -82,7 +82,7 @@ def _files(folder: str, parts: Iterable[str]) -> list[str]:
 
 def _sum(folder: str, name: str) -> dict[str, Any]:
   path = os.path.join(folder, name)
-  return {'bytes': os.path.getsize(path), 'sha256': paths.sha256(path)}
+  return {'bytes': os.path.getsize(path), 'sha256': hashes.file_sha256(path)}
 
 
 def _differs(folder: str, name: str, expected: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.streams import fingerprints
 from input_pipeline.tokenizers import kinds
 from train.applying import Texts, apply
 from train.runs import history, workdir
@@ -192,7 +193,7 @@ def open_data(run: Run) -> pipeline.Data:
     kinds = ('eval_source',) * ('eval.source' in since)
     check_data(run.fingerprint, data.fingerprint, run.folder, kinds)
   else:
-    for line in pipeline.differences(run.fingerprint, data.fingerprint):
+    for line in fingerprints.differences(run.fingerprint, data.fingerprint):
       _warn(f'other data than in training: {line}')
   phases = run.data.phases(run.config.train.steps)
   return data.phase(
@@ -248,7 +249,7 @@ def check_data(
   Raises:
     ValueError: they are not; says what changed.
   """
-  changed = pipeline.differences(saved, now)
+  changed = fingerprints.differences(saved, now)
   documents = all(x.startswith(('source', 'eval_source')) for x in changed)
   if changed and accept and all(x.startswith(accept) for x in changed):
     _warn('other data than before, as accepted:\n  ' + '\n  '.join(changed))

@@ -555,7 +555,7 @@ def test_inspect_shows_masks_in_place():
     here = (row['types'] == kind) & (row['segments'] > 0)
     part = ' '.join(w for w, yes in zip(words, here, strict=True) if yes)
     assert part in shown
-  said = ('comes next', 'is of another document')[row['is_next']]
+  said = ('comes next', 'is from another document')[row['is_next']]
   assert f'the second part {said}' in shown
   assert 'masked' in rates
   assert 'not next' in rates

@@ -8,7 +8,7 @@ from input_pipeline import pipeline
 from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.sources import opening, synthetic
-from input_pipeline.streams import corpus
+from input_pipeline.streams import corpus, fingerprints
 from input_pipeline.tokenizers import kinds
 from tests.helpers.corpora import data_config
 from tests.input_pipeline.objectives.test_masking import (
@@ -151,7 +151,7 @@ def test_choices_of_a_start_that_cannot_be(objective, changes, message):
 
 def test_rows_of_an_older_format_are_named():
   """What a run that was begun before says when it is resumed."""
-  [line] = pipeline.differences({'format': 4}, {'format': 5})
+  [line] = fingerprints.differences({'format': 4}, {'format': 5})
   assert line.startswith('format: 4, now 5 (')
   assert 'CHANGELOG.md' in line
 
@@ -473,5 +473,5 @@ def test_a_document_alone_is_told(tmp_path, capfd):
     for _ in range(2):  # epochs
       read.documents_of(file, list(source.records(file, 0)), tokenizer)
   told = capfd.readouterr().out
-  assert told.count('has a block of one document') == 1
-  assert f'{tmp_path}/1.txt has a block of one document' in told
+  assert told.count('has a chunk of one document') == 1
+  assert f'{tmp_path}/1.txt has a chunk of one document' in told

@@ -134,7 +134,7 @@ def test_far_away(corpus, tmp_path):
     strict=True,
   ):
     assert_same(first, second)
-  with pytest.raises(ValueError, match='no token cache: ram://far/none'):
+  with pytest.raises(ValueError, match='is not a token cache: ram://far/none'):
     open_data('cache:ram://far/none', near)
   with pytest.raises((OSError, ValueError), match='s3q://'):
     open_data('json:s3q://bucket/*.gz', near)
@@ -203,7 +203,7 @@ def test_tfds_is_not_found_before_it_is_finished(corpus, tmp_path, monkeypatch):
   ],
 )
 def test_told_in_a_line(corpus, made, tmp_path, flags, lines, message):
-  """Also what a process among several tells."""
+  """Also the error of one process among several."""
   flags = [f'tokenizer={made}/tokenizer.model', *flags]
   done = subprocess.run(
     command(corpus, tmp_path, *(f'--config.data.{flag}' for flag in flags)),

@@ -233,11 +233,13 @@ DAMAGE = {
   'exchanged': (lambda d: shutil.copy(d / FILE.replace('1-', '2-'), d / FILE),
                 FILE),
   'unfinished': (unfinished, 'not finished, 2 of 3 files are made.*same comm'),
-  'tokenizer': (other_tokenizer, 'damaged: .*tokenizer.model is not as made'),
+  'tokenizer': (other_tokenizer,
+                'damaged: .*tokenizer.model is missing or changed'),
   'tokenizer cut': (lambda d: os.truncate(d / 'tokenizer.model', 1000),
-                    'damaged: .*tokenizer.model is not as made'),
+                    'damaged: .*tokenizer.model is missing or changed'),
   'manifest': (edit_manifest, 'manifest.json is damaged or was edited'),
-  'no manifest': (lambda d: os.remove(d / 'manifest.json'), 'no token cache'),
+  'no manifest': (lambda d: os.remove(d / 'manifest.json'),
+                  'is not a token cache'),
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
       yield Counted(file)
 
   monkeypatch.setattr(parquet.paths, 'opened', counted)
-  reader = chunks.BlockReader(source, 50, 1, 0, False)
+  reader = chunks.ChunkReader(source, 50, 1, 0, False)
   records = reader.read(0, 11)
   assert [line for line, _ in records] == list(range(551, 601))
   assert sum(amounts) < path.stat().st_size / 4

@@ -1,11 +1,10 @@
 """Files written whole, with the umask's permissions; patterns of files."""
 
-import hashlib
 import os
 
 import pytest
 
-from input_pipeline.sources import paths
+from input_pipeline.sources import hashes, paths
 from input_pipeline.tokenizers import kinds, subwords
 
 
@@ -63,8 +62,8 @@ def test_sha256(tmp_path):
   (tmp_path / 'a').write_bytes(b'abc')
   # FIPS 180-2, appendix B.1.
   expected = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
-  assert paths.sha256(tmp_path / 'a') == expected
-  assert hashlib.sha256(b'abc').hexdigest() == expected
+  assert hashes.file_sha256(tmp_path / 'a') == expected
+  assert hashes.sha256(b'abc') == expected
 
 
 @pytest.mark.parametrize('name', ['run[1]', '[!a]b', 'what?', 'a*'])

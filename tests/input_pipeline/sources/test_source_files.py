@@ -61,7 +61,7 @@ def assert_same_rows(first, second):
 
 def test_zst(tmp_path, monkeypatch):
   """Frames of the zstd program and of Arrow, one after another."""
-  monkeypatch.setattr(lines, 'CHUNK', 7)
+  monkeypatch.setattr(lines, 'BUFFER', 7)
   path = tmp_path / 'a.txt.zst'
   path.write_bytes(SKIPPABLE + FOREIGN + zst(b'\nthree') + SKIPPABLE)
   found = list(lines.read_lines(str(path)))
@@ -143,10 +143,10 @@ def test_files_of_another_kind(tmp_path, name, data, message):
 
 
 @pytest.mark.parametrize('ending', ['', '.gz', '.zst'])
-@pytest.mark.parametrize('chunk', [1, 1 << 16])
-def test_byte_order_marks(tmp_path, monkeypatch, ending, chunk):
-  """Programs of Windows write one; it is no part of the text."""
-  monkeypatch.setattr(lines, 'CHUNK', chunk)
+@pytest.mark.parametrize('size', [1, 1 << 16])
+def test_byte_order_marks(tmp_path, monkeypatch, ending, size):
+  """Programs of Windows write one; it is not part of the text."""
+  monkeypatch.setattr(lines, 'BUFFER', size)
   compress = {'.gz': gzip.compress, '.zst': zst}.get(ending, bytes)
   mark = b'\xef\xbb\xbf'
   (tmp_path / f'a.txt{ending}').write_bytes(

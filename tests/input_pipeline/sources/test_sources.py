@@ -40,8 +40,8 @@ def test_json(tmp_path, name):
   assert [line for line, _ in source.records(0, 17)] == list(range(18, 41))
 
 
-def test_small_chunks_of_a_gz_with_two_members(tmp_path, monkeypatch):
-  monkeypatch.setattr(lines, 'CHUNK', 7)
+def test_small_buffers_of_a_gz_with_two_members(tmp_path, monkeypatch):
+  monkeypatch.setattr(lines, 'BUFFER', 7)
   path = tmp_path / 'a.gz'
   path.write_bytes(
     gzip.compress(b'one\ntwo\nth') + gzip.compress(b'ree\n\nlast') + bytes(9)
@@ -79,8 +79,8 @@ def test_truncated_gz(tmp_path):
   ('line', 'message'),
   [
     (b'{"text": "cut', 'not JSON'),
-    (b'[1]', 'no text: the line is an array, no object'),
-    (b'1', 'no text: the line is 1, no object'),
+    (b'[1]', 'no text: the line is an array, not an object'),
+    (b'1', 'no text: the line is 1, not an object'),
     (b'{"body": "a"}', "no field 'text', only body; data.text_field names"),
     (b'{"text": ""}', 'no text$'),
     (b'{"text": 3}', "no text: the field 'text' is 3"),
@@ -323,7 +323,7 @@ def test_block_reader(tmp_path, holdout, order):
     return read_lines(file, start)
 
   source.records = records
-  reader = chunks.BlockReader(source, 7, parts, holdout, False)
+  reader = chunks.ChunkReader(source, 7, parts, holdout, False)
   kept = [t for i, t in enumerate(texts) if chunks.kept(i, holdout, False)]
   blocks = -(-len(kept) // 7)
   asked = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import pipeline
-from input_pipeline.streams import chunks
+from input_pipeline.streams import chunks, cursors
 from tests.helpers import corpora
 from tests.helpers.corpora import (
   BATCH,
@@ -79,12 +79,12 @@ def test_another_seed(corpus, workdir, data):
 def test_cursors_advance(either):
   rows = {s: [] for s in range(4)}
   for batch in take(either, 30):
-    for s, cursors in enumerate(batch['cursor'].reshape(4, -1, 4)):
-      rows[s] += [tuple(c) for c in cursors.tolist()]
-  for cursors in rows.values():
-    assert cursors[0] == (0, 0, 0, 0)
-    assert cursors == sorted(set(cursors))
-    for before, after in itertools.pairwise(cursors):
+    for s, places in enumerate(batch['cursor'].reshape(4, -1, 4)):
+      rows[s] += [tuple(place) for place in places.tolist()]
+  for places in rows.values():
+    assert places[0] == (0, 0, 0, 0)
+    assert places == sorted(set(places))
+    for before, after in itertools.pairwise(places):
       assert after[3] in (before[3] + 1, 0)
 
 
@@ -133,8 +133,8 @@ def test_rows_of_several_streams(either):
     assert_same(part, {n: v[rows] for n, v in whole.items()})
 
 
-def test_fewer_blocks_than_streams(tmp_path, corpus, workdir):
-  """Each epoch deals its blocks to other streams: all of them have rows."""
+def test_fewer_chunks_than_streams(tmp_path, corpus, workdir):
+  """Each epoch deals its chunks to other streams: all of them have rows."""
   write(tmp_path / 'a.json.gz', texts(20))
   changed = data_config(source=f'json:{tmp_path}/a.json.gz', holdout=10)
   data = open_data(changed, 5, VOCABULARY, workdir=workdir)
@@ -164,7 +164,7 @@ def test_an_epoch_covers_every_document_once(corpus, workdir, holdout):
     reader, found = corpora[0].reader(2 if evaluation else 8), []
     for stream in range(4):
       for at, (file, _), records in chunks.walk(
-        reader, stream, 4, None if evaluation else 5, pipeline.CURSOR
+        reader, stream, 4, None if evaluation else 5, cursors.START
       ):
         if at[0]:
           break
@@ -240,13 +240,13 @@ def test_phases_of_a_curriculum(data):
     (40, 32),
   ]
   assert all(c.curriculum == () for _, c in phases)
-  with pytest.raises(ValueError, match=r'0\.5 of train\.steps=41 is no whole'):
+  with pytest.raises(ValueError, match=r'0\.5 of train\.steps=41 is not a'):
     config.phases(41)
   short = data.phase(dataclasses.replace(data.config, length=16))
   batch = take(short, 1)[0]
   assert batch['encoder_inputs'].shape == (BATCH, 16)
-  # The next length begins with whole blocks, of the same streams.
-  cursor = data.next_block(last_cursor(batch))
+  # The next length begins with whole chunks, of the same streams.
+  cursor = cursors.next_chunk(last_cursor(batch))
   first = take(data, 1, cursor)[0]['cursor'].reshape(4, -1, 4)[:, 0]
   for old, new in zip(last_cursor(batch).tolist(), first.tolist(), strict=True):
     assert new[3] == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import choices, pipeline, prepare, tokenizing
-from input_pipeline.streams import chunks, mixture
+from input_pipeline.streams import chunks, cursors, fingerprints, mixture
 from tests.helpers import runs
 from tests.helpers.caches import CAUSAL, blocks_until_the_end, settings
 from tests.helpers.corpora import assert_same, data_config, texts, write
@@ -84,7 +84,7 @@ def sources_of(cursors):
 def test_shares_against_the_binomial():
   """A wrong rate of 1% is seen; a right one fails once in a million seeds."""
   rates = [0.6, 0.3, 0.0999, 0.0001]
-  count = 2000 * mixture.CHUNK
+  count = 2000 * mixture.DRAWN
   drawn = np.concatenate(
     [mixture.draw(7, n % 2, rates, n // 2) for n in range(2000)]
   )
@@ -97,7 +97,7 @@ def test_shares_against_the_binomial():
   same = (drawn[1:] == drawn[:-1]).mean()
   expected = np.square(rates).sum()
   assert abs(same - expected) < 4.9 * np.sqrt(expected / count)
-  first, second = drawn.reshape(-1, 2, mixture.CHUNK).swapaxes(0, 1)
+  first, second = drawn.reshape(-1, 2, mixture.DRAWN).swapaxes(0, 1)
   assert (first != second).any()
 
 
@@ -105,7 +105,7 @@ def test_rows_of_each_source_in_turn(open_data):
   """A source's rows in a mixture are one stream of it, in order, none lost."""
   data = open_data()
   readers = [part.reader(8) for part in data.corpora]
-  mixed_rows = data._stream(readers, 2, data.start()[2], [])
+  mixed_rows = data._padded(readers, 2, data.start()[2], [])
   rows = np.concatenate(list(itertools.islice(mixed_rows, 5)))
   parts = pipeline.features.split(rows, data.shapes)
   cursors = np.concatenate([data.start()[2:3], parts['cursor']])
@@ -120,7 +120,7 @@ def test_rows_of_each_source_in_turn(open_data):
   for source, share in enumerate(RATES.values()):
     own = rows[which == source]
     assert abs(len(own) - share * len(rows)) < 5 * np.sqrt(len(rows)) / 2
-    alone = data._rows_of(readers, source, 2, pipeline.CURSOR)
+    alone = data._source_rows(readers, source, 2, cursors.START)
     alone = list(itertools.islice(alone, 200))
     expected = np.concatenate(alone)[: len(own)]
     width = np.prod(data.shapes['cursor'][0])
@@ -232,7 +232,7 @@ def test_every_objective_on_hosts(corpus, objective, family):
           take(part, 2, start, rows), expected, strict=True
         ):
           assert_same(batch, {n: v[rows] for n, v in every.items()})
-    cursor = data.next_block(last_cursor(whole[-1]))
+    cursor = cursors.next_chunk(last_cursor(whole[-1]))
 
 
 def test_a_mixture_of_one(open_data, corpus):
@@ -280,7 +280,7 @@ def test_reports_and_fingerprint(open_data, corpus):
   assert sum(own) == report['documents']
   assert json.loads(json.dumps(data.fingerprint)) == data.fingerprint
   other = open_data(mixture=mixed(corpus, RATES | {'a': 0.375, 'b': 0.5}))
-  changes = pipeline.differences(data.fingerprint, other.fingerprint)
+  changes = fingerprints.differences(data.fingerprint, other.fingerprint)
   assert changes == [
     'data.mixture[0][1]: 0.5, now 0.375',
     'data.mixture[1][1]: 0.375, now 0.5',
@@ -478,12 +478,11 @@ def test_the_end_on_two_hosts(open_data, corpus):
     )
 
 
-def test_next_block(open_data):
-  """A new phase begins after the block, of each source that was begun."""
-  data = open_data()
+def test_next_chunk():
+  """A new phase begins after the chunk that a stream is in, in each source."""
   cursor = np.tile([9, 0, 1, 2, 3, 0, 0, 0, -1, 1, 1, 4, 0], [4, 1])
   np.testing.assert_array_equal(
-    data.next_block(cursor)[1], [9, 0, 1, 3, -1, 0, 0, 0, -1, 1, 1, 5, -1]
+    cursors.next_chunk(cursor)[1], [9, 0, 1, 3, -1, 0, 0, 0, -1, 1, 1, 5, -1]
   )
 
 

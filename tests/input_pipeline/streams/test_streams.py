@@ -23,7 +23,7 @@ class Counted:
 @pytest.mark.parametrize('parts', [1, 2, 4])
 def test_streams_of_two_epochs_share_a_file(parts):
   source = Counted()
-  reader = chunks.BlockReader(source, BLOCK, parts, 0, False)
+  reader = chunks.ChunkReader(source, BLOCK, parts, 0, False)
   epochs = [iter(range(BLOCKS)), iter(range(BLOCKS))]
   for _ in range(8):  # an epoch is that far ahead of the next one
     reader.read(0, next(epochs[0]))

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs import t5
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
+from input_pipeline.streams import cursors
 from models.build import build
 from models.config import TransformerConfig
 from tests.helpers import runs
@@ -98,7 +99,7 @@ def train_config(config, host_batches, preset, sizes, devices=None):
   rules = sharding.make_rules(preset)
   cursor_shape = config.data.streams, 4
   shape = abstract_state(model, optimizer, cursor_shape, mesh, rules)
-  start = np.tile(pipeline.CURSOR, [config.data.streams, 1])
+  start = np.tile(cursors.START, [config.data.streams, 1])
   state = create_state(model, optimizer, shape, start, config.seed)
 
   place = NamedSharding(mesh, sharding.BATCH)
