@@ -3,6 +3,7 @@
 Everything random is drawn by a generator seeded with [seed, domain, place ...].
 The place says what is drawn: the rows of a chunk, the order of an epoch. So a
 draw depends on nothing that was drawn before, and no two domains draw alike.
+The places of a domain have one length: NumPy ignores zeros at the end.
 A number here is part of the data's format: changing it changes every row.
 """
 

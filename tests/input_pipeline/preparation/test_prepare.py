@@ -1,4 +1,4 @@
-"""The command input_pipeline.prepare: killed, refused, far away, for TFDS."""
+"""The command input_pipeline.prepare: killed, refused, remote, for TFDS."""
 
 import functools
 import itertools
@@ -80,7 +80,7 @@ def test_refused(corpus, made, tmp_path, changes, message):
 
 
 def test_kills(corpus, made, tmp_path):
-  """Killed at random moments, in two processes, and gone on with: the same."""
+  """Two processes, killed at random moments and run again: the same bytes."""
   for number in range(6):  # more files, so that kills come in between
     for file in range(3):
       name = tmp_path / f'{number}{file}.json.gz'
@@ -114,15 +114,15 @@ def test_kills(corpus, made, tmp_path):
   assert contents(tmp_path / 'cut') == expected
 
 
-def test_far_away(corpus, tmp_path):
+def test_remote(corpus, tmp_path):
   """TensorFlow's filesystem in place of gs://: source, cache, tokenizer."""
   tf = pytest.importorskip('tensorflow')
   for path in corpus.glob('*.gz'):
-    tf.io.gfile.copy(str(path), f'ram://far/{path.name}', overwrite=True)
-  config = settings('json:ram://far/*.json.gz')
-  (name,) = prepare.prepare(config, 'ram://far/cache', jobs=1)
-  again = prepare.prepare(config, 'ram://far/cache', jobs=1)
-  assert again == [name] == ['cache:ram://far/cache']
+    tf.io.gfile.copy(str(path), f'ram://remote/{path.name}', overwrite=True)
+  config = settings('json:ram://remote/*.json.gz')
+  (name,) = prepare.prepare(config, 'ram://remote/cache', jobs=1)
+  again = prepare.prepare(config, 'ram://remote/cache', jobs=1)
+  assert again == [name] == ['cache:ram://remote/cache']
   near = tmp_path / 'cache'
   local = settings(f'json:{corpus}/*.json.gz')
   prepare.prepare(local, str(near), jobs=1)
@@ -134,8 +134,10 @@ def test_far_away(corpus, tmp_path):
     strict=True,
   ):
     assert_same(first, second)
-  with pytest.raises(ValueError, match='is not a token cache: ram://far/none'):
-    open_data('cache:ram://far/none', near)
+  with pytest.raises(
+    ValueError, match='is not a token cache: ram://remote/none'
+  ):
+    open_data('cache:ram://remote/none', near)
   with pytest.raises((OSError, ValueError), match='s3q://'):
     open_data('json:s3q://bucket/*.gz', near)
 
@@ -202,7 +204,7 @@ def test_tfds_is_not_found_before_it_is_finished(corpus, tmp_path, monkeypatch):
     (['max_bad_share=0', 'threads=2'], 1, '2 of 150 documents are unreadable'),
   ],
 )
-def test_told_in_a_line(corpus, made, tmp_path, flags, lines, message):
+def test_errors_are_one_line(corpus, made, tmp_path, flags, lines, message):
   """Also the error of one process among several."""
   flags = [f'tokenizer={made}/tokenizer.model', *flags]
   done = subprocess.run(
@@ -227,7 +229,7 @@ def test_told_in_a_line(corpus, made, tmp_path, flags, lines, message):
   ],
 )
 def test_a_full_disk(corpus, tmp_path, flags, name):
-  """The file is named, in one line, and half of it is not left."""
+  """One line names the file, and no half of it is left."""
   flags = ['--config.data.tokenizer_kind=bytes', '--jobs=1', *flags]
   done = runs.run(command(corpus, tmp_path, *flags), largest=20_000)
   assert done.returncode == 1

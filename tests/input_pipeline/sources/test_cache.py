@@ -81,7 +81,7 @@ def test_rows_are_those_of_the_text(
 @pytest.mark.parametrize('source', ['raw', 'cache'])
 @pytest.mark.parametrize('streams', [1, 4])
 def test_every_token_once_an_epoch(corpus, made, source, streams):
-  """Of a causal epoch's rows, all streams together; counted by id."""
+  """In the rows of a causal epoch, over all streams; counted by id."""
   name = f'json:{corpus}/*.json.gz' if source == 'raw' else f'cache:{made}'
   data = open_data(name, made, **CAUSAL, streams=streams, holdout=7, epochs=1)
   counts = np.zeros(VOCABULARY, int)
@@ -103,7 +103,7 @@ def test_every_token_once_an_epoch(corpus, made, source, streams):
 
 
 def test_memory_of_ids(made):
-  """16 bits an id, and documents as they were, empty and bad ones too."""
+  """16 bits an id, and unchanged documents, empty and bad ones too."""
   source = cache.TokenCache(str(made))
   assert source.dtype == np.uint16
   assert source.lengths == list(COUNTS)
@@ -130,7 +130,7 @@ MASKED = {
   'objective', ['mlm', 'sentence_pairs', 'full_sentences']
 )
 def test_rows_of_sentences(tmp_path, objective):
-  """Documents by sentence, too, are those of the text."""
+  """Documents by sentence are those of the text too."""
   rng = np.random.default_rng(0)
   for file in range(2):
     documents = [
@@ -244,7 +244,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('what', DAMAGE)
-def test_damage_is_refused_and_mended(corpus, made, tmp_path, what):
+def test_damage_is_refused_and_rebuilt(corpus, made, tmp_path, what):
   folder = tmp_path / 'cache'
   shutil.copytree(made, folder)
   before = contents(folder)
@@ -271,7 +271,7 @@ def test_damage_that_is_seen_when_read(made, tmp_path, monkeypatch):
   manifest = read_manifest(str(folder), 'x')
   for name, entry in manifest['files'].items():
     flip(folder / name, 1500)
-    entry['pieces'] = hashes.hash_pieces(folder / name)  # as if not seen
+    entry['pieces'] = hashes.hash_pieces(folder / name)  # as if unseen
   write_manifest(str(folder), manifest)
   data = open_data(f'cache:{folder}', made)
   with pytest.raises(ValueError, match=r'0000\d-of-00003.array_record is dam'):

@@ -20,7 +20,7 @@ def open_docs():
 
 def prose(package, number):
   """A paragraph that no other module has, long enough to be read."""
-  return f'The module {package} {number} has one purpose to tell. ' * 20
+  return f'The module {package} {number} has one purpose to show. ' * 20
 
 
 def install(folder, name, version, modules):
@@ -42,7 +42,7 @@ def install(folder, name, version, modules):
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
-  """A folder of two installed packages, which are those of the corpus."""
+  """A folder of two installed packages, the only ones in the corpus."""
   install(tmp_path, 'alpha', '1.0', 9)
   install(tmp_path, 'beta', '2.0', 9)
   monkeypatch.setattr(documentation, 'PACKAGES', ('alpha', 'beta'))
@@ -83,7 +83,7 @@ def test_documents():
 
 
 def test_packages_are_of_the_base_install():
-  """All are dependencies, or theirs, of the project without its extras."""
+  """All are dependencies of the project without its extras, or theirs."""
   with open(REPOSITORY / 'pyproject.toml', 'rb') as file:
     wanted = tomllib.load(file)['project']['dependencies']
   found = set()
@@ -102,8 +102,8 @@ def test_packages_are_of_the_base_install():
 
 def test_what_is_installed_later_changes_nothing(packages):
   before = open_docs()
-  # Packages before, between and after those of the corpus; a plugin that lies
-  # in the folder of one of them; tests and caches beside its modules.
+  # Packages before, between and after those of the corpus; a plugin in the
+  # folder of one of them; tests and caches beside its modules.
   for name in ('aaa', 'alpha_extras', 'gamma'):
     install(packages, name, '1.0', 9)
   for name in ('plugin', 'tests/test_it', '__pycache__/0'):

@@ -1,4 +1,4 @@
-"""Parquet files: what is read of them, and what is refused."""
+"""Parquet files: what is read from them, and what is refused."""
 
 import contextlib
 
@@ -73,7 +73,7 @@ def test_parquet_has_the_rows_of_json(tmp_path):
 
 
 def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
-  """Row groups before a block are not read, nor those after it."""
+  """Row groups before and after a chunk are not read."""
   rng = np.random.default_rng(0)
   values = [rng.bytes(5000).hex() for _ in range(1000)]
   path = write_parquet(
@@ -82,7 +82,7 @@ def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
   )  # fmt: skip
   source, amounts = open_source(f'parquet:{path}'), []
 
-  class Counted(parquet.paths._Far):
+  class Counted(parquet.paths._Remote):
     def read(self, size=-1):
       data = super().read(size)
       amounts.append(len(data))
@@ -103,7 +103,7 @@ def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
 
 
 def test_bad_parquet_documents(tmp_path, capsys):
-  """Empty, null and not UTF-8: a document's fault each, with its row."""
+  """Empty, null and not UTF-8: each is reported with its row."""
   values = [text.encode() for text in DOCUMENTS[:400]]
   values[7], values[150], values[301] = None, b'', b'\xff\xfe'
   path = write_parquet(tmp_path / 'a.parquet', values, pa.binary())

@@ -185,42 +185,26 @@ def test_text_field(tmp_path):
   other = open_data(config, 0, 300)
   assert_same_rows(own, other)
   assert own.fingerprint['data']['text_field'] == 'content'
-  assert 'text_field' not in other.fingerprint['data']  # as runs before it
+  assert 'text_field' not in other.fingerprint['data']  # as in older runs
 
 
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'source': 'text:x', 'text_field': 'body'}, "'body' must be 'text'"),
-    ({'source': 'textfile:x', 'text_field': 'body'}, "'body' must be 'text'"),
-    ({'source': 'docs', 'text_field': 'body'}, "'body' must be 'text'"),
-    ({'source': 'json:x', 'text_field': ''}, "text_field='' must name"),
-    ({'source': 'parquett:x'}, r'parquet:GLOB.*textfile:GLOB'),
-    ({'source': 'textfiles:x'}, r'parquet:GLOB.*textfile:GLOB'),
-  ],
-)
-def test_text_field_that_nothing_reads(changes, message):
-  with pytest.raises(ValueError, match=message):
-    data_config(**changes)
-
-
-def test_far_parquet_and_zst():
+def test_remote_parquet_and_zst():
   """TensorFlow's filesystem in place of gs://."""
   tf = pytest.importorskip('tensorflow')
-  tf.io.gfile.makedirs('ram://far_files')
-  with tf.io.gfile.GFile('ram://far_files/a.json.zst', 'wb') as file:
+  tf.io.gfile.makedirs('ram://remote_files')
+  with tf.io.gfile.GFile('ram://remote_files/a.json.zst', 'wb') as file:
     file.write(zst(json.dumps({'text': 'ünï'}).encode() + b'\n'))
-  assert read(open_source('json:ram://far_files/*.zst')) == ['ünï']
+  assert read(open_source('json:ram://remote_files/*.zst')) == ['ünï']
   buffer = pa.BufferOutputStream()
   write_parquet(buffer, DOCUMENTS, row_group_size=300)
-  with tf.io.gfile.GFile('ram://far_files/b.parquet', 'wb') as file:
+  with tf.io.gfile.GFile('ram://remote_files/b.parquet', 'wb') as file:
     file.write(buffer.getvalue().to_pybytes())
-  source = open_source('parquet:ram://far_files/*.parquet')
+  source = open_source('parquet:ram://remote_files/*.parquet')
   assert read(source, 0, 450) == DOCUMENTS[450:]
   for n in range(3):
-    with tf.io.gfile.GFile(f'ram://far_files/{n}.txt', 'wb') as file:
+    with tf.io.gfile.GFile(f'ram://remote_files/{n}.txt', 'wb') as file:
       file.write(f'text {n}'.encode())
-  source = open_source('textfile:ram://far_files/*.txt')
+  source = open_source('textfile:ram://remote_files/*.txt')
   assert sorted(read(source)) == ['text 0', 'text 1', 'text 2']
   assert sorted(e['file'] for e in source.fingerprint) == [
     '0.txt', '1.txt', '2.txt'
@@ -228,7 +212,7 @@ def test_far_parquet_and_zst():
 
 
 def test_a_mixture_of_all_and_its_caches(tmp_path):
-  """From the files and from token caches of them the same rows."""
+  """The same rows from the files and from token caches of them."""
   pytest.importorskip('tensorflow')
   own = [texts(count, n) for n, count in enumerate((150, 230, 97))]
   write_parquet(tmp_path / 'a.parquet', own[0], row_group_size=64)
@@ -273,7 +257,7 @@ def books(tmp_path):
 
 
 def test_textfile_and_text(books):
-  """A file is one document, or its paragraphs are one each."""
+  """A file is one document, or each of its paragraphs is."""
   source = open_source(f'textfile:{books}/*/*.txt')
   expected = [p.read_text() for p in sorted(books.glob('*/*.txt'))]
   assert sorted(read(source)) == sorted(expected)
@@ -283,7 +267,7 @@ def test_textfile_and_text(books):
 
 
 def test_the_order_of_textfiles(books, tmp_path):
-  """Wherever they lie the same; a part of it has files of every folder."""
+  """The same in any place; each part of it has files of every folder."""
   source = open_source(f'textfile:{books}/**/*.txt')
   shutil.move(books, tmp_path / 'moved')
   moved = open_source(f'textfile:{tmp_path}/moved/*/*.txt')
@@ -299,7 +283,7 @@ def test_the_order_of_textfiles(books, tmp_path):
 
 
 def test_rows_of_textfiles(books):
-  """Held-out files, blocks, cursors; every file of the rest is read."""
+  """Held-out files, chunks, cursors; all other files are read."""
   pytest.importorskip('tensorflow')
   (books / '0' / '000.txt').write_bytes(b'\xff')
   config = data_config(

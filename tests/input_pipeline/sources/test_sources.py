@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from input_pipeline.sources import files, hashes, lines, opening
-from input_pipeline.streams import chunks
 
 
 def open_source(name, **options):
@@ -64,7 +63,7 @@ def test_truncated_gz(tmp_path):
     whole[:middle] + flipped + whole[middle + 1 :],
   ):
     path.write_bytes(damaged)
-    # A flipped bit may give other text first, at the latest the end tells.
+    # A flipped bit may give other text first: the checksum at the end finds it.
     with pytest.raises(ValueError, match=r'a\.json\.gz, line \d+: the .gz is'):
       list(source.records(0, 0))
   path.write_bytes(b'')
@@ -100,7 +99,7 @@ def test_bad_lines(line, message):
 
 @pytest.mark.parametrize('value', ['NaN', '1e999', '"\\ud800"', '9' * 30])
 def test_what_python_takes_for_json(value):
-  """Beside the text: as lenient as `json`, though read by a stricter parser."""
+  """Beside the text: as lenient as `json`, though the parser is stricter."""
   line = f'{{"text": "a", "other": {value}, "text": "b"}}'.encode()
   assert files.JsonFiles(['a']).text(line) == b'b'
 
@@ -139,7 +138,7 @@ def test_unknown_source():
   ],
 )
 def test_dangling_links(tmp_path, pattern, link):
-  """What a glob would leave out: a link to a file, or to a folder of them."""
+  """A glob would skip them: a link to a file, or to a folder of files."""
   (tmp_path / 'a.txt').write_text('text')
   (tmp_path / 'other').mkdir()
   (tmp_path / 'other' / 'a.txt').write_text('text')
@@ -160,7 +159,7 @@ def test_folders_that_cannot_be_read(tmp_path, pattern, monkeypatch):
     (tmp_path / name / 'a.txt').write_text('text')
     (tmp_path / name / 'in' / 'a.txt').write_text('text')
   open_source(f'text:{tmp_path}/{pattern}')
-  closed = str(tmp_path / 'two')  # to root no folder is
+  closed = str(tmp_path / 'two')  # root may read any folder
   monkeypatch.setattr(os, 'access', lambda path, mode: path != closed)
   with pytest.raises(ValueError, match=f'folder {closed} cannot be read'):
     open_source(f'text:{tmp_path}/{pattern}')
@@ -285,54 +284,3 @@ def test_tfds(prepared):
     file.seek(0)
     file.write(bytes([first[0] ^ 1]))
   assert open_source('tfds:c4_like').fingerprint != before
-
-
-@pytest.mark.parametrize(
-  ('files', 'parts'), [(1, 8), (2, 4), (3, 8), (8, 1), (12, 2), (1000, 1)]
-)
-def test_shards_are_dealt_evenly(files, parts):
-  assert chunks.split_files(files, 8) == parts
-  order = chunks.shard_order(files, parts, seed=0, epoch=0)
-  assert sorted(order) == sorted(chunks.shard_order(files, parts, None, 0))
-  assert order != chunks.shard_order(files, parts, 0, 1)
-  assert order != chunks.shard_order(files, parts, 1, 0)
-  counts = {len(order[s::8]) for s in range(8)}
-  assert max(counts) - min(counts) <= (files == 1000)
-
-
-def test_holdout_indices():
-  for holdout in 2, 3, 10:
-    for held_out in False, True:
-      kept = [i for i in range(200) if chunks.kept(i, holdout, held_out)]
-      numbers = range(len(kept))
-      first = [chunks.first_index(n, holdout, held_out) for n in numbers]
-      assert first == kept
-
-
-@pytest.mark.parametrize('holdout', [0, 5])
-@pytest.mark.parametrize('order', ['together', 'apart', 'random'])
-def test_block_reader(tmp_path, holdout, order):
-  """However streams ask, they get their blocks; a file is read about once."""
-  count, parts = 1000, 4
-  texts = [str(i) for i in range(count)]
-  source = open_source(f'json:{write_json(tmp_path / "a.json", texts)}')
-  read_lines, opened = source.records, []
-
-  def records(file, start):
-    opened.append(start)
-    return read_lines(file, start)
-
-  source.records = records
-  reader = chunks.ChunkReader(source, 7, parts, holdout, False)
-  kept = [t for i, t in enumerate(texts) if chunks.kept(i, holdout, False)]
-  blocks = -(-len(kept) // 7)
-  asked = {
-    'together': range(blocks),
-    'apart': [b for p in range(parts) for b in range(p, blocks, parts)],
-    'random': np.random.default_rng(0).permutation(blocks).tolist(),
-  }[order]
-  for block in asked:
-    got = [source.text(r).decode() for _, r in reader.read(0, block)]
-    assert got == kept[7 * block : 7 * block + 7]
-  assert reader.read(0, blocks) is None
-  assert len(opened) <= {'together': 1, 'apart': parts}.get(order, blocks)

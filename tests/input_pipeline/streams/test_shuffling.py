@@ -1,4 +1,4 @@
-"""What is drawn in the pipeline: orders, chunks, random tokens, noise.
+"""What is drawn in the pipeline: orders, parts, random tokens, noise.
 
 Each is compared with its closed form, over many seeds.
 """
@@ -40,7 +40,7 @@ def settings(objective, **changes):
 
 
 def rows_of(documents, config, family, seed):
-  """The rows of a block, as arrays by their names."""
+  """The rows of a chunk: name -> array."""
   tokenizer = kinds.Numbers(300, config.sentinels, specials=config.masks)
   shapes = batch_shapes(config, family)
   documents = [np.array(ids, np.int32) for ids in documents]
@@ -51,16 +51,16 @@ def rows_of(documents, config, family, seed):
 
 
 def texts(rows):
-  """The text that each row was made of."""
+  """The text that each row was made from."""
   found = []
   for row in range(len(rows['inputs'])):
     tokens = rows['targets'][row]
     if 'encoder_inputs' in rows:
       tokens = np.concatenate([rows['encoder_inputs'][row], tokens])
     elif 'predict_at' in rows:
-      told = rows['weights'][row] > 0
+      chosen = rows['weights'][row] > 0
       tokens = rows['inputs'][row].copy()
-      tokens[rows['predict_at'][row][told]] = rows['targets'][row][told]
+      tokens[rows['predict_at'][row][chosen]] = rows['targets'][row][chosen]
     found.append(tokens)
   return found
 
@@ -81,7 +81,7 @@ def assert_uniform(counts, values):
 
 
 @pytest.mark.parametrize(('objective', 'family'), CASES)
-def test_documents_of_a_block_are_shuffled(objective, family):
+def test_documents_of_a_chunk_are_shuffled(objective, family):
   """Joined in one row they come in all 24 orders, each once."""
   config = settings(objective, length=32, concatenate=True, pack=False)
   documents = [[FIRST + n] for n in range(4)]
@@ -93,7 +93,7 @@ def test_documents_of_a_block_are_shuffled(objective, family):
 
 
 @pytest.mark.parametrize(('objective', 'family'), CASES)
-def test_rows_of_a_block_are_shuffled(objective, family):
+def test_rows_of_a_chunk_are_shuffled(objective, family):
   """The four pieces of one document come in all 24 orders, each once."""
   config = settings(objective, length=16, concatenate=True, pack=False)
   size = {'causal': 16, 'mlm': 14}.get(objective)
@@ -108,8 +108,8 @@ def test_rows_of_a_block_are_shuffled(objective, family):
   assert_uniform(counts, ORDERS)
 
 
-def test_pairs_of_a_block_are_shuffled():
-  """Those of a document are neighbours no more often than by chance."""
+def test_pairs_of_a_chunk_are_shuffled():
+  """Pairs of one document are neighbours only as often as by chance."""
   config = settings('sentence_pairs', length=16)
   documents = [[FIRST + n] * 300 for n in range(4)]
   found = expected = 0
@@ -143,20 +143,22 @@ def test_shards_of_an_epoch_are_shuffled():
     assert_uniform(counts, expected)
 
 
-# ---- Chunks and tokens -------------------------------------------------------
+# ---- Parts and tokens --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
   ('objective', 'family'),
   [('prefix', 'decoder'), ('prefix', 'encoder_decoder')],
 )
-def test_long_documents_give_a_random_chunk(objective, family):
-  """One of those that a document falls into, each as likely; all of a short
-  one. What is left at the end is a chunk too (T5's select_random_chunk)."""
+def test_long_documents_give_a_random_part(objective, family):
+  """A document is cut into parts, and each is as likely; a short one is whole.
+
+  The shorter rest at the end is a part too (T5's select_random_chunk).
+  """
   config = settings(objective, length=128, document_tokens=8, concatenate=False)
   short, long = np.arange(20, 28), np.arange(30, 58)
   whole = [tuple(long[n : n + 8]) for n in range(0, 28, 8)]
-  assert [len(chunk) for chunk in whole] == [8, 8, 8, 4]
+  assert [len(part) for part in whole] == [8, 8, 8, 4]
   counts = collections.Counter()
   for seed in range(400):
     for text in texts(rows_of([short, long], config, family, seed)):
@@ -169,7 +171,7 @@ def test_long_documents_give_a_random_chunk(objective, family):
 
 @pytest.mark.parametrize('share', [0.5, 1.0])
 def test_random_tokens_are_no_special_ones(share):
-  """MASS's and BERT's style of T5: any ordinary token, each as likely."""
+  """T5's MASS and BERT styles: any ordinary token, each as likely."""
   config = data_config(
     objective='bert_style', random_share=share, noise_density=0.5,
     mean_span_length=0.0, length=256, concatenate=False,
@@ -193,8 +195,10 @@ def test_random_tokens_are_no_special_ones(share):
 
 @pytest.fixture
 def alike(tmp_path):
-  """A function: a mixture's data by seed, all of whose documents are alike,
-  and each of which fills a row."""
+  """A function: seed -> data of a mixture whose documents are all alike.
+
+  Each document fills a row.
+  """
   pytest.importorskip('tensorflow')
   config = data_config(
     source='', mixture=[(f'json:{tmp_path}/{n}*', 0.5) for n in 'ab'],
@@ -209,8 +213,10 @@ def alike(tmp_path):
 
 
 def test_noise_is_drawn_for_each_place(alike):
-  """Never the same for two seeds, sources, streams, epochs, shards, blocks, or
-  for training and evaluation."""
+  """Never the same for two seeds, sources, streams, epochs, shards or chunks.
+
+  Nor for training and evaluation.
+  """
   batches = []
   for seed in 0, 1:
     data = alike(seed)
