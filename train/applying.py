@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from input_pipeline.config import TOKENIZERS
+from input_pipeline.choices import TOKENIZERS
 from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
