@@ -1,10 +1,11 @@
-"""Missing memory is one line, not a library's traceback or its abrupt end."""
+"""Too little memory is reported in one line, not by a library's traceback."""
 
 import resource
 import sys
 
-# Below it importing JAX or TensorFlow ends the process by a signal; above it
-# their errors can be reported. Training a tiny model takes 4 GiB of addresses.
+# Below this limit, importing JAX or TensorFlow ends the process by a signal;
+# above it their errors can be reported. Training a tiny model takes 4 GiB of
+# addresses.
 LEAST = 7 * 2**29  # bytes
 _SIGNS = (
   'bad_alloc',
@@ -16,12 +17,9 @@ _SIGNS = (
 
 
 def check_limit() -> None:
-  """Ends a command to which `ulimit -v` leaves less than it takes to import.
-
-  It does nothing unless the package is imported by `python -m`.
-  """
+  """Ends the command if `ulimit -v` leaves less than its imports take."""
   limit = _limit()
-  if sys.argv[0] == '-m' and limit and limit < LEAST:
+  if limit and limit < LEAST:
     print(
       f'Error: ulimit -v leaves {limit / 2**30:.1f} GiB of addresses, and '
       'importing the libraries and training takes about 4: raise it.',
@@ -31,7 +29,7 @@ def check_limit() -> None:
 
 
 def missing(error: BaseException | None) -> str:
-  """What to say of an error for want of memory; '' where it is another one."""
+  """The message for an error caused by too little memory; '' for others."""
   while error is not None:
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in _SIGNS):
@@ -46,6 +44,7 @@ def missing(error: BaseException | None) -> str:
   return ''
 
 
-def _limit():
+def _limit() -> int:
+  """Bytes of addresses that the process may have; 0: no limit."""
   soft, _ = resource.getrlimit(resource.RLIMIT_AS)
   return 0 if soft == resource.RLIM_INFINITY else soft

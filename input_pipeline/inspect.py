@@ -8,6 +8,11 @@ Special tokens have their names. A masked token that is predicted shows as
     --config.data.source='json:c4/*.json.gz' --config.data.holdout=100
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import collections
 import itertools
 import textwrap

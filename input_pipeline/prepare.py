@@ -19,6 +19,11 @@ again. On a finished folder it checks every byte and rebuilds what is damaged.
 input_pipeline/README.md has sizes and times.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import dataclasses
 import os
 import tempfile

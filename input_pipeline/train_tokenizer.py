@@ -13,6 +13,11 @@ tokens of data.objective, and model.vocab_size. The same text gives the same
 bytes.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import os
 import time
 

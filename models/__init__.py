@@ -8,8 +8,3 @@ Letters of the shape comments and einsums, everywhere in this package:
   N query heads     K key/value heads      E experts
   G = N / K query heads that share one key/value head
 """
-
-from configs import interrupt, memory
-
-interrupt.watch_imports()
-memory.check_limit()

@@ -11,11 +11,6 @@ From Python (see examples/):
 
 import importlib
 
-from configs import interrupt, memory
-
-interrupt.watch_imports()
-memory.check_limit()
-
 # What a program needs, and the module that has it. They are imported on first
 # use: importing jax takes seconds.
 _FOUND_IN = {

@@ -8,6 +8,11 @@ run, training resumes from its newest checkpoint, without --config too. With
 `--coordinator=HOST:PORT --processes=N --process=I` on each.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 from absl import flags
 from ml_collections import config_flags
 

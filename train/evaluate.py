@@ -6,6 +6,11 @@ run itself did at that step, and prints a line of JSON. With --config=FILE.py
 config must describe the same model.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import functools
 import itertools
 import json

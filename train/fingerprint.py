@@ -5,6 +5,11 @@ and data. Two runs that print the same are the same to the last bit, on
 whatever mesh they ran.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import hashlib
 import json
 from typing import Any

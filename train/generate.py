@@ -8,6 +8,11 @@ line. White space around a text counts. Decoding is greedy; with --temperature=1
 (and --top_k, --top_p) tokens are drawn, the same for the same --seed.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import functools
 from collections.abc import Callable
 from typing import Any

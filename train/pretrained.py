@@ -17,6 +17,11 @@ checkpoint written again (in another dtype or in other files):
   python -m models.pretrained --from=CHECKPOINT --to=NEW
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import dataclasses
 import json
 import os

@@ -3,6 +3,11 @@
 It reads and writes workdirs, which only `train` knows; nothing imports it.
 """
 
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
 import runpy
 
 if __name__ == '__main__':

@@ -2,22 +2,8 @@
 
 import glob
 import os
-import sys
 
 from etils import epath
-
-
-def _unraisable(args, told=sys.unraisablehook) -> None:
-  """Leaves out what TensorStore's threads print after a failure.
-
-  They report to event loops that Orbax has closed by then, with one traceback
-  for each array; the failure itself is raised and told here.
-  """
-  if str(args.exc_value) != 'Event loop is closed':
-    told(args)
-
-
-sys.unraisablehook = _unraisable
 
 
 class Folder(type(epath.Path())):
