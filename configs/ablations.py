@@ -69,16 +69,17 @@ _COUNTS = ('predictions', 'target_length', 'sentinels')
 # Keys whose value is not that of another objective which reads them too.
 _ITS_OWN = ('target_length', 'concatenate')
 
+# Field -> its values.
 FIELDS = {
-  'position': tuple(POSITIONS),
-  'norm': ('layer_norm', 'layer_norm_no_bias', 'rms_norm'),
-  'norm_placement': ('pre', 'post'),
-  'activation': ('relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu'),
+  'position': common.KEYS['model.position'].choices,
+  'norm': common.KEYS['model.norm'].choices,
+  'norm_placement': common.KEYS['model.norm_placement'].choices,
+  'activation': common.KEYS['model.activation'].choices,
   'gated': (False, True),
   'kv_heads': (),  # any divisor of model.heads
   'tie_embeddings': (False, True),
-  'bias': ('none', 'mlp', 'all'),
-  'objective': tuple(OBJECTIVES),
+  'bias': common.KEYS['model.bias'].choices,
+  'objective': common.KEYS['data.objective'].choices,
 }
 
 

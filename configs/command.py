@@ -1,7 +1,7 @@
-"""What every command shares: the flags read, and mistakes told in a line.
+"""What all commands share: reading flags, and reporting mistakes in one line.
 
-A mistake that the user can mend prints one 'Error: ...'; an exception that no
-code of ours raised on purpose keeps its traceback.
+A mistake that the user can fix prints one line, 'Error: ...'. An exception that
+our code did not raise on purpose keeps its traceback.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import common, interrupt, memory
 
+HERE = os.path.dirname(os.path.abspath(__file__))  # the packaged configs
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
 PATHS = (
@@ -31,21 +33,22 @@ _OURS = ('configs', 'input_pipeline', 'models', 'train')
 
 
 class UserError(RuntimeError):
-  """A message for the user, wherever the cause lay."""
+  """Its message is all that the user must read, whichever code raised it."""
 
 
 def run(main: Callable[[], None], begun: str = '') -> None:
   """Reads the flags, calls `main`, and ends the process.
 
-  Overrides without --config are of the config of the run in --workdir, which
-  the file `begun` reads: a config file whose argument is the workdir.
+  The status is 1, with 'Error: ...' on stderr, after a ValueError or OSError
+  that our own code raised, and after a UserError. It is 130 after Ctrl-C.
 
-  With a status of 1 and 'Error: ...' on stderr where a ValueError or OSError
-  came from our own code, or a UserError (or a class made from it) from any;
-  with a status of 130 after Ctrl-C.
+  Args:
+    main: what the command does.
+    begun: a config file whose argument is a workdir. It gives the config that
+      overrides change when there is a --workdir and no --config.
   """
 
-  def told(argv):
+  def call(argv):
     if len(argv) > 1:
       _fail(f'unknown arguments: {" ".join(argv[1:])}. Flags begin with --.')
     # Orbax logs the errors that it raises, each in a hundred lines.
@@ -53,27 +56,31 @@ def run(main: Callable[[], None], begun: str = '') -> None:
     try:
       main()
     except Exception as error:
-      if not is_mendable(error):
+      if not is_fixable(error):
         raise
       _fail(message(error))
 
-  start(told, lambda argv: _parse(argv, begun))
+  start(call, lambda argv: _parse(argv, begun))
 
 
 def start(
   main: Callable[[list[str]], None],
   parse: Callable[[list[str]], list[str]] | None = None,
 ) -> None:
-  """Calls main(argv) with what `parse` leaves, or the arguments no flag is.
+  """Calls main(argv) with the arguments that are not flags.
 
-  After --help the status is 0, after Ctrl-C 130. Streams that are closed, or
-  cannot show a sign, end no command.
+  The status is 0 after --help and 130 after Ctrl-C. A stream that is closed, or
+  cannot show a character, does not end the command.
+
+  Args:
+    main: what the command does.
+    parse: reads the flags in argv and returns the other arguments.
   """
   for name in ('stdout', 'stderr'):
     if getattr(sys, name) is None:  # closed before the start
       setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
-    # A sign that a terminal cannot show, in a sample say, ends no run.
-    with contextlib.suppress(AttributeError, OSError):  # another's stream
+    # A terminal may not be able to show every character of a sample.
+    with contextlib.suppress(AttributeError, OSError):  # not a usual stream
       getattr(sys, name).reconfigure(errors='replace')
   try:
     app.run(main, flags_parser=parse or _flags)
@@ -81,21 +88,37 @@ def start(
     interrupt.end()
 
 
-def is_mendable(error: Exception) -> bool:
-  """Whether the user can mend the cause, so that its message is enough."""
+def is_fixable(error: Exception) -> bool:
+  """Whether the user can fix the cause, so that the message is enough."""
   ours = isinstance(error, (ValueError, OSError)) and _is_ours(error)
   return ours or isinstance(error, UserError) or bool(memory.missing(error))
 
 
 def message(error: Exception) -> str:
-  """What the user reads of an error that is_mendable."""
+  """What the user reads of a fixable error."""
   ours = isinstance(error, UserError) or _is_ours(error)
   return str(error) if ours else memory.missing(error)
 
 
+def find_config(name: str) -> str:
+  """'FILE[:ARG]' with the path of a packaged config in place of its name.
+
+  A file of that path comes first. Where there is none, 't5.py:tiny', 't5:tiny'
+  and 'configs/t5.py:tiny' all mean the t5.py beside this file. A name that
+  means no file is returned as it is.
+  """
+  path, colon, argument = name.partition(':')
+  folder, file = os.path.split(path)
+  packaged = os.path.join(HERE, file.removesuffix('.py') + '.py')
+  known = folder in ('', 'configs') and os.path.isfile(packaged)
+  if known and not os.path.isfile(path):
+    return f'{packaged}{colon}{argument}'
+  return name
+
+
 def _parse(argv: list[str], begun: str) -> list[str]:
-  """FLAGS(argv), with the mistakes in --config told more clearly."""
-  argv = [argv[0], *map(_expanded, argv[1:])]
+  """FLAGS(argv), with clearer messages about --config and its keys."""
+  argv = _readable(argv)
   _explain(argv)
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
@@ -110,16 +133,29 @@ def _parse(argv: list[str], begun: str) -> list[str]:
 
 
 def _flags(argv: list[str]) -> list[str]:
-  """FLAGS(argv), with --help and mistakes told by us."""
+  """FLAGS(argv), with our own --help and one line for a mistake."""
+  argv = _readable(argv)
   _explain(argv)
   try:
-    return flags.FLAGS([argv[0], *map(_expanded, argv[1:])])
+    return flags.FLAGS(argv)
   except flags.Error as error:
-    return _fail(f'{error} See --help.')
+    _fail(f'{error} See --help.')
+
+
+def _readable(argv: list[str]) -> list[str]:
+  """The arguments with home folders and packaged configs as whole paths."""
+  argv = [argv[0], *map(_expanded, argv[1:])]
+  for place, argument in enumerate(argv[1:], 1):
+    flag, equals, value = argument.partition('=')
+    if flag in ('--config', '-config') and equals:
+      argv[place] = f'{flag}={find_config(value)}'
+    elif flag in ('--config', '-config') and place + 1 < len(argv):
+      argv[place + 1] = find_config(argv[place + 1])
+  return argv
 
 
 def _explain(argv: list[str]) -> None:
-  """Shows the help and ends the process, where it is asked for."""
+  """Shows the help and ends the process if a flag asks for it."""
   if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
     text = _help(_value('config', argv))
     try:
@@ -132,7 +168,7 @@ def _explain(argv: list[str]) -> None:
 def _help(name: str) -> str:
   """What the program does, its flags, and the config's keys if it has one.
 
-  The keys have the values of the config `name`; '': those of common.base().
+  The values of the keys are those of the config `name`; '': of common.base().
   """
   lines = [(sys.modules['__main__'].__doc__ or '').strip(), '']
   lines += [flags.FLAGS.main_module_help()]
@@ -144,10 +180,12 @@ def _help(name: str) -> str:
   own = list(_keys(config))
   known = [key for key in common.KEYS if key in own]  # in their order
   for key in (*known, *(key for key in own if key not in known)):
-    default, meaning = common.KEYS.get(key, ('', ''))
     value = functools.reduce(getattr, key.split('.'), config)
-    kind = default.__name__ if isinstance(default, type) else 'none'
-    lines.append(f'  {key}={kind if value is None else repr(value)}  {meaning}')
+    shown, meaning = repr(value), ''
+    if key in common.KEYS:
+      meaning = str(common.KEYS[key])
+      shown = common.KEYS[key].type.__name__ if value is None else shown
+    lines.append(f'  {key}={shown}  {meaning}')
   return '\n'.join(lines)
 
 
@@ -161,14 +199,14 @@ def _expanded(argument: str) -> str:
 
 
 def _value(flag: str, argv: list[str]) -> str:
-  """What a flag is set to; '' if it is not."""
+  """The value of a flag; '' if it is not given."""
   text = ''.join(f'\0{x}' for x in argv[1:])
   found = re.match(rf'(?s).*?\0--?{flag}[=\0]([^\0]+)', text)
   return found[1] if found else ''
 
 
 def _load(name: str) -> ConfigDict:
-  """The config, or an error; absl would tell it with a traceback."""
+  """The config, or one line; absl would print a traceback."""
   path = name.split(':', 1)[0]
   if not os.path.isfile(path):
     _fail(
@@ -184,13 +222,13 @@ def _load(name: str) -> ConfigDict:
   except ValueError as error:
     if not _is_ours(error):
       raise
-    return _fail(f'--config={name}: {error}')
+    _fail(f'--config={name}: {error}')
 
 
 def summary(config: ConfigDict, width: int = 80) -> str:
   """A config in few lines: what differs from common.base(), then the rest.
 
-  Keys without a value ('' and () too, which choose nothing) are left out.
+  Keys that are off (without a value, '' or ()) are left out.
   """
   base = common.base()
   values = {True: {}, False: {}}  # does it differ? -> group -> words
@@ -222,14 +260,15 @@ def summary(config: ConfigDict, width: int = 80) -> str:
 
 
 def _near_file(path: str) -> str:
-  """A file of the same folder whose name is nearly the same, as a hint."""
+  """A hint: a file of nearly this name, in its folder or packaged."""
   folder, name = os.path.split(path)
-  folder = folder or '.'
-  names = os.listdir(folder) if os.path.isdir(folder) else []
+  names = os.listdir(folder or '.') if os.path.isdir(folder or '.') else []
+  if folder in ('', 'configs'):
+    names += os.listdir(HERE)
+  if not name.endswith('.py'):
+    names += [known.removesuffix('.py') for known in names]
   near = difflib.get_close_matches(name, names, 1)
-  if not near:
-    return ''
-  return f' Did you mean {os.path.join(os.path.dirname(path), near[0])}?'
+  return f' Did you mean {os.path.join(folder, near[0])}?' if near else ''
 
 
 def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
@@ -247,8 +286,11 @@ def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
 
 
 def _near_key(key: str, keys: list[str]) -> str:
-  """The key that was meant: of the same name in another group, or short for
-  its words (lr for learning_rate), or spelled nearly so; '' if none is near."""
+  """The key that was probably meant; '' if none is near.
+
+  It has the same name in another group, or the name is short for its words (lr
+  for learning_rate), or it is spelled nearly the same.
+  """
   name = key.rpartition('.')[2]
 
   def initials(known):
@@ -266,7 +308,8 @@ def _near_key(key: str, keys: list[str]) -> str:
   return next(iter(difflib.get_close_matches(key, keys, 1, cutoff=0.4)), '')
 
 
-def _keys(config: ConfigDict, prefix: str = ''):
+def _keys(config: ConfigDict, prefix: str = '') -> Iterator[str]:
+  """The dotted keys of all values."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       yield from _keys(value, f'{prefix}{key}.')
@@ -282,6 +325,7 @@ def _is_ours(error: BaseException) -> bool:
   return parts[0] in _OURS
 
 
-def _fail(message: object):
+def _fail(message: object) -> NoReturn:
+  """Ends the process with one line and the status 1."""
   print(f'Error: {message}', file=sys.stderr, flush=True)
   sys.exit(1)

@@ -1,248 +1,273 @@
-"""Every config key there is, and how a config's argument is read.
+"""Every config key, spelled out once, and how a config's argument is read.
 
 A paper's file starts from `base()` and sets the choices of the paper. A key
-without a value is not used by the run; one that is needed and not set, or set
-and not used, is an error when the run starts.
+that has no value is off. The run checks at its start that every key which the
+choices need is set, and that no other is.
 """
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-# Key -> (default, meaning). A type in the place of a default: no value yet. 0,
-# '' and () stand for a choice that is not made.
+
+class Key(NamedTuple):
+  """What a reader must know of a config key."""
+
+  default: Any  # or a type: it has no default, the paper's file sets it
+  meaning: str
+  choices: tuple[str, ...] = ()  # its values, if they are a fixed list
+
+  @property
+  def type(self) -> type:
+    fixed = isinstance(self.default, type)
+    return self.default if fixed else type(self.default)
+
+  def __str__(self) -> str:
+    """The meaning and the choices."""
+    listed = ', '.join(choice or "''" for choice in self.choices)
+    return f'{self.meaning}: {listed}' if listed else self.meaning
+
+
+# The letters are those of models/__init__.py. A default of 0, '', () or False
+# means that the feature is off, unless the meaning says otherwise.
+# fmt: off
 KEYS = {
-  'seed': (0, 'of everything random'),
-  # Sizes of the model.
-  'model.family': (str, 'encoder, decoder, encoder_decoder, electra or rwkv'),
-  'model.vocab_size': (int, 'rows of the token table, padding included'),
-  'model.embed_dim': (int, 'width of the residual stream'),
-  'model.mlp_dim': (int, 'inner width of the MLP'),
-  'model.heads': (int, 'attention heads'),
-  'model.kv_heads': (int, 'heads of keys and values; 1: multi-query'),
-  'model.head_dim': (int, 'width of a head'),
-  'model.encoder_layers': (0, 'layers of the encoder'),
-  'model.decoder_layers': (0, 'layers of the decoder'),
-  'model.generator_divisor': (0, "how much narrower ELECTRA's generator is"),
+  'seed': Key(0, 'seed of everything that is random'),
+
+  # The model: its sizes.
+  'model.family': Key(str, 'the topology', (
+    'encoder', 'decoder', 'encoder_decoder', 'electra', 'rwkv')),
+  'model.vocab_size': Key(int, 'V, rows of the token table with padding'),
+  'model.embed_dim': Key(int, 'D, width of the residual stream'),
+  'model.mlp_dim': Key(int, 'F, inner width of the MLP'),
+  'model.heads': Key(int, 'N, attention heads'),
+  'model.kv_heads': Key(int, 'K, heads of keys and values; 1: multi-query'),
+  'model.head_dim': Key(int, 'H, width of a head'),
+  'model.encoder_layers': Key(0, 'layers of the encoder'),
+  'model.decoder_layers': Key(0, 'layers of the decoder'),
+  'model.generator_divisor': Key(
+    0, "ELECTRA: the generator's widths are the model's divided by this"),
   # Positions.
-  'model.position': (
-    str,
-    'none, sinusoidal, learned, relative_bias, transformer_xl, rope or alibi',
-  ),
-  'model.max_length': (0, 'rows of the table of learned positions'),
-  'model.position_offset': (0, 'its first row in use; RoBERTa, OPT: 2'),
-  'model.relative_buckets': (0, 'of the relative bias, both directions'),
-  'model.relative_max_distance': (0, 'from here on one bucket'),
-  'model.rope_theta': (0.0, 'base of the wavelengths of rope'),
-  'model.rope_dim': (0, 'how much of a head rope turns'),
-  'model.rope_scaling': (
-    (),
-    'LLaMA 3.1: factor, low and high frequency factor, former length',
-  ),
+  'model.position': Key(str, 'how the model sees the order of tokens', (
+    'none', 'sinusoidal', 'learned', 'relative_bias', 'transformer_xl', 'rope',
+    'alibi')),
+  'model.max_length': Key(0, 'learned positions: rows of their table'),
+  'model.position_offset': Key(
+    0, 'learned positions: the first row in use; RoBERTa and OPT: 2'),
+  'model.relative_buckets': Key(
+    0, 'relative bias: buckets of distances, both directions together'),
+  'model.relative_max_distance': Key(
+    0, 'relative bias: all distances from here on share one bucket'),
+  'model.rope_theta': Key(0.0, 'rope: base of the wavelengths'),
+  'model.rope_dim': Key(0, 'rope: how many dimensions of a head are rotated'),
+  'model.rope_scaling': Key(
+    (), 'rope of LLaMA 3.1: factor, low and high frequency factor, old length'),
   # The block.
-  'model.norm': (str, 'layer_norm, layer_norm_no_bias or rms_norm'),
-  'model.norm_epsilon': (float, 'added to the variance'),
-  'model.norm_placement': (str, 'pre: x + f(norm(x)); post: norm(x + f(x))'),
-  'model.parallel': (
-    str,
-    'attention beside the MLP: none, one_norm or two_norms',
-  ),
-  'model.activation': (
-    str,
-    'of the MLP: relu, gelu, gelu_tanh, silu or squared_relu',
-  ),
-  'model.gated': (bool, 'act(x Wg) * (x Wi) instead of act(x Wi)'),
-  'model.bias': (str, 'of the matrices in the blocks: none, mlp or all'),
-  'model.scale_attention': (bool, 'queries times head_dim^-1/2'),
-  'model.window': (0, 'keys that a query of a banded layer sees'),
-  'model.window_every': (0, 'every so many layers one is banded'),
-  'model.prefix': (False, "a decoder's inputs see one another"),
+  'model.norm': Key(str, 'the normalisation', (
+    'layer_norm', 'layer_norm_no_bias', 'rms_norm')),
+  'model.norm_epsilon': Key(float, 'added to the variance in norms'),
+  'model.norm_placement': Key(
+    str, 'pre is x + f(norm(x)), post is norm(x + f(x))', ('pre', 'post')),
+  'model.parallel': Key(
+    str, 'attention and MLP side by side, after one norm or one norm each',
+    ('none', 'one_norm', 'two_norms')),
+  'model.activation': Key(str, 'the nonlinearity of the MLP', (
+    'relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu')),
+  'model.gated': Key(
+    bool, 'the MLP computes act(x Wg) * (x Wi) instead of act(x Wi)'),
+  'model.bias': Key(
+    str, 'which matrices of the blocks have a bias', ('none', 'mlp', 'all')),
+  'model.scale_attention': Key(bool, 'multiply queries by H^-1/2'),
+  'model.window': Key(0, 'keys that a query sees in banded layers'),
+  'model.window_every': Key(0, 'one layer in so many is banded'),
+  'model.prefix': Key(False, 'the inputs of a decoder see one another'),
   # Embeddings and heads.
-  'model.table_dim': (0, 'width of the token table where it is another'),
-  'model.token_types': (0, "BERT's segments A and B: 2"),
-  'model.embed_norm': (bool, 'a norm right after the embeddings'),
-  'model.scale_embed': (bool, 'token embeddings times embed_dim^1/2'),
-  'model.tie_embeddings': (bool, 'the output projection is the token table'),
-  'model.scale_output': (bool, 'the last output times embed_dim^-1/2'),
-  'model.output_transform': (bool, 'dense, activation and norm before logits'),
-  'model.output_bias': (bool, 'a bias on the logits'),
-  'model.head': (
-    str,
-    'lm, mlm, mlm_nsp, rtd, sequence, tokens, span, pooler or none',
-  ),
-  'model.classes': (0, 'of the heads sequence and tokens'),
-  'model.pooler_dropout': (
-    False,
-    'the head sequence drops before its dense layer too',
-  ),
-  # Birth and regularisation.
-  'model.init': (
-    str,
-    't5, fan_in, glorot, rwkv, normal, truncated_normal, gpt2 or megatron',
-  ),
-  'model.init_std': (0.0, 'of the last four'),
-  'model.dropout': (float, 'rate'),
-  'model.attention_dropout': (float, 'rate of the attention weights'),
-  'model.dropout_kind': (str, 'where it acts: t5 or residual'),
-  # How the model runs.
-  'model.dtype': ('bfloat16', 'of activations: float32 or bfloat16'),
-  'model.scan': (True, 'compile one layer and loop over stacked weights'),
-  'model.remat': ('none', 'recomputed in the backward pass: none, dots, full'),
-  # Where text comes from.
-  'data.source': (
-    str,
-    'json:, parquet:, text:, textfile:GLOB, tfds:NAME, cache:DIR, docs, ...',
-  ),
-  'data.text_field': ('text', 'of json, parquet and tfds: what holds the text'),
-  'data.mixture': ((), "(source, rate), ... in place of data.source, then ''"),
-  'data.documents': (0, 'only the first ones of each source; 0: all'),
-  'data.epochs': (0, 'times that every document is read; 0: without end'),
-  'data.holdout': (0, 'every holdout-th document is for evaluation; 0: none'),
-  'data.max_bad_share': (
-    0.001,
-    'of unreadable documents, among 1,000 at least',
-  ),
+  'model.table_dim': Key(0, 'width of the token table; 0: D'),
+  'model.token_types': Key(0, "kinds of segments; BERT's A and B: 2"),
+  'model.embed_norm': Key(bool, 'a norm right after the embeddings'),
+  'model.scale_embed': Key(bool, 'multiply token embeddings by D^1/2'),
+  'model.tie_embeddings': Key(bool, 'the output projection is the token table'),
+  'model.scale_output': Key(bool, 'multiply the last output by D^-1/2'),
+  'model.output_transform': Key(
+    bool, 'a dense layer, an activation and a norm before the logits'),
+  'model.output_bias': Key(bool, 'a bias on the logits'),
+  'model.head': Key(str, "what the last layer's output is read for", (
+    'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'tokens', 'span', 'pooler',
+    'none')),
+  'model.classes': Key(0, 'classes of the heads sequence and tokens'),
+  'model.pooler_dropout': Key(
+    False, 'the head sequence has dropout before its dense layer too'),
+  # Initialisation and regularisation.
+  'model.init': Key(str, 'how weights are initialised', (
+    't5', 'fan_in', 'glorot', 'rwkv', 'normal', 'truncated_normal', 'gpt2',
+    'megatron')),
+  'model.init_std': Key(
+    0.0, 'standard deviation of normal, truncated_normal, gpt2 and megatron'),
+  'model.dropout': Key(float, 'rate of dropout'),
+  'model.attention_dropout': Key(float, 'rate for the attention weights'),
+  'model.dropout_kind': Key(str, 'where dropout acts', ('t5', 'residual')),
+  # How the model runs; the results are the same up to rounding.
+  'model.dtype': Key(
+    'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
+  'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
+  'model.remat': Key(
+    'none', 'what the backward pass computes again', ('none', 'full', 'dots')),
+
+  # The data: where text comes from.
+  'data.source': Key(
+    str, 'json:, parquet:, text: or textfile:GLOB, tfds:NAME[@SPLIT], '
+    "cache:DIR, docs or synthetic; '' if there is a mixture"),
+  'data.text_field': Key(
+    'text', 'json, parquet and tfds: the field that holds the text'),
+  'data.mixture': Key(
+    (), '(source, rate) of each source; rate is its share of the rows'),
+  'data.documents': Key(0, 'read only the first ones of a source; 0: all'),
+  'data.epochs': Key(0, 'how often each document is read; 0: without end'),
+  'data.holdout': Key(
+    0, 'every holdout-th document is kept for evaluation; 0: none'),
+  'data.max_bad_share': Key(
+    0.001, 'largest share of unreadable documents, of at least 1,000'),
   # How it is tokenized.
-  'data.tokenizer': ('', "a file or folder; '' trains one on the source"),
-  'data.tokenizer_kind': (
-    'unigram',
-    'unigram, bpe, wordpiece, byte_bpe or bytes',
-  ),
-  'data.lowercase': (False, 'wordpiece: no capitals, no accents'),
-  'data.normalization': (
-    '',
-    (
-      "of a trained unigram or bpe: none, nfkc or nmt_nfkc; '': nmt_nfkc of a "
-      'unigram that is not lossless, else none'
-    ),
-  ),
-  'data.lossless': (
-    False,
-    (
-      'a trained unigram keeps white space, parts digits and spells rare '
-      'characters in bytes; all kinds but wordpiece do so anyhow'
-    ),
-  ),
-  'data.sentinels': (0, '<extra_id_N> pieces'),
+  'data.tokenizer': Key(
+    '', "a file or a folder; '': one is trained on the source"),
+  'data.tokenizer_kind': Key('unigram', 'kind of a trained tokenizer', (
+    'unigram', 'bpe', 'wordpiece', 'byte_bpe', 'bytes')),
+  'data.lowercase': Key(False, 'wordpiece: no capitals and no accents'),
+  'data.normalization': Key(
+    '', "trained unigram and bpe: their normalisation; '' is nmt_nfkc for a "
+    'unigram that is not lossless, and none for others',
+    ('', 'none', 'nfkc', 'nmt_nfkc')),
+  'data.lossless': Key(
+    False, 'a trained unigram keeps white space, splits digits and spells rare '
+    'characters in bytes; other kinds but wordpiece always do'),
+  'data.sentinels': Key(0, 'pieces <extra_id_N> of the vocabulary'),
   # What is learnt.
-  'data.objective': (
-    str,
-    (
-      'causal, prefix, span_corruption, iid_spans, drop_tokens, bert_style, '
-      'mass_style, deshuffling, ul2, mlm, sentence_pairs, full_sentences or '
-      'doc_sentences'
-    ),
-  ),
-  'data.loss_on_inputs': (False, "of a decoder's pairs; False: targets alone"),
-  'data.noise_density': (0.0, 'share of tokens that is corrupted or masked'),
-  'data.mean_span_length': (0.0, 'tokens of a corrupted span, on average'),
-  'data.target_length': (0, 'of a row, where targets vary in length'),
-  'data.denoisers': ((), 'UL2: (mode, rate, mean span, share), ...'),
-  'data.predictions': (0, 'at most so many masked tokens in a row'),
-  'data.masking': ('', 'whose rule of masking: bert, roberta or electra'),
-  'data.masked_share': (0.0, 'of the chosen tokens, those that read [MASK]'),
-  'data.random_share': (0.0, 'those that read a random token'),
-  'data.whole_words': (False, 'words are masked whole'),
-  'data.duplicates': (0, 'n: epochs e and e + n mask alike; 0: none do'),
-  'data.short_share': (0.0, 'of the documents whose pairs are shorter'),
+  'data.objective': Key(str, 'what is made of a text', (
+    'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
+    'bert_style', 'mass_style', 'deshuffling', 'ul2', 'mlm', 'sentence_pairs',
+    'full_sentences', 'doc_sentences')),
+  'data.loss_on_inputs': Key(
+    False, 'a decoder learns the inputs of pairs too, not the targets alone'),
+  'data.noise_density': Key(0.0, 'share of tokens that is corrupted or masked'),
+  'data.mean_span_length': Key(0.0, 'mean length of a corrupted span'),
+  'data.target_length': Key(
+    0, "T, if the objective's targets vary in length"),
+  'data.denoisers': Key(
+    (), 'UL2: (mode, noise density, mean span, share of the rows) of each'),
+  'data.predictions': Key(0, 'P, at most so many masked tokens in a row'),
+  'data.masking': Key('', 'whose rule decides how many tokens are masked', (
+    'bert', 'roberta', 'electra')),
+  'data.masked_share': Key(0.0, 'share of the chosen tokens that read [MASK]'),
+  'data.random_share': Key(0.0, 'share that read a random token'),
+  'data.whole_words': Key(False, 'mask whole words'),
+  'data.duplicates': Key(
+    0, 'n: epochs e and e + n have the same masks; 0: no two epochs have'),
+  'data.short_share': Key(0.0, 'share of the documents with shorter pairs'),
   # Rows and batches.
-  'data.batch': (int, 'rows, over all devices and hosts'),
-  'data.length': (int, 'tokens of a row'),
-  'data.curriculum': (
-    (),
-    '(share of the steps, length, predictions), ... before the last phase',
-  ),
-  'data.concatenate': (True, 'join documents before cutting rows'),
-  'data.start': (
-    'pad',
-    "what a text begins with: 'none' (windows), 'bos', 'eos', 'pad' or an id",
-  ),
-  'data.bos': (-1, "the id of BOS; -1: the vocabulary's own"),
-  'data.pack': (True, 'short examples share a row'),
-  'data.block': (
-    0,
-    'documents read, shuffled and packed together; 0: 128, or data.length / 32',
-  ),
-  'data.document_tokens': (
-    0,
-    'longer documents give one random chunk; 0: all of it',
-  ),
-  'data.streams': (8, 'independent readers; divides data.batch'),
-  'data.threads': (0, 'of the pipeline; 0: all cores; changes speed only'),
+  'data.batch': Key(int, 'rows of a batch, over all devices and hosts'),
+  'data.length': Key(
+    int, 'tokens of a row; of an encoder-decoder, tokens of the inputs'),
+  'data.curriculum': Key(
+    (), '(share of the steps, length, predictions) of each earlier phase'),
+  'data.concatenate': Key(True, 'join documents before cutting rows'),
+  'data.start': Key(
+    'pad', 'what a text begins with, or the id of a token; none: rows are '
+    'windows of length + 1 tokens', ('none', 'bos', 'eos', 'pad')),
+  'data.bos': Key(-1, "the id of BOS; -1: the vocabulary's own"),
+  'data.pack': Key(True, 'put short examples together in a row'),
+  'data.block': Key(
+    0, 'documents of a chunk, which is read, shuffled and packed together; 0: '
+    '128, or length / 32 if that is more'),
+  'data.document_tokens': Key(
+    0, 'a longer document gives one random piece of this length; 0: all of it'),
+  'data.streams': Key(8, 'independent readers; they divide the batch'),
+  'data.threads': Key(
+    0, 'threads that read; 0: one a core; only the speed depends on them'),
+
   # The optimizer.
-  'optimizer.name': (str, 'adafactor or adamw'),
-  'optimizer.clip': (0.0, 'global norm of the gradients; 0: no clipping'),
-  'optimizer.weight_decay': (float, 'factor of a weight in its update'),
-  'optimizer.decay': ('matrices', 'which weights decay: matrices or all'),
-  'optimizer.b1': (float, 'decay of the first moment'),
-  'optimizer.b2': (float, 'decay of the second moment'),
-  'optimizer.epsilon': (float, 'AdamW: added to the root'),
-  'optimizer.decay_rate': (float, 'Adafactor: exponent of the second moment'),
-  'optimizer.epsilon1': (float, 'Adafactor: added to squared gradients'),
-  'optimizer.epsilon2': (float, 'Adafactor: least scale of a parameter'),
-  'optimizer.clip_threshold': (float, 'Adafactor: largest RMS of an update'),
-  'optimizer.factor_from': (int, 'Adafactor: least size of factored dims'),
-  'optimizer.parameter_scale': (bool, 'Adafactor: rates relative to weights'),
-  'optimizer.bias_correction': (bool, 'AdamW: of both moments'),
+  'optimizer.name': Key(str, 'the optimizer', ('adafactor', 'adamw')),
+  'optimizer.clip': Key(0.0, 'largest global norm of the gradients; 0: any'),
+  'optimizer.weight_decay': Key(
+    float, 'weights shrink by this times the rate (Adafactor: its square)'),
+  'optimizer.decay': Key(
+    'matrices', 'which weights decay', ('matrices', 'all')),
+  'optimizer.b1': Key(float, 'decay of the first moment'),
+  'optimizer.b2': Key(float, 'AdamW: decay of the second moment'),
+  'optimizer.epsilon': Key(float, 'AdamW: added to the root'),
+  'optimizer.bias_correction': Key(bool, 'AdamW: correct both moments'),
+  'optimizer.decay_rate': Key(
+    float, 'Adafactor: exponent of the decay of the second moment'),
+  'optimizer.epsilon1': Key(float, 'Adafactor: added to squared gradients'),
+  'optimizer.epsilon2': Key(float, 'Adafactor: least scale of a parameter'),
+  'optimizer.clip_threshold': Key(float, 'Adafactor: largest RMS of an update'),
+  'optimizer.factor_from': Key(
+    int, 'Adafactor: least size of dimensions that are factored'),
+  'optimizer.parameter_scale': Key(
+    bool, 'Adafactor: rates are relative to the scale of a parameter'),
+  'optimizer.multipliers': Key(
+    {}, 'AdamW: factors of the learning rate, by name of the parameter'),
+
   # The learning rate.
-  'schedule.name': (
-    str,
-    (
-      'constant, inverse_sqrt, noam, linear, linear_from_start, '
-      'linear_throughout, cosine or exponential'
-    ),
-  ),
-  'schedule.learning_rate': (float, 'the largest one'),
-  'schedule.warmup_steps': (int, 'steps of linear warm-up'),
-  'schedule.end_fraction': (float, 'of the largest rate, at the end'),
-  'schedule.constant_steps': (int, 'steps at the largest rate'),
-  'schedule.decay_steps': (0, "the decay's last step; 0: train.steps"),
-  # Training, evaluation, checkpoints.
-  'train.steps': (int, 'updates'),
-  'train.accumulate': (1, 'parts of a batch, one after the other'),
-  'train.z_loss': (0.0, 'factor of log_z^2'),
-  'train.label_smoothing': (0.0, 'share spread over all tokens'),
-  'train.max_logit_loss': (0.0, 'times the largest logit squared, over 2'),
-  'train.log_every': (100, 'steps'),
-  'eval.source': ('', "'': held-out documents of data.source"),
-  'eval.every': (10_000, 'steps'),
-  'eval.batches': (0, 'at most so many; 0: the whole split'),
-  'eval.samples': (0, 'rows decoded greedily after an evaluation'),
-  'checkpoint.every': (5_000, 'steps'),
-  'checkpoint.keep': (2, 'the newest ones'),
-  'checkpoint.keep_every': (0, 'and each at a multiple of this; 0: none'),
-  'checkpoint.best': (
-    '',
-    'and the best by this number of the evaluations: loss, accuracy, ...',
-  ),
+  'schedule.name': Key(str, 'how the rate changes', (
+    'constant', 'inverse_sqrt', 'noam', 'linear', 'linear_from_start',
+    'linear_throughout', 'cosine', 'exponential')),
+  'schedule.learning_rate': Key(
+    float, 'the largest rate; inverse_sqrt and noam: their factor'),
+  'schedule.warmup_steps': Key(int, 'steps of warm-up'),
+  'schedule.end_fraction': Key(
+    float, 'the last rate, as a share of the largest'),
+  'schedule.constant_steps': Key(int, 'exponential: steps before the decay'),
+  'schedule.decay_steps': Key(0, 'the last step of the decay; 0: train.steps'),
+
+  # Training, evaluation and checkpoints.
+  'train.steps': Key(int, 'updates of the parameters'),
+  'train.accumulate': Key(1, 'parts of a batch that are computed in turn'),
+  'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
+  'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),
+  'train.max_logit_loss': Key(
+    0.0, 'factor of the loss (largest logit)^2 / 2'),
+  'train.log_every': Key(100, 'steps between rows of metrics'),
+  'eval.source': Key('', "'': the held-out documents of data.source"),
+  'eval.every': Key(10_000, 'steps between evaluations'),
+  'eval.batches': Key(0, 'at most so many batches; 0: the whole split'),
+  'eval.samples': Key(0, 'rows that are decoded after an evaluation'),
+  'checkpoint.every': Key(5_000, 'steps between checkpoints'),
+  'checkpoint.keep': Key(2, 'how many of the newest checkpoints are kept'),
+  'checkpoint.keep_every': Key(
+    0, 'checkpoints at multiples of this are kept too; 0: none'),
+  'checkpoint.best': Key(
+    '', 'the best one by this metric is kept too: loss, accuracy, ...'),
+
   # Devices.
-  'sharding.rules': (
-    'replicated',
-    'replicated, fsdp, tensor or fsdp_tensor',
-  ),
-  'sharding.mesh.data': (-1, 'size of this axis; -1: the other devices'),
-  'sharding.mesh.fsdp': (1, 'size of this axis'),
-  'sharding.mesh.sequence': (1, 'size of this axis'),
-  'sharding.mesh.tensor': (1, 'size of this axis'),
-  'sharding.mesh.expert': (1, 'size of this axis'),
-  'sharding.mesh.stage': (1, 'size of this axis'),
+  'sharding.rules': Key('replicated', 'how arrays are split over the mesh', (
+    'replicated', 'fsdp', 'tensor', 'fsdp_tensor')),
+  'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
+  'sharding.mesh.fsdp': Key(1, 'size of this axis'),
+  'sharding.mesh.sequence': Key(1, 'size of this axis'),
+  'sharding.mesh.tensor': Key(1, 'size of this axis'),
+  'sharding.mesh.expert': Key(1, 'size of this axis'),
+  'sharding.mesh.stage': Key(1, 'size of this axis'),
 }
+# fmt: on
 
 
 def base() -> ConfigDict:
-  """All keys, unlocked: `finish` locks them."""
+  """A config with every key and its default, unlocked: `finish` locks it."""
   config = ConfigDict()
-  for key, (default, _) in KEYS.items():
+  for key, (default, *_) in KEYS.items():
     *groups, name = key.split('.')
     group = config
     for part in groups:
       if part not in group:
         group[part] = ConfigDict()
       group = group[part]
-    group[name] = placeholder(default) if isinstance(default, type) else default
-  config.optimizer.multipliers = ConfigDict()  # of the rate, by parameter name
+    if isinstance(default, type):
+      group[name] = placeholder(default)
+    else:
+      group[name] = ConfigDict(default) if default == {} else default
   return config
 
 
@@ -256,14 +281,14 @@ def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
 
   Args:
     arg: a size, or 'key=value,key=value'.
-    **options: the values each key may take, the default first; `size` is the
-      key of a bare value.
+    **options: the values that each key may take, the default first. A bare
+      value is a value of `size`.
 
   Returns:
     A value for every option.
 
   Raises:
-    ValueError: an unknown key or value; names the nearest one.
+    ValueError: an unknown key or value; the message names the nearest one.
 
   Example: parse('small', size=('base', 'small'), version=('1.0', '1.1')) is
   {'size': 'small', 'version': '1.0'}.
@@ -280,7 +305,7 @@ def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
 
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
-  """What is said of a value that is none of the known; names the nearest."""
+  """The message for a value that is not among the known ones."""
   near = difflib.get_close_matches(value, known, 1, cutoff=0.4)
   hint = f' Did you mean {near[0]!r}?' if near else ''
   return f'{what} {value!r} is unknown.{hint} There are: {", ".join(known)}.'

@@ -216,7 +216,7 @@ def _make_in_process(path, number):
   try:
     return _make(path, number)
   except Exception as error:
-    if command.is_mendable(error):
+    if command.is_fixable(error):
       raise command.UserError(command.message(error)) from None
     raise
 

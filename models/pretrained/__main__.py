@@ -3,12 +3,10 @@
 It reads and writes workdirs, which only `train` knows; nothing imports it.
 """
 
+import runpy
+
 from configs import startup
 
 if __name__ == '__main__':
   startup.begin()
-
-import runpy
-
-if __name__ == '__main__':
   runpy.run_module('train.pretrained', run_name='__main__', alter_sys=True)

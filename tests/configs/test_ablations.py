@@ -17,7 +17,6 @@ from input_pipeline.choices import OBJECTIVES
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import FAMILIES, batch_shapes
 from models.build import build
-from models.choices import CHOICES
 from models.config import TransformerConfig
 from tests.configs import recipe_pairs
 from tests.helpers import runs
@@ -236,11 +235,9 @@ def test_a_change_needs_nothing_else(system):
       check(config)
 
 
-def test_every_value_can_be_named():
-  for field, values in ablations.FIELDS.items():
-    if field in CHOICES:
-      assert values == tuple(CHOICES[field])
-  assert ablations.FIELDS['objective'] == tuple(OBJECTIVES)
+def test_companions_are_of_every_value():
+  assert ablations.FIELDS['position'] == tuple(ablations.POSITIONS)
+  assert ablations.FIELDS['objective'] == tuple(ablations.OBJECTIVES)
 
 
 @pytest.mark.parametrize(

@@ -452,10 +452,9 @@ def test_every_program_is_started_alike():
 
 IN_A_CALLBACK = """
 import gc, os, signal, sys, time
-from configs import interrupt
+from configs import startup
 
-sys.argv[0] = '-m'
-interrupt.watch_imports()
+startup.begin()
 again = []
 
 def collected(phase, info):

@@ -52,12 +52,12 @@ def raised(error, cause=None):
   ],
 )
 def test_errors_for_want_of_memory(error):
-  assert command.is_mendable(error)
+  assert command.is_fixable(error)
   assert command.message(error).startswith('There is too little memory: ')
   assert '\n' not in command.message(error)
 
 
 @pytest.mark.parametrize('error', [KeyError('a'), ImportError('no module a')])
 def test_other_errors_keep_their_traceback(error):
-  assert not command.is_mendable(raised(error))
+  assert not command.is_fixable(raised(error))
   assert not memory.missing(error)

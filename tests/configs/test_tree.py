@@ -24,7 +24,9 @@ OTHERS = {
   'common',
   'differences',
   'interrupt',
+  'keys',
   'memory',
+  'startup',
   'tree',
   'tree_plot',
 }

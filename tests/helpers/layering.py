@@ -69,7 +69,7 @@ COMMAND = {
   'configs.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
-  'configs.memory',
+  'configs.startup',
   'configs.command.summary',
 }
 # Allowed inside functions of a whole package.
@@ -81,8 +81,9 @@ LAZY = {'input_pipeline': LAZILY | {'pyarrow'}}
 ORDER = {
   'configs': (
     {'differences', 'interrupt', 'memory'},
-    {'common'},
+    {'common', 'startup'},
     {'command'},
+    {'keys'},
     {'PAPER'},  # each file that has no row of its own
     {'tree_plot'},
     {'tree'},

@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
       if not jax.distributed.is_initialized():
         raise
-      if command.is_mendable(error):
+      if command.is_fixable(error):
         print(f'Error: {command.message(error)}', file=sys.stderr)
       else:
         traceback.print_exc()

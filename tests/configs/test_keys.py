@@ -1,0 +1,104 @@
+"""The table of config keys is the only one, and docs/config.md shows it."""
+
+import dataclasses
+import typing
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common, keys, t5
+from input_pipeline import config as data_config
+from models.choices import CHOICES
+from models.config import TransformerConfig
+from tests.helpers import REPOSITORY
+from train.learning import optimizer, schedules
+from train.parallel.sharding import AXES, PRESETS
+
+
+def group(name: str) -> dict[str, common.Key]:
+  """The keys of a group, by the rest of their names."""
+  return {
+    key.removeprefix(f'{name}.'): value
+    for key, value in common.KEYS.items()
+    if key.startswith(f'{name}.')
+  }
+
+
+@pytest.mark.parametrize(
+  ('name', 'described'),
+  [('model', TransformerConfig), ('data', data_config.DataConfig)],
+)
+def test_fields_are_the_keys(name, described):
+  """The same names and types, and the same default where a field has one."""
+  fields = {field.name: field for field in dataclasses.fields(described)}
+  hints = typing.get_type_hints(described)
+  keys = group(name)
+  assert fields.keys() == keys.keys()
+  for key, value in keys.items():
+    assert (typing.get_origin(hints[key]) or hints[key]) is value.type, key
+    default = fields[key].default
+    if default is not dataclasses.MISSING:
+      assert default == value.default, key
+
+
+@pytest.mark.parametrize('module', [optimizer, schedules])
+def test_keys_that_a_name_uses_are_the_keys(module):
+  keys = group(module.__name__.rpartition('.')[2].rstrip('s'))
+  used = {key for names in module.USES.values() for key in names}
+  assert keys.keys() == {'name', *used}
+  assert keys['name'].choices == tuple(module.USES)
+
+
+def test_keys_of_the_run_are_read_by_it():
+  """The groups that no class describes have no key too many."""
+  source = '\n'.join(
+    path.read_text() for path in (REPOSITORY / 'train').rglob('*.py')
+  )
+  for name in ('train', 'eval', 'checkpoint', 'sharding'):
+    for key in group(name):
+      if not key.startswith('mesh.'):
+        assert f'{name}.{key}' in source, f'{name}.{key}'
+  assert set(AXES) == set(group('sharding.mesh'))
+
+
+def test_choices_are_those_of_the_code():
+  assert {
+    name: key.choices for name, key in group('model').items() if key.choices
+  } == {name: tuple(choices) for name, choices in CHOICES.items()}
+  assert {
+    name: key.choices for name, key in group('data').items() if key.choices
+  } == {
+    'objective': tuple(data_config.OBJECTIVES),
+    'masking': data_config.MASKING,
+    'tokenizer_kind': data_config.TOKENIZERS,
+    'normalization': data_config.NORMALIZATIONS,
+    'start': data_config.STARTS,
+  }
+  assert common.KEYS['optimizer.decay'].choices == optimizer.DECAY
+  assert common.KEYS['sharding.rules'].choices == tuple(PRESETS)
+
+
+def test_a_config_has_all_keys_and_no_others():
+  base = common.base()
+  for key, value in common.KEYS.items():
+    found = base
+    for name in key.split('.'):
+      found = found[name]
+    if isinstance(found, ConfigDict):
+      found = found.to_dict()
+    unset = isinstance(value.default, type)
+    assert found is None if unset else found == value.default
+    assert value.meaning
+  assert {key.split('.')[0] for key in common.KEYS} == set(base)
+  with pytest.raises(AttributeError, match='bach'):
+    t5.get_config().data.bach = 3
+
+
+def test_the_document_is_current():
+  written = (REPOSITORY / 'docs' / 'config.md').read_text(encoding='utf-8')
+  assert written == keys.markdown() + '\n', (
+    'run: python -m configs.keys > docs/config.md'
+  )
+  for key, value in common.KEYS.items():
+    (line,) = (x for x in written.split('\n') if x.startswith(f'| `{key}` |'))
+    assert f'| {value.type.__name__} |' in line
