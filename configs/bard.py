@@ -1,6 +1,7 @@
 """Bard (Google 2023): no architecture, size or recipe was published.
 
-It began on a lightweight version of LaMDA, by its announcement.
+Its announcement says that it began on a lightweight version of LaMDA. Cost and
+scores: not published.
 """
 
 ANCESTOR = 'lamda:137b'

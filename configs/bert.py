@@ -2,11 +2,16 @@
 
 `bert.py:SIZE` or `bert.py:size=SIZE,vocabulary=VOCABULARY,length=LENGTH`.
 
-Sizes: base and large, the paper's; mini, small, medium; and any of the 24
-miniatures as LAYERSxWIDTH, so that the one published as BERT-Tiny is `2x128`.
-`tiny`, as in every file here, is nobody's paper: it shows the run in minutes.
+Sizes: base and large are the paper's. mini, small, medium and LAYERSxWIDTH are
+the 24 miniatures; the one published as BERT-Tiny is `2x128`. `tiny`, as in
+every file here, is not a published size: it shows a run in minutes.
 Vocabularies: uncased, cased. Lengths: 512, where the first nine tenths of the
-steps have rows of 128 (A.2), and 128 throughout.
+steps have rows of 128 tokens (A.2), and 128 throughout.
+
+Cost: 4 days on 16 TPU chips (base) or 64 (large); 1M steps of 256 rows (A.2).
+Reached: GLUE test without WNLI 79.6 (base) and 82.1 (large, table 1); SQuAD 1.1
+dev F1 88.5 and 90.9 (4.2). Miniatures: GLUE score 64.2 (2x128), 65.8 (mini),
+71.2 (small), 73.5 (medium; README of the release).
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,16 @@
 """Chinchilla: "Training Compute-Optimal Large Language Models".
 
-Hoffmann et al. 2022. `chinchilla.py:SIZE`: 70b; any of the models that its law
-was fitted to, by their printed millions (44m to 16183m); `tiny` is nobody's
-paper: it shows the run in minutes. Gopher's block, trained on twenty tokens
-for each parameter. Left out: 70b's smaller batch of the first half.
+Hoffmann et al. 2022. `chinchilla.py:SIZE`: 70b, or any of the models that its
+law was fitted to, by their printed millions of parameters (44m to 16183m).
+`tiny`, as in every file here, is not a published size: it shows a run in
+minutes.
+
+Gopher's block, trained on twenty tokens for each parameter. Left out: 70b's
+smaller batch in the first half.
+
+Cost: 70b 1.4T tokens (table 4), the FLOPs of Gopher: 5.76e23 (table 3).
+Reached (70b): MMLU 67.6 with 5 examples (table 6), perplexity 7.16 on
+WikiText-103 (4.2.1).
 """
 
 from ml_collections import ConfigDict

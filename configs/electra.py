@@ -1,14 +1,22 @@
 """ELECTRA (Clark et al. 2020): which of these tokens were replaced?
 
-`electra.py:SIZE`: small, base or large; tiny shows the run in minutes.
+`electra.py:SIZE`: small, base or large. `tiny`, as in every file here, is not a
+published size: it shows a run in minutes.
 
-One run trains two encoders: a generator fills masked positions, and a
-discriminator, the model that is kept, tells its fillings from the text. They
-share their tables (3.2); the discriminator's loss counts 50 times (A).
+One run trains two encoders. A generator fills masked positions. A
+discriminator, the model that is kept, finds the tokens that the generator
+changed. They share their tables (3.2); the discriminator's loss counts 50 times
+(A).
 
-Texts are cut as they come, no piece is of two documents, and short ones share a
-row. Left out: the published code's pieces of two segments, of shorter ones (5%)
-and of one segment (10%); no loss tells segments apart.
+Documents are cut into pieces as they come, no piece has two documents, and
+short pieces share a row. Left out: the published code's pieces of two segments,
+of shorter ones (5%) and of one segment (10%). No loss depends on the segments.
+
+Cost: small 4 days on one V100 GPU, base 4 days on 16 TPUv3 (table 1); large
+3.1e21 FLOPs for 1.75M steps (table 8).
+Reached, GLUE dev: small 79.9, base 85.1 (table 1), large 89.0 after 400,000
+steps and 89.5 after 1.75M (table 2). SQuAD 2.0 dev F1: base 83.3, large 89.6
+and 90.6.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,17 @@
 """FLAN-T5: "Scaling Instruction-Finetuned Language Models" (Chung et al. 2022).
 
-`flan_t5.py:SIZE`: small, base, large, xl or xxl; tiny shows the run in minutes.
+`flan_t5.py:SIZE`: small, base, large, xl or xxl. `tiny`, as in every file here,
+is not a published size: it shows a run in minutes.
 
 T5 1.1's models, adapted to language modelling and then trained on 1,836 tasks
-written as instructions. The recipe is that last step's; of the instructions
-only the form is here: a text's first part is the input, the rest the answer.
+written as instructions. The recipe is that last step's. Of the instructions
+only the form is here: the first part of a text is the input, the rest is the
+answer.
+
+Cost of the last step, from small to xxl, in FLOPs (table 2): 2.9e18, 9.1e18,
+2.4e19, 5.6e19, 7.6e19; 1.6% to 0.2% of what pretraining took. Number of TPUs
+and hours: no source at hand.
+Reached: MMLU 45.1 (large, the paper's table of Flan-T5).
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,14 @@
 """GPT-1: "Improving Language Understanding by Generative Pre-Training".
 
-Radford et al. 2018. `gpt1.py:SIZE`: base, the one that was published; `tiny`
-is nobody's paper: it shows the run in minutes. The decoder of the Transformer
-without cross-attention, on whole rows of books.
+Radford et al. 2018. `gpt1.py:SIZE`: base, the one published size. `tiny`, as in
+every file here, is not a published size: it shows a run in minutes.
+
+The decoder of the Transformer without cross-attention, on whole rows of books.
+
+Cost: a month on 8 GPUs, 0.96 petaflop/s-days (OpenAI's announcement); 63B
+tokens (ELECTRA's FLOPs script), which are 100 epochs (4.1).
+Reached, after fine-tuning: GLUE test without WNLI 75.1, MNLI 82.1, SST-2 91.3
+(table 1 of Devlin et al. 2019).
 """
 
 from ml_collections import ConfigDict

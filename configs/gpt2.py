@@ -1,10 +1,17 @@
 """GPT-2: "Language Models are Unsupervised Multitask Learners".
 
-Radford et al. 2019. `gpt2.py:SIZE`: small, medium, large or xl (124M to 1.5B);
-`tiny` is nobody's paper: it shows the run in minutes. GPT-1 with the norms
-before each branch, one more at the end, and a smaller birth of what adds to the
-residual stream. How it was trained was not published: what is not marked with
-a section is GPT-3's recipe for the same shapes.
+Radford et al. 2019. `gpt2.py:SIZE`: small, medium, large or xl (124M to 1.5B).
+`tiny`, as in every file here, is not a published size: it shows a run in
+minutes.
+
+GPT-1 with norms before the branches, one more norm at the end, and smaller
+initial weights where branches add to the residual stream. How it was trained
+was not published: a number without a section is GPT-3's for the same shapes.
+
+Cost: not published; WebText has 40 GB of text (2.1).
+Reached without training for the task, from small to xl (table 3): LAMBADA
+accuracy 46.0, 55.5, 60.1, 63.2; perplexity on WikiText-103 37.5, 26.4, 22.1,
+17.5.
 """
 
 from ml_collections import ConfigDict

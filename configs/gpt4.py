@@ -1,6 +1,7 @@
 """GPT-4 (OpenAI 2023): no architecture, size or recipe was published.
 
-Its report gives no details of model, hardware, data or training (section 2).
+Its report (arXiv:2303.08774) gives no details of model, hardware, data or
+training (section 2). Cost: not published. The report has its scores.
 """
 
 ANCESTOR = 'gpt3:175b'

@@ -1,8 +1,14 @@
 """Jurassic-1: "Technical Details and Evaluation" (Lieber et al. 2021).
 
-`jurassic.py:SIZE`: large (7.5B) or jumbo (178B); `tiny` is nobody's paper: it
-shows the run in minutes. GPT-3's block, wider and shallower by the rule of
-Levine et al. 2020, with a vocabulary five times as large.
+`jurassic.py:SIZE`: large (7.5B) or jumbo (178B). `tiny`, as in every file here,
+is not a published size: it shows a run in minutes.
+
+GPT-3's block, wider and shallower by the rule of Levine et al. 2020, with a
+vocabulary five times as large.
+
+Cost: 300B tokens each. Hardware and time: no source at hand.
+Reached: the paper compares each model with the GPT-3 of its size, in perplexity
+and on tasks without or with few examples. Its scores: no source at hand.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
 """Jurassic-2 (AI21 Labs 2023): no architecture, size or recipe was published.
 
-Announced in three sizes: large, grande and jumbo.
+It was announced in three sizes: large, grande and jumbo. Cost and scores of
+pretraining: not published.
 """
 
 ANCESTOR = 'jurassic:jumbo'

@@ -1,8 +1,14 @@
 """MT-NLG: "Using DeepSpeed and Megatron to Train Megatron-Turing NLG 530B".
 
-Smith et al. 2022. `mt_nlg.py:SIZE`: 530b; `tiny` is nobody's paper: it shows
-the run in minutes. GPT-2's block as Megatron-LM has it. Left out: the batch
-that grows by 32 rows from 32 over the first 12 billion tokens (3.2).
+Smith et al. 2022. `mt_nlg.py:SIZE`: 530b. `tiny`, as in every file here, is not
+a published size: it shows a run in minutes.
+
+GPT-2's block as Megatron-LM has it. Left out: the batch that grows by 32 rows
+from 32 over the first 12 billion tokens (3.2).
+
+Cost: 270B tokens (3.2) on a cluster of 560 servers with 8 A100 GPUs each
+(Microsoft's announcement). Time: no source at hand.
+Reached: HellaSwag 80.2 with 1 example, 82.4 with several (section 5).
 """
 
 from ml_collections import ConfigDict

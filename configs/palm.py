@@ -1,9 +1,14 @@
 """PaLM: "Scaling Language Modeling with Pathways" (Chowdhery et al. 2022).
 
-`palm.py:SIZE`: 8b, 62b or 540b; `tiny` is nobody's paper: it shows the run in
-minutes. Attention and MLP side by side after one norm, one key and value head,
+`palm.py:SIZE`: 8b, 62b or 540b. `tiny`, as in every file here, is not a
+published size: it shows a run in minutes.
+
+Attention and MLP side by side after one norm, one head of keys and values,
 SwiGLU, rotary positions, no biases. Left out: the smaller batches of the start,
-a half (8b, 62b), or a quarter and a half (540b), of those here.
+a half (8b, 62b) or a quarter and a half (540b) of those here.
+
+Cost: 780B tokens (3); 540b on 6,144 TPU v4 chips at 46.2% of their peak (4.1).
+Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
 """PaLM 2 (Anil et al. 2023): no architecture, size or recipe was published.
 
-Its report names a mixture of objectives like UL2's, and no sizes.
+Its report (arXiv:2305.10403) names a mixture of objectives like UL2's, and no
+sizes. Cost: not published. The report has its scores.
 """
 
 ANCESTOR = 'palm:540b'

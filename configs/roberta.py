@@ -1,9 +1,15 @@
 """RoBERTa: "A Robustly Optimized BERT Pretraining Approach" (Liu et al. 2019).
 
-`roberta.py:SIZE`: base or large; tiny shows the run in minutes.
+`roberta.py:SIZE`: base or large. `tiny`, as in every file here, is not a
+published size: it shows a run in minutes.
 
-BERT's model with a byte-level vocabulary; no sentence pairs, masks drawn anew
-at every visit, more text and larger batches.
+BERT's model with a byte-level vocabulary. There are no sentence pairs, masks
+are drawn again at every visit, and there is more text in larger batches.
+
+Cost: large, about a day on 1,024 V100 GPUs for the first 100,000 steps (5); the
+release took 500,000 steps of 8K rows (table 4).
+Reached (base, large; dev, README of the release): MNLI 87.6, 90.2; QNLI 92.8,
+94.7; SST-2 94.8, 96.4; RTE 78.7, 86.6. Large: SQuAD 1.1 F1 94.6.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,19 @@
 """RWKV-4: "Reinventing RNNs for the Transformer Era" (Peng et al. 2023).
 
-`rwkv.py:SIZE`: 169m, 430m, 1.5b, 3b, 7b or 14b; tiny shows the run in minutes.
+`rwkv.py:SIZE`: 169m, 430m, 1.5b, 3b, 7b or 14b. `tiny`, as in every file here,
+is not a published size: it shows a run in minutes.
 
-A recurrent network that trains in parallel: no attention, hence no heads and
-no positions. Its ancestors are not in this tree (the attention-free
+A recurrent network that trains in parallel: it has no attention, and so no
+heads and no positions. Its ancestors are not in this tree (the attention-free
 transformer, Zhai et al. 2021).
 
 `train.max_logit_loss` is L2Wrap of the published code, a gradient of 1e-4 times
 each token's largest logit. The paper does not have it.
+
+Cost: the Pile once, 332B tokens, at 3 x 2.6e8 (169m) to 3 x 2.8e10 (14b) FLOPs
+each (the paper's table of models); 1.5b reads 106K tokens/s on 8 A100 GPUs
+(README of the code). Hardware and time of the runs: no source at hand.
+Reached: the paper has tables of zero-shot scores; they are not copied here.
 """
 
 from ml_collections import ConfigDict

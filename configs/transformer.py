@@ -1,9 +1,14 @@
 """Transformer: "Attention Is All You Need" (Vaswani et al. 2017).
 
-`transformer.py:SIZE`: base or big; tiny shows the run in minutes.
+`transformer.py:SIZE`: base or big. `tiny`, as in every file here, is not a
+published size: it shows a run in minutes.
 
-The paper translates (WMT 2014, English to German); the model is the paper's
-and the data are not: here it restores the spans missing from a text.
+The model is the paper's, the data are not. The paper translates (WMT 2014,
+English to German); here the model restores spans that are missing from a text.
+
+Cost: one machine with 8 P100 GPUs; base 12 hours (100,000 steps of 0.4 s), big
+3.5 days (section 5.2).
+Reached: 28.4 BLEU from English to German, big (abstract).
 """
 
 from ml_collections import ConfigDict
