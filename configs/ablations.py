@@ -1,16 +1,16 @@
-"""A system with a field or two changed, and what goes with them.
+"""A system with one field or several changed, and the keys that go with them.
 
-`ablations.py:SYSTEM[:ARG],FIELD=VALUE[,FIELD=VALUE]`, the system as
-`python -m configs.tree --diff` names it: `gpt2:tiny,position=rope`,
-`llama:7b,version=2,objective=ul2`. The companions of a value (rope's theta,
-UL2's denoisers) are set, those of the old one cleared, and what both read
-stays. Sizes stay too: a gate, an untied table, fewer key and value heads
-change the number of parameters. `--diff=ablations:gpt2:tiny,position=rope`
-shows all that differs.
+`ablations.py:SYSTEM[:ARG],FIELD=VALUE[,FIELD=VALUE]`, where the system is named
+as in `python -m configs.tree --diff`: `gpt2:tiny,position=rope`,
+`llama:7b,version=2,objective=ul2`. The keys that only the new value reads
+(rope's theta, UL2's denoisers) are set, those that only the old one read are
+cleared, and those that both read stay. Sizes stay too, so that a gate, an
+untied table or fewer key and value heads change the number of parameters.
+`--diff=ablations:gpt2:tiny,position=rope` shows all that differs.
 
-What a family cannot have is refused at the start of the run, with the reason.
-A decoder's `model.prefix` stays: T5 (3.2) compares inputs that see one another
-and those that do not.
+A choice that the family cannot have is refused at the start of the run, with
+the reason. A decoder's `model.prefix` stays: T5 (3.2) compares inputs that see
+one another with inputs that do not.
 """
 
 import difflib
@@ -21,17 +21,18 @@ from ml_collections import ConfigDict
 
 from configs import common, tree, ul2
 
-# What each value reads that no other one does.
+# Position -> the keys that it reads and no other position does.
 POSITIONS = {
   'none': {},
   'sinusoidal': {},
-  'learned': {'max_length': 0},  # as long as the rows
+  'learned': {'max_length': 0},  # becomes the length of the rows
   'relative_bias': {  # T5, 2.1
     'relative_buckets': 32,
     'relative_max_distance': 128,
   },
   'transformer_xl': {},
-  'rope': {'rope_theta': 10_000.0, 'rope_dim': 0},  # RoFormer, 3.2; all of H
+  # RoFormer, 3.2; rope_dim becomes H.
+  'rope': {'rope_theta': 10_000.0, 'rope_dim': 0},
   'alibi': {},
 }
 _CHUNK = {'document_tokens': 65_536}  # T5's published code
@@ -46,27 +47,29 @@ _MASKS = _NOISE | {
   'duplicates': 0,
   'curriculum': (),
 }
+# Objective -> the keys that it reads.
 OBJECTIVES = {
   'causal': {},
   'prefix': _CHUNK | {'concatenate': False},  # T5's published code
   'span_corruption': _SPANS | {'mean_span_length': 3.0},  # T5, 3.3.4
-  # T5's other ones: 3.3.1 and 3.3.2, the lengths its published code's.
+  # T5, 3.3.1 and 3.3.2; the lengths are those of its published code.
   'iid_spans': _SPANS | {'target_length': 192},
   'drop_tokens': _CHUNK | _NOISE | {'target_length': 104},
   'bert_style': _SPANS | {'random_share': 0.1},  # 90% masked, 10% random
   'mass_style': _SPANS,
   'deshuffling': _CHUNK | {'concatenate': False},
-  # UL2, table 1: seven denoisers, of which the fourth needs 128 in 512 tokens.
+  # UL2, table 1: the fourth of seven denoisers needs 128 sentinels in 512
+  # tokens.
   'ul2': _CHUNK | {'denoisers': ul2.DENOISERS, 'sentinels': 128},
   'mlm': _MASKS,
   'sentence_pairs': _MASKS | {'short_share': 0.1},  # BERT's published code
   'full_sentences': _MASKS,
   'doc_sentences': _MASKS,
 }
-# Counts above are for rows of 512 tokens and grow and shrink with them; of
-# sentinels a vocabulary has T5's 100 at least, and keeps those that it has.
+# Counts above are for rows of 512 tokens and grow or shrink with the rows. A
+# vocabulary has at least T5's 100 sentinels, and keeps all that it has.
 _COUNTS = ('predictions', 'target_length', 'sentinels')
-# Keys whose value is not that of another objective which reads them too.
+# Keys that get the new objective's value even if the old one read them too.
 _ITS_OWN = ('target_length', 'concatenate')
 
 # Field -> its values.
@@ -84,7 +87,11 @@ FIELDS = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  """Raises ValueError: no such system, field or value; names the nearest."""
+  """The changed config.
+
+  Raises:
+    ValueError: no such system, field or value; the message names the nearest.
+  """
   reference, fields = split(arg)
   config = tree.config_of(reference)
   for field, text in fields.items():
@@ -94,13 +101,13 @@ def get_config(arg: str = '') -> ConfigDict:
 
 
 def split(arg: str) -> tuple[str, dict[str, str]]:
-  """The argument's 'NAME[:ARG]' of a system, and the values of the fields.
+  """The argument's system 'NAME[:ARG]', and the values of the fields.
 
   Example: split('t5:tiny,bias=all,version=1.1') is ('t5:tiny,version=1.1',
   {'bias': 'all'}).
 
   Raises:
-    ValueError: a name that is nearly that of a field.
+    ValueError: a name that is nearly a field's name.
   """
   name, *parts = re.split('[:,]', arg)
   own, fields = [], {}
@@ -116,10 +123,10 @@ def split(arg: str) -> tuple[str, dict[str, str]]:
 
 
 def sweep(reference: str) -> Iterator[dict]:
-  """All that one field can change of a system, 'NAME[:ARG]'.
+  """Every change of one field of a system, 'NAME[:ARG]'.
 
   Yields the overrides of each change: {'model.position': 'rope',
-  'model.rope_theta': 10000.0, ...}. Some cannot be: the run says why.
+  'model.rope_theta': 10000.0, ...}. Some are impossible: the run says why.
   """
   config = tree.config_of(reference)
   heads = config.model.heads
@@ -158,7 +165,7 @@ def _position(c, position):
     own['max_length'] = max(d.length, *(phase[1] for phase in d.curriculum), 0)
   if 'rope_dim' in own:
     own['rope_dim'] = m.head_dim // 2 * 2
-  keys += ['position_offset', 'rope_scaling']  # of some papers alone
+  keys += ['position_offset', 'rope_scaling']  # only some papers set them
   return {f'model.{key}': own.get(key, blank[key]) for key in keys}
 
 
@@ -173,13 +180,13 @@ def _objective(c, objective):
     if key == 'sentinels':
       own[key] = max(d[key], 100, scaled)
   if 'concatenate' not in {**old, **own}:
-    del keys['concatenate']  # says how documents meet, whatever is learnt
+    del keys['concatenate']  # neither objective decides how documents meet
   wanted = {f'data.{key}': own.get(key, blank[key]) for key in keys}
-  if objective != 'causal':  # which rows are windows, or which id is BOS
+  if objective != 'causal':  # 'none' is for causal rows alone
     wanted |= {'data.start': blank.start, 'data.bos': blank.bos}
   pairs = objective == 'sentence_pairs'
   if pairs or d.objective == 'sentence_pairs':
-    wanted['data.pack'] = not pairs  # one pair a row
+    wanted['data.pack'] = not pairs  # pairs: one a row
   if m.family == 'encoder' and m.head in ('mlm', 'mlm_nsp'):
     wanted['model.head'] = 'mlm_nsp' if pairs else 'mlm'
   if pairs and m.family in ('encoder', 'electra'):
@@ -190,7 +197,7 @@ def _objective(c, objective):
 
 
 def _value(field, text):
-  """What a value's text means."""
+  """The value that a text stands for."""
   if not FIELDS[field]:
     if not text.isdecimal():
       raise ValueError(f'{field} is {text!r}; it must be a whole number.')

@@ -20,8 +20,8 @@ from configs import common
 
 ANCESTOR = 'transformer'
 
-# size: layers, D, heads, H. Section 3; the miniatures are Turc et al.'s
-# table 1. F is 4 D.
+# size: layers, D, heads, H. Section 3; the miniatures: table 1 of Turc et al.
+# F is 4 D.
 SIZES = {
   'tiny': (2, 128, 8, 16),
   'mini': (4, 256, 4, 64),

@@ -18,8 +18,8 @@ from configs import common
 
 ANCESTOR = 'gpt3:175b'
 
-# size: layers, D, heads, H, learning rate, its end, rows of a batch. Table 3
-# and the published scripts. F is 4 D.
+# size: layers, D, heads, H, largest and last learning rate, rows of a batch.
+# Table 3 and the published scripts. F is 4 D.
 SIZES = {
   '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256),
   '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256),
@@ -61,8 +61,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.head = 'lm'
   m.init = 'megatron'
   m.init_std = 0.0048  # (3 * 14336)^-1/2 for every size: the scripts
-  # Megatron-LM's default, which the scripts leave; the published weights'
-  # configurations, made for their use, say 0.
+  # Megatron-LM's default, which the scripts keep. The configurations of the
+  # published weights are for using them and say 0.
   m.dropout = m.attention_dropout = 0.1
   m.dropout_kind = 'residual'
   m.remat = 'full' if large else 'none'
@@ -88,14 +88,14 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.warmup_steps = 183_105 // d.batch  # 375M tokens
   c.schedule.decay_steps = 200_000_000 // d.batch  # 410B tokens
   c.schedule.end_fraction = last / peak
-  # 341B tokens are ROOTS once; 176b has 25B more (3.5).
+  # ROOTS once is 341B tokens; 176b read 25B more (3.5).
   tokens = 366_000_000_000 if size == '176b' else 341_000_000_000
   c.train.steps = tokens // (d.batch * d.length)
 
   if large:
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

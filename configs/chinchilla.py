@@ -93,20 +93,20 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d.normalization = ''  # 4.1: no NFKC
 
-  # 70b: table 4, 3M tokens after 1.5M. The batches of the others are not
-  # stated: those of Gopher's table 1 for their sizes.
+  # 70b: table 4, 3M tokens (1.5M at first). The batches of the others are not
+  # stated: they are Gopher's for these sizes (its table 1).
   d.batch = 1536 if size == '70b' else 1024 if millions > 1500 else 128
 
   c.optimizer.clip = 1.0  # not stated
   c.optimizer.weight_decay = (
     0.1  # AdamW for Adam (4.1); the number is not stated
   )
-  # 70b: table 4. Of the others the paper gives the ends: 2e-4 for the smallest,
-  # 1.25e-4 for the largest.
+  # 70b: table 4. The paper gives the rate of the smallest model, 2e-4, and of
+  # the largest, 1.25e-4.
   c.schedule.learning_rate = 1e-4 if size == '70b' else 2e-4
   if 7000 < millions < 70_000:
     c.schedule.learning_rate = 1.25e-4
-  # The cosine ends with the tokens (B); 70b: 1.4T, table 4. The others were
-  # trained for several lengths; this is the optimal one (table 3).
+  # The cosine ends with the last token (B). 70b: 1.4T tokens, table 4. The
+  # others were trained several times; this is the optimal length (table 3).
   c.train.steps = 20 * millions * 1_000_000 // (d.batch * d.length)
   return common.finish(c)

@@ -25,9 +25,9 @@ from configs import common
 
 ANCESTOR = 'bert'
 
-# size: layers, D, heads, H, width of the tables where it is not D, how many
-# times narrower the generator is; learning rate, mask rate, batch, length,
-# steps. Table 6; large is ELECTRA-400K (ELECTRA-1.75M trains to 1,750,000).
+# size: layers, D, heads, H, width of the tables (0: D), divisor of the
+# generator's widths, learning rate, mask rate, batch, length, steps. Table 6.
+# large is ELECTRA-400K; ELECTRA-1.75M takes 1,750,000 steps.
 SIZES = {
   'tiny': (2, 128, 8, 16, 64, 2, 1e-3, 0.15, 16, 128, 200),
   'small': (12, 256, 4, 64, 128, 4, 5e-4, 0.15, 128, 128, 1_000_000),
@@ -83,7 +83,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.masking = 'electra'
   d.masked_share = 0.85  # the published code's; the rest stays
   d.length = length
-  # The published code's: half a percent of the row may be masked beyond it.
+  # The published code's: room for half a percent of the row more.
   d.predictions = int((noise_density + 0.005) * length)
   d.batch = batch
   d.streams = 64

@@ -69,7 +69,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'
-  d.objective = 'prefix'  # in place of instructions and their answers
+  d.objective = 'prefix'  # stands for instructions and answers
   d.concatenate = False  # an instruction is one text
   d.length = 2048  # near the 2056 of the FLAN collection's example
   d.document_tokens = 65536
@@ -94,7 +94,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size in ('large', 'xl', 'xxl'):
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # infillings shown at every evaluation
+  c.eval.samples = 4  # rows that each evaluation fills in
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)
@@ -110,7 +110,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.block = 0
   c.data.batch = 16
   c.data.streams = 4
-  c.schedule.learning_rate = 1e-2  # from nothing, not from T5
+  c.schedule.learning_rate = 1e-2  # trained from scratch
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

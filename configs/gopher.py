@@ -20,8 +20,8 @@ from configs import common
 
 ANCESTOR = 'gpt3:175b'
 
-# size: layers, heads, H, D, learning rate, rows of a batch. Table 1, batches of
-# 0.25M, 2M and 6M tokens. F is 4 D.
+# size: layers, heads, H, D, learning rate, rows of a batch. Table 1, which has
+# batches of 0.25M, 2M and 6M tokens. F is 4 D.
 SIZES = {
   '44m': (8, 16, 32, 512, 6e-4, 128),
   '117m': (12, 12, 64, 768, 6e-4, 128),
@@ -68,7 +68,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for MassiveText
-  d.tokenizer_kind = 'bpe'  # SentencePiece's, with bytes to fall back on
+  d.tokenizer_kind = 'bpe'  # SentencePiece with byte fallback
   d.normalization = 'nfkc'  # Hoffmann et al. 2022, 4.1: Chinchilla's has none
   d.objective = 'causal'
   d.start = 'none'  # not stated; GPT-3's
@@ -92,7 +92,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if large:
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -81,7 +81,7 @@ def get_config(arg: str = '') -> ConfigDict:
   # 4.1: 100 epochs. ELECTRA's FLOPs script counts 960,800 steps of 128 rows.
   c.train.steps = 960_800 * 128 // c.data.batch
 
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

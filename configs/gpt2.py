@@ -20,8 +20,8 @@ from configs import common
 
 ANCESTOR = 'gpt1'
 
-# size: layers, D, heads, H, learning rate. Table 2, and the published
-# checkpoints' heads; the rates of GPT-3's table 2.1. F is 4 D.
+# size: layers, D, heads, H, learning rate. Table 2; the heads are those of the
+# published checkpoints, the rates those of GPT-3's table 2.1. F is 4 D.
 SIZES = {
   'small': (12, 768, 12, 64, 6e-4),
   'medium': (24, 1024, 16, 64, 3e-4),
@@ -91,7 +91,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == 'xl':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -19,11 +19,11 @@ from configs import common
 
 ANCESTOR = 'gpt2:xl'
 
-# size: layers, D, heads, H, rows of a batch, learning rate. Table 2.1, whose
-# batches of 0.5M, 1M, 2M and 3.2M tokens are powers of two here, the last 3.1M.
-# F is 4 D. Two rows of the table contradict their own H = D / heads: xl prints
-# 24 heads of 128 with D = 2048 (16 make 1.3B), 13b prints D = 5140 with 40 of
-# 128.
+# size: layers, D, heads, H, rows of a batch, learning rate. Table 2.1. F is
+# 4 D. The table's batches of 0.5M, 1M and 2M tokens are powers of two here, and
+# that of 3.2M is 3.1M. Two rows of the table contradict its H = D / heads: xl
+# prints 24 heads of 128 with D = 2048 (16 heads make 1.3B), and 13b prints
+# D = 5140 with 40 heads of 128.
 SIZES = {
   'small': (12, 768, 12, 64, 256, 6e-4),
   'medium': (24, 1024, 16, 64, 256, 3e-4),
@@ -102,7 +102,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if not small:
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -17,8 +17,8 @@ from configs import common
 
 ANCESTOR = 'gpt3:175b'
 
-# size: layers, D, heads, H, learning rate, rows of a batch. Table 1;
-# batches of 2M and 3.2M tokens, the last 3.1M here. F is 4 D.
+# size: layers, D, heads, H, learning rate, rows of a batch. Table 1, which has
+# batches of 2M and 3.2M tokens; the second is 3.1M here. F is 4 D.
 SIZES = {
   'large': (32, 4096, 32, 128, 1.2e-4, 1024),
   'jumbo': (76, 13824, 96, 144, 6e-5, 1536),
@@ -89,7 +89,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size != 'tiny':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

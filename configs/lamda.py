@@ -17,9 +17,9 @@ from configs import common
 
 ANCESTOR = 'gpt3:175b'
 
-# size: layers, D, heads, H, F. Section 3 for 137b. The paper has the layers, D
-# and heads of the others; that H is 128 and F is 8 D there too is taken from
-# 137b, and gives the 2B and 8B of their names.
+# size: layers, D, heads, H, F. 137b: section 3. For the others the paper has
+# the layers, D and heads. H = 128 and F = 8 D are those of 137b; they give the
+# 2B and 8B of the names.
 SIZES = {
   '2b': (10, 2560, 40, 128, 20480),
   '8b': (16, 4096, 64, 128, 32768),
@@ -82,17 +82,17 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.name = 'inverse_sqrt'
   c.schedule.learning_rate = 1.0
   c.schedule.warmup_steps = 10_000
-  # 432B tokens, of the 2.81T that the data set has (3). The paper says how long
-  # 137b took: 57.7 days of 1024 chips at 56.5% of 123 TFLOP/s, 3.55e23 FLOPs,
-  # which are 432B tokens at 6 a parameter. Hoffmann et al. 2022, table 1, has
-  # 168B, without a source: 39% of that compute, and less than GPT-3's, which
-  # the paper says is less than its own. So the paper's figure stands here.
+  # 432B tokens, of the 2.81T in the data set (3). The paper says how long 137b
+  # took: 57.7 days of 1024 chips at 56.5% of 123 TFLOP/s. That is 3.55e23
+  # FLOPs, or 432B tokens at 6 FLOPs a parameter. Hoffmann et al. 2022 (table 1)
+  # have 168B, without a source. That would be 39% of the compute, and less than
+  # GPT-3's; but the paper says that it took more than GPT-3.
   c.train.steps = 432_000_000_000 // (d.batch * d.length)
   c.train.z_loss = 1e-4
 
   c.sharding.rules = 'fsdp'
   c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

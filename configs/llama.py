@@ -26,9 +26,10 @@ from configs import common
 ANCESTOR = 'palm:62b'
 
 # version: size: layers, D, heads, key and value heads, F, learning rate, tokens
-# in billions. 1: table 2. 2: table 1 and 2.2, F as published with the weights;
-# 34b's, which were not, are those of Code Llama, which was made from it.
-# 3: table 3 and 3.2; the tokens of 8b and 70b with the published weights.
+# in billions. 1: table 2. 2: table 1 and 2.2; F was published with the weights.
+# The weights of 34b were not: its numbers are those of Code Llama, which was
+# made from it. 3: table 3 and 3.2; the tokens of 8b and 70b are from the model
+# card.
 SIZES = {
   '1': {
     '7b': (32, 4096, 32, 32, 11008, 3e-4, 1000),
@@ -81,7 +82,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if version == '3.1':
     m.rope_scaling = (8.0, 1.0, 4.0, 8192.0)  # published with the weights
   m.norm = 'rms_norm'  # 1: 2.2
-  # Of the published weights; 65b's is already that of version 2.
+  # That of the published weights; 65b already has that of version 2.
   m.norm_epsilon = 1e-6 if version == '1' and size != '65b' else 1e-5
   m.norm_placement = 'pre'  # 1: 2.2
   m.parallel = 'none'
@@ -102,14 +103,14 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'  # for mixtures, of which C4 is 15% in 1
-  # SentencePiece's, with bytes to fall back on; version 3: tiktoken's.
+  # SentencePiece with byte fallback; version 3: tiktoken.
   d.tokenizer_kind = 'byte_bpe' if version.startswith('3') else 'bpe'
   d.objective = 'causal'
   d.start = 'bos'  # the published code's prompts begin with it
   # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
   d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]
   d.batch = {'1': 2048, '2': 1024, '3': 2048, '3.1': 128}[version]
-  d.concatenate = version[0] != '3'  # 3: 3.2, a document sees itself alone
+  d.concatenate = version[0] != '3'  # 3: 3.2, documents do not see others
   d.streams = 64
 
   c.optimizer.name = 'adamw'  # 1: 2.3; 2: 2.2; 3 (3.4.1): the name alone
@@ -125,7 +126,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.01 if version == '3' else 0.1
   c.train.steps = billions * 1_000_000_000 // (d.batch * d.length)
   if version == '3.1' and size != 'tiny':
-    # From 3's weights; 800B tokens (3.4.2). Its rate is not stated: 3's last.
+    # It begins with the weights of 3 and takes 800B tokens (3.4.2). Its rate is
+    # not stated: it is the last one of 3.
     c.schedule.name = 'constant'
     c.schedule.learning_rate = 0.01 * peak
     c.schedule.warmup_steps = c.schedule.end_fraction = None
@@ -134,7 +136,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size != 'tiny':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

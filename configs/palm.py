@@ -18,7 +18,7 @@ from configs import common
 ANCESTOR = 'gpt3:175b'
 
 # size: layers, D, heads, rows of a batch. Table 1 and section 5. F is 4 D, H is
-# 256: 540b's heads are narrower together than D.
+# 256. The heads of 540b together are narrower than D.
 SIZES = {
   '8b': (32, 4096, 16, 512),
   '62b': (64, 8192, 32, 1024),
@@ -64,8 +64,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2
   d.tokenizer_kind = 'unigram'  # SentencePiece; its kind is not stated
-  # 2: white space is preserved, numbers are split into digits, and characters
-  # that are out of the vocabulary into UTF-8 bytes.
+  # 2: white space is kept, numbers are split into digits, and characters
+  # outside the vocabulary into UTF-8 bytes.
   d.lossless = True
   d.objective = 'causal'
   d.start = 'pad'  # T5X's decoders read id 0 first
@@ -75,7 +75,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   c.optimizer.name = 'adafactor'  # 5
   c.optimizer.clip = 1.0
-  c.optimizer.factor_from = 0  # "without factorization"
+  c.optimizer.factor_from = 0  # 5: "without factorization"
   c.optimizer.parameter_scale = True
   c.optimizer.b1 = 0.9
   c.optimizer.decay_rate = 0.8  # b2 = 1 - k^-0.8
@@ -92,7 +92,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size != 'tiny':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

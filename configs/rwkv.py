@@ -22,8 +22,8 @@ from configs import common
 
 ANCESTOR = ''
 
-# size: layers, D; peak and last learning rate, and how many mini-epochs of
-# 40,320 rows keep the peak. The paper's tables of models and of training.
+# size: layers, D, largest and last learning rate, mini-epochs of 40,320 rows at
+# the largest rate. The paper's tables of models and of training.
 SIZES = {
   'tiny': (2, 128, 1e-3, 1e-4, 0),
   '169m': (12, 768, 6e-4, 1e-5, 361),
@@ -97,7 +97,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size in ('1.5b', '3b', '7b', '14b'):
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -25,8 +25,8 @@ from configs import common
 
 ANCESTOR = 'transformer'
 
-# size: layers of each stack, D, F, heads, H. Section 3.7 and table 13; the
-# 1.1 sizes come with the release of the 1.1 checkpoints.
+# version: size: layers of each stack, D, F, heads, H. 1.0: section 3.7 and
+# table 13. 1.1: the release of its checkpoints.
 SIZES = {
   '1.0': {
     'tiny': (2, 128, 512, 4, 32),
@@ -122,7 +122,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size in ('large', '3b', '11b'):
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # infillings shown at every evaluation
+  c.eval.samples = 4  # rows that each evaluation fills in
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

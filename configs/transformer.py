@@ -81,7 +81,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = steps  # 5.2
   c.train.label_smoothing = 0.1  # 5.4
 
-  c.eval.samples = 4  # decoded at every evaluation
+  c.eval.samples = 4  # rows that each evaluation decodes
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)
@@ -96,7 +96,7 @@ def _tiny(c: ConfigDict) -> None:
   c.data.length = 128
   c.data.batch = 32
   c.data.streams = 4
-  c.schedule.learning_rate = 0.01  # 1e-3 at its highest
+  c.schedule.learning_rate = 0.01  # the highest rate is 1e-3
   c.schedule.warmup_steps = 100
   c.train.log_every = 20
   c.eval.every = 100

@@ -1,4 +1,4 @@
-"""The evolutionary tree of the systems here, and what separates any two.
+"""The evolutionary tree of the systems here, and what differs between any two.
 
   python -m configs.tree
   python -m configs.tree --diff=llama            # beside its ancestor
@@ -6,8 +6,8 @@
   python -m configs.tree --diff=ablations:gpt2,position=rope
   python -m configs.tree --plot=tree.png
 
-A system is a file of this folder, with an argument where it has one, as in
-`--config=configs/FILE.py:ARG`.
+A system is named by its file in this folder and an argument, if it takes one,
+as in `--config=configs/FILE.py:ARG`.
 """
 
 import difflib
@@ -15,96 +15,22 @@ import importlib
 import itertools
 import os
 import textwrap
-from typing import NamedTuple
+from types import ModuleType
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import command
-
-ENCODER, PAIR = 'encoder-only', 'encoder-decoder'
-DECODER, RECURRENT = 'decoder-only', 'recurrent'
-
-
-class System(NamedTuple):
-  """What no config says of a system."""
-
-  name: str
-  year: int  # of the paper, or of the announcement where there is none
-  month: int
-  organisation: str
-  branch: str
-  open: bool  # whether anyone may have weights
-  paper: str
+from configs import command, common
+from configs.differences import differences
+from configs.systems import DECODER, ENCODER, PAIR, SYSTEMS
 
 
-# NAME[:ARG] of each system, in the order of time. A file's first system
-# descends from the file's ANCESTOR, a later one (with KEY=VALUE in its ARG)
-# from the one before it.
-# fmt: off
-SYSTEMS = {
-  'transformer': System(
-    'Transformer', 2017, 6, 'Google', PAIR, True, 'arXiv:1706.03762'),
-  'gpt1': System(
-    'GPT-1', 2018, 6, 'OpenAI', DECODER, True, 'Radford et al. 2018'),
-  'bert': System(
-    'BERT', 2018, 10, 'Google', ENCODER, True, 'arXiv:1810.04805'),
-  'gpt2': System(
-    'GPT-2', 2019, 2, 'OpenAI', DECODER, True, 'Radford et al. 2019'),
-  'roberta': System(
-    'RoBERTa', 2019, 7, 'Facebook', ENCODER, True, 'arXiv:1907.11692'),
-  't5': System(
-    'T5', 2019, 10, 'Google', PAIR, True, 'arXiv:1910.10683'),
-  'electra': System(
-    'ELECTRA', 2020, 3, 'Stanford, Google', ENCODER, True, 'arXiv:2003.10555'),
-  'gpt3': System(
-    'GPT-3', 2020, 5, 'OpenAI', DECODER, False, 'arXiv:2005.14165'),
-  'jurassic': System(
-    'Jurassic-1', 2021, 8, 'AI21 Labs', DECODER, False, 'Lieber et al. 2021'),
-  'gopher': System(
-    'Gopher', 2021, 12, 'DeepMind', DECODER, False, 'arXiv:2112.11446'),
-  'lamda': System(
-    'LaMDA', 2022, 1, 'Google', DECODER, False, 'arXiv:2201.08239'),
-  'mt_nlg': System(
-    'MT-NLG', 2022, 1, 'Microsoft, NVIDIA', DECODER, False, 'arXiv:2201.11990'),
-  'chinchilla': System(
-    'Chinchilla', 2022, 3, 'DeepMind', DECODER, False, 'arXiv:2203.15556'),
-  'palm': System(
-    'PaLM', 2022, 4, 'Google', DECODER, False, 'arXiv:2204.02311'),
-  'ul2': System(
-    'UL2', 2022, 5, 'Google', PAIR, True, 'arXiv:2205.05131'),
-  'yalm': System(
-    'YaLM', 2022, 6, 'Yandex', DECODER, True, 'github.com/yandex/YaLM-100B'),
-  'flan_t5': System(
-    'FLAN-T5', 2022, 10, 'Google', PAIR, True, 'arXiv:2210.11416'),
-  'bloom': System(
-    'BLOOM', 2022, 11, 'BigScience', DECODER, True, 'arXiv:2211.05100'),
-  'llama': System(
-    'LLaMA', 2023, 2, 'Meta', DECODER, True, 'arXiv:2302.13971'),
-  'ul2:variant=flan': System(
-    'FLAN-UL2', 2023, 3, 'Google', PAIR, True, 'announcement'),
-  'bard': System(
-    'Bard', 2023, 3, 'Google', DECODER, False, 'announcement'),
-  'gpt4': System(
-    'GPT-4', 2023, 3, 'OpenAI', DECODER, False, 'arXiv:2303.08774'),
-  'jurassic2': System(
-    'Jurassic-2', 2023, 3, 'AI21 Labs', DECODER, False, 'announcement'),
-  'palm2': System(
-    'PaLM 2', 2023, 5, 'Google', DECODER, False, 'arXiv:2305.10403'),
-  'rwkv': System(
-    'RWKV-4', 2023, 5, 'RWKV Foundation', RECURRENT, True, 'arXiv:2305.13048'),
-  'llama:version=2': System(
-    'LLaMA 2', 2023, 7, 'Meta', DECODER, True, 'arXiv:2307.09288'),
-  'llama:8b,version=3': System(
-    'LLaMA 3', 2024, 4, 'Meta', DECODER, True, 'announcement'),
-  'llama:8b,version=3.1': System(
-    'LLaMA 3.1', 2024, 7, 'Meta', DECODER, True, 'arXiv:2407.21783'),
-}
-# fmt: on
+def module_of(reference: str) -> ModuleType:
+  """The module of 'NAME[:ARG]'.
 
-
-def module_of(reference: str):
-  """The module of 'NAME[:ARG]'; ValueError names the nearest one there is."""
+  Raises:
+    ValueError: there is none; the message names the nearest.
+  """
   name = reference.partition(':')[0]
   names = list(dict.fromkeys(key.partition(':')[0] for key in SYSTEMS))
   if name not in (*names, 'ablations'):
@@ -122,13 +48,13 @@ def config_of(reference: str) -> ConfigDict:
   """The config of 'NAME[:ARG]'.
 
   Raises:
-    ValueError: there is no such system or size, or none was published.
+    ValueError: no such system or size, or its config was never published.
   """
   return module_of(reference).get_config(reference.partition(':')[2])
 
 
 def key_of(reference: str) -> str:
-  """The row of SYSTEMS where 'NAME[:ARG]' stands."""
+  """The key of SYSTEMS that 'NAME[:ARG]' belongs to."""
   reference = _changed(reference) or reference
   module_of(reference)
   name, _, arg = reference.partition(':')
@@ -143,7 +69,7 @@ def key_of(reference: str) -> str:
 def ancestor_of(reference: str) -> str:
   """'NAME[:ARG]' of the system that another descends from; '' for a root.
 
-  An ablation's is the system that it changes.
+  The ancestor of an ablation is the system that it changes.
   """
   if system := _changed(reference):
     return system
@@ -154,17 +80,14 @@ def ancestor_of(reference: str) -> str:
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
-  """The keys in which two configs differ, 'group.key': (old, new).
+  """The keys in which two configs differ, by group: 'group.key': (old, new).
 
   None stands for a key that a config does not set.
   """
-  old, new = (dict(_flat(config)) for config in (old, new))
-  keys = sorted(old | new, key=lambda key: _rank(key.split('.')[0]))
-  return {
-    key: (old.get(key), new.get(key))
-    for key in keys
-    if old.get(key) != new.get(key)
-  }
+  groups = list(dict.fromkeys(key.split('.')[0] for key in common.KEYS))
+  found = differences(old.to_dict(), new.to_dict())
+  found.sort(key=lambda row: groups.index(row[0].split('.')[0]))
+  return {key: (before, after) for key, before, after in found}
 
 
 def show_difference(first: str, second: str = '') -> str:
@@ -172,11 +95,11 @@ def show_difference(first: str, second: str = '') -> str:
 
   Args:
     first: 'NAME[:ARG]'.
-    second: the other one; '' is the ancestor of the first, in the same size
-      where it has one.
+    second: the other one; '' is the ancestor of the first, in the same size if
+      it has that size.
 
   Raises:
-    ValueError: an unknown or undisclosed system, or a root alone.
+    ValueError: an unknown or undisclosed system, or a root without a second.
   """
   pair = (
     (first, second) if second else (_alike(ancestor_of(first), first), first)
@@ -270,18 +193,13 @@ def main(argv: list[str]) -> None:
     raise SystemExit(f'Error: {error}') from None
 
 
-def _rank(group):
-  order = ('model', 'data', 'optimizer', 'schedule', 'train')
-  return order.index(group) if group in order else len(order)
-
-
 def _changed(reference):
-  """'NAME[:ARG]' of the system that an ablation changes; '' of a system."""
+  """'NAME[:ARG]' of the system that an ablation changes; '' for a system."""
   name, _, arg = reference.partition(':')
   if name != 'ablations':
     return ''
   system = module_of(name).split(arg)[0]
-  module_of(system)  # there is one
+  module_of(system)  # raises if there is none
   return system
 
 
@@ -331,14 +249,6 @@ def _sizes(key):
   return ' '.join(names)
 
 
-def _flat(config, prefix=''):
-  for key, value in config.items():
-    if isinstance(value, ConfigDict):
-      yield from _flat(value, f'{prefix}{key}.')
-    else:
-      yield f'{prefix}{key}', value
-
-
 def _shown(value):
   if value is None:
     return '-'
@@ -350,12 +260,13 @@ def _shown(value):
 
 
 if __name__ == '__main__':
-  # Here alone: commands whose config imports this file have flags of their own.
+  # Defined only here, since commands whose config imports this file have flags
+  # of their own.
   flags.DEFINE_string(
     'diff',
     None,
-    'a system as NAME[:ARG]: the keys in which its config differs from '
-    "another's, which may follow, and from its ancestor's if none does",
+    'a system as NAME[:ARG]: shows the keys in which its config differs from '
+    'that of a second system, named after it, or from that of its ancestor',
   )
   flags.DEFINE_string('plot', None, 'a .png, .pdf or .svg file to draw')
   flags.FLAGS.set_gnu_getopt()  # flags may follow the other system

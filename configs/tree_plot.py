@@ -1,12 +1,13 @@
 """Draws the tree of `configs.tree`: time runs to the right.
 
-A system stands where its date is. It shares a row with its ancestor where
-there is room, otherwise a line leads down to it. Each row belongs to one such
-chain, and whatever a line passes is younger than where it began, so that
-nothing overlaps, however the tree grows.
+Each system is at its date. It shares a row with its ancestor if there is room;
+otherwise a line leads down to it. A row belongs to one such chain, and all that
+a line passes is younger than the line's beginning. So nothing overlaps, however
+the tree grows.
 """
 
 import os
+from typing import Any
 
 from matplotlib import font_manager, textpath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,14 +16,15 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
 FORMATS = ('.png', '.pdf', '.svg')
-# Branches from top to bottom, with colours that the colour-blind tell apart.
+# Branches from top to bottom, in colours that colour-blind readers can tell
+# apart.
 COLOURS = {
   'encoder-decoder': '#b3541e',
   'encoder-only': '#2a7f62',
   'decoder-only': '#2b5c9e',
   'recurrent': '#7a3e8e',
 }
-# In points: made for one column of a two-column paper.
+# Sizes in points, for one column of a two-column paper.
 WIDTH, YEAR, MARGIN = 246, 28.4, 6
 START = 2017.4  # the year at the left margin
 FONT, BOX, ROW, HEAD, GAP = 6, 9.5, 12.5, 10, 4
@@ -30,16 +32,16 @@ BOTTOM, TOP = 27, 3
 
 
 def draw(systems: dict, edges: dict[str, str], path: str) -> None:
-  """Writes the picture; `path` is replaced when it is complete.
+  """Writes the picture; it replaces `path` only when it is complete.
 
   Args:
-    systems: key -> configs.tree.System, in the order of time.
+    systems: key -> configs.systems.System, the oldest first.
     edges: child -> ancestor, keys of `systems`.
-    path: ends in .png, .pdf or .svg.
+    path: a .png, .pdf or .svg file.
 
   Raises:
-    ValueError: another ending.
-    OSError: nothing can be written there.
+    ValueError: another kind of file.
+    OSError: the file cannot be written.
   """
   ending = os.path.splitext(path)[1].lower()
   if ending not in FORMATS:
@@ -57,13 +59,13 @@ def draw(systems: dict, edges: dict[str, str], path: str) -> None:
       os.remove(part)
 
 
-def left(system) -> float:
-  """Where a system's box begins, in points."""
+def left(system: Any) -> float:
+  """The left edge of a system's box, in points."""
   return _x(system.year + (system.month - 1) / 12)
 
 
-def right(system) -> float:
-  """Where it ends."""
+def right(system: Any) -> float:
+  """The right edge of a system's box, in points."""
   return left(system) + _text_width(system.name) + 5
 
 
@@ -85,7 +87,7 @@ def place(systems: dict, edges: dict[str, str]) -> tuple[dict, dict]:
       for child, parent in edges.items()
       if parent == key and systems[child].branch == s.branch
     ]
-    # The row goes on to the last of those that lie far enough.
+    # The row continues with the last of those that are far enough.
     beside = [k for k in below if left(systems[k]) >= right(s) + GAP][-1:]
     for child in beside:
       visit(child, row)
@@ -150,7 +152,7 @@ def _x(year):
 
 
 def _edge(axes, systems, child, parent, rows, middle):
-  """From the ancestor's side, or from below it, to the child's left."""
+  """A line from the ancestor's side, or from below it, to the child's left."""
   s, old = systems[child], systems[parent]
   y0, y1, x1 = middle(parent), middle(child), left(s)
   if rows[child] == rows[parent]:

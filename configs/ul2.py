@@ -32,8 +32,8 @@ SIZES = {
 
 
 # Mode, rate, mean span (0: one span, to the end), share of the examples. Table
-# 1; the modes' names are the released checkpoint's, for [R], [S] and [X]. The
-# shares are not stated: here all are alike.
+# 1. The names of the modes [R], [S] and [X] are the released checkpoint's. The
+# shares are not stated: here all are equal.
 DENOISERS = tuple(
   (mode, rate, span, 1 / 7)
   for mode, rate, span in (
@@ -86,7 +86,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.scale_output = False
   m.head = 'lm'
   m.init = 't5'
-  # None in pretraining; the instructions' is FLAN-T5's.
+  # No dropout in pretraining. That of the instructions is FLAN-T5's.
   m.dropout = m.attention_dropout = 0.05 if flan else 0.0
   m.dropout_kind = 't5'
   m.remat = 'full' if size == '20b' else 'none'
@@ -100,8 +100,8 @@ def get_config(arg: str = '') -> ConfigDict:
       (mode, 0.0 if prefix and not span else rate, span, share)
       for mode, rate, span, share in DENOISERS
     )
-    # The fourth needs 128 in 512 tokens: all rows of the table beside T5's
-    # 32,000 pieces.
+    # The fourth denoiser needs 128 in 512 tokens. The table has just as many
+    # rows after T5's 32,000 pieces.
     d.sentinels = 128
   d.length = 2048 if flan else 512  # the releases' model cards
   d.document_tokens = 65536
@@ -132,7 +132,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == '20b':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # infillings shown at every evaluation
+  c.eval.samples = 4  # rows that each evaluation fills in
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

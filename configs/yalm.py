@@ -92,7 +92,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == '100b':
     c.sharding.rules = 'fsdp'
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts gone on with at every evaluation
+  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
     _tiny(c)
   return common.finish(c)

@@ -27,6 +27,7 @@ OTHERS = {
   'keys',
   'memory',
   'startup',
+  'systems',
   'tree',
   'tree_plot',
 }

@@ -80,7 +80,7 @@ LAZY = {'input_pipeline': LAZILY | {'pyarrow'}}
 # decides. No two files import each other, however far round.
 ORDER = {
   'configs': (
-    {'differences', 'interrupt', 'memory'},
+    {'differences', 'interrupt', 'memory', 'systems'},
     {'common', 'startup'},
     {'command'},
     {'keys'},
