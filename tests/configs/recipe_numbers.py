@@ -2,16 +2,16 @@
 
 The tables (recipe_encoders.py, recipe_pairs.py, recipe_gpts.py and
 recipe_decoders.py) are typed from the papers and their authors' code, never
-from the configs. Every key of a recipe that a table does not name must be off:
-0, '', False, empty or unset.
+from the configs. A key of a recipe that no table names must be off: 0, '',
+False, empty or unset.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 GROUPS = ('model', 'data', 'optimizer', 'schedule', 'train')
-# How a run goes, not what is learnt. How many documents a block has is tested
-# with the rows.
+# These decide how a run goes, not what it learns. The number of documents in a
+# chunk is tested with the rows.
 NOT_OF_A_RECIPE = {
   *('model.dtype', 'model.scan', 'model.remat'),
   *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
@@ -20,7 +20,7 @@ NOT_OF_A_RECIPE = {
   'data.bos',
   *('train.log_every', 'train.accumulate'),
 }
-# Nobody's choice: what is on where no table says otherwise.
+# On by default, where no table says otherwise.
 ON = {
   'data.concatenate': True,
   'data.pack': True,
@@ -32,12 +32,12 @@ ON = {
 class Recipe(NamedTuple):
   """A system's recipe.
 
-  `every` holds what all sizes have, by group: {'model': {...}, ...}. `sizes` is
-  the table: the argument of the config -> a value for each of the `columns`,
-  which are names of keys, with their group where two groups have that name.
-  `derived` makes of a row, by column, what follows from it. `tiny` is what the
-  argument `tiny` changes of the size `like`: every width and length is small,
-  and the rest of the recipe stays.
+  `every` has the values that all sizes share, by group: {'model': {...}, ...}.
+  `sizes` is the table: argument of the config -> a value for each of the
+  `columns`. Columns are names of keys, with their group if two groups have the
+  name. `derived` computes further keys from a row (column -> value). `tiny` is
+  what the argument `tiny` changes in the size `like`: widths and lengths become
+  small, the rest of the recipe stays.
   """
 
   every: dict[str, dict[str, Any]]
@@ -69,7 +69,7 @@ T5_BLOCK = {
   'norm_placement': 'pre',
   'parallel': 'none',
   'bias': 'none',
-  'scale_attention': False,  # folded into the queries' birth
+  'scale_attention': False,  # folded into the queries' initialisation
   'position': 'relative_bias',
   'relative_buckets': 32,
   'relative_max_distance': 128,

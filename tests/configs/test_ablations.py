@@ -1,212 +1,17 @@
-"""Every system with one choice changed: it builds, learns and decodes.
+"""Every system with one choice changed, as a config: nothing else is needed."""
 
-Or it is refused, with the reason. Widths are those of toys; which choices meet
-is what counts. Two systems that become the same toy are tested once.
-"""
-
-import functools
-
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from configs import ablations, tree
 from input_pipeline.choices import OBJECTIVES
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import FAMILIES, batch_shapes
-from models.build import build
 from models.config import TransformerConfig
 from tests.configs import recipe_pairs
+from tests.configs.ablated import TINY, refusal
 from tests.helpers import runs
-from train.learning.criteria import objective_for
 from train.loop import train
 from train.settings import check_settings
-
-B, T, V = 2, 8, 32
-SIZES = {
-  'vocab_size': V,
-  'embed_dim': 16,
-  'mlp_dim': 24,
-  'head_dim': 6,
-  'dtype': 'float32',
-  'dropout': 0.0,
-  'attention_dropout': 0.0,
-  'remat': 'none',
-  'scan': False,
-  # Neither meets any of the choices that are changed.
-  'norm_epsilon': 1e-5,
-  'init_std': 0.1,
-}
-
-
-def tiny(system: str) -> str:
-  """A row of tree.SYSTEMS at its smallest; '' where nothing is published."""
-  name, _, arg = system.partition(':')
-  versions = [part for part in arg.split(',') if '=' in part]
-  published = tree.module_of(name).SIZES
-  return f'{name}:' + ','.join(['tiny', *versions]) if published else ''
-
-
-TINY = tuple(filter(None, map(tiny, tree.SYSTEMS)))
-
-
-def toy(fields: dict) -> dict:
-  """The fields of a tiny config at the sizes of a toy."""
-  rwkv = fields['family'] == 'rwkv'
-  fields = fields | SIZES | {'init': 'rwkv' if rwkv else 'normal'}
-  if fields['heads']:
-    wide = fields['kv_heads'] == fields['heads']
-    shared = 1 if fields['kv_heads'] == 1 else 2
-    fields |= {'heads': 4, 'kv_heads': 4 if wide else shared}
-  if rwkv:
-    fields |= {'head_dim': 0, 'init_std': 0.0}
-  layers = 2 if fields['window'] or rwkv else 1  # as many kinds
-  for key, value in {
-    'encoder_layers': layers,
-    'decoder_layers': layers,
-    'max_length': 12,
-    'rope_dim': 4,
-    'window': 3,
-    'table_dim': 8,
-    'relative_buckets': 8,
-    'relative_max_distance': 12,
-    'generator_divisor': 2,
-  }.items():
-    if fields[key]:
-      fields[key] = value
-  return fields
-
-
-@functools.cache
-def cases():
-  """Of each system the changes that make a toy not seen before."""
-  seen, found = set(), []
-  for system in TINY:
-    own = dict(tree.config_of(system).model)
-    for overrides in ({}, *ablations.sweep(system)):
-      names = {key: key.removeprefix('model.') for key in overrides}
-      model = {n: overrides[key] for key, n in names.items() if n in own}
-      fields = toy(own | model)
-      changed = tuple(sorted(fields.items()))
-      if changed not in seen:
-        seen.add(changed)
-        field, value = next(iter(model.items()), ('as', 'published'))
-        name = f'{system}-{field}-{value}'
-        found.append(pytest.param(fields, id=name.replace(':tiny', '')))
-  return found
-
-
-def refusal(fields: dict) -> str:
-  """What of the message must be there where a model cannot be; '' if it can."""
-  if fields['family'] == 'rwkv':
-    if fields['position'] != 'none':
-      return 'no attention'
-    if fields['norm_placement'] == 'post' or fields['gated']:
-      return 'a block of its own'
-    return '' if fields['bias'] == 'none' else 'a block of its own'
-  if fields['parallel'] != 'none' and fields['norm_placement'] == 'post':
-    return "needs model.norm_placement='pre'"
-  if (
-    fields['table_dim']
-    and fields['tie_embeddings']
-    and not fields['output_transform']
-    and fields['head'] != 'rtd'
-  ):
-    return 'needs model.output_transform'
-  return ''
-
-
-def batch_for(config: TransformerConfig) -> dict:
-  rng = np.random.default_rng(0)
-
-  def tokens(*shape):
-    return rng.integers(5, V, shape).astype('int32')
-
-  ones, places = np.ones((B, T), 'int32'), np.tile(np.arange(T), (B, 1))
-  batch = {'inputs': tokens(B, T), 'segments': ones, 'positions': places}
-  if config.family == 'encoder_decoder':
-    batch |= {
-      'encoder_inputs': tokens(B, T + 2),
-      'encoder_segments': np.ones((B, T + 2), 'int32'),
-      'encoder_positions': np.tile(np.arange(T + 2), (B, 1)),
-    }
-  if config.family in ('encoder', 'electra'):
-    batch['predict_at'] = np.array([[1, 4], [2, 3]])
-    batch['types'] = (places > 4).astype('int32')
-    batch['is_next'] = np.array([0, 1])
-    batch['targets'] = tokens(B, 2)
-  else:
-    batch['targets'] = np.roll(batch['inputs'], -1, 1)
-  batch['weights'] = np.ones(batch['targets'].shape, 'float32')
-  return batch
-
-
-def decoded(model, params, batch):
-  """The whole row's logits through a cache."""
-  variables = {'params': params}
-  tokens, cache = jnp.asarray(batch['inputs']), model.start_cache(B, T)
-
-  def step(args):
-    return model.apply(variables, *args, method='decode_step')
-
-  seen, encoded = [], []  # of an encoder-decoder
-  if model.config.family == 'encoder_decoder':
-    source = [batch['encoder_inputs'], batch['encoder_segments']]
-    encoded = [model.apply(variables, *source, method='encode')]
-    seen = source[1:]
-  first, cache = step([tokens[:, :3], cache, jnp.int32(0), *seen, *encoded])
-  rest, _ = step([tokens[:, 3:], cache, jnp.int32(3), *seen])
-  return jnp.concatenate([first, rest], axis=1)
-
-
-def step(params, grads):
-  """0.1 down the gradient."""
-  grads = jax.device_get(grads)
-  norm = sum(np.sum(g**2) for g in jax.tree.leaves(grads)) ** 0.5
-  return jax.tree.map(lambda p, g: p - 0.1 * g / norm, params, grads)
-
-
-@pytest.mark.parametrize('fields', cases())
-def test_one_choice_changed(fields):
-  reason = refusal(fields)
-  if reason:
-    with pytest.raises(ValueError, match=reason):
-      TransformerConfig(**fields)
-    return
-  config = TransformerConfig(**fields)
-  model, objective = build(config), objective_for(config)
-  batch = batch_for(config)
-  inputs = {name: batch[name] for name in model.INPUTS}
-  boxed = jax.eval_shape(
-    lambda key: model.init({'params': key, 'sample': key}, **inputs)['params'],
-    jax.random.key(0),
-  )
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: 0.3 * rng.normal(size=x.shape).astype('float32'), nn.unbox(boxed)
-  )
-
-  def loss(params):
-    sums = objective.sums(model, params, batch)
-    return objective.means(sums | objective.weights(batch))['loss']
-
-  # Op by op: most operations are those of other cases, and compiled already.
-  first, grads = jax.value_and_grad(loss)(params)
-  params = step(params, grads)
-  last = float(loss(params))
-  assert last < float(first)
-  if config.family not in ('encoder', 'electra'):
-    # The cache's loss is the loss.
-    logits = decoded(model, params, batch)
-    chosen = np.take_along_axis(
-      np.asarray(jax.nn.log_softmax(logits)), batch['targets'][..., None], -1
-    )
-    assert -chosen.mean() == pytest.approx(last, rel=1e-4)
-
-
-# ---- As configs -------------------------------------------------------------
 
 
 def check(config):
@@ -256,7 +61,7 @@ def test_companions_are_of_every_value():
   ],
 )
 def test_companions_are_the_papers(arg, published):
-  """What goes with a value is as in a system that has it."""
+  """The keys that go with a value are those of a system that has it."""
   config, other = ablations.get_config(arg), tree.config_of(published)
   group, tables = 'model', ablations.POSITIONS
   keys, kept = ['position', 'position_offset', 'rope_scaling'], ()
@@ -317,7 +122,7 @@ def test_nothing_else_differs(arg, changed):
   'system', sorted({key.partition(':')[0] for key in tree.SYSTEMS})
 )
 def test_every_argument_of_a_system_can_stand_beside_a_field(system):
-  """Sizes named 'base' among them, which are near the field 'bias'."""
+  """Such as the size 'base', which is spelled nearly like the field 'bias'."""
   args = []
   for size, value in tree.module_of(system).SIZES.items():
     if isinstance(value, dict):
@@ -331,8 +136,9 @@ def test_every_argument_of_a_system_can_stand_beside_a_field(system):
       assert ablations.get_config(text) == config
 
 
-# What an objective brings to rows of 512 tokens that had none of it, typed from
-# T5's gin files, table 1 of UL2 and BERT's create_pretraining_data.py.
+# The keys that an objective sets where the old one did not read them, for rows
+# of 512 tokens. Typed from T5's gin files, table 1 of UL2 and BERT's
+# create_pretraining_data.py.
 _CHUNK = {'document_tokens': 65536}
 _SPANS = _CHUNK | {'noise_density': 0.15, 'sentinels': 100}
 _MASKS = {
@@ -356,7 +162,8 @@ BROUGHT = {
   'full_sentences': _MASKS,
   'doc_sentences': _MASKS,
 }
-# And a position to GPT-1's heads of 64: T5, 2.1; RoFormer, 3.2.
+# The keys that a position sets in GPT-1, whose heads are 64 wide: T5, 2.1;
+# RoFormer, 3.2.
 PLACED = {
   'none': {},
   'sinusoidal': {},
@@ -379,7 +186,7 @@ def test_what_a_value_brings(group, field, value, brought):
   after = ablations.get_config(f'gpt1:{field}={value}')
   brought = brought | {field: value}
   if field == 'objective':
-    brought['start'] = 'pad'  # windows of T + 1 tokens are of causal rows alone
+    brought['start'] = 'pad'  # only causal rows may be windows of T + 1 tokens
   if field == 'position':
     brought['max_length'] = 0  # of learned positions
   found = tree.difference(before, after)
@@ -457,7 +264,7 @@ def test_the_tree_shows_what_an_ablation_changes():
 
 
 def test_an_ablation_trains(tmp_path):
-  """With a vocabulary of GPT-2's kind that has sentinels and modes."""
+  """A vocabulary of GPT-2's kind gets sentinels and mode tokens."""
   config = ablations.get_config('gpt2:tiny,position=alibi,objective=ul2')
   size = {'model.vocab_size': 512, 'model.embed_dim': 16, 'model.mlp_dim': 16}
   run = {

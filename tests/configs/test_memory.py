@@ -1,4 +1,4 @@
-"""Missing memory is reported in one line."""
+"""Too little memory is reported in one line."""
 
 import resource
 import subprocess
@@ -20,7 +20,7 @@ from tests.helpers import REPOSITORY
   ],
 )
 @pytest.mark.parametrize('limit', [1 * 2**30, 3 * 2**30])
-def test_a_limit_that_libraries_die_of(arguments, limit):
+def test_a_limit_too_low_for_the_libraries(arguments, limit):
   done = subprocess.run(
     [sys.executable, '-m', *arguments],
     cwd=REPOSITORY, capture_output=True, text=True, check=False,
@@ -32,7 +32,7 @@ def test_a_limit_that_libraries_die_of(arguments, limit):
 
 
 def raised(error, cause=None):
-  """As a library raises it: no line of it is ours."""
+  """The error as a library raises it: from none of our lines."""
   error.__cause__ = cause
   scope = {'error': error}
   try:

@@ -1,7 +1,7 @@
 """Every size of every system against the figure that was published for it.
 
-A figure agrees when the count rounds to it. Where it does not, REASONS says by
-how much it is off and why.
+A figure agrees if the count rounds to it. If not, REASONS says how far it is
+off and why.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from models.build import build
 from models.config import TransformerConfig
 from train.learning.state import abstract_params
 
-# The figure, and the exact number of parameters that it counts here.
+# The published figure, and the exact number of parameters that we count for it.
 PUBLISHED = {
   # Table 3. One table serves source, target and output.
   'transformer:base': ('65M', 63_045_632),
@@ -124,7 +124,7 @@ PUBLISHED = {
   'rwkv:14b': ('14.15B', 14_148_597_760),
 }
 
-# What a system's figures leave out: a pattern in the paths of parameters.
+# The parameters that a system's figures leave out: a pattern of their paths.
 LEFT_OUT = {
   'gopher': r'norm/',
   'chinchilla': r'norm/',
@@ -133,7 +133,7 @@ LEFT_OUT = {
   'electra': r'^(generator|vocabulary)/',
 }
 
-# How far the count is from the figure where it does not round to it, and why.
+# How far a count is from a figure that it does not round to, and why.
 TENS = 'Rounded to tens.'
 RELEASE = 'The paper is wrong; its authors correct it in the release, to '
 LLAMA = 'Named after its neighbours in size, or cut off, not rounded.'
@@ -141,8 +141,8 @@ REASONS = {
   'transformer:base': (
     '-3%',
     (
-      'What it counts is not said. A table of 40,800 rows would make up for it,'
-      ' but then big would have 218M: no vocabulary gives both figures.'
+      'The paper does not say what it counts. 40,800 rows of the table would '
+      'give 65M, but big 218M then: no vocabulary gives both figures.'
     ),
   ),
   'transformer:big': ('+0.55%', 'As base: 36,000 rows would fit.'),
@@ -158,8 +158,8 @@ REASONS = {
   't5:size=large,version=1.0': (
     '-4.2%',
     (
-      'The checkpoint has 738M. 771M it would have with another table for the '
-      'output, which no model of this version has.'
+      'The checkpoint has 738M. With another table for the output, which no '
+      'model of this version has, it would have 771M.'
     ),
   ),
   't5:size=3b,version=1.0': ('+1.8%', 'Cut off: the checkpoint has 2.85B.'),
@@ -195,7 +195,7 @@ REASONS = {
 
 
 def count(reference: str) -> int:
-  """How many parameters the figure of a system counts."""
+  """The number of parameters that a system's figure counts."""
   config = tree.config_of(reference)
   shapes, _ = abstract_params(build(TransformerConfig(**config.model)))
   left_out = LEFT_OUT.get(reference.partition(':')[0], r'^$')
@@ -205,7 +205,7 @@ def count(reference: str) -> int:
 
 
 def off(counted: int, published: str) -> str:
-  """'' if the count rounds to '1.3B', otherwise how far it is from it."""
+  """'' if the count rounds to '1.3B', otherwise how far it is off."""
   number, unit = published[:-1], {'M': 10**6, 'B': 10**9}[published[-1]]
   decimals = len(number.partition('.')[2])
   figure = float(number) * unit
@@ -240,7 +240,7 @@ def test_chinchillas_fifty_models(size):
 
 @pytest.mark.parametrize('size', bert.GRID)
 def test_berts_miniatures(size):
-  """Turc et al. 2019: of most of them no figure is at hand, but the rule."""
+  """Turc et al. 2019: by their rule, since most figures are not at hand."""
   layers, D = map(int, size.split('x'))
   V, F = 30_522, 4 * D
   norm = 2 * D

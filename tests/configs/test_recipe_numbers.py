@@ -30,7 +30,7 @@ VARIANTS = recipe_pairs.VARIANTS | recipe_decoders.VARIANTS
 
 
 def flat(config: ConfigDict) -> dict:
-  """'group.key' -> value of all that belongs to a recipe."""
+  """'group.key' -> value of every key that belongs to a recipe."""
   found = {}
   for group in GROUPS:
     for key, value in config[group].items():
@@ -44,17 +44,17 @@ KEYS = flat(common.base())
 
 
 def full(name: str) -> str:
-  """The 'group.key' of a column; a name that is no key stays as it is."""
+  """The 'group.key' of a column; a name that is not a key stays the same."""
   found = [key for key in KEYS if key == name or key.split('.')[1] == name]
   assert len(found) < 2, f'{name}: write which of {found}'
   return found[0] if found else name
 
 
 def expected(recipe: Recipe, size: str, changed: dict | None = None) -> dict:
-  """What the tables say of a size, where some values of its row are changed.
+  """The keys that the tables set for a size, and their values.
 
-  Every key that is not off; of a tiny config too, whose own values `changed`
-  holds.
+  `changed` replaces some of them: a tiny config is the row of another size with
+  its own small values.
   """
   changed = {full(key): value for key, value in (changed or {}).items()}
   row = dict(zip(recipe.columns, recipe.sizes[size], strict=True))
@@ -66,13 +66,13 @@ def expected(recipe: Recipe, size: str, changed: dict | None = None) -> dict:
   }
   for own in (row, recipe.derived(row)):
     every |= {full(key): value for key, value in own.items()}
-  # Columns that are no keys ('billions') are for what is derived.
+  # Columns that are not keys ('billions') are there for `derived`.
   known = {k: x for k, x in every.items() if k.split('.')[0] in GROUPS}
   return on(ON | known | changed)
 
 
 def on(values: dict) -> dict:
-  """What is not off: not 0, '', False, empty or unset."""
+  """The keys that are on: not 0, '', False, empty or unset."""
   return {key: x for key, x in values.items() if x}
 
 
@@ -101,7 +101,7 @@ def test_the_config_is_the_published_recipe(reference):
   wanted = expected(recipe, size, changed)
   found = on(flat(config))
   for key in found.keys() - wanted.keys():
-    if found[key] == KEYS.get(key):  # the next test but one is for these
+    if found[key] == KEYS.get(key):  # another test is for these defaults
       del found[key]
   assert found == wanted
 
@@ -177,7 +177,7 @@ def check_how_it_goes(reference: str, config: ConfigDict) -> None:
 
 @pytest.mark.parametrize('reference', CASES)
 def test_every_size_can_start(reference):
-  """What a run checks before anything is built."""
+  """It passes the checks of a run before anything is built."""
   config = tree.config_of(reference)
   check_how_it_goes(reference, config)
   check_settings(config, devices=1)
@@ -189,7 +189,7 @@ def test_every_size_can_start(reference):
 
 
 def test_nothing_is_on_for_everybody():
-  """What no table names would otherwise follow the base unseen."""
+  """A default that no table names would change recipes unnoticed."""
   assert on(KEYS) == ON | {'data.tokenizer_kind': 'unigram'}
 
 

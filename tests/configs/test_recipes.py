@@ -1,7 +1,7 @@
 """Systems begin to learn by their own recipes, on the embedded corpus.
 
-A short form of `python -m benchmarks.recipes`: fewer steps of a system for each
-objective and kind of tokenizer.
+A short form of `python -m benchmarks.recipes`: fewer steps, of one system for
+each objective and kind of tokenizer.
 """
 
 import importlib

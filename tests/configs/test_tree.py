@@ -16,7 +16,7 @@ from train.parallel.sharding import make_mesh
 from train.settings import check_group, check_settings
 
 UNDISCLOSED = ('bard', 'gpt4', 'jurassic2', 'palm2')
-# Files of configs/ that are no system.
+# Files of configs/ that are not systems.
 OTHERS = {
   '__init__',
   'ablations',
@@ -61,7 +61,7 @@ def test_a_system_builds_and_descends_from_an_older_one(key):
   'name', dict.fromkeys(key.split(':')[0] for key in tree.SYSTEMS)
 )
 def test_every_recipe_can_run(name):
-  """Of each size: nothing missing, nothing in vain, a mesh, a schedule."""
+  """Each size: no key missing or unused, a mesh, a schedule."""
   module = tree.module_of(name)
   arguments = list(module.SIZES)
   if arguments and isinstance(module.SIZES[arguments[0]], dict):
@@ -113,7 +113,7 @@ def test_undisclosed_systems_name_an_ancestor_to_use(key):
 
 
 def test_difference_is_exact():
-  """Put into the one config, it makes the other, and nothing else is in it."""
+  """Applied to one config it gives the other, and it holds nothing else."""
   for pair in (('gpt2', 'llama'), ('rwkv', 't5'), ('bert:2x128', 'electra')):
     old, new = map(tree.config_of, pair)
     found = tree.difference(old, new)
@@ -153,7 +153,7 @@ def test_difference_as_text():
   groups = [head for head in heads if head != 'masking']  # a key's values
   assert groups == ['model', 'data', 'optimizer', 'schedule', 'train']
   assert 'are the same' in tree.show_difference('bert', 'bert:base')
-  # The whole of every float, so that no two different ones look alike.
+  # Every float is shown in full, so that different ones look different.
   assert 'learning_rate' in (text := tree.show_difference('transformer', 't5'))
   assert repr(512**-0.5) in text
 
@@ -161,7 +161,7 @@ def test_difference_as_text():
 @pytest.mark.parametrize(
   ('arguments', 'heading'),
   [
-    # An ancestor in the same size, where it has one; what is older is left.
+    # The ancestor in the same size, if it has that size; the older is left.
     (('llama:70b,version=3',), 'llama:70b,version=2  llama:70b,version=3'),
     (('chinchilla:44m',), 'gopher:44m  chinchilla:44m'),
     (('llama:7b',), 'palm:62b'),
@@ -245,8 +245,8 @@ def test_nothing_overlaps_in_the_picture():
         assert (
           boxes[key][1] < boxes[other][0] or boxes[other][1] < boxes[key][0]
         )
-  # No line passes a box: those of the rows between, or before the child, are
-  # right of where it goes down, or left of where it turns.
+  # No line crosses a box. Boxes in the rows between are right of the place
+  # where the line goes down. Boxes in the child's row are right of the child.
   for child, parent in edges().items():
     down = boxes[parent][0] + 6
     for other, row in rows.items():

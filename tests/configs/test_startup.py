@@ -1,0 +1,135 @@
+"""How a command begins and ends: its imports, Ctrl-C, closed streams."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+# A package whose import takes all of ours, after the libraries that they use.
+PACKAGE = """
+import os, signal, sys
+import flax.linen, jax, matplotlib.figure, optax, orbax.checkpoint
+import sentencepiece, tensorboardX
+
+def state():
+  signals = [signal.getsignal(number) for number in signal.valid_signals()]
+  hooks = sys.excepthook, sys.unraisablehook
+  return dict(os.environ), signals, hooks, list(sys.path), list(sys.argv)
+
+before = state()
+import configs.ablations, input_pipeline.pipeline, models.pretrained.checkpoint
+import train.generate, train.loop, train.pretrained
+assert state() == before
+"""
+
+
+def test_importing_the_packages_changes_nothing_global(tmp_path):
+  """Not even for a package that runs as `python -m`, as our commands do."""
+  package = tmp_path / 'theirs'
+  package.mkdir()
+  (package / '__init__.py').write_text(PACKAGE)
+  (package / '__main__.py').write_text('print("done")')
+  done = subprocess.run(
+    [sys.executable, '-m', 'theirs'], cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.stdout == 'done\n', done.stderr
+
+
+BEGIN = """
+from configs import startup
+if __name__ == '__main__':
+  startup.begin()
+"""
+
+
+def test_commands_begin_before_they_import_libraries():
+  """Those of the packages that import JAX or TensorFlow."""
+  count = 0
+  for package in ('input_pipeline', 'models', 'train'):
+    for path in (REPOSITORY / package).rglob('*.py'):
+      body = ast.parse(path.read_text(encoding='utf-8')).body
+      if not any('__main__' in ast.unparse(node) for node in body[1:]):
+        continue
+      count += 1
+      light = ('import runpy',)  # of the standard library
+      first = [ast.unparse(x) for x in body[1:] if ast.unparse(x) not in light]
+      wanted = [ast.unparse(node) for node in ast.parse(BEGIN).body]
+      assert first[0] == wanted[0], path
+      assert first[1].startswith(wanted[1]), path
+  assert count >= 9
+
+
+STOP = 'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'
+RUN = f'from configs import command\ncommand.run(lambda: exec({STOP!r}))'
+
+
+@pytest.mark.parametrize(
+  ('moment', 'command'),
+  [
+    ('optax', ['-m', 'train']),  # a library that is being imported
+    ('flax', ['-m', 'models.pretrained']),
+    ('config', ['-m', 'train', '--config={}/config.py', '--workdir=w']),
+    ('main', ['-c', RUN]),
+  ],
+)
+def test_ctrl_c_before_the_first_step(tmp_path, moment, command):
+  """While it imports, reads flags or runs: a line, and the status 130."""
+  (tmp_path / f'{moment}.py').write_text(STOP)
+  done = subprocess.run(
+    [sys.executable, *(word.replace('{}', str(tmp_path)) for word in command)],
+    env=os.environ | {'PYTHONPATH': f'{tmp_path}:{os.getcwd()}'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 130
+  assert done.stderr == 'Interrupted.\n'
+
+
+IN_A_CALLBACK = """
+import gc, os, signal, sys, time
+from configs import startup
+
+startup.begin()
+again = []
+
+def collected(phase, info):
+  if not again:
+    again.append(phase)
+    os.kill(os.getpid(), signal.SIGINT)
+    [None for _ in range(100)]
+
+gc.callbacks.append(collected)
+gc.collect()
+for _ in range(1000):
+  time.sleep(0.01)
+"""
+
+
+def test_ctrl_c_while_the_collector_works():
+  """Python prints what a callback raises, and goes on."""
+  done = subprocess.run(
+    [sys.executable, '-c', IN_A_CALLBACK], capture_output=True, text=True
+  )
+  assert (done.returncode, done.stderr) == (130, 'Interrupted.\n')
+
+
+@pytest.mark.parametrize(
+  ('code', 'status'),
+  [
+    ('command.run(lambda: print(sys.stdout.isatty(), file=sys.stderr))', 0),
+    ('interrupt.end()', 130),
+  ],
+)
+def test_streams_that_are_closed(code, status):
+  """As in a background job: `python -m train ... >&- 2>&-`."""
+  code = f'import sys\nfrom configs import command, interrupt\n{code}'
+  done = subprocess.run(
+    ['sh', '-c', 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]
+  )
+  assert done.returncode == status
