@@ -1,4 +1,4 @@
-"""The other decoders' tables, and RWKV's. See recipe_numbers.py."""
+"""The tables of the other decoders and of RWKV. See recipe_numbers.py."""
 
 from tests.configs.recipe_gpts import (
   BYTES,
@@ -19,8 +19,8 @@ from tests.configs.recipe_numbers import (
   Recipe,
 )
 
-# Thoppilan et al. 2022, 3; H and F of 2b and 8b are 137b's, in proportion. T5's
-# parts. 432B tokens: 57.7 days of 1024 chips at 56.5% of 123 TFLOP/s, over 6 N.
+# Thoppilan et al. 2022, 3, with T5's parts; 2b and 8b have H and F / D of 137b.
+# 432B tokens: 57.7 days of 1024 chips at 56.5% of 123 TFLOP/s, over 6 N.
 LAMDA_TOKENS = 0.565 * 123e12 * 1024 * 57.7 * 86_400 / (6 * 137e9)
 LAMDA = Recipe(
   every={
@@ -104,7 +104,7 @@ PALM = Recipe(
     'train.steps': int(780e9 // (row['data.batch'] * 2048)),
   },
   like='8b',
-  # Narrower together than D, as 540b's heads are.
+  # The heads together are narrower than D, as in 540b.
   tiny=SMALL | {'head_dim': 8, 'rope_dim': 8, 'data.batch': 16},
 )
 
@@ -154,7 +154,7 @@ BLOOM = Recipe(
 
 # Touvron et al. 2023a, table 2 and 2.3; 2023b, table 1 and 2.2; Llama Team
 # 2024, table 3 and 3.2; facebookresearch/llama, and the weights' params.json.
-# 34b, which was not published, has Code Llama's sizes.
+# The weights of 34b were not published: it has Code Llama's sizes.
 LLAMA_EVERY = {
   'model': {
     'family': 'decoder',
@@ -193,14 +193,14 @@ LLAMA_SIZES = {
     '405b': (126, 16384, 128, 8, 53248, 8e-5, 15_600),
   },
 }
-LLAMA_SIZES['3.1'] = {  # 3.4.2: 800B tokens after 3's
+LLAMA_SIZES['3.1'] = {  # 3.4.2: 800B tokens after those of 3
   size: (*row[:-1], 800) for size, row in LLAMA_SIZES['3'].items()
 }
 
 
 def llama(row: dict) -> dict:
   version, size, new = row['version'], row['size'], row['version'][0] == '3'
-  # Tokens in a row, and rows of 4M, or of 3's 16M tokens.
+  # Tokens in a row, and rows in a batch of 4M tokens (3: 16M).
   length, rows = {
     '1': (2048, 2048),
     '2': (4096, 1024),
@@ -212,7 +212,7 @@ def llama(row: dict) -> dict:
     'rope_dim': 128,
     'vocab_size': 128_256 if new else 32_000,
     'tokenizer_kind': 'byte_bpe' if new else 'bpe',
-    'concatenate': not new,  # 3: 3.2, no document sees another
+    'concatenate': not new,  # 3: 3.2, documents do not see others
     'rope_theta': 500_000.0 if new else 10_000.0,
     'norm_epsilon': 1e-6 if version == '1' and size != '65b' else 1e-5,
     'optimizer.epsilon': 1e-8 if version == '1' else 1e-5,
@@ -220,7 +220,7 @@ def llama(row: dict) -> dict:
     'data.batch': rows,
     'train.steps': row['billions'] * 10**9 // (length * rows),
   }
-  if version == '3.1':  # its rate is not stated: the last one of 3's
+  if version == '3.1':  # its rate is not stated: it is the last one of 3
     return out | {
       'rope_scaling': (8.0, 1.0, 4.0, 8192.0),
       'schedule.name': 'constant',
@@ -253,7 +253,7 @@ LLAMA = Recipe(
 GROUPED = LLAMA.tiny | {'kv_heads': 2}
 LLAMA_2 = LLAMA._replace(like='70b,version=2', tiny=GROUPED)
 LLAMA_3 = LLAMA._replace(like='8b,version=3', tiny=GROUPED)
-LLAMA_3_1 = LLAMA._replace(  # trained from nothing: 3's cosine
+LLAMA_3_1 = LLAMA._replace(  # trained from scratch: 3's cosine
   like='8b,version=3.1',
   tiny=GROUPED
   | {
@@ -330,7 +330,7 @@ SYSTEMS = {
   'llama': LLAMA,
   'rwkv': RWKV,
 }
-# Variants with a `tiny` of their own: what follows 'tiny' in the argument.
+# Variants with their own `tiny`: what follows 'tiny' in the argument.
 VARIANTS = {
   ('llama', ',version=2'): LLAMA_2,
   ('llama', ',version=3'): LLAMA_3,

@@ -18,7 +18,7 @@ ENCODER = LAYER_NORM | {
 
 
 def widths(row: dict) -> dict:
-  """F is 4 D; every head has keys and values of its own."""
+  """F is 4 D; every head has its own keys and values."""
   return {
     'mlp_dim': 4 * row['embed_dim'],
     'kv_heads': row['heads'],
@@ -44,7 +44,7 @@ BERT = Recipe(
       'objective': 'sentence_pairs',  # 3.1
       'pack': False,
       'masking': 'bert',
-      'noise_density': 0.15,  # 3.1, as the next two: 80%, 10%, 10% stay
+      'noise_density': 0.15,  # 3.1, like the next two: 80%, 10%, and 10% stay
       'masked_share': 0.8,
       'random_share': 0.1,
       'duplicates': 10,  # create_pretraining_data.py, dupe_factor
@@ -129,7 +129,7 @@ ROBERTA = Recipe(
       'tokenizer_kind': 'byte_bpe',  # 4.4
       'objective': 'full_sentences',  # 4.2
       'masking': 'roberta',
-      'noise_density': 0.15,  # 2.1, as the next two
+      'noise_density': 0.15,  # 2.1, like the next two
       'masked_share': 0.8,
       'random_share': 0.1,
       'length': 512,
@@ -163,7 +163,7 @@ ROBERTA = Recipe(
     'encoder_layers': 2,
     'embed_dim': 128,
     'heads': 8,
-    'max_length': 136,  # 128 and two, a multiple of 8
+    'max_length': 136,  # 128, the first two rows, and up to a multiple of 8
     'predictions': 20,
     'data.batch': 32,
     'learning_rate': 1e-3,
@@ -228,7 +228,7 @@ ELECTRA = Recipe(
     'encoder_layers': 2,
     'embed_dim': 128,
     'heads': 8,
-    'table_dim': 64,  # half of D, as small's
+    'table_dim': 64,  # half of D, as in small
     'generator_divisor': 2,
     'max_length': 128,
     'data.batch': 16,

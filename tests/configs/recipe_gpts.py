@@ -1,4 +1,4 @@
-"""GPT-1 and what keeps close to it: the tables. See recipe_numbers.py."""
+"""The tables of GPT-1 and systems close to it. See recipe_numbers.py."""
 
 from tests.configs.recipe_numbers import (
   GPT3_ADAM,
@@ -20,7 +20,7 @@ TO_THE_END = {'decay_steps': 0}  # of the run
 
 
 def widths(row: dict) -> dict:
-  """F is 4 D; every head has keys and values of its own."""
+  """F is 4 D; every head has its own keys and values."""
   return {'mlp_dim': 4 * row['embed_dim'], 'kv_heads': row['heads']}
 
 
@@ -29,7 +29,7 @@ GPT1 = Recipe(
   every={
     'model': GPT_BLOCK
     | {
-      'vocab_size': 40478,  # 40,000 merges and what they begin with
+      'vocab_size': 40478,  # 40,000 merges and the signs that they merge
       'position': 'learned',
       'max_length': 512,
       'norm_placement': 'post',
@@ -94,8 +94,8 @@ GPT2 = Recipe(
   tiny=SMALL | RUN | DENSE | TO_THE_END | {'max_length': 128},
 )
 
-# Brown et al. 2020, table 2.1; the batches of 0.5M, 1M, 2M and 3.2M tokens in
-# rows of 2048. xl has 24 heads in the table, 13b D = 5140: neither fits.
+# Brown et al. 2020, table 2.1; batches of 0.5M, 1M, 2M and 3.2M tokens in rows
+# of 2048. In the table xl has 24 heads and 13b D = 5140: neither is consistent.
 GPT3 = Recipe(
   every={
     'model': GPT_BLOCK
@@ -221,8 +221,10 @@ _ROWS = [_NUMBERS[i : i + 5] for i in range(0, len(_NUMBERS), 5)]
 
 
 def chinchilla(row: dict) -> dict:
-  """Twenty tokens for each parameter (table 3). Rates: 2e-4 for the smallest to
-  1.25e-4 for the largest; batches as Gopher's of that size."""
+  """Twenty tokens for each parameter (table 3).
+
+  Rates from 2e-4 (smallest) to 1.25e-4 (largest); Gopher's batches.
+  """
   millions = row['millions']
   rate, rows = 2e-4, 128 if millions < 1500 else 1024
   if millions > 7000:
@@ -281,8 +283,8 @@ MT_NLG = Recipe(
   tiny=SMALL | RUN | TO_THE_END | {'max_length': 128},
 )
 
-# yandex/YaLM-100B (megatron_lm/megatron/model); its training is not published:
-# GPT-3's, with 3.1M tokens a batch.
+# yandex/YaLM-100B (megatron_lm/megatron/model). Its training is not published:
+# this is GPT-3's, with 3.1M tokens a batch.
 YALM = Recipe(
   every={
     'model': GPT_BLOCK
@@ -310,7 +312,7 @@ YALM = Recipe(
     | gpt3_schedule(3072, 1024)
   ),
   like='100b',
-  # F as GEGLU's: 8/3 D; tables half as wide as D, not a fifth.
+  # F is 8/3 D, for GEGLU; tables are half as wide as D, not a fifth.
   tiny=SMALL | RUN | TO_THE_END | {'mlp_dim': 344, 'table_dim': 64},
 )
 

@@ -11,15 +11,15 @@ LAYERS = ('encoder_layers', 'embed_dim', 'mlp_dim', 'heads', 'head_dim')
 
 
 def both(row: dict) -> dict:
-  """As many layers in both stacks; keys and values for every head."""
+  """The same layers in both stacks; every head has its own keys and values."""
   return {
     'decoder_layers': row['encoder_layers'],
     'kv_heads': row['heads'],
   }
 
 
-# Vaswani et al. 2017, table 3; tensor2tensor (models/transformer.py). What it
-# learns here is not the paper's: T5's spans stand in for translation.
+# Vaswani et al. 2017, table 3; tensor2tensor (models/transformer.py). The
+# objective is not the paper's: T5's spans stand for translation.
 TRANSFORMER = Recipe(
   every={
     'model': {
@@ -80,7 +80,7 @@ TRANSFORMER = Recipe(
 )
 
 # Raffel et al. 2020; google-research/text-to-text-transfer-transformer (gin)
-# and t5x. 1.1 is the release: gated GELU, an output table of its own.
+# and t5x. 1.1 is the later release: gated GELU, a separate output table.
 V1_1 = {'gated': True, 'activation': 'gelu_tanh'}
 FINAL = {'data.batch': 2048, 'train.steps': 1_000_000}  # 3.7
 BASELINE = {  # 3.1.2; iid_15_u_u.gin
@@ -153,7 +153,7 @@ T5 = Recipe(
     'data.batch': 32,
   },
 )
-T5_1_1 = T5._replace(  # its tiny; F is three times D, not four, since gated
+T5_1_1 = T5._replace(  # its tiny; F is 3 D, not 4 D, since the MLP is gated
   sizes={'base,version=1.1': (*V1_1_SIZES['base'], '1.1', 'final')},
   like='base,version=1.1',
   tiny=T5.tiny | {'mlp_dim': 384},
@@ -166,8 +166,8 @@ T5_BASELINE = T5._replace(  # its tiny; a quarter of the length
   tiny=T5.tiny | {'target_length': 48},
 )
 
-# Chung et al. 2022, appendix E; the sizes are T5 1.1's. The data are a stand-in
-# for instructions, each a text of its own.
+# Chung et al. 2022, appendix E; the sizes are T5 1.1's. Texts stand for
+# instructions: they are not joined.
 FLAN_STEPS = {
   'small': 98_000,
   'base': 84_000,
@@ -213,7 +213,7 @@ FLAN_T5 = Recipe(
 )
 
 # Tay et al. 2022, table 1: rate, mean span, with the modes of the released
-# checkpoint's card. The shares are not stated: all alike.
+# checkpoint's card. The shares are not stated: all are equal.
 DENOISERS = (
   ('[NLU]', 0.15, 3.0, 1 / 7),
   ('[NLU]', 0.15, 8.0, 1 / 7),
@@ -235,8 +235,8 @@ UL2 = Recipe(
     'data': {
       'tokenizer_kind': 'unigram',
       'objective': 'ul2',
-      'sentinels': 128,  # the fourth denoiser's, in 512 tokens
-      'length': 512,  # the model card, as the next
+      'sentinels': 128,  # the fourth denoiser needs them in 512 tokens
+      'length': 512,  # the model card, like the next
       'document_tokens': 65536,
       'batch': 1024,
     },
@@ -262,7 +262,7 @@ UL2 = Recipe(
     'train.steps': 120,
   },
 )
-# Its recipe is not published: FLAN-T5 XXL's; 2048 tokens, the model card.
+# Its recipe is not published: this is FLAN-T5 XXL's. 2048 tokens: model card.
 FLAN_UL2 = Recipe(
   every=FLAN_T5.every
   | {'model': UL2_MODEL | {'dropout': 0.05, 'attention_dropout': 0.05}},
@@ -279,7 +279,7 @@ SYSTEMS = {
   'flan_t5': FLAN_T5,
   'ul2': UL2,
 }
-# Variants with a `tiny` of their own: what follows 'tiny' in the argument.
+# Variants with their own `tiny`: what follows 'tiny' in the argument.
 VARIANTS = {
   ('t5', ',version=1.1'): T5_1_1,
   ('t5', ',recipe=baseline'): T5_BASELINE,

@@ -85,6 +85,16 @@ def test_every_recipe_can_run(name):
       assert config.model.dtype == 'float32'
 
 
+@pytest.mark.parametrize('key', tree.SYSTEMS)
+def test_a_file_says_what_the_published_run_cost(key):
+  """And what it reached; for undisclosed systems, that it is not known."""
+  text = tree.module_of(key).__doc__
+  if key in UNDISCLOSED:
+    assert 'not published' in text
+  else:
+    assert re.search(r'(?m)^Cost.*[:.] .*(?s:.*)^Reached.*[:.] ', text)
+
+
 def test_roots_and_order():
   assert [k for k in tree.SYSTEMS if not tree.ancestor_of(k)] == [
     'transformer',
