@@ -1,1 +1,1 @@
-"""Configs, a file a paper, and what every command shares."""
+"""Configs: a file a paper, the table of keys, and what all commands share."""

@@ -21,8 +21,9 @@ def state():
   return dict(os.environ), signals, hooks, list(sys.path), list(sys.argv)
 
 before = state()
-import configs.ablations, input_pipeline.pipeline, models.pretrained.checkpoint
+import configs.ablations, input_pipeline.pipeline, models.pretrained
 import train.generate, train.loop, train.pretrained
+models.pretrained.load
 assert state() == before
 """
 
