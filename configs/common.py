@@ -28,7 +28,7 @@ class Key(NamedTuple):
   def __str__(self) -> str:
     """The meaning and the choices."""
     listed = ', '.join(choice or "''" for choice in self.choices)
-    return f'{self.meaning}: {listed}' if listed else self.meaning
+    return f'{self.meaning}; one of {listed}' if listed else self.meaning
 
 
 # The letters are those of models/__init__.py. A default of 0, '', () or False
@@ -161,7 +161,7 @@ KEYS = {
   'data.masking': Key('', 'whose rule decides how many tokens are masked', (
     'bert', 'roberta', 'electra')),
   'data.masked_share': Key(0.0, 'share of the chosen tokens that read [MASK]'),
-  'data.random_share': Key(0.0, 'share that read a random token'),
+  'data.random_share': Key(0.0, 'share of them that read a random token'),
   'data.whole_words': Key(False, 'mask whole words'),
   'data.duplicates': Key(
     0, 'n: epochs e and e + n have the same masks; 0: no two epochs have'),

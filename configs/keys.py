@@ -58,7 +58,7 @@ def _default(key: common.Key) -> str:
 
 def _meaning(key: common.Key) -> str:
   choices = ', '.join(f'`{choice or repr("")}`' for choice in key.choices)
-  text = f'{key.meaning}: {choices}' if choices else key.meaning
+  text = f'{key.meaning}; one of {choices}' if choices else key.meaning
   return text.replace('|', r'\|').replace('[', r'\[').replace('<', r'\<')
 
 
