@@ -320,8 +320,8 @@ def _keys(config: ConfigDict, prefix: str = '') -> Iterator[str]:
 def _is_ours(error: BaseException) -> bool:
   """Whether the exception was raised by a line of this repository."""
   file = traceback.extract_tb(error.__traceback__)[-1].filename
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  parts = os.path.relpath(os.path.abspath(file), root).split(os.sep)
+  path = os.path.relpath(os.path.abspath(file), os.path.dirname(HERE))
+  parts = path.split(os.sep)
   return parts[0] in _OURS
 
 
