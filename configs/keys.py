@@ -1,6 +1,6 @@
-"""Prints every config key as Markdown: its type, default and meaning.
+"""Prints every config key as Markdown, with its type, default and meaning.
 
-python -m configs.keys > docs/config.md
+`python -m configs.keys > docs/config.md` writes the document again.
 """
 
 from configs import command, common
