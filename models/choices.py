@@ -67,16 +67,7 @@ HEADS = {
 }
 # The heads that each family has.
 HEADS_OF = {
-  'encoder': (
-    'mlm',
-    'mlm_nsp',
-    'rtd',
-    'sequence',
-    'tokens',
-    'span',
-    'pooler',
-    'none',
-  ),
+  'encoder': tuple(head for head in HEADS if head != 'lm'),
   'decoder': ('lm', 'sequence', 'tokens'),
   'encoder_decoder': ('lm',),
   'electra': ('rtd',),

@@ -6,7 +6,7 @@ the second. So the columns of queries and keys are reordered.
 
 from models.config import TransformerConfig
 from models.pretrained.fields import ACTIVATION_NAMES, Fields
-from models.pretrained.layouts import causal
+from models.pretrained.layouts import causal, gpt2
 from models.pretrained.mapping import Spare, Weight, dense, norm, turned
 
 MODEL_TYPES = ('gptj',)
@@ -42,20 +42,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     tie_embeddings=f.get('tie_word_embeddings', False),
     init_std=f.get('initializer_range', 0.02),
   )
-  # Rotary positions have no end; the rest belongs to heads that are not read.
-  f.done(
-    (
-      'is_decoder',
-      'max_position_embeddings',
-      'n_positions',
-      'n_ctx',
-      'summary_activation',
-      'summary_first_dropout',
-      'summary_proj_to_labels',
-      'summary_type',
-      'summary_use_proj',
-    )
-  )
+  # Rotary positions have no end.
+  f.done(('max_position_embeddings', 'n_positions', *gpt2.HARMLESS))
   return config
 
 
