@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from models import pretrained
@@ -62,6 +62,14 @@ def make(**changes):
     for leaf, shape in leaf_shapes(config).items()
   }
   return config, unflatten_dict(flat, sep='/')
+
+
+def assert_equal(a, b):
+  """Asserts that two trees of parameters are equal, bit for bit."""
+  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
+  assert a.keys() == b.keys()
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], name)
 
 
 def edit(folder, **fields):

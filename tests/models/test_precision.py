@@ -203,7 +203,7 @@ def test_gradients_of_products(inputs, outputs):
 
 @pytest.mark.parametrize('approximate', [False, True])
 def test_gradient_of_gelu(approximate):
-  """That of float32, which test_models checks, rounded once."""
+  """That of float32, which test_layers checks, rounded once."""
   x = jnp.linspace(-4, 4, 801).astype(HALF)
   slope = jax.vmap(jax.grad(lambda x: gelu(x, approximate)))
   truth = slope(x.astype('float32')).astype(HALF)

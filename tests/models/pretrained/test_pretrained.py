@@ -1,16 +1,14 @@
-"""Checkpoints saved and loaded: onto a mesh, within little memory."""
+"""Checkpoints that are saved and loaded."""
 
 import dataclasses
 import json
 import os
-import tracemalloc
 
 import jax
 import numpy as np
 import pytest
 import torch
 from flax.traverse_util import flatten_dict
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from configs import bert, flan_t5, roberta, t5, ul2
@@ -19,7 +17,15 @@ from models.config import TransformerConfig
 from models.pretrained import files
 from models.pretrained import layout as layouts
 from models.pretrained.fields import Fields
-from tests.helpers.checkpoints import TABLE, edit, make, refused, rewrite, shard
+from tests.helpers.checkpoints import (
+  TABLE,
+  assert_equal,
+  edit,
+  make,
+  refused,
+  rewrite,
+  shard,
+)
 
 
 @pytest.fixture
@@ -27,16 +33,6 @@ def folder(tmp_path):
   config, params = make()
   pretrained.save(config, params, str(tmp_path / 'bert'))
   return str(tmp_path / 'bert')
-
-
-def assert_equal(a, b):
-  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
-  assert a.keys() == b.keys()
-  for name in a:
-    np.testing.assert_array_equal(a[name], b[name], name)
-
-
-# ---- Saved and loaded --------------------------------------------------------
 
 
 @pytest.mark.parametrize('scan', [True, False])
@@ -349,70 +345,3 @@ def test_released_configs_are_those_of_the_papers(published, recipe, differs):
       assert len(set(values)) == 1, field.name
   # And `save` would choose that layout for our config.
   assert layouts.suiting(expected)[0] is layout
-
-
-# ---- Onto a mesh, within little memory ---------------------------------------
-
-
-@pytest.fixture(scope='module')
-def deep(tmp_path_factory):
-  """A model much larger than any of its tensors."""
-  config, params = make(
-    encoder_layers=24, embed_dim=64, heads=4, kv_heads=4, head_dim=16,
-    mlp_dim=256, head='pooler',
-  )  # fmt: skip
-  folder = str(tmp_path_factory.mktemp('deep') / 'a')
-  pretrained.save(config, params, folder, shard_bytes=10**6)
-  return folder, params
-
-
-def places(params):
-  """Shardings that cut the last dimension over four devices, if they can."""
-  mesh = jax.make_mesh(
-    (2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
-  )
-
-  def place(x):
-    axes = [None] * x.ndim
-    if x.shape[-1] % 4 == 0:
-      axes[-1] = 'fsdp'
-    return NamedSharding(mesh, PartitionSpec(*axes))
-
-  return jax.tree.map(place, params)
-
-
-def peak(folder, shardings):
-  """The peak of NumPy's and Python's memory during a load, above the start."""
-  pretrained.load(folder, shardings)  # to compile
-  tracemalloc.start()
-  try:
-    loaded = pretrained.load(folder, shardings)[1]
-    return loaded, tracemalloc.get_traced_memory()[1]
-  finally:
-    tracemalloc.stop()
-
-
-def test_a_mesh_is_filled_with_the_host_holding_a_tensor_at_a_time(deep):
-  folder, params = deep
-  shardings = places(params)
-  loaded, most = peak(folder, shardings)
-  assert_equal(loaded, params)
-  for x, place in zip(
-    jax.tree.leaves(loaded), jax.tree.leaves(shardings), strict=True
-  ):
-    assert x.sharding.is_equivalent_to(place, x.ndim)
-  whole = sum(x.nbytes for x in jax.tree.leaves(params))
-  stacked = params['encoder']['layers']['mlp']['input']['kernel']
-  tensor = stacked[0].nbytes
-  assert whole > 70 * tensor
-  # A tensor as read, a layer in our layout, and Python's own memory.
-  assert most < 6 * tensor + 200_000 < stacked.nbytes
-
-
-def test_without_a_mesh_the_host_holds_the_result_and_a_tensor(deep):
-  folder, params = deep
-  loaded, most = peak(folder, None)
-  assert_equal(loaded, params)
-  whole = sum(x.nbytes for x in jax.tree.leaves(params))
-  tensor = params['encoder']['layers']['mlp']['input']['kernel'][0].nbytes
-  assert whole < most < whole + 6 * tensor + 200_000

@@ -4,10 +4,8 @@ import os
 import shutil
 import sys
 
-import numpy as np
 import pytest
 import transformers
-from flax.traverse_util import flatten_dict
 
 from configs import llama, roberta, t5
 from input_pipeline.tokenizers import kinds, subwords
@@ -15,7 +13,7 @@ from models import pretrained
 from models.pretrained import files
 from models.pretrained import layout as layouts
 from tests.helpers import runs
-from tests.helpers.checkpoints import make, rewrite
+from tests.helpers.checkpoints import assert_equal, make, rewrite
 from train import pretrained as command
 from train.runs import folders
 from train.runs.checkpoint import CheckpointError, Checkpoints
@@ -51,13 +49,6 @@ SYNTHETIC = (
   '--config.data.batch=8',
   '--config.train.steps=10',
 )
-
-
-def assert_equal(a, b):
-  a, b = flatten_dict(a, sep='/'), flatten_dict(b, sep='/')
-  assert a.keys() == b.keys()
-  for name in a:
-    np.testing.assert_array_equal(a[name], b[name], name)
 
 
 def run(*arguments):
