@@ -17,14 +17,14 @@ FAMILIES = {
 # model.position, how a token's place reaches the model: models/positions.py.
 POSITIONS = {
   'none': (),
-  'sinusoidal': (),
-  'learned': ('max_length',),
-  'relative_bias': ('relative_buckets', 'relative_max_distance'),
-  'transformer_xl': (),
-  'rope': ('rope_theta', 'rope_dim'),
-  'alibi': (),
+  'sinusoidal': (),  # Vaswani et al. 2017, 3.5
+  'learned': ('max_length',),  # GPT, BERT
+  'relative_bias': ('relative_buckets', 'relative_max_distance'),  # T5, 2.1
+  'transformer_xl': (),  # Dai et al. 2019, 3.3
+  'rope': ('rope_theta', 'rope_dim'),  # Su et al. 2021, 3.2
+  'alibi': (),  # Press et al. 2022, 3
 }
-# A position's fields that may be 0 (or empty) even where it is chosen.
+# Fields that only one position reads, and that may be 0 (or empty) there too.
 OPTIONAL = {'position_offset': 'learned', 'rope_scaling': 'rope'}
 
 # The block: models/block.py; norms and activations: models/layers.py.

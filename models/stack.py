@@ -30,10 +30,10 @@ def repeat(
 ) -> tuple[jax.Array, Any]:
   """Runs `layers` blocks one after the other, inside a compact module.
 
-  `model.scan` compiles one block and loops over weights that are stacked along
-  a first dimension named 'layers' (parameters: 'layers'). Without it every
-  block is written out ('layer_0', 'layer_1', ...). `model.remat` says what the
-  backward pass computes again.
+  With `model.scan` one compiled block loops over weights that are stacked: the
+  parameters are in 'layers', and their first dimension has the axis name
+  'layers'. Without it every block is written out: 'layer_0', 'layer_1', ...
+  `model.remat` says what the backward pass computes again.
 
   Args:
     block: the class of a layer. It is called with (x, cache, own, shared) and
@@ -78,8 +78,8 @@ def repeat(
 class Stack(nn.Module):
   """Blocks one after the other and, with pre-norm, a final norm.
 
-  causal: whether a query sees no key after it: its positions need no other
-    direction. The mask is the caller's.
+  causal: no query sees a key after it, so relative positions have only one
+    direction. (The mask itself is in the context.)
   """
 
   config: TransformerConfig
