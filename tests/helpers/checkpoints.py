@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
+from configs import t5
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained.arrays import leaf_shapes
@@ -50,6 +51,32 @@ BERT = {
   'remat': 'none',
 }
 
+# A T5: these fields in place of BERT's.
+T5 = {
+  'family': 'encoder_decoder',
+  'decoder_layers': 1,
+  'encoder_layers': 2,
+  'vocab_size': 64,
+  'position': 'relative_bias',
+  'max_length': 0,
+  'relative_buckets': 8,
+  'relative_max_distance': 20,
+  'token_types': 0,
+  'norm': 'rms_norm',
+  'norm_placement': 'pre',
+  'activation': 'relu',
+  'bias': 'none',
+  'scale_attention': False,
+  'embed_norm': False,
+  'scale_output': True,
+  'output_transform': False,
+  'output_bias': False,
+  'head': 'lm',
+  'init': 't5',
+  'init_std': 0.0,
+  'dropout_kind': 't5',
+}
+
 TABLE = 'bert.embeddings.word_embeddings.weight'
 
 
@@ -62,6 +89,14 @@ def make(**changes):
     for leaf, shape in leaf_shapes(config).items()
   }
   return config, unflatten_dict(flat, sep='/')
+
+
+def recipe(**data):
+  """The config of a run that begins with the checkpoint T5."""
+  config = t5.get_config('tiny')
+  config.data.update({'batch': 8, 'length': 32, 'sentinels': 10} | data)
+  config.train.steps = 10
+  return config
 
 
 def assert_equal(a, b):

@@ -7,42 +7,15 @@ import sys
 import pytest
 import transformers
 
-from configs import llama, roberta, t5
+from configs import llama, roberta
 from input_pipeline.tokenizers import kinds, subwords
 from models import pretrained
 from models.pretrained import files
 from models.pretrained import layout as layouts
 from tests.helpers import runs
-from tests.helpers.checkpoints import assert_equal, make, rewrite
+from tests.helpers.checkpoints import T5, assert_equal, make
 from train import pretrained as command
-from train.runs import folders
 from train.runs.checkpoint import CheckpointError, Checkpoints
-
-T5 = {
-  'family': 'encoder_decoder',
-  'decoder_layers': 1,
-  'encoder_layers': 2,
-  'vocab_size': 64,
-  'position': 'relative_bias',
-  'max_length': 0,
-  'relative_buckets': 8,
-  'relative_max_distance': 20,
-  'token_types': 0,
-  'norm': 'rms_norm',
-  'norm_placement': 'pre',
-  'activation': 'relu',
-  'bias': 'none',
-  'scale_attention': False,
-  'embed_norm': False,
-  'scale_output': True,
-  'output_transform': False,
-  'output_bias': False,
-  'head': 'lm',
-  'init': 't5',
-  'init_std': 0.0,
-  'dropout_kind': 't5',
-}
-
 
 SYNTHETIC = (
   '--config.data.source=synthetic',
@@ -168,37 +141,6 @@ def test_the_tokenizer_of_a_masked_model_frames_texts_as_its_rows(tmp_path):
   assert theirs.model_max_length == config.model.max_length - 2
 
 
-# ---- Errors before any work --------------------------------------------------
-
-
-def recipe(**data):
-  """The config of a run that begins with the checkpoint T5."""
-  config = t5.get_config('tiny')
-  config.data.update({'batch': 8, 'length': 32, 'sentinels': 10} | data)
-  config.train.steps = 10
-  return config
-
-
-@pytest.fixture(scope='module')
-def published(tmp_path_factory):
-  """A T5 with a tokenizer beside it."""
-  folder = str(tmp_path_factory.mktemp('published') / 't5')
-  tokenizer = subwords.Bytes(10, False)
-  pretrained.save(*make(**T5 | {'vocab_size': tokenizer.size}), folder)
-  kinds.save(tokenizer, os.path.join(folder, 'tokenizer.json'))
-  return folder
-
-
-@pytest.fixture(scope='module')
-def begun(published, tmp_path_factory):
-  """The workdir of a run."""
-  folder = tmp_path_factory.mktemp('begun')
-  source = runs.write_text(folder / 'text')
-  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
-  command.begin(published, config, str(folder / 'run'))
-  return str(folder / 'run')
-
-
 @pytest.mark.parametrize('pair', [False, True])
 def test_a_rewritten_checkpoint_keeps_its_tokenizer(pair, tmp_path, capsys):
   changes = {'family': 'electra', 'head': 'rtd', 'generator_divisor': 2}
@@ -314,17 +256,6 @@ def test_what_a_killed_export_left_is_cleared(published, tmp_path):
   assert not (target / 'generator').exists()
 
 
-@pytest.fixture
-def unread(monkeypatch):
-  """Makes reading a weight an error."""
-
-  def never(*_, **__):
-    raise AssertionError('weights were read')
-
-  monkeypatch.setattr(pretrained, 'load', never)
-  monkeypatch.setattr(Checkpoints, 'restore_arrays', never)
-
-
 def test_what_cannot_be_written_is_refused_before_weights_are_read(
   published, begun, unread, tmp_path, monkeypatch
 ):
@@ -339,90 +270,3 @@ def test_what_cannot_be_written_is_refused_before_weights_are_read(
       with pytest.raises(ValueError, match='No layout of transformers'):
         write(source, free, 'float32')
   assert os.listdir(tmp_path) == []
-
-
-def test_a_run_that_cannot_begin_reads_and_leaves_nothing(
-  published, unread, tmp_path
-):
-  folder = tmp_path / 'new' / 'run'
-  data = recipe(source=f'text:{tmp_path}/*.none', tokenizer_kind='bytes')
-  with pytest.raises(ValueError, match=r'\.none'):
-    command.begin(published, data, str(folder))
-  data.data.tokenizer = str(tmp_path / 'tokenizer.json')
-  with pytest.raises(ValueError, match=r"tokenizer\.json' cannot be read"):
-    command.begin(published, data, str(folder))
-  assert os.listdir(tmp_path) == []
-
-
-def test_weights_are_checked_before_a_folder_is_made(unread, tmp_path):
-  config, params = make(**T5)
-  source = str(tmp_path / 'published')
-  pretrained.save(config, params, source)
-  rewrite(source, lambda t: t.pop('encoder.final_layer_norm.weight'))
-  with pytest.raises(ValueError, match='lacks 1 of .*final_layer_norm'):
-    command.begin(source, recipe(source='synthetic'), str(tmp_path / 'run'))
-  assert os.listdir(tmp_path) == ['published']
-
-
-def test_a_failure_while_a_run_begins_removes_what_it_made(
-  published, tmp_path, monkeypatch
-):
-  source = runs.write_text(tmp_path / 'text')
-  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
-  folder = tmp_path / 'run'
-  folder.mkdir()
-  (folder / 'notes.txt').write_text('mine')
-  found = []
-
-  def fails(*_, **__):
-    found.extend(sorted(os.listdir(folder)))
-    shutil.copytree(folder, tmp_path / 'killed')
-    raise OSError(5, 'Input/output error')
-
-  monkeypatch.setattr(pretrained, 'load', fails)
-  with pytest.raises(OSError, match='Input/output'):
-    command.begin(published, config, str(folder))
-  assert found == ['.lock', folders.NOTE, 'notes.txt', 'tokenizer.json']
-  assert os.listdir(folder) == ['notes.txt']
-  # A kill leaves all of it; the same command removes it and begins again.
-  monkeypatch.undo()
-  folder = tmp_path / 'killed'
-  (folder / 'checkpoints' / '0.orbax-checkpoint-tmp').mkdir(parents=True)
-  (folder / 'tokenizer.json').write_text('half')
-  command.begin(published, config, str(folder))
-  assert runs.checkpoints(folder) == [0]
-  assert (folder / 'notes.txt').read_text() == 'mine'
-  names = {'checkpoints', 'config.json', 'notes.txt', 'tokenizer.json'}
-  assert {n for n in os.listdir(folder) if n[0] != '.'} == names
-  assert not (folder / folders.NOTE).exists()
-  with pytest.raises(ValueError, match='holds a run'):
-    command.begin(published, config, str(folder))
-
-
-def test_a_run_that_another_process_begins_is_refused(published, tmp_path):
-  config = recipe(source='synthetic')
-  with folders.made(str(tmp_path / 'run')):
-    before = sorted(os.listdir(tmp_path / 'run'))
-    with pytest.raises(ValueError, match='another process'):
-      command.begin(published, config, str(tmp_path / 'run'))
-    assert sorted(os.listdir(tmp_path / 'run')) == before
-
-
-def test_what_a_killed_start_left_is_removed(published, unread, tmp_path):
-  source = runs.write_text(tmp_path / 'text')
-  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
-  folder = tmp_path / 'run'
-  (folder / 'checkpoints' / '0').mkdir(parents=True)
-  with pytest.raises(ValueError, match='run holds a run, or parts of'):
-    command.begin(published, config, str(folder))
-  assert os.listdir(folder) == ['checkpoints']
-
-
-def test_a_tokenizer_that_a_killed_start_left_is_removed(published, tmp_path):
-  source = runs.write_text(tmp_path / 'text')
-  config = recipe(source=source, tokenizer_kind='bytes', holdout=10, block=16)
-  folder = tmp_path / 'run'
-  folder.mkdir()
-  (folder / 'tokenizer.json').write_text('half')
-  command.begin(published, config, str(folder))
-  assert (folder / 'tokenizer.json.unused').read_text() == 'half'
