@@ -13,7 +13,7 @@ of `layouts/` with these names:
   write(config) -> dict   the fields of config.json, with `model_type` and
                 `architectures`
   weights(config) -> list of Weight   which number of ours is which of theirs
-  spares(config) -> list of Spare     tensors that a file may hold besides
+  spares(config) -> list of Spare     tensors that a file may also hold
 
 and, where the family needs them, these:
 

@@ -1,4 +1,4 @@
-"""Masks, place by place: the examples of their docstrings."""
+"""Masks equal the examples of their docstrings."""
 
 import jax.numpy as jnp
 

@@ -91,7 +91,7 @@ def test_alibi_slopes():
 
 
 def test_alibi_is_a_slope_times_the_distance():
-  """As far after a query as before it: the same."""
+  """The bias is the same for keys before and after a query."""
   bias = positions.alibi(2, jnp.array([3, 4]), jnp.arange(6))
   distances = np.array([[3, 2, 1, 0, 1, 2], [4, 3, 2, 1, 0, 1]])
   expected = [-distances / 16, -distances / 256]
@@ -184,7 +184,7 @@ def test_learned_positions_end(offset, places):
 
 
 def test_what_transformer_xl_adds_to_a_layer():
-  """Nothing to attention across stacks, which has no distances."""
+  """Cross-attention has no distances, and so nothing is added to it."""
   no_buckets = {'relative_buckets': 0, 'relative_max_distance': 0}
   config = tiny_config(position='transformer_xl', **no_buckets)
   params, _ = abstract_params(build(config))

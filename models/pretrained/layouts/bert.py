@@ -223,7 +223,7 @@ def body(config: TransformerConfig, prefix: str) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides."""
+  """What a file may also hold."""
   out = body_spares(config, PREFIX)
   if config.head in ('mlm', 'mlm_nsp'):
     table = 'bert.embeddings.word_embeddings.weight'
@@ -235,7 +235,7 @@ def spares(config: TransformerConfig) -> list[Spare]:
 
 
 def body_spares(config: TransformerConfig, prefix: str) -> list[Spare]:
-  """What files of BERT, RoBERTa and ELECTRA may hold besides."""
+  """What files of BERT, RoBERTa and ELECTRA may also hold."""
   buffers = ('embeddings.position_ids', 'embeddings.token_type_ids')
   out = [Spare(f'{prefix}{name}') for name in buffers]
   if config.head not in ('mlm_nsp', 'pooler'):

@@ -117,7 +117,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides."""
+  """What a file may also hold."""
   out = bert.body_spares(config, PREFIX)
   if config.head == 'mlm':
     table = 'electra.embeddings.word_embeddings.weight'

@@ -67,7 +67,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: masks, a copy of the table."""
+  """What a file may also hold: masks, a copy of the table."""
   return [
     *causal.head_spares(config, f'{PREFIX}tokens_embed.weight'),
     Spare(f'{PREFIX}h.*.attn.bias'),

@@ -141,7 +141,7 @@ def layers(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: masks, a copy of the table."""
+  """What a file may also hold: masks, a copy of the table."""
   return [
     *causal.head_spares(config, f'{PREFIX}wte.weight'),
     Spare(f'{PREFIX}h.*.attn.bias'),

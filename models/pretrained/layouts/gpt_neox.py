@@ -110,7 +110,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: masks, wavelengths, a copy of the table."""
+  """What a file may also hold: masks, wavelengths, a copy of the table."""
   attention = f'{PREFIX}layers.*.attention.'
   return [
     *causal.head_spares(config, f'{PREFIX}embed_in.weight', 'embed_out'),

@@ -118,7 +118,7 @@ def _unpaired(config, ours, theirs):
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: masks, angles, a copy of the table."""
+  """What a file may also hold: masks, angles, a copy of the table."""
   return [
     *causal.head_spares(config, f'{PREFIX}wte.weight'),
     Spare(f'{PREFIX}h.*.attn.bias'),

@@ -144,7 +144,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: wavelengths, a copy of the table."""
+  """What a file may also hold: wavelengths, a copy of the table."""
   return [
     *causal.head_spares(config, f'{PREFIX}embed_tokens.weight'),
     Spare(f'{PREFIX}layers.*.self_attn.rotary_emb.inv_freq'),

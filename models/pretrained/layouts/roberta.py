@@ -87,7 +87,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides."""
+  """What a file may also hold."""
   out = bert.body_spares(config, PREFIX)
   if config.head == 'mlm':
     out.append(Spare('lm_head.decoder.bias', 'lm_head.bias'))

@@ -113,5 +113,5 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides: a copy of the table."""
+  """What a file may also hold: a copy of the table."""
   return causal.head_spares(config, f'{PREFIX}embeddings.weight', 'head')

@@ -160,7 +160,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
-  """What a file may hold besides."""
+  """What a file may also hold."""
   out = [
     Spare('encoder.embed_tokens.weight', 'shared.weight'),
     Spare('decoder.embed_tokens.weight', 'shared.weight'),

@@ -1,6 +1,6 @@
-"""Encoders, alone and before a decoder: rows of two texts, and positions.
+"""Encoders, with and without a decoder: packed rows, and positions.
 
-Each case is one batch, so that it is compiled once.
+Each case is one batch, so that it compiles once.
 """
 
 import jax
@@ -23,7 +23,7 @@ NO_POSITION = dict.fromkeys(
 
 
 def make_rows(seed):
-  """Both texts in one row, each in its own, and the first three times more."""
+  """Rows: both texts, the first, the second, and three more of the first."""
   rng = np.random.default_rng(seed)
   tokens = np.tile(rng.integers(5, 40, T), (6, 1))
   types = np.tile(rng.integers(0, 2, T), (6, 1))
@@ -45,7 +45,7 @@ def make_rows(seed):
   }
 
 
-# What else the rows of the first text serve for.
+# Three further rows of the first text, which the tests change.
 FAR, FAR_TARGETS, EXCHANGED = 3, 4, 5
 
 
@@ -59,7 +59,7 @@ def outputs(fields, batch):
 
 
 def assert_apart(found):
-  """The two texts of the first row have what each has by itself."""
+  """Asserts that two packed texts have the outputs that each has alone."""
   first, second = LENGTHS
   for ours, alone in (
     (found[0, :first], found[1, :first]),
@@ -83,9 +83,9 @@ def test_encoder(position):
   batch['types'][EXCHANGED, [1, 4]] = batch['types'][EXCHANGED, [4, 1]]
   config, found = outputs(ENCODER | own, batch)
   assert_apart(found)
-  # Positions count where they are read.
+  # Other positions matter if the model reads them.
   assert differ(found[FAR, :5], found[1, :5]) == config.reads_positions
-  # The first token knows which of those after it is the nearer.
+  # The first token sees which of two later tokens is nearer.
   assert differ(found[EXCHANGED, 0], found[1, 0])
 
 
