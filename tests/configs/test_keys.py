@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common, keys, t5
-from input_pipeline import config as data_config
+from input_pipeline import choices
+from input_pipeline.config import DataConfig
 from models.choices import CHOICES
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
@@ -26,7 +27,7 @@ def group(name: str) -> dict[str, common.Key]:
 
 @pytest.mark.parametrize(
   ('name', 'described'),
-  [('model', TransformerConfig), ('data', data_config.DataConfig)],
+  [('model', TransformerConfig), ('data', DataConfig)],
 )
 def test_fields_are_the_keys(name, described):
   """The same names and types, and the same default where a field has one."""
@@ -68,11 +69,11 @@ def test_choices_are_those_of_the_code():
   assert {
     name: key.choices for name, key in group('data').items() if key.choices
   } == {
-    'objective': tuple(data_config.OBJECTIVES),
-    'masking': data_config.MASKING,
-    'tokenizer_kind': data_config.TOKENIZERS,
-    'normalization': data_config.NORMALIZATIONS,
-    'start': data_config.STARTS,
+    'objective': tuple(choices.OBJECTIVES),
+    'masking': choices.MASKING,
+    'tokenizer_kind': choices.TOKENIZERS,
+    'normalization': choices.NORMALIZATIONS,
+    'start': choices.STARTS,
   }
   assert common.KEYS['optimizer.decay'].choices == optimizer.DECAY
   assert common.KEYS['sharding.rules'].choices == tuple(PRESETS)
