@@ -7,7 +7,7 @@ objective, tokenizer, batch, schedule and optimizer, in a workdir of its own
 that is removed in the end. Printed and written: the held-out loss first and
 last in nats per token (of an objective with two terms their sum), what else the
 objective measures, tokens/s of the last lines, and the seconds of the whole
-command. A run that fails, or whose held-out loss does not fall, is told and
+command. A run that fails, or whose held-out loss does not fall, is reported and
 makes the exit status 1. In the results' file, systems that are not run this
 time stay as they are; with --steps nothing is written.
 """

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, without importing all anew each time.
+"""Programs in processes of their own, without importing everything each time.
 
 Importing jax and TensorFlow takes longer than most runs of the tests. A server
 imports them once; a program is a fork of it, which runs `-m MODULE` or `-c

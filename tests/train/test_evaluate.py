@@ -118,7 +118,7 @@ def held_out(run, step, rows=16, batches=0):
 
 
 def test_another_config(run, capsys):
-  """Other data is told; another model is an error."""
+  """Other data is reported; another model is an error."""
   flags = ['--config=configs/t5.py:tiny']
   with open(run / 'config.json') as file:
     config = json.load(file)

@@ -50,7 +50,7 @@ def test_each_part_of_a_checkpoint_has_its_own(tmp_path):
     run = {'config': {}, 'data': data}
     checkpoints.save(jax.tree.map(jax.device_put, state), 0, run)
     for step, (change, data) in enumerate(changes.values(), 1):
-      # Of the config nothing is told.
+      # Nothing about the config is reported.
       run = {'config': {'of': step}, 'data': data}
       now = jax.tree.map(jax.device_put, state.replace(**change))
       checkpoints.save(now, step, run)

@@ -1,4 +1,4 @@
-"""A run opened from its workdir alone, to be looked at: nothing is changed."""
+"""Opens a run from its workdir alone, read-only."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup, set_up, set_up_replicated
 
-# Keys of the model that nothing but training uses.
+# Keys of the model that only training uses.
 UNUSED = (
   *('attention_dropout', 'dropout', 'dropout_kind', 'init', 'init_std'),
   'remat',
@@ -72,18 +72,19 @@ class Run:
 def open_run(
   folder: str, step: int | None = None, config: ConfigDict | None = None
 ) -> Run:
-  """The parameters of a checkpoint, on the devices that are here.
+  """Loads the parameters of a checkpoint onto the devices here.
 
-  Where they do not make the run's mesh, each of them holds the whole model.
+  Each device holds the whole model where the devices cannot make the run's
+  mesh.
 
   Args:
     folder: the workdir.
     step: of the checkpoint; None: the newest.
-    config: None: the one the run was begun with.
+    config: None: the run's own.
 
   Raises:
     ValueError: no such folder, no run in it, or a config that cannot work.
-    CheckpointError: no such checkpoint, a damaged one, or of another model.
+    CheckpointError: the checkpoint is missing, damaged, or of another model.
   """
   if not os.path.isdir(folder):
     raise ValueError(f'--workdir={folder}: there is no such folder.')
@@ -108,7 +109,7 @@ def open_run(
 
 
 def _compare_models(saved: dict, config: ConfigDict) -> None:
-  """Reports what a config's model computes differently from a checkpoint's."""
+  """Warns of keys by which a config's model computes something else."""
   old = workdir.checked(saved, "The checkpoint's config").model
   for key in sorted(old):
     if key not in UNUSED and old[key] != config.model[key]:
@@ -119,7 +120,10 @@ def _compare_models(saved: dict, config: ConfigDict) -> None:
 
 
 def _setup(config: ConfigDict, own: bool) -> Setup:
-  """The config's setup, or what stands in for that of the run's own config."""
+  """The config's setup; replicated where the devices cannot make its mesh.
+
+  Only the run's own config has this fallback.
+  """
   try:
     return set_up(config)
   except ValueError as error:
@@ -128,7 +132,7 @@ def _setup(config: ConfigDict, own: bool) -> Setup:
     reason = error
   setup = set_up_replicated(config)
   _warn(
-    f"the devices here do not make the run's mesh ({reason}) Each of "
+    f"the devices here cannot make the run's mesh ({reason}) Each of "
     f'{setup.mesh.size} holds the whole model instead.'
   )
   return setup
@@ -138,12 +142,12 @@ def open_tokenizer(run: Run) -> Any:
   """The tokenizer in the workdir.
 
   Raises:
-    ValueError: there is none, or another one than in training.
+    ValueError: it is missing, or differs from the one in training.
   """
   path = tokenizing.path_in(run.folder, run.data.tokenizer_kind)
   if run.data.source != 'synthetic' and not os.path.exists(path):
     raise ValueError(
-      f"{path} is missing: bring the run's tokenizer back into its workdir."
+      f"{path} is missing: put the run's tokenizer back into its workdir."
     )
   tokenizer = tokenizing.prepare(
     run.data, run.config.seed, run.config.model.vocab_size, run.folder
@@ -157,27 +161,27 @@ def check_tokenizer(tokenizer: Any, path: str, data: dict) -> None:
   """Compares a run's tokenizer with the fingerprint in a checkpoint.
 
   Args:
-    tokenizer: as it was read.
+    tokenizer: of the run, as loaded.
     path: of its file, for the message.
     data: the fingerprint of the data; see `Checkpoints.run`.
 
   Raises:
-    ValueError: it is another one.
+    ValueError: they differ.
   """
   if tokenizer.fingerprint != data['tokenizer']:
     raise ValueError(
       f'{path} is not the tokenizer that the checkpoint was trained with: its '
-      f'sha256 is {tokenizer.fingerprint}, and was {data["tokenizer"]}. Bring '
+      f'sha256 is {tokenizer.fingerprint}, and was {data["tokenizer"]}. Put '
       "the run's own file back."
     )
 
 
 def open_data(run: Run) -> pipeline.Data:
-  """The run's data, or what its config was changed to, in the step's phase.
+  """The data of the config, in the phase of the run's step.
 
   Raises:
-    ValueError: they cannot be read, or are not the data of the checkpoint
-      though the config is the run's own.
+    ValueError: the data cannot be read; or, with the run's own config, they
+      differ from the checkpoint's.
   """
   open_tokenizer(run)
   data = pipeline.open_data(
@@ -209,15 +213,15 @@ def check_resumed_data(
   changed: Collection[str],
   accept: bool,
 ) -> list[str]:
-  """As `check_data`, for a run that goes on from its own checkpoint.
+  """As `check_data`, for a run that resumes from its own checkpoint.
 
   Args:
     saved: the checkpoint's metadata.
-    data: of the run as it starts now.
+    data: as opened now.
     step: of the checkpoint.
     folder: the workdir.
     changed: keys of the config that change now.
-    accept: other documents are accepted.
+    accept: whether other documents are accepted.
   """
   kinds = ('source', 'eval_source') * accept
   if 'eval.source' in {*changed, *_changed_since(folder, step)}:
@@ -233,21 +237,21 @@ def _changed_since(folder: str, step: int) -> dict[str, Any]:
 def check_data(
   saved: dict, now: dict, folder: str, accept: tuple[str, ...] = ()
 ) -> list[str]:
-  """Makes sure that the data are still those of a checkpoint.
+  """Checks that the data are still those of a checkpoint.
 
-  Other tokens, or another way to make rows, are never accepted.
+  Another tokenizer, or another way to make rows, is never accepted.
 
   Args:
     saved: the fingerprint in the checkpoint.
-    now: that of the data.
+    now: the fingerprint of the data.
     folder: the workdir, for messages.
-    accept: of 'source' and 'eval_source', whose documents may be others.
+    accept: of 'source' and 'eval_source', those whose documents may differ.
 
   Returns:
-    A line for each difference that was accepted; they are reported.
+    A line for each accepted difference; it also warns of them.
 
   Raises:
-    ValueError: they are not; says what changed.
+    ValueError: the data differ; says how.
   """
   changed = fingerprints.differences(saved, now)
   documents = all(x.startswith(('source', 'eval_source')) for x in changed)
@@ -257,11 +261,11 @@ def check_data(
     raise ValueError(
       f'The data has changed since the checkpoint in {folder}:\n  '
       + '\n  '.join(changed)
-      + '\nBring the old data back, or begin anew in another --workdir.'
+      + '\nPut the old data back, or start another run in another --workdir.'
       + documents
       * (
-        ' Where a file was mended: python -m train --accept_changed_data goes '
-        'on at the same place of the new data.'
+        ' If you fixed a file, python -m train --accept_changed_data resumes '
+        'at the same place of the new data.'
       )
     )
   return changed
@@ -270,7 +274,7 @@ def check_data(
 def evaluation_batches(
   run: Run, data: pipeline.Data
 ) -> Iterator[dict[str, jax.Array]]:
-  """Global batches of the held-out split, then of padding without end."""
+  """Global batches of the held-out split, then batches of padding forever."""
   setup = run.setup
   return setup.place(data.evaluation(setup.rows, setup.data.batch))
 
