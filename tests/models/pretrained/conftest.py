@@ -11,6 +11,11 @@ from tests.helpers.checkpoints import T5, make, recipe
 from train import pretrained as command
 from train.runs.checkpoint import Checkpoints
 
+# Vocabularies of V ids: one whose EOS is the last id, one like RoBERTa's.
+ODD, MASKED = 'odd', 'masked'
+V = 280
+WORDS = ('abc', 'de', 'fghij')
+
 
 @pytest.fixture(scope='module')
 def published(tmp_path_factory):
@@ -41,3 +46,16 @@ def unread(monkeypatch):
 
   monkeypatch.setattr(pretrained, 'load', never)
   monkeypatch.setattr(Checkpoints, 'restore_arrays', never)
+
+
+@pytest.fixture(scope='module')
+def vocabulary():
+  """Vocabularies of 280 ids, by name; only RoBERTa's has padding."""
+  texts = [f'{a}{b} {b}{a}' for a in WORDS for b in WORDS] * 9
+  made = {
+    ODD: kinds.train(texts, V, 0, 'byte_bpe'),
+    MASKED: kinds.train(texts, V, 0, 'byte_bpe', specials=True),
+  }
+  assert (made[ODD].eos, made[ODD].pad) == (V - 1, V - 1)
+  assert (made[MASKED].eos, made[MASKED].pad) == (2, 1)
+  return made
