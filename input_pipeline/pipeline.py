@@ -30,7 +30,8 @@ from input_pipeline.streams import (
   seeds,
 )
 from input_pipeline.streams.corpus import Corpus
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.numbers import Numbers
+from input_pipeline.tokenizers.vocabulary import start_id
 
 PADDING = 64  # rows of padding that a stream without documents gives at a time
 
@@ -95,7 +96,7 @@ class Data:
     self.config, self.seed, self.family = config, seed, family
     self.shapes = batch_shapes(config, family)
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
-    self.start_id = kinds.start_id(self.tokenizer, config)
+    self.start_id = start_id(self.tokenizer, config)
     self.corpora, self.evaluated = self._open(eval_source, vocab_size)
     self.fingerprint = fingerprints.of(
       config, seed, self.tokenizer.fingerprint, self.corpora, self.evaluated
@@ -106,7 +107,7 @@ class Data:
   def _open(self, eval_source, vocab_size):
     """The corpora to train on, and those to evaluate on."""
     config = self.config
-    reserved = kinds.Numbers.SPECIALS if config.masks else 0
+    reserved = Numbers.SPECIALS if config.masks else 0
     corpora, evaluated = [], []
 
     def opened(name, key):

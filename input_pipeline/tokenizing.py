@@ -11,7 +11,12 @@ from input_pipeline.sources.manifest import (
 )
 from input_pipeline.streams import chunks, corpus
 from input_pipeline.tokenizers import kinds, sentence_piece
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.numbers import Numbers
+from input_pipeline.tokenizers.vocabulary import (
+  Vocabulary,
+  check_size,
+  check_specials,
+)
 
 
 def path_in(workdir: str, kind: str) -> str:
@@ -34,7 +39,7 @@ def prepare(
   objective.
   """
   if config.source == 'synthetic':
-    return kinds.Numbers(vocab_size, config.sentinels, config.masks)
+    return Numbers(vocab_size, config.sentinels, config.masks)
   kind = config.sentinels, config.tokenizer_kind, config.lowercase
   path = workdir and path_in(workdir, config.tokenizer_kind)
   kept = path and os.path.exists(path)
@@ -58,8 +63,8 @@ def prepare(
       )
   else:
     tokenizer = wanted or train(config, seed, vocab_size)
-  kinds.check_size(tokenizer, vocab_size)
-  kinds.check_specials(tokenizer, config)
+  check_size(tokenizer, vocab_size)
+  check_specials(tokenizer, config)
   if path and not kept:
     kinds.save(tokenizer, os.path.join(workdir, tokenizer.file))
   return tokenizer

@@ -30,7 +30,7 @@ from input_pipeline import tokenizing
 from input_pipeline.sources import paths
 from input_pipeline.streams import corpus
 from input_pipeline.tokenizers import kinds
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.vocabulary import Vocabulary, check_size
 
 
 def run(config: ConfigDict, out: str) -> None:
@@ -71,7 +71,7 @@ def run(config: ConfigDict, out: str) -> None:
     if bad:
       corpus.check_share(len(bad), len(seen), data, bad[0])
       print(f'{len(bad)} of {len(seen)} documents were left out. {bad[0]}')
-  kinds.check_size(tokenizer, config.model.vocab_size)
+  check_size(tokenizer, config.model.vocab_size)
   kinds.save(tokenizer, out, '--out')
   print(describe(tokenizer, data.tokenizer_kind))
   print(f'Wrote {out} after {time.perf_counter() - start:.1f} s.')

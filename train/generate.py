@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.sources.lines import read_lines
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.vocabulary import start_id
 from models import decoding
 from train.parallel import processes
 from train.prompts import encode, first_examples, show, target_length
@@ -127,7 +127,7 @@ def generate(
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
     tokenizer = opening.open_tokenizer(run)
-    start = kinds.start_id(tokenizer, run.data)
+    start = start_id(tokenizer, run.data)
     examples = encode(
       tokenizer, texts, run.data.length, family, run.data.pairs, start
     )

@@ -36,6 +36,7 @@ from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import export as tokenizer_export
 from input_pipeline.tokenizers import kinds, published
+from input_pipeline.tokenizers.vocabulary import start_id
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import pair
@@ -218,7 +219,7 @@ def tokenizer_files(
   tokenizer = kinds.load(path, data.sentinels, kind, data.lowercase)
   opening.check_tokenizer(tokenizer, path, trained_on)
   ids = special_tokens.ids(tokenizer, data, config.model.family)
-  start = kinds.start_id(tokenizer, data)
+  start = start_id(tokenizer, data)
   start = None if data.start == 'none' else start
   model = config.model
   room = model.max_length - model.position_offset  # of learned positions

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.vocabulary import start_id
 from models import decoding, pretrained
 from models.pretrained import pair, special
 
@@ -61,7 +61,7 @@ def ids(tokenizer: Any, data: DataConfig, family: str) -> dict:
   Rows without a start have the EOS of the previous text before a text. Padding
   is None where the vocabulary has none, except for an encoder-decoder.
   """
-  start, pad = kinds.start_id(tokenizer, data), tokenizer.pad
+  start, pad = start_id(tokenizer, data), tokenizer.pad
   eos = tokenizer.eos
   if data.masks:
     others = tokenizer.bos, eos, tokenizer.unk, tokenizer.cls, tokenizer.sep

@@ -1,19 +1,23 @@
-"""Features: (inputs, targets) -> the arrays one topology reads.
+"""Features: examples -> the arrays that a family of models reads.
 
-Examples come as [N, L] arrays; where the rows of one are not equally long,
-corruption.NOTHING follows the shorter ones.
+As seqio's feature converters. Examples are [N, L] arrays; pieces.NOTHING fills
+rows that are shorter.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from input_pipeline.objectives import packing
-from input_pipeline.objectives.corruption import NOTHING, line_up
+from input_pipeline.objectives.pieces import NOTHING, lengths_of, line_up
+
+Shapes = dict[str, tuple[tuple[int, ...], Any]]  # name -> (row's shape, dtype)
 
 
-def encoder_decoder_shapes(length, target_length):
-  """Name -> (shape without the batch, dtype) of an encoder-decoder batch."""
+def encoder_decoder_shapes(length: int, target_length: int) -> Shapes:
+  """Name -> (shape without the batch, dtype) of an encoder-decoder's batch."""
   encoder, decoder = ((length,), np.int32), ((target_length,), np.int32)
   return {
     'encoder_inputs': encoder,
@@ -28,17 +32,17 @@ def encoder_decoder_shapes(length, target_length):
   }
 
 
-def padding(shapes, rows):
-  """`rows` rows of padding: zeros, and so segment 0 and weight 0.
+def padding(shapes: Shapes, rows: int) -> np.ndarray:
+  """`rows` rows of padding: zeros, and therefore segment 0 and weight 0.
 
   Rows are one int32 array [rows, W] with all arrays of a row side by side, so
-  that only one is moved; split() tells them apart.
+  that only one array is moved; split() separates them.
   """
   return np.zeros((rows, sum(_widths(shapes))), np.int32)
 
 
-def split(rows, shapes):
-  """Rows [rows, W] -> name -> view [rows, ...] of them; types have 4 bytes."""
+def split(rows: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
+  """Rows [rows, W] -> name -> view [rows, ...]; every dtype has 4 bytes."""
   parts, start = {}, 0
   for (name, (tail, dtype)), width in zip(
     shapes.items(), _widths(shapes), strict=True
@@ -53,20 +57,25 @@ def _widths(shapes):
   return [math.prod(tail) for tail, _ in shapes.values()]
 
 
-def lengths_of(examples):
-  """Lengths of the rows of several [N, L] arrays, one after the other."""
-  lengths = [(tokens != NOTHING).sum(axis=1) for tokens in examples]
-  return np.concatenate([*lengths, np.zeros(0, int)])
-
-
-def encoder_decoder(examples, shapes, rng, pack, start=0, groups=None):
-  """Examples -> rows [rows, W] of an encoder-decoder batch, in random order.
+def encoder_decoder(
+  examples: Sequence[tuple[np.ndarray, np.ndarray]],
+  shapes: Shapes,
+  rng: np.random.Generator,
+  pack: bool,
+  start: int = 0,
+  groups: np.ndarray | None = None,
+) -> np.ndarray:
+  """Examples -> rows [rows, W] of an encoder-decoder's batch, in random order.
 
   examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
   `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
   shifted right inside each segment, after the `start` id (T5's pad). Segments
-  count from 1, positions from 0 in each segment, weights are 1 on targets.
-  Examples of one of the `groups` share a row (see packing).
+  count from 1, positions from 0 in each segment; weights are 1 on targets.
+  Examples with the same number in `groups` share a row (see packing).
+
+    encoder_inputs  a b </s> e </s> 0   segments  1 1 1 2 2 0
+    inputs          0 c d 0 f           segments  1 1 1 2 2
+    targets         c d </s> f </s>     weights   1 1 1 1 1
   """
   room = shapes['encoder_inputs'][0][0], shapes['inputs'][0][0]
   lengths = np.stack(
@@ -85,7 +94,7 @@ def encoder_decoder(examples, shapes, rng, pack, start=0, groups=None):
   for inputs, targets in examples:
     group = slice(first, first + len(inputs))
     first = group.stop
-    # Whether their rows follow one another, as those of full ones.
+    # Whether their rows are consecutive, as those of full examples are.
     follow = len(inputs) > 1 and (np.diff(rows[group]) == 1).all()
     shifted = np.full_like(targets, start)
     shifted[:, 1:] = targets[:, :-1]
@@ -117,7 +126,7 @@ def encoder_decoder(examples, shapes, rng, pack, start=0, groups=None):
   return whole.take(np.argsort(rng.permutation(count)), axis=0)
 
 
-def decoder_shapes(length, pairs=False):
+def decoder_shapes(length: int, pairs: bool = False) -> Shapes:
   """Name -> (shape without the batch, dtype) of a decoder's batch."""
   row = ((length,), np.int32)
   names = ('inputs', 'targets', 'positions', 'segments')
@@ -128,7 +137,7 @@ def decoder_shapes(length, pairs=False):
   }
 
 
-def encoder_shapes(length, predictions, pairs):
+def encoder_shapes(length: int, predictions: int, pairs: bool) -> Shapes:
   """Name -> (shape without the batch, dtype) of an encoder's batch."""
   row, predicted = ((length,), np.int32), ((predictions,), np.int32)
   return {
@@ -140,12 +149,19 @@ def encoder_shapes(length, predictions, pairs):
   }
 
 
-def lay_out(pieces, length, rng, pack, *others):
+def lay_out(
+  pieces: Sequence[np.ndarray],
+  length: int,
+  rng: np.random.Generator,
+  pack: bool,
+  *others: np.ndarray,
+) -> np.ndarray:
   """Pieces of one stack -> tokens, positions, segments [rows, length].
 
-  pieces is a list of [N, L] arrays with L <= `length`; rows come in random
-  order. Segments count from 1, positions from 0 in each segment. Of each of the
-  `others`, a number for every example, it is told at all of its places.
+  pieces is a list of [N, L] arrays with L <= `length`; rows are in random
+  order. Segments count from 1, positions from 0 in each segment. Each of the
+  `others` has a number for every piece, and gives one more [rows, length] with
+  that number at all places of the piece.
   """
   lengths = lengths_of(pieces)
   sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
@@ -174,12 +190,21 @@ def lay_out(pieces, length, rng, pack, *others):
   return arrays
 
 
-def decoder(pieces, shapes, rng, pack, start=0):
+def decoder(
+  pieces: Sequence[np.ndarray],
+  shapes: Shapes,
+  rng: np.random.Generator,
+  pack: bool,
+  start: int | np.ndarray = 0,
+) -> np.ndarray:
   """Pieces -> rows [rows, W] of a decoder's batch, in random order.
 
-  The pieces are the targets; inputs are these shifted right inside each
-  segment, after the `start` id, or that of each piece in an array of them.
+  The pieces are the targets; inputs are the targets shifted right inside each
+  segment, after the `start` id. An array has one start id for each piece.
   Weights are 1 on targets.
+
+    inputs   0 a b 0 c    segments 1 1 1 2 2
+    targets  a b e c f    weights  1 1 1 1 1
   """
   length = shapes['inputs'][0][0]
   own = () if np.ndim(start) == 0 else (start,)
@@ -195,13 +220,20 @@ def decoder(pieces, shapes, rng, pack, start=0):
   )
 
 
-def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
+def decoder_pairs(
+  examples: Sequence[tuple[np.ndarray, np.ndarray]],
+  shapes: Shapes,
+  rng: np.random.Generator,
+  pack: bool,
+  start: int = 0,
+  loss_on_inputs: bool = False,
+) -> np.ndarray:
   """Examples -> rows [rows, W] of a decoder's batch, in random order.
 
-  examples is a list of (inputs [N, I], targets [N, J]); an example is one
-  stream, inputs and then targets, predicted as in decoder(). Weights are 1
+  examples is a list of (inputs [N, I], targets [N, J]). An example is one line
+  of tokens, inputs and then targets, predicted as in decoder(). Weights are 1
   where a target is predicted; `prefix` is 1 where the token that is read
-  belongs to the inputs, the start id among them.
+  belongs to the inputs or is the start id.
 
     inputs a b </s>   targets c d </s>
 
@@ -214,15 +246,15 @@ def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
   (Raffel et al. 2020, table 2, and its published code).
   """
   length = shapes['inputs'][0][0]
-  streams = []
+  lines = []
   for inputs, targets in examples:
-    stream = np.hstack([inputs, targets])
-    real = stream != NOTHING
+    line = np.hstack([inputs, targets])
+    real = line != NOTHING
     if not real.all():
-      stream = line_up(stream, real, [], [])
-    streams.append(stream)
+      line = line_up(line, real, [], [])
+    lines.append(line)
   kept = lengths_of(inputs for inputs, _ in examples)
-  targets, positions, segments, kept = lay_out(streams, length, rng, pack, kept)
+  targets, positions, segments, kept = lay_out(lines, length, rng, pack, kept)
   return join(
     shapes,
     inputs=_shifted(targets, positions, segments, np.int32(start)),
@@ -235,14 +267,21 @@ def decoder_pairs(examples, shapes, rng, pack, start=0, loss_on_inputs=False):
 
 
 def _shifted(targets, positions, segments, start):
-  """[rows, T]: each segment a place further, after the start id, which may be
-  told at all places."""
+  """[rows, T]: each segment shifted right by one place, after the start id.
+
+  `start` is an id, or the id of each place's segment, [rows, T].
+  """
   inputs = np.where(segments > 0, start, np.int32(0))
   np.copyto(inputs[:, 1:], targets[:, :-1], where=positions[:, 1:] > 0)
   return inputs
 
 
-def pairs_rows(pairs, length, cls, sep):
+def pairs_rows(
+  pairs: Sequence[tuple[np.ndarray, np.ndarray, int]],
+  length: int,
+  cls: int,
+  sep: int,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """Pairs -> [CLS] first [SEP] second [SEP], each in a row of its own.
 
   Returns tokens [rows, length], and a dict of positions, segments, types (0 up
@@ -268,12 +307,23 @@ def pairs_rows(pairs, length, cls, sep):
   }
 
 
-def encoder(shapes, tokens, inputs, at, chosen, others):
+def encoder(
+  shapes: Shapes,
+  tokens: np.ndarray,
+  inputs: np.ndarray,
+  at: np.ndarray,
+  chosen: np.ndarray,
+  others: dict[str, np.ndarray],
+) -> np.ndarray:
   """Masked rows -> an encoder's batch [rows, W].
 
-  tokens, inputs are [rows, T]; `at` [rows, P] are positions to predict. Weights
-  are 1 where one is chosen, targets the tokens there; `others` are arrays of
-  the batch as they are.
+  tokens, inputs are [rows, T]; `at` [rows, P] are positions to predict and
+  `chosen` bool [rows, P] which of them count. Targets are the tokens there,
+  weights 1. `others` are further arrays of the batch.
+
+    tokens   [CLS] my dog is hairy [SEP]     predict_at  4 0
+    inputs   [CLS] my dog is [MASK] [SEP]    targets     hairy 0
+                                             weights     1 0
   """
   targets = np.where(chosen, np.take_along_axis(tokens, at, axis=1), 0)
   return join(
@@ -282,8 +332,8 @@ def encoder(shapes, tokens, inputs, at, chosen, others):
   )  # fmt: skip
 
 
-def join(shapes, **arrays):
-  """Arrays [rows, ...] side by side, [rows, W]; what is left out is 0."""
+def join(shapes: Shapes, **arrays: np.ndarray) -> np.ndarray:
+  """Arrays [rows, ...] side by side, [rows, W]; arrays left out are 0."""
   rows = padding(shapes, len(arrays['inputs']))
   parts = split(rows, shapes)
   for name, values in arrays.items():

@@ -1,19 +1,23 @@
-"""Lengths: how long the raw pieces are that fill a row, and their targets.
+"""How long a raw piece may be, so that it fits a row after its corruption.
 
 An encoder-decoder has a row for inputs and one for targets; a decoder has one
-for both, the targets after the inputs.
+row for both, with the targets after the inputs.
 """
 
 import functools
+from collections.abc import Sequence
 
-from input_pipeline.objectives import corruption, ul2
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives import spans, ul2
 
 
-def raw_lengths(config, family, modes=()):
-  """Tokens of a piece that, corrupted, fits a row: one for each denoiser.
+def raw_lengths(
+  config: DataConfig, family: str, modes: Sequence[Sequence[int]] = ()
+) -> tuple[int, ...]:
+  """Tokens of a raw piece that fills a row: one number for each denoiser.
 
-  Objectives without denoisers have one. `modes` are the ids of the denoisers'
-  modes; without them it is as if they took no room. Raises ValueError when not
+  Objectives without denoisers have one number. `modes` are the ids of the
+  denoisers' modes; without them, modes take no room. Raises ValueError if not
   even a piece of two tokens fits.
   """
   length, together = config.length, family != 'encoder_decoder'
@@ -24,8 +28,8 @@ def raw_lengths(config, family, modes=()):
         _span_length(length, size, rate, mean, together)
         for size, (rate, mean) in zip(sizes, _noises(config), strict=True)
       )
-    case 'prefix':  # all tokens once, and EOS twice; two fill an
-      raw = length - 2  # encoder-decoder's row, see prefixes
+    case 'prefix':  # all tokens once, and EOS twice; an encoder-decoder's
+      raw = length - 2  # row holds two pieces, see prefixes
     case 'drop_tokens':
       raw = length - (2 if together else 1)
     case 'iid_spans':
@@ -40,10 +44,10 @@ def raw_lengths(config, family, modes=()):
   return (raw,)
 
 
-def target_length(config, family):
-  """T of an encoder-decoder's rows."""
+def target_length(config: DataConfig, family: str) -> int:
+  """Tokens in an encoder-decoder's row of targets."""
   if config.objective == 'span_corruption':
-    return corruption.span_lengths(config.length, *_noises(config)[0])[1]
+    return spans.span_lengths(config.length, *_noises(config)[0])[1]
   if config.objective == 'ul2':
     return max(
       ul2.sizes(raw, *noise)[1]
@@ -54,8 +58,8 @@ def target_length(config, family):
   return config.target_length or config.length
 
 
-def check(config, family):
-  """Raises ValueError where an example has no room or too few sentinels."""
+def check(config: DataConfig, family: str) -> None:
+  """Raises ValueError if an example has no room or too few sentinels."""
   raw = raw_lengths(config, family)
   density = config.noise_density
   runs = raw[0] * density * (1 - density)
@@ -69,12 +73,13 @@ def check(config, family):
       )
   needed, remedy = 0, 'data.denoisers to fewer or longer spans'
   if config.objective == 'iid_spans':
-    # As good as normal: four deviations more are needed by one in 30,000.
+    # The number of runs is nearly normal: one piece in 30,000 has more than the
+    # mean and four deviations.
     spread = (runs * (1 - 3 * density * (1 - density))) ** 0.5
     needed, remedy = round(runs + 4 * spread) + 1, 'data.noise_density'
   elif config.objective in ('span_corruption', 'ul2'):
     needed = max(
-      corruption.noise_counts(length, rate, mean)[1] if mean else 1
+      spans.noise_counts(length, rate, mean)[1] if mean else 1
       for length, (rate, mean) in zip(raw, _noises(config), strict=True)
     )
     if config.objective == 'span_corruption':
@@ -96,8 +101,11 @@ def _noises(config):
 
 @functools.cache
 def _span_length(length, mode, rate, mean, together):
-  """The longest piece such that it and all shorter ones fit a row, after the
-  tokens of a denoiser's mode, so many."""
+  """The longest piece such that it and all shorter ones fit a row.
+
+  The row also holds `mode` tokens, the denoiser's mode; inputs and targets
+  share it if `together`.
+  """
   kind = 2 if together else 0
   least = mode + ul2.sizes(2, rate, mean)[kind]
   if length < least:
@@ -107,7 +115,7 @@ def _span_length(length, mode, rate, mean, together):
       + ' a piece of two tokens, its sentinels and EOS.'
     )
   if mean and not together:
-    return corruption.span_lengths(length - mode, rate, mean)[0]
+    return spans.span_lengths(length - mode, rate, mean)[0]
   raw = 2
   while ul2.sizes(raw + 1, rate, mean)[kind] <= length - mode:
     raw += 1

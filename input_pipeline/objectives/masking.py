@@ -1,31 +1,41 @@
-"""Masking: which tokens an encoder predicts, and what it reads instead.
+"""Masked language modelling: the tokens to predict, and what is read instead.
 
-Rows are [N, T] arrays; a row predicts at most P of its tokens. Of n tokens BERT
-predicts round(rate n), at least one, RoBERTa floor(rate n + u) with u uniform
-below 1, ELECTRA as BERT but drawn with replacement. A random token is any for
-BERT and no special one for RoBERTa; ELECTRA has none (their published code).
+Rows are [N, T] arrays; at most P tokens of a row are predicted. As in the
+published code, of n tokens:
+
+           predicted                      random tokens
+  BERT     round(rate n), at least one    any id
+  RoBERTa  floor(rate n + u), 0 <= u < 1  any id that is not special
+  ELECTRA  as BERT, with replacement      none
 """
 
 import functools
 
 import numpy as np
 
-LONGEST = 16  # tokens in a word of a script with spaces, about
+LONGEST = 16  # tokens that a word may have in a script with spaces, about
 
 
-def frame(tokens, cls, sep):
+def frame(tokens: np.ndarray, cls: int, sep: int) -> np.ndarray:
   """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
   framed = np.empty([tokens.shape[0], tokens.shape[1] + 2], np.int32)
   framed[:, 0], framed[:, 1:-1], framed[:, -1] = cls, tokens, sep
   return framed
 
 
-def masked_counts(rule, lengths, candidates, rate, limit, rng):
-  """How many tokens of a row are predicted.
+def masked_counts(
+  rule: str,
+  lengths: np.ndarray,
+  candidates: np.ndarray,
+  rate: float,
+  limit: int,
+  rng: np.random.Generator | None,
+) -> np.ndarray:
+  """How many tokens of each row are predicted, [N].
 
   `lengths` [N] count [CLS] and [SEP]. BERT and ELECTRA: length * rate, rounded,
   at least 1. RoBERTa: rounded up or down at random, so that the mean is exact.
-  No more than `limit`, nor than there are `candidates` [N].
+  At most `limit`, and at most the row's `candidates` [N].
 
   >>> lengths = np.array([128, 64, 3])
   >>> masked_counts('bert', lengths, lengths - 2, 0.15, 20, None)
@@ -38,12 +48,20 @@ def masked_counts(rule, lengths, candidates, rate, limit, rng):
   return np.minimum(np.minimum(counts, limit), candidates)
 
 
-def choose(rng, maskable, counts, limit, again=False):
+def choose(
+  rng: np.random.Generator,
+  maskable: np.ndarray,
+  counts: np.ndarray,
+  limit: int,
+  again: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
   """Positions to predict: counts [N] of each row's `maskable` bool [N, T].
 
   All are equally likely; with `again` one may be drawn several times (ELECTRA).
-  Returns positions [N, limit], rising, 0 where there are no more, and which of
+  Returns positions [N, limit] in rising order, filled up with 0, and which of
   them were chosen, bool [N, limit].
+
+    maskable 0 1 1 1 1 0   count 2   limit 3   ->   at 2 4 0   chosen 1 1 0
   """
   rows, length = maskable.shape
   if again:
@@ -51,7 +69,8 @@ def choose(rng, maskable, counts, limit, again=False):
     ranks = rng.random([rows, limit]) * maskable.sum(axis=1)[:, None]
     order = np.take_along_axis(places, ranks.astype(int), axis=1)
   else:
-    # One sort orders random numbers and tells their places, their low bits.
+    # The low bits of a random number are its place: one sort gives the places
+    # in random order.
     kind, bits = (np.uint32, 32) if length < 4096 else (np.uint64, 64)
     low = kind((1 << length.bit_length()) - 1)
     keys = rng.integers(1 << bits, size=[rows, length], dtype=kind) >> kind(1)
@@ -63,20 +82,27 @@ def choose(rng, maskable, counts, limit, again=False):
   return np.where(chosen, at, 0).astype(np.int32), chosen
 
 
-def choose_words(rng, maskable, starts, counts, limit):
-  """Whole words to predict, of `counts` [N] tokens at most (BERT's release).
+def choose_words(
+  rng: np.random.Generator,
+  maskable: np.ndarray,
+  starts: np.ndarray,
+  counts: np.ndarray,
+  limit: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Whole words to predict, with at most `counts` [N] tokens (BERT's release).
 
-  A word begins at each of `starts` bool [N, T], and where the token before is
-  not maskable. In random order each word is taken if it still fits: one that
-  would exceed the number is left out, as in the release. Returns what `choose`
+  A word begins at each of `starts` bool [N, T], and after each token that is
+  not maskable. In random order each word is taken if it still fits; a word that
+  would exceed the count is left out, as in the release. Returns what `choose`
   returns.
 
     maskable 0 1 1 1 1 0   starts 0 1 0 0 1 0   count 3: {1 2 3} or {4}
 
-  The release so never predicts a word of more tokens than the row's count, and
-  a row of such words would have none. Of words that have more than LONGEST
-  tokens too, which those of English never have, tokens are drawn one by one for
-  what is missing from the count. A row that words fill is as in the release.
+  In the release a word with more tokens than the row's count is never
+  predicted, so a row of such words would predict nothing. Here, if words leave
+  part of the count unused, single tokens are drawn from words with more tokens
+  than the count and than LONGEST, which English words never have. A row whose
+  words fill the count is as in the release.
   """
   rows, length = maskable.shape
   starts = starts.copy()
@@ -115,22 +141,31 @@ def choose_words(rng, maskable, starts, counts, limit):
 
 
 @functools.lru_cache(8)
-def ordinary(size, specials):
-  """The ids below `size` that are no `specials`, int32."""
+def ordinary(size: int, specials: tuple[int, ...]) -> np.ndarray:
+  """The ids below `size` that are not among `specials`, int32."""
   return np.setdiff1d(np.arange(size, dtype=np.int32), specials)
 
 
-def mask_tokens(tokens, at, chosen, rng, mask, ids, masked_share, random_share):
-  """Masks, random tokens or nothing new: tokens [N, T] -> inputs [N, T].
+def mask_tokens(
+  tokens: np.ndarray,
+  at: np.ndarray,
+  chosen: np.ndarray,
+  rng: np.random.Generator,
+  mask: int,
+  ids: np.ndarray,
+  masked_share: float,
+  random_share: float,
+) -> np.ndarray:
+  """What is read in place of the tokens to predict: [N, T] -> [N, T].
 
-  Of the `chosen` positions `at` [N, P] a share reads [MASK], a share any of the
-  `ids` (Devlin et al. 2019, 3.1), the rest stays. A position that was chosen
-  twice is masked if either says so (ELECTRA).
+  At the `chosen` positions `at` [N, P] a share reads [MASK], a share reads any
+  of the `ids` (Devlin et al. 2019, 3.1), and the rest stays. A position that
+  was chosen twice is masked if either draw says so (ELECTRA).
 
-    tokens   my dog is hairy    chosen hairy
-    inputs   my dog is [MASK]   of 10 times 8
-             my dog is apple    once
-             my dog is hairy    once
+    tokens   my dog is hairy    chosen: hairy
+    inputs   my dog is [MASK]   8 of 10 times
+             my dog is apple    1 of 10 times
+             my dog is hairy    1 of 10 times
   """
   rows = np.broadcast_to(np.arange(len(at))[:, None], at.shape)
   draw = rng.random(at.shape)

@@ -1,23 +1,29 @@
 """Packing: several short examples share a row."""
 
 import bisect
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def best_fit(lengths, capacity, rng, groups=None):
-  """Best-fit places of examples in rows, longest first; none is split.
+def best_fit(
+  lengths: np.ndarray,
+  capacity: Sequence[int],
+  rng: np.random.Generator,
+  groups: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Places examples in rows by best fit, longest first; none is split.
 
   lengths [N, 2] are tokens of inputs and targets, capacity (S, T) the room in a
-  row; with T = 0 there are no targets. Examples of one of `groups` [N] share a
-  row, which they must fit. Returns rows [N], offsets [N, 2] and segments [N],
-  counted from 1 in each row.
+  row; with T = 0 there are no targets. Examples with the same number in
+  `groups` [N] share a row, in which they must fit. Returns rows [N], offsets
+  [N, 2] and segments [N], counted from 1 in each row.
 
-  The longest example is placed first, each in the row that it leaves least room
-  in, so that the shortest fill what is left. Long examples thus meet short ones
-  more often than by chance; in which order a row's examples stand is random.
-  Rows that nothing else fits into, nearly all there are in T5's pretraining,
-  take no search.
+  Each example goes into the row where it leaves least room. Long examples come
+  first, so that short ones fill the gaps; a row therefore mixes long and short
+  examples more than chance would. Their order in a row is random. An example
+  that fits beside no other needs no search; in T5's pretraining this is nearly
+  every one.
 
   >>> rng = np.random.default_rng(0)
   >>> rows, offsets, segments = best_fit([[3, 2], [5, 2], [4, 2]], (8, 4), rng)
@@ -45,7 +51,7 @@ def best_fit(lengths, capacity, rng, groups=None):
 
 
 def _rows(sizes, capacity):
-  """The row of each of sizes [N, 2]."""
+  """The row of each example of sizes [N, 2]."""
   least = sizes.min(axis=0, initial=capacity.max(initial=0))
   alone = (sizes + least > capacity).any(axis=1)
   rows = np.cumsum(alone) - 1
@@ -53,7 +59,7 @@ def _rows(sizes, capacity):
   shares = sizes[left] / np.maximum(capacity, 1)
   left = left[np.argsort(-shares.max(axis=1), kind='stable')]
   fuller = (shares == shares.max(axis=1, keepdims=True)).all(axis=0)
-  if fuller.any():  # this side fills first in every row: the other has room
+  if fuller.any():  # one side fills first in every row: the other has room
     side = int(np.argmax(fuller))
     search = _one_side(sizes[left, side], capacity[side], least[side])
   else:
@@ -63,9 +69,9 @@ def _rows(sizes, capacity):
 
 
 def _one_side(sizes, room, least):
-  """_rows of sizes [N], longest first."""
+  """As _rows, of sizes [N] on one side, longest first."""
   room, least = int(room), int(least)
-  # What is more than half of a row, about, begins one.
+  # Examples of more than about half a row begin one each.
   count = _begin(sizes[:, None], room)
   rows = list(range(count))
   left = (room - sizes[:count]).tolist()
@@ -83,10 +89,10 @@ def _one_side(sizes, room, least):
 
 
 def _two_sides(sizes, capacity, least):
-  """_rows of inputs and targets, those that fill most of a side first."""
+  """As _rows, of inputs and targets; those that fill most of a side first."""
   first = count = _begin(sizes, capacity)
   rows = np.arange(len(sizes))
-  room = capacity - sizes  # left in unfilled rows, whose numbers are `names`
+  room = capacity - sizes  # left in unfilled rows; `names` are their numbers
   names = rows[:first][(room[:first] >= least).all(axis=1)].copy()
   unfilled, scale = len(names), 1 / capacity
   room[:unfilled] = room[names]
@@ -107,12 +113,12 @@ def _two_sides(sizes, capacity, least):
 
 
 def _begin(sizes, capacity):
-  """How many of sizes [N, D], at first, fit beside none before them."""
+  """How many of the first sizes [N, D] fit beside none before them."""
   before = np.minimum.accumulate(sizes)[:-1]
   (fits,) = np.nonzero((before + sizes[1:] <= capacity).all(axis=1))
   return int(fits[0]) + 1 if len(fits) else len(sizes)
 
 
-def one_each(count):
-  """Places of `count` examples that each have a row of their own."""
+def one_each(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """As best_fit, with each of `count` examples in a row of its own."""
   return np.arange(count), np.zeros([count, 2], int), np.ones(count, int)

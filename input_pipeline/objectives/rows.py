@@ -1,39 +1,48 @@
-"""Blocks: where an objective and a family of models meet.
+"""Rows: where an objective meets a family of models.
 
-A block's documents become rows in one pure function of them, the data's config
-and a generator: shuffled, cut, corrupted, laid out and packed.
+The documents of a chunk become rows in one pure function of the documents, the
+data's config and a generator. It shuffles, cuts, corrupts, lays out and packs.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.config import DataConfig
 from input_pipeline.objectives import (
-  corruption,
   features,
   lengths,
   masking,
+  pieces,
   prefixes,
   sentences,
+  spans,
+  t5_ablations,
   ul2,
 )
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.vocabulary import Vocabulary, start_id
 
-# What each kind of objective can be laid out for.
+# The families that each kind of objective has rows for.
 FAMILIES = {
   'pairs': ('encoder_decoder', 'decoder', 'rwkv'),
   'masked': ('encoder', 'electra'),
   'causal': ('decoder', 'rwkv'),
 }
-SENTENCE = 16  # tokens in a sentence of documents without (synthetic ones)
+SENTENCE = 16  # tokens in a sentence of documents without any (synthetic ones)
+
+# A document: the ids of its text, or of each of its sentences.
+Document = np.ndarray | Sequence[np.ndarray]
 
 
-def batch_shapes(config, family):
+def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   """Name -> (shape without the batch, dtype), without opening any data.
 
-  family is the model's topology. Raises ValueError when the objective has no
-  rows for it, an example has no room in one, or needs more sentinels than
-  data.sentinels.
+  `family` is model.family.
+
+  Raises:
+    ValueError: the objective has no rows for the family, an example has no room
+      in a row, or it needs more sentinels than data.sentinels.
   """
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   if family not in FAMILIES[kind]:
@@ -58,8 +67,10 @@ def batch_shapes(config, family):
   return features.decoder_shapes(config.length, config.pairs)
 
 
-def encode(texts, tokenizer, config):
-  """UTF-8 texts -> documents: ids each, or ids of each sentence."""
+def encode(
+  texts: Sequence[bytes], tokenizer: Vocabulary, config: DataConfig
+) -> list[Document]:
+  """UTF-8 texts -> documents: the ids of each, or of each of its sentences."""
   if not config.sentences:
     return tokenizer.encode_batch(texts, 1)
   parts = [sentences.split(text) for text in texts]
@@ -68,11 +79,18 @@ def encode(texts, tokenizer, config):
   return [[ids for ids in document if len(ids)] for document in documents]
 
 
-def make_rows(documents, tokenizer, config, shapes, rng, family):
-  """Documents of a block -> rows: shuffled, cut, corrupted, packed.
+def make_rows(
+  documents: Sequence[Document],
+  tokenizer: Vocabulary,
+  config: DataConfig,
+  shapes: features.Shapes,
+  rng: np.random.Generator,
+  family: str,
+) -> np.ndarray:
+  """The documents of a chunk -> rows: shuffled, cut, corrupted, packed.
 
-  documents come from encode(), or are a source's that has tokens. Returns
-  [rows, W] (see features), cursors zero.
+  documents come from encode(), or from a source that has tokens. Returns
+  [rows, W] (see features); cursors are zero.
   """
   documents = [documents[i] for i in rng.permutation(len(documents))]
   documents = [document for document in documents if len(document)]
@@ -81,35 +99,42 @@ def make_rows(documents, tokenizer, config, shapes, rng, family):
     return features.encoder(shapes, *rows)
   if config.document_tokens:
     documents = [
-      corruption.random_chunk(ids, rng, config.document_tokens)
-      for ids in documents
+      pieces.random_part(ids, rng, config.document_tokens) for ids in documents
     ]
-  if not config.pairs:
-    documents = corruption.end(documents, tokenizer.eos)
-    start = kinds.start_id(tokenizer, config)
-    if config.start == 'none':
-      pieces, start = corruption.windows(
-        documents, config.length, config.concatenate
-      )
-    else:
-      pieces = corruption.cut(documents, config.length, config.concatenate)
-    return features.decoder(pieces, shapes, rng, config.pack, start)
-  start, groups = kinds.start_id(tokenizer, config), None
-  if family != 'encoder_decoder':
-    examples = _examples(documents, tokenizer, config, rng, family)
-    return features.decoder_pairs(
-      examples, shapes, rng, config.pack, start, config.loss_on_inputs
-    )
-  if config.objective == 'prefix' and config.pack:
+  if config.pairs:
+    return _pair_rows(documents, tokenizer, config, shapes, rng, family)
+  return _causal_rows(documents, tokenizer, config, shapes, rng)
+
+
+def _causal_rows(documents, tokenizer, config, shapes, rng):
+  """Documents -> rows [rows, W] of a decoder, each token predicted."""
+  documents = pieces.end_documents(documents, tokenizer.eos)
+  start = start_id(tokenizer, config)
+  if config.start == 'none':
+    cut, start = pieces.windows(documents, config.length, config.concatenate)
+  else:
+    cut = pieces.cut(documents, config.length, config.concatenate)
+  return features.decoder(cut, shapes, rng, config.pack, start)
+
+
+def _pair_rows(documents, tokenizer, config, shapes, rng, family):
+  """Documents -> rows [rows, W] of inputs and targets."""
+  start, groups = start_id(tokenizer, config), None
+  mirrored = config.objective == 'prefix' and config.pack
+  if mirrored and family == 'encoder_decoder':
     (raw_length,) = lengths.raw_lengths(config, family)
-    pieces = corruption.cut(documents, raw_length, config.concatenate)
     examples, groups = prefixes.mirrored(
-      pieces, rng, config.length, tokenizer.eos
-    )
+      pieces.cut(documents, raw_length, config.concatenate), rng,
+      config.length, tokenizer.eos,
+    )  # fmt: skip
   else:
     examples = _examples(documents, tokenizer, config, rng, family)
-  return features.encoder_decoder(
-    examples, shapes, rng, config.pack, start, groups
+  if family == 'encoder_decoder':
+    return features.encoder_decoder(
+      examples, shapes, rng, config.pack, start, groups
+    )
+  return features.decoder_pairs(
+    examples, shapes, rng, config.pack, start, config.loss_on_inputs
   )
 
 
@@ -118,7 +143,7 @@ def _examples(documents, tokenizer, config, rng, family):
   noise, eos = config.noise_density, tokenizer.eos
   sentinels = tokenizer.sentinels[: config.sentinels]
   if config.objective == 'ul2':
-    modes = mode_ids(tokenizer, config)
+    modes = ul2.mode_ids(tokenizer, config)
     return ul2.denoise(
       documents, rng, config.denoisers, modes,
       lengths.raw_lengths(config, family, modes), sentinels, eos,
@@ -130,76 +155,40 @@ def _examples(documents, tokenizer, config, rng, family):
     match config.objective:
       case 'span_corruption':
         mean = config.mean_span_length
-        return corruption.span_corruption(
-          tokens, rng, noise, mean, sentinels, eos
-        )
+        return spans.span_corruption(tokens, rng, noise, mean, sentinels, eos)
       case 'prefix':
-        return corruption.prefix_lm(tokens, rng, eos)
+        return prefixes.prefix_lm(tokens, rng, eos)
       case 'iid_spans':
-        return corruption.iid_spans(
+        return t5_ablations.iid_spans(
           tokens, rng, noise, sentinels, eos, config.target_length
         )
       case 'drop_tokens':
-        return corruption.drop_tokens(
+        return t5_ablations.drop_tokens(
           tokens, rng, noise, eos, config.target_length
         )
       case 'bert_style' | 'mass_style':
         ids = masking.ordinary(tokenizer.size, tokenizer.specials)
-        return corruption.bert_style(
+        return t5_ablations.bert_style(
           tokens, rng, noise, config.random_share, sentinels[0], ids, eos
         )
       case 'deshuffling':
-        return corruption.deshuffling(tokens, rng, eos)
+        return t5_ablations.deshuffling(tokens, rng, eos)
 
-  pieces = corruption.cut(documents, raw_length, config.concatenate)
-  return [corrupt(tokens) for tokens in pieces]
-
-
-def mode_ids(tokenizer, config):
-  """Ids of each denoiser's mode, those of its text, which may be several.
-
-  Raises ValueError where the vocabulary cannot tell two modes apart.
-  """
-  names = [mode for mode, *_ in config.denoisers]
-  ids = tokenizer.encode_batch([name.encode() for name in names], 1)
-  found = {tuple(mode.tolist()) for mode in ids}
-  if len(found) < len(set(names)) or () in found:
-    raise ValueError(
-      f'data.denoisers: data.tokenizer={config.tokenizer!r} cannot tell the'
-      f' modes {", ".join(sorted(set(names)))} apart: give them names whose'
-      ' signs it has.'
-    )
-  return ids
+  cut = pieces.cut(documents, raw_length, config.concatenate)
+  return [corrupt(tokens) for tokens in cut]
 
 
 def _masked_rows(documents, tokenizer, config, rng):
-  """Documents -> tokens, what is read instead, positions to predict and which
-  of them are, and the other arrays of an encoder's batch."""
-  cls, sep, length = tokenizer.cls, tokenizer.sep, config.length
-  if config.sentences:
-    documents = [_sentences(document) for document in documents]
-  if config.objective == 'sentence_pairs':
-    most = length - 3
-    documents = [sentences.shorten(d, most) for d in documents]
-    pairs = sentences.sentence_pairs(documents, rng, most, config.short_share)
-    pairs = [pairs[i] for i in rng.permutation(len(pairs))]
-    tokens, others = features.pairs_rows(pairs, length, cls, sep)
-  else:
-    if config.sentences:
-      across = config.objective == 'full_sentences'
-      documents = [sentences.shorten(d, length - 2) for d in documents]
-      pieces = [sentences.full_sentences(documents, length, cls, sep, across)]
-    else:
-      pieces = corruption.cut(documents, length - 2, config.concatenate)
-      pieces = [masking.frame(piece, cls, sep) for piece in pieces]
-    tokens, positions, segments = features.lay_out(
-      pieces, length, rng, config.pack
-    )
-    others = {'positions': positions, 'segments': segments}
+  """Documents -> the arguments of features.encoder().
 
+  Tokens, what is read instead, positions to predict, which of these count, and
+  the other arrays of an encoder's batch.
+  """
+  cls, sep = tokenizer.cls, tokenizer.sep
+  tokens, others = _framed_rows(documents, cls, sep, config, rng)
   read = others['segments'] > 0
   special = read & ((tokens == cls) | (tokens == sep))
-  # RoBERTa's code masks these as well (fairseq's MaskTokensDataset).
+  # RoBERTa's code masks [CLS] and [SEP] too (fairseq's MaskTokensDataset).
   maskable = read if config.masking == 'roberta' else read & ~special
   counts = masking.masked_counts(
     config.masking, read.sum(axis=1), maskable.sum(axis=1),
@@ -216,7 +205,7 @@ def _masked_rows(documents, tokenizer, config, rng):
     at, chosen = masking.choose(
       rng, maskable, counts, config.predictions, again
     )
-  # BERT draws of the whole vocabulary.
+  # BERT's random tokens are of the whole vocabulary.
   ids = masking.ordinary(
     tokenizer.size, tokenizer.specials if config.masking == 'roberta' else ()
   )
@@ -227,8 +216,30 @@ def _masked_rows(documents, tokenizer, config, rng):
   return tokens, inputs, at, chosen, others
 
 
+def _framed_rows(documents, cls, sep, config, rng):
+  """Documents -> an encoder's tokens [rows, T] before masking, other arrays."""
+  length = config.length
+  if config.sentences:
+    room = length - (3 if config.objective == 'sentence_pairs' else 2)
+    documents = [sentences.shorten(_sentences(d), room) for d in documents]
+  if config.objective == 'sentence_pairs':
+    pairs = sentences.sentence_pairs(documents, rng, room, config.short_share)
+    pairs = [pairs[i] for i in rng.permutation(len(pairs))]
+    return features.pairs_rows(pairs, length, cls, sep)
+  if config.sentences:
+    across = config.objective == 'full_sentences'
+    framed = [sentences.full_sentences(documents, length, cls, sep, across)]
+  else:
+    cut = pieces.cut(documents, length - 2, config.concatenate)
+    framed = [masking.frame(piece, cls, sep) for piece in cut]
+  tokens, positions, segments = features.lay_out(
+    framed, length, rng, config.pack
+  )
+  return tokens, {'positions': positions, 'segments': segments}
+
+
 def _sentences(document):
-  """A document's sentences; tokens without any are cut evenly."""
+  """A document's sentences; tokens without sentences are cut evenly."""
   if isinstance(document, np.ndarray):
     return np.split(document, range(SENTENCE, len(document), SENTENCE))
   return document

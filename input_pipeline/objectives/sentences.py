@@ -1,27 +1,28 @@
-"""Sentences: splitting text into them, and rows made of them.
+"""Sentences: text split into them, BERT's pairs, RoBERTa's full rows.
 
 A document is a list of sentences here, each an array of ids, none empty.
 """
 
 import bisect
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.objectives.corruption import NOTHING
+from input_pipeline.objectives.pieces import NOTHING
 
-# A run of stops, with quotes and brackets that close after it, and what comes
-# after space; CJK stops; the end of a line, or of several. Nothing is read
-# twice, so that time is linear in the text whatever it holds, and one set of
-# signs comes first, which the search is quick with.
+# A run of stops with the quotes and brackets that close after it, and the first
+# character after space; CJK stops; the end of one or more lines. No character
+# is read twice, so time is linear in any text; the pattern starts with one set
+# of characters, which the search finds quickly.
 STOP = re.compile(
   r"""[.!?…。！？｡\n](?:(?<=\n)\s*+"""
   r"""|(?<=[.!?…])[.!?…]*+["'”’»)\]]*+(?:(?=\s++(\S))|)"""
   r"""|[。！？｡]*+[」』”’）】]*+)"""
 )
-# What stands before a full stop that ends no sentence, with the sign that
-# begins the next word: initials and the like of U.S., titles, and words that
-# a number follows.
+# Text before a full stop that does not end a sentence, with the first character
+# of the next word: initials and abbreviations like U.S., titles, and words
+# followed by a number.
 ABBREVIATION = re.compile(
   r'(?:^|[\s("\'“‘\[])(?:'
   r'(?:(?!I.$)[^\W\d_](?:\.[^\W\d_])*'
@@ -33,19 +34,19 @@ ABBREVIATION = re.compile(
 WORD = 24  # characters looked back for an abbreviation
 
 
-def split(text):
-  """UTF-8 text -> its sentences, bytes that together are the text again.
+def split(text: bytes) -> list[bytes]:
+  """UTF-8 text -> its sentences, which together are the text again.
 
-  A sentence ends after . ! ? or an ellipsis, and quotes and brackets that close
-  there, where space and no small letter follow; not after an abbreviation or an
-  initial. It ends after a CJK stop, at an empty line, and at a line's end
-  unless the next line goes on with a small letter. Space goes to the sentence
-  after it.
+  A sentence ends after . ! ? or an ellipsis, with the quotes and brackets that
+  close there, if a space and no lowercase letter follow; not after an
+  abbreviation or an initial. It ends after a CJK stop, at an empty line, and at
+  a line's end unless the next line begins with a lowercase letter. Space
+  belongs to the sentence after it.
 
   >>> split(b'Dr. J. Smith left. "Why?" 3.5 miles, e.g. Go!')
   [b'Dr. J. Smith left.', b' "Why?"', b' 3.5 miles, e.g. Go!']
   """
-  # The bytes that are no UTF-8 come back as they are.
+  # Bytes that are not UTF-8 come back unchanged.
   text = text.decode(errors='surrogateescape')
   parts, last, end = [], 0, len(text.rstrip())
   for found in STOP.finditer(text, 0, end):
@@ -69,8 +70,10 @@ def split(text):
   return [part.encode(errors='surrogateescape') for part in parts if part]
 
 
-def shorten(document, length):
-  """A sentence of more than `length` tokens becomes several."""
+def shorten(
+  document: Sequence[np.ndarray], length: int
+) -> Sequence[np.ndarray]:
+  """The document, with each sentence of more than `length` tokens cut."""
   if max(map(len, document), default=0) <= length:
     return document
   return [
@@ -80,27 +83,34 @@ def shorten(document, length):
   ]
 
 
-def sentence_pairs(documents, rng, length, short_share):
+def sentence_pairs(
+  documents: Sequence[Sequence[np.ndarray]],
+  rng: np.random.Generator,
+  length: int,
+  short_share: float,
+) -> list[tuple[np.ndarray, np.ndarray, int]]:
   """Pairs for next-sentence prediction, as BERT's release builds them.
 
-  Documents -> list of (first, second, label): ids that are at most `length`
-  together, label 0 where the second follows in the document, 1 where it is from
-  anywhere in another one (Devlin et al. 2019, 3.1).
+  Documents -> list of (first, second, label) with at most `length` ids
+  together. Label 0: the second part follows in the document; 1: it is from
+  anywhere in another document (Devlin et al. 2019, 3.1).
 
-  A sentence of more than `length` tokens has been cut (see shorten), which is
-  kinder than the release, where the pair would lose the rest of it.
+  1. Take sentences until they have `length` tokens; for a `short_share` of the
+     documents, until they have a random number of tokens from 2 on.
+  2. Split them at random between two sentences.
+  3. Half of the time, and always after a single sentence, replace the second
+     part with sentences of another document of the chunk, from a random one on.
+     The sentences that were replaced are taken next.
+  4. While the pair is too long, drop a token of its longer part, from the front
+     or the back.
 
-  Sentences are taken until they have as many tokens as aimed at: `length`, or,
-  for a `short_share` of the documents, any number from 2 on. They are parted
-  between two sentences, at random. Half of the time, and always when there is
-  but one sentence, the second part comes from another document of the block,
-  from a random sentence on, and the sentences that it displaced are put back,
-  to be taken next. A pair that is too long loses tokens of its longer part, one
-  by one, each from the front or the back. A document alone in its block, as in
-  a file of one, has pairs of label 0 only; sentences taken alone are left out.
-
-    taken  [a b c d]   parted  a | b c d   kept      (a, b c d, 0)
+    taken  [a b c d]   split   a | b c d   kept      (a, b c d, 0)
                                            replaced  (a, x y z, 1), next: b c d
+
+  The release drops the rest of a sentence longer than `length`; here such
+  sentences have been cut (see shorten). A document alone in its chunk, such as
+  the only one of a file, has pairs of label 0 only, and loses sentences that
+  are taken alone.
   """
   texts = [np.concatenate(sentences) for sentences in documents]
   bounds = [
@@ -119,7 +129,7 @@ def sentence_pairs(documents, rng, length, short_share):
         middle = int(rng.integers(middle, stop))
       first = text[at[start] : at[middle]]
       label = int(stop == start + 1 or rng.random() < 0.5)
-      if len(texts) == 1:  # no other document: what comes next, or nothing
+      if len(texts) == 1:  # no other document to take a second part from
         if stop == start + 1:
           start = stop
           continue
@@ -139,21 +149,23 @@ def sentence_pairs(documents, rng, length, short_share):
 
 
 def _from_anywhere(text, at, rng, length):
-  """Sentences from a random one on: `length` tokens or just above."""
+  """Sentences from a random one on, until they have `length` tokens."""
   start = int(rng.integers(len(at) - 1))
   stop = bisect.bisect_left(at, at[start] + length, start + 1, len(at) - 1)
   return text[at[start] : at[stop]]
 
 
-def truncate(first, second, length, rng):
-  """Takes tokens from the longer part until both have `length` together.
+def truncate(
+  first: np.ndarray, second: np.ndarray, length: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+  """Drops tokens of the longer part until both have `length` together.
 
-  Of parts equally long the second gives way. Each token comes from the front or
-  the back, a coin's toss, so that their numbers are binomial.
+  Of two equally long parts the second loses a token. A coin's toss for each
+  token decides between front and back, so the numbers are binomial.
   """
   a, b = len(first), len(second)
   over = max(0, a + b - length)
-  even = max(0, over - abs(a - b))  # taken when both are equally long
+  even = max(0, over - abs(a - b))  # dropped when both are equally long
   from_first = even // 2 + (min(over, a - b) if a > b else 0)
   parts = []
   for part, count in ((first, from_first), (second, over - from_first)):
@@ -162,12 +174,19 @@ def truncate(first, second, length, rng):
   return parts
 
 
-def full_sentences(documents, length, cls, sep, across):
+def full_sentences(
+  documents: Sequence[Sequence[np.ndarray]],
+  length: int,
+  cls: int,
+  sep: int,
+  across: bool,
+) -> np.ndarray:
   """RoBERTa's rows of as many full sentences as fit (Liu et al. 2019, 4.2).
 
-  Documents -> [N, I], I <= `length`; NOTHING follows a shorter row. Sentences
-  have at most `length` - 2 tokens. Rows go on `across` documents, with a
-  separator between them (FULL-SENTENCES), or end with each (DOC-SENTENCES).
+  Documents -> [N, I], I <= `length`; NOTHING fills shorter rows. Sentences have
+  at most `length` - 2 tokens. Rows continue `across` documents, with a
+  separator between them (FULL-SENTENCES), or end with each document
+  (DOC-SENTENCES).
 
     documents  [ab c] [d ef]   length 8
     across     [CLS] a b c [SEP] d [SEP], [CLS] e f [SEP]
@@ -180,8 +199,8 @@ def full_sentences(documents, length, cls, sep, across):
   sizes = np.array([len(sentence) for sentence in sentences])
   ends = np.zeros(len(sizes), bool)  # a document's last sentence
   ends[last - 1] = True
-  # All text, with a separator after each document; `stops` is where a row
-  # stops that has a sentence as its last one, with the row's separator.
+  # All text, with a separator after each document. `stops` is where a row ends,
+  # with its separator, if a sentence is its last.
   text = np.concatenate(
     [part for d in documents for part in (*d, np.array([sep], np.int32))]
   )

@@ -1,91 +1,94 @@
-"""Shares: how full rows are, and how many of their tokens are predicted.
+"""Reports: how full rows are, and what share of their tokens is predicted.
 
-Both are counted while blocks are made. What falls short of what the config asks
-for is reported once, with its cause: a run goes on with it.
+Both are counted while the first chunks are made. If one falls short of what the
+config asks for, a report says so once, with its cause, and the run continues.
 """
 
 import threading
 
 import numpy as np
 
-BLOCKS = 8  # that are counted before anything is reported
-FULL = 0.95  # share of the places of rows that should be filled
-ROWS = 20  # of a block, beyond which its last row matters little
-MISSED = 0.1  # of the share that is to be predicted
+from input_pipeline.config import DataConfig
+
+CHUNKS = 8  # counted before anything is reported
+FULL = 0.95  # share of the places in rows that should be filled
+ROWS = 20  # of a chunk; with more, its part-filled last row matters little
+MISSED = 0.1  # how much of the share to predict may be missing
 
 
 class Shares:
-  """Counts of the blocks made of one DataConfig. Safe to call from threads."""
+  """Counts over the chunks of one DataConfig; safe to call from threads."""
 
-  def __init__(self, config):
+  def __init__(self, config: DataConfig):
     self.config = config
-    self.blocks = self.documents = self.rows = 0
+    self.chunks = self.documents = self.rows = 0
     self.filled = self.places = 0  # of inputs and targets, or of one row
     self.predicted = 0
     self.empty = False
     self._lock = threading.Lock()
 
-  def add(self, documents, batch):
-    """Counts a block of so many documents; batch is name -> [rows, ...]."""
+  def add(self, documents: int, batch: dict[str, np.ndarray]) -> None:
+    """Counts the rows of a chunk of so many documents; name -> [rows, ...]."""
     if not len(batch['segments']):
       return
     sides = [
       batch[s] > 0 for s in ('encoder_segments', 'segments') if s in batch
     ]
     with self._lock:
-      if self.blocks == BLOCKS:
+      if self.chunks == CHUNKS:
         return
-      self.blocks += 1
+      self.chunks += 1
       self.documents += documents
       self.rows += len(batch['segments'])
       self.filled += np.array([side.sum() for side in sides])
       self.places += np.array([side.size for side in sides])
       self.predicted += int(batch['weights'].sum())
-      if self.blocks == BLOCKS:
+      if self.chunks == CHUNKS:
         for line in filter(None, (self.padding(), self.masked())):
           print(line, flush=True)
 
-  def report_empty(self, stream):
-    """Reports, once, that a stream ended without any row."""
+  def report_empty(self, stream: int) -> None:
+    """Reports once that a stream ended without any row."""
     with self._lock:
       if self.empty:
         return
       self.empty = True
     print(
       f'Stream {stream} of data.streams={self.config.streams} has no document'
-      f' in data.epochs={self.config.epochs}, and its rows are padding: blocks'
-      f' of data.block={self.config.block} documents are fewer than streams.'
+      f' in data.epochs={self.config.epochs}, and its rows are padding: there'
+      f' are fewer chunks of data.block={self.config.block} documents than'
+      ' streams.'
       ' Lower data.block or data.streams.',
       flush=True,
     )
 
-  def padding(self):
-    """The report of rows part-filled by small blocks; '' if none is."""
+  def padding(self) -> str:
+    """The report that small chunks leave rows part-filled, or ''."""
     config = self.config
     joined = config.concatenate and not config.sentences
     full = (self.filled / self.places).max()
-    rows = self.rows / self.blocks
+    rows = self.rows / self.chunks
     if full >= FULL or rows >= ROWS or not (config.pack or joined):
       return ''
-    documents = self.documents / self.blocks
+    documents = self.documents / self.chunks
     wanted = int(ROWS * documents / (full * rows)) + 1
     found = (
-      f'Rows are {full:.1%} full: a block fills {full * rows:.1f} rows of'
-      f' data.length={config.length} tokens, the last one in part.'
+      f'Rows are {full:.1%} full: a chunk of documents fills {full * rows:.1f}'
+      f' rows of data.length={config.length} tokens, the last one in part.'
     )
     if documents < 0.9 * config.block:
       return (
-        f'{found} Blocks have {documents:.0f} documents, fewer than data.block='
-        f'{config.block}, as none crosses a file: put more documents into a'
-        f' file, about {wanted:,}, or lower data.length.'
+        f'{found} Chunks have {documents:.0f} documents, fewer than data.block='
+        f'{config.block}, because a chunk never crosses a file: put more'
+        f' documents into a file, about {wanted:,}, or lower data.length.'
       )
     return (
       f'{found} Raise data.block={config.block} to about {wanted:,}, which'
       ' takes more memory, or lower data.length.'
     )
 
-  def masked(self):
-    """The report of a share of masked tokens that is missed; '' if it holds."""
+  def masked(self) -> str:
+    """The report that too few or too many tokens are predicted, or ''."""
     config = self.config
     if not config.masks:
       return ''
@@ -95,7 +98,7 @@ class Shares:
     line = f'{found:.1%} of the tokens are predicted, not data.noise_density='
     line += f'{rate:.1%}: '
     if found > rate:
-      return line + 'rows are so short that one token is more than this.'
+      return line + 'rows are so short that one token is a larger share.'
     if config.predictions < (1 - MISSED) * rate * config.length:
       return line + (
         f'data.predictions={config.predictions} allows no more. Raise it.'

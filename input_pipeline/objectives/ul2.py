@@ -1,21 +1,48 @@
 """UL2's mixture of denoisers (Tay et al. 2022, 3.1).
 
-A denoiser is (mode, rate, mean span, share): its share of the examples, which
-begin with the text of its mode, lose `rate` of their tokens in spans of the
-mean length. R- and X-denoisers are T5's span corruption, whose spans have the
-lengths of a random composition where the paper names a normal distribution
-without its width. An S-denoiser has mean span 0: one span to the text's end.
-Its rate is table 1's; with 0 it is prefix language modelling, as in the paper's
-code: split anywhere, without a sentinel.
+A denoiser is (mode, rate, mean span, share): `share` of the examples begin with
+the text of its mode and lose `rate` of their tokens, in spans of the mean
+length.
+
+  R, X  T5's span corruption; the lengths of spans are a random composition
+        (the paper names a normal distribution, but not its width)
+  S     mean span 0: one span up to the text's end. The rate is table 1's; rate
+        0 is prefix language modelling, as in the paper's code: split anywhere,
+        without a sentinel
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.objectives import corruption
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives import prefixes, spans
+from input_pipeline.objectives.pieces import line_up
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
-def suffix_limit(length, rate):
-  """Tokens of an S-denoiser's longest span; the mean of 1 to it is the rate's.
+def mode_ids(tokenizer: Vocabulary, config: DataConfig) -> list[np.ndarray]:
+  """Ids of the text of each denoiser's mode, one or several.
+
+  Raises:
+    ValueError: two modes have the same ids.
+  """
+  names = [mode for mode, *_ in config.denoisers]
+  ids = tokenizer.encode_batch([name.encode() for name in names], 1)
+  found = {tuple(mode.tolist()) for mode in ids}
+  if len(found) < len(set(names)) or () in found:
+    raise ValueError(
+      f'data.denoisers: data.tokenizer={config.tokenizer!r} cannot tell the'
+      f' modes {", ".join(sorted(set(names)))} apart: give them names made of'
+      ' characters that it has.'
+    )
+  return ids
+
+
+def suffix_limit(length: int, rate: float) -> int:
+  """Tokens of an S-denoiser's longest span.
+
+  Spans of 1 to that many tokens have the mean that the rate asks for.
 
   >>> suffix_limit(100, 0.25)
   49
@@ -23,10 +50,17 @@ def suffix_limit(length, rate):
   return min(max(2 * round(length * rate) - 1, 1), max(length - 1, 0))
 
 
-def suffix_corruption(tokens, rng, rate, sentinel, eos):
-  """One span to the end of a piece, each length up to a limit as likely.
+def suffix_corruption(
+  tokens: np.ndarray,
+  rng: np.random.Generator,
+  rate: float,
+  sentinel: int,
+  eos: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The S-denoiser: one span up to the end of a piece.
 
-  tokens [N, L]. A piece of one token stays whole.
+  tokens [N, L]. All lengths of the span up to a limit are equally likely. A
+  piece of one token stays whole.
 
     tokens   Thank you for inviting me to your party
     inputs   Thank you for inviting me <0> </s>
@@ -37,28 +71,37 @@ def suffix_corruption(tokens, rng, rate, sentinel, eos):
   noise = rng.integers(1, limit + 1, size=rows) if limit else np.zeros(rows)
   kept = np.arange(length) < length - noise[:, None]
   return (
-    corruption.line_up(tokens, kept, [], [sentinel, eos]),
-    corruption.line_up(tokens, ~kept, [sentinel], [eos]),
+    line_up(tokens, kept, [], [sentinel, eos]),
+    line_up(tokens, ~kept, [sentinel], [eos]),
   )
 
 
-def sizes(raw, rate, mean):
-  """Sizes of a piece of `raw` tokens after corruption, at most: inputs, targets
-  and both together."""
+def sizes(raw: int, rate: float, mean: float) -> tuple[int, int, int]:
+  """Most tokens of a piece of `raw` tokens after a denoiser's corruption.
+
+  Those of the inputs, of the targets, and of both together.
+  """
   if not mean and not rate:
     return max(raw, 1), raw + (raw < 2), raw + 2
   if not mean:
     limit = suffix_limit(raw, rate)
     return raw + 1 + (not limit), limit + 2, raw + 4
-  noise, spans = corruption.noise_counts(raw, rate, mean)
-  return raw - noise + spans + 1, noise + spans + 1, raw + 2 * spans + 2
+  noise, count = spans.noise_counts(raw, rate, mean)
+  return raw - noise + count + 1, noise + count + 1, raw + 2 * count + 2
 
 
-def cut(documents, lengths, shares, rng, concatenate):
+def cut(
+  documents: Sequence[np.ndarray],
+  lengths: Sequence[int],
+  shares: Sequence[float],
+  rng: np.random.Generator,
+  concatenate: bool,
+) -> list[tuple[int, np.ndarray]]:
   """Documents -> (denoiser, [N, L]) for each denoiser and length of piece.
 
-  Which denoiser is next is drawn by the shares; its pieces have lengths[n]
-  tokens, the last of a document (or of all, joined) what is left.
+  The denoiser of each piece is drawn by the shares; a piece of denoiser n has
+  lengths[n] tokens. The last piece of a document (or of all documents, if they
+  are joined) has what is left.
   """
   if concatenate:
     documents = [np.concatenate(documents)] if documents else []
@@ -75,22 +118,36 @@ def cut(documents, lengths, shares, rng, concatenate):
 
 
 def denoise(
-  documents, rng, denoisers, modes, lengths, sentinels, eos, concatenate
-):
+  documents: Sequence[np.ndarray],
+  rng: np.random.Generator,
+  denoisers: Sequence[tuple[str, float, float, float]],
+  modes: Sequence[Sequence[int]],
+  lengths: Sequence[int],
+  sentinels: np.ndarray,
+  eos: int,
+  concatenate: bool,
+) -> list[tuple[np.ndarray, np.ndarray]]:
   """Examples of all denoisers: a list of (inputs [N, I], targets [N, J]).
 
-  `modes` has the ids of each denoiser's mode, `lengths` its raw pieces' tokens.
+  `modes` has the ids of each denoiser's mode, `lengths` the tokens of its raw
+  pieces.
+
+    tokens   Thank you for inviting me to your party last week
+    [R]      inputs   [R] Thank you <0> me to your party <1> week </s>
+             targets  <0> for inviting <1> last </s>
+    [S]      inputs   [S] Thank you for inviting me to your <0> </s>
+             targets  <0> party last week </s>
   """
   examples = []
   shares = [share for *_, share in denoisers]
   for kind, tokens in cut(documents, lengths, shares, rng, concatenate):
     _, rate, mean, _ = denoisers[kind]
     if mean:
-      inputs, targets = corruption.span_corruption(
+      inputs, targets = spans.span_corruption(
         tokens, rng, rate, mean, sentinels, eos
       )
     elif not rate:
-      inputs, targets = corruption.prefix_lm(tokens, rng, eos)
+      inputs, targets = prefixes.prefix_lm(tokens, rng, eos)
     else:
       inputs, targets = suffix_corruption(tokens, rng, rate, sentinels[0], eos)
     mode = np.tile(np.array(modes[kind], np.int32), [len(inputs), 1])

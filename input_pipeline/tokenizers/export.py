@@ -1,18 +1,21 @@
-"""A tokenizer in the files by which transformers' AutoTokenizer makes the same.
+"""Writes a tokenizer as files that transformers' AutoTokenizer reads.
 
-The vocabulary is the file of a workdir; tokenizer_config.json names the class
-that reads it as it is meant, the special tokens, and the most tokens that the
-model reads. With special tokens on, a text gets those that it has in the run's
-rows, or in the published tokenizer that the run began with.
+The vocabulary is the file of a workdir. tokenizer_config.json names the class
+that gives the same ids, the special tokens, and how many tokens the model can
+read. With special tokens on, transformers puts the same tokens around a text as
+the run's rows, or as the published tokenizer that the run began with.
 """
 
 import json
 import os
+from collections.abc import Sequence
 
+from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import json_format, subwords
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 CONFIG = 'tokenizer_config.json'
-# What transformers and the first publishers call the files of a tokenizer.
+# Names of a tokenizer's files, transformers' and the first publishers'.
 NAMES = (
   *('tokenizer.json', CONFIG, 'special_tokens_map.json', 'added_tokens.json'),
   *('vocab.txt', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe'),
@@ -20,7 +23,7 @@ NAMES = (
 )
 
 
-def published(folder):
+def published(folder: str) -> dict[str, bytes]:
   """Name -> content of a tokenizer's files in a published checkpoint."""
   found = {}
   for name in NAMES:
@@ -31,11 +34,13 @@ def published(folder):
   return found
 
 
-def around(tokenizer, config, family, start):
-  """Ids before and after a text in a run's rows: two tuples.
+def around(
+  tokenizer: Vocabulary, config: DataConfig, family: str, start: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Ids before and after a text in a run's rows.
 
-  `config` is the DataConfig, `start` the id that a decoder's row begins with,
-  or None where rows begin with the text itself.
+  `start` is the id that a decoder's row begins with, or None if rows begin with
+  the text itself.
   """
   if config.masks:
     return (tokenizer.cls,), (tokenizer.sep,)
@@ -43,21 +48,28 @@ def around(tokenizer, config, family, start):
   return before, (tokenizer.eos,) if config.pairs else ()
 
 
-def files(tokenizer, kind, before=(), after=(), length=0, types=False):
+def files(
+  tokenizer: Vocabulary,
+  kind: str,
+  before: Sequence[int] = (),
+  after: Sequence[int] = (),
+  length: int = 0,
+  types: bool = False,
+) -> dict[str, bytes]:
   """Name -> content of the files for a tokenizer of `kind`.
 
   Args:
     tokenizer: of a run.
     kind: data.tokenizer_kind.
-    before: ids that stand before a text in the run's rows; see `around`.
-    after: those behind it.
-    length: tokens that the model reads at most; 0: not stated.
+    before: ids before a text in the run's rows; see `around`.
+    after: ids after it.
+    length: most tokens that the model can read; 0: not stated.
     types: whether the model has token types.
 
   Raises:
-    ValueError: transformers has nothing that gives these ids. Of SentencePiece
-      it has a class for models like T5's (unigram), and its library can do what
-      models like LLaMA's (bpe) do. The message says why.
+    ValueError: nothing in transformers gives these ids. For SentencePiece it
+      has a class for models like T5's (unigram), and its library can imitate
+      models like LLaMA's (bpe). The message says why.
   """
   if tokenizer.file == 'tokenizer.json':
     content, config = _json(tokenizer, kind, before, after, types)
@@ -81,30 +93,31 @@ def _unigram(t, before, after):
   names = [t.piece(i) for i in range(3)]
   if names != ['<pad>', '</s>', '<unk>'] or t.unk != 2:
     raise ValueError(
-      f"its first pieces are {', '.join(names)}, where transformers has T5's "
+      f"its first pieces are {', '.join(names)}, but transformers needs T5's "
       '<pad>, </s>, <unk>'
     )
   one, two = t.encode_batch(['a b', 'a  b'])
   if list(one) != list(two):
     raise ValueError(
-      "it keeps spaces side by side, which transformers' T5 joins"
+      "it keeps several spaces in a row, which transformers' T5 joins"
     )
   if (before, after) != ((), (t.eos,)):
     raise ValueError(
       f'rows have {_names(t, before)} before a text and {_names(t, after)} '
-      "behind it, where transformers' T5 has no token and </s>"
+      "after it, but transformers' T5 has no token and </s>"
     )
   # The sentinels are in the model already.
   return {'tokenizer_class': 'T5Tokenizer', 'extra_ids': 0}
 
 
 def _bpe(t, before, after):
-  """The content of tokenizer.json, and that of tokenizer_config.json."""
-  text = 'ﬁ  a'  # a letter that normalization takes apart, and spaces
+  """The contents of tokenizer.json and tokenizer_config.json."""
+  text = 'ﬁ  a'  # a letter that normalization changes, and two spaces
   ids = t.encode_batch([text])[0]
   if t.decode(ids) != text or not t.piece(ids[0]).startswith('▁'):
     raise ValueError(
-      "it changes characters, joins spaces or spells no bytes, unlike LLaMA's"
+      'it changes characters, joins spaces or does not spell rare characters '
+      "in bytes, unlike LLaMA's"
     )
   content = _merging(t.processor)
   sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
@@ -128,10 +141,10 @@ def _bpe(t, before, after):
 def _merging(p):
   """The content of a tokenizer.json for a SentencePiece BPE.
 
-  SentencePiece merges the pair whose piece has the highest score, of equal ones
-  the first in the text; the library goes by the rank of a pair. Runs of spaces
-  have one score in Mistral's model, and grow from the left: so does a longer
-  left side come first.
+  SentencePiece merges the pair whose piece has the highest score; ties go to
+  the first in the text. The library goes by the rank of a pair. In Mistral's
+  model all runs of spaces have the same score and grow from the left, so of
+  such pairs the one with the longer left side ranks first.
   """
   size = p.get_piece_size()
   pieces = [p.id_to_piece(i) for i in range(size)]
@@ -191,9 +204,9 @@ def _merging(p):
 
 
 def _json(t, kind, before, after, types):
-  """The content of tokenizer.json, and that of tokenizer_config.json."""
+  """The contents of tokenizer.json and tokenizer_config.json."""
   content = json.loads(t.model)
-  # Where rows add nothing, a published tokenizer may still have its own.
+  # If rows add nothing, keep what a published tokenizer adds.
   if (before, after) not in (((), ()), _adds(content)):
     double = bool(after) and not types  # RoBERTa's
     sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
@@ -223,8 +236,10 @@ def _json(t, kind, before, after, types):
 
 
 def _is_bert(t, content, before, after):
-  """Whether transformers' BertTokenizer, which knows the vocabulary and three
-  settings alone, makes the same ids."""
+  """Whether transformers' BertTokenizer gives the same ids.
+
+  It has only the vocabulary and three settings.
+  """
   plain = json_format.wordpiece({}, False)
   steps = 'normalizer', 'pre_tokenizer', 'model'
   own, theirs = ({k: dict(c[k] or {}) for k in steps} for c in (content, plain))
@@ -242,7 +257,7 @@ def _is_bert(t, content, before, after):
 
 
 def _adds(content):
-  """Ids that a tokenizer.json's post-processor puts before and after a text."""
+  """Ids that a post-processor puts before and after a text."""
   made = subwords.library().Tokenizer.from_str(
     json_format.to_json(content).decode()
   )

@@ -1,13 +1,14 @@
 """The content of a tokenizer.json, as the tokenizers library defines it.
 
-Whatever files a vocabulary is published as, it becomes such a content, from
-which ids follow: that is what a workdir holds and what is hashed.
+Every vocabulary except a SentencePiece .model is turned into such a content,
+which a workdir keeps and whose hash is the fingerprint.
 """
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 
-# Names of special tokens, the first one that a vocabulary has.
+# Names of special tokens; a vocabulary's first one counts.
 SPECIALS = {
   'pad': ('[PAD]', '<pad>', '<|padding|>'),
   'bos': ('<s>', '<|begin_of_text|>', '<|endoftext|>'),
@@ -26,19 +27,19 @@ BYTE_LEVEL = {
 
 
 @functools.cache
-def byte_characters():
+def byte_characters() -> list[str]:
   """GPT-2's 256 characters that stand for bytes, in order of the bytes.
 
-  Bytes that are printable characters of Latin-1 stand for themselves, the
-  others, in order, for the characters from 256 on: 'Ġ' is a space.
+  Bytes that are printable in Latin-1 stand for themselves. The others, in
+  order, are the characters from 256 on: 'Ġ' is a space.
   """
   own = {*range(33, 127), *range(161, 173), *range(174, 256)}
   others = iter(range(256, 512))
   return [chr(b if b in own else next(others)) for b in range(256)]
 
 
-def wordpiece(ids, lowercase):
-  """The content of a tokenizer.json: piece -> id, cased or uncased as BERT."""
+def wordpiece(ids: dict[str, int], lowercase: bool) -> dict:
+  """BERT's content, cased or uncased; `ids` is piece -> id."""
   return {
     'normalizer': {
       'type': 'BertNormalizer',
@@ -59,8 +60,8 @@ def wordpiece(ids, lowercase):
   }
 
 
-def byte_bpe(ids, merges):
-  """The content of a tokenizer.json: piece -> id, pairs of pieces in order."""
+def byte_bpe(ids: dict[str, int], merges: Sequence[Sequence[str]]) -> dict:
+  """GPT-2's content: piece -> id, and pairs of pieces to merge, in order."""
   return {
     'normalizer': None,
     'pre_tokenizer': BYTE_LEVEL,
@@ -80,13 +81,18 @@ def byte_bpe(ids, merges):
   }
 
 
-def template(before, after, double=False):
+def template(
+  before: Sequence[tuple[str, int]],
+  after: Sequence[tuple[str, int]],
+  double: bool = False,
+) -> dict:
   """A post-processor that puts special tokens around texts.
 
-  `before` and `after` are [(name, id)]. A second text gets both too, of type 1;
-  BERT's two texts share the one [CLS] and RoBERTa's have two </s> between
-  them: `before` opens the first text only where `after` is not empty, and
-  `double` repeats `after` between the texts.
+  `before` and `after` are [(name, id)]. The second text of a pair gets `after`,
+  and `before` too if `after` is empty. `double` repeats `after` between them:
+
+    BERT     [CLS] first [SEP] second [SEP]
+    RoBERTa  <s> first </s> </s> second </s>   (double)
   """
 
   def named(tokens, kind):
@@ -111,15 +117,21 @@ def template(before, after, double=False):
   }
 
 
-def to_json(content):
+def to_json(content: dict) -> bytes:
+  """The bytes of a tokenizer.json."""
   return json.dumps(content, ensure_ascii=False, separators=(',', ':')).encode()
 
 
-def canonical(content, sentinels, name):
-  """The content in a form of its own, all ids in the model; and these.
+def canonical(
+  content: dict, sentinels: int, name: str
+) -> tuple[dict, dict[str, int]]:
+  """The content in one fixed form with all ids in the model, and piece -> id.
 
-  Raises ValueError, naming `name`, where ids do not count from 0 or the
-  post-processor adds tokens that the vocabulary does not have.
+  `sentinels` are appended if there are none.
+
+  Raises:
+    ValueError: ids do not count from 0, or the post-processor adds tokens that
+      the vocabulary lacks. The message names `name`.
   """
   model = dict(content['model'])
   ids = vocabulary(model)
@@ -151,7 +163,7 @@ def canonical(content, sentinels, name):
     for text in sorted(special | others.keys(), key=ids.get)
   ]
   pairs = _pairs(merges)
-  if isinstance(scores, list):  # a unigram's; what is added needs none
+  if isinstance(scores, list):  # a unigram's; added pieces need no score
     scores = dict(scores)
     vocab = [[piece, scores.get(piece, 0.0)] for piece in ids]
   else:
@@ -172,10 +184,10 @@ def canonical(content, sentinels, name):
   return content, ids
 
 
-def sentinel_names(ids):
-  """The names of <extra_id_0>, <extra_id_1>, ... as a vocabulary has them.
+def sentinel_names(ids: Mapping[str, int]) -> list[str]:
+  """The names of <extra_id_0>, <extra_id_1>, ... in a vocabulary.
 
-  SentencePiece's begin with the '▁' of a word.
+  SentencePiece's may begin with the '▁' of a word.
   """
   names = []
   while True:
@@ -186,10 +198,11 @@ def sentinel_names(ids):
     names.append(name)
 
 
-def vocabulary(model):
+def vocabulary(model: dict) -> dict[str, int]:
   """Piece -> id of a tokenizer.json's model; a unigram has a list of scores.
 
-  Raises ValueError where a piece of such a list is there twice.
+  Raises:
+    ValueError: the list has a piece twice.
   """
   vocab = model['vocab']
   if isinstance(vocab, dict):
@@ -200,8 +213,8 @@ def vocabulary(model):
   return ids
 
 
-def decides(content):
-  """All of a tokenizer.json that decides the ids of texts, in one form."""
+def decides(content: dict) -> dict:
+  """Everything in a tokenizer.json that decides ids of texts, in one form."""
   added = content.get('added_tokens') or []
   model = {
     key: value
@@ -232,14 +245,14 @@ def _pairs(merges):
 
 
 def _post_processor(content, ids, name):
-  """What adds special tokens in transformers; rows here never do it so."""
+  """The part that adds special tokens in transformers; rows do not use it."""
   found = _sorted(content.get('post_processor'))
   try:
     added = _added_ids(found)
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
-      f'{name}: post_processor is none that the tokenizers library has'
-      f' ({error}): the file was edited. Fetch it again.'
+      f'{name}: the tokenizers library has no such post_processor ({error}):'
+      ' the file was edited. Fetch it again.'
     ) from None
   for token, i in added:
     if ids.get(token) != i:
@@ -251,7 +264,7 @@ def _post_processor(content, ids, name):
 
 
 def _added_ids(step):
-  """(token, id) of what a post-processor adds."""
+  """(token, id) of each token that a post-processor adds."""
   if step is None or step['type'] == 'ByteLevel':
     return []
   if step['type'] == 'Sequence':

@@ -1,30 +1,42 @@
 """Training of WordPiece and byte-level BPE: which pieces to merge.
 
-The tokenizers library splits the text into words. The merges are learnt here:
-its own trainers walk through hash tables in an order that each process draws
-anew, and ids follow that order.
+The tokenizers library splits the text into words. The merges are learnt here,
+because the ids of the library's trainers depend on the order of a hash table,
+which differs in each process.
 """
 
 import collections
 import heapq
+from collections.abc import Iterable, Sequence
 
 from input_pipeline.tokenizers import json_format, subwords
 
 BERT = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'
 ROBERTA = '<s>', '<pad>', '</s>', '<unk>'
-ALPHABET = 1000  # characters a WordPiece vocabulary begins with, at most
-LONGEST = 100  # characters of a word that WordPiece knows
+ALPHABET = 1000  # characters that a WordPiece vocabulary begins with, at most
+LONGEST = 100  # characters of a word that WordPiece can encode
 PART = 1000  # bytes of a word that byte-level BPE learns from at a time
 
 
-def train(texts, kind, vocab_size, sentinels, lowercase, specials):
-  """A tokenizer of `vocab_size` pieces, sentinels included, from str `texts`.
+def train(
+  texts: Iterable[str],
+  kind: str,
+  vocab_size: int,
+  sentinels: int,
+  lowercase: bool,
+  specials: bool,
+) -> subwords.Subwords:
+  """A tokenizer of `vocab_size` pieces, sentinels included, from `texts`.
 
-  WordPiece begins with [PAD] [UNK] [CLS] [SEP] [MASK]; byte-level BPE with the
-  256 bytes and ends with <|endoftext|>, as GPT-2's, or with `specials` begins
-  with <s> <pad> </s> <unk> and ends with <mask>, as RoBERTa's. The same texts
-  give the same bytes. Raises ValueError when there is too little text for so
-  many pieces.
+    WordPiece  [PAD] [UNK] [CLS] [SEP] [MASK], characters, merges
+    BPE        256 bytes, merges, <|endoftext|>, as GPT-2
+    the same with `specials`
+               <s> <pad> </s> <unk>, 256 bytes, merges, <mask>, as RoBERTa
+
+  The same texts give the same bytes.
+
+  Raises:
+    ValueError: there is too little text for so many pieces.
   """
   pieces = vocab_size - sentinels
   if kind == 'wordpiece':
@@ -63,14 +75,22 @@ def train(texts, kind, vocab_size, sentinels, lowercase, specials):
   return made(content, sentinels, 'the trained tokenizer')
 
 
-def learn(words, pieces, size, prefix):
-  """Byte-pair encoding (Sennrich et al. 2016, 3.2): the commonest pair of
-  neighbours becomes a piece, until there are `size` pieces.
+def learn(
+  words: dict[str, int], pieces: Sequence[str], size: int, prefix: str
+) -> tuple[list[str], list[tuple[str, str]]]:
+  """Byte-pair encoding (Sennrich et al. 2016, 3.2).
 
-  words is word -> count, `pieces` the pieces to begin with, `prefix` marks
-  those within a word. Characters that are no piece are left out. Of pairs
-  equally common, that of the lowest ids comes first. Returns the pieces and the
-  merges [(left, right)], in order.
+  The most frequent pair of neighbours becomes a piece, until there are `size`
+  pieces. Ties go to the lowest ids.
+
+  Args:
+    words: word -> count.
+    pieces: the pieces to begin with; other characters are left out.
+    size: number of pieces wanted.
+    prefix: marks pieces inside a word; '##' or ''.
+
+  Returns:
+    The pieces, and the merges [(left, right)] in order.
 
   >>> learn({'aab': 3, 'ab': 2}, ['a', 'b'], 4, '')
   (['a', 'b', 'ab', 'aab'], [('a', 'b'), ('a', 'ab')])
@@ -93,7 +113,7 @@ def learn(words, pieces, size, prefix):
   merges = []
   while queue and len(pieces) < size:
     count, pair = heapq.heappop(queue)
-    if -count != total[pair]:  # it has become rarer
+    if -count != total[pair]:  # outdated: the pair has become rarer
       if total[pair]:
         heapq.heappush(queue, (-total[pair], pair))
       continue
@@ -124,7 +144,7 @@ def learn(words, pieces, size, prefix):
 
 
 def _merge(part, pair, new):
-  """Ids of a word with every `pair`, from the left, as one id."""
+  """The ids of a word, with each `pair` from the left replaced by `new`."""
   merged, skip = [], False
   for here, there in zip(part, [*part[1:], None], strict=True):
     if skip:
@@ -136,12 +156,12 @@ def _merge(part, pair, new):
   return merged
 
 
-def count_words(texts, content):
-  """Word -> count, the words as the tokenizer sees them.
+def count_words(texts: Iterable[str], content: dict) -> dict[str, int]:
+  """Word -> count, with words as the tokenizer of this content splits them.
 
-  Long words of byte-level BPE, as a line of Chinese, come in parts of at most
-  PART bytes, cut between characters. WordPiece knows no longer word than one
-  of LONGEST characters: those are left out.
+  Byte-level BPE: a long word, such as a line of Chinese, comes in parts of at
+  most PART bytes, cut between characters. WordPiece: words of more than LONGEST
+  characters are left out.
   """
   tokenizer = subwords.library().Tokenizer.from_str(
     json_format.to_json(
@@ -174,7 +194,7 @@ def _parts(word):
 
 
 def _alphabet(words, limit):
-  """The commonest characters, and those within words with ## before them."""
+  """The most frequent characters; with ## those that occur inside words."""
   counts, within = collections.Counter(), set()
   for word, count in words.items():
     within.update(word[1:])

@@ -1,23 +1,24 @@
 """Vocabularies in plain files -> the content of a tokenizer.json.
 
 BERT's vocab.txt; GPT-2's encoder.json and vocab.bpe, or vocab.json and
-merges.txt; RoBERTa's dict.txt beside them. Every error names the file and what
-is wrong in it.
+merges.txt, with RoBERTa's dict.txt. Every error names the file and what is
+wrong in it.
 """
 
 import json
 import os
 import re
+from collections.abc import Collection
 
 from input_pipeline.tokenizers import json_format
 
 FETCH = 'the file was edited or cut short. Fetch it again.'
-# Bytes that no UTF-8 text has.
+# Bytes that UTF-8 text never has.
 NEVER = {0xC0, 0xC1, *range(0xF5, 0x100)}
 
 
-def read(path):
-  """The bytes of a file. Raises ValueError when it cannot be read."""
+def read(path: str) -> bytes:
+  """The bytes of a file; raises ValueError if it cannot be read."""
   try:
     with open(path, 'rb') as file:
       return file.read()
@@ -27,8 +28,8 @@ def read(path):
     ) from error
 
 
-def read_json(path):
-  """The object in a JSON file."""
+def read_json(path: str) -> dict:
+  """The object in a JSON file; raises ValueError if there is none."""
   try:
     found = json.loads(read(path))
   except RecursionError:
@@ -41,7 +42,7 @@ def read_json(path):
 
 
 def _lines(path):
-  """The lines of a UTF-8 file, of which only \\n ends one."""
+  """The lines of a UTF-8 file; only \\n ends a line."""
   try:
     text = read(path).decode('utf-8-sig').replace('\r\n', '\n')
   except UnicodeDecodeError as error:
@@ -49,8 +50,8 @@ def _lines(path):
   return text.removesuffix('\n').split('\n')
 
 
-def vocab_txt(path):
-  """Piece -> id of BERT's file: a piece a line, whose number is the id."""
+def vocab_txt(path: str) -> dict[str, int]:
+  """Piece -> id of BERT's file: line n, from 0 on, has the piece of id n."""
   ids = {}
   for number, piece in enumerate(_lines(path)):
     if not piece or piece in ids:
@@ -61,21 +62,21 @@ def vocab_txt(path):
   return ids
 
 
-def check_wordpiece(path, ids):
+def check_wordpiece(path: str, ids: Collection[str]) -> None:
   """Raises ValueError unless the vocabulary has what WordPiece needs."""
   missing = [name for name in ('[PAD]', '[UNK]') if name not in ids]
   if missing:
     raise ValueError(
-      f'{path} has no {" and ".join(missing)}, which WordPiece needs: it is no'
-      f' vocabulary of BERT, or {FETCH}'
+      f'{path} has no {" and ".join(missing)}, which WordPiece needs: it is'
+      f' not a vocabulary of BERT, or {FETCH}'
     )
 
 
-def is_uncased(ids):
+def is_uncased(ids: Collection[str]) -> tuple[bool | None, str]:
   """Whether pieces are those of lowercase text (None: unclear), and why.
 
-  Of cased text many pieces have a capital letter, A to Z, apart from names of
-  special tokens; of uncased text none is one.
+  In a cased vocabulary many pieces have a capital letter, A to Z, even without
+  the names of special tokens. In an uncased one no capital letter is a piece.
   """
   capitals = sum(bool(re.search('[A-Z]', p)) for p in ids if not named(p))
   if capitals > len(ids) / 100:
@@ -87,8 +88,8 @@ def is_uncased(ids):
   return uncased, 'it knows no capital letter'
 
 
-def byte_bpe(vocab, merges, dictionary=None):
-  """GPT-2's files, and RoBERTa's ids where there is fairseq's dictionary."""
+def byte_bpe(vocab: str, merges: str, dictionary: str | None = None) -> dict:
+  """The content of GPT-2's files; ids are RoBERTa's with its dict.txt."""
   ids = read_json(vocab)
   _check_ids(vocab, ids)
   pairs, made = [], set()
@@ -99,8 +100,8 @@ def byte_bpe(vocab, merges, dictionary=None):
     known = len(pair) == 2 and all(p in ids for p in (*pair, ''.join(pair)))
     if not known:
       raise ValueError(
-        f'{merges}, line {number}: {line!r} is no pair of pieces that'
-        f' {os.path.basename(vocab)} knows, joined and apart: {FETCH}'
+        f'{merges}, line {number}: {line!r} is not a pair of pieces that'
+        f' {os.path.basename(vocab)} has, apart and joined: {FETCH}'
       )
     pairs.append(pair)
     made.add(''.join(pair))
@@ -112,7 +113,7 @@ def byte_bpe(vocab, merges, dictionary=None):
   ]
   if unmade:
     raise ValueError(
-      f'{merges} makes no {unmade[0]!r} nor {len(unmade) - 1:,} more of the'
+      f'{merges} never makes {unmade[0]!r}, nor {len(unmade) - 1:,} more of the'
       f' pieces in {os.path.basename(vocab)}: {FETCH}'
     )
   return json_format.byte_bpe(
@@ -120,9 +121,9 @@ def byte_bpe(vocab, merges, dictionary=None):
   )
 
 
-def named(piece):
-  """Whether a piece is the name of a special token, or fills a place."""
-  return re.fullmatch(r'<.+>|\[.+\]|madeupword\d+', piece)
+def named(piece: str) -> bool:
+  """Whether a piece is the name of a special token, or only fills a place."""
+  return bool(re.fullmatch(r'<.+>|\[.+\]|madeupword\d+', piece))
 
 
 def _check_ids(path, ids):
@@ -134,10 +135,10 @@ def _check_ids(path, ids):
       )
 
 
-def check_bytes(path, ids):
-  """Raises ValueError unless every byte that UTF-8 text has is a piece.
+def check_bytes(path: str, ids: Collection[str]) -> None:
+  """Raises ValueError unless every byte of UTF-8 text is a piece.
 
-  GPT-NeoX's vocabulary lacks some of the others.
+  GPT-NeoX's vocabulary lacks some bytes that UTF-8 never has.
   """
   for byte, character in enumerate(json_format.byte_characters()):
     if character not in ids and byte not in NEVER:
@@ -147,9 +148,9 @@ def check_bytes(path, ids):
 
 
 def _fairseq(path, ids):
-  """RoBERTa's ids: <s> <pad> </s> <unk>, dict.txt's order, <mask>.
+  """RoBERTa's ids: <s> <pad> </s> <unk>, then dict.txt's order, then <mask>.
 
-  A line is GPT-2's id of a piece and its count; a few fill places.
+  A line has GPT-2's id of a piece and its count; a few lines only fill places.
   """
   pieces = {str(i): piece for piece, i in ids.items()}
   mapped = {name: n for n, name in enumerate(('<s>', '<pad>', '</s>', '<unk>'))}
@@ -159,8 +160,8 @@ def _fairseq(path, ids):
     known = token in pieces or not token.isdigit()
     if not (known and token and count.isdigit()) or piece in mapped:
       raise ValueError(
-        f'{path}, line {number}: {line!r} is no id of GPT-2 and its count, or'
-        f' there twice: {FETCH}'
+        f"{path}, line {number}: {line!r} is not one of GPT-2's ids and its"
+        f' count, or is there twice: {FETCH}'
       )
     mapped[piece] = len(mapped)
   missing = [piece for piece in ids if piece not in mapped]

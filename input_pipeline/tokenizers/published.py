@@ -1,8 +1,9 @@
-"""Vocabularies in the files they are published as -> tokenizers.
+"""Loads a tokenizer from the files it was published as.
 
 BERT's vocab.txt; GPT-2's encoder.json and vocab.bpe, or vocab.json and
-merges.txt; RoBERTa's dict.txt beside them; tokenizer.json; SentencePiece's
-.model. What lies beside them (see tokenizer_settings) is followed too.
+merges.txt, with RoBERTa's dict.txt (see plain_files); tokenizer.json (see
+json_format); SentencePiece's .model. Files of settings beside them count too
+(see settings).
 """
 
 import glob
@@ -11,17 +12,20 @@ import os
 
 from input_pipeline.tokenizers import (
   json_format,
-  pieces,
   plain_files,
   settings,
   subwords,
 )
 from input_pipeline.tokenizers.plain_files import FETCH
-from input_pipeline.tokenizers.sentence_piece import SentencePiece
+from input_pipeline.tokenizers.sentence_piece import (
+  SentencePiece,
+  SentencePieceJson,
+)
+from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
 
 WHOLE = 'tokenizer.json'
-# What a folder may hold for each kind, the first that is there. Where WHOLE
-# lies beside the files of wordpiece and byte_bpe it is read, for it says more.
+# The files of each kind; a folder's first complete entry is read. If WHOLE is
+# beside the plain files of wordpiece or byte_bpe, it is read too: it says more.
 FILES = {
   'unigram': (('*.model',), (WHOLE,)),
   'bpe': (('*.model',), (WHOLE,)),
@@ -35,15 +39,15 @@ FILES = {
 }
 DICT = 'dict.txt'  # fairseq's, beside the files of byte_bpe
 CLASSES = {
-  'unigram': pieces.Pieces,
-  'bpe': pieces.Pieces,
+  'unigram': SentencePieceJson,
+  'bpe': SentencePieceJson,
   'wordpiece': subwords.WordPiece,
   'byte_bpe': subwords.ByteBpe,
 }
 
 
-def load(path, sentinels, kind, lowercase):
-  """The tokenizer of a file or folder; see tokenizers.load."""
+def load(path: str, sentinels: int, kind: str, lowercase: bool) -> Vocabulary:
+  """The tokenizer in a file or folder; see kinds.load."""
   files = _find(path, kind)
   folder = path if os.path.isdir(path) else ''
   if files[0].endswith('.json') and len(files) == 1:
@@ -67,32 +71,38 @@ def load(path, sentinels, kind, lowercase):
 
 
 def _find(path, kind):
-  """The files of a tokenizer at `path`, or an error that says what is there."""
+  """The files of a tokenizer at `path`; raises ValueError if it has none."""
   if not os.path.exists(path):
     raise ValueError(
       f'data.tokenizer={path!r} cannot be read: No such file or directory.'
       f" Give {_wanted(kind)}, or '' to train one on the source."
     )
-  if os.path.isdir(path):
-    for names in FILES[kind]:
-      found = [_matches(path, name) for name in names]
-      if all(found):
-        if len(found[0]) > 1:
-          raise ValueError(
-            f'data.tokenizer={path!r} holds several models: name one of'
-            f' {", ".join(map(os.path.basename, found[0]))}.'
-          )
-        files = [files[0] for files in found]
-        fairseq = os.path.join(path, DICT)
-        if len(files) > 1 and os.path.exists(fairseq):
-          files.append(fairseq)
-        return files
-    others = [other for other in FILES if holds(path, other)]
-    there = f', but one of {others[0]!r}' if others else ''
-    raise ValueError(
-      f'data.tokenizer={path!r} holds no tokenizer of data.tokenizer_kind='
-      f'{kind!r} ({_wanted(kind)}){there}: set both to agree.'
-    )
+  if not os.path.isdir(path):
+    _check_name(path, kind)
+    return [path]
+  for names in FILES[kind]:
+    found = [_matches(path, name) for name in names]
+    if all(found):
+      if len(found[0]) > 1:
+        raise ValueError(
+          f'data.tokenizer={path!r} holds several models: name one of'
+          f' {", ".join(map(os.path.basename, found[0]))}.'
+        )
+      files = [files[0] for files in found]
+      fairseq = os.path.join(path, DICT)
+      if len(files) > 1 and os.path.exists(fairseq):
+        files.append(fairseq)
+      return files
+  others = [other for other in FILES if holds(path, other)]
+  there = f', but one of {others[0]!r}' if others else ''
+  raise ValueError(
+    f'data.tokenizer={path!r} holds no tokenizer of data.tokenizer_kind='
+    f'{kind!r} ({_wanted(kind)}){there}: set both to agree.'
+  )
+
+
+def _check_name(path, kind):
+  """Raises ValueError unless a file's name fits the kind."""
   name = os.path.basename(path)
   fits = {
     '.model': ('unigram', 'bpe'),
@@ -107,18 +117,17 @@ def _find(path, kind):
   if fits and kind not in fits:
     raise ValueError(
       f'data.tokenizer={path!r} is a file of data.tokenizer_kind'
-      f' {" or ".join(map(repr, fits))}, but that is {kind!r}, which reads'
-      f' {_wanted(kind)}.'
+      f' {" or ".join(map(repr, fits))}, but the config says {kind!r}, which'
+      f' reads {_wanted(kind)}.'
     )
   if not fits and kind not in ('unigram', 'bpe'):
     raise ValueError(
       f'data.tokenizer={path!r} must be {_wanted(kind)} for'
       f' data.tokenizer_kind={kind!r}.'
     )
-  return [path]
 
 
-def holds(path, kind):
+def holds(path: str, kind: str) -> bool:
   """Whether a folder has the files of a tokenizer of `kind`."""
   return any(
     all(_matches(path, name) for name in names) for names in FILES[kind]
@@ -126,7 +135,7 @@ def holds(path, kind):
 
 
 def _matches(folder, name):
-  """The files in a folder, whose own name may have brackets."""
+  """The files of a pattern in a folder, whose own name may have brackets."""
   return sorted(glob.glob(os.path.join(glob.escape(folder), name)))
 
 
@@ -135,7 +144,7 @@ def _wanted(kind):
 
 
 def _plain(files, kind, lowercase):
-  """The content of a tokenizer.json, of files that are none."""
+  """The content that plain files and the settings beside them make."""
   folder = os.path.dirname(files[0])
   found = settings.read(folder)
   content = _bare(files, kind, lowercase)
@@ -156,11 +165,11 @@ def _bare(files, kind, lowercase):
 
 
 def _both(files, path, kind, lowercase):
-  """The content of a tokenizer.json that lies beside plain files.
+  """The content of a tokenizer.json that is beside plain files.
 
-  It also has a normalizer, a split pattern and added tokens. Where it says no
-  more than the plain files do, these are taken: their form is simpler.
-  Raises ValueError when the two have other ids.
+  It may add a normalizer, a split pattern and tokens. If it adds nothing, the
+  plain files are used: their form is simpler. Raises ValueError if the two have
+  different ids.
   """
   plain = _bare(files, kind, lowercase)
   folder, name = os.path.split(path)
@@ -175,8 +184,8 @@ def _both(files, path, kind, lowercase):
   _check_same(ours['ids'], theirs['ids'], added, folder, file)
   if ours['merges'] != theirs['merges']:
     raise ValueError(
-      f'data.tokenizer={folder!r}: {name} has other merges than lie beside it.'
-      ' Remove the wrong file.'
+      f'data.tokenizer={folder!r}: {name} has other merges than the file beside'
+      ' it. Remove the wrong file.'
     )
   if ours == theirs:
     return plain | {'post_processor': content.get('post_processor')}
@@ -184,22 +193,24 @@ def _both(files, path, kind, lowercase):
 
 
 def _check_same(ours, theirs, added, folder, name):
-  """Raises ValueError unless a tokenizer.json has the ids of the file `name`,
-  and none besides but those of `added` tokens."""
+  """Raises ValueError unless a tokenizer.json has the ids of the file `name`.
+
+  It may have more ids only for `added` tokens.
+  """
   wrong = [piece for piece, i in ours.items() if theirs.get(piece) != i]
   known = {*ours, *added}
   wrong += [piece for piece in theirs if piece not in known]
-  for piece in wrong[:1]:
-    here, there = ours.get(piece), theirs.get(piece)
+  if wrong:
+    here, there = ours.get(wrong[0]), theirs.get(wrong[0])
     raise ValueError(
-      f'data.tokenizer={folder!r}: {piece!r} has id {here} in {name} and'
+      f'data.tokenizer={folder!r}: {wrong[0]!r} has id {here} in {name} and'
       f' {there} in {WHOLE}. Remove the wrong file, or name the right'
       ' one.'
     )
 
 
 def _lowers(content):
-  """Whether a tokenizer.json makes all letters small."""
+  """Whether a tokenizer.json lowercases text."""
   normalizer = json.dumps(content.get('normalizer'))
   return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
 
@@ -225,33 +236,34 @@ def _model(path, sentinels, kind, folder):
   if os.path.exists(beside):
     content = _tokenizer_json(beside, kind)
     both = own, json_format.decides(content)['ids']
-    # T5's sentinels are in one file, or both, or added here.
+    # T5's sentinels may be in one file, in both, or added here.
     ids = [{p: i for p, i in x.items() if '<extra_id_' not in p} for x in both]
     _check_same(*ids, set(), folder, os.path.basename(path))
   return made
 
 
 def _tokenizer_json(path, kind):
-  """A tokenizer.json, if it is of `kind`."""
+  """The content of a tokenizer.json; raises ValueError if not of `kind`."""
   content = plain_files.read_json(path)
   model, added = content.get('model'), content.get('added_tokens') or []
   if not isinstance(model, dict) or not isinstance(
     model.get('vocab'), dict | list
   ):
     raise ValueError(
-      f'{path} is no tokenizer.json: it has no model with a vocabulary.'
+      f'{path} is not a tokenizer.json: it has no model with a vocabulary.'
     )
   found = _kind(content)
   if found != kind:
     raise ValueError(
-      f'{path} is of data.tokenizer_kind={found!r}, but that is {kind!r}.'
+      f'{path} is of data.tokenizer_kind={found!r}, but the config says'
+      f' {kind!r}.'
       if found in FILES
       else f'{path} holds a model of type {found}, which no'
       ' data.tokenizer_kind reads.'
     )
   if model.get('dropout'):
     raise ValueError(
-      f'{path}: model.dropout={model["dropout"]} draws other ids each time; set'
+      f'{path}: model.dropout={model["dropout"]} gives other ids each time. Set'
       ' it to null.'
     )
   try:
@@ -285,7 +297,7 @@ def _kind(content):
 
 
 def _bytes(content, sentinels, path):
-  """Bytes as they were written to a tokenizer.json."""
+  """The bytes tokenizer that was saved as a tokenizer.json."""
   ids = content['model']['vocab']
   count = sum(piece.startswith('<extra_id_') for piece in ids)
   made = subwords.Bytes(count or sentinels, '[MASK]' in ids)
@@ -293,5 +305,5 @@ def _bytes(content, sentinels, path):
     made.pieces[i] == piece for piece, i in ids.items()
   ):
     raise ValueError(f"{path} is not of data.tokenizer_kind='bytes': {FETCH}")
-  subwords.check_sentinels(made.sentinels, sentinels, path)
+  check_sentinels(made.sentinels, sentinels, path)
   return made

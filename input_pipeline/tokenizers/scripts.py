@@ -1,11 +1,10 @@
 """Scripts that put no space between words, such as Chinese and Thai."""
 
-import re
 import unicodedata
 
 # First and last character of each: Thai to Tibetan, Burmese, Khmer, Tai Le to
-# Tai Tham, Balinese and Javanese, and from CJK radicals on, with punctuation,
-# kana and Yi; CJK again, and its wide and narrow forms.
+# Tai Tham, Balinese and Javanese; CJK from the radicals on, with punctuation,
+# kana and Yi; more CJK, and its wide and narrow forms.
 UNSPACED = (
   (0x0E00, 0x0FFF),
   (0x1000, 0x109F),
@@ -24,31 +23,27 @@ UNSPACED = (
 )
 
 
-def begins_unspaced(text):
-  """Whether UTF-8 bytes begin with a character of such a script, whole or in
-  part, that is no mark over or under the one before.
+def begins_unspaced(text: bytes) -> bool:
+  """Whether UTF-8 bytes begin with a character of such a script.
+
+  The character may be cut short. Marks above or below the character before
+  them do not count.
 
   >>> [begins_unspaced(t) for t in ('語'.encode(), b'word', '語'.encode()[1:])]
   [True, False, False]
   """
-  if not text or text[0] < 0xE0:  # the first of them has three bytes
+  if not text or text[0] < 0xE0:  # such a character has 3 or 4 bytes
     return False
   size = 3 if text[0] < 0xF0 else 4
   first = text[:size]
-  # The least and the greatest character that begins so.
+  # The lowest and the highest character that begins with these bytes.
   least = greatest = first[0] & (0x0F if size == 3 else 0x07)
   for place in range(1, size):
     given = place < len(first)
     least = least << 6 | (first[place] & 0x3F if given else 0)
     greatest = greatest << 6 | (first[place] & 0x3F if given else 0x3F)
   if not any(a <= least and greatest <= b for a, b in UNSPACED):
-    # All that three bytes from E3 to E9 spell but a few Hangul letters.
+    # Three bytes from E3 to E9 spell such a script, except for a few Hangul
+    # letters.
     return len(first) < size and 0xE3 <= first[0] <= 0xE9
   return least < greatest or unicodedata.category(chr(least))[0] != 'M'
-
-
-def spelled(piece):
-  """UTF-8 bytes of a SentencePiece piece; <0xE4> is a byte."""
-  if re.fullmatch('<0x[0-9A-F]{2}>', piece):
-    return bytes([int(piece[3:-1], 16)])
-  return piece.encode()

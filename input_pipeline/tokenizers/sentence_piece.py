@@ -1,35 +1,54 @@
-"""SentencePiece models, with T5's sentinels at the end of the vocabulary."""
+"""SentencePiece's kinds, unigram and BPE of characters: used and trained.
 
+They come as a .model, which the sentencepiece library reads, or as the
+tokenizer.json that transformers 5 saves of T5's and LLaMA's tokenizers, which
+the tokenizers library reads. T5's sentinels are at the end of the vocabulary.
+"""
+
+import functools
 import hashlib
 import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
 
 from input_pipeline.tokenizers import scripts
+from input_pipeline.tokenizers.subwords import Subwords
 from input_pipeline.tokenizers.vocabulary import (
   Vocabulary,
   check_sentinels,
   find_sentinels,
 )
 
-BYTES_PER_PIECE = 400  # text read to train one piece of a vocabulary
+BYTES_PER_PIECE = 400  # training reads this much text for each piece
 USER_DEFINED = 4  # SentencePiece's type of a piece that is never split
 TYPES = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}  # trainer_spec's
+BYTE = re.compile(r'<0x([0-9A-F]{2})>')  # a piece that stands for one byte
 
 
 class SentencePiece(Vocabulary):
-  """A SentencePiece model; encoding runs outside the interpreter lock.
+  """A .model file; encoding runs outside the interpreter lock.
 
-  `model` is the serialized model. When it has no <extra_id_N> pieces,
-  `sentinels` of them are appended. Raises ValueError naming `name` when it is
-  no model, is not of `kind`, or has fewer sentinels than asked for.
+  `model` is the serialized model. If it has no <extra_id_N> pieces, `sentinels`
+  of them are appended.
+
+  Raises:
+    ValueError: `model` is not a SentencePiece model, is not of `kind`, or has
+      fewer sentinels than asked for. The message names `name`.
   """
 
   file = 'tokenizer.model'
   reads_sentinels = True
 
-  def __init__(self, model, sentinels, name='data.tokenizer', kind=None):
+  def __init__(
+    self,
+    model: bytes,
+    sentinels: int,
+    name: str = 'data.tokenizer',
+    kind: str | None = None,
+  ):
     processor = _load(model, name)
     if kind not in (None, found := _kind(model)):
       raise ValueError(
@@ -54,11 +73,13 @@ class SentencePiece(Vocabulary):
     self.cls, self.sep, self.mask = map(self._find, self.masking)
     check_sentinels(self.sentinels, sentinels, name)
 
-  def encode_batch(self, texts, threads=1):
+  def encode_batch(
+    self, texts: Sequence[bytes | str], threads: int = 1
+  ) -> list[np.ndarray]:
     encode = self.processor.encode
     return encode(texts, return_type='numpy', num_threads=threads)
 
-  def decode(self, ids):
+  def decode(self, ids: Iterable[int]) -> str:
     sentinels = set(self.sentinels.tolist())  # spaced as other pieces are
     parts, run = [], []
     for i in map(int, ids):
@@ -69,11 +90,11 @@ class SentencePiece(Vocabulary):
         run = []
     return ' '.join(filter(None, [*parts, self.processor.decode(run)]))
 
-  def piece(self, i):
+  def piece(self, i: int) -> str:
     name = self.processor.id_to_piece(int(i))
     return name.lstrip('▁') if i in self.sentinels else name
 
-  def byte_lengths(self):
+  def byte_lengths(self) -> np.ndarray:
     lengths = np.zeros(self.size, np.int32)
     for i in self._text():
       if self.processor.is_byte(i):
@@ -87,9 +108,8 @@ class SentencePiece(Vocabulary):
     starts = np.ones(self.size, bool)
     for i in self._text():
       piece = self.processor.id_to_piece(i)
-      text = scripts.spelled(piece)
-      starts[i] = piece.startswith('▁') or scripts.begins_unspaced(text)
-    starts[self.unk] = False  # a character, of which '▁' is never a part
+      starts[i] = _begins_word(piece)
+    starts[self.unk] = False  # one character, never with its '▁'
     return starts
 
   def _text(self):
@@ -106,28 +126,110 @@ class SentencePiece(Vocabulary):
     return i if self.processor.id_to_piece(i) == name else None
 
 
-def train(
-  texts,
-  kind,
-  vocab_size,
-  sentinels,
-  specials,
-  normalization='',
-  lossless=False,
-):
-  """A model of `vocab_size` pieces, sentinels included, from str `texts`.
+class SentencePieceJson(Subwords):
+  """A tokenizer.json whose pieces have '▁' for a space.
 
-  Unigram as T5's; BPE as LLaMA's (Touvron et al. 2023, 2.1), whose digits stand
-  alone, which keeps white space, changes no character and spells rare ones in
-  bytes. A `lossless` unigram does all that too, as PaLM's (Chowdhery et al.
-  2022, 2). Another `normalization` than '' changes characters before: as
-  Unicode's NFKC (nfkc), that and what T5's does to white space (nmt_nfkc), or
-  not at all (none).
+  The ids may differ from those of the .model that the file was made of, because
+  the tokenizers library merges and normalizes differently. No text encodes to a
+  special id, and here sentinels are special.
+  """
+
+  def __init__(
+    self, content: dict, sentinels: int, name: str = 'data.tokenizer'
+  ):
+    super().__init__(content, sentinels, name)
+    if self.mask is None:  # <s> and </s> are only the ends of a text
+      self.cls = self.sep = None
+    elif self.pieces[self.mask] == '<mask>':
+      self.masking = '<s>', '</s>', '<mask>'
+
+  @staticmethod
+  def _spaces_part(content):
+    return False  # normalizers join spaces, or pieces have several spaces
+
+  @staticmethod
+  def _for_text(content, special):
+    """The content, with special pieces renamed so that no text has them.
+
+    A unigram model finds every piece of its list in a text. No text has a space
+    then: spaces have become '▁'.
+    """
+    model = content['model']
+    if isinstance(model['vocab'], dict):  # BPE: only merges make a piece
+      return content
+    vocab = [
+      [f' {piece} ' if piece in special else piece, score]
+      for piece, score in model['vocab']
+    ]
+    return content | {'model': model | {'vocab': vocab}}
+
+  @functools.cached_property
+  def _texts(self):
+    texts = []
+    for piece in self.pieces:
+      byte = BYTE.fullmatch(piece) if self._byte_fallback else None
+      text = piece.replace('▁', ' ').encode()
+      texts.append(bytes([int(byte[1], 16)]) if byte else text)
+    return texts
+
+  def piece(self, i: int) -> str:
+    name = self.pieces[i]
+    return name.removeprefix('▁') if i in self.sentinels else name
+
+  def decode(self, ids: Iterable[int]) -> str:
+    parts, run = [], []
+    for i in map(int, ids):
+      if i not in self.shown:
+        run.append(self.pieces[i])
+      elif self.shown[i]:
+        parts += [self._join(run), self.shown[i]]
+        run = []
+    return ' '.join(filter(None, [*parts, self._join(run)]))
+
+  def _join(self, names):
+    if self._encoder.decoder is None:
+      return ''.join(names).replace('▁', ' ')
+    return self._encoder.decoder.decode(names)
+
+  def _begin_words(self):
+    starts = np.array([_begins_word(piece) for piece in self.pieces])
+    starts[list(self.specials)] = True
+    if self.unk is not None:
+      starts[self.unk] = False
+    return starts
+
+
+def _begins_word(piece):
+  """Whether a piece of text begins a word; <0xE4> is a byte."""
+  byte = BYTE.fullmatch(piece)
+  text = bytes([int(byte[1], 16)]) if byte else piece.encode()
+  return piece.startswith('▁') or scripts.begins_unspaced(text)
+
+
+def train(
+  texts: Iterable[str],
+  kind: str,
+  vocab_size: int,
+  sentinels: int,
+  specials: bool,
+  normalization: str = '',
+  lossless: bool = False,
+) -> SentencePiece:
+  """A model of `vocab_size` pieces, sentinels included, from `texts`.
+
+  Unigram is T5's. BPE is LLaMA's (Touvron et al. 2023, 2.1): each digit is a
+  piece, white space is kept, no character is changed, and rare characters are
+  spelled in bytes. A `lossless` unigram does all that too, as PaLM's (Chowdhery
+  et al. 2022, 2). `normalization` changes characters first: 'nfkc' as Unicode's
+  NFKC, 'nmt_nfkc' also white space, as T5's; 'none' changes nothing, and '' is
+  the kind's own.
 
   Pad 0, EOS 1, unknown 2, no BOS; with `specials` [CLS], [SEP] and [MASK]
-  follow. Reads BYTES_PER_PIECE bytes of text a piece, at most. The same texts
-  give the same bytes. Raises ValueError when there is too little text for so
-  many pieces.
+  follow. Reads at most BYTES_PER_PIECE bytes of text for each piece. The same
+  texts give the same bytes.
+
+  Raises:
+    ValueError: there is too little text for so many pieces.
   """
   pieces = vocab_size - sentinels
   model = io.BytesIO()
@@ -155,7 +257,7 @@ def train(
       eos_id=1,
       unk_id=2,
       bos_id=-1,
-      num_threads=8,  # sums are split by it: a constant, for the same bytes
+      num_threads=8,  # decides how sums are split, and so the bytes
       minloglevel=2,
       **options,
     )
@@ -174,7 +276,7 @@ def _load(model, name):
     if not model or not processor.load_from_serialized_proto(model):
       raise RuntimeError('empty model')
   except RuntimeError as error:
-    raise ValueError(f'{name} is no SentencePiece model: {error}') from error
+    raise ValueError(f'{name} is not a SentencePiece model: {error}') from error
   return processor
 
 
@@ -186,7 +288,7 @@ def _kind(model):
 
 
 def _fields(message):
-  """(number, value) of a serialized protocol buffer's fields."""
+  """(number, value) of each field of a serialized protocol buffer."""
   at = 0
 
   def varint():
@@ -218,10 +320,10 @@ def _sentinels(processor):
 
 
 def _sentinel_piece(n):
-  """One more piece, as the protocol buffer bytes that append it to a model.
+  """The bytes that append <extra_id_n> to a serialized model.
 
-  Fields of a serialized message may be appended, and a repeated field grows by
-  it. Field 1 of a model is a piece; of a piece, 1 is the text, 2 the score
+  Appending a field to a protocol buffer adds an entry to a repeated field.
+  Field 1 of a model is a piece; in a piece, field 1 is the text, 2 the score
   (0., a float) and 3 the type.
   """
   text = f'▁<extra_id_{n}>'.encode()
@@ -230,9 +332,11 @@ def _sentinel_piece(n):
   return b'\x0a' + bytes([len(piece)]) + piece
 
 
-def _lines(texts, limit):
-  """Lines of at most 4,000 bytes, the longest that the trainer accepts, until
-  `limit` bytes are reached; of longer ones up to four such parts."""
+def _lines(texts: Iterable[str], limit: int) -> Iterator[str]:
+  """Lines of at most 4,000 bytes, the trainer's limit; `limit` bytes in all.
+
+  A longer line gives up to four such parts.
+  """
   for text in texts:
     for line in text.splitlines():
       data = line.encode()[:16000]

@@ -1,7 +1,8 @@
-"""What files beside a vocabulary say of it: settings, special and added tokens.
+"""Files beside a vocabulary: its settings, special tokens and added tokens.
 
-tokenizer_config.json, special_tokens_map.json and added_tokens.json, which
-transformers writes. What changes ids is done here, or refused by its name.
+transformers writes tokenizer_config.json, special_tokens_map.json and
+added_tokens.json. Settings that change ids are followed; those that cannot be
+followed raise an error that names them.
 """
 
 import os
@@ -19,7 +20,7 @@ NORMALIZER = {
   'tokenize_chinese_chars': 'handle_chinese_chars',
   'clean_text': 'clean_text',
 }
-# What else would change WordPiece's ids -> the values that do not.
+# WordPiece's other settings that change ids -> the values that do not.
 WORDPIECE = {
   'do_basic_tokenize': (True,),
   'wordpieces_prefix': ('##',),
@@ -28,8 +29,8 @@ WORDPIECE = {
   'max_input_chars_per_word': (100,),
 }
 SENTENCE_PIECE = {'do_lower_case': (False,), 'sp_model_kwargs': ({},)}
-# Classes of transformers that split text as the kind does: the name without
-# what they all end in.
+# Classes of transformers that split text as each kind does, without the ending
+# Tokenizer or TokenizerFast.
 CLASSES = {
   'wordpiece': (
     *('Bert', 'DistilBert', 'Electra', 'ConvBert', 'MobileBert', 'Lxmert'),
@@ -48,25 +49,31 @@ ROLES = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
 FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized')
 
 
-def read(folder):
-  """What lies in a folder: the name of each file that is there -> content."""
+def read(folder: str) -> dict[str, dict]:
+  """The settings in a folder: name of each such file -> its content."""
   paths = {name: os.path.join(folder, name) for name in (CONFIG, MAP, ADDED)}
   return {n: read_json(p) for n, p in paths.items() if os.path.exists(p)}
 
 
-def apply(content, found, kind, folder, whole=False):
-  """The content of a tokenizer.json, with what lies beside it.
+def apply(
+  content: dict,
+  found: dict[str, dict],
+  kind: str,
+  folder: str,
+  whole: bool = False,
+) -> dict:
+  """The content of a tokenizer.json, with the settings beside it applied.
 
   Args:
-    content: made of plain files, or read.
-    found: of `read`.
-    kind: wordpiece or byte_bpe.
+    content: made of plain files, or read from a tokenizer.json.
+    found: the settings, from `read`.
+    kind: data.tokenizer_kind.
     folder: for messages.
-    whole: the content was a tokenizer.json, which has settings of its own.
-      Where others are given beside it, that is an error.
+    whole: the content was read from a tokenizer.json, whose own settings must
+      agree with `found`.
 
   Raises:
-    ValueError: a setting that changes ids and cannot be followed.
+    ValueError: a setting changes ids and cannot be followed.
   """
   config = found.get(MAP, {}) | found.get(CONFIG, {})
   where = os.path.join(folder, CONFIG)
@@ -80,10 +87,13 @@ def apply(content, found, kind, folder, whole=False):
   return _with_tokens(content, found, kind, folder)
 
 
-def check_sentence_piece(found, kind, folder, pieces):
-  """Raises ValueError for what lies beside a .model and gives other ids.
+def check_sentence_piece(
+  found: dict[str, dict], kind: str, folder: str, pieces: dict[str, int]
+) -> None:
+  """Raises ValueError for settings beside a .model that give other ids.
 
-  `pieces` is piece -> id; added tokens must be there already, or be T5's.
+  `pieces` is piece -> id. Added tokens must be among them, or be T5's
+  sentinels.
   """
   config, where = found.get(CONFIG, {}), os.path.join(folder, CONFIG)
   _check_class(config, kind, where)
@@ -94,8 +104,8 @@ def check_sentence_piece(found, kind, folder, pieces):
     if own != i and not (own is None and name.startswith('<extra_id_')):
       raise ValueError(
         f'{folder}: the token {name!r} was added as id {i}, where the .model'
-        f' has {"none" if own is None else f"id {own}"}. A tokenizer.json that'
-        ' has it can be read instead.'
+        f' has {"none" if own is None else f"id {own}"}. Give a tokenizer.json'
+        ' that has it instead.'
       )
 
 
@@ -104,7 +114,7 @@ def _check(config, allowed, where):
     if config.get(key) is not None and config[key] not in values:
       raise ValueError(
         f'{where}: {key}={config[key]!r} gives other ids than'
-        f' {values[0]!r}, which alone is known here.'
+        f' {values[0]!r}, the only value that is supported.'
       )
 
 
@@ -113,33 +123,33 @@ def _check_class(config, kind, where):
   name = str(found).removesuffix('Fast').removesuffix('Tokenizer')
   if found is not None and name not in (*CLASSES[kind], *GENERIC):
     raise ValueError(
-      f'{where}: tokenizer_class={found!r} may split text in another way than'
+      f'{where}: tokenizer_class={found!r} may split text differently from'
       f' data.tokenizer_kind={kind!r}. Give a tokenizer.json, or remove the key'
-      ' if it splits text alike.'
+      ' if both split text alike.'
     )
 
 
 def _check_wordpiece(config, where, whole):
-  """Raises ValueError for what BERT's normalizer has no field for."""
+  """Raises ValueError for settings that BERT's normalizer has no field for."""
   for role in ('pad', 'unk', 'cls', 'sep', 'mask'):
     name, usual = _text(config.get(f'{role}_token')), f'[{role.upper()}]'
     if name not in (None, usual):
       raise ValueError(
-        f'{where}: {role}_token={name!r}, but rows are made with {usual}.'
+        f'{where}: {role}_token={name!r}, but rows have {usual}.'
       )
-  if whole:  # transformers, too, follows the file
+  if whole:  # transformers follows the file too
     return
   _check(config, WORDPIECE, where)
   kept = {*(config.get('never_split') or ())} - _named(config)
   if kept:
     raise ValueError(
-      f'{where}: never_split={sorted(kept)} would keep words whole that are'
-      ' split here.'
+      f'{where}: never_split={sorted(kept)} keeps words whole, which is not'
+      ' supported. Remove the key, or give a tokenizer.json.'
     )
 
 
 def _normalized(content, config, where, whole):
-  """The content, with BERT's settings in its normalizer."""
+  """The content with BERT's settings in its normalizer."""
   own = content.get('normalizer') or {}
   changed = {key: config[key] for key in NORMALIZER if key in config}
   for key, value in changed.items():
@@ -155,21 +165,21 @@ def _normalized(content, config, where, whole):
     if ours != theirs:
       raise ValueError(
         f'{where} says {key}={changed[key]}, but tokenizer.json'
-        f' {NORMALIZER[key]}={own[NORMALIZER[key]]}: they give different ids.'
-        ' Set both to the same value.'
+        f' says {NORMALIZER[key]}={own[NORMALIZER[key]]}. They give different'
+        ' ids: set both to the same value.'
       )
   return content
 
 
 def _effective(normalizer):
-  """Its fields, with strip_accents as it works: null means as lowercase."""
+  """A normalizer's fields; strip_accents=null becomes what lowercase says."""
   strip = normalizer.get('strip_accents')
   strip = normalizer['lowercase'] if strip is None else strip
   return normalizer | {'strip_accents': strip}
 
 
 def _prefix_space(content, wanted, where, whole):
-  """Whether a text begins with a space of its own: byte-level BPE's."""
+  """The content with byte-level BPE's add_prefix_space set to `wanted`."""
   step = content['pre_tokenizer'] or {}
   steps = step.get('pretokenizers', [step])
   own = any(part.get('add_prefix_space') for part in steps)
@@ -177,14 +187,14 @@ def _prefix_space(content, wanted, where, whole):
     return content
   if whole:
     raise ValueError(
-      f'{where} says add_prefix_space={wanted}, but tokenizer.json {own}: they'
-      ' give different ids. Set both to the same value.'
+      f'{where} says add_prefix_space={wanted}, but tokenizer.json says {own}.'
+      ' They give different ids: set both to the same value.'
     )
   return content | {'pre_tokenizer': step | {'add_prefix_space': wanted}}
 
 
 def _with_tokens(content, found, kind, folder):
-  """The content with the tokens that were added to the vocabulary."""
+  """The content with the tokens that the settings add to the vocabulary."""
   known = {t['content']: t for t in content.get('added_tokens') or ()}
   vocab = json_format.vocabulary(content['model'])
   ids = vocab | {name: t['id'] for name, t in known.items()}
@@ -219,22 +229,22 @@ def _with_tokens(content, found, kind, folder):
       token['special'] or name in vocab or _everywhere(token, kind)
     ):
       raise ValueError(
-        f'{folder}: the added token {name!r} is no piece of the vocabulary, and'
-        ' would be found in other places of a text than transformers finds it.'
+        f'{folder}: the added token {name!r} is not a piece of the vocabulary,'
+        ' and would match other places of a text than in transformers. Remove'
+        ' it, or add it to the vocabulary.'
       )
   tokens = sorted(known.values(), key=lambda token: token['id'])
   return content | {'added_tokens': tokens}
 
 
 def _everywhere(token, kind):
-  """Whether WordPiece finds an added token in no other place than it is looked
-  for, though it becomes a piece of the vocabulary."""
+  """Whether WordPiece matches an added token in the same places as a piece."""
   everywhere = token.get('normalized') and not token.get('single_word')
   return kind == 'wordpiece' and everywhere
 
 
 def _tokens(found, folder):
-  """The tokens that files beside a vocabulary add, by id."""
+  """The tokens that the settings add, by id."""
   special, tokens = _special(found), {}
   flags = dict.fromkeys(FLAGS, False)
   for name, i in found.get(ADDED, {}).items():
@@ -248,7 +258,8 @@ def _tokens(found, folder):
       tokens[name] = {'id': int(i), 'content': name} | own
   except (TypeError, KeyError, ValueError, AttributeError):
     raise ValueError(
-      f'{folder}: added_tokens_decoder in {CONFIG} holds what is no token.'
+      f'{folder}: added_tokens_decoder in {CONFIG} has an entry that is not a'
+      ' token.'
     ) from None
   for name, token in tokens.items():
     if type(token['id']) is not int:
@@ -257,7 +268,7 @@ def _tokens(found, folder):
 
 
 def _special(found):
-  """All special tokens that files beside a vocabulary name."""
+  """All special tokens that the settings name."""
   return _named(found.get(CONFIG, {})) | _named(found.get(MAP, {}))
 
 
@@ -279,5 +290,5 @@ def _listed(found):
 
 
 def _text(token):
-  """The text of a token that is written out or as an object."""
+  """The text of a token that is a string or an object."""
   return token.get('content') if isinstance(token, dict) else token

@@ -1,4 +1,7 @@
-"""WordPiece, byte-level BPE and bytes: what a tokenizer.json says, at work."""
+"""Tokenizers of a tokenizer.json: WordPiece, byte-level BPE, and bytes as ids.
+
+The tokenizers library encodes; see json_format for the file.
+"""
 
 import concurrent.futures
 import functools
@@ -6,6 +9,8 @@ import hashlib
 import itertools
 import os
 import re
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -13,18 +18,18 @@ from input_pipeline.tokenizers import json_format, scripts
 from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
-WORD = 32  # bytes of such a word, at most
-PART = 64  # texts that are worth a thread
+WORD = 32  # bytes of a word whose ids are kept, at most
+PART = 64  # texts for each thread, at least
 ONE_SPACE = bytes.maketrans(b'\t\n\r', b'   ')
-# A space that a word follows, no other space of all that Unicode has.
+# A space followed by a word, not by another of the spaces that Unicode has.
 SPACE = re.compile(
   rb' (?!\s|\Z|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe3\x80\x80'
   rb'|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f)'
 )
 
 
-def library():
-  """The `tokenizers` module, with none of the threads it starts by itself."""
+def library() -> ModuleType:
+  """The `tokenizers` module, without the threads that it would start."""
   os.environ['TOKENIZERS_PARALLELISM'] = 'false'
   import tokenizers
 
@@ -32,20 +37,25 @@ def library():
 
 
 class Subwords(Vocabulary):
-  """WordPiece or byte-level BPE. A new word is encoded outside the interpreter
-  lock, one that was seen before is looked up.
+  """The base of all kinds in a tokenizer.json.
 
-  `content` is that of a tokenizer.json. When it has no <extra_id_N> tokens,
-  `sentinels` of them are appended, <extra_id_0> last. Raises ValueError naming
-  `name` when it cannot work or has fewer sentinels than asked for.
+  New words are encoded outside the interpreter lock; words seen before are
+  looked up. `content` is that of a tokenizer.json. If it has no <extra_id_N>
+  tokens, `sentinels` of them are appended, <extra_id_0> last.
+
+  Raises:
+    ValueError: the library cannot read the content, or it has fewer sentinels
+      than asked for. The message names `name`.
   """
 
   file = 'tokenizer.json'
 
-  def __init__(self, content, sentinels, name='data.tokenizer'):
+  def __init__(
+    self, content: dict, sentinels: int, name: str = 'data.tokenizer'
+  ):
     content, ids = json_format.canonical(content, sentinels, name)
     self.model = json_format.to_json(content)
-    # What transformers adds around a text decides no id of the text.
+    # What transformers adds around a text does not change the text's ids.
     content = content | {'post_processor': None}
     text_only = json_format.to_json(content)
     self.fingerprint = hashlib.sha256(text_only).hexdigest()
@@ -59,7 +69,7 @@ class Subwords(Vocabulary):
     found = [ids[name] for name in json_format.sentinel_names(ids)]
     self.sentinels = np.array(found, np.int32)
     check_sentinels(self.sentinels, sentinels, name)
-    # Only what is not special is looked for in the text.
+    # The library finds only tokens that are not special in a text.
     added = [t for t in content['added_tokens'] if not t['special']]
     special = {t['content'] for t in content['added_tokens'] if t['special']}
     encoder = self._for_text(content, special) | {'added_tokens': added}
@@ -68,9 +78,9 @@ class Subwords(Vocabulary):
       self._encoder = library().Tokenizer.from_str(
         json_format.to_json(encoder).decode()
       )
-    except Exception as error:  # the library raises no other class
+    except Exception as error:  # the class that the library raises
       raise ValueError(
-        f'{name} is no tokenizer that the tokenizers library reads: {error}'
+        f'{name} is not a tokenizer that the tokenizers library reads: {error}'
       ) from error
     self._added = {token['content'] for token in content['added_tokens']}
     self._apart = not added and self._spaces_part(content)
@@ -78,32 +88,36 @@ class Subwords(Vocabulary):
 
   @staticmethod
   def _for_text(content, special):
-    """What the library is given; `special` tokens must not come of a text."""
+    """The content for the library, which must not find `special` in a text."""
     del special
     return content
 
-  def encode_batch(self, texts, threads=1):
-    """See Vocabulary. A word that was seen before is not encoded again: the
-    library takes several times as long as all the rest."""
+  def encode_batch(
+    self, texts: Sequence[bytes | str], threads: int = 1
+  ) -> list[np.ndarray]:
+    """See Vocabulary.
+
+    Looks up words seen before: the library takes several times as long as all
+    the rest.
+    """
     texts = [t.encode() if isinstance(t, str) else t for t in texts]
     if not self._apart:
       return [np.array(ids, np.int32) for ids in self._encode(texts, threads)]
     known = self._known
     words = [self._split(text) for text in texts]
     ids = [list(map(known.get, part)) for part in words]
-    late = [n for n, found in enumerate(ids) if None in found]
+    unfinished = [n for n, found in enumerate(ids) if None in found]
     new = list(
       {
         word
-        for n in late
+        for n in unfinished
         for word, found in zip(words[n], ids[n], strict=True)
         if found is None
       }
     )
-    table = dict(
-      zip(new, self._encode(map(self._text, new), threads), strict=True)
-    )
-    for n in late:
+    encoded = self._encode(map(self._text, new), threads)
+    table = dict(zip(new, encoded, strict=True))
+    for n in unfinished:
       both = zip(words[n], ids[n], strict=True)
       ids[n] = [table[w] if i is None else i for w, i in both]
     if len(known) < KNOWN:
@@ -127,10 +141,10 @@ class Subwords(Vocabulary):
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
       return [ids for part in pool.map(encode, parts) for ids in part]
 
-  def piece(self, i):
+  def piece(self, i: int) -> str:
     return self.pieces[i]
 
-  def byte_lengths(self):
+  def byte_lengths(self) -> np.ndarray:
     lengths = np.array([len(text) for text in self._texts], np.int32)
     lengths[list(self.specials)] = 0
     return lengths
@@ -139,10 +153,11 @@ class Subwords(Vocabulary):
 class WordPiece(Subwords):
   """BERT's WordPiece (Devlin et al. 2019, 3).
 
-  Text is split at spaces and round punctuation and CJK characters; `##` begins
-  a piece within a word. Where the spaces were is forgotten: decode() and
-  byte_lengths() have one before every word, but for punctuation and CJK. As in
-  the tokenizers library, a word of more than 100 characters is unknown.
+  Text is split at spaces and around punctuation and CJK characters; a piece
+  inside a word begins with `##`. The ids do not keep where spaces were:
+  decode() and byte_lengths() have one before every word, except for punctuation
+  and CJK. As in the tokenizers library, a word of more than 100 characters is
+  unknown.
   """
 
   @functools.cached_property
@@ -159,7 +174,7 @@ class WordPiece(Subwords):
 
   @staticmethod
   def _spaces_part(content):
-    """Whether no piece reaches across a space, whatever stands beside it."""
+    """Whether no piece ever crosses a space."""
     steps = content['normalizer'], content['pre_tokenizer']
     types = [step and step['type'] for step in steps]
     return types == ['BertNormalizer', 'BertPreTokenizer']
@@ -172,7 +187,7 @@ class WordPiece(Subwords):
   def _text(word):
     return word
 
-  def decode(self, ids):
+  def decode(self, ids: Iterable[int]) -> str:
     shown = {i: f' {name}' if name else '' for i, name in self.shown.items()}
     texts = (shown.get(i, self._texts[i].decode()) for i in map(int, ids))
     return ''.join(texts).strip()
@@ -189,8 +204,8 @@ class WordPiece(Subwords):
 class ByteBpe(Subwords):
   """Byte-level BPE of GPT-2 (Radford et al. 2019, 2.2) and RoBERTa.
 
-  Pieces are spelled in 256 characters that stand for bytes, so that any text
-  has ids and decodes to itself; a word begins with its space, 'Ġ'.
+  Pieces are spelled in 256 characters that stand for bytes, so any text has ids
+  and decodes to itself. A word begins with its space, 'Ġ'.
   """
 
   masking = '<s>', '</s>', '<mask>'
@@ -208,13 +223,13 @@ class ByteBpe(Subwords):
 
   @staticmethod
   def _spaces_part(content):
-    """Whether a piece begins at every space that a word follows."""
+    """Whether a new piece begins at every space before a word."""
     steps = content['normalizer'], content['pre_tokenizer']
     return steps == (None, json_format.BYTE_LEVEL)
 
   @staticmethod
   def _split(text):
-    """Words without the space before them, but the first with one more."""
+    """Words without the space before them; the first word gets one more."""
     words = SPACE.split(text)
     words[0] = b' ' + words[0]
     return words
@@ -223,7 +238,7 @@ class ByteBpe(Subwords):
   def _text(word):
     return word[1:] if word.startswith(b' ') else b' ' + word
 
-  def decode(self, ids):
+  def decode(self, ids: Iterable[int]) -> str:
     shown = {i: name.encode() for i, name in self.shown.items()}
     texts = (shown.get(i, self._texts[i]) for i in map(int, ids))
     return b''.join(texts).decode(errors='replace')
@@ -242,9 +257,9 @@ class ByteBpe(Subwords):
 class Bytes(Vocabulary):
   """Bytes as ids (Xue et al. 2022, ByT5): byte b is id b + 3.
 
-  Pad 0, EOS 1, unknown 2, which no text has, and at the end, as in T5, the
-  sentinels; with `specials` [CLS], [SEP] and [MASK] lie between. The bytes that
-  no model decodes read U+FFFD.
+  Pad 0, EOS 1, unknown 2, which no text has; the sentinels come last, as in T5.
+  With `specials`, [CLS], [SEP] and [MASK] are between bytes and sentinels.
+  decode() writes U+FFFD for bytes that are not UTF-8.
 
   >>> Bytes(1).encode_batch([b'a b'])[0].tolist()
   [100, 35, 101]
@@ -254,7 +269,7 @@ class Bytes(Vocabulary):
   pad, eos, unk = 0, 1, 2
   first = 3
 
-  def __init__(self, sentinels, specials=False):
+  def __init__(self, sentinels: int, specials: bool = False):
     self.pieces = ['<pad>', '</s>', '<unk>', *json_format.byte_characters()]
     if specials:
       self.cls, self.sep, self.mask = range(259, 262)
@@ -271,15 +286,17 @@ class Bytes(Vocabulary):
     )
     self.fingerprint = hashlib.sha256(self.model).hexdigest()
 
-  def encode_batch(self, texts, threads=1):
-    del threads  # a copy, no more
+  def encode_batch(
+    self, texts: Sequence[bytes | str], threads: int = 1
+  ) -> list[np.ndarray]:
+    del threads  # encoding is only a copy
     texts = (t.encode() if isinstance(t, str) else t for t in texts)
     return [
       np.frombuffer(text, np.uint8).astype(np.int32) + self.first
       for text in texts
     ]
 
-  def decode(self, ids):
+  def decode(self, ids: Iterable[int]) -> str:
     first, shown = self.first, self.shown | {self.unk: '<unk>'}
     texts = (
       shown[i].encode() if i in shown else bytes([i - first])
@@ -287,13 +304,13 @@ class Bytes(Vocabulary):
     )
     return b''.join(texts).decode(errors='replace')
 
-  def piece(self, i):
+  def piece(self, i: int) -> str:
     byte = int(i) - self.first
     if 0 <= byte < 256:
       return chr(byte) if 32 < byte < 127 else f'<0x{byte:02X}>'
     return self.pieces[i]
 
-  def byte_lengths(self):
+  def byte_lengths(self) -> np.ndarray:
     lengths = np.zeros(self.size, np.int32)
     lengths[self.first : self.first + 256] = 1
     return lengths

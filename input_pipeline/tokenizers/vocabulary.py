@@ -1,28 +1,36 @@
-"""What tokenizers of every kind have in common: text <-> ids."""
+"""The interface of every tokenizer: text <-> ids, and what a config asks of it.
+
+The kinds are in kinds.py.
+"""
 
 import abc
 import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from input_pipeline.config import DataConfig
+
+PADDING = 1024  # the model's table may have fewer unused rows than this
+
 
 class Vocabulary(abc.ABC):
-  """The interface of a tokenizer, and what follows from its ids.
+  """A tokenizer of any kind.
 
   Attributes:
     size: number of ids, sentinels included.
-    pad: what a decoder starts with (T5's pad). A vocabulary without padding
-      has its BOS here, or else its EOS, as GPT-2. It need not be 0: the arrays
-      of a batch hold 0 where there is nothing, which segment 0 marks.
-    bos, eos, unk, cls, sep, mask: ids, None where there are none.
+    pad: the id that a decoder starts with, as in T5. A vocabulary without
+      padding has its BOS here, or else its EOS, as GPT-2. It need not be 0:
+      empty places of a batch hold 0, and segment 0 marks them.
+    bos, eos, unk, cls, sep, mask: ids; None if the vocabulary lacks one.
     sentinels: int32 ids in order of use, as T5's <extra_id_0>, <extra_id_1>.
-    fingerprint: a hash of all that decides ids.
+    fingerprint: a hash of everything that decides the ids of a text.
     model: bytes of a file that holds the tokenizer.
     file: the name of that file in a workdir.
 
-  Texts are UTF-8 bytes (or str); what is no UTF-8 reads U+FFFD. Special ids are
-  never made from text, whatever it says, but for those SentencePiece pieces
-  that a model declares to be text (T5's sentinels). No special id is added.
+  Texts are UTF-8 bytes or str; invalid UTF-8 reads U+FFFD. No text encodes to a
+  special id, whatever it says, except for SentencePiece pieces that the model
+  declares to be text (T5's sentinels). Encoding adds no special id.
   """
 
   pad, bos, eos, unk, cls, sep, mask = 0, None, None, None, None, None, None
@@ -31,32 +39,39 @@ class Vocabulary(abc.ABC):
   reads_sentinels = False  # whether <extra_id_0> in a text is a sentinel
 
   @abc.abstractmethod
-  def encode_batch(self, texts, threads=1):
-    """Texts -> one int32 array of ids each, on `threads` threads outside the
-    interpreter lock."""
+  def encode_batch(
+    self, texts: Sequence[bytes | str], threads: int = 1
+  ) -> list[np.ndarray]:
+    """Texts -> one int32 array of ids each.
+
+    Works on `threads` threads, outside the interpreter lock.
+    """
 
   @abc.abstractmethod
-  def decode(self, ids):
-    """Ids -> text. Padding, BOS and EOS are left out; cls, sep, mask and
-    sentinels are shown by name."""
+  def decode(self, ids: Iterable[int]) -> str:
+    """Ids -> text, without padding, BOS and EOS.
+
+    cls, sep, mask and sentinels are shown by name.
+    """
 
   @abc.abstractmethod
-  def piece(self, i):
+  def piece(self, i: int) -> str:
     """The vocabulary's name of an id: '▁the', '##ing', 'Ġthe', '[MASK]'."""
 
   @abc.abstractmethod
-  def byte_lengths(self):
+  def byte_lengths(self) -> np.ndarray:
     """UTF-8 bytes of text that each id stands for, int32 [size].
 
     A word's leading space counts. Special ids and unknown text have 0.
     """
 
-  def word_starts(self):
+  def word_starts(self) -> np.ndarray:
     """Whether each id begins a word, bool [size].
 
-    True for special ids, but not for the unknown one. Where a script puts no
-    space between words each piece of it is one, as each Chinese character is in
-    BERT's release: see scripts."""
+    True for special ids, except for the unknown one. In scripts without spaces
+    between words every piece begins a word, as each Chinese character does in
+    BERT's release (see scripts.py).
+    """
     return self._word_starts
 
   @functools.cached_property
@@ -67,22 +82,88 @@ class Vocabulary(abc.ABC):
     return np.ones(self.size, bool)
 
   @functools.cached_property
-  def specials(self):
+  def specials(self) -> tuple[int, ...]:
     """Ids that stand for no text, sorted: never drawn in place of a word."""
     ids = {self.pad, self.bos, self.eos, self.unk, self.cls, self.sep}
     ids |= {self.mask, *self.sentinels.tolist()}
     return tuple(sorted(ids - {None}))
 
   @functools.cached_property
-  def shown(self):
+  def shown(self) -> dict[int, str]:
     """What decode() writes for special ids: a name, or nothing."""
     ends = {i: '' for i in (self.pad, self.bos, self.eos) if i is not None}
     named = {self.cls, self.sep, self.mask, *self.sentinels.tolist()} - {None}
     return ends | {i: self.piece(i) for i in named}
 
 
-def find_sentinels(ids):
-  """Ids of <extra_id_0>, <extra_id_1>, ... as far as the names go on.
+# ---- What a config asks of a tokenizer --------------------------------------
+
+
+def start_id(tokenizer: Vocabulary, config: DataConfig) -> int | None:
+  """The id that a text begins with, or None; see data.start.
+
+  'bos' falls back to the vocabulary's `pad` if neither the vocabulary nor
+  data.bos has a BOS.
+
+  Raises:
+    ValueError: the vocabulary has no such id.
+  """
+  given = config.bos if config.bos >= 0 else None
+  if config.start == 'none' and given is None:
+    return None
+  bos = tokenizer.bos if given is None else given
+  choices = {
+    'none': given,  # of prompts only
+    'bos': tokenizer.pad if bos is None else bos,
+    'eos': tokenizer.eos,
+    'pad': tokenizer.pad,
+  }
+  found = int(choices.get(config.start, config.start))
+  if found >= tokenizer.size:
+    raise ValueError(
+      f'data.start={config.start!r} with data.bos={config.bos} is not an id of'
+      f' data.tokenizer, which has {tokenizer.size}.'
+    )
+  return found
+
+
+def check_size(tokenizer: Vocabulary, vocab_size: int) -> None:
+  """Raises ValueError unless the ids fit a table of `vocab_size` rows."""
+  if not 0 <= vocab_size - tokenizer.size < PADDING:
+    raise ValueError(
+      f'data.tokenizer has {tokenizer.size} pieces, sentinels included, but'
+      f' model.vocab_size={vocab_size}: they must be equal, or the table may'
+      f' have fewer than {PADDING} unused rows.'
+    )
+
+
+def check_specials(tokenizer: Vocabulary, config: DataConfig) -> None:
+  """Raises ValueError unless the vocabulary has what the objective needs."""
+  needed = {'an end of text (EOS)': tokenizer.eos}
+  if config.masks:
+    ids = tokenizer.cls, tokenizer.sep, tokenizer.mask
+    needed = dict(zip(tokenizer.masking, ids, strict=True))
+  missing = [name for name, i in needed.items() if i is None]
+  if missing:
+    raise ValueError(
+      f'data.objective={config.objective!r} needs {", ".join(needed)}, but'
+      f' data.tokenizer={config.tokenizer!r} ({config.tokenizer_kind}) lacks'
+      f' {", ".join(missing)}: choose one that has all of them, or'
+      " data.tokenizer='', which trains one for the objective."
+    )
+  count = len(tokenizer.sentinels)
+  if count < config.sentinels:
+    raise ValueError(
+      f'data.sentinels={config.sentinels}, but data.tokenizer='
+      f'{config.tokenizer!r} has {count}.'
+    )
+
+
+# ---- Sentinels --------------------------------------------------------------
+
+
+def find_sentinels(ids: Mapping[str, int]) -> np.ndarray:
+  """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
 
   >>> find_sentinels({'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}).tolist()
   [2, 1]
@@ -93,12 +174,12 @@ def find_sentinels(ids):
   return np.array(found, np.int32)
 
 
-def check_sentinels(found, wanted, name):
-  """Raises ValueError unless there are as many as data.sentinels."""
+def check_sentinels(found: np.ndarray, wanted: int, name: str) -> None:
+  """Raises ValueError if there are fewer than data.sentinels."""
   if len(found) < wanted:
     raise ValueError(
       f'{name} has {len(found)} <extra_id_N> pieces, but'
-      f' data.sentinels={wanted}: take a vocabulary without any, to which they'
-      " are added (T5's is published so, with 32,000 pieces), or lower it, and"
-      ' data.length with it where rows need more.'
+      f' data.sentinels={wanted}. Give a vocabulary without any, to which they'
+      " are added (T5's is published so, with 32,000 pieces), or lower"
+      ' data.sentinels, and data.length with it if rows need more.'
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.numbers import Numbers
 from models.build import build
 from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
@@ -44,7 +44,7 @@ def test_texts_of_a_decoder():
   """The start, the text, nothing after it; each row as if it were alone."""
   model = build(tiny_decoder())
   params = init_params(model)
-  tokenizer = kinds.Numbers(50, 0)
+  tokenizer = Numbers(50, 0)
   both = applying.apply(model, params, tokenizer, 7, ['abc', 'abcdef'])
   assert both['tokens'][0].tolist() == [
     7, *tokenizer.encode_batch([b'abc'])[0], 0, 0, 0,
@@ -63,7 +63,7 @@ def test_inputs_and_targets():
   """Inputs end with EOS; the decoder reads the start before its targets."""
   model = build(tiny_config())
   params = init_params(model)
-  tokenizer = kinds.Numbers(model.config.vocab_size, 0)
+  tokenizer = Numbers(model.config.vocab_size, 0)
   found = applying.apply(model, params, tokenizer, 5, ['ab'], ['cde'])
   ids = tokenizer.encode_batch([b'ab', b'cde'])
   assert found['tokens'][0].tolist() == [5, *ids[1]]
@@ -81,7 +81,7 @@ def test_inputs_and_targets():
 
 def test_what_cannot_be_applied(tmp_path):
   model = build(tiny_decoder())  # 40 learned positions
-  tokenizer = kinds.Numbers(50, 0)
+  tokenizer = Numbers(50, 0)
   with pytest.raises(ValueError, match='There is no text'):
     applying.apply(model, {}, tokenizer, None, [])
   with pytest.raises(ValueError, match='reads no targets'):

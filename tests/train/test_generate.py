@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from input_pipeline.tokenizers.kinds import Numbers
+from input_pipeline.tokenizers.numbers import Numbers
 from train import generate, prompts
 
 

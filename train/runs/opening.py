@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.streams import fingerprints
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.vocabulary import start_id
 from train.applying import Texts, apply
 from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
@@ -62,7 +62,7 @@ class Run:
     """What the model computes of texts; see `applying.apply`."""
     start = None
     if not self.data.masks:
-      start = kinds.start_id(self.tokenizer, self.data)
+      start = start_id(self.tokenizer, self.data)
     with jax.set_mesh(self.setup.mesh):
       return apply(
         self.model, self.params, self.tokenizer, start, texts, targets

@@ -8,7 +8,7 @@ import pytest
 from input_pipeline.choices import MASKING
 from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import _masked_rows, batch_shapes
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.corpora import data_config
 
 CLS, SEP, MASK = 61, 62, 63
@@ -294,7 +294,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
     length=24, predictions=3, concatenate=False, pack=pack,
   )  # fmt: skip
-  tokenizer = kinds.Numbers(40, 0, specials=True)
+  tokenizer = Numbers(40, 0, specials=True)
   lengths = rng().integers(1, 60, 200)
   documents = [rng(n).integers(3, 37, n).astype(np.int32) for n in lengths]
   before = []
@@ -335,7 +335,7 @@ def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
     'mlm', masking='roberta', whole_words=True, noise_density=0.4,
     length=8, predictions=4, concatenate=False, pack=False,
   )  # fmt: skip
-  tokenizer = kinds.Numbers(40, 0, specials=True)
+  tokenizer = Numbers(40, 0, specials=True)
   starts = np.zeros(40, bool)  # no token begins a word
   monkeypatch.setattr(type(tokenizer), 'word_starts', lambda self: starts)
   documents = [np.array([7, 8], np.int32)] * 300

@@ -8,22 +8,25 @@ import numpy as np
 import pytest
 
 from input_pipeline import config, inspect, pipeline, tokenizing
-from input_pipeline.objectives import corruption, features, lengths, ul2
-from input_pipeline.objectives.rows import batch_shapes, make_rows, mode_ids
+from input_pipeline.objectives import features, lengths, ul2
+from input_pipeline.objectives.pieces import NOTHING
+from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.sources import synthetic
-from input_pipeline.tokenizers import kinds, subwords
+from input_pipeline.tokenizers import subwords
+from input_pipeline.tokenizers.numbers import Numbers
+from input_pipeline.tokenizers.vocabulary import check_specials
 from tests.helpers.corpora import data_config
-from tests.input_pipeline.objectives.test_corruption import restored
 from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
 )
-from tests.input_pipeline.objectives.test_t5_objectives import (
+from tests.input_pipeline.objectives.test_spans import restored
+from tests.input_pipeline.objectives.test_t5_ablations import (
   EOS,
-  UL2,
   lists,
   piece,
   rng,
 )
+from tests.input_pipeline.objectives.test_ul2 import UL2
 
 # ---- Whole batches ----------------------------------------------------------
 
@@ -186,7 +189,7 @@ def test_a_decoders_loss_on_inputs():
   """T5's language models of table 2 count the inputs as well (Mesh TensorFlow's
   loss_on_targets_only is False); what is read does not change."""
   settings = pairs_config('prefix')
-  tokenizer, documents = kinds.Numbers(300, 40), [np.arange(9, 60)] * 9
+  tokenizer, documents = Numbers(300, 40), [np.arange(9, 60)] * 9
   shapes = batch_shapes(settings, 'decoder')
 
   def made(config):
@@ -209,8 +212,8 @@ def test_an_encoder_decoder_has_no_loss_on_inputs():
 
 def test_rows_of_unequal_examples():
   """Packed as encoder-decoder rows, every example as it was."""
-  inputs = np.full([6, 5], corruption.NOTHING, np.int32)
-  targets = np.full([6, 4], corruption.NOTHING, np.int32)
+  inputs = np.full([6, 5], NOTHING, np.int32)
+  targets = np.full([6, 4], NOTHING, np.int32)
   for row in range(6):
     inputs[row, : row % 5 + 1] = 10 * row + np.arange(row % 5 + 1) + 2
     targets[row, : 4 - row % 4] = 10 * row + np.arange(4 - row % 4) + 2
@@ -227,7 +230,7 @@ def test_rows_of_unequal_examples():
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
 def test_pieces_of_every_length_fit(objective, family):
   settings = pairs_config(objective)
-  tokenizer = kinds.Numbers(300, 40)
+  tokenizer = Numbers(300, 40)
   shapes = batch_shapes(settings, family)
   longest = max(lengths.raw_lengths(settings, family))
   documents = [piece(n, rows=1)[0] % 250 + 3 for n in range(1, longest + 5)]
@@ -329,9 +332,9 @@ def test_modes_take_room(family, room):
       documents, rng(), UL2[number : number + 1], modes[:1], [raw],
       np.arange(299, 259, -1, np.int32), EOS, False,
     )  # fmt: skip
-    sizes = (inputs != features.NOTHING).sum(axis=1)
+    sizes = (inputs != NOTHING).sum(axis=1)
     if family == 'decoder':
-      sizes += (targets != features.NOTHING).sum(axis=1)
+      sizes += (targets != NOTHING).sum(axis=1)
     return sizes.max()
 
   for number, raw in enumerate(lengths.raw_lengths(settings, family, modes)):
@@ -393,21 +396,21 @@ def test_no_room_beside_a_mode(mean, family, least):
 
 
 def test_modes_that_look_alike():
-  class Tokenizer(kinds.Numbers):
+  class Tokenizer(Numbers):
     def encode_batch(self, texts, threads=1):
       return [np.full(3, self.unk) for _ in texts]
 
   with pytest.raises(ValueError, match=r'cannot tell the modes \[R\], \[S\]'):
-    mode_ids(Tokenizer(300, 40), pairs_config('ul2'))
+    ul2.mode_ids(Tokenizer(300, 40), pairs_config('ul2'))
 
 
 def test_missing_special_tokens():
   with pytest.raises(
     ValueError, match=r"'mlm' needs \[CLS\], \[SEP\], \[MASK\]"
   ):
-    kinds.check_specials(kinds.Numbers(300, 0), masked_config('mlm'))
+    check_specials(Numbers(300, 0), masked_config('mlm'))
   with pytest.raises(ValueError, match=r'data.sentinels=40, but .* has 10'):
-    kinds.check_specials(kinds.Numbers(300, 10), pairs_config('ul2'))
+    check_specials(Numbers(300, 10), pairs_config('ul2'))
 
 
 # ---- Odd documents ----------------------------------------------------------
@@ -431,7 +434,7 @@ def odd(tmp_path_factory):
   return f'json:{folder}/a.json'
 
 
-class Bytes(kinds.Numbers):
+class Bytes(Numbers):
   """A byte is an id; space is none, so that blank text has no token."""
 
   def __init__(self):

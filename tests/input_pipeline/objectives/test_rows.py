@@ -9,7 +9,7 @@ from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.sources import opening, synthetic
 from input_pipeline.streams import corpus, fingerprints
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.corpora import data_config
 from tests.input_pipeline.objectives.test_masking import (
   CLS,
@@ -53,7 +53,7 @@ def test_rows_of_a_decoder():
 def causal_rows(documents, **changes):
   config = make_config('causal', **changes)
   shapes = batch_shapes(config, 'decoder')
-  tokenizer = kinds.Numbers(300, 0)
+  tokenizer = Numbers(300, 0)
   tokenizer.pad, tokenizer.eos = 290, 291
   documents = [np.array(document, np.int32) for document in documents]
   rows = make_rows(documents, tokenizer, config, shapes, rng(), 'decoder')
@@ -190,7 +190,7 @@ def test_no_documents_no_rows():
   ):
     config = make_config(objective)
     shapes = batch_shapes(config, family)
-    tokenizer = kinds.Numbers(300, 0, config.masks)
+    tokenizer = Numbers(300, 0, config.masks)
     rows = make_rows([], tokenizer, config, shapes, rng(), family)
     parts = features.split(rows, shapes)
     assert {n: x.shape for n, x in parts.items()} == {
@@ -220,7 +220,7 @@ def test_rows_of_pairs():
 def test_long_sentences_of_pairs_stay_whole():
   """A sentence is cut where a pair has no room for it, and not before."""
   config = make_config('sentence_pairs', length=128, predictions=20)
-  tokenizer = kinds.Numbers(300, 0, specials=True)
+  tokenizer = Numbers(300, 0, specials=True)
   shapes = batch_shapes(config, 'encoder')
   document = [np.full(100, 7, np.int32), np.full(10, 8, np.int32)]
   for seed in range(20):
@@ -465,7 +465,7 @@ def test_a_document_alone_is_told(tmp_path, capfd):
   config = make_config('sentence_pairs', source=f'text:{tmp_path}/*.txt')
   source = opening.open_source(config.source, 0, 300, 0)
   read = corpus.Corpus('data.source', config.source, source, config)
-  tokenizer = kinds.Numbers(300, 0, True)
+  tokenizer = Numbers(300, 0, True)
   tokenizer.encode_batch = lambda texts, threads: [
     np.full(len(text), 9) for text in texts
   ]

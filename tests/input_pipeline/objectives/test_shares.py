@@ -12,7 +12,8 @@ from input_pipeline import choices, config, pipeline, tokenizing
 from input_pipeline.objectives import features, shares
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.streams import chunks
-from input_pipeline.tokenizers import kinds, subwords
+from input_pipeline.tokenizers import subwords
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
 )
@@ -92,7 +93,7 @@ def documents():
 
 def shares_filled(settings, family, documents):
   """Share of places filled: of the inputs and the targets, or of one side."""
-  tokenizer = kinds.Numbers(1000, settings.sentinels, settings.masks)
+  tokenizer = Numbers(1000, settings.sentinels, settings.masks)
   shapes = batch_shapes(settings, family)
   rng = np.random.default_rng(1)
   if settings.sentences:
@@ -223,7 +224,7 @@ def test_streams_without_documents(tmp_path, monkeypatch, capfd):
 
 
 def run_blocks(settings, family, documents, count=shares.BLOCKS):
-  tokenizer = kinds.Numbers(1000, settings.sentinels, settings.masks)
+  tokenizer = Numbers(1000, settings.sentinels, settings.masks)
   shapes = batch_shapes(settings, family)
   counted = shares.Shares(settings)
   for seed in range(count):

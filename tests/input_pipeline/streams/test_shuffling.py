@@ -13,7 +13,7 @@ import pytest
 from input_pipeline.objectives import features, lengths
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.streams import chunks
-from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.corpora import BATCH, data_config, open_data, take
 from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
@@ -41,7 +41,7 @@ def settings(objective, **changes):
 
 def rows_of(documents, config, family, seed):
   """The rows of a chunk: name -> array."""
-  tokenizer = kinds.Numbers(300, config.sentinels, specials=config.masks)
+  tokenizer = Numbers(300, config.sentinels, specials=config.masks)
   shapes = batch_shapes(config, family)
   documents = [np.array(ids, np.int32) for ids in documents]
   rows = make_rows(
@@ -176,7 +176,7 @@ def test_random_tokens_are_no_special_ones(share):
     objective='bert_style', random_share=share, noise_density=0.5,
     mean_span_length=0.0, length=256, concatenate=False,
   )  # fmt: skip
-  tokenizer = kinds.Numbers(300, config.sentinels)
+  tokenizer = Numbers(300, config.sentinels)
   rows = rows_of([[7] * 255] * 900, config, 'encoder_decoder', 0)
   read = rows['encoder_inputs']
   mask = int(tokenizer.sentinels[0])

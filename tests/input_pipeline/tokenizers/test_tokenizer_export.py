@@ -239,8 +239,8 @@ def test_a_post_processor_decides_no_id_of_a_text():
 @pytest.mark.parametrize(
   ('edit', 'message'),
   [
-    ({'type': 'X'}, "post_processor is none .*type 'X'"),
-    ({'type': 'RobertaProcessing', 'sep': ['</s>', 2]}, 'post_processor is n'),
+    ({'type': 'X'}, "no such post_processor .*type 'X'"),
+    ({'type': 'RobertaProcessing', 'sep': ['</s>', 2]}, 'no such post_pro'),
     (
       {'type': 'BertProcessing', 'sep': ['!', 0], 'cls': ['"', 7]},
       "adds '\"' as id 7, but that token has id 1",
@@ -276,7 +276,7 @@ def test_a_model_unlike_those_of_transformers_is_not_written():
   with pytest.raises(ValueError, match='it changes characters'):
     export.files(unigram, 'bpe')
   bpe = kinds.train(corpus(), 420, 10, 'bpe')
-  with pytest.raises(ValueError, match='it keeps spaces'):
+  with pytest.raises(ValueError, match='it keeps several spaces'):
     export.files(bpe, 'unigram')
   for around in ((), ()), ((unigram.pad,), ()):
     with pytest.raises(ValueError, match='T5 has no token and </s>'):

@@ -106,9 +106,19 @@ def edit(path, old, new, count=1):
     ('encoder.json', '"!": 0', '"!": 1', 'must count from 0|there twice'),
     ('encoder.json', '"!": 0', '"!": "0"', "'!' has id '0'"),
     ('encoder.json', '"!": 0', '"!!": 0', "no piece '!' for byte 33"),
-    ('vocab.bpe', '#version', 'version', "line 1: 'version: 0.2' is no pair"),
-    ('vocab.bpe', '\n', '\na b c\n', "line 2: 'a b c' is no pair of pieces"),
-    ('vocab.bpe', '\n', '\n! !\n', "line 2: '! !' is no pair of pieces that"),
+    (
+      'vocab.bpe',
+      '#version',
+      'version',
+      "line 1: 'version: 0.2' is not a pair",
+    ),
+    ('vocab.bpe', '\n', '\na b c\n', "line 2: 'a b c' is not a pair of pieces"),
+    (
+      'vocab.bpe',
+      '\n',
+      '\n! !\n',
+      "line 2: '! !' is not a pair of pieces that",
+    ),
   ],
 )
 def test_edited_bpe(gpt2, file, old, new, message):
@@ -125,7 +135,9 @@ def test_short_bpe(gpt2):
       kinds.load(str(gpt2), 0, 'byte_bpe')
     (gpt2 / name).write_text(whole)
   (gpt2 / 'vocab.bpe').write_text('\n'.join(whole.split('\n')[:20]) + '\n')
-  with pytest.raises(ValueError, match='makes no .* more of the pieces in enc'):
+  with pytest.raises(
+    ValueError, match='never makes .* more of the pieces in enc'
+  ):
     kinds.load(str(gpt2), 0, 'byte_bpe')
 
 
@@ -133,7 +145,10 @@ def test_short_bpe(gpt2):
   ('rows', 'message'),
   [
     (['0 5', '1 4'], "lacks 318 of GPT-2's ids, the first 2"),
-    (['0 5', '0 4'], "line 2: '0 4' is no id of GPT-2 and its count, or there"),
+    (
+      ['0 5', '0 4'],
+      "line 2: '0 4' is not one of GPT-2's ids and its count, or",
+    ),
     (['999999 5'], 'dict.txt, line 1'),
     (['0'], 'dict.txt, line 1'),
   ],
@@ -307,7 +322,7 @@ def test_added_tokens_that_are_text(bpe, tmp_path):
       ('x.model',),
       'x.model',
       'bytes',
-      "'unigram' or 'bpe', but that is 'bytes'",
+      "'unigram' or 'bpe', but the config says 'bytes'",
     ),
     (('vocab.txt',), 'vocab.txt', 'bpe', "of data.tokenizer_kind 'wordpiece'"),
     (('vocab.bpe',), 'vocab.bpe', 'byte_bpe', 'name their folder'),
@@ -332,7 +347,7 @@ def test_another_kind(tmp_path, bpe, wordpiece):
     path = tmp_path / 'tokenizer.json'
     kinds.save(tokenizer, str(path))
     for other in {'byte_bpe', 'wordpiece', 'bytes'} - {kind}:
-      message = f"tokenizer_kind='{kind}', but that is '{other}'"
+      message = f"tokenizer_kind='{kind}', but the config says '{other}'"
       with pytest.raises(ValueError, match=message):
         kinds.load(str(path), 0, other)
   model = kinds.train(texts(), 90, 0, 'unigram').model
@@ -343,7 +358,7 @@ def test_another_kind(tmp_path, bpe, wordpiece):
     kinds.load(str(tmp_path), 0, 'bpe')
   (tmp_path / 'some.model').write_bytes(model[: len(model) // 2])
   with pytest.raises(
-    ValueError, match=r'some\.model is no SentencePiece model'
+    ValueError, match=r'some\.model is not a SentencePiece model'
   ):
     kinds.load(str(tmp_path), 0, 'unigram')
 

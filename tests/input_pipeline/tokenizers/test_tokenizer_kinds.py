@@ -12,6 +12,7 @@ import pytest
 from input_pipeline import tokenizing
 from input_pipeline.choices import TOKENIZERS
 from input_pipeline.tokenizers import kinds, subwords
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.corpora import data_config
 
 SENTINELS = 7
@@ -53,7 +54,7 @@ def kind(request):
 @pytest.fixture(params=[False, True], ids=['', 'masks'])
 def tokenizer(kind, request, made):
   if kind == 'numbers':
-    return kinds.Numbers(120, SENTINELS, request.param)
+    return Numbers(120, SENTINELS, request.param)
   return made(kind, request.param)
 
 

@@ -182,7 +182,7 @@ def test_added_tokens(kind, folder):
   path.write_text(json.dumps(content))
   if kind == 'unigram':
     for place in folder, str(path):
-      with pytest.raises(ValueError, match="added token 'x y' is no piece"):
+      with pytest.raises(ValueError, match="added token 'x y' is not a piece"):
         kinds.load(place, 7, kind)
   else:
     ours = kinds.load(folder, 7, kind)
@@ -193,7 +193,7 @@ def test_another_kind(kind, folder):
   other = {'unigram': 'bpe', 'bpe': 'unigram'}[kind]
   for name in other, 'byte_bpe', 'wordpiece':
     with pytest.raises(
-      ValueError, match=f"kind='{kind}', but that is '{name}'"
+      ValueError, match=f"kind='{kind}', but the config says '{name}'"
     ):
       kinds.load(folder, 7, name)
 

@@ -102,7 +102,7 @@ def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
 @pytest.mark.parametrize(
   ('config', 'message'),
   [
-    ({'never_split': ['foo']}, r"never_split=\['foo'\] would keep words whole"),
+    ({'never_split': ['foo']}, r"never_split=\['foo'\] keeps words whole"),
     ({'do_basic_tokenize': False}, 'do_basic_tokenize=False gives other ids'),
     ({'tokenizer_class': 'BertJapaneseTokenizer'}, "class='BertJapaneseTok"),
     ({'word_tokenizer_type': 'mecab'}, "word_tokenizer_type='mecab' gives"),
@@ -126,7 +126,7 @@ def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
           '999': {'content': 'covid', 'single_word': True}
         }
       },
-      "the added token 'covid' is no piece of the vocabulary",
+      "the added token 'covid' is not a piece of the vocabulary",
     ),
   ],
 )

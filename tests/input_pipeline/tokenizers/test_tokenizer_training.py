@@ -119,7 +119,6 @@ def test_the_same_bytes(kind, masks):
 def test_in_other_processes(tmp_path):
   """Hash tables have another order there."""
   program = """
-import sys
 from input_pipeline.tokenizers import kinds
 from tests.input_pipeline.tokenizers.test_tokenizer_kinds import SIZES, texts
 for kind in ('bpe', 'wordpiece', 'byte_bpe'):

@@ -10,6 +10,8 @@ import pytest
 import sentencepiece
 
 from input_pipeline.tokenizers import kinds, sentence_piece
+from input_pipeline.tokenizers.numbers import Numbers
+from input_pipeline.tokenizers.vocabulary import check_size
 
 
 def texts(count=600):
@@ -92,16 +94,16 @@ def test_not_a_model(tmp_path):
     kinds.load(str(path), 100)
   for content in b'', b'not a model', b'\n\xff\xff':
     path.write_bytes(content)
-    with pytest.raises(ValueError, match='is no SentencePiece model'):
+    with pytest.raises(ValueError, match='is not a SentencePiece model'):
       kinds.load(str(path), 100)
 
 
 def test_another_size(trained):
-  kinds.check_size(trained, 80)
-  kinds.check_size(trained, 80 + 1023)
+  check_size(trained, 80)
+  check_size(trained, 80 + 1023)
   for rows in 79, 80 + 1024:
     with pytest.raises(ValueError, match=f'80 pieces.*vocab_size={rows}'):
-      kinds.check_size(trained, rows)
+      check_size(trained, rows)
 
 
 def test_too_few_sentinels(trained):
@@ -150,8 +152,8 @@ def test_sentinels_are_added_as_in_t5(published):
 
 
 def test_numbers():
-  numbers = kinds.Numbers(64, 4)
+  numbers = Numbers(64, 4)
   assert numbers.sentinels.tolist() == [63, 62, 61, 60]
   assert numbers.decode([5, 63, 7, 1, 0, 0]) == '5 <extra_id_0> 7'
   with pytest.raises(ValueError, match=r'model\.vocab_size=64'):
-    kinds.Numbers(64, 60)
+    Numbers(64, 60)

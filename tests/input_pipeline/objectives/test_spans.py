@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from input_pipeline.objectives import corruption
+from input_pipeline.objectives import spans
 
 EOS = 1
 SENTINELS = np.arange(999, 899, -1, np.int32)
@@ -30,12 +30,12 @@ LENGTHS = [
 
 
 @pytest.mark.parametrize(
-  ('length', 'density', 'mean', 'raw', 'targets', 'noise', 'spans'), LENGTHS
+  ('length', 'density', 'mean', 'raw', 'targets', 'noise', 'count'), LENGTHS
 )
-def test_lengths(length, density, mean, raw, targets, noise, spans):
-  assert corruption.span_lengths(length, density, mean) == (raw, targets)
+def test_lengths(length, density, mean, raw, targets, noise, count):
+  assert spans.span_lengths(length, density, mean) == (raw, targets)
   if noise:
-    assert corruption.noise_counts(raw, density, mean) == (noise, spans)
+    assert spans.noise_counts(raw, density, mean) == (noise, count)
 
 
 def test_halves_are_rounded_as_t5s_graph_rounds_them():
@@ -49,7 +49,7 @@ def test_halves_are_rounded_as_t5s_graph_rounds_them():
 @pytest.mark.parametrize('mean', [1, 1.5, 3, 20])
 @pytest.mark.parametrize('length', [4, 5, 37, 128])
 def test_every_shorter_piece_fits(length, mean, density):
-  raw, target_length = corruption.span_lengths(length, density, mean)
+  raw, target_length = spans.span_lengths(length, density, mean)
   for shorter in range(1, raw + 1):
     inputs, targets = corrupt(piece(shorter, rows=1), density, mean)
     assert inputs.shape[1] <= length
@@ -58,7 +58,7 @@ def test_every_shorter_piece_fits(length, mean, density):
 
 def test_no_room():
   with pytest.raises(ValueError, match=r'data\.length=2 leaves no room'):
-    corruption.span_lengths(2, 0.15, 3.0)
+    spans.span_lengths(2, 0.15, 3.0)
 
 
 def piece(length, rows=4):
@@ -68,23 +68,23 @@ def piece(length, rows=4):
 def corrupt(tokens, density=0.15, mean=3.0, seed=0, sentinels=None):
   sentinels = np.arange(9_999, 8_999, -1) if sentinels is None else sentinels
   rng = np.random.default_rng(seed)
-  return corruption.span_corruption(tokens, rng, density, mean, sentinels, EOS)
+  return spans.span_corruption(tokens, rng, density, mean, sentinels, EOS)
 
 
 def restored(inputs, targets, sentinels):
   """The text that inputs and targets tell together."""
   assert inputs[-1] == targets[-1] == EOS
   known = set(sentinels.tolist())
-  spans, text = {}, []
+  hidden, text = {}, []
   for token in targets[:-1].tolist():
     if token in known:
-      spans[token] = span = []
+      hidden[token] = span = []
     else:
       span.append(token)
-  assert list(spans) == sentinels[: len(spans)].tolist()
+  assert list(hidden) == sentinels[: len(hidden)].tolist()
   for token in inputs[:-1].tolist():
-    text += spans.pop(token) if token in known else [token]
-  return text, spans
+    text += hidden.pop(token) if token in known else [token]
+  return text, hidden
 
 
 @pytest.mark.parametrize('length', [2, 3, 4, 7, 20, 100, 568])
@@ -136,8 +136,8 @@ def transcription(tokens, mask, sentinels):
 def slow_mask(length, density, mean, kept, dropped):
   noise = int(np.round(np.float32(length) * np.float32(density)))
   noise = min(max(noise, 1), length - 1)
-  spans = max(int(np.round(np.float32(noise) / np.float32(mean))), 1)
-  assert len(kept) == len(dropped) == min(spans, length - noise)
+  count = max(int(np.round(np.float32(noise) / np.float32(mean))), 1)
+  assert len(kept) == len(dropped) == min(count, length - noise)
   assert sum(dropped) == noise
   mask = []
   for stay, go in zip(kept, dropped, strict=True):
@@ -153,9 +153,9 @@ def test_equals_the_transcription(length, density, mean):
   tokens = piece(length, rows=5)
   inputs, targets = corrupt(tokens, density, mean, seed=3)
   rng = np.random.default_rng(3)
-  noise, spans = corruption.noise_counts(length, density, mean)
-  kept = corruption.random_segmentation(rng, 5, length - noise, spans)
-  dropped = corruption.random_segmentation(rng, 5, noise, spans)
+  noise, count = spans.noise_counts(length, density, mean)
+  kept = spans.random_segmentation(rng, 5, length - noise, count)
+  dropped = spans.random_segmentation(rng, 5, noise, count)
   sentinels = np.arange(9_999, 8_999, -1).tolist()
   for row in range(5):
     mask = slow_mask(length, density, mean, kept[row], dropped[row])
@@ -170,7 +170,7 @@ def test_segmentation_is_uniform(items, segments):
   """Chi-square over all compositions, at a fixed seed."""
   rows = 40_000
   rng = np.random.default_rng(0)
-  drawn = corruption.random_segmentation(rng, rows, items, segments)
+  drawn = spans.random_segmentation(rng, rows, items, segments)
   assert drawn.shape == (rows, segments)
   assert (drawn >= 1).all()
   assert (drawn.sum(1) == items).all()
@@ -190,7 +190,7 @@ def test_few_segments_of_a_long_piece_are_uniform():
   """Their mean is the same, within four standard errors."""
   items, segments, rows = 131_072, 3, 64
   rng = np.random.default_rng(0)
-  drawn = corruption.random_segmentation(rng, rows, items, segments)
+  drawn = spans.random_segmentation(rng, rows, items, segments)
   error = items / segments * np.sqrt(0.5 / rows)  # of a flat Dirichlet's parts
   assert np.abs(drawn.mean(0) - items / segments).max() < 4 * error
 
@@ -209,27 +209,3 @@ def test_noise_is_spread_evenly():
 def test_too_few_sentinels():
   with pytest.raises(ValueError, match='28 noise spans.*data.sentinels=27'):
     corrupt(piece(568), sentinels=SENTINELS[:27])
-
-
-@pytest.mark.parametrize('concatenate', [True, False])
-def test_cut(concatenate):
-  documents = [piece(n, rows=1)[0] + 1000 * n for n in (5, 12, 3, 8, 4, 5)]
-  pieces = corruption.cut(documents, 4, concatenate)
-  assert [p.shape[1] for p in pieces] == sorted(p.shape[1] for p in pieces)
-  assert all(p.shape[1] <= 4 for p in pieces)
-  flat = sorted(np.concatenate([p.ravel() for p in pieces]).tolist())
-  assert flat == sorted(np.concatenate(documents).tolist())
-  short = sum(len(p) for p in pieces if p.shape[1] < 4)
-  assert short == (1 if concatenate else 3)
-  if not concatenate:
-    for row in itertools.chain(*pieces):
-      assert len({token // 1000 for token in row.tolist()}) == 1
-  assert corruption.cut([], 4, concatenate) == []
-
-
-def test_random_chunk():
-  tokens = np.arange(10)
-  rng = np.random.default_rng(0)
-  chunks = {tuple(corruption.random_chunk(tokens, rng, 4)) for _ in range(50)}
-  assert chunks == {(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)}
-  assert corruption.random_chunk(tokens, rng, 10) is tokens
