@@ -1,4 +1,4 @@
-"""Masking: which tokens are predicted, and what is read instead."""
+"""Masking: the tokens to predict, and what is read instead."""
 
 import copy
 
@@ -40,7 +40,7 @@ def make_config(objective, **changes):
     (3, 0.15, 20, 1),  # at least one
     (10, 0.25, 20, 2),  # 2.5 to even, as Python rounds
     (14, 0.25, 20, 4),
-    (4, 0.9, 20, 2),  # no more than may be masked
+    (4, 0.9, 20, 2),  # at most the tokens that may be masked
     (2, 0.15, 20, 0),
   ],
 )
@@ -53,8 +53,8 @@ def test_masked_counts(rule, length, rate, limit, count):
 
 
 def test_roberta_rounds_at_random():
-  lengths = np.full(20_000, 23)  # 3.45 of them
-  # Of all tokens, though fewer may be masked.
+  lengths = np.full(20_000, 23)  # 15% are 3.45
+  # A share of all tokens, though fewer may be masked.
   counts = masking.masked_counts(
     'roberta', lengths, lengths - 9, 0.15, 9, rng()
   )
@@ -79,7 +79,7 @@ def test_chosen_positions_rise_and_may_be_masked():
 
 
 @pytest.mark.parametrize('again', [False, True])
-def test_every_position_is_as_likely(again):
+def test_all_positions_are_equally_likely(again):
   N = 20_000
   maskable = np.tile([False, True, True, False, True, True, True], (N, 1))
   at, chosen = masking.choose(rng(), maskable, np.full(N, 3), 4, again)
@@ -95,8 +95,8 @@ def test_every_position_is_as_likely(again):
   assert (np.diff(at[:, :3]) >= 0).all()
 
 
-def test_positions_of_a_long_row_are_as_likely():
-  """In keys of 32 bits too few are random: of equal ones the first is taken."""
+def test_positions_of_a_long_row_are_equally_likely():
+  """Too few bits of a 32-bit key are random: ties would favour the first."""
   rows, length = 64, 1 << 16
   maskable = np.ones((rows, length), bool)
   at, chosen = masking.choose(rng(), maskable, np.ones(rows, int), 1)
@@ -105,7 +105,7 @@ def test_positions_of_a_long_row_are_as_likely():
   assert at.mean() == pytest.approx(length / 2, abs=4 * error)
 
 
-# ---- What they become -------------------------------------------------------
+# ---- What is read -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(('masked', 'drawn'), [(0.8, 0.1), (0.85, 0.0)])
@@ -124,7 +124,7 @@ def test_shares_of_masks_and_random_tokens(masked, drawn):
   values = inputs[changed]
   total = 8 * N
   assert len(values) == total
-  # A random token is the mask or the old one by chance: 1 of 64 each.
+  # By chance a random token is the mask or the old token: 1 of 64 each.
   for value, share in (
     (MASK, masked + drawn / 64),
     (5, 1 - masked - drawn + drawn / 64),
@@ -151,7 +151,7 @@ def test_a_position_chosen_twice_is_masked_if_either_says_so():
   assert (inputs[:, 1] == MASK).mean() == pytest.approx(0.75, abs=0.03)
 
 
-def test_random_tokens_of_roberta_are_no_specials():
+def test_random_tokens_of_roberta_are_not_special():
   ids = masking.ordinary(10, (0, 3, 9))
   assert ids.tolist() == [1, 2, 4, 5, 6, 7, 8]
   assert masking.ordinary(10, ()).tolist() == list(range(10))
@@ -171,7 +171,7 @@ def slow_words(maskable, starts):
 
 
 def test_whole_words():
-  """Words whole; none that still fits is left out; all are as likely."""
+  """Whole words; one that still fits is taken; all are equally likely."""
   N, T, P = 4000, 24, 9
   row = rng(5)
   maskable, starts = row.random(T) < 0.85, row.random(T) < 0.6
@@ -197,7 +197,7 @@ def test_whole_words():
 
 
 def test_whole_words_equal_the_algorithm():
-  """BERT's, word for word, at the same order of words."""
+  """BERT's, word by word, with the same random order of words."""
   N, T, P = 50, 30, 8
   maskable, starts = rng(1).random((N, T)) < 0.8, rng(2).random((N, T)) < 0.5
   counts = rng(3).integers(1, P + 1, N)
@@ -219,8 +219,9 @@ def test_whole_words_equal_the_algorithm():
 
 
 def papers_masking(rule, text, segments, tokenizer, config, rng):
-  """A row's list of (position, token) to predict, and what is read; as slow
-  as it is plain, of the same random numbers in the same order.
+  """A row's list of (position, token) to predict, and what is read.
+
+  Slow and plain, with the same random numbers in the same order.
 
   BERT (Devlin et al. 2019, 3.1, A.1 and its published code): 15% of the tokens
   at random, at least one, at most max_predictions_per_seq; each reads [MASK]
@@ -260,7 +261,7 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
       some = candidates[row]
       found = [some[int(u * len(some))] for u in numbers[row][: wanted[row]]]
       picked.append(sorted(found))
-  else:  # in random order; the number's last bits tell the position apart
+  else:  # in random order; the number's last bits are the position
     numbers = rng.integers(2**32, size=[N, T], dtype=np.uint32)
     least = 2 ** (T.bit_length() + 1)
     for row in range(N):
@@ -288,7 +289,7 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
 @pytest.mark.parametrize('pack', [True, False])
 @pytest.mark.parametrize('rule', MASKING)
 def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
-  """Token for token, rows of one document and of several."""
+  """Token by token, in rows of one document and of several."""
   shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
   config = make_config(
     'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
@@ -317,7 +318,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
   if not pack:  # the least, and the most
     assert {len(pairs) for pairs in predicted} >= {1, 2, 3}
   np.testing.assert_array_equal(inputs, read)
-  # And what a model is given of it.
+  # The batch that a model reads.
   shapes = batch_shapes(config, 'encoder')
   batch = features.split(
     features.encoder(shapes, text, inputs, at, chosen, others), shapes
@@ -330,7 +331,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
 
 
 def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
-  """Also where what follows <s> does not begin a word."""
+  """Even if the token after <s> does not begin a word."""
   config = make_config(
     'mlm', masking='roberta', whole_words=True, noise_density=0.4,
     length=8, predictions=4, concatenate=False, pack=False,

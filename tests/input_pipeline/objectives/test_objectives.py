@@ -7,12 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from input_pipeline import config, inspect, pipeline, tokenizing
+from input_pipeline import config, pipeline, tokenizing
 from input_pipeline.objectives import features, lengths, ul2
 from input_pipeline.objectives.pieces import NOTHING
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.sources import synthetic
-from input_pipeline.tokenizers import subwords
 from input_pipeline.tokenizers.numbers import Numbers
 from input_pipeline.tokenizers.vocabulary import check_specials
 from tests.helpers.corpora import data_config
@@ -39,7 +38,7 @@ PAIRS = {
   'mass_style': {'noise_density': 0.15},
   'deshuffling': {'sentinels': 0},
   'ul2': {'denoisers': UL2},
-  # The S-denoiser as in the paper's code, beside a sentinel's.
+  # The S-denoiser of the paper's code, which has no sentinel.
   'ul2 code': {'denoisers': (*UL2[:2], ('[S]', 0.0, 0.0, 0.74))},
 }
 
@@ -80,7 +79,7 @@ def examples_of(batch):
 
 
 def text_of(objective, inputs, targets, data):
-  """The document's tokens that an example holds, in order where it tells."""
+  """The document's tokens in an example, in order if the example has it."""
   assert inputs[-1] == targets[-1] == data.tokenizer.eos
   sentinels = data.tokenizer.sentinels
   if objective.startswith('ul2'):
@@ -136,8 +135,10 @@ def epoch_of(data):
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder', 'rwkv'])
 @pytest.mark.parametrize('objective', PAIRS)
 def test_every_token_once(objective, family, concatenate, small):
-  """An epoch of all streams holds the documents' tokens, each once, and no
-  example crosses a document where they are not joined."""
+  """An epoch of all streams has each token of the documents once.
+
+  If documents are not joined, no example crosses from one to another.
+  """
   settings = pairs_config(objective, concatenate=concatenate, holdout=3)
   data = pipeline.open_data(settings, 5, 300, family=family)
   expected, cycle = small(settings.sentinels)
@@ -152,7 +153,7 @@ def test_every_token_once(objective, family, concatenate, small):
       np.add.at(found, text, 1)
       if objective in ('drop_tokens', 'iid_spans') or concatenate:
         continue
-      # A document goes round the cycle without a jump.
+      # A document follows the cycle without a jump.
       assert all(after[a] == b for a, b in itertools.pairwise(text))
   np.testing.assert_array_equal(found, expected)
 
@@ -186,8 +187,11 @@ def test_a_pair_in_a_decoder():
 
 
 def test_a_decoders_loss_on_inputs():
-  """T5's language models of table 2 count the inputs as well (Mesh TensorFlow's
-  loss_on_targets_only is False); what is read does not change."""
+  """T5's language models of table 2 also predict the inputs.
+
+  In Mesh TensorFlow loss_on_targets_only is False. What is read does not
+  change.
+  """
   settings = pairs_config('prefix')
   tokenizer, documents = Numbers(300, 40), [np.arange(9, 60)] * 9
   shapes = batch_shapes(settings, 'decoder')
@@ -211,7 +215,7 @@ def test_an_encoder_decoder_has_no_loss_on_inputs():
 
 
 def test_rows_of_unequal_examples():
-  """Packed as encoder-decoder rows, every example as it was."""
+  """Packed as encoder-decoder rows, every example is unchanged."""
   inputs = np.full([6, 5], NOTHING, np.int32)
   targets = np.full([6, 4], NOTHING, np.int32)
   for row in range(6):
@@ -241,7 +245,7 @@ def test_pieces_of_every_length_fit(objective, family):
     assert len(found) >= len(documents)
 
 
-# ---- Sizes that cannot be ---------------------------------------------------
+# ---- Impossible sizes -------------------------------------------------------
 
 ONE = (('[R]', 0.15, 3.0, 1.0),)
 
@@ -320,13 +324,15 @@ def test_no_room(objective, changes, message):
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
 @pytest.mark.parametrize('room', [0, 1, 5])
 def test_modes_take_room(family, room):
-  """Pieces are as long as fits a row after the mode: two tokens more are too
-  many (where half is noise, T5's rule takes one token less than fits)."""
+  """Pieces fill a row after the mode: two tokens more do not fit.
+
+  If half of the tokens are noise, T5's rule takes one token less than fits.
+  """
   settings = pairs_config('ul2', length=64)
   modes = [[5] * room] * len(UL2)
 
   def longest(number, raw):
-    """Of 500 examples: the tokens that a row must hold."""
+    """The most tokens that a row must hold, of 500 examples."""
     documents = [np.arange(3, 3 + raw, dtype=np.int32)] * 500
     ((inputs, targets),) = ul2.denoise(
       documents, rng(), UL2[number : number + 1], modes[:1], [raw],
@@ -346,7 +352,7 @@ def test_modes_take_room(family, room):
   ('objective', 'pair', 'decoder'),
   [
     ('prefix', 61, 61),  # each token once, and two EOS
-    ('drop_tokens', 62, 61),  # where nothing is dropped: one EOS, or two
+    ('drop_tokens', 62, 61),  # if nothing is dropped: one EOS, or two
     ('iid_spans', 62, 38),  # the same; a decoder's targets take 24 more
     ('bert_style', 62, 30),  # each token twice, and two EOS
     ('mass_style', 62, 30),
@@ -362,7 +368,7 @@ def test_pieces_are_as_long_as_a_row_allows(objective, pair, decoder):
 
 
 def test_room_for_noise_that_is_drawn_token_by_token():
-  """Of runs of noise four deviations above their mean, of tokens the mean."""
+  """For tokens the mean; for runs of noise the mean and four deviations."""
   values = {'length': 129, 'noise_density': 0.4, 'target_length': 84}
   # 128 * 0.4 * 0.6 runs, their variance 0.28 times that, and one more.
   for sentinels in (42, 43):
@@ -395,7 +401,7 @@ def test_no_room_beside_a_mode(mean, family, least):
     lengths.raw_lengths(settings, family, [[5, 6]])
 
 
-def test_modes_that_look_alike():
+def test_modes_with_the_same_ids():
   class Tokenizer(Numbers):
     def encode_batch(self, texts, threads=1):
       return [np.full(3, self.unk) for _ in texts]
@@ -434,8 +440,8 @@ def odd(tmp_path_factory):
   return f'json:{folder}/a.json'
 
 
-class Bytes(Numbers):
-  """A byte is an id; space is none, so that blank text has no token."""
+class NoSpaces(Numbers):
+  """A byte is an id, except for spaces: blank text has no token."""
 
   def __init__(self):
     super().__init__(300, 20, specials=True)
@@ -462,9 +468,9 @@ class Bytes(Numbers):
   ],
 )
 def test_odd_documents(odd, objective, family, monkeypatch, capsys):
-  """Read or skipped, counted and reported; nothing is lost."""
+  """Each is read, or skipped, counted and reported; no token is lost."""
   pytest.importorskip('tensorflow')
-  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   make = pairs_config if objective in PAIRS else masked_config
   settings = make(objective, source=odd, max_bad_share=0.01, holdout=0)
   if objective in ('span_corruption', 'ul2'):
@@ -489,9 +495,9 @@ def test_odd_documents(odd, objective, family, monkeypatch, capsys):
 
 @pytest.mark.parametrize('objective', ['causal', 'sentence_pairs'])
 def test_a_source_without_rows(objective, tmp_path, monkeypatch):
-  """Told, where it would be read for ever."""
+  """An error, instead of reading it for ever."""
   pytest.importorskip('tensorflow')
-  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
+  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   (tmp_path / 'a.json').write_text('{"text": " "}')
   (tmp_path / 'b.json').write_text('{"text": "words"}')
   source = f'json:{tmp_path}/a.json'
@@ -501,104 +507,3 @@ def test_a_source_without_rows(objective, tmp_path, monkeypatch):
   data = pipeline.open_data(settings, 5, 300, other, family=family)
   with pytest.raises(ValueError, match='data.source=.* no row in .* epochs'):
     next(data.batches(data.start(), np.arange(16)))
-
-
-# ---- What a reader is shown -------------------------------------------------
-
-
-def first_row(settings, family):
-  data = pipeline.open_data(settings, 5, 300, family=family)
-  batch = next(data.batches(data.start(), np.arange(settings.batch)))
-  row = {name: values[0] for name, values in batch.items()}
-  rates = inspect.show_rates(
-    inspect.count(batch, data.tokenizer, settings.objective)
-  )
-  return row, data.tokenizer, inspect.show_row(row, 0, data.tokenizer), rates
-
-
-def test_inspect_marks_the_prefix():
-  row, tokenizer, text, rates = first_row(pairs_config('prefix'), 'decoder')
-  kept = int((row['segments'] == 1).sum() - row['weights'].sum())
-  shown = ' '.join(text.split())
-  words = ' '.join(map(str, row['targets'][: kept - 1].tolist()))
-  assert f'inputs (prefix) 0..{kept - 1} ({kept} tokens) {words} </s>' in shown
-  assert f'targets {kept}..' in shown
-  assert 'of the text' in rates
-
-
-@pytest.mark.parametrize('objective', PAIRS)
-def test_inspect_shows_pairs(objective):
-  row, tokenizer, text, rates = first_row(
-    pairs_config(objective), 'encoder_decoder'
-  )
-  shown = ' '.join(text.split())
-  for name, segments in (
-    ('encoder_inputs', 'encoder_segments'),
-    ('targets', 'segments'),
-  ):
-    here = row[name][row[segments] == 1]
-    words = ' '.join(tokenizer.piece(token) for token in here)
-    assert f'({len(here)} tokens) {words} ' in shown
-  assert "of the inputs' places" in rates
-
-
-def test_inspect_shows_masks_in_place():
-  settings = masked_config('sentence_pairs')
-  row, tokenizer, text, rates = first_row(settings, 'encoder')
-  words = [tokenizer.piece(token) for token in row['inputs']]
-  for at, target, weight in zip(
-    row['predict_at'], row['targets'], row['weights'], strict=True
-  ):
-    if weight:
-      read, token = words[at], tokenizer.piece(target)
-      same = read == token
-      words[at] = f'{{{token}}}' if same else f'{{{token}: {read}}}'
-  shown = ' '.join(text.split())
-  for kind in 0, 1:
-    here = (row['types'] == kind) & (row['segments'] > 0)
-    part = ' '.join(w for w, yes in zip(words, here, strict=True) if yes)
-    assert part in shown
-  said = ('comes next', 'is from another document')[row['is_next']]
-  assert f'the second part {said}' in shown
-  assert 'masked' in rates
-  assert 'not next' in rates
-
-
-def test_inspect_shows_rows_that_exist(tmp_path, monkeypatch, capsys):
-  """The first file, and with it the first stream, holds nothing out."""
-  pytest.importorskip('tensorflow')
-  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: Bytes())
-  (tmp_path / '0.json').write_text('{"text": "words"}\n')
-  (tmp_path / '1.json').write_text('{"text": "words"}\n' * 2)
-  source = f'json:{tmp_path}/*.json'
-  settings = masked_config('causal', source=source, holdout=2)
-  data = pipeline.open_data(settings, 5, 300, family='decoder')
-  inspect.show_phase(data, examples=4, batches=1, evaluation=True)
-  shown = capsys.readouterr().out.splitlines()
-  (row,) = (line for line in shown if line.startswith('row'))
-  assert 'weights sum to 6' in row
-
-
-def test_inspect_ends_where_no_text_is_left(tmp_path, monkeypatch, capsys):
-  """Not at documents of which no token is masked."""
-  pytest.importorskip('tensorflow')
-  monkeypatch.setattr(tokenizing, 'prepare', lambda *_: subwords.Bytes(0, True))
-  (tmp_path / '0.json').write_text('{"text": "a"}\n' * 80)
-  settings = masked_config(
-    'doc_sentences',
-    source=f'json:{tmp_path}/*.json',
-    holdout=2,
-    pack=False,
-    batch=1,
-    streams=1,
-  )
-  data = pipeline.open_data(settings, 5, 300, family='encoder')
-  split = data.evaluation
-
-  def unmasked(rows, batch):
-    for found in split(rows, batch):
-      yield found | {'weights': np.zeros_like(found['weights'])}
-
-  monkeypatch.setattr(data, 'evaluation', unmasked)
-  inspect.show_phase(data, examples=0, batches=80, evaluation=True)
-  assert '40 batches of 1 rows' in capsys.readouterr().out

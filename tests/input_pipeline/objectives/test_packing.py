@@ -23,8 +23,7 @@ SIZES = [(3, 16, 8), (5, 5, 2), (4, 7, 3), (6, 2, 2), (2, 16, 2), (1, 3, 8)]
 
 
 def check_places(lengths, capacity, places):
-  """Rows, offsets, segments: nothing split or on top of another, examples side
-  by side, counted from 1."""
+  """Examples are whole and side by side; segments count from 1."""
   rows, offsets, segments = places
   for row in range(rows.max() + 1):
     (here,) = np.nonzero(rows == row)
@@ -37,8 +36,11 @@ def check_places(lengths, capacity, places):
 
 @pytest.mark.parametrize('capacity', [(16, 8), (16, 0)])
 def test_best_fit(capacity):
-  """Replayed, longest first: each is where it leaves least room, and begins a
-  row only where no other can take it."""
+  """Replays the packing, longest first.
+
+  Each example is in the row where it leaves least room, and begins a row only
+  if no other row has room.
+  """
   rng = np.random.default_rng(0)
   capacity = np.array(capacity)
   lengths = rng.integers([1, 1], [17, 9], size=(200, 2)) * (capacity > 0)
@@ -61,7 +63,7 @@ def test_best_fit(capacity):
 
 
 def test_any_example_may_be_the_first_of_a_row():
-  """Not the longest of it, which is placed first."""
+  """Not always the longest, which is placed first."""
   rng = np.random.default_rng(0)
   lengths = np.stack([rng.integers(1, 17, 4000), np.zeros(4000, int)], axis=1)
   rows, _, segments = packing.best_fit(lengths, (16, 0), rng)
@@ -83,7 +85,7 @@ def test_groups_share_a_row():
   assert places[0].tolist() == [0, 1, 0, 1, 1, 1]
 
 
-def test_full_rows_are_taken_in_order():
+def test_full_rows_keep_their_order():
   rng = np.random.default_rng(0)
   rows, offsets, segments = packing.best_fit([[16, 8]] * 50, (16, 8), rng)
   assert rows.tolist() == list(range(50))

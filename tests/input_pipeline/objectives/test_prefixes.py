@@ -34,8 +34,10 @@ def test_prefix_lm(length):
 
 
 def test_mirrored_prefixes_fill_both_sides():
-  """Two pieces of S - 2 tokens fill a row to the last place; each split of one
-  is as likely as any other."""
+  """Two pieces of S - 2 tokens fill a row to the last place.
+
+  All splits of a piece are equally likely.
+  """
   N, S = 4000, 12
   pieces = np.arange(N * 10, dtype=np.int32).reshape(N, 10) + 10
   rng = np.random.default_rng(0)
@@ -59,7 +61,7 @@ def test_mirrored_prefixes_fill_both_sides():
 
 @pytest.mark.parametrize('room', [4, 5, 16, 64])
 def test_mirrored_prefixes_of_any_length(room):
-  """Rows of pieces long and short fit, and every split of a length is met."""
+  """Long and short pieces fit their rows, and every split occurs."""
   rng, seen = np.random.default_rng(room), set()
   shapes = features.encoder_decoder_shapes(room, room)
   for _ in range(60):

@@ -62,18 +62,20 @@ def causal_rows(documents, **changes):
 
 @pytest.mark.parametrize('pack', [True, False])
 def test_rows_that_are_windows(pack):
-  """As nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens: x = line[i : i +
-  T], y = line[i + 1 : i + T + 1], i in steps of T."""
+  """As nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens.
+
+  x = line[i : i + T], y = line[i + 1 : i + T + 1], i in steps of T.
+  """
   lengths = (11, 1, 30, 4)
   starts = np.cumsum((10, *lengths))
   documents = [list(range(*x)) for x in zip(starts, starts[1:], strict=False)]
   rows = causal_rows(documents, start='none', length=8, pack=pack)
-  ids = {d[0]: [*d, 291] for d in documents}  # in whatever order
+  ids = {d[0]: [*d, 291] for d in documents}  # in any order
   follows = {x: y for d in ids.values() for x, y in zip(d, d[1:], strict=False)}
   read = rows['segments'] > 0
   np.testing.assert_array_equal(rows['weights'], read)
   pairs = [*zip(rows['inputs'][read], rows['targets'][read], strict=True)]
-  # Every token but the first one is a target once, after the one before it.
+  # Every token except the first is a target once, after the token before it.
   targets = [y for _, y in pairs if y != 291]
   missing = {i for d in documents for i in d} - {*targets}
   assert len(missing) == 1
@@ -117,12 +119,12 @@ def test_windows_of_documents_that_are_not_joined():
     ({}, 290),
     ({'start': 'pad'}, 290),
     ({'start': 'eos'}, 291),
-    ({'start': 'bos'}, 290),  # there is none
+    ({'start': 'bos'}, 290),  # the vocabulary has none
     ({'start': 'bos', 'bos': 2}, 2),
     ({'start': '17'}, 17),
   ],
 )
-def test_what_a_text_begins_with(choice, first):
+def test_first_token_of_a_text(choice, first):
   rows = causal_rows([[10, 11], [20, 21]], length=4, **choice)
   begins = (rows['positions'] == 0) & (rows['segments'] > 0)
   assert {*rows['inputs'][begins]} == {first}
@@ -141,7 +143,7 @@ def test_what_a_text_begins_with(choice, first):
     ('prefix', {'start': 'none'}, "data.start='none' must be a token"),
   ],
 )
-def test_choices_of_a_start_that_cannot_be(objective, changes, message):
+def test_impossible_starts(objective, changes, message):
   values = vars(make_config('causal')) | {'objective': 'prefix'}
   if objective != 'prefix':
     values = vars(make_config(objective))
@@ -150,7 +152,7 @@ def test_choices_of_a_start_that_cannot_be(objective, changes, message):
 
 
 def test_rows_of_an_older_format_are_named():
-  """What a run that was begun before says when it is resumed."""
+  """The error when a run of an older version is resumed."""
   [line] = fingerprints.differences({'format': 4}, {'format': 5})
   assert line.startswith('format: 4, now 5 (')
   assert 'CHANGELOG.md' in line
@@ -162,7 +164,7 @@ def test_a_start_beyond_the_vocabulary():
       causal_rows([[10, 11]], **choice)
 
 
-# As the published code of each does, where there is one.
+# As in each one's published code, if it has any.
 STARTS = {
   'none': (
     *('gpt1', 'gpt2', 'gpt3', 'jurassic', 'gopher', 'chinchilla', 'mt_nlg'),
@@ -218,7 +220,7 @@ def test_rows_of_pairs():
 
 
 def test_long_sentences_of_pairs_stay_whole():
-  """A sentence is cut where a pair has no room for it, and not before."""
+  """A sentence is cut only if a pair has no room for it."""
   config = make_config('sentence_pairs', length=128, predictions=20)
   tokenizer = Numbers(300, 0, specials=True)
   shapes = batch_shapes(config, 'encoder')
@@ -264,7 +266,7 @@ def test_batches_of_decoders(family, concatenate):
   assert not rows['inputs'][rows['positions'] == 0].any()
   ends = rows['targets'] == data.tokenizer.eos
   assert ends.any()
-  if not concatenate:  # nothing of a document after its end
+  if not concatenate:  # no token of a document comes after its end
     inside = ends[:, :-1] & same
     assert not inside.any()
     assert rows['segments'].max() > 1
@@ -306,7 +308,7 @@ def test_batches_of_encoders(objective, rule):
   assert not (text == tokenizer.mask).any()
   targets = rows['targets'][chosen]
   ends = np.isin(targets, special)
-  if rule == 'roberta':  # which predicts them as it does any other token
+  if rule == 'roberta':  # predicts them as any other token
     share = np.isin(text[read], special).mean()
     spread = 4 * (share * (1 - share) / len(ends)) ** 0.5 + 0.01
     assert ends.mean() == pytest.approx(share, abs=spread)
@@ -340,7 +342,7 @@ def test_batches_of_encoders(objective, rule):
 
 
 def restored(rows):
-  """The text again, targets where they were; and what was read there."""
+  """The text with targets in their places, and what was read there."""
   text, chosen = rows['inputs'].copy(), rows['weights'] > 0
   row, _ = np.nonzero(chosen)
   at = rows['predict_at'][chosen]
@@ -379,7 +381,7 @@ def rows_of_epochs(data, epochs):
 
 @pytest.mark.parametrize('objective', ['mlm', 'sentence_pairs'])
 def test_static_masks(objective, monkeypatch):
-  """Every second epoch shows a block alike, whatever stream reads it when."""
+  """A chunk is masked the same every second epoch, in any stream."""
   monkeypatch.setattr(synthetic.Synthetic, 'documents', 4)
   monkeypatch.setattr(synthetic.Synthetic, 'tokens', 60)
 
@@ -456,7 +458,7 @@ def test_pairs_need_five_tokens():
     make_config('sentence_pairs', length=4, predictions=1)
 
 
-def test_a_document_alone_is_told(tmp_path, capfd):
+def test_a_document_alone_is_reported(tmp_path, capfd):
   """Once: its pairs have no random part."""
   for number in range(7):
     (tmp_path / f'{number}.txt').write_text(
@@ -472,6 +474,6 @@ def test_a_document_alone_is_told(tmp_path, capfd):
   for file in range(7):
     for _ in range(2):  # epochs
       read.documents_of(file, list(source.records(file, 0)), tokenizer)
-  told = capfd.readouterr().out
-  assert told.count('has a chunk of one document') == 1
-  assert f'{tmp_path}/1.txt has a chunk of one document' in told
+  said = capfd.readouterr().out
+  assert said.count('has a chunk of one document') == 1
+  assert f'{tmp_path}/1.txt has a chunk of one document' in said

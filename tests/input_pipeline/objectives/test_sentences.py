@@ -1,4 +1,4 @@
-"""Text to sentences, sentences to pairs and to full rows."""
+"""Text to sentences, sentences to pairs and full rows."""
 
 import time
 
@@ -44,7 +44,7 @@ def test_split(parts):
   assert found == [part.encode() for part in parts]
 
 
-def test_abbreviations_end_no_sentence():
+def test_abbreviations_do_not_end_a_sentence():
   titles = 'Mr Mrs Ms Dr Prof Rev Hon St Mt Jr Sr Gen Col Maj Capt Lt Sgt Gov'
   titles += ' Sen Rep vs cf al ca approx Inc Ltd Co Corp Bros Dept Univ'
   numbered = 'No Nos Vol Fig Figs Eq Sec Ch no vol fig figs eq sec ch p pp'
@@ -55,7 +55,7 @@ def test_abbreviations_end_no_sentence():
     assert len(sentences.split(f'So a{word}. Xu.'.encode())) == 2
   for word in numbered.split():
     assert sentences.split(whole := f'So {word}. 5 left.'.encode()) == [whole]
-    if len(word) > 1:  # not as an initial is
+    if len(word) > 1:  # one letter is an initial
       assert len(sentences.split(f'So {word}. Then.'.encode())) == 2
 
 
@@ -83,10 +83,10 @@ def test_splitting_takes_linear_time(sign):
   start = time.process_time()
   for whole in (text, b'.' + text + b'X', b'X' + text + b'.'):
     assert b''.join(sentences.split(whole)) == whole
-  assert time.process_time() - start < 10  # a squared one takes hours
+  assert time.process_time() - start < 10  # quadratic time would take hours
 
 
-def test_long_sentences_are_several():
+def test_long_sentences_are_cut():
   document = [np.arange(5), np.arange(12), np.arange(1)]
   short = sentences.shorten(document, 5)
   assert [len(s) for s in short] == [5, 5, 5, 2, 1]
@@ -127,7 +127,7 @@ def slow_pairs(documents, rng, length, short_share):
           a_end = rng.integers(1, len(chunk))
         first, second = sum(chunk[:a_end], []), []
         random_next = len(chunk) == 1 or rng.random() < 0.5
-        if len(documents) == 1:  # here alone: a pair that says the truth
+        if len(documents) == 1:  # only here: a true pair, or none
           if len(chunk) == 1:
             chunk, i = [], i + 1
             continue
@@ -150,7 +150,7 @@ def slow_pairs(documents, rng, length, short_share):
 
 
 def slow_truncate(first, second, length, rng):
-  """How many each loses, a token at a time; then from which end."""
+  """Counts the tokens each part loses, one at a time; then from which end."""
   sizes, lost = [len(first), len(second)], [0, 0]
   while sum(sizes) > length:
     longer = 0 if sizes[0] > sizes[1] else 1
@@ -177,7 +177,7 @@ def test_pairs_equal_the_algorithm(count, length, short_share):
     ]
 
 
-def test_pairs_tell_what_comes_next():
+def test_labels_of_pairs_are_right():
   documents = make_documents(40, most=30)
   of = {int(t): n for n, d in enumerate(documents) for s in d for t in s}
   pairs = sentences.sentence_pairs(documents, rng(), 40, 0.1)
@@ -185,30 +185,30 @@ def test_pairs_tell_what_comes_next():
     assert min(len(first), len(second)) >= 1
     assert len(first) + len(second) <= 40
     assert label == (of[int(first[0])] != of[int(second[0])])
-    for part in first, second:  # in one piece of one document
+    for part in first, second:  # consecutive tokens of one document
       assert (np.diff(part) == 1).all()
 
 
 def test_half_of_the_pairs_are_replaced():
-  """Of those with a choice: here, of two sentences each."""
+  """Of the pairs with a choice: documents have two sentences here."""
   N = 10_000
   documents = [[np.arange(9), np.arange(9)]] * N
   pairs = sentences.sentence_pairs(documents, rng(), 18, 0.0)
   nexts = sum(label == 0 for *_, label in pairs)
   assert nexts == pytest.approx(N / 2, abs=4 * (N / 4) ** 0.5)
-  # A sentence that is put back is alone, and its pair always replaced.
+  # A sentence taken again is single, so its pair is always replaced.
   assert len(pairs) == nexts + 2 * (N - nexts)
 
 
 def test_a_tenth_of_the_documents_have_short_pairs():
-  """The target is drawn once a document, evenly from 2 on."""
+  """The length is drawn once for each document, evenly from 2 on."""
   N = 4000
   documents = [[np.arange(1)] * 50 for _ in range(N)]
   pairs = [
     sentences.sentence_pairs([document], rng(seed), 40, 0.1)[0]
     for seed, document in enumerate(documents)
   ]
-  # A part that replaces another may end early, with its document.
+  # A part that replaces another may be short, at its document's end.
   nexts = [len(a) + len(b) for a, b, label in pairs if label == 0]
   nexts = np.array(nexts)
   p = 0.1 * 38 / 39  # of 2 to 40 one is 40 itself
@@ -221,7 +221,7 @@ def test_a_tenth_of_the_documents_have_short_pairs():
   assert short.mean() == pytest.approx(20.5, abs=spread)
 
 
-def test_tokens_are_taken_from_both_ends_alike():
+def test_tokens_are_dropped_evenly_from_both_ends():
   part = np.arange(40)
   fronts = []
   for seed in range(2000):
@@ -242,7 +242,7 @@ def test_tokens_are_taken_from_both_ends_alike():
 
 
 def slow_rows(documents, length, across):
-  """A sentence at a time: into the row if it still fits, else a new one."""
+  """Sentence by sentence: into the row if it still fits, else a new row."""
   rows, row = [], [CLS]
 
   def close():

@@ -1,4 +1,4 @@
-"""How full rows are, in every recipe; what falls short is reported."""
+"""How full rows are in every recipe, and reports of what falls short."""
 
 import importlib
 import itertools
@@ -18,17 +18,17 @@ from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
 )
 
-# Rows that their authors' rule leaves part-filled, and which side of them.
+# Rows that the authors' rule leaves part-filled, and on which side.
 EXEMPT = {
-  # A pair a row, 10% of the documents' short; a sentence is not cut.
+  # One pair in a row, 10% of them short; a sentence is not cut.
   ('sentence_pairs', 'encoder'): ('inputs',),
-  # As many whole sentences as fit: of 128 tokens 10% are left.
+  # As many whole sentences as fit: 10% of 128 tokens are left.
   ('full_sentences', 'encoder'): ('inputs',),
   ('doc_sentences', 'encoder'): ('inputs',),
-  # Inputs and targets of 512 tokens; a denoiser of 15% fills the inputs alone.
+  # Inputs and targets of 512 tokens; a denoiser of 15% fills only the inputs.
   ('ul2', 'encoder_decoder'): ('targets',),
-  # Targets of 192 and 104 tokens, which the most noise of a text needs; in a
-  # decoder, which is nobody's, they are room that a row keeps free.
+  # Targets of 192 and 104 tokens, the most that noise may need. A decoder's row,
+  # which no paper has, keeps this room free.
   ('iid_spans', 'encoder_decoder'): ('targets',),
   ('iid_spans', 'decoder'): ('inputs',),
   # Texts are cut to the inputs' length before tokens are dropped.
@@ -65,7 +65,7 @@ def recipes():
 
 
 def layouts():
-  """One recipe for each kind of rows that there is."""
+  """One recipe for each kind of rows."""
   found = {}
   for name, c in recipes():
     data = config.DataConfig(**c.data)
@@ -83,8 +83,10 @@ def layouts():
 
 @pytest.fixture(scope='module')
 def documents():
-  """Tokens of documents as long as those of 1,000 of C4's: log-normal, with a
-  mean of 480 tokens and a median of 290; in sentences of 5 to 40."""
+  """Tokens of documents with lengths like those of 1,000 documents of C4.
+
+  Log-normal, with a mean of 480 tokens and a median of 290.
+  """
   rng = np.random.default_rng(0)
   sizes = np.exp(rng.normal(np.log(290), 1.0, 4096)).astype(int) + 5
   assert 450 < sizes.mean() < 510
@@ -92,7 +94,7 @@ def documents():
 
 
 def shares_filled(settings, family, documents):
-  """Share of places filled: of the inputs and the targets, or of one side."""
+  """Share of places filled, of inputs and targets or of one side."""
   tokenizer = Numbers(1000, settings.sentinels, settings.masks)
   shapes = batch_shapes(settings, family)
   rng = np.random.default_rng(1)
@@ -131,20 +133,20 @@ def test_every_recipe_fills_its_rows(documents):
   assert {objective for objective, _ in seen} == {*choices.OBJECTIVES}
 
 
-# ---- Blocks of documents ----------------------------------------------------
+# ---- Chunks of documents ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
   ('length', 'block'), [(16, 128), (4096, 128), (8192, 256), (131_072, 4096)]
 )
-def test_blocks_grow_with_the_rows(length, block):
+def test_chunks_grow_with_the_rows(length, block):
   settings = masked_config('causal', length=length, block=0)
   assert settings.block == block
   assert masked_config('causal', length=length, block=9).block == 9
 
 
-def test_blocks_of_a_curriculum_are_alike():
-  """So that cursors mean the same places in all phases."""
+def test_all_phases_of_a_curriculum_have_the_same_chunks():
+  """So that a cursor is the same place in all phases."""
   settings = masked_config(
     'mlm', length=8192, block=0, curriculum=((0.5, 64, 4),)
   )
@@ -167,8 +169,8 @@ def open_file(tmp_path, monkeypatch, count, **changes):
   )  # fmt: skip
 
 
-def blocks_of(data, batches, stream):
-  """Cursor of each block of a stream -> how often each letter is in it."""
+def chunks_of(data, batches, stream):
+  """For each chunk of a stream, how often each letter is in it."""
   rows = np.arange(data.config.batch)
   mine = rows // (data.config.batch // data.config.streams) == stream
   found = {}
@@ -176,37 +178,36 @@ def blocks_of(data, batches, stream):
     for cursor, targets in zip(
       batch['cursor'][mine], batch['targets'][mine], strict=True
     ):
-      block = found.setdefault(tuple(cursor[:3].tolist()), np.zeros(26, int))
+      chunk = found.setdefault(tuple(cursor[:3].tolist()), np.zeros(26, int))
       for n in range(26):
-        block[n] += (targets == ord('a') + n + subwords.Bytes.first).sum()
-  return list(found.values())[:-1]  # the last one may go on
+        chunk[n] += (targets == ord('a') + n + subwords.Bytes.first).sum()
+  return list(found.values())[:-1]  # the last one may be incomplete
 
 
 @pytest.mark.parametrize('changes', [{}, {'documents': 26}, {'holdout': 27}])
-def test_a_corpus_smaller_than_a_block(changes, tmp_path, monkeypatch):
-  """26 documents, blocks of 256: 9 times each, whatever holds out others; and
-  all of four streams have such blocks."""
+def test_a_corpus_smaller_than_a_chunk(changes, tmp_path, monkeypatch):
+  """26 documents in chunks of 256: each 9 times, in all four streams."""
   count = 27 if changes else 26
   data = open_file(tmp_path, monkeypatch, count, block=256, **changes)
   for stream in range(4):
-    found = blocks_of(data, 20, stream)
+    found = chunks_of(data, 20, stream)
     assert len(found) > 1
-    assert all((block == 9).all() for block in found)
+    assert all((chunk == 9).all() for chunk in found)
 
 
 @pytest.mark.parametrize(
   'changes', [{'epochs': 9, 'streams': 1, 'block': 256}, {'block': 128}]
 )
 def test_no_document_twice(changes, tmp_path, monkeypatch):
-  """Where epochs are counted, or blocks have the usual size."""
+  """If epochs are counted, or chunks have the usual size."""
   data = open_file(tmp_path, monkeypatch, 26, **changes)
-  found = blocks_of(data, 2, 0)
+  found = chunks_of(data, 2, 0)
   assert found
-  assert all((block == 1).all() for block in found)
+  assert all((chunk == 1).all() for chunk in found)
 
 
 def test_streams_without_documents(tmp_path, monkeypatch, capfd):
-  """Of a source that is read twice one block is there for four streams."""
+  """A source that is read twice has one chunk for four streams."""
   data = open_file(tmp_path, monkeypatch, 26, block=256, epochs=2)
   with pytest.raises(chunks.SourceEnded):
     for _ in data.batches(data.start(), np.arange(16)):
@@ -215,15 +216,15 @@ def test_streams_without_documents(tmp_path, monkeypatch, capfd):
   assert len(said) == 1
   assert said[0].endswith(
     ' of data.streams=4 has no document in data.epochs=2, and its rows are'
-    ' padding: blocks of data.block=256 documents are fewer than streams. Lower'
-    ' data.block or data.streams.'
+    ' padding: there are fewer chunks of data.block=256 documents than streams.'
+    ' Lower data.block or data.streams.'
   )
 
 
 # ---- What falls short is reported -------------------------------------------
 
 
-def run_blocks(settings, family, documents, count=shares.BLOCKS):
+def run_chunks(settings, family, documents, count=shares.CHUNKS):
   tokenizer = Numbers(1000, settings.sentinels, settings.masks)
   shapes = batch_shapes(settings, family)
   counted = shares.Shares(settings)
@@ -238,26 +239,29 @@ def flat(count, size):
   return [np.full(size, 300, np.int32) for _ in range(count)]
 
 
-def test_a_block_too_small_for_its_rows(capsys):
-  """10 documents of 30 tokens and EOS fill 0.3 rows of 1,024: 20 rows need
-  20 * 1,024 / 31 of them."""
+def test_a_chunk_too_small_for_its_rows(capsys):
+  """10 documents of 30 tokens and EOS fill 0.3 rows of 1,024.
+
+  20 rows need 20 * 1,024 / 31 documents.
+  """
   settings = masked_config('causal', length=1024, block=10)
-  run_blocks(settings, 'decoder', flat(10, 30), shares.BLOCKS - 1)
+  run_chunks(settings, 'decoder', flat(10, 30), shares.CHUNKS - 1)
   assert not capsys.readouterr().out
-  run_blocks(settings, 'decoder', flat(10, 30), 3 * shares.BLOCKS)
+  run_chunks(settings, 'decoder', flat(10, 30), 3 * shares.CHUNKS)
   assert capsys.readouterr().out == (
-    'Rows are 30.3% full: a block fills 0.3 rows of data.length=1024 tokens,'
-    ' the last one in part. Raise data.block=10 to about 661, which takes more'
-    ' memory, or lower data.length.\n'
+    'Rows are 30.3% full: a chunk of documents fills 0.3 rows of'
+    ' data.length=1024 tokens, the last one in part. Raise data.block=10 to'
+    ' about 661, which takes more memory, or lower data.length.\n'
   )
 
 
-def test_files_too_small_for_their_blocks(capsys):
+def test_files_too_small_for_their_chunks(capsys):
   settings = masked_config('causal', length=1024, block=100)
-  run_blocks(settings, 'decoder', flat(10, 30))
+  run_chunks(settings, 'decoder', flat(10, 30))
   assert (
-    'Blocks have 10 documents, fewer than data.block=100, as none crosses a'
-    ' file: put more documents into a file, about 661, or lower data.length.'
+    'Chunks have 10 documents, fewer than data.block=100, because a chunk never'
+    ' crosses a file: put more documents into a file, about 661, or lower'
+    ' data.length.'
   ) in capsys.readouterr().out
 
 
@@ -270,9 +274,9 @@ def test_files_too_small_for_their_blocks(capsys):
   ],
 )
 def test_nothing_is_reported(objective, family, changes, documents, capsys):
-  """Of full rows, or of those that one document or pair has to itself."""
+  """For full rows, and for rows of one document or pair by design."""
   settings = masked_config(objective, **changes)
-  run_blocks(settings, family, documents)
+  run_chunks(settings, family, documents)
   assert not capsys.readouterr().out
 
 
@@ -292,11 +296,11 @@ def test_nothing_is_reported(objective, family, changes, documents, capsys):
       flat(50, 1),
       (
         '33.3% of the tokens are predicted, not data.noise_density=15.0%: rows'
-        ' are so short that one token is more than this.'
+        ' are so short that one token is a larger share.'
       ),
     ),
   ],
 )
 def test_a_share_that_is_missed(changes, documents, message, capsys):
-  run_blocks(masked_config('mlm', **changes), 'encoder', documents)
+  run_chunks(masked_config('mlm', **changes), 'encoder', documents)
   assert message in capsys.readouterr().out

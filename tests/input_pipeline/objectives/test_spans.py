@@ -10,7 +10,8 @@ from input_pipeline.objectives import spans
 EOS = 1
 SENTINELS = np.arange(999, 899, -1, np.int32)
 
-# Of T5's published helper: (noise, mean span) -> raw length, targets' length.
+# From T5's published helper: length, density, mean span -> raw length, length
+# of the targets, noise tokens, spans.
 LENGTHS = [
   (512, 0.15, 2, 552, 126, 83, 42),
   (512, 0.15, 3, 568, 114, 85, 28),
@@ -38,9 +39,9 @@ def test_lengths(length, density, mean, raw, targets, noise, count):
     assert spans.noise_counts(raw, density, mean) == (noise, count)
 
 
-def test_halves_are_rounded_as_t5s_graph_rounds_them():
+def test_halves_are_rounded_as_in_t5s_graph():
   """In float32, where 0.15 is 0.15000000596 and a product has 24 bits."""
-  found = [corruption.noise_counts(n, 0.15, 3.0)[0] for n in (10, 30, 190, 350)]
+  found = [spans.noise_counts(n, 0.15, 3.0)[0] for n in (10, 30, 190, 350)]
   # 1.5 and 4.5, to even; 28.5000019 and 52.5000038, up.
   assert found == [2, 4, 29, 53]
 
@@ -72,7 +73,7 @@ def corrupt(tokens, density=0.15, mean=3.0, seed=0, sentinels=None):
 
 
 def restored(inputs, targets, sentinels):
-  """The text that inputs and targets tell together."""
+  """The text of inputs and targets together, and the spans left over."""
   assert inputs[-1] == targets[-1] == EOS
   known = set(sentinels.tolist())
   hidden, text = {}, []
@@ -117,7 +118,7 @@ def test_counts_of_a_full_piece():
 
 
 def transcription(tokens, mask, sentinels):
-  """The definition, word for word: one piece, a mask, token by token."""
+  """The definition, token by token: one piece and a mask."""
 
   def sentinels_for(tokens, mask):
     result, used = [], 0
@@ -196,7 +197,7 @@ def test_few_segments_of_a_long_piece_are_uniform():
 
 
 def test_noise_is_spread_evenly():
-  """Each place is dropped as often, but for the ends that are tied down."""
+  """All places are dropped equally often, except for the fixed ends."""
   tokens = piece(100, rows=20_000) * 0 + np.arange(100, 200, dtype=np.int32)
   inputs, _ = corrupt(tokens, seed=1)
   stays = np.array([(inputs == 100 + i).sum() for i in range(100)]) / 20_000

@@ -22,7 +22,7 @@ def piece(length, rows=4):
 
 
 def lists(array):
-  """Rows as lists, without what follows the shorter ones."""
+  """Rows as lists, without what fills the shorter ones."""
   rows = [row.tolist() for row in array]
   for row in rows:
     while row and row[-1] == NOTHING:
@@ -68,8 +68,7 @@ def test_iid_noise_equals_the_transcriptions(length, density):
 
 
 def text_of_runs(inputs, targets):
-  """The text that both tell: runs of one stand where the other's sentinels
-  are, by turns."""
+  """The text of both: runs of one take the place of the other's sentinels."""
   known, text = set(SENTINELS.tolist()), []
 
   def runs(tokens):
@@ -87,7 +86,7 @@ def text_of_runs(inputs, targets):
 
 
 @pytest.mark.parametrize('length', [1, 5, 80])
-def test_iid_spans_tell_the_text(length):
+def test_iid_spans_lose_no_text(length):
   tokens = piece(length, rows=30)
   for room in 999, 12, 3:
     inputs, targets = t5_ablations.iid_spans(
@@ -117,7 +116,7 @@ def test_iid_noise_is_iid():
 
 
 def test_noise_without_room_is_kept():
-  """The targets are cut where T5 cuts them; nothing is lost."""
+  """The targets end where T5 cuts them, but no token is lost."""
   tokens = piece(100, rows=50)
   whole = t5_ablations.drop_tokens(tokens, rng(), 0.3, EOS, 999)[1]
   inputs, targets = t5_ablations.drop_tokens(tokens, rng(), 0.3, EOS, 20)

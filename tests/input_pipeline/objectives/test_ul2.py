@@ -56,8 +56,11 @@ def test_suffix_corruption(length):
 
 @pytest.mark.parametrize('length', [1, 2, 3, 12])
 def test_the_suffix_denoiser_of_the_papers_code(length):
-  """Its appendix calls T5's prefix language modelling: the text in two parts,
-  the first of 1 to L - 1 tokens, each as likely, and no sentinel."""
+  """It calls T5's prefix language modelling (the paper's appendix).
+
+  The text has two parts and no sentinel; the first has 1 to L - 1 tokens, all
+  equally likely.
+  """
   N = 4000
   settings = ('[S]', 0.0, 0.0, 1.0)
   document = np.arange(100, 100 + N * length, dtype=np.int32)
@@ -104,7 +107,7 @@ def test_shares_of_the_denoisers():
   assert ul2.cut([], raw, shares, rng(), True) == []
 
 
-def test_denoisers_tell_the_text():
+def test_denoisers_lose_no_text():
   document = np.arange(100, 9000, dtype=np.int32)
   modes = [[10], [10], [11, 12], [13], [13], [13], [13]]
   raw = [60] * 7

@@ -18,7 +18,7 @@ from models.build import build
 from models.config import TransformerConfig
 from tests.helpers import runs
 from tests.helpers.corpora import texts
-from tests.input_pipeline.tokenizers.test_tokenizer_pieces import saved
+from tests.input_pipeline.tokenizers.test_sentence_piece_json import saved
 from train import loop
 from train.evaluate import evaluate_run
 from train.fingerprint import digest, fingerprint

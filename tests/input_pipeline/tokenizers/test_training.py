@@ -14,7 +14,7 @@ from input_pipeline.sources import documentation
 from input_pipeline.tokenizers import json_format, kinds, merges, subwords
 from tests.helpers import REPOSITORY
 from tests.helpers.corpora import data_config
-from tests.input_pipeline.tokenizers.test_tokenizer_kinds import SIZES, texts
+from tests.input_pipeline.tokenizers.test_kinds import SIZES, texts
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +44,7 @@ def test_merges_are_the_librarys(documents):
 
 
 def test_long_words_teach_merges():
-  """Chinese has no spaces: a clause is one word of three bytes a letter."""
+  """Chinese has no spaces: a clause is one word, three bytes a character."""
   library = subwords.library()
   letters = [chr(0x4E00 + 7 * n) for n in range(40)]
   rng = random.Random(0)
@@ -62,7 +62,7 @@ def test_long_words_teach_merges():
     assert len(ids) <= 60  # a letter is a piece, not three
 
 
-def test_words_without_end_are_cut_between_letters():
+def test_very_long_words_are_cut_between_characters():
   content = json_format.byte_bpe({}, [])
   words = merges.count_words(['é' * 1501 + ' ' + '汉' * 700], content)
   count = {'Ã©': 1501, 'æ±ī': 700}
@@ -77,7 +77,7 @@ def test_words_without_end_are_cut_between_letters():
 
 
 def test_wordpiece_has_the_librarys_pieces(documents):
-  """Its trainer gives other ids each time, but almost the same pieces."""
+  """The library's trainer gives other ids each time, but similar pieces."""
   library = subwords.library()
   reference = library.Tokenizer(library.models.WordPiece(unk_token='[UNK]'))
   reference.normalizer = library.normalizers.BertNormalizer(lowercase=True)
@@ -93,7 +93,7 @@ def test_wordpiece_has_the_librarys_pieces(documents):
 
 
 def test_learn():
-  """The pair counted most often first; by ids where two are as common."""
+  """The most frequent pair is first; ties go to the lowest ids."""
   pieces, pairs = merges.learn(
     {'abab': 5, 'cab': 1, 'xx': 6}, list('abcx'), 9, ''
   )
@@ -117,10 +117,10 @@ def test_the_same_bytes(kind, masks):
 
 
 def test_in_other_processes(tmp_path):
-  """Hash tables have another order there."""
+  """Where hash tables have another order."""
   program = """
 from input_pipeline.tokenizers import kinds
-from tests.input_pipeline.tokenizers.test_tokenizer_kinds import SIZES, texts
+from tests.input_pipeline.tokenizers.test_kinds import SIZES, texts
 for kind in ('bpe', 'wordpiece', 'byte_bpe'):
   print(kinds.train(texts(), SIZES[kind], 5, kind).fingerprint)
 """
@@ -146,14 +146,14 @@ for kind in ('bpe', 'wordpiece', 'byte_bpe'):
     ('bpe', 200, r'model\.vocab_size=200.*SentencePiece says'),
   ],
 )
-def test_sizes_that_cannot_be(kind, size, message):
+def test_impossible_sizes(kind, size, message):
   with pytest.raises(ValueError, match=message):
     kinds.train(texts(50), size, 4, kind)
 
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'unigram'])
 def test_odd_documents(kind):
-  """One word, one endless word, nothing, NULs: none stops the training."""
+  """One word, a very long word, nothing, NULs: training works with all."""
   odd = ['', 'word', 'x' * 100_000, '\0' * 999, 'a\0b', ' \n ', '\u200d']
   tokenizer = kinds.train([*odd, *texts()], SIZES.get(kind) + 90, 0, kind)
   ids = tokenizer.encode_batch([text.encode() for text in odd])
@@ -177,7 +177,7 @@ def command(*flags):
 
 
 def test_command(tmp_path):
-  """Writes what data.tokenizer then reads; tells mistakes in a line."""
+  """Writes a file for data.tokenizer; reports a mistake in one line."""
   (tmp_path / 'text').write_text('\n\n'.join(texts()))
   flags = (
     '--config=configs/t5.py:tiny',
@@ -202,8 +202,8 @@ def test_command(tmp_path):
   )
 
 
-def test_outputs_that_cannot_be(tmp_path):
-  """In this process: no need to start one for each mistake."""
+def test_impossible_outputs(tmp_path):
+  """In this process, which is faster than the command."""
   from configs import t5
   from input_pipeline import train_tokenizer
 
@@ -222,7 +222,7 @@ def test_outputs_that_cannot_be(tmp_path):
 
 
 def test_documents_that_cannot_be_read(tmp_path, capsys):
-  """Few are told; where they are many, the first one's place is."""
+  """A few are reported; many are an error with the place of the first."""
   from configs import t5
   from input_pipeline import train_tokenizer
 
@@ -244,7 +244,7 @@ def test_documents_that_cannot_be_read(tmp_path, capsys):
 
 
 def test_no_document_can_be_read(tmp_path):
-  """Which one, and why: not only that there is no text."""
+  """The error names the first one and its fault, not only "no text"."""
   (tmp_path / 'a.json').write_text('{"content": "x"}\n' * 3)
   config = data_config(source=f'json:{tmp_path}/a.json')
   message = r'^3 of 3 documents cannot be read\..*a\.json, line 1: no text: '
@@ -256,8 +256,8 @@ def test_no_document_can_be_read(tmp_path):
     tokenizing.prepare(config, 0, 300, None)
 
 
-def test_long_lines_are_taken_in_parts():
-  """The trainer takes no line of more than 4,192 bytes."""
+def test_long_lines_are_cut_into_parts():
+  """The trainer accepts at most 4,192 bytes in a line."""
   signs = [chr(0x4E00 + n) for n in range(60)]
   line = ''.join(signs[n * 7 % 60] for n in range(20_000))
   tokenizer = kinds.train(['a few words', line], 80, 5)
@@ -268,7 +268,7 @@ FULLWIDTH = 'ﬁne ＡＢＣ  x²\tÅ 2048 bada'
 
 
 def test_a_lossless_unigram():
-  """PaLM's (Chowdhery et al. 2022, 2): all of a text comes back."""
+  """PaLM's (Chowdhery et al. 2022, 2): every character comes back."""
   lines = [*texts(), *['bada 1 22 333 4096  duku'] * 9]
   made = kinds.train(lines, 400, 5, 'unigram', lossless=True)
   plain = kinds.train(lines, 100, 5, 'unigram')

@@ -1,4 +1,4 @@
-"""What transformers makes of an exported tokenizer: the same ids."""
+"""transformers reads an exported tokenizer and gives the same ids."""
 
 import json
 import random
@@ -47,11 +47,11 @@ CASES = [  # kind, lowercase, specials, class in transformers, file
 
 
 def written(folder, tokenizer, kind, *around, **sizes):
-  """What transformers reads of an exported tokenizer."""
+  """transformers' tokenizer, read from exported files."""
   found = export.files(tokenizer, kind, *around, **sizes)
   for file, content in found.items():
     (folder / file).write_bytes(content)
-  # The class that a model's type names would change what it reads.
+  # A model_type would choose a class, which would change the ids.
   (folder / 'config.json').write_text(json.dumps({'model_type': 'electra'}))
   return transformers.AutoTokenizer.from_pretrained(str(folder))
 
@@ -87,12 +87,12 @@ def test_transformers_makes_the_same_ids(
 
 @pytest.mark.parametrize('spread', [1, 0])
 def test_pieces_of_spaces_merge_as_sentencepiece_does(spread, tmp_path):
-  """Of equal scores, as Mistral's have, the first in the text."""
+  """Ties of scores, which Mistral's have, go to the first in the text."""
   ours = kinds.train(corpus(), 420, 0, 'bpe')
   proto = pytest.importorskip('sentencepiece.sentencepiece_model_pb2')
   model = proto.ModelProto.FromString(ours.model)
   normal = [p for p in model.pieces if p.type == 1 and len(p.piece) > 1]
-  for n, piece in enumerate(normal[-5:]):  # the rarest give way
+  for n, piece in enumerate(normal[-5:]):  # replaces the rarest
     piece.piece = '▁' * (n + 2)
     piece.score = -1e6 - n * spread
   ours = sentence_piece.SentencePiece(model.SerializeToString(), 0)
@@ -106,7 +106,7 @@ def test_pieces_of_spaces_merge_as_sentencepiece_does(spread, tmp_path):
 
 
 def test_a_vocabulary_without_specials_is_exported_as_its_rows_are(tmp_path):
-  """No token where rows have none, and both sides of a pair."""
+  """With no token around a text, and with one on both sides."""
   ours = kinds.train(corpus(), 420, 10, 'byte_bpe')
   [ids] = ours.encode_batch(['a man'])
   for around in ((), ()), ((ours.eos,), (int(ours.sentinels[0]),)):
@@ -137,7 +137,7 @@ def test_pairs_of_texts(types, tmp_path):
 
 
 def bert_like(content):
-  """A setting that transformers' BertTokenizer does not have."""
+  """A setting that transformers' BertTokenizer lacks."""
   content['normalizer'] |= {'clean_text': False}
   content['post_processor'] = json_format.template(
     [('[CLS]', 2)], [('[SEP]', 3)]
@@ -220,12 +220,12 @@ def test_a_published_tokenizer_comes_out_as_it_went_in(kind, edit, tmp_path):
   if kind == 'byte_bpe':
     wanted = published.encode('a man', 'of bread')
     assert theirs.encode('a man', 'of bread') == wanted
-    # Rows without tokens of their own leave it what was published.
+    # If rows add no tokens, the published post-processor stays.
     theirs = written(tmp_path / 'out', kept, kind)
     assert theirs.encode('a man', 'of bread') == wanted
 
 
-def test_a_post_processor_decides_no_id_of_a_text():
+def test_a_post_processor_does_not_change_the_fingerprint():
   ours = kinds.train(corpus(), 420, 0, 'byte_bpe')
   content = json.loads(ours.model)
   content['post_processor'] = json_format.template(
@@ -248,14 +248,14 @@ def test_a_post_processor_decides_no_id_of_a_text():
     (json_format.template([('<s>', 0)], []), "'<s>' as id 0.*has id None"),
   ],
 )
-def test_a_post_processor_that_the_vocabulary_does_not_know(edit, message):
+def test_a_post_processor_that_does_not_fit_the_vocabulary(edit, message):
   ours = kinds.train(corpus(), 420, 0, 'byte_bpe')
   content = json.loads(ours.model) | {'post_processor': edit}
   with pytest.raises(ValueError, match=message):
     subwords.ByteBpe(content, 0, 'x.json')
 
 
-def test_what_stands_around_a_text():
+def test_ids_around_a_text():
   masked = kinds.train(corpus(), 420, 0, 'byte_bpe', specials=True)
   t5 = kinds.train(corpus(), 420, 10, 'unigram')
   around = export.around
@@ -271,7 +271,7 @@ def test_what_stands_around_a_text():
   assert around(t5, config, 'encoder_decoder', 7) == ((), (1,))
 
 
-def test_a_model_unlike_those_of_transformers_is_not_written():
+def test_a_model_that_transformers_cannot_read_is_refused():
   unigram = kinds.train(corpus(), 420, 10, 'unigram')
   with pytest.raises(ValueError, match='it changes characters'):
     export.files(unigram, 'bpe')

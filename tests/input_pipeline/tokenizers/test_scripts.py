@@ -1,4 +1,4 @@
-"""Whole words in scripts that put no space between them."""
+"""Whole-word masking in scripts that put no space between words."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ TEXTS = {
 
 
 def documents(language):
-  """120 runs of a text, each begun anywhere, of 20 to 300 characters."""
+  """120 parts of a text, each of 20 to 300 characters from a random place."""
   draw, text = rng(2), TEXTS[language] * 4
   found = []
   for _ in range(120):
@@ -43,9 +43,11 @@ def documents(language):
 
 @pytest.mark.parametrize('kind', ['byte_bpe', 'unigram', 'bpe', 'wordpiece'])
 @pytest.mark.parametrize('language', TEXTS)
-def test_the_share_holds(language, kind):
-  """15% of the tokens, and in each row the number that BERT's rule asks for,
-  less what the last word may be too long for."""
+def test_share_of_masked_tokens(language, kind):
+  """15% of all tokens, and in a row the number that BERT's rule asks for.
+
+  A row may have a few less if its last word does not fit.
+  """
   texts = documents(language)
   # Words with spaces too: WordPiece has no pieces of Chinese words.
   both = [*texts, *corpora.texts(60)]
@@ -63,7 +65,7 @@ def test_the_share_holds(language, kind):
   assert (found <= wanted).all()
   assert found.sum() / read.sum() == pytest.approx(0.15, rel=0.04)
   assert (found == wanted).mean() > 0.9
-  # Words are short, and so what is masked is spread over a row.
+  # Words are short, so masked tokens are spread over a row.
   starts = tokenizer.word_starts()
   long = [max(np.diff(np.flatnonzero(starts[d])), default=1) for d in encoded]
   assert np.median(long) <= 6
@@ -95,7 +97,7 @@ def test_the_share_holds(language, kind):
 )
 def test_characters(text, begins):
   assert scripts.begins_unspaced(text.encode()) is begins
-  # What continues a character begins nothing.
+  # Bytes that continue a character begin no word.
   for place in range(1, len(text.encode())):
     assert not scripts.begins_unspaced(text.encode()[place:])
 
@@ -107,14 +109,14 @@ def test_parts_of_characters(text):
 
 
 def test_parts_of_other_characters():
-  """As far as they tell: the first byte of Thai is India's scripts' too."""
+  """Indian scripts share their first byte with Thai, which has no spaces."""
   for text in '’', '😀', 'क', '한':
     data = text.encode()
     assert not any(scripts.begins_unspaced(data[:n]) for n in (1, 2))
 
 
 def test_a_word_of_a_whole_row():
-  """No count can hold it: tokens of it, each as likely."""
+  """It exceeds every count: its tokens are drawn, all equally likely."""
   N, T = 4000, 30
   maskable = np.ones((N, T), bool)
   starts = np.zeros((N, T), bool)
@@ -127,8 +129,8 @@ def test_a_word_of_a_whole_row():
   np.testing.assert_allclose(found, p, atol=4 * (p * (1 - p) / N) ** 0.5)
 
 
-def test_what_words_leave_of_the_count():
-  """Five words of a token, one of 20: six are asked for, one is from it."""
+def test_a_long_word_fills_the_count():
+  """Of five words of one token and one of 20, six tokens: one is the long's."""
   maskable = np.ones((500, 25), bool)
   starts = np.zeros((500, 25), bool)
   starts[:, [0, 1, 2, 3, 4, 5]] = True
@@ -137,14 +139,14 @@ def test_what_words_leave_of_the_count():
   assert chosen.sum(axis=1).tolist() == [6] * 500
   assert (at[:, :5] == np.arange(5)).all()
   assert set(at[:, 5]) == set(range(5, 25))
-  # Where the words are enough it is left out, as in BERT's release.
+  # If the short words fill the count, it is left out, as in BERT's release.
   at, chosen = masking.choose_words(rng(), maskable, starts, counts - 1, 8)
   assert (at[:, :5] == np.arange(5)).all()
   assert chosen.sum(axis=1).tolist() == [5] * 500
 
 
 def test_words_of_english_are_as_in_berts_release():
-  """However few are asked for, none of up to 16 tokens is taken in part."""
+  """A word of up to 16 tokens is never masked in part, whatever the count."""
   N, T, P = 60, 48, 8
   draw = rng(1)
   sizes = [np.cumsum(draw.integers(1, 17, 30)) for _ in range(N)]

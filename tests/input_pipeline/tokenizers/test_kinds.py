@@ -1,4 +1,4 @@
-"""Every kind of tokenizer has the same interface and keeps its promises."""
+"""Every kind of tokenizer keeps the promises of the interface."""
 
 import concurrent.futures
 import json
@@ -142,7 +142,7 @@ def test_last_pieces(made):
 @pytest.mark.parametrize('masks', [False, True])
 @pytest.mark.parametrize('kind', ['bpe', 'byte_bpe', 'bytes'])
 def test_round_trip(made, kind, masks):
-  """Text comes back to the last byte, and so it does between special ids."""
+  """Every byte of a text comes back, also between special ids."""
   tokenizer = made(kind, masks)
   odd = [TEXT, 'a\0b\n\tc  d \r\n', 'né\u0301 \u200d', 'x' * 5000, '</s> <s>']
   for text in [*odd, *texts(20)]:
@@ -156,7 +156,7 @@ def test_round_trip(made, kind, masks):
 
 @pytest.mark.parametrize('kind', ['unigram', 'wordpiece'])
 def test_decoded_words(made, kind):
-  """What these kinds keep: words; WordPiece glues signs to the word before."""
+  """Words come back; WordPiece joins punctuation to the word before it."""
   tokenizer = made(kind, False)
   for text in texts(20):
     [ids] = tokenizer.encode_batch([text.encode()])
@@ -180,7 +180,7 @@ def test_decoded_special_ids(tokenizer, kind):
 
 
 def test_byte_lengths(tokenizer, kind):
-  """They add up to the text's; special ids have none."""
+  """They sum to the length of the text; special ids have 0."""
   lengths = tokenizer.byte_lengths()
   assert (lengths.dtype, lengths.shape) == (np.int32, (tokenizer.size,))
   assert not lengths[list(tokenizer.specials)].any()
@@ -241,7 +241,7 @@ def test_saved(tokenizer, kind, tmp_path):
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'bytes'])
 def test_saved_file_is_the_librarys(made, kind, tmp_path):
-  """The tokenizers library alone makes the same ids of it."""
+  """The tokenizers library reads it and gives the same ids."""
   tokenizer = made(kind, True)
   library = subwords.library().Tokenizer.from_str(tokenizer.model.decode())
   for text in [TEXT, *texts(20)]:
@@ -255,7 +255,7 @@ def test_saved_file_is_the_librarys(made, kind, tmp_path):
 
 @pytest.mark.parametrize('kind', TOKENIZERS)
 def test_special_names_in_a_text(tokenizer):
-  """They are text, whatever it says."""
+  """They are ordinary text."""
   names = ' '.join(tokenizer.piece(i) for i in tokenizer.specials)
   names = names.replace('<extra_id_', '<extra-id_')  # SentencePiece reads it
   [ids] = tokenizer.encode_batch([names.encode()])
@@ -264,7 +264,7 @@ def test_special_names_in_a_text(tokenizer):
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe'])
 def test_threads(made, kind, monkeypatch):
-  """No thread but those asked for, and the same ids on any number."""
+  """Only the threads asked for, and the same ids with any number of them."""
   sample = [text.encode() for text in texts(3000)]
   sample += [f'{text} {n}'.encode() for n, text in enumerate(texts(3000))]
   wanted = made(kind, False).encode_batch(sample)
@@ -313,7 +313,7 @@ def test_uncased(tmp_path):
 
 @pytest.mark.parametrize('kind', TOKENIZERS)
 def test_in_a_workdir(kind, tmp_path):
-  """Trained, put there whole, opened from there; nothing of another size."""
+  """Trained, written to it and opened from it; another size is refused."""
   source = tmp_path / 'text'
   source.write_text('\n\n'.join(texts()))
   size = SIZES.get(kind, 266)
@@ -341,7 +341,7 @@ def test_in_a_workdir(kind, tmp_path):
 
 
 def test_sentinels_in_prompts(made):
-  """Where the tokenizer does not read them in a text, generation does."""
+  """Generation reads them if the tokenizer itself does not."""
   from train import prompts
 
   for kind in TOKENIZERS:
@@ -363,7 +363,7 @@ def test_sentinels_in_prompts(made):
 
 
 def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
-  """Of whatever kind it was; a run that has begun keeps it."""
+  """Of every kind; a run that has begun keeps its tokenizer."""
   from train.runs import workdir
 
   for name in 'tokenizer.model', 'tokenizer.json':
@@ -378,7 +378,7 @@ def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
 
 
 def test_the_kind_of_a_run_is_bound():
-  """Unlike the file's place, which may change."""
+  """A run may change the path of the file, but not its kind."""
   from train.runs import workdir
 
   keys = ('data.tokenizer', 'data.tokenizer_kind', 'data.lowercase')

@@ -1,4 +1,4 @@
-"""Ids are those of the reference tokenizers, on real and on odd text."""
+"""Ids equal those of reference tokenizers, on real and on odd text."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def lines(data):
 
 
 def same(tokenizer, lines, reference):
-  """Asserts equal ids, of words not seen before and of those that were."""
+  """Asserts equal ids, for new words and for words seen before."""
   expected = [reference(line) for line in lines]
   for _ in range(2):
     found = tokenizer.encode_batch(lines, threads=2)
@@ -125,7 +125,7 @@ def documents():
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe'])
 def test_without_published_files(documents, kind, tmp_path):
-  """A vocabulary trained on the embedded corpus; a small set of odd texts."""
+  """A vocabulary trained on the installed documentation; odd texts."""
   lines = [text.encode() for text in documents[:20]] + references.odd_texts()
   texts = [*documents, *references.ODD * 50]  # pieces of odd characters too
   tokenizer = kinds.train(texts, 1500, 0, kind)

@@ -1,4 +1,4 @@
-"""What lies beside a vocabulary and changes ids: followed, or refused."""
+"""Settings beside a vocabulary that change ids: followed, or refused."""
 
 import json
 import shutil
@@ -7,8 +7,8 @@ import pytest
 import transformers
 
 from input_pipeline.tokenizers import json_format, kinds, subwords
-from tests.input_pipeline.tokenizers.test_tokenizer_equality import write_gpt2
-from tests.input_pipeline.tokenizers.test_tokenizer_kinds import texts
+from tests.input_pipeline.tokenizers.test_equality import write_gpt2
+from tests.input_pipeline.tokenizers.test_kinds import texts
 
 TEXTS = (
   'Über schön, naïve CAFÉ é e\u0301 \u0130',
@@ -45,7 +45,7 @@ def bpe():
 
 
 def bert(folder, pieces, config=None, **files):
-  """A folder with vocab.txt and what lies beside it."""
+  """A folder with vocab.txt and settings beside it."""
   (folder / 'vocab.txt').write_text('\n'.join(pieces) + '\n')
   if config is not None:
     files['tokenizer_config'] = config
@@ -65,7 +65,7 @@ def ids_of(tokenizer):
 @pytest.mark.parametrize('strip', [True, False, None])
 @pytest.mark.parametrize('lower', [True, False])
 def test_wordpiece_settings(lower, strip, chinese, pieces, tmp_path):
-  """As transformers reads them, of a folder and in a tokenizer.json."""
+  """As transformers reads them, in a folder and in a tokenizer.json."""
   config = {
     'do_lower_case': lower,
     'strip_accents': strip,
@@ -88,7 +88,7 @@ def test_wordpiece_settings(lower, strip, chinese, pieces, tmp_path):
 
 
 def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
-  """By hand: 'Über schön' keeps its dots where strip_accents is false."""
+  """By hand: 'Über schön' keeps its dots if strip_accents is false."""
   config = {'do_lower_case': True, 'strip_accents': False}
   ours = kinds.load(bert(tmp_path, pieces, config), 0, 'wordpiece', True)
   [ids] = ours.encode_batch(['Über schön'])
@@ -130,7 +130,7 @@ def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
     ),
   ],
 )
-def test_what_wordpiece_cannot_follow(config, message, pieces, tmp_path):
+def test_settings_that_cannot_be_followed(config, message, pieces, tmp_path):
   folder = bert(tmp_path, pieces, {'do_lower_case': False} | config)
   with pytest.raises(ValueError, match=message) as error:
     kinds.load(folder, 0, 'wordpiece')
@@ -138,7 +138,7 @@ def test_what_wordpiece_cannot_follow(config, message, pieces, tmp_path):
 
 
 def test_added_tokens_beside_a_vocabulary(pieces, tmp_path):
-  """Found in a text where they are no special tokens, as transformers does."""
+  """A text may have them unless they are special, as in transformers."""
   n = len(pieces)
   config = {'do_lower_case': False, 'additional_special_tokens': ['<|im_end|>']}
   added = {'covid': n, '<|im_end|>': n + 1}
@@ -193,7 +193,7 @@ def test_added_tokens_of_byte_level_bpe(bpe, tmp_path):
 
 
 def folder_with_both(folder, bpe, edit):
-  """GPT-2's files and a tokenizer.json that says more, or something else."""
+  """GPT-2's files and a tokenizer.json with more, or with other ids."""
   write_gpt2(bpe, folder)
   (folder / 'encoder.json').rename(folder / 'vocab.json')
   (folder / 'vocab.bpe').rename(folder / 'merges.txt')
@@ -204,7 +204,7 @@ def folder_with_both(folder, bpe, edit):
 
 
 def split_digits(content):
-  """LLaMA 3's way: a split pattern of its own."""
+  """A split pattern like LLaMA 3's."""
   pattern = {'Regex': r'\p{N}{1,2}|\p{L}+| ?[^\s\p{L}\p{N}]+|\s+'}
   split = {'type': 'Split', 'pattern': pattern, 'behavior': 'Isolated'}
   split['invert'] = False
@@ -234,8 +234,8 @@ def test_a_tokenizer_json_beside_plain_files_is_read(edit, bpe, tmp_path):
   assert wanted != ids_of(bpe)
 
 
-def test_a_tokenizer_json_that_says_no_more(bpe, tmp_path):
-  """The same fingerprint as of the plain files, in an older form as well."""
+def test_a_tokenizer_json_that_adds_nothing(bpe, tmp_path):
+  """The fingerprint is that of the plain files, even in an older form."""
 
   def older(content):
     content['pre_tokenizer'].pop('use_regex')

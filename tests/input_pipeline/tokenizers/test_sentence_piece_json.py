@@ -1,4 +1,4 @@
-"""SentencePiece's kinds as transformers 5 saves them: tokenizer.json alone."""
+"""SentencePiece's kinds as transformers 5 saves them: only tokenizer.json."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ from input_pipeline.tokenizers import export, json_format, kinds, subwords
 from input_pipeline.tokenizers.plain_files import NEVER
 from tests.helpers import tokenizer_references as references
 from tests.helpers.corpora import data_config
-from tests.input_pipeline.tokenizers.test_tokenizer_kinds import TEXT, texts
+from tests.input_pipeline.tokenizers.test_kinds import TEXT, texts
 
 NAMES = {'unigram': 'spiece.model', 'bpe': 'tokenizer.model'}
 CLASSES = {
@@ -127,7 +127,7 @@ def test_in_a_workdir(kind, folder, tmp_path):
 
 
 def test_exported(kind, folder, tmp_path):
-  """With special tokens and without: what was read, around it the rows'."""
+  """The same ids as were read, without special tokens and with the rows'."""
   ours = kinds.load(folder, 7, kind)
   lines = [*texts(20), TEXT, ' a  b ']
   around = ((), (ours.eos,)) if kind == 'unigram' else ((ours.pad,), ())
@@ -172,7 +172,7 @@ def test_a_model_beside_it(kind, models, folder):
 
 
 def test_added_tokens(kind, folder):
-  """One that unigram would find in more places is refused."""
+  """A token that unigram would match in more places is refused."""
   path = Path(folder) / 'tokenizer.json'
   content = json.loads(path.read_text())
   flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip'), False)
@@ -209,7 +209,7 @@ def test_a_piece_twice(folder, kind):
 
 
 def test_bytes_that_no_text_has_need_no_piece(tmp_path):
-  """As in GPT-NeoX's vocabulary; any other byte does."""
+  """GPT-NeoX's vocabulary lacks some; all other bytes need one."""
   bpe = kinds.train(texts(), 320, 0, 'byte_bpe')
   characters = json_format.byte_characters()
   never = {characters[byte] for byte in NEVER}
