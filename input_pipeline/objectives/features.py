@@ -90,38 +90,21 @@ def encoder_decoder(
   count = rows.max(initial=-1) + 1
   whole = padding(shapes, count)
   batch = split(whole, shapes)
+  encoder_arrays = [
+    batch[f'encoder_{n}'] for n in ('inputs', 'positions', 'segments')
+  ]
+  decoder_arrays = [
+    batch[n] for n in ('targets', 'positions', 'segments', 'inputs')
+  ]
   first = 0
   for inputs, targets in examples:
     group = slice(first, first + len(inputs))
     first = group.stop
-    # Whether their rows are consecutive, as those of full examples are.
-    follow = len(inputs) > 1 and (np.diff(rows[group]) == 1).all()
+    places = rows[group], offsets[group], segments[group]
     shifted = np.full_like(targets, start)
     shifted[:, 1:] = targets[:, :-1]
-    for stack, tokens, offset in (
-      ('encoder_', {'encoder_inputs': inputs}, offsets[group, 0]),
-      ('', {'inputs': shifted, 'targets': targets}, offsets[group, 1]),
-    ):
-      real = tokens[stack + 'inputs' if stack else 'targets'] != NOTHING
-      positions = np.arange(real.shape[1])
-      values = tokens | {
-        stack + 'positions': positions,
-        stack + 'segments': segments[group, None],
-      }
-      if not real.all():
-        at = np.broadcast_to(rows[group, None], real.shape)[real]
-        place = at, (offset[:, None] + positions)[real]
-        values = {
-          name: np.broadcast_to(array, real.shape)[real]
-          for name, array in values.items()
-        }
-      elif follow and not offset.any():
-        row = rows[group.start]
-        place = slice(row, row + len(inputs)), slice(len(positions))
-      else:
-        place = rows[group, None], offset[:, None] + positions
-      for name, array in values.items():
-        batch[name][place] = array
+    _put(encoder_arrays, inputs, *places)
+    _put(decoder_arrays, targets, *places, shifted, side=1)
   np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
   return whole.take(np.argsort(rng.permutation(count)), axis=0)
 
@@ -177,17 +160,33 @@ def lay_out(
   for piece in pieces:
     group = slice(first, first + len(piece))
     first = group.stop
-    places = np.arange(piece.shape[1])
-    at = rows[group, None], offsets[group, :1] + places
-    values = [piece, places, numbers[group, None]]
-    values += [other[group, None] for other in others]
-    real = piece != NOTHING
-    if not real.all():
-      at = [np.broadcast_to(x, real.shape)[real] for x in at]
-      values = [np.broadcast_to(x, real.shape)[real] for x in values]
-    for array, value in zip(arrays, values, strict=True):
-      array[tuple(at)] = value
+    own = [other[group, None] for other in others]
+    _put(arrays, piece, rows[group], offsets[group], numbers[group], *own)
   return arrays
+
+
+def _put(arrays, tokens, rows, offsets, segments, *others, side=0):
+  """Writes N pieces, tokens [N, L], to their places in arrays [rows, T].
+
+  The arrays are those of the tokens, of their positions and segments, and of
+  the `others`, each [N, L] or [N, 1]. rows [N], offsets [N, 2] and segments [N]
+  come from packing; `side` is 0 for inputs, 1 for targets.
+  """
+  offsets = offsets[:, side]
+  positions = np.arange(tokens.shape[1])
+  values = [tokens, positions, segments[:, None], *others]
+  real = tokens != NOTHING
+  if not real.all():
+    at = np.broadcast_to(rows[:, None], real.shape)[real]
+    at = at, (offsets[:, None] + positions)[real]
+    values = [np.broadcast_to(value, real.shape)[real] for value in values]
+  elif len(rows) > 1 and (np.diff(rows) == 1).all() and not offsets.any():
+    # Consecutive rows, as those of full examples: slices are fastest.
+    at = slice(rows[0], rows[0] + len(rows)), slice(len(positions))
+  else:
+    at = rows[:, None], offsets[:, None] + positions
+  for array, value in zip(arrays, values, strict=True):
+    array[at] = value
 
 
 def decoder(

@@ -1,4 +1,4 @@
-"""Made-up text of a few files, its config, and rows of it."""
+"""A small corpus of made-up text in files, its config, and its batches."""
 
 import functools
 import gzip
@@ -62,7 +62,7 @@ def json_config(corpus, files='*.json.gz', **changes):
 
 
 def make(folder):
-  """Three files of unequal size; one lets the tokenizer be trained once."""
+  """Writes three files of different sizes; skips without TensorFlow."""
   pytest.importorskip('tensorflow')
   for n, count in enumerate((150, 230, 97)):
     write(folder / f'{n}.json.gz', texts(count, n))
@@ -70,7 +70,7 @@ def make(folder):
 
 
 def make_workdir(corpus, folder):
-  """A workdir with a tokenizer of the corpus."""
+  """A workdir with a tokenizer trained on the corpus."""
   tokenizing.prepare(json_config(corpus), 0, VOCABULARY, str(folder))
   return str(folder)
 

@@ -1,6 +1,6 @@
-"""Texts, and the tokenizers of BERT, GPT-2 and RoBERTa as published.
+"""Texts, and slow, plain tokenizers of BERT, GPT-2 and RoBERTa.
 
-Written from the published algorithms, slowly and plainly, to compare with.
+Written from the published algorithms, to compare with.
 """
 
 import functools
@@ -11,8 +11,8 @@ import unicodedata
 
 import regex
 
-# GPT-2's pattern of a word: contractions, then runs of letters, numbers and
-# others with the space before them, then spaces.
+# GPT-2's pattern of a word: contractions; then runs of letters, of numbers or
+# of other characters, with the space before them; then spaces.
 WORD = regex.compile(
   r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
   r'|\s+(?!\S)|\s+'
@@ -59,8 +59,10 @@ BROKEN = [
 
 
 def real_lines(data, count=10_000):
-  """Distinct lines of newspapers in English and Romanian, Wikipedia and C4,
-  the shortest ones first, some of them cut anywhere in a character."""
+  """Distinct lines of newspapers in English and Romanian, Wikipedia and C4.
+
+  The shortest are first.
+  """
   lines = []
   for name in ('newsdev2016.ro', 'newsdev2016.en'):
     lines += (data / 'wmt16_enro' / name).read_bytes().split(b'\n')
@@ -77,10 +79,10 @@ def real_lines(data, count=10_000):
 
 
 def odd_texts(count=300):
-  """Texts as UTF-8 that are seldom seen, and some that are not UTF-8.
+  """Unusual UTF-8 texts, and some that are not UTF-8.
 
-  Drawn are characters that all versions of Unicode know alike: libraries have
-  tables of their own.
+  Characters are drawn from those that are the same in all versions of Unicode,
+  because each library has its own tables.
   """
   rng = random.Random(0)
   old = unicodedata.ucd_3_2_0
@@ -102,9 +104,9 @@ def odd_texts(count=300):
 class Bert:
   """BERT's tokenization.py: words and punctuation, then the longest pieces.
 
-  Two things are as in the tokenizers library: capitals become small one by one
-  (Python knows that a Greek word ends in another sigma), and a word of more
-  than 100 characters is unknown, not of more than 200.
+  Two things are as in the tokenizers library: letters are lowercased one by one
+  (Python lowercases a Greek word's last sigma differently), and a word is
+  unknown if it has more than 100 characters, not 200.
   """
 
   def __init__(self, pieces, lowercase):
@@ -147,7 +149,7 @@ class Bert:
 
 
 def ideograph(c):
-  """BERT's CJK characters: those written without spaces, no kana or hangul."""
+  """BERT's CJK characters: without kana and hangul."""
   blocks = (
     *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF)),
     *((0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF)),
@@ -157,7 +159,7 @@ def ideograph(c):
 
 
 def punctuation(c):
-  """Also all of ASCII that is no letter, number, space or control."""
+  """Includes all of ASCII except letters, numbers, space and controls."""
   ascii_ranges = (33, 47), (58, 64), (91, 96), (123, 126)
   return unicodedata.category(c)[0] == 'P' or any(
     first <= ord(c) <= last for first, last in ascii_ranges

@@ -27,8 +27,8 @@ EXEMPT = {
   ('doc_sentences', 'encoder'): ('inputs',),
   # Inputs and targets of 512 tokens; a denoiser of 15% fills only the inputs.
   ('ul2', 'encoder_decoder'): ('targets',),
-  # Targets of 192 and 104 tokens, the most that noise may need. A decoder's row,
-  # which no paper has, keeps this room free.
+  # Targets of 192 and 104 tokens, the most that noise may need. A row of a
+  # decoder, which no paper has, keeps this room free.
   ('iid_spans', 'encoder_decoder'): ('targets',),
   ('iid_spans', 'decoder'): ('inputs',),
   # Texts are cut to the inputs' length before tokens are dropped.
