@@ -160,7 +160,7 @@ def test_rows_of_an_older_format_are_named():
 
 def test_a_start_beyond_the_vocabulary():
   for choice in ({'start': '300'}, {'start': 'none', 'bos': 300}):
-    with pytest.raises(ValueError, match='no id of data.tokenizer, which has'):
+    with pytest.raises(ValueError, match='not an id of data.tokenizer, which'):
       causal_rows([[10, 11]], **choice)
 
 

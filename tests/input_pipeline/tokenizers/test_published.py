@@ -245,7 +245,7 @@ def test_settings_beside_a_vocabulary_give_its_case(tmp_path):
       lambda c: c['model'].update(type='WordLevel'),
       'of type WordLevel, which no data.tokenizer_kind reads',
     ),
-    (lambda c: c['model'].update(dropout=0.1), 'dropout=0.1 draws other ids'),
+    (lambda c: c['model'].update(dropout=0.1), 'dropout=0.1 gives other ids'),
     (lambda c: c['model']['merges'].append(['q', 'zz']), 'tokenizers library'),
     (lambda c: c['model']['vocab'].pop('!'), "no piece '!' for byte 33"),
     (lambda c: c['model']['vocab'].update(new=999), 'id 320 is missing'),

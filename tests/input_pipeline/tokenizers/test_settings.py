@@ -115,7 +115,7 @@ def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
       {'added_tokens_decoder': {'3': {'content': '[X]', 'special': True}}},
       'ids must count from 0, each once, but id . is there twice',
     ),
-    ({'added_tokens_decoder': {'7': 3}}, 'added_tokens_decoder .* no token'),
+    ({'added_tokens_decoder': {'7': 3}}, 'added_tokens_decoder .* not a token'),
     (
       {'added_tokens_decoder': {'2': {'content': '[PAD]', 'special': True}}},
       r"'\[PAD\]' was added as id 2, but it has id 0",
