@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 
 class Keys(NamedTuple):
-  """The keys that an objective reads, of those that not all objectives read.
+  """The keys that an objective reads and some others do not.
 
-  With any other objective these keys must be 0, '' or False.
+  With an objective that does not list it, a key must be 0, '' or False.
   """
 
   needed: tuple[str, ...]  # must be set

@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -356,27 +355,3 @@ class Data:
     cursor = features.split(rows, self.shapes)['cursor']
     cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))
     return rows
-
-
-def global_batch(
-  host_batch: dict[str, np.ndarray],
-  rows: np.ndarray,
-  shardings: dict[str, Any],
-  batch_size: int,
-) -> dict[str, Any]:
-  """This host's rows -> global jax.Arrays of `batch_size` rows.
-
-  rows are the positions of host_batch's rows in the global batch, sorted;
-  shardings is name -> Sharding, and must ask this host for no other rows.
-  """
-  import jax
-
-  def place(name, values):
-    def part(index):
-      places = np.arange(batch_size)[index[0]]
-      return values[(np.searchsorted(rows, places), *index[1:])]
-
-    shape = (batch_size, *values.shape[1:])
-    return jax.make_array_from_callback(shape, shardings[name], part)
-
-  return {name: place(name, values) for name, values in host_batch.items()}

@@ -79,8 +79,7 @@ class Setup:
   ) -> Iterator[dict[str, jax.Array]]:
     """Batches of this host's `rows` -> global arrays, sharded over the mesh."""
     for arrays in host_batches:
-      layouts = dict.fromkeys(arrays, NamedSharding(self.mesh, sharding.BATCH))
-      yield pipeline.global_batch(arrays, self.rows, layouts, self.data.batch)
+      yield sharding.global_batch(arrays, self.rows, self.mesh, self.data.batch)
 
   def batch(
     self, shapes: Mapping[str, tuple[tuple[int, ...], Any]]

@@ -1,1 +1,1 @@
-"""Which rows come when: walks over chunks, mixtures, assembly, cursors."""
+"""Which rows come when: chunks, mixtures, seeds, cursors, and batches."""

@@ -47,7 +47,7 @@ EVERYTHING = {
   'benchmarks': {'torch', 'transformers'},
   'examples': set(),
 }
-# Allowed in one file alone: anywhere in it, or only inside its functions.
+# Allowed in one file alone.
 IN_FILE = {
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/command.py': {'absl'},
@@ -59,7 +59,6 @@ IN_FILE = {
   'models/pretrained/files.py': {'safetensors'},
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
-LAZY_IN_FILE = {'input_pipeline/pipeline.py': {'jax'}}
 # A command may hand over to another package's; nothing imports a command.
 HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 # What every command shares is no config: all packages may import it.
@@ -245,7 +244,7 @@ def check_file(root, path):
     lazily = LAZILY
   else:
     third_party = THIRD_PARTY[package] | IN_FILE.get(relative, set())
-    lazily = LAZY.get(package, set()) | LAZY_IN_FILE.get(relative, set())
+    lazily = LAZY.get(package, set())
 
   for line, name, names, lazy in imports(path.read_text(encoding='utf-8')):
     top = name.split('.')[0]

@@ -169,3 +169,27 @@ def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
   where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch,))
   rows = [np.arange(batch)[index] for index in where.values()]
   return np.unique(np.concatenate(rows))
+
+
+def global_batch(
+  host_batch: dict[str, np.ndarray], rows: np.ndarray, mesh: Mesh, batch: int
+) -> dict[str, jax.Array]:
+  """This host's rows -> global arrays of `batch` rows, sharded over the mesh.
+
+  Args:
+    host_batch: name -> [len(rows), ...].
+    rows: from `batch_rows`.
+    mesh: the mesh.
+    batch: rows of the global batch.
+  """
+  layout = NamedSharding(mesh, BATCH)
+
+  def place(values):
+    def part(index):
+      places = np.arange(batch)[index[0]]
+      return values[(np.searchsorted(rows, places), *index[1:])]
+
+    shape = (batch, *values.shape[1:])
+    return jax.make_array_from_callback(shape, layout, part)
+
+  return {name: place(values) for name, values in host_batch.items()}

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import pipeline
 from input_pipeline.streams import chunks, cursors
 from tests.helpers import corpora
 from tests.helpers.corpora import (
@@ -268,19 +267,3 @@ def test_memory_is_flat(either):
   iterator.close()
   # A kept batch has twenty of them; what is read ahead has a thousand.
   assert np.median(counts[-5:]) - np.median(counts[:5]) < 3_000
-
-
-def test_global_batch(synthetic):
-  jax = pytest.importorskip('jax')
-  from jax.sharding import NamedSharding, PartitionSpec
-
-  mesh = jax.make_mesh((len(jax.devices()),), ('data',))
-  shardings = dict.fromkeys(
-    synthetic.shapes, NamedSharding(mesh, PartitionSpec('data'))
-  )
-  (batch,) = take(synthetic, 1)
-  rows = np.arange(BATCH)
-  whole = pipeline.global_batch(batch, rows, shardings, BATCH)
-  for name, array in whole.items():
-    assert array.sharding == shardings[name]
-    np.testing.assert_array_equal(array, batch[name])

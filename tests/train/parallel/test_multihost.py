@@ -34,7 +34,6 @@ import jax
 import jax
 import numpy as np
 from input_pipeline import pipeline
-from jax.sharding import NamedSharding
 from train.parallel import sharding
 from train.runs import workdir
 from input_pipeline.config import DataConfig
@@ -47,13 +46,12 @@ data = pipeline.open_data(
   family=config.model.family,
 )
 mesh = sharding.make_mesh({**config.sharding.mesh}, config.sharding.rules)
-place = NamedSharding(mesh, sharding.BATCH)
 rows = sharding.batch_rows(mesh, config.data.batch)
 batches = data.batches(data.start(), rows)
 held = {}
 for number in range(5):
-  batch = pipeline.global_batch(
-    next(batches), rows, dict.fromkeys(data.shapes, place), config.data.batch
+  batch = sharding.global_batch(
+    next(batches), rows, mesh, config.data.batch
   )
   for name, array in batch.items():
     assert array.shape[0] == config.data.batch

@@ -266,10 +266,15 @@ def test_accumulated_gradients_are_the_whole_batchs(host_batches):
 
 
 def test_one_host_needs_all_rows():
+  """Its global batch is its own, sharded over the mesh."""
+  own = np.random.default_rng(0).integers(0, 100, (16, 3))
   for preset, sizes in MESHES.items():
     mesh = sharding.make_mesh(mesh_sizes(**sizes), preset)
     rows = sharding.batch_rows(mesh, 16)
     np.testing.assert_array_equal(rows, np.arange(16))
+    batch = sharding.global_batch({'inputs': own}, rows, mesh, 16)
+    np.testing.assert_array_equal(batch['inputs'], own)
+    assert batch['inputs'].sharding == NamedSharding(mesh, sharding.BATCH)
 
 
 def test_the_rest_of_the_devices():
