@@ -11,8 +11,6 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
-pytestmark = pytest.mark.slow
-
 PACKAGES = ('configs', 'input_pipeline', 'models', 'train')
 BUILD = """
 import sys
@@ -71,19 +69,12 @@ def test_the_wheel_has_every_module(python, tmp_path):
       assert os.path.exists(os.path.join(installed, module)), module
 
 
-@pytest.mark.parametrize('name', ['t5.py:tiny', 't5:tiny', 'configs/t5:tiny'])
-def test_a_packaged_config_is_found_by_name(python, tmp_path, name):
+def test_a_packaged_config_is_found_by_name(python, tmp_path):
   shown = run(
-    python, '-m', 'input_pipeline.inspect', f'--config={name}', '--batches=1',
-    '--config.data.source=synthetic', '--config.data.holdout=0', cwd=tmp_path,
+    python, '-m', 'input_pipeline.inspect', '--config=t5.py:tiny',
+    '--config.data.source=synthetic', '--batches=1', cwd=tmp_path,
   )  # fmt: skip
   assert '1 batches of 32 rows' in shown
-
-
-def test_a_packaged_config_trains(python, tmp_path):
-  run(
-    python, '-m', 'train', '--config=t5.py:tiny', '--workdir=w',
-    '--config.data.source=synthetic', '--config.data.holdout=0',
-    '--config.train.steps=1', '--config.eval.samples=0', cwd=tmp_path,
-  )  # fmt: skip
-  assert (tmp_path / 'w' / 'checkpoints' / '1').is_dir()
+  shown = run(python, '-m', 'train', '--config=t5:tiny', '--help', cwd=tmp_path)
+  assert shown.startswith('`python -m train --config=')
+  assert "  data.source='docs'  " in shown
