@@ -22,79 +22,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline
-from models.config import TransformerConfig
-from models.families.electra import generator_config
 from train.learning.state import count_params
+from train.reporting.flops import step_flops
 from train.runs import command
 from train.setup import set_up
-
-
-def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
-  """Floating-point operations of one training step, all devices together.
-
-  The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
-  alone, those of the input's positions included, forward and twice backward;
-  what remat computes again not counted, a masked attention counted whole.
-
-  Args:
-    config: of the model.
-    batch: shapes by name, as the model reads them.
-  """
-  c = config
-  B, T = batch['inputs'].shape
-  predicted = B * batch['targets'].shape[1]
-  head = c  # of the stack that predicts tokens
-  match c.family:
-    case 'encoder_decoder':
-      S = batch['encoder_inputs'].shape[1]
-      queries, keys, pairs = _attention(c)
-      cross = T * queries + S * keys + T * S * pairs
-      forward = _stack(c, c.encoder_layers, B, S, causal=False)
-      forward += _stack(c, c.decoder_layers, B, T, causal=True)
-      forward += B * c.decoder_layers * cross
-    case 'electra':
-      head = generator_config(c)
-      forward = _stack(c, c.encoder_layers, B, T, causal=False)
-      forward += _stack(head, c.encoder_layers, B, T, causal=False)
-      forward += B * T * c.embed_dim * (c.embed_dim + 1)  # is it replaced?
-    case 'rwkv':  # five square matrices and two of the channel mix
-      layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
-      forward = c.decoder_layers * B * T * layer
-    case 'encoder':
-      forward = _stack(c, c.encoder_layers, B, T, causal=False)
-      if c.head == 'mlm_nsp':  # of a row's first token
-        forward += B * c.embed_dim * (c.embed_dim + 2)
-    case 'decoder':
-      forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
-  if head.output_transform:
-    forward += predicted * head.table_width * (head.embed_dim + c.vocab_size)
-  else:
-    forward += predicted * head.embed_dim * c.vocab_size
-  return 3.0 * 2.0 * forward
-
-
-def _attention(config):
-  """Multiplications: a query and its output, a key and its value, a pair."""
-  c = config
-  width = 2 * c.embed_dim * c.head_dim
-  return width * c.heads, width * c.kv_heads, 2 * c.heads * c.head_dim
-
-
-def _stack(config, layers, rows, length, causal):
-  """Multiplications of a stack: the tables' projection, self-attention, MLP."""
-  c = config
-  mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
-  queries, keys, pairs = _attention(c)
-  row = length * (mlp + queries + keys) + length**2 * pairs
-  shared = 0  # by all rows
-  if c.position == 'transformer_xl':  # a query and a distance
-    distances = length if causal else 2 * length - 1
-    row += length * distances * c.heads * c.head_dim
-    shared = distances * c.embed_dim * c.heads * c.head_dim
-  projected = 0
-  if c.table_dim or c.table_width != c.embed_dim:
-    projected = rows * length * c.table_width * c.embed_dim
-  return projected + layers * (rows * row + shared)
 
 
 def fit(config: ConfigDict, devices: list) -> dict[str, Any]:

@@ -13,24 +13,24 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from configs import terminal
 from configs.command import summary
 from input_pipeline import pipeline
 from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded
-from train.fit import step_flops
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
 from train.recording import Recorder, TrainingError, make_recorder
 from train.reporting import progress
+from train.reporting.flops import step_flops
 from train.reporting.metrics import read_metrics
 from train.reporting.tally import Tally
 from train.runs import (
-  beginning,
-  beginning_tokenizer,
   folders,
   history,
   opening,
-  record,
+  warm_start,
+  warm_start_tokenizer,
   workdir,
 )
 from train.runs.best import Best
@@ -68,7 +68,7 @@ def train(
     accept_changed_config: go on though keys changed that may change; see
       `changes.CHANGEABLE`.
     init_from: WORKDIR[:STEP], whose parameters a new run takes; see
-      `beginning`.
+      `warm_start`.
     init_state: take the optimizer's state and the step too.
 
   Raises:
@@ -93,7 +93,7 @@ def train(
     config.checkpoint.best, setup.criterion, setup.data.objective == 'causal'
   )
   changed = workdir.check(folder, config, accept_changed_config)
-  origin = beginning.find(folder, config, setup.state, init_from, init_state)
+  origin = warm_start.find(folder, config, setup.state, init_from, init_state)
   _say(summary(config, shutil.get_terminal_size().columns))
   _say(progress.overview(setup.state.params, setup.axes, setup.places.params))
 
@@ -119,12 +119,12 @@ def train(
     )
     _say(f'Going on from the checkpoint of step {start}.')
   entries = history.go_on(
-    folder, saved, start, beginning.provenance(origin), changed, accepted
+    folder, saved, start, warm_start.provenance(origin), changed, accepted
   )
   metadata = {
     'config': json.loads(config.to_json()),
     'data': data.fingerprint,
-    'made_by': record.made_by(),
+    'made_by': history.made_by(),
     'history': entries,
   }
   counts = saved.get('counts') if saved and start else {}
@@ -213,11 +213,11 @@ def train(
 def _say(text: str) -> None:
   """Prints in the first process."""
   if jax.process_index() == 0:
-    progress.say(text)
+    terminal.say(text)
 
 
 def _open_data(
-  setup: Setup, folder: str, origin: beginning.Origin | None, changed: dict
+  setup: Setup, folder: str, origin: warm_start.Origin | None, changed: dict
 ) -> pipeline.Data:
   """The data, and before them the tokenizer: made or checked once, by the first
   process."""
@@ -225,7 +225,7 @@ def _open_data(
   data_args = setup.data, config.seed, config.model.vocab_size
   if jax.process_index() == 0:
     workdir.put_tokenizer_aside(folder, bool(changed))
-    _say(beginning_tokenizer.prepare(origin, *data_args, folder))
+    _say(warm_start_tokenizer.prepare(origin, *data_args, folder))
   processes.wait_for_all('tokenizer')
   data = pipeline.open_data(
     *data_args, config.eval.source, folder, family=config.model.family
@@ -237,16 +237,16 @@ def _open_data(
 
 
 def _first_state(
-  setup: Setup, data: pipeline.Data, origin: beginning.Origin | None
+  setup: Setup, data: pipeline.Data, origin: warm_start.Origin | None
 ) -> tuple[TrainState, dict | None]:
   """The state of a run that begins, and the metadata it has so far, if any."""
   parts = setup.model, setup.optimizer, setup.state, data.start()
   seed = setup.config.seed
   if not origin:
     return create_state(*parts, seed), None
-  _say(beginning.describe(origin, setup.config))
+  _say(warm_start.describe(origin, setup.config))
   saved = origin.saved if origin.own else None
-  return beginning.create(origin, *parts, seed), saved
+  return warm_start.create(origin, *parts, seed), saved
 
 
 def _phases(setup: Setup, data: pipeline.Data, start: int) -> list[Phase]:

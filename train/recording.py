@@ -14,7 +14,8 @@ from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.generate import make_sampling
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes
-from train.reporting.metrics import MetricsWriter, draw_curves, read_metrics
+from train.reporting.curves import draw_curves
+from train.reporting.metrics import MetricsWriter, read_metrics
 from train.reporting.progress import Progress, one_screen
 from train.reporting.tally import Tally
 from train.runs.best import Best

@@ -17,7 +17,7 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
-from train.learning.criteria import Objective, objective_for
+from train.learning.criteria import Criterion, criterion_for
 from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import TrainState, abstract_params, abstract_state
@@ -55,13 +55,13 @@ class Setup:
   rows: np.ndarray
 
   @property
-  def criterion(self) -> Objective:
+  def criterion(self) -> Criterion:
     """What is minimised.
 
     Raises:
       ValueError: nothing trains `model.head`.
     """
-    return objective_for(self.model.config)
+    return criterion_for(self.model.config)
 
   @contextlib.contextmanager
   def on_mesh(self) -> Iterator[None]:

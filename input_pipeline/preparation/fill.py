@@ -10,13 +10,12 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
 from typing import Any
 
-from configs import command
+from configs import command, terminal
 from input_pipeline.preparation.writers import Examples, Tokens
 from input_pipeline.sources import hashes, paths
 from input_pipeline.sources.files import Source
@@ -250,7 +249,7 @@ class _Progress:
     self.sizes = {n: sizes[n] for n in missing}
     self.left = dict(self.sizes)
     self.read = 0  # documents of finished files, roughly
-    self.live = sys.stdout.isatty()
+    self.live = terminal.LiveLine()
 
   def finished(self, number):
     del self.left[number]
@@ -259,14 +258,9 @@ class _Progress:
 
   def show(self):
     now = time.monotonic()
-    if now - self.shown < (0.5 if self.live else PAUSE):
-      return
-    self.shown = now
-    line = self.line()
-    if self.live:
-      print(f'\r{line[:100]:<100}', end='', flush=True)
-    else:
-      print(line, flush=True)
+    if now - self.shown >= (0.5 if self.live.live else PAUSE):
+      self.shown = now
+      self.live.show(self.line())
 
   def line(self):
     seconds = max(time.monotonic() - self.start, 1e-3)
@@ -284,25 +278,17 @@ class _Progress:
       # Documents of unfinished files count too.
       whole = self.read / done
       left = seconds * max(whole - documents, 0) / max(documents, 1)
-      parts.append(f'{_clock(left)} left')
+      parts.append(f'{terminal.duration(left)} left')
     return ', '.join(parts)
 
   def end(self):
-    if self.live:
-      print('\r' + ' ' * 100 + '\r', end='')
     seconds = time.monotonic() - self.start
-    print(f'{self.line()}, in {_clock(seconds)}', flush=True)
+    self.live.note(f'{self.line()}, in {terminal.duration(seconds)}')
 
 
 def _sizes(files):
   """Bytes of each file; 1 where a source names no file."""
   return [paths.size(f) if os.path.basename(f) != f else 1 for f in files]
-
-
-def _clock(seconds):
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f'{hours}:{minutes:02d}:{seconds:02d}'
 
 
 def _summary(folder, manifest):

@@ -17,7 +17,7 @@ from configs import ablations, tree
 from models.build import build
 from models.config import TransformerConfig
 from tests.configs.ablated import TINY, refusal
-from train.learning.criteria import objective_for
+from train.learning.criteria import criterion_for
 
 B, T, V = 2, 8, 32
 SIZES = {
@@ -140,7 +140,7 @@ def test_one_choice_changed(fields):
       TransformerConfig(**fields)
     return
   config = TransformerConfig(**fields)
-  model, objective = build(config), objective_for(config)
+  model, criterion = build(config), criterion_for(config)
   batch = batch_for(config)
   inputs = {name: batch[name] for name in model.INPUTS}
   boxed = jax.eval_shape(
@@ -153,8 +153,8 @@ def test_one_choice_changed(fields):
   )
 
   def loss(params):
-    sums = objective.sums(model, params, batch)
-    return objective.means(sums | objective.weights(batch))['loss']
+    sums = criterion.sums(model, params, batch)
+    return criterion.means(sums | criterion.weights(batch))['loss']
 
   # Without jit: most operations were compiled for other cases already.
   first, grads = jax.value_and_grad(loss)(params)

@@ -1,9 +1,9 @@
-"""Programs in processes of their own, without importing everything each time.
+"""Programs in their own processes, which need not import everything again.
 
-Importing jax and TensorFlow takes longer than most runs of the tests. A server
-imports them once; a program is a fork of it, which runs `-m MODULE` or `-c
-CODE` as the interpreter would: with arguments, environment and streams of its
-own, a process that signals reach, and the interpreter's own end.
+Importing jax and TensorFlow takes longer than most runs of the tests, so a
+server imports them once. A program is a fork of the server. It runs `-m MODULE`
+or `-c CODE` as the interpreter would: with its own arguments, environment,
+streams and signals, and with the interpreter's shutdown.
 """
 
 import concurrent.futures
@@ -15,9 +15,9 @@ import socket
 import subprocess
 import sys
 
-# A fork, `keeper`, waits for the program and tells its status; the server goes
-# on to the next request at once. Commands (`__main__`) define flags: theirs is
-# imported by the program alone.
+# A fork of the server waits for the program and reports its status; the server
+# takes the next request at once. Only the program imports its `__main__`, since
+# commands define flags.
 SERVER = """
 import json, os, runpy, signal, socket, sys, warnings
 
@@ -35,17 +35,17 @@ while True:
     continue
   server.close()
   signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-  *streams, told = pipes
+  *streams, report = pipes
   child = os.fork()
   if not child:
     break
-  os.write(told, f'{child}\\n'.encode())
+  os.write(report, f'{child}\\n'.encode())
   for stream in streams:
     os.close(stream)
   status = os.waitpid(child, 0)[1]
-  os.write(told, f'{os.waitstatus_to_exitcode(status)}\\n'.encode())
+  os.write(report, f'{os.waitstatus_to_exitcode(status)}\\n'.encode())
   os._exit(0)
-os.close(told)
+os.close(report)
 for number, stream in enumerate(streams, 1):
   os.dup2(stream, number)
   os.close(stream)
@@ -60,7 +60,7 @@ sys.argv = [kind, *flags]
 if kind == '-c':
   exec(what, {'__name__': '__main__'})
 else:
-  # The module is there already where another program imports it too.
+  # The server may have imported the module already.
   warnings.filterwarnings('ignore', '.*found in sys.modules', RuntimeWarning)
   runpy.run_module(what, run_name='__main__', alter_sys=True)
 """
@@ -69,7 +69,7 @@ else:
 class Program:
   """As much of subprocess.Popen as tests need."""
 
-  def __init__(self, arguments, environment):
+  def __init__(self, arguments: list[str], environment: dict[str, str]):
     self.returncode = None
     readers, writers = zip(*(os.pipe() for _ in range(3)), strict=True)
     request = {'arguments': arguments, 'environment': environment}
@@ -77,32 +77,32 @@ class Program:
     socket.send_fds(server, [json.dumps(request).encode()], writers)
     for writer in writers:
       os.close(writer)
-    self.stdout, self.stderr, self._told = map(os.fdopen, readers)
-    self.pid = int(self._told.readline())
+    self.stdout, self.stderr, self._report = map(os.fdopen, readers)
+    self.pid = int(self._report.readline())
 
-  def poll(self):
-    """The exit status, None while it runs."""
-    if self.returncode is None and select.select([self._told], [], [], 0)[0]:
-      self.returncode = int(self._told.readline())
+  def poll(self) -> int | None:
+    """The exit status; None while it runs."""
+    if self.returncode is None and select.select([self._report], [], [], 0)[0]:
+      self.returncode = int(self._report.readline())
     return self.returncode
 
-  def wait(self, timeout=300.0):
-    """The exit status; TimeoutExpired when there is none by then."""
+  def wait(self, timeout: float = 300.0) -> int:
+    """The exit status; raises TimeoutExpired if it still runs by then."""
     if self.returncode is None:
-      if not select.select([self._told], [], [], timeout)[0]:
+      if not select.select([self._report], [], [], timeout)[0]:
         raise subprocess.TimeoutExpired(f'process {self.pid}', timeout)
-      self.returncode = int(self._told.readline())
+      self.returncode = int(self._report.readline())
     return self.returncode
 
-  def send_signal(self, number):
+  def send_signal(self, number: int) -> None:
     if self.poll() is None:
       os.kill(self.pid, number)
 
-  def kill(self):
+  def kill(self) -> None:
     self.send_signal(signal.SIGKILL)
 
-  def communicate(self, timeout=300.0):
-    """What is left of stdout and of stderr, read to their ends."""
+  def communicate(self, timeout: float = 300.0) -> tuple[str, str]:
+    """The rest of stdout and of stderr, after the program has ended."""
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
       try:
         reads = [threads.submit(x.read) for x in (self.stdout, self.stderr)]
@@ -116,8 +116,8 @@ class Program:
 _SERVERS = []
 
 
-def _server(environment):
-  """The socket of this process's server, started with the first program."""
+def _server(environment: dict[str, str]) -> socket.socket:
+  """The socket of this process's server, which the first program starts."""
   if not _SERVERS:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(

@@ -69,6 +69,7 @@ COMMAND = {
   'configs.differences.differences',
   'configs.differences.changed_keys',
   'configs.startup',
+  'configs.terminal',
   'configs.command.summary',
 }
 # Allowed inside functions of a whole package.
@@ -79,7 +80,7 @@ LAZY = {'input_pipeline': LAZILY | {'pyarrow'}}
 # decides. No two files import each other, however far round.
 ORDER = {
   'configs': (
-    {'differences', 'interrupt', 'memory', 'systems'},
+    {'differences', 'interrupt', 'memory', 'systems', 'terminal'},
     {'common', 'startup'},
     {'command'},
     {'keys'},

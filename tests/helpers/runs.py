@@ -1,4 +1,4 @@
-"""`python -m train` in processes of its own, on a model of no size."""
+"""`python -m train` in its own process, on a tiny model."""
 
 import atexit
 import json
@@ -16,11 +16,11 @@ import numpy as np
 from tests.helpers.forks import Program
 from train.learning.state import TrainState
 
-# Programs that one process has compiled serve those after it.
+# Later processes reuse what earlier ones have compiled.
 COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 
-# Of each system, of no size. Dropout is on.
+# Each system made tiny. Dropout is on.
 NARROW = {'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.dropout': 0.1}
 SMALL = NARROW | {
   'model.heads': 2,
@@ -79,7 +79,7 @@ def write_text(folder: Path) -> str:
 def command(
   workdir: Path, *flags: str, system: str = 't5', **overrides
 ) -> list[str]:
-  """The command line; overrides are of CONFIG, with __ for the dot."""
+  """The command line; overrides change CONFIG's keys, with __ for the dot."""
   config = CONFIG | SYSTEMS[system]
   config |= {k.replace('__', '.'): v for k, v in overrides.items()}
   return [
@@ -92,7 +92,7 @@ def command(
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-  """Of a process with so many devices."""
+  """The environment of a process with so many devices."""
   kept = [
     flag
     for flag in os.environ['XLA_FLAGS'].split()
@@ -107,7 +107,7 @@ def environment(devices: int = 1) -> dict[str, str]:
 
 
 def start(command: list[str], devices: int = 1) -> Program:
-  """[python, '-m', MODULE, *flags] or -c in a process of its own."""
+  """Starts [python, '-m', MODULE, *flags], or -c CODE, in its own process."""
   assert command[0] == sys.executable
   return Program(command[1:], environment(devices))
 
@@ -115,9 +115,9 @@ def start(command: list[str], devices: int = 1) -> Program:
 def run(
   command: list[str], devices: int = 1, largest: int | None = None
 ) -> subprocess.CompletedProcess:
-  """Runs to the end: its status, stdout and stderr.
+  """Runs a command to its end; returns its status, stdout and stderr.
 
-  No file may become larger than `largest` bytes.
+  It cannot write a file of more than `largest` bytes.
   """
   process = start(command, devices)
   if largest:
@@ -130,7 +130,7 @@ def run(
 
 
 def train(workdir: Path, devices: int = 1, **overrides) -> str:
-  """Runs to the end, which must be a good one; returns stdout."""
+  """Trains to the end, which must succeed; returns stdout."""
   done = run(command(workdir, **overrides), devices)
   assert done.returncode == 0, done.stderr
   return done.stdout
@@ -144,12 +144,13 @@ def rows(workdir: Path, name: str = 'train/loss') -> list[tuple[int, float]]:
 
 
 def checkpoints(workdir: Path) -> list[int]:
+  """The steps of the finished checkpoints."""
   names = os.listdir(workdir / 'checkpoints')
   return sorted(int(name) for name in names if name.isdigit())
 
 
 def small_state(step: int, seed: int = 0) -> TrainState:
-  """Of no model."""
+  """A state of two arrays, which no model has."""
   rng = np.random.default_rng(seed)
   return TrainState(
     step=np.int32(step),

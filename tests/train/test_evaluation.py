@@ -14,7 +14,7 @@ from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
 from train.evaluate import evaluate, make_eval_step
-from train.learning.criteria import objective_for
+from train.learning.criteria import criterion_for
 from train.learning.state import TrainState, is_finite
 from train.learning.step import eval_step
 
@@ -105,7 +105,7 @@ def test_two_kinds_of_means_have_their_own_weights():
     dict(zip(names, numbers, strict=True)) | {'z_loss': 5.0, 'present': 9}
     for numbers in ((10, 20.0, 4.0, 2, 1.0, 1.0), (30, 30.0, 8.0, 1, 2.0, 0.0))
   ]
-  means = objective_for(config).means
+  means = criterion_for(config).means
   found = evaluate(lambda _, sums: sums, None, batches, means=means)
   assert found == pytest.approx(
     {

@@ -15,10 +15,11 @@ from tests.helpers.t5_reference import BASE as T5
 from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from train import fit
-from train.learning.criteria import objective_for
+from train.learning.criteria import criterion_for
 from train.learning.state import abstract_params, abstract_state
 from train.learning.step import DoesNotFitError, compile_train_step, train_step
 from train.parallel import sharding
+from train.reporting.flops import step_flops
 
 B, T, S, P = 2, 24, 40, 5
 SIZES = {
@@ -70,16 +71,16 @@ def test_operations_are_the_products_of_the_loss(name):
   model = build(config)
   params, _ = abstract_params(model)
   batch = batch_of(model)
-  objective = objective_for(config)
+  criterion = criterion_for(config)
 
   def loss(params, batch):
-    return objective.means(objective.sums(model, params, batch))['loss']
+    return criterion.means(criterion.sums(model, params, batch))['loss']
 
   counted = products(jax.make_jaxpr(loss)(params, batch).jaxpr)
   if name == 'encoder_decoder':  # buckets are looked up by a product
     heads, buckets = config.heads, config.relative_buckets
     counted -= 2 * heads * buckets * (S**2 + T**2)
-  assert fit.step_flops(config, batch) == 3 * counted
+  assert step_flops(config, batch) == 3 * counted
 
 
 def test_operations_are_palms_formula():
@@ -91,7 +92,7 @@ def test_operations_are_palms_formula():
   N = sum(x.size for x in matrices) + params['embed']['table'].size
   L, H, Q = config.decoder_layers, config.heads, config.head_dim
   expected = B * T * (6 * N + 12 * L * H * Q * T)
-  assert fit.step_flops(config, batch_of(model)) == expected
+  assert step_flops(config, batch_of(model)) == expected
 
 
 def test_operations_beside_xlas_count():
@@ -123,7 +124,7 @@ def test_operations_beside_xlas_count():
     )
 
   compiled = compile_train_step(step, state, batch)
-  ours = fit.step_flops(config, batch)
+  ours = step_flops(config, batch)
   assert 1 < compiled.cost_analysis()['flops'] / ours < 1.1
 
 

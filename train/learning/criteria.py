@@ -1,4 +1,8 @@
-"""From a batch to sums of losses and metrics."""
+"""What is minimised: from a batch to sums of losses and metrics.
+
+A criterion belongs to a model's head. (An objective is what the pipeline makes
+of text: see input_pipeline/objectives.)
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,41 +16,41 @@ from train.learning.losses import cross_entropy, weighted_cross_entropy
 
 Sums = dict[str, Any]  # of floats or of float32 scalars
 
-ADDED = ('z_loss', 'max_logit_loss')  # to `loss`, when it is minimised
-DISCRIMINATOR = 50.0  # how much its loss counts (Clark et al. 2020, A)
+ADDED = ('z_loss', 'max_logit_loss')  # added to `loss` in training
+DISCRIMINATOR = 50.0  # weight of its loss (Clark et al. 2020, A)
 
 
-class Objective(NamedTuple):
-  """What a model is trained for.
+class Criterion(NamedTuple):
+  """What a model's training minimises.
 
-  A batch may be cut into parts: their sums add up. A loss of two terms has a
-  weight for each, which the batch alone decides; with those of the whole batch
-  in the place of a part's own, the parts' means add up, and so do gradients.
+  A batch may be cut into parts, whose sums add up. Each term of the loss has a
+  weight that depends on the batch alone. With the weights of the whole batch in
+  place of a part's own, the means of the parts add up, and so do gradients.
   """
 
-  sums: Callable[..., Sums]  # as `lm`
+  sums: Callable[..., Sums]  # such as `lm`
   weights: Callable[[dict[str, jax.Array]], Sums]  # batch -> some of the sums
   means: Callable[[Sums], Sums]  # `loss` and ADDED to minimise, and metrics
 
 
-def objective_for(config: TransformerConfig) -> Objective:
-  """The objective of `model.head`.
+def criterion_for(config: TransformerConfig) -> Criterion:
+  """The criterion of `model.head`.
 
   Raises:
-    ValueError: no objective trains that head.
+    ValueError: no criterion trains that head.
   """
   match config.head:
     case 'lm':
-      return Objective(lm, lm_weights, lm_means)
+      return Criterion(lm, lm_weights, lm_means)
     case 'mlm':
-      return Objective(mlm, lm_weights, lm_means)
+      return Criterion(mlm, lm_weights, lm_means)
     case 'mlm_nsp':
-      return Objective(mlm_nsp, mlm_nsp_weights, mlm_nsp_means)
+      return Criterion(mlm_nsp, mlm_nsp_weights, mlm_nsp_means)
     case 'rtd' if config.family == 'electra':
-      return Objective(rtd, rtd_weights, rtd_means)
+      return Criterion(rtd, rtd_weights, rtd_means)
   raise ValueError(
-    f'model.head={config.head!r} of model.family={config.family!r} is trained '
-    'by no objective.'
+    f'No criterion trains model.head={config.head!r} of '
+    f'model.family={config.family!r}.'
   )
 
 
@@ -71,12 +75,12 @@ def lm(
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
 ) -> dict[str, jax.Array]:
-  """Prediction of `targets` where `weights` is not 0.
+  """Cross-entropy of `targets`, times `weights`.
 
   Args:
-    model: reads `model.INPUTS` of the batch, gives logits [B,T,V].
-    params: of the model.
-    batch: see the design's batch contract; `targets`, `weights` [B,T].
+    model: reads `model.INPUTS` of the batch and returns logits [B,T,V].
+    params: the model's parameters.
+    batch: the inputs, and `targets` and `weights` [B,T].
     rng: for dropout; None: no dropout.
     z_loss: factor of log_z^2.
     label_smoothing: see `losses.cross_entropy`.
@@ -84,7 +88,7 @@ def lm(
 
   Returns:
     Sums over the batch: `loss`, `z_loss`, `correct`, `weight`, and
-    `max_logit_loss` where there is one.
+    `max_logit_loss` if its factor is not 0.
   """
   logits = _apply(model, params, batch, dropout=rng)
   return weighted_cross_entropy(
@@ -98,12 +102,12 @@ def lm(
 
 
 def lm_weights(batch: dict[str, jax.Array]) -> Sums:
-  """Predicted tokens."""
+  """The weights of the predicted tokens, summed."""
   return {'weight': jnp.sum(batch['weights'])}
 
 
 def lm_means(sums: Sums) -> Sums:
-  """A token's `loss` in nats, what is added to it, `accuracy`."""
+  """Per token: `loss` in nats, what is added to it, `accuracy`."""
   added = [name for name in ADDED if name in sums]
   return {
     'loss': _mean(sums['loss'], sums['weight']),
@@ -117,13 +121,14 @@ def mlm(
   params: dict,
   batch: dict[str, jax.Array],
   rng: jax.Array | None = None,
-  z_loss: float = 0.0,
-  label_smoothing: float = 0.0,
-  max_logit_loss: float = 0.0,
+  *losses: float,
 ) -> Sums:
-  """Masked tokens (Devlin et al. 2019, 3.1): `lm` at `predict_at` [B,P]."""
+  """Masked tokens (Devlin et al. 2019, 3.1): `lm` at `predict_at` [B,P].
+
+  The arguments, here and below, are those of `lm`.
+  """
   outputs = _apply(model, params, batch, dropout=rng)
-  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss)
+  return _masked(outputs, batch, *losses)
 
 
 def _masked(outputs, batch, *losses):
@@ -137,19 +142,17 @@ def mlm_nsp(
   params: dict,
   batch: dict[str, jax.Array],
   rng: jax.Array | None = None,
-  z_loss: float = 0.0,
-  label_smoothing: float = 0.0,
-  max_logit_loss: float = 0.0,
+  *losses: float,
 ) -> Sums:
   """Masked tokens and the next sentence (Devlin et al. 2019, 3.1).
 
-  `is_next` [B] is the class of a row's pair, 0 where the second sentence comes
-  next. Sums: those of `mlm`, and `next_loss`, `next_correct`, `pairs`.
+  `is_next` [B] is the class of a row's pair: 0 if the second sentence follows
+  the first. Sums: those of `mlm`, and `next_loss`, `next_correct`, `pairs`.
   """
   outputs = _apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['next_sentence'], batch['is_next'])
   pairs = _pairs(batch)
-  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss) | {
+  return _masked(outputs, batch, *losses) | {
     'next_loss': jnp.sum(pairs * loss),
     'next_correct': jnp.sum(pairs * correct),
     'pairs': jnp.sum(pairs),
@@ -157,17 +160,17 @@ def mlm_nsp(
 
 
 def _pairs(batch):
-  """float32 [B], 0 for a row of padding."""
+  """float32 [B]: 1 for a pair, 0 for a row of padding."""
   return jnp.any(batch['segments'] > 0, axis=1).astype('float32')
 
 
 def mlm_nsp_weights(batch: dict[str, jax.Array]) -> Sums:
-  """Predicted tokens, pairs of sentences."""
+  """Predicted tokens, and pairs of sentences."""
   return lm_weights(batch) | {'pairs': jnp.sum(_pairs(batch))}
 
 
 def mlm_nsp_means(sums: Sums) -> Sums:
-  """`loss` is a token's plus a pair's."""
+  """`loss` is the mean per token plus the mean per pair."""
   means = lm_means(sums)
   next_loss = _mean(sums['next_loss'], sums['pairs'])
   return means | {
@@ -183,16 +186,14 @@ def rtd(
   params: dict,
   batch: dict[str, jax.Array],
   rng: jax.Array | None = None,
-  z_loss: float = 0.0,
-  label_smoothing: float = 0.0,
-  max_logit_loss: float = 0.0,
+  *losses: float,
 ) -> Sums:
-  """Replaced tokens detected (Clark et al. 2020, 3.1), and `mlm` to make them.
+  """Replaced-token detection (Clark et al. 2020, 3.1), with its generator.
 
-  Without `rng` the samples are drawn all the same, always alike. Sums: those of
-  `mlm`, of the generator; of the discriminator `replaced_loss` and `read`, the
-  tokens it judges, `replaced` (they were), `marked` (it says so), `found`
-  (both).
+  Without `rng` there is no dropout, and the generator's samples are the same in
+  every call. Sums of the generator: those of `mlm`. Of the discriminator:
+  `replaced_loss`; `read`, the tokens it judges; `replaced`, those that were
+  replaced; `marked`, those it calls replaced; `found`, those that are both.
   """
   dropout, sample = None, jax.random.key(0)
   if rng is not None:
@@ -201,7 +202,7 @@ def rtd(
   logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
   read = (batch['segments'] > 0).astype('float32')
   marked = read * (logits > 0)
-  return _masked(outputs, batch, z_loss, label_smoothing, max_logit_loss) | {
+  return _masked(outputs, batch, *losses) | {
     # The cross-entropy of a sigmoid.
     'replaced_loss': jnp.sum(
       read * (jax.nn.softplus(logits) - labels * logits)
@@ -214,7 +215,7 @@ def rtd(
 
 
 def rtd_weights(batch: dict[str, jax.Array]) -> Sums:
-  """Predicted tokens, and those that the discriminator judges."""
+  """Predicted tokens, and the tokens that the discriminator judges."""
   read = jnp.sum(batch['segments'] > 0, dtype='float32')
   return lm_weights(batch) | {'read': read}
 
@@ -222,8 +223,8 @@ def rtd_weights(batch: dict[str, jax.Array]) -> Sums:
 def rtd_means(sums: Sums) -> Sums:
   """`loss` is the generator's plus 50 times the discriminator's.
 
-  `accuracy` is the generator's; `precision` and `recall` are of the tokens that
-  were replaced.
+  `accuracy` is the generator's; `precision` and `recall` are the
+  discriminator's, in finding the replaced tokens.
   """
   means = lm_means(sums)
   discriminator = _mean(sums['replaced_loss'], sums['read'])

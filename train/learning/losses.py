@@ -14,25 +14,25 @@ def cross_entropy(
 
   q is 1 - label_smoothing on the target plus label_smoothing / V on every
   entry, the target's included (Szegedy et al. 2016, 7; Vaswani et al. 2017,
-  5.4). The entropy of q is not subtracted, so the least loss is above 0.
+  5.4). The entropy of q is not subtracted, so the minimum is above 0.
 
   Args:
     logits: float32 [..., V]; V may be sharded.
-    targets: int [...]; a target beyond V gives NaN.
-    label_smoothing: from 0 to below 1.
+    targets: int [...]; a target of V or more gives NaN.
+    label_smoothing: at least 0, below 1.
 
   Returns:
     loss: float32 [...].
     log_z: float32 [...], the logarithm of the softmax's denominator.
-    correct: bool [...], no logit exceeds the target's.
+    correct: bool [...], whether no logit exceeds the target's.
   """
   return _forward(logits, targets, label_smoothing)[0]
 
 
-# Only the logits and log_z outlive the forward pass, and the gradient is one
-# elementwise pass over the logits. The target is looked up in the forward pass
-# and compared with in the backward pass: neither a one-hot array nor, where V
-# is sharded, the whole logits ever exist.
+# Only the logits and log_z are kept for the backward pass, and the gradient is
+# one elementwise pass over the logits. The forward pass looks the target up,
+# the backward pass compares with it: there is never a one-hot array, nor, if V
+# is sharded, an array of the whole logits.
 def _forward(logits, targets, label_smoothing):
   highest = jnp.max(logits, axis=-1)
   total = jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1)
@@ -69,22 +69,23 @@ def weighted_cross_entropy(
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
 ) -> dict[str, jax.Array]:
-  """Sums over a batch; the caller adds them up and divides by `weight`.
+  """Sums over a batch; the caller adds up batches and divides by `weight`.
 
   Args:
     logits: [B,T,V].
     targets: int [B,T].
     weights: float32 [B,T], 0 where there is nothing to predict.
-    z_loss: times log_z^2, which keeps log_z near 0 (Mesh TensorFlow, T5: 1e-4).
+    z_loss: factor of log_z^2, which keeps log_z near 0 (Mesh TensorFlow, T5:
+      1e-4).
     label_smoothing: see `cross_entropy`.
-    max_logit_loss: times half the square of each token's largest logit, whose
-      gradient is that logit: L2Wrap (RWKV's published code: 1e-4). Of several
-      that are equally large each has its share.
+    max_logit_loss: factor of half the square of each token's largest logit. Its
+      gradient is that logit: L2Wrap (RWKV's published code: 1e-4). Logits that
+      tie share it.
 
   Returns:
-    float32 scalars: `loss` (cross-entropy alone), `z_loss` (with its factor),
-    `max_logit_loss` (the same; only if it is asked for), `correct`, `weight`.
-    The objective is the sum of the three losses.
+    float32 scalars: `loss` (cross-entropy alone), `z_loss` and
+    `max_logit_loss` (times their factors; the latter only if its factor is not
+    0), `correct`, `weight`. Training minimises the sum of the three losses.
   """
   logits = logits.astype(jnp.float32)
   loss, log_z, correct = cross_entropy(logits, targets, label_smoothing)

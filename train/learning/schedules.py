@@ -2,31 +2,22 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from train.settings import check_group
 
+_DECAYING = 'learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'
 USES = {
   'constant': ('learning_rate',),
   'inverse_sqrt': ('learning_rate', 'warmup_steps'),
   'noam': ('learning_rate', 'warmup_steps'),
-  'linear': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
-  'linear_from_start': (
-    'learning_rate',
-    'warmup_steps',
-    'end_fraction',
-    'decay_steps',
-  ),
-  'linear_throughout': (
-    'learning_rate',
-    'warmup_steps',
-    'end_fraction',
-    'decay_steps',
-  ),
-  'cosine': ('learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'),
+  'linear': _DECAYING,
+  'linear_from_start': _DECAYING,
+  'linear_throughout': _DECAYING,
+  'cosine': _DECAYING,
   'exponential': (
     'learning_rate',
     'constant_steps',
@@ -36,7 +27,7 @@ USES = {
 }
 
 
-def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
+def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
   """The learning rate of the update made at step n = 0, 1, ...
 
     constant      learning_rate
@@ -44,30 +35,29 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
                   2020, 3.1.2) with 1.0 and 10_000; flat at first, not a ramp
     noam          learning_rate * min(s^-1/2, s * warmup_steps^-3/2) of s =
                   n + 1, with learning_rate = D^-1/2: Vaswani et al. 2017, 5.3
-    linear        learning_rate * n / warmup_steps, then straight down to
+    linear        learning_rate * n / warmup_steps, then a straight line down to
                   end_fraction * learning_rate at step `decay_steps`, and flat
                   from there: RoBERTa
     linear_from_start
-                  the same, but as if it had gone down from step 0 on, so that
-                  it begins a little lower after warmup_steps: the published
-                  code of BERT
+                  the same, but the line goes down from step 0 on, so the rate
+                  drops a little where the warmup ends: BERT's published code
     linear_throughout
-                  straight down from step 0 on, times n / warmup_steps at first,
-                  so that nothing jumps: the published code of ELECTRA
+                  that line from step 0 on, times n / warmup_steps during the
+                  warmup, so nothing jumps: ELECTRA's published code
     cosine        as linear, but down along half a cosine: GPT-3
-    exponential   learning_rate for constant_steps, then by the same factor at
-                  each step down to end_fraction at `decay_steps`: RWKV-4
+    exponential   learning_rate for constant_steps, then times one factor at
+                  each step, down to end_fraction at `decay_steps`: RWKV-4
 
   Args:
     schedule: the config group `schedule`.
-    steps: `train.steps`, where the decay ends if `decay_steps` is 0; it may
-      also end before or after the run.
+    steps: `train.steps`. The decay ends there if `decay_steps` is 0; with
+      `decay_steps` it may end before or after the run does.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
 
   Raises:
-    ValueError: an unknown name, a missing or an ignored key, an impossible
+    ValueError: an unknown name, a missing or an unused key, an impossible
       number.
   """
   check_group('schedule', schedule, USES)
@@ -91,12 +81,12 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
       key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
       until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
       raise ValueError(
-        f'schedule.{key} is {start}; it must lie between 0 and {until}, '
+        f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
       )
   if not 0 <= end <= 1 or (name == 'exponential' and not end):
     raise ValueError(
-      f'schedule.end_fraction is {end}; it must lie between 0 and 1'
+      f'schedule.end_fraction is {end}; it must be between 0 and 1'
       f'{", and above 0 with exponential" if not end else ""}.'
     )
 
@@ -109,7 +99,7 @@ def make_schedule(schedule: Any, steps: int) -> Callable[..., jax.Array]:
     if name == 'noam':
       s = step.astype(jnp.float32) + 1
       return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
-    # Subtracted as integers: float32 counts only to 2^24.
+    # Subtract integers: float32 counts only to 2^24.
     begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
     done = jnp.clip(step - begin, 0, last - begin) / max(last - begin, 1)
     if name == 'exponential':

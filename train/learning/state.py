@@ -1,4 +1,4 @@
-"""What training carries from step to step, born on the mesh."""
+"""The state that training carries from step to step, made on the mesh."""
 
 from typing import Any
 
@@ -25,13 +25,13 @@ class TrainState(struct.PyTreeNode):
 
 
 def _init_params(model: nn.Module, rng: jax.Array) -> Any:
-  """Boxed parameters; they do not depend on batch or length: 1 x 1 will do."""
+  """Boxed parameters. Batch and length do not matter: 1 x 1 will do."""
   inputs = {name: jnp.zeros((1, 1), 'int32') for name in model.INPUTS}
   return model.init(rng, **inputs)['params']
 
 
 def abstract_params(model: nn.Module) -> tuple[Any, Any]:
-  """Shapes and logical axis names of a model's parameters, nothing computed.
+  """Shapes and logical axis names of a model's parameters; computes nothing.
 
   Returns:
     Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension.
@@ -60,7 +60,8 @@ def abstract_state(
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
   Raises:
-    ValueError: a weight that the preset does not cover or the mesh not divide.
+    ValueError: a weight has a name that no rule knows, or the mesh does not
+      divide it.
   """
   params, names = abstract_params(model)
   opt_state = jax.eval_shape(optimizer.init, params)
@@ -87,7 +88,7 @@ def abstract_state(
 
 @jax.jit
 def is_finite(state: TrainState) -> jax.Array:
-  """Whether all numbers of it are, a bool []."""
+  """Whether all numbers of the state are finite, a bool []."""
   return jnp.all(
     jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state)])
   )
@@ -103,8 +104,13 @@ def create_state(
 ) -> TrainState:
   """The state before the first step; no host or device ever holds it whole.
 
-  The values depend on `seed` alone, not on the mesh. Parameters that are
-  `given`, as a part of the tree, are taken from there and donated.
+  Args:
+    model: from `models.build`.
+    optimizer: from `optimizer.make_optimizer`.
+    abstract: shapes and shardings, from `abstract_state`.
+    cursor: int [streams,C], where the data begin.
+    seed: decides the parameters; the mesh does not.
+    given: a part of the tree of parameters to take as they are; donated.
   """
 
   def create(given):

@@ -12,12 +12,12 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from configs.command import UserError
-from train.learning.criteria import ADDED, objective_for
+from train.learning.criteria import ADDED, criterion_for
 from train.learning.state import TrainState
 
 
 class DoesNotFitError(UserError):
-  """A step takes more memory than a device has."""
+  """A step needs more memory than a device has."""
 
 
 def train_step(
@@ -35,13 +35,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
-  Metrics: the objective's means (`loss`, `z_loss`, `accuracy` and more) and the
-  `sums` they are made of, `tokens` (read or predicted, padding not),
-  `grad_norm` before clipping, `learning_rate`, and `cursor`, the state's new
-  one.
-
   The loss is the mean over all predicted tokens of the global batch, however
-  many parts it is accumulated in. Dropout depends on seed and step alone.
+  many parts its gradient is accumulated over. Dropout depends on the seed, the
+  step and the part.
 
   Args:
     state: donated by the caller.
@@ -49,24 +45,31 @@ def train_step(
     model: from `models.build`.
     optimizer: from `optimizer.make_optimizer`.
     schedule: step -> learning rate, for the metrics.
-    seed: of the run.
-    accumulate: parts that the rows are cut into, one after the other.
+    seed: the run's.
+    accumulate: how many parts to cut the rows into; their gradients are
+      computed one after the other.
     z_loss: factor of log_z^2.
     label_smoothing: see `losses.cross_entropy`.
     max_logit_loss: see `losses.weighted_cross_entropy`.
+
+  Returns:
+    The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
+    `accuracy` and more) and the `sums` they come from; `tokens`, without
+    padding; `grad_norm` before clipping; `learning_rate`; `cursor`, the new
+    state's.
   """
   batch = dict(batch)
   cursor = batch.pop('cursor')
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
-  objective = objective_for(model.config)
-  weights = objective.weights(batch)
+  criterion = criterion_for(model.config)
+  weights = criterion.weights(batch)
 
   def total(params, part, rng):
-    sums = objective.sums(
+    sums = criterion.sums(
       model, params, part, rng, z_loss, label_smoothing, max_logit_loss
     )
-    means = objective.means(sums | weights)  # the part's share of them
+    means = criterion.means(sums | weights)  # the part's share of them
     added = [means[name] for name in ADDED if name in means]
     return sum(added, means['loss']), sums
 
@@ -74,7 +77,7 @@ def train_step(
   if accumulate == 1:
     grads, sums = gradient(state.params, batch, rng)
   else:
-    # Row i goes to part i mod accumulate: each device keeps its own rows.
+    # Row i goes to part i mod accumulate, so each device keeps its own rows.
     def split(x):
       x = x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:])
       return x.swapaxes(0, 1)
@@ -93,7 +96,7 @@ def train_step(
     (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
 
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  # The batch is stream after stream: each one's last row is its new place.
+  # Rows are ordered by stream: the last row of each is its new place.
   streams, numbers = state.cursor.shape
   place = cursor.reshape(streams, -1, numbers)[:, -1]
   new = TrainState(
@@ -102,7 +105,7 @@ def train_step(
     opt_state=opt_state,
     cursor=place,
   )
-  metrics = objective.means(sums) | {
+  metrics = criterion.means(sums) | {
     'sums': sums,
     'tokens': _tokens(batch),
     'grad_norm': optax.global_norm(grads),
@@ -113,7 +116,7 @@ def train_step(
 
 
 def _tokens(batch):
-  """Tokens read or predicted, padding not."""
+  """How many tokens are read or predicted, without padding."""
   return sum(
     jnp.sum(x > 0) for name, x in batch.items() if name.endswith('segments')
   )
@@ -125,7 +128,7 @@ def configured_step(
   optimizer: optax.GradientTransformation,
   schedule: Callable[[jax.Array], jax.Array],
 ) -> Callable:
-  """`train_step` as the whole config says: state, batch -> state, metrics."""
+  """`train_step` with the config's settings: state, batch -> state, metrics."""
   return functools.partial(
     train_step,
     model=model,
@@ -146,13 +149,20 @@ def eval_step(
   model: nn.Module,
   byte_lengths: np.ndarray | None = None,
 ) -> dict[str, jax.Array]:
-  """The objective's sums over the batch: `loss`, `correct`, `weight`, ...
+  """The criterion's sums over the batch, and `present` and `bytes`.
 
-  And `present`, the tokens that are not padding. With the bytes of text that
-  each id stands for, int [V'] with V' <= V, also the `bytes` of the predicted
-  text.
+  Args:
+    params: the model's parameters.
+    batch: global arrays.
+    model: from `models.build`.
+    byte_lengths: how many bytes of text each id stands for, int [V'] with
+      V' <= V; None: bytes are not counted.
+
+  Returns:
+    `loss`, `correct`, `weight` and the criterion's other sums; `present`, how
+    many tokens are not padding; `bytes` of the predicted text, if counted.
   """
-  sums = objective_for(model.config).sums(model, params, batch)
+  sums = criterion_for(model.config).sums(model, params, batch)
   sums['present'] = _tokens(batch)
   if byte_lengths is not None:
     lengths = jnp.asarray(byte_lengths, 'float32')[batch['targets']]
@@ -162,8 +172,8 @@ def eval_step(
 
 def compile_train_step(
   step: Callable, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
-):
-  """Compiles a step for the shardings of its arguments, the state donated.
+) -> jax.stages.Compiled:
+  """Compiles a step for the shardings of its arguments; it donates the state.
 
   Args:
     step: from `configured_step`.
@@ -171,10 +181,10 @@ def compile_train_step(
     batch: the same for the batch.
 
   Returns:
-    The compiled function; its `memory_analysis()` tells the bytes per device.
+    The compiled function; its `memory_analysis()` has the bytes per device.
 
   Raises:
-    DoesNotFitError: it takes more memory than a device has.
+    DoesNotFitError: the step needs more memory than a device has.
   """
   places = jax.tree.map(lambda x: x.sharding, state)
   mesh = jax.tree.leaves(places)[0].mesh
@@ -185,9 +195,9 @@ def compile_train_step(
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    told = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]
+    reason = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]
     raise DoesNotFitError(
-      f'The training step does not fit the devices: {told} Raise '
+      f'The training step does not fit the devices: {reason} Raise '
       "train.accumulate, lower data.batch, set model.remat='full' or "
       "sharding.rules='fsdp', or take more devices."
     ) from error

@@ -1,24 +1,28 @@
-"""JAX's compilation cache: a program that was compiled once starts at once."""
+"""JAX's compilation cache, which makes later starts of a program quick."""
 
 import contextlib
 import hashlib
 import os
 import platform
-import sys
 import tempfile
 
 import jax
 
+from configs import terminal
+
 LIMIT = 4 * 2**30  # bytes that the folder may hold
-LEAST = 0.3  # seconds: what compiles faster is not kept
+LEAST = 0.3  # seconds: programs that compile faster are not kept
 
 
 def keep(enabled: bool = True) -> None:
-  """Keeps compiled programs in a folder of the user's, and takes them there.
+  """Keeps compiled programs in the user's cache folder, and reuses them.
 
-  The folder is $JAX_COMPILATION_CACHE_DIR, else treeline/compiled in
-  $XDG_CACHE_HOME, else in ~/.cache. Where it cannot be written, a warning says
-  so, and everything is compiled.
+  The folder is $JAX_COMPILATION_CACHE_DIR, or else treeline/compiled in
+  $XDG_CACHE_HOME or ~/.cache. If it cannot be written, there is a warning, and
+  everything is compiled.
+
+  Args:
+    enabled: False turns the cache off.
   """
   if not enabled:
     jax.config.update('jax_enable_compilation_cache', False)
@@ -32,12 +36,10 @@ def keep(enabled: bool = True) -> None:
       pass
     prune(folder, LIMIT)
   except OSError as error:
-    print(
-      f'Warning: compiled programs are not kept: {folder}: {error.strerror}. '
-      'Set JAX_COMPILATION_CACHE_DIR to a writable folder, or give '
-      '--nocompilation_cache.',
-      file=sys.stderr,
-      flush=True,
+    terminal.warn(
+      f'compiled programs are not kept: {folder}: {error.strerror}. Set '
+      'JAX_COMPILATION_CACHE_DIR to a writable folder, or give '
+      '--nocompilation_cache.'
     )
     return
   jax.config.update('jax_compilation_cache_dir', folder)
@@ -46,12 +48,12 @@ def keep(enabled: bool = True) -> None:
 
 
 def default_folder() -> str:
-  """Where programs are kept if no variable of JAX's says otherwise.
+  """The folder for programs if JAX_COMPILATION_CACHE_DIR is not set.
 
-  Each kind of processor has its own: machine code for another one may not run.
+  Each kind of processor has its own: another's machine code may not run.
   """
   cache = os.environ.get('XDG_CACHE_HOME', '')
-  if not os.path.isabs(cache):  # to be ignored, says the standard
+  if not os.path.isabs(cache):  # the XDG standard says to ignore it
     cache = os.path.join(os.path.expanduser('~'), '.cache')
   return os.path.join(cache, 'treeline', 'compiled', _processor())
 
@@ -60,7 +62,7 @@ def prune(folder: str, limit: int) -> None:
   """Removes the oldest files until at most `limit` bytes are left."""
   found = []
   for entry in os.scandir(folder):
-    with contextlib.suppress(OSError):  # another process removes them too
+    with contextlib.suppress(OSError):  # another process may remove them too
       state = entry.stat()
       found.append((state.st_mtime, state.st_size, entry.path))
   total = sum(size for _, size, _ in found)
@@ -72,8 +74,8 @@ def prune(folder: str, limit: int) -> None:
     total -= size
 
 
-def _processor():
-  """Its architecture, and a digest of what it can do."""
+def _processor() -> str:
+  """The processor's architecture, and a digest of its features."""
   features = ''
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
     names = ('flags', 'Features', 'model name')

@@ -1,4 +1,4 @@
-"""Several processes of one run: how they find each other and stay together."""
+"""Several processes of one run: how they meet, agree and stop together."""
 
 import contextlib
 import hashlib
@@ -21,12 +21,15 @@ T = TypeVar('T')
 
 
 def define_flags() -> None:
-  """The flags that `join` reads; a program's --help shows those it adopts.
+  """Defines the flags that `join` reads.
 
-  All programs that run a model on its mesh have them.
+  Every program that runs a model on its mesh calls this, and adopts the flags
+  so that its --help shows them.
   """
   flags.DEFINE_string(
-    'coordinator', '', 'Several processes: HOST:PORT of process 0, or auto.'
+    'coordinator',
+    '',
+    'With several processes: HOST:PORT of process 0, or auto.',
   )
   flags.DEFINE_integer('processes', None, 'How many there are.')
   flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
@@ -38,9 +41,9 @@ def define_flags() -> None:
 
 
 def join() -> None:
-  """Makes this process one of several, where the flags say so.
+  """Connects this process with the others, if the flags name any.
 
-  What it compiles is kept for later starts, unless they say otherwise.
+  It also turns on the cache of compiled programs, unless the flags forbid it.
 
   Raises:
     ValueError: flags that do not go together.
@@ -57,27 +60,28 @@ def join() -> None:
 
 
 def wait_for_all(what: str) -> None:
+  """Waits until all processes have called this; `what` names the place."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
 
 
 def everywhere(truth: bool) -> bool:
-  """Whether it holds in all processes, each of which must ask."""
+  """Whether `truth` holds in all processes; each of them must call this."""
   if jax.process_count() == 1:
     return truth
   return bool(multihost_utils.process_allgather(np.array(truth)).all())
 
 
-def check_alike(what: str, value: dict, mend: str) -> None:
-  """Makes sure that all processes have the same, JSON-able value.
+def check_alike(what: str, value: dict, advice: str) -> None:
+  """Makes sure that all processes have the same value.
 
   Args:
-    what: it is of, in the plural: 'configs'.
-    value: this process's.
-    mend: what the user is told to do.
+    what: its name in the plural, such as 'configs'.
+    value: this process's, JSON-able.
+    advice: what the user should do otherwise.
 
   Raises:
-    UserError: they have not; names the processes and the keys, in each.
+    UserError: the values differ; lists the processes, and the keys in each.
   """
   if jax.process_count() == 1:
     return
@@ -97,22 +101,26 @@ def check_alike(what: str, value: dict, mend: str) -> None:
   ]
   raise UserError(
     f'The {len(values)} processes of this run were started with different '
-    f'{what}. Other than in process 0 are the keys:\n'
+    f'{what}. The keys that differ from process 0:\n'
     + '\n'.join(lines)
-    + f'\n{mend}'
+    + f'\n{advice}'
   )
 
 
 class AskedToStopError(Exception):
-  """What was under way has been left off."""
+  """The user asked to stop, and the work under way was abandoned."""
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[Callable[[], bool]]:
-  """Yields whether SIGTERM or Ctrl-C came, as a function that all hosts call
-  equally often: all of them hear the same."""
+  """Yields a function that returns whether the user asked to stop.
+
+  One process listens for SIGTERM and Ctrl-C. Several listen for a preemption
+  notice to any of them; they must all call the function equally often, and all
+  get the same answers.
+  """
   if jax.process_count() > 1:
-    # Any host's preemption notice; hosts agree on the call to stop after.
+    # The processes agree on the number of the call to stop after.
     calls = itertools.count()
     yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return
@@ -129,7 +137,11 @@ def listening() -> Iterator[Callable[[], bool]]:
 
 
 def until(asked: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
-  """The items; AskedToStopError where one is wanted after the stop is asked."""
+  """The items, up to a request to stop.
+
+  Raises:
+    AskedToStopError: there was a request, and more items were wanted.
+  """
   for item in items:
     if asked():
       raise AskedToStopError

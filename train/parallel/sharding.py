@@ -1,6 +1,8 @@
-"""The mesh, and which dimension of what is cut along which of its axes."""
+"""The mesh of devices, and which dimension is cut along which of its axes."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +13,8 @@ BATCH = PartitionSpec(('data', 'fsdp'))
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
-# One table per preset: every logical name of a weight's or an activation's
-# dimension, and its mesh axis. A name that is missing here is an error.
+# One table per preset: every logical name of a dimension, of weights and of
+# activations, and its mesh axis. A name that is missing here is an error.
 _UNCUT = {
   'layers': None,
   'vocab': None,
@@ -75,7 +77,7 @@ def make_rules(preset: str) -> Rules:
 
 
 def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
-  """Sizes of the mesh axes in the order of AXES, the -1 filled in.
+  """Sizes of the mesh axes in the order of AXES, with the -1 filled in.
 
   Raises:
     ValueError: sizes that do not multiply to the number of devices.
@@ -84,24 +86,33 @@ def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
   text = ', '.join(f'{axis}={n}' for axis, n in sizes.items() if n != 1)
   if any(n == 0 or n < -1 for n in shape) or shape.count(-1) > 1:
     raise ValueError(
-      f'sharding.mesh ({text}): sizes are positive, and one may be -1.'
+      f'sharding.mesh ({text}): sizes must be positive, and one may be -1.'
     )
   known = math.prod(n for n in shape if n != -1)
   if devices % known or (-1 not in shape and known != devices):
     raise ValueError(
-      f'sharding.mesh ({text or "all 1"}) takes {known} devices or a multiple '
-      f'where an axis is -1; there are {devices}. Set '
+      f'sharding.mesh ({text or "all 1"}) takes {known} devices, or a multiple '
+      f'if an axis is -1; there are {devices}. Set '
       '--config.sharding.mesh.AXIS so that the product is that number.'
     )
   return tuple(devices // known if n == -1 else n for n in shape)
 
 
-def make_mesh(sizes: dict[str, int], preset: str, devices=None) -> Mesh:
-  """The mesh of `sharding.mesh`, over all devices of all hosts.
+def make_mesh(
+  sizes: dict[str, int],
+  preset: str,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """The mesh of `sharding.mesh`.
+
+  Args:
+    sizes: by name of the axis; one may be -1, the rest of the devices.
+    preset: the name of the rules.
+    devices: None: all devices of all hosts.
 
   Raises:
-    ValueError: sizes that do not fit the devices; an axis that the preset
-      would cut along has size 1, or one that nothing is cut along has more.
+    ValueError: sizes that do not fit the devices; an axis that the preset cuts
+      along has size 1, or an axis that it does not cut along has more.
   """
   devices = jax.devices() if devices is None else devices
   shape = mesh_shape(sizes, len(devices))
@@ -125,8 +136,8 @@ def make_mesh(sizes: dict[str, int], preset: str, devices=None) -> Mesh:
   )
 
 
-def shardings(mesh: Mesh, rules: Rules, axes, shapes):
-  """Where each weight lies: a tree of NamedSharding like `shapes`.
+def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
+  """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
   Args:
     mesh: the mesh.
@@ -135,8 +146,8 @@ def shardings(mesh: Mesh, rules: Rules, axes, shapes):
     shapes: tree of arrays or ShapeDtypeStruct.
 
   Raises:
-    ValueError: a name the rules do not know, more or fewer names than
-      dimensions, or a dimension that its mesh axis does not divide.
+    ValueError: a name without a rule, more or fewer names than dimensions, or
+      a dimension that its mesh axis does not divide.
   """
   table = dict(rules)
 
@@ -165,7 +176,10 @@ def shardings(mesh: Mesh, rules: Rules, axes, shapes):
 
 
 def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
-  """Positions in the global batch that this host's devices hold, sorted."""
+  """The rows of the global batch that this host's devices hold: int [n].
+
+  Sorted; a row that several devices hold is there once.
+  """
   where = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch,))
   rows = [np.arange(batch)[index] for index in where.values()]
   return np.unique(np.concatenate(rows))

@@ -1,4 +1,4 @@
-"""TensorBoard's files: written in this thread, and completed after a kill."""
+"""TensorBoard's files: written in this thread, completed after a kill."""
 
 import contextlib
 import os
@@ -10,30 +10,33 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# tensorboardX imports torch where it is installed, which takes seconds, though
-# it needs it for neither scalars nor texts: hide it.
+# tensorboardX imports torch if it is installed. That takes seconds, and neither
+# scalars nor texts need it: hide it during this import.
 sys.modules.setdefault('torch', None)
 from tensorboardX import summary  # noqa: E402
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: E402
 from tensorboardX.record_writer import masked_crc32c  # noqa: E402
 
+from configs import terminal  # noqa: E402
+
 if sys.modules['torch'] is None:
   del sys.modules['torch']
 
 PREFIX = 'events.out.tfevents.'
-FLUSH = 30  # seconds between flushes, beside those that are asked for
+FLUSH = 30  # seconds between flushes, beside those the caller asks for
 
 
 class Board:
   """Appends events to a new file in a folder that TensorBoard reads.
 
-  A disk that is full ends no run here: metrics.jsonl has the same numbers. It
-  is reported once, no more is written, and the next start adds what lacks.
+  A full disk does not end the run, since metrics.jsonl has the same numbers:
+  it is reported once, nothing more is written, and the next start adds what is
+  missing.
 
   Args:
-    folder: made if it is not there.
-    first: the first step of this start; TensorBoard hides what earlier starts
-      wrote of it and of later ones.
+    folder: made if it does not exist.
+    first: the first step of this start. TensorBoard hides what earlier starts
+      wrote for it and for later steps.
 
   Raises:
     OSError: no file can be made there.
@@ -43,7 +46,7 @@ class Board:
     self._folder = folder
     self._flushed = time.monotonic()
     os.makedirs(folder, exist_ok=True)
-    # TensorBoard reads them in the order of their names.
+    # TensorBoard reads files in the order of their names.
     name = f'{PREFIX}{time.time():.6f}.{socket.gethostname()}.{first}'
     self._file = open(os.path.join(folder, name), 'wb')  # noqa: SIM115
     self._add(Event(file_version='brain.Event:2'))
@@ -55,11 +58,11 @@ class Board:
     self._add(Event(step=step, summary=summary.scalar(name, value)))
 
   def text(self, step: int, name: str, text: str) -> None:
-    """As Markdown."""
+    """TensorBoard shows it as Markdown."""
     self._add(Event(step=step, summary=summary.text(name, text)))
 
   def flush(self) -> None:
-    """Until the system has all of it, which outlives this process."""
+    """Hands all events to the system, where they outlive this process."""
     self._flushed = time.monotonic()
     with self._writing() as file:
       file.flush()
@@ -82,25 +85,23 @@ class Board:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[Any]:
-    """The file; after a failure one that keeps nothing."""
+    """Yields the file; after a failure, one that keeps nothing."""
     try:
       yield self._file
     except OSError as error:
       with contextlib.suppress(OSError):
         self._file.close()
       self._file = open(os.devnull, 'wb')  # noqa: SIM115
-      print(
-        f'Warning: {self._folder} cannot be written ({error.strerror}): '
-        'TensorBoard shows the rest when the run is started again.',
-        file=sys.stderr,
-        flush=True,
+      terminal.warn(
+        f'{self._folder} cannot be written ({error.strerror}): TensorBoard '
+        'shows the rest when the run is started again.'
       )
 
 
 def shown(folder: str) -> dict[str, set[int]]:
-  """name -> the steps at which TensorBoard shows a number of it.
+  """name -> the steps at which TensorBoard shows a number of that name.
 
-  A start hides what the files before it have of its first step and later ones.
+  Each start hides what earlier files have for its first step and later ones.
   """
   steps = defaultdict(set)
   names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -119,11 +120,11 @@ def shown(folder: str) -> dict[str, set[int]]:
 def complete(
   board: Board, known: dict[str, set[int]], rows: Iterable[dict[str, Any]]
 ) -> None:
-  """Adds the numbers of rows of metrics.jsonl that TensorBoard does not show.
+  """Adds the numbers of metrics.jsonl that TensorBoard does not show.
 
   Args:
-    board: of this start.
-    known: what is shown, from `shown` before the board was made.
+    board: this start's.
+    known: what TensorBoard shows: `shown` before the board was made.
     rows: as `metrics.read_metrics` returns them.
   """
   for row in rows:
@@ -134,7 +135,7 @@ def complete(
 
 
 def _events(path: str) -> Iterator[Event]:
-  """Of TFRecords, up to one that a kill cut short or a full disk spoilt."""
+  """The events of a file, up to one that a kill or a full disk spoiled."""
   with open(path, 'rb') as file:
     while len(header := file.read(12)) == 12:
       (length,) = struct.unpack('<Q', header[:8])

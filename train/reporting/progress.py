@@ -1,55 +1,29 @@
-"""What a run shows in the terminal: its parameters and how far it is."""
+"""What a run shows in the terminal: parameters, progress, samples."""
 
-import contextlib
 import itertools
 import math
 import shutil
-import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import jax
+from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
-# Peak bfloat16 FLOP/s of a jax device, dense, from the vendors' data sheets.
-# The first that `device_kind` starts with counts.
-PEAKS = {
-  'TPU v4': 275e12,
-  'TPU v5 lite': 197e12,  # v5e
-  'TPU v5e': 197e12,
-  'TPU v5': 459e12,  # v5p
-  'TPU v6': 918e12,  # v6e
-  'NVIDIA A100': 312e12,
-  'NVIDIA H100 PCIe': 756e12,
-  'NVIDIA H100 NVL': 835e12,
-  'NVIDIA H100': 989.4e12,
-  'NVIDIA H200': 989.4e12,
-}
-
-
-def peak_flops(device: jax.Device) -> float | None:
-  """Peak bfloat16 FLOP/s of a device; None where it is not known."""
-  for kind, peak in PEAKS.items():
-    if device.device_kind.startswith(kind):
-      return peak
-  return None
-
-
-def say(text: str, stream: TextIO | None = None, end: str = '\n') -> None:
-  """Prints at once. A run goes on where nobody reads it any more."""
-  with contextlib.suppress(OSError):
-    print(text, end=end, file=stream or sys.stdout, flush=True)
+from configs import terminal
+from train.reporting.flops import peak_flops
 
 
 def one_screen(text: str) -> str:
-  """As much of a text as one screen shows, each line cut alike.
+  """As much of some examples as one screen shows, one a paragraph.
 
-  What is cut ends in '...'; paragraphs, one an example, that find no room are
-  counted. The whole text is TensorBoard's.
+  Long lines are cut to one length and end in '...'. The examples without room
+  are counted; TensorBoard has the whole text.
   """
   columns, rows = shutil.get_terminal_size()
-  rows -= 3  # what comes before, the count, and the live line
+  rows -= 3  # for the line before, the count, and the live line
   paragraphs = [x.split('\n') for x in text.strip('\n').split('\n\n')]
   shown, used = [], 0
   for lines in paragraphs:
@@ -64,8 +38,8 @@ def one_screen(text: str) -> str:
   return found + f'\n({left} more in TensorBoard)' * bool(left)
 
 
-def _cut(line, columns):
-  """The beginning of a line that takes so many columns of a terminal."""
+def _cut(line: str, columns: int) -> str:
+  """A line cut to so many columns of a terminal."""
   wide = [2 if unicodedata.east_asian_width(x) in 'WF' else 1 for x in line]
   if sum(wide) <= columns:
     return line
@@ -73,19 +47,21 @@ def _cut(line, columns):
   return line[: sum(end <= columns - 3 for end in ends)] + '...'
 
 
-class Progress:
-  """The line that tells how far a run is; live on a terminal.
+class Progress(terminal.LiveLine):
+  """A run's line of progress: step, loss, tokens/s, MFU, time left.
+
+  MFU is the model-FLOP utilisation: the step's operations per second, over the
+  bfloat16 peak of all devices. It is left out if either is not known.
 
   Args:
     steps: `train.steps`.
     start: steps made before this process began.
     active: False shows nothing, for all processes but one.
-    stream: where lines go; by default standard output.
+    stream: where lines go; None: standard output.
 
   Attributes:
-    step_flops: floating-point operations of a step, all devices together; the
-      model-FLOP utilisation (MFU) is theirs over the devices' bfloat16 peak. 0,
-      or devices whose peak is not known: none is shown.
+    step_flops: floating-point operations of a step, all devices together; 0:
+      not known.
   """
 
   def __init__(
@@ -95,14 +71,11 @@ class Progress:
     active: bool = True,
     stream: TextIO | None = None,
   ):
+    super().__init__(active, stream)
     self._steps = steps
     self._start = self._last = start
     self.step_flops = 0.0
     self._peak = (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count()
-    self._active = active
-    self._stream = stream or sys.stdout
-    self._live = self._stream.isatty()
-    self._shown = False
     self._trained = 0.0  # seconds
     self._rates = {}
     self.begin()
@@ -112,7 +85,7 @@ class Progress:
     self._clock = time.perf_counter()
 
   def pause(self, seconds: float) -> None:
-    """Takes seconds that just passed, in an evaluation, off the clock."""
+    """Leaves out the last so many seconds, as of an evaluation."""
     self._clock += seconds
 
   def update(self, step: int, loss: float, tokens: float) -> None:
@@ -120,8 +93,8 @@ class Progress:
 
     Args:
       step: the number of updates made, more than at the last call.
-      loss: since the last call, in nats per token.
-      tokens: of a step, the mean since the last call.
+      loss: the mean since the last call, in nats per token.
+      tokens: per step, the mean since the last call.
     """
     now = time.perf_counter()
     seconds = max(now - self._clock, 1e-9)
@@ -141,8 +114,8 @@ class Progress:
       self._rates['train/mfu'] = pace * self.step_flops / self._peak
       parts.append(f'MFU {self._rates["train/mfu"]:.1%}')
     left = (self._steps - step) * self._trained / (step - self._start)
-    parts.append(f'ETA {_duration(left)}')
-    self._show('  '.join(parts))
+    parts.append(f'ETA {terminal.duration(left)}')
+    self.show('  '.join(parts))
     if step >= self._steps:
       self.close()
 
@@ -150,34 +123,13 @@ class Progress:
     """Means between the last two updates, for metrics.jsonl.
 
     train/steps_per_second, train/tokens_per_second, and train/mfu (a fraction)
-    where it is known.
+    if it is known.
     """
     return dict(self._rates)
 
-  def note(self, text: str) -> None:
-    """Prints lines that stay, above the live one."""
-    if self._active:
-      clear = '\r\x1b[K' if self._shown else ''
-      self._shown = False
-      say(f'{clear}{text}', self._stream)
-
-  def close(self) -> None:
-    """Ends the live line."""
-    if self._shown:
-      self._shown = False
-      say('', self._stream)
-
-  def _show(self, line):
-    if self._active and self._live:
-      width = shutil.get_terminal_size().columns - 1  # no wrap, no smear
-      say(f'\r\x1b[K{line[:width]}', self._stream, end='')
-      self._shown = True
-    elif self._active:
-      say(line, self._stream)
-
 
 def overview(params: Any, axes: Any, shardings: Any) -> str:
-  """A table of the parameters, and their sizes.
+  """A table of the parameters and their sizes.
 
   Args:
     params: a tree of arrays or of `jax.ShapeDtypeStruct`.
@@ -185,8 +137,8 @@ def overview(params: Any, axes: Any, shardings: Any) -> str:
     shardings: a `NamedSharding` for each.
 
   Returns:
-    Lines of path, shape, logical axes, mesh axes that cut each dimension (- for
-    none), number of parameters and share of all; then the totals.
+    A line for each: path, shape, logical axes, the mesh axes that cut each
+    dimension (- for none), number of parameters, share of all; then the totals.
   """
   paths, leaves = zip(*tree_leaves_with_path(params), strict=True)
   tree = jax.tree.structure(params)
@@ -226,25 +178,14 @@ def overview(params: Any, axes: Any, shardings: Any) -> str:
   return '\n'.join(lines)
 
 
-def _mesh_axes(spec, dims):
+def _mesh_axes(spec: PartitionSpec, dims: int) -> Iterator[str]:
   for entry in (*spec, *[None] * (dims - len(spec))):
     yield '+'.join(entry) if isinstance(entry, tuple) else entry or '-'
 
 
-def _bytes(count):
+def _bytes(count: float) -> str:
   for unit in ('B', 'kB', 'MB', 'GB'):
     if count < 1000:
       return f'{count:.4g} {unit}'
     count /= 1000
   return f'{count:.4g} TB'
-
-
-def _duration(seconds):
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  days, hours = divmod(hours, 24)
-  if days:
-    return f'{days}d{hours:02}h'
-  if hours:
-    return f'{hours}h{minutes:02}m'
-  return f'{minutes}m{seconds:02}s'

@@ -1,7 +1,7 @@
-"""What a run has counted: its losses since the last row, tokens, time, memory.
+"""What a run counts: losses since the last row, tokens, time, memory.
 
-A checkpoint holds the counts, so that a run which is killed and resumed writes
-the same rows as one that nothing interrupted.
+A checkpoint holds the counts, so a run that is killed and resumed writes the
+same rows as an uninterrupted one.
 """
 
 import resource
@@ -17,9 +17,10 @@ class Tally:
   """Counts of a run, over all of its starts.
 
   Args:
-    means: of the objective: sums -> means.
-    saved: what `state` gave at the checkpoint that the run resumes from; {}:
-      the run is new; None: an older program, which counted nothing, saved it.
+    means: the criterion's: sums -> means.
+    saved: what `state` returned for the checkpoint that the run resumes from.
+      {}: the run is new. None: the checkpoint is an older program's, which
+      counted nothing.
   """
 
   def __init__(
@@ -28,7 +29,7 @@ class Tally:
     saved: Mapping[str, Any] | None,
   ):
     self._means = means
-    seen = 0 if saved == {} else None  # None: no one counted those before
+    seen = 0 if saved == {} else None  # None: not known
     saved = saved or {}
     self._seen = saved.get('tokens_seen', seen)
     self._sums = dict(saved.get('sums', {}))  # since the last row
@@ -38,7 +39,7 @@ class Tally:
     self._clock = time.monotonic()
 
   def add(self, sums: Mapping[str, float], tokens: float) -> None:
-    """Counts a step: the objective's sums over its batch, and its tokens."""
+    """Counts a step: the criterion's sums over its batch, and its tokens."""
     for name, x in sums.items():
       self._sums[name] = self._sums.get(name, 0.0) + float(x)
     self._steps += 1
@@ -47,10 +48,10 @@ class Tally:
       self._seen += int(tokens)
 
   def row(self) -> dict[str, float]:
-    """Means over the steps since the last row; the next ones start again.
+    """Means over the steps since the last row.
 
-    The objective's means are those of the sums over all these steps: a token
-    counts alike in whichever batch it stands. `tokens` is a step's mean.
+    The criterion's means come from its sums over all these steps, so a token
+    counts the same in any batch. `tokens` is the mean per step.
     """
     found = {name: float(x) for name, x in self._means(self._sums).items()}
     found['tokens'] = self._tokens / self._steps
@@ -58,7 +59,7 @@ class Tally:
     return found
 
   def totals(self) -> dict[str, float]:
-    """Since the run began: tokens seen, padding not; seconds; peak memory."""
+    """Since the run began: tokens without padding, seconds, peak memory."""
     seen = {} if self._seen is None else {'data/tokens_seen': self._seen}
     return seen | {'train/wall_seconds': self._wall()} | peak_memory()
 
@@ -77,8 +78,8 @@ class Tally:
 
 
 def peak_memory() -> dict[str, int]:
-  """Bytes that this process took at most, on the host and, of the devices
-  that tell, on the fullest one."""
+  """The most bytes that this process used: on the host, and on the fullest of
+  the devices that report it."""
   unit = 1 if sys.platform == 'darwin' else 1024
   host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   found = {'train/peak_host_bytes': host}

@@ -1,6 +1,6 @@
-"""The config of a run that has begun: `--config=train/runs/begun.py:WORKDIR`.
+"""The config of a workdir, as a config file: train/runs/begun.py:WORKDIR.
 
-What commands read where keys are overridden without a --config.
+Commands use it when keys are overridden without --config.
 """
 
 from train.runs.workdir import read_config as get_config

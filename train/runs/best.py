@@ -12,10 +12,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from input_pipeline.sources import paths
-from train.learning.criteria import Objective
+from train.learning.criteria import Criterion
 
 NAME = 'best.json'
-# Of these a lower value is better; of all others, accuracies, a higher one.
+# Numbers of which a lower value is better. Of all others, which are accuracies,
+# a higher one is.
 LOWER = 'loss', 'perplexity', 'bits_per_byte'
 
 
@@ -23,36 +24,36 @@ class Best:
   """The best step by one number of the evaluations.
 
   Args:
-    name: of the number, without 'eval/'; '' looks for none.
-    objective: of the run, whose means its evaluations give.
-    bytes_counted: they give bits_per_byte too.
+    name: the number's name without 'eval/'; '' finds no best step.
+    criterion: the run's; evaluations report its means.
+    bytes_counted: whether evaluations report bits_per_byte too.
 
   Attributes:
-    step: of the best evaluation; None: there is none yet.
+    step: the step of the best evaluation; None: there is none yet.
 
   Raises:
-    ValueError: the evaluations give no such number.
+    ValueError: the evaluations report no such number.
   """
 
-  def __init__(self, name: str, objective: Objective, bytes_counted: bool):
+  def __init__(self, name: str, criterion: Criterion, bytes_counted: bool):
     self.step = None
     self._name = name
     self._sign = -1 if name.endswith(LOWER) else 1
     self._value = -math.inf
-    known = {*objective.means(defaultdict(float)), 'perplexity'} - {'z_loss'}
+    known = {*criterion.means(defaultdict(float)), 'perplexity'} - {'z_loss'}
     known |= {'bits_per_byte'} if bytes_counted else set()
     if name and name not in known:
       raise ValueError(
-        f'checkpoint.best is {name!r}; the evaluations of this run give '
+        f'checkpoint.best is {name!r}; the evaluations of this run report '
         f'{", ".join(sorted(known))}.'
       )
 
   def read(self, rows: Iterable[dict[str, Any]], steps: Sequence[int]) -> None:
-    """Takes up what was seen before a run was resumed.
+    """Finds the best evaluation before this start.
 
     Args:
-      rows: of metrics.jsonl; only those of the first process are looked at.
-      steps: the checkpoints that are there.
+      rows: the rows of metrics.jsonl; only the first process reads them.
+      steps: the steps of the checkpoints that exist.
     """
     if not self._name:
       return
@@ -68,7 +69,7 @@ class Best:
     self.step = None if step < 0 else int(step)
 
   def add(self, step: int, means: Mapping[str, float | None]) -> bool:
-    """Whether the evaluation of a step is the best one so far."""
+    """Adds an evaluation; returns whether it is the best one so far."""
     value = means[self._name] if self._name else None
     if value is None or not self._sign * value > self._value:
       return False
@@ -76,7 +77,7 @@ class Best:
     return True
 
   def write(self, folder: str) -> None:
-    """Says in the workdir which checkpoint is the best."""
+    """Writes the best step and its number to WORKDIR/best.json."""
     found = {
       'step': self.step,
       'metric': f'eval/{self._name}',

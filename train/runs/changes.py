@@ -1,9 +1,31 @@
-"""What may change in the config of a run that has trained, where accepted."""
+"""Which keys of a config may change between two starts of a run.
+
+FREE        always: they change no batch and no number
+MOVABLE     if a checkpoint's fingerprint shows that the data are the same
+CHANGEABLE  with --accept_changed_config; history.json records the change
+all others  never in a run that has trained
+"""
 
 from typing import Any
 
-# Keys and groups of keys; see `may_change`.
-CHANGEABLE = (
+from configs.differences import changed_keys
+
+# Keys, or groups of keys.
+FREE = (
+  'checkpoint.',
+  'data.epochs',  # it only says when the batches end
+  'data.threads',
+  'data.max_bad_share',
+  'data.tokenizer',  # its fingerprint is compared, wherever the file is
+  'eval.batches',
+  'eval.every',
+  'eval.samples',
+  'model.remat',
+  'sharding.',
+  'train.log_every',
+)
+MOVABLE = 'data.source', 'data.mixture', 'eval.source'
+CHANGEABLE = (  # see `may_change` for exceptions
   'eval.',
   'model.attention_dropout',
   'model.dropout',
@@ -13,6 +35,31 @@ CHANGEABLE = (
 )
 
 
+def is_free(key: str) -> bool:
+  """Whether a key may change between any two starts of a run."""
+  return _is_in(key, FREE)
+
+
+def fixed(old: dict, new: dict, saved: bool) -> list[str]:
+  """The keys in which two configs of a run differ but may not by themselves.
+
+  Args:
+    old: the run's config.
+    new: the config to go on with.
+    saved: whether the run has a checkpoint.
+  """
+  others = MOVABLE if saved else ()
+  endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
+  same = old['schedule']['name'] == new['schedule']['name']
+  if endless and same and not new['data']['curriculum']:
+    others = *others, 'train.steps'
+  return [
+    key
+    for key in changed_keys(old, new)
+    if not is_free(key) and key not in others
+  ]
+
+
 def check(
   folder: str, old: dict, new: dict, keys: list[str], accept: bool
 ) -> None:
@@ -20,50 +67,51 @@ def check(
 
   Args:
     folder: the workdir.
-    old: the config of the run.
-    new: the one it is to go on with.
-    keys: those that differ and that a start may not change by itself.
-    accept: the user accepts changes.
+    old: the run's config.
+    new: the config to go on with.
+    keys: those of `fixed`.
+    accept: whether the user accepts changes.
 
   Raises:
-    ValueError: they are not accepted, or some cannot change; names them.
+    ValueError: the changes are not accepted, or a key can never change; lists
+      the keys.
   """
   refused = [key for key in keys if not may_change(key, old, new)]
   if accept and not refused:
     return
+  init_from = f'--init_from={folder}'
   if accept:
-    ways = (
-      'These cannot change in a run that has trained: begin another one with '
-      f'its parameters, in another --workdir, by --init_from={folder}.'
+    advice = (
+      'These cannot change in a run that has trained. To begin another run '
+      f'with its parameters, give another --workdir and {init_from}.'
     )
   else:
-    ways = (
-      'Take another --workdir, or leave --config out to go on with it. '
+    advice = (
+      'Take another --workdir, or leave --config out to go on with this run. '
       + (
-        f'Another run begins with its parameters by --init_from={folder}.'
+        f'To begin another run with its parameters, add {init_from}.'
         if refused
-        else 'To go on with these changes: --accept_changed_config.'
+        else 'To go on with these changes, add --accept_changed_config.'
       )
     )
   what = f'--workdir={folder} holds the run of another config. Different are:'
   shown = lines(old, new, refused if accept else keys)
-  raise ValueError('\n'.join([what, *shown, ways]))
+  raise ValueError('\n'.join([what, *shown, advice]))
 
 
 def may_change(key: str, old: dict, new: dict) -> bool:
   """Whether a run can go on from its checkpoint with another value."""
-  groups = tuple(x for x in CHANGEABLE if x.endswith('.'))
-  if key not in CHANGEABLE and not key.startswith(groups):
+  if not _is_in(key, CHANGEABLE):
     return False
   values = get(old, key), get(new, key)
   match key:
     case 'optimizer.name' | 'optimizer.factor_from':  # another state
       return False
-    case 'optimizer.b1':  # Adafactor keeps a mean where it is not 0
+    case 'optimizer.b1':  # Adafactor keeps a mean if it is not 0
       return all(values) or new['optimizer']['name'] != 'adafactor'
-    case 'train.steps':  # of which the phases are shares
+    case 'train.steps':  # a curriculum's phases are shares of it
       return not (old['data']['curriculum'] or new['data']['curriculum'])
-    case 'eval.source':  # without one documents are held out of training
+    case 'eval.source':  # without one, documents are held out of training
       return all(values)
   return True
 
@@ -76,7 +124,7 @@ def lines(old: dict, new: dict, keys: list[str]) -> list[str]:
 
 
 def put(tree: dict, key: str, value: Any) -> None:
-  """Sets the value of a dotted key; None takes out a multiplier.
+  """Sets the value of a dotted key; None removes a multiplier.
 
   Raises:
     KeyError: there is no such group.
@@ -91,7 +139,12 @@ def put(tree: dict, key: str, value: Any) -> None:
 
 
 def get(tree: dict, key: str) -> Any:
-  """The value of a dotted key; None where there is none."""
+  """The value of a dotted key; None if there is none."""
   for part in key.split('.'):
     tree = tree.get(part) if isinstance(tree, dict) else None
   return tree
+
+
+def _is_in(key: str, keys: tuple[str, ...]) -> bool:
+  groups = tuple(x for x in keys if x.endswith('.'))
+  return key in keys or key.startswith(groups)

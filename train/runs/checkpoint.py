@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from configs import terminal
 from configs.command import UserError
 from train.learning.state import TrainState
 from train.runs import checksums, folders, storage
@@ -20,24 +20,26 @@ ITEMS = ('state', 'run')
 
 
 class CheckpointError(UserError):
-  """Nothing could be restored, or saving failed."""
+  """No checkpoint could be restored, or saving one failed."""
 
 
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  Each holds the state (cursor included) and, as JSON, the config and the data's
-  fingerprint. Saving goes on in the background; a checkpoint that a kill cut
-  short never counts as one. Checksums of the files lie in it as well.
+  Each holds the state (cursor included), the config and the data's fingerprint
+  as JSON, and checksums of its files. Saving goes on in the background; a
+  checkpoint that a kill cut short never counts as one. Every method that reads
+  a checkpoint raises CheckpointError if it is damaged; every method that saves,
+  or waits for a save, raises it if that failed.
 
   Args:
-    workdir: of the run.
-    keep: how many of the newest to keep.
-    keep_every: keep those at multiples of it as well; 0: none.
-    read_only: for programs that look at a run and change nothing.
+    workdir: the run's.
+    keep: how many of the newest to keep; None: all.
+    keep_every: keep those at its multiples as well; 0: none.
+    read_only: for programs that only read a run.
 
   Attributes:
-    best: a step that is kept as well, to be set by the caller; None: none.
+    best: a step that is kept as well, set by the caller; None: none.
   """
 
   def __init__(
@@ -57,7 +59,7 @@ class Checkpoints:
       read_only=read_only,
       async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
     )
-    self._saving = None  # the step last given to save
+    self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
     self._manager = self._open()
 
@@ -67,7 +69,7 @@ class Checkpoints:
     )
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    """Orbax asks at each save which checkpoints are to stay."""
+    """Which checkpoints to keep; Orbax asks at each save."""
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
     newest = sorted(steps)[-self._keep :] if self._keep else steps
@@ -79,14 +81,18 @@ class Checkpoints:
     ]
 
   def steps(self) -> list[int]:
-    """The finished checkpoints, oldest first."""
+    """The steps of the finished checkpoints, oldest first."""
     return sorted(self._manager.all_steps())
+
+  # ---- Saving --------------------------------------------------------------
 
   def save(self, state: TrainState, step: int, run: dict) -> None:
     """Starts saving `state`; returns as soon as the state may be changed.
 
-    Raises:
-      CheckpointError: this or the save before it could not be written.
+    Args:
+      state: the state after `step` steps.
+      step: its step.
+      run: JSON-able, saved beside it: 'config', 'data' and more.
     """
     try:
       self._manager.wait_until_finished()  # as its save would do
@@ -102,13 +108,17 @@ class Checkpoints:
       raise self._unsaved(error) from error
 
   def check_saved(self) -> None:
-    """Reports a failure of what was saved in the background; waits for nothing.
-
-    Raises:
-      CheckpointError: it could not be written.
-    """
+    """Reports a failure of a save in the background; waits for nothing."""
     if not self._manager.is_saving_in_progress():
       self.wait()
+
+  def wait(self) -> None:
+    """Waits until every save is on disk, with its checksums."""
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise self._unsaved(error) from error
 
   def _unsaved(self, error: Exception) -> CheckpointError:
     steps = self.steps()
@@ -127,36 +137,44 @@ class Checkpoints:
   def _sum_up(self) -> None:
     """Writes the checksums of the checkpoint that is being saved.
 
-    Orbax calls this in the first process, in the thread that saves, when all
-    files are written and the folder is about to get its final name: a kill
-    leaves either both or no checkpoint. One without checksums is therefore not
-    one that was cut short, but an older program's, and as usable as ever.
+    Orbax calls this in the first process, in the thread that saves: all files
+    are written, and the folder does not have its final name yet. So a kill
+    never leaves a checkpoint without checksums. One without them was saved by
+    an older program, and can be used.
     """
-    folders = list(self.folder.glob(f'{self._saving}.*'))
-    for folder in folders:
+    found = list(self.folder.glob(f'{self._saving}.*'))
+    for folder in found:
       checksums.write(os.fspath(folder), ITEMS)
-    if not folders:
+    if not found:
       raise OSError(
         f'{self.folder} has no folder {self._saving}.* to write checksums into.'
       )
 
-  def wait(self) -> None:
-    """Until everything that was saved lies on disk.
-
-    Raises:
-      CheckpointError: it could not be written, or has no checksums.
-    """
+  def close(self) -> None:
+    """Waits for the last save, and ends Orbax's threads."""
     try:
-      self._manager.wait_until_finished()
-      self._manager.check_for_errors()
+      self._manager.close()
     except Exception as error:
       raise self._unsaved(error) from error
 
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    try:
+      self.close()
+    except CheckpointError as failure:
+      if error is None:
+        raise
+      terminal.warn(str(failure))  # the first error is raised
+
+  # ---- Reading -------------------------------------------------------------
+
   def find(self, step: int | None = None) -> int:
-    """The step asked for, or the newest one, its files looked at.
+    """The step to read: `step`, or the newest; its files have been checked.
 
     Raises:
-      CheckpointError: there is none, or it is damaged.
+      CheckpointError: there is no such checkpoint, or it is damaged.
     """
     steps = self.steps()
     there = f'there are: {", ".join(map(str, steps)) or "none"}'
@@ -176,9 +194,10 @@ class Checkpoints:
     return step
 
   def _check(self, step: int) -> None:
-    """Compares the files with their checksums; all processes agree on it.
+    """Compares the files with their checksums; all processes agree.
 
-    Everything that reads a checkpoint does so first; once is enough.
+    Everything that reads a checkpoint calls this first; each step is checked
+    once.
     """
     if step in self._whole:
       return
@@ -190,54 +209,38 @@ class Checkpoints:
     if damaged:
       raise CheckpointError(found or 'another process found a damaged file')
     if not os.path.exists(os.path.join(folder, checksums.NAME)):
-      _say(f'{folder} has no {checksums.NAME}: damage to it may go unnoticed.')
+      terminal.warn(
+        f'{folder} has no {checksums.NAME}: damage to it may go unnoticed.'
+      )
     self._whole.add(step)
 
-  def run(self, step: int) -> dict:
-    """What was saved beside the state: 'config' and 'data'.
-
-    Raises:
-      CheckpointError: it is damaged.
-    """
-    folder = self.folder / str(step) / 'run'
-    self._check(step)
-    try:
-      run = self._manager.restore(
-        step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
-      )['run']
-    except Exception as error:  # Orbax has no one class for damage.
-      raise CheckpointError(
-        f'{folder} cannot be read: {_first_line(error)}'
-      ) from error
-    if not isinstance(run, dict) or not all(
-      isinstance(run.get(key), dict) for key in ('config', 'data')
-    ):
-      raise CheckpointError(f"{folder} holds no 'config' and 'data'")
-    return run
-
   @contextlib.contextmanager
-  def _reading(self, step: int) -> Iterator[Any]:
-    """Yields the folder of a state that is whole, whose errors it names.
-
-    Raises:
-      CheckpointError: it is damaged, or cannot be read.
-    """
+  def _reading(self, step: int, item: str) -> Iterator[storage.Folder]:
+    """Checks a checkpoint, then yields the folder of one of its ITEMS."""
     self._check(step)
-    path = self.folder / str(step) / 'state'
+    path = self.folder / str(step) / item
     try:
       yield path
-    except Exception as error:  # Orbax has no one class for damage.
+    except Exception as error:  # Orbax has no class of its own for damage.
       raise CheckpointError(
         f'{path} cannot be read: {_first_line(error)}'
       ) from error
 
-  def restore(self, abstract: Any, step: int) -> Any:
-    """The state of a step, laid out as the shardings in `abstract` say.
+  def run(self, step: int) -> dict:
+    """What was saved beside the state: 'config', 'data' and more."""
+    with self._reading(step, 'run') as path:
+      run = self._manager.restore(
+        step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+      )['run']
+    if not isinstance(run, dict) or not all(
+      isinstance(run.get(key), dict) for key in ('config', 'data')
+    ):
+      raise CheckpointError(f"{path} holds no 'config' and 'data'")
+    return run
 
-    Raises:
-      CheckpointError: it is damaged.
-    """
-    with self._reading(step):
+  def restore(self, abstract: Any, step: int) -> Any:
+    """The state of a step, laid out as the shardings in `abstract` say."""
+    with self._reading(step, 'state'):
       return self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
       )['state']
@@ -248,14 +251,11 @@ class Checkpoints:
     Raises:
       CheckpointError: they cannot be read, or have other names or shapes.
     """
-    path = self.folder / str(step) / 'state'
     self._check(step)
-    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    path = self.folder / str(step) / 'state'
     try:
-      _check_shapes(
-        reader.metadata(path).item_metadata.tree['params'], abstract
-      )
-      return self._restore_some({'params': abstract}, step)['params']
+      storage.check_shapes(storage.read_tree(path)['params'], abstract)
+      return storage.read_part(path, {'params': abstract})['params']
     except Exception as error:
       raise CheckpointError(
         f'The parameters in {path} cannot be read into the model that the '
@@ -263,62 +263,29 @@ class Checkpoints:
       ) from error
 
   def restore_some(self, abstract: dict, step: int) -> dict:
-    """A part of the state's tree, laid out as the shardings in it say.
+    """A part of the state's tree, laid out as its shardings say."""
+    with self._reading(step, 'state') as path:
+      return storage.read_part(path, abstract)
 
-    Raises:
-      CheckpointError: it cannot be read.
-    """
-    with self._reading(step):
-      return self._restore_some(abstract, step)
-
-  def _restore_some(self, abstract, step):
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
-      self.folder / str(step) / 'state',
-      args=ocp.args.PyTreeRestore(
-        item=abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-        partial_restore=True,
-      ),
-    )
-
-  def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every array of the state by path, 'params/embed/table'.
-
-    Raises:
-      CheckpointError: it is damaged.
-    """
-    with self._reading(step) as path:
-      reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-      return tree_shapes(reader.metadata(path).item_metadata.tree)
+  def shapes(self, step: int) -> storage.Shapes:
+    """The shapes of all arrays of the state, by path."""
+    with self._reading(step, 'state') as path:
+      return storage.tree_shapes(storage.read_tree(path))
 
   def restore_arrays(self, step: int, *parts: str) -> dict:
     """The state of a step as nested dicts of NumPy arrays on this host.
 
-    Only the parts that are named ('params'), or, without a name, all of it.
-
-    Raises:
-      CheckpointError: it is damaged.
+    Only the named parts, such as 'params'; all of it if none is named.
     """
-    with self._reading(step) as path:
-      reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-      tree = reader.metadata(path).item_metadata.tree
-      tree = {name: tree[name] for name in parts or tree}
-      as_numpy = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-      )
-      return reader.restore(
-        path,
-        args=ocp.args.PyTreeRestore(
-          item=tree, restore_args=as_numpy, partial_restore=True
-        ),
-      )
+    with self._reading(step, 'state') as path:
+      return storage.read_arrays(path, parts)
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
-    """The newest checkpoint that can be read, or None where there is none.
+    """The newest checkpoint that can be read; None if there is no checkpoint.
 
-    A damaged one is said to be so and, once an older one has been read, put
-    aside under another name: nothing is deleted, and the run can save that step
-    again.
+    A damaged one is reported. Once an older one has been read, the damaged one
+    is moved to another folder: nothing is deleted, and the run can save that
+    step again.
 
     Returns:
       The state and what was saved beside it.
@@ -330,8 +297,8 @@ class Checkpoints:
     for step in reversed(self.steps()):
       try:
         found = self.restore(abstract, step), self.run(step)
-      except Exception as error:  # Orbax has no one class for damage.
-        _say(
+      except Exception as error:  # Orbax has no class of its own for damage.
+        terminal.warn(
           f'Checkpoint {self.folder / str(step)} cannot be read '
           f'({type(error).__name__}: {_first_line(error)}); trying the one '
           'before it.'
@@ -349,70 +316,19 @@ class Checkpoints:
     return None
 
   def _put_aside(self, steps: list[int]) -> None:
+    """Moves damaged checkpoints to WORKDIR/damaged_checkpoints."""
     if not steps:
       return
     self._manager.close()
     if jax.process_index() == 0:
-      aside = self.folder.parent / 'damaged_checkpoints'
-      aside.mkdir(parents=True, exist_ok=True)
       for step in steps:
-        target = aside / str(step)
-        number = 1
-        while target.exists():
-          number += 1
-          target = aside / f'{step}_{number}'
-        (self.folder / str(step)).rename(target)
-        _say(f'The damaged checkpoint now lies in {target}.')
+        target = storage.move(
+          self.folder / str(step), self.folder.parent / 'damaged_checkpoints'
+        )
+        terminal.warn(f'The damaged checkpoint is now in {target}.')
     if jax.process_count() > 1:
       ocp.multihost.sync_global_processes('damaged checkpoint put aside')
     self._manager = self._open()
-
-  def close(self) -> None:
-    """Waits for what is being saved.
-
-    Raises:
-      CheckpointError: it could not be written.
-    """
-    try:
-      self._manager.close()
-    except Exception as error:
-      raise self._unsaved(error) from error
-
-  def __enter__(self) -> 'Checkpoints':
-    return self
-
-  def __exit__(self, kind, error, trace) -> None:
-    try:
-      self.close()
-    except CheckpointError as failure:
-      if error is None:
-        raise
-      _say(str(failure))  # and the error that came first is raised
-
-
-def _check_shapes(saved: Any, wanted: Any) -> None:
-  """Raises ValueError for a parameter that is not the same in both trees."""
-
-  saved, wanted = tree_shapes(saved), tree_shapes(wanted)
-  for name in saved | wanted:
-    there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
-    if there != here:
-      raise ValueError(
-        f'{name} is {there} in the checkpoint and {here} in the model.'
-      )
-
-
-def tree_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """The shapes of a tree's leaves by path."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(x.shape)
-    for path, x in leaves
-  }
-
-
-def _say(message: str) -> None:
-  print(f'Warning: {message}', file=sys.stderr, flush=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Checksums of a folder's files, by which any flipped bit is found.
+"""Checksums of a checkpoint's files, which reveal any flipped bit.
 
 Orbax and TensorStore check the index of a checkpoint's arrays, not the numbers:
-a flipped bit among them would be restored as if nothing were wrong.
+without checksums a flipped bit among them would be restored unnoticed.
 """
 
 import json
@@ -15,7 +15,7 @@ from input_pipeline.sources import hashes, paths
 NAME = 'checksums.json'
 _UNREADABLE = (
   *(OSError, ValueError, RecursionError),
-  *(TypeError, KeyError, AttributeError),  # of another content
+  *(TypeError, KeyError, AttributeError),  # JSON of another form
 )
 
 
@@ -25,10 +25,10 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
   Args:
     folder: of a checkpoint.
     parts: folders in it.
-    threads: hashing lets go of the interpreter: others go on meanwhile.
+    threads: hash in parallel; hashing releases the interpreter lock.
 
   Raises:
-    OSError: a file cannot be read, or NAME not be written.
+    OSError: a file cannot be read, or NAME cannot be written.
   """
   names = _files(folder, parts)
   with ThreadPoolExecutor(threads) as pool:
@@ -38,15 +38,15 @@ def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
 
 
 def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
-  """What is wrong with the files in the folders of FOLDER; '' where nothing is.
+  """What is wrong with the files of a checkpoint; '' if nothing is.
 
-  A folder without NAME counts as whole, since nothing is known of it.
+  A checkpoint without NAME counts as undamaged: nothing is known of it.
 
   Args:
     folder: of a checkpoint.
-    share: of the files to look at, of `shares`; one a process.
+    share: which of `shares` of the files to check; each process checks one.
     shares: how many shares there are.
-    part: look only at the files in this folder of it.
+    part: check only the files in this folder of it.
   """
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):
@@ -54,7 +54,7 @@ def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
   try:
     with open(path) as file:
       expected = json.load(file)
-    # The largest first, so that shares and threads have much the same to do.
+    # The largest first, so that shares and threads have similar work.
     names = sorted(expected, key=lambda name: -expected[name]['bytes'])
     names = [name for name in names if name.startswith(part)]
   except _UNREADABLE:
@@ -71,7 +71,7 @@ def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
 
 
 def _files(folder: str, parts: Iterable[str]) -> list[str]:
-  """Paths of all files below some folders of FOLDER, from there."""
+  """Relative paths of all files below some folders of FOLDER."""
   return sorted(
     os.path.relpath(os.path.join(root, name), folder)
     for part in parts
@@ -88,7 +88,7 @@ def _sum(folder: str, name: str) -> dict[str, Any]:
 def _differs(folder: str, name: str, expected: dict[str, Any]) -> str:
   try:
     if os.path.getsize(os.path.join(folder, name)) != expected['bytes']:
-      return f'{name} is not as long as it was written'
+      return f'{name} does not have the size it was written with'
     if _sum(folder, name) != expected:
       return f'{name} does not have the checksum it was written with'
   except OSError as error:

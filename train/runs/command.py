@@ -1,4 +1,4 @@
-"""Commands of one process or many: where one fails, all end."""
+"""Commands of one or several processes: if one fails, all end."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def run(main: Callable[[], None]) -> None:
-  """As `configs.command.run`; one of several processes ends at once.
+  """As `configs.command.run`, but one of several processes exits at once.
 
-  An orderly end would wait for the others, and they for this one's part of a
-  collective operation.
+  An orderly end would wait for the other processes, which in turn wait for this
+  one in a collective operation.
   """
 
-  def alone_or_together():
+  def run_main():
     try:
       main()
     except Exception as error:
@@ -33,4 +33,4 @@ def run(main: Callable[[], None]) -> None:
       sys.stderr.flush()
       os._exit(1)
 
-  command.run(alone_or_together, os.path.join(HERE, 'begun.py'))
+  command.run(run_main, os.path.join(HERE, 'begun.py'))

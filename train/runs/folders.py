@@ -1,4 +1,4 @@
-"""A run's folder: made, held by one process, cleared by a start that failed."""
+"""A run's folder: make it, lock it, clear it after a failed start."""
 
 import contextlib
 import fcntl
@@ -7,33 +7,34 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from typing import IO
 
 from input_pipeline.sources import paths
 
 LOCK = '.lock'
-NOTE = '.unfinished.json'  # of a run that is being begun
+NOTE = '.unfinished.json'  # while a run is being begun
 
 
 def check_name(folder: str) -> None:
   """Refuses a backslash: TensorStore, which writes the arrays, reads it as '/'.
 
   Raises:
-    ValueError: there is one in the folder's absolute path.
+    ValueError: the folder's absolute path has one.
   """
   if '\\' in os.path.abspath(folder):
     raise ValueError(
       f'--workdir={folder}: {os.path.abspath(folder)} has a backslash in it, '
-      'and checkpoints cannot be kept below such a name. Give or rename it '
-      'without.'
+      'and checkpoints cannot be kept under such a name. Rename it, or give '
+      'another folder.'
     )
 
 
 def make(folder: str) -> None:
-  """Makes the folder, if need be, and sees that files can be written there.
+  """Makes the folder if it does not exist, and checks that it is writable.
 
   Raises:
-    ValueError: it has a backslash in its path.
-    OSError: they cannot.
+    ValueError: its path has a backslash.
+    OSError: files cannot be written there.
   """
   check_name(folder)
   try:
@@ -48,11 +49,11 @@ def make(folder: str) -> None:
     ) from error
 
 
-def lock(folder: str) -> object:
-  """Makes this process the only one that trains there, while the result lives.
+def lock(folder: str) -> IO[str]:
+  """Makes this process the only one that trains there.
 
-  The system ends it with the process, however that ends. On disks without locks
-  nothing is locked.
+  The lock is held until the returned file is closed, or the process ends in any
+  way. File systems without locks lock nothing.
 
   Raises:
     ValueError: another process trains there.
@@ -76,16 +77,16 @@ def lock(folder: str) -> object:
 
 @contextlib.contextmanager
 def made(folder: str) -> Iterator[None]:
-  """The folder, made if need be; a failure takes back what was made.
+  """Makes and locks the folder; a failure removes everything made inside it.
 
-  What a killed start made is taken back by the next one: NOTE lists what was
-  there before. Whoever finishes removes NOTE (`done`).
+  The next start removes what a killed one made: NOTE lists what was there
+  before. Whoever finishes the run's beginning removes NOTE (`done`).
 
   Raises:
-    ValueError: another process works there.
-    OSError: no files can be written there.
+    ValueError: another process trains there.
+    OSError: files cannot be written there.
   """
-  new = []  # the folders that are made, the innermost first
+  new = []  # the folders to make, the innermost first
   path = os.path.abspath(folder)
   while not os.path.exists(path):
     new.append(path)
@@ -95,7 +96,7 @@ def made(folder: str) -> Iterator[None]:
     make(folder)
     locked = os.path.exists(os.path.join(folder, LOCK))
     held = lock(folder)
-    _take_back(folder)
+    _clear_killed_start(folder)
     before = {name for name in os.listdir(folder) if name != LOCK or locked}
     note = json.dumps(sorted(before)).encode()
     paths.write(os.path.join(folder, NOTE), note)
@@ -103,7 +104,7 @@ def made(folder: str) -> Iterator[None]:
   except BaseException:
     if before is not None:
       _clear(folder, before)
-    with contextlib.suppress(OSError):  # others may have used them since
+    with contextlib.suppress(OSError):  # others may use them by now
       for path in new:
         os.rmdir(path)
     raise
@@ -118,12 +119,12 @@ def unfinished(folder: str) -> bool:
 
 
 def done(folder: str) -> None:
-  """Removes NOTE: what lies there is a run."""
+  """Removes NOTE: the folder holds a run."""
   with contextlib.suppress(FileNotFoundError):
     os.remove(os.path.join(folder, NOTE))
 
 
-def _take_back(folder):
+def _clear_killed_start(folder: str) -> None:
   """Removes what a killed start made."""
   if unfinished(folder):
     with open(os.path.join(folder, NOTE), encoding='utf-8') as file:
@@ -131,8 +132,8 @@ def _take_back(folder):
     done(folder)
 
 
-def _clear(folder, kept):
-  """Removes all of a folder but the names in `kept`."""
+def _clear(folder: str, kept: set[str]) -> None:
+  """Removes everything in a folder except the names in `kept`."""
   for name in {*os.listdir(folder)} - kept:
     path = os.path.join(folder, name)
     if os.path.isdir(path) and not os.path.islink(path):

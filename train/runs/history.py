@@ -1,7 +1,7 @@
-"""What befell a run: how it began, and what was changed while it trained.
+"""The history of a run: how it began, what was changed, what made it.
 
 A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
-`command`. It lies in WORKDIR/history.json and in every checkpoint's metadata.
+`command`. It is in WORKDIR/history.json and in every checkpoint's metadata.
 
   begun           `from`: the run, step and digests of the parameters' source
   config changed  `changed`: key -> [old value, new value]
@@ -9,33 +9,65 @@ A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
 """
 
 import contextlib
+import datetime
 import json
 import os
+import pathlib
+import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
+import jax
+
 from input_pipeline.sources import paths
-from train.runs import record
 
 NAME = 'history.json'
+PACKAGES = (  # whose versions are recorded
+  'treeline-lm',
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'numpy',
+  'ml-collections',
+  'tensorflow',
+  'tensorflow-cpu',  # its name on Linux
+  'sentencepiece',
+  'tokenizers',
+)
 Entry = dict[str, Any]
 
 
 def entry(event: str, step: int, **more: Any) -> Entry:
-  """An entry of now, made by this process."""
+  """An entry of this process, made now."""
   return {
     'event': event,
     'step': step,
-    'time': record.now(),
+    'time': _now(),
     'command': shlex.join(sys.orig_argv),
     **more,
   }
 
 
+def made_by() -> dict[str, Any]:
+  """JSON-able: versions, commit, command, devices and time of this process."""
+  return {
+    'command': shlex.join(sys.orig_argv),
+    'commit': _commit(),
+    'versions': {'python': platform.python_version()} | _versions(),
+    'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'processes': jax.process_count(),
+    'time': _now(),
+  }
+
+
 def read(folder: str) -> list[Entry]:
-  """The history of a workdir; empty where it has none.
+  """The history of a workdir; empty if it has none.
 
   Raises:
     ValueError: the file is damaged.
@@ -50,13 +82,14 @@ def read(folder: str) -> list[Entry]:
       one['event'], one['step'] + 0, one['time']
   except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(
-      f'{path} is damaged: it is no history ({error}). Move it away; each '
+      f'{path} is damaged: it is not a history ({error}). Move it away; each '
       'checkpoint holds it too.'
     ) from error
   return found
 
 
 def write(folder: str, entries: list[Entry]) -> None:
+  """Writes history.json."""
   text = json.dumps(entries, indent=1)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
@@ -73,10 +106,10 @@ def go_on(
 
   Args:
     folder: the workdir.
-    saved: the metadata of the checkpoint it goes on from; None: it begins.
-    step: its step.
-    begun_from: where its first parameters come from.
-    config: key -> [old value, new value], of what is changed now.
+    saved: the metadata of the checkpoint it resumes from; None: it begins.
+    step: the first step of this start.
+    begun_from: the source of its first parameters; None: its seed.
+    config: key -> [old value, new value] of what this start changes.
     data: a line for each accepted difference.
   """
   entries = read(folder) or (saved or {}).get('history', [])
@@ -91,7 +124,7 @@ def go_on(
 
 
 def first_step(entries: list[Entry]) -> int:
-  """The step a run began at: not 0 where it took another's optimizer too."""
+  """The step a run began at: not 0 if it took another's optimizer state."""
   return entries[0]['step'] if entries else 0
 
 
@@ -101,10 +134,7 @@ def source(entries: list[Entry]) -> Entry | None:
 
 
 def changed_keys(entries: list[Entry], step: int) -> dict[str, Any]:
-  """What was changed of the config since a step's checkpoint was saved.
-
-  The keys, with their newest values.
-  """
+  """The keys of the config changed since a step, with their newest values."""
   return {
     key: new
     for one in entries
@@ -114,7 +144,7 @@ def changed_keys(entries: list[Entry], step: int) -> dict[str, Any]:
 
 
 def trained(folder: str) -> bool:
-  """Whether a run has made a step: until then its config is free."""
+  """Whether a run has made a step: until then its config may change freely."""
   first = first_step(read(folder))
   steps = [*saved_steps(folder), _last_step(folder)]
   return any(step > first for step in steps)
@@ -127,8 +157,8 @@ def saved_steps(folder: str) -> list[int]:
   return sorted(int(name) for name in names if name.isdigit())
 
 
-def _last_step(folder):
-  """Of metrics.jsonl: rows come in the order of their steps."""
+def _last_step(folder: str) -> int:
+  """The last step in metrics.jsonl, whose rows are in order; 0 if none."""
   path = os.path.join(folder, 'metrics.jsonl')
   if not os.path.exists(path):
     return 0
@@ -139,3 +169,38 @@ def _last_step(folder):
     with contextlib.suppress(ValueError, TypeError, KeyError):
       return json.loads(line)['step']
   return 0
+
+
+def _now() -> str:
+  """The time in UTC, in ISO 8601."""
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+
+
+def _versions() -> dict[str, str]:
+  found = {}
+  for name in PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[name] = metadata.version(name)
+  return found
+
+
+def _commit() -> str:
+  """The commit of this file's repository; '' if it is in none.
+
+  '+changes' follows if tracked files differ from the commit.
+  """
+  root = pathlib.Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return ''
+
+  def git(*arguments):
+    return subprocess.run(
+      ['git', '-C', root, *arguments],
+      capture_output=True, text=True, timeout=20, check=True,
+    ).stdout.strip()  # fmt: skip
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', 'HEAD') + '+changes' * bool(changed)
+  except (OSError, subprocess.SubprocessError):
+    return ''

@@ -1,13 +1,16 @@
-"""A run's folder: whose run it is, and that it stays that run's."""
+"""A run's folder: its config.json, and the rule that a folder has one run."""
 
 import dataclasses
 import functools
 import json
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from configs import terminal
 from configs.differences import changed_keys
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
@@ -17,7 +20,7 @@ from train.runs import changes, checksums, folders, history
 
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
-GROUPS = (  # of a config
+GROUPS = (  # every config has these
   'model',
   'data',
   'optimizer',
@@ -28,7 +31,7 @@ GROUPS = (  # of a config
   'sharding',
 )
 
-# What a config has in the groups that no dataclass checks.
+# Keys that every config has in the groups that no dataclass checks.
 NEEDED = {
   'optimizer': (
     *('name', 'clip', 'weight_decay', 'b1', 'b2', 'epsilon', 'decay_rate'),
@@ -46,40 +49,23 @@ NEEDED = {
   'sharding.mesh': AXES,
 }
 
-# What may change between two starts of a run: none of it changes a batch or the
-# mathematics (data.epochs says only when the batches end).
-FREE = (  # keys, or groups of keys
-  'checkpoint.',
-  'data.epochs',
-  'data.threads',
-  'data.max_bad_share',
-  'data.tokenizer',  # its fingerprint is compared, wherever it lies
-  'eval.batches',
-  'eval.every',
-  'eval.samples',
-  'model.remat',
-  'sharding.',
-  'train.log_every',
-)
-# Keys that are younger than some runs, and what those did.
+# Keys that older runs do not have, with the values that do what those did.
 ADDED = {
   'checkpoint': {'best': ''},
   'optimizer': {'decay': 'matrices'},
   'train': {'max_logit_loss': 0.0},
 }
-# As long as there is a checkpoint whose fingerprint is compared with theirs.
-MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 
 
 def read_config(folder: str) -> ConfigDict:
-  """The config a workdir was begun with; its newest checkpoint's if it is lost.
+  """A run's config: that of config.json, or else of its newest checkpoint.
 
-  Each checkpoint holds the config too, with a checksum: NAME may differ from
-  the newest one's in what may change between two starts or, by the run's
-  history, was changed since, and in nothing else.
+  Each checkpoint holds the config too, with a checksum. config.json may differ
+  from the newest one's only in keys that may change between two starts, and in
+  changes that the run's history records.
 
   Raises:
-    ValueError: there is none, or one that is damaged or was edited.
+    ValueError: there is no config, or it is damaged or was edited.
   """
   path, saved = os.path.join(folder, NAME), _saved_path(folder)
   if not os.path.exists(path) and not saved:
@@ -94,13 +80,14 @@ def read_config(folder: str) -> ConfigDict:
   old, new = (
     json.loads(x.to_json()) for x in (_read_saved(folder, saved), config)
   )
-  changed = _bound(folder, old, new)
+  changed = changes.fixed(old, new, _has_checkpoints(folder))
   if changed:
     raise ValueError(
-      f"{path} was changed. Other than in the newest checkpoint's config are:\n"
+      f'{path} was changed. It and the config in the newest checkpoint differ '
+      'in:\n'
       + '\n'.join(changes.lines(old, new, changed))
-      + '\nBring the file back, or move it away: then the config in the newest '
-      'checkpoint is taken.'
+      + '\nBring the file back, or move it away: the config in the newest '
+      'checkpoint is then used.'
     )
   for key in changed_keys(old, new):
     then, now = changes.get(old, key), changes.get(new, key)
@@ -108,29 +95,30 @@ def read_config(folder: str) -> ConfigDict:
     if not isinstance(now, kind):
       raise ValueError(
         f"{path}: {key} is {now!r}, where the newest checkpoint's config has "
-        f'{then!r}: that is no value of its kind.'
+        f'{then!r}: that is a value of another type.'
       )
   return config
 
 
 def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
-  """The config of a checkpoint, with the keys of `config` that may change.
+  """The config of a checkpoint, with the run's values of keys that may change.
 
   Args:
-    saved: what the checkpoint holds; see `Checkpoints.run`.
-    config: of the run, from `read_config`.
+    saved: from `Checkpoints.run`.
+    config: the run's, from `read_config`.
   """
   found = checked(saved, "The checkpoint's config").unlock()
   with found.ignore_type():
     for group in GROUPS:
       for key in config[group]:
-        if is_free(f'{group}.{key}') or f'{group}.{key}' in MOVABLE:
+        name = f'{group}.{key}'
+        if changes.is_free(name) or name in changes.MOVABLE:
           found[group][key] = config[group][key]
   return found.lock()
 
 
 def _read(path: str) -> ConfigDict:
-  """The config in NAME."""
+  """The config in config.json."""
   try:
     with open(path, encoding='utf-8-sig') as file:
       found = json.load(file)
@@ -140,7 +128,7 @@ def _read(path: str) -> ConfigDict:
 
 
 def _read_saved(folder: str, path: str) -> ConfigDict:
-  """The config in a checkpoint's metadata, with what was changed since."""
+  """The config in a checkpoint's metadata, with the changes made since."""
   try:
     with open(path, encoding='utf-8') as file:
       found = json.load(file)['config']
@@ -152,19 +140,23 @@ def _read_saved(folder: str, path: str) -> ConfigDict:
   return checked(found, path)
 
 
-def _damaged(path, why):
+def _damaged(path: str, why: object) -> str:
   return (
-    f'{path} is damaged: it is no config ({why}). Each checkpoint of the run '
-    "holds the config too, as 'config' in run/metadata: move the file away, "
-    "and the newest one's is taken."
+    f'{path} is damaged: it is not a config ({why}). Each checkpoint of the '
+    "run holds the config too, as 'config' in run/metadata: move the file "
+    "away, and the newest one's is used."
   )
 
 
 def checked(found: dict, path: str) -> ConfigDict:
-  """A config as it was read from `path`, with the keys it is too old to have.
+  """The config that `path` holds, with the keys that it is too old to have.
+
+  Args:
+    found: what was read from it.
+    path: for messages.
 
   Raises:
-    ValueError: it lacks others.
+    ValueError: it lacks other keys, or has unknown ones.
   """
   try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
@@ -181,7 +173,7 @@ def checked(found: dict, path: str) -> ConfigDict:
       others = [key for key in group if key not in keys]
       raise ValueError(
         f'{path} is of another version of Treeline, or was changed by hand: '
-        f'{name!r} lacks {_listed(missing)}, and has beside the usual keys '
+        f'{name!r} lacks {_listed(missing)}; its unknown keys are '
         f'{_listed(others)}.'
       )
   for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
@@ -192,7 +184,7 @@ def checked(found: dict, path: str) -> ConfigDict:
     if unknown or missing:
       raise ValueError(
         f'{path} is of another version of Treeline, or was changed by hand: '
-        f'in {name!r} it lacks {_listed(missing)}, and there is no '
+        f'{name!r} lacks {_listed(missing)}; its unknown keys are '
         f'{_listed(unknown)}.'
       )
     found[name] = {
@@ -206,14 +198,14 @@ def checked(found: dict, path: str) -> ConfigDict:
   return ConfigDict(found).lock()
 
 
-def _listed(names):
-  return ', '.join(sorted(names)) or 'nothing'
+def _listed(names: Iterable[str]) -> str:
+  return ', '.join(sorted(names)) or 'none'
 
 
-def _saved_path(folder):
-  """The newest checkpoint's metadata that are whole; '' where there are none.
+def _saved_path(folder: str) -> str:
+  """The path of the newest undamaged metadata of a checkpoint; '' if none.
 
-  Damaged ones are passed over: who reads the checkpoint reports them.
+  Damaged ones are skipped: whoever reads the checkpoint reports them.
   """
   steps = os.path.join(folder, 'checkpoints')
   names = os.listdir(steps) if os.path.isdir(steps) else []
@@ -225,8 +217,8 @@ def _saved_path(folder):
   return ''
 
 
-def _tuples(value):
-  """Lists as tuples, which JSON does not have."""
+def _tuples(value: Any) -> Any:
+  """Lists made tuples, which JSON does not have."""
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -239,52 +231,39 @@ def check(
 
   Args:
     folder: the workdir.
-    config: of the start.
-    accept: a run that has trained may get other values of
+    config: the config of this start.
+    accept: let a run that has trained get other values of
       `changes.CHANGEABLE`.
 
   Returns:
-    What changes of the run by that: key -> [old value, new value].
+    The changes that are accepted so: key -> [old value, new value].
 
   Raises:
-    ValueError: it holds a run of another config; names the keys that differ.
+    ValueError: it holds a run of another config; lists the keys that differ.
   """
   folders.check_name(folder)
   saved = _saved_path(folder)
   if not saved and not os.path.exists(os.path.join(folder, NAME)):
     return {}
-  # A config that is given need not agree with a NAME that was edited.
+  # An edited config.json does not matter: --config has all keys.
   config_then = _read_saved(folder, saved) if saved else read_config(folder)
   old, new = (json.loads(x.to_json()) for x in (config_then, config))
-  keys, bound = changed_keys(old, new), _bound(folder, old, new)
-  if accept and 'eval.source' in keys and 'eval.source' not in bound:
-    bound.append('eval.source')
-  if bound and history.trained(folder):
-    changes.check(folder, old, new, bound, accept)
+  keys = changed_keys(old, new)
+  fixed = changes.fixed(old, new, _has_checkpoints(folder))
+  if accept and 'eval.source' in keys and 'eval.source' not in fixed:
+    fixed.append('eval.source')
+  if fixed and history.trained(folder):
+    changes.check(folder, old, new, fixed, accept)
   if keys and jax.process_index() == 0:
-    print(f'Changed since {folder} was begun: {", ".join(keys)}.', flush=True)
-  return {key: [changes.get(old, key), changes.get(new, key)] for key in bound}
-
-
-def _bound(folder, old, new):
-  """The keys in which two configs of a run differ but may not."""
-  others = MOVABLE if _holds_files(os.path.join(folder, 'checkpoints')) else ()
-  endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
-  same = old['schedule']['name'] == new['schedule']['name']
-  if endless and same and not new['data']['curriculum']:
-    others = *others, 'train.steps'
-  return [
-    key
-    for key in changed_keys(old, new)
-    if not is_free(key) and key not in others
-  ]
+    terminal.say(f'Changed since {folder} was begun: {", ".join(keys)}.')
+  return {key: [changes.get(old, key), changes.get(new, key)] for key in fixed}
 
 
 def claim(folder: str, config: ConfigDict) -> None:
-  """Writes the config into the workdir: from now on it is this run's.
+  """Writes the config into the workdir, which now belongs to this run.
 
   Raises:
-    OSError: it cannot be written to.
+    OSError: the file cannot be written.
   """
   text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
@@ -292,15 +271,14 @@ def claim(folder: str, config: ConfigDict) -> None:
 
 
 def put_tokenizer_aside(folder: str, changed: bool = False) -> None:
-  """Renames a tokenizer that a start left which failed before its first step.
+  """Renames the tokenizer of a start that failed before its first step.
 
   A run that has begun keeps its tokenizer, unless its config `changed` before
   it had a checkpoint.
   """
-  whole = _holds_files(os.path.join(folder, 'checkpoints')) or history.trained(
-    folder
-  )
-  if whole or (begun(folder) and not changed):
+  if _has_checkpoints(folder) or history.trained(folder):
+    return
+  if begun(folder) and not changed:
     return
   for name in TOKENIZERS:
     path = os.path.join(folder, name)
@@ -311,17 +289,10 @@ def put_tokenizer_aside(folder: str, changed: bool = False) -> None:
 def begun(folder: str) -> bool:
   """Whether a run has left anything worth keeping."""
   metrics = os.path.join(folder, 'metrics.jsonl')
-  return (
-    os.path.exists(metrics) and os.path.getsize(metrics) > 0
-  ) or _holds_files(os.path.join(folder, 'checkpoints'))
+  has_metrics = os.path.exists(metrics) and os.path.getsize(metrics) > 0
+  return has_metrics or _has_checkpoints(folder)
 
 
-def _holds_files(folder: str) -> bool:
-  return os.path.isdir(folder) and any(os.scandir(folder))
-
-
-def is_free(key: str) -> bool:
-  """Whether a key may change between two starts of a run."""
-  return key in FREE or key.startswith(
-    tuple(free for free in FREE if free.endswith('.'))
-  )
+def _has_checkpoints(folder: str) -> bool:
+  path = os.path.join(folder, 'checkpoints')
+  return os.path.isdir(path) and any(os.scandir(path))

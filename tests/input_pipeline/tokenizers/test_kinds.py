@@ -379,8 +379,8 @@ def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
 
 def test_the_kind_of_a_run_is_bound():
   """A run may change the path of the file, but not its kind."""
-  from train.runs import workdir
+  from train.runs import changes
 
   keys = ('data.tokenizer', 'data.tokenizer_kind', 'data.lowercase')
-  assert [workdir.is_free(key) for key in keys] == [True, False, False]
-  assert workdir.is_free('sharding.mesh.data')
+  assert [changes.is_free(key) for key in keys] == [True, False, False]
+  assert changes.is_free('sharding.mesh.data')

@@ -43,13 +43,13 @@ def masked_loss(logits):
 
 
 def means_of(config, params, rng=None):
-  model, objective = build(config), criteria.objective_for(config)
-  run = jax.jit(lambda p: objective.sums(model, p, BATCH, rng))
+  model, criterion = build(config), criteria.criterion_for(config)
+  run = jax.jit(lambda p: criterion.sums(model, p, BATCH, rng))
   sums = jax.device_get(run(params))
   # The weights, which the batch alone decides, are those in the sums.
-  for name, weight in objective.weights(BATCH).items():
+  for name, weight in criterion.weights(BATCH).items():
     assert float(weight) == sums[name]
-  means = {name: float(x) for name, x in objective.means(sums).items()}
+  means = {name: float(x) for name, x in criterion.means(sums).items()}
   assert means.pop('z_loss') == 0
   return means
 
@@ -109,7 +109,7 @@ def test_masked_tokens_and_the_next_sentence():
 def test_heads_without_a_criterion():
   config = TransformerConfig(**ENCODER)
   with pytest.raises(ValueError, match="model.head='rtd' of model.family='enc"):
-    criteria.objective_for(config)
+    criteria.criterion_for(config)
 
 
 def assert_near(ours, expected):
@@ -169,12 +169,12 @@ def test_accumulation_changes_nothing(params, head):
   assert_near(in_parts, moved)
 
   # And the step follows the gradient of the loss that is reported.
-  objective = criteria.objective_for(config)
+  criterion = criteria.criterion_for(config)
   rng = jax.random.fold_in(jax.random.key(0), 3)
 
   def loss(params):
-    sums = objective.sums(build(config), params, BATCH, rng, 1e-3)
-    means = objective.means(sums)
+    sums = criterion.sums(build(config), params, BATCH, rng, 1e-3)
+    means = criterion.means(sums)
     return means['loss'] + means['z_loss']
 
   gradient = jax.jit(jax.grad(loss))(params)

@@ -1,3 +1,5 @@
+"""The cross-entropy against torch and closed formulas."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,7 @@ def example(scale=3.0):
   return logits, targets, weights
 
 
-def objective(logits, targets, weights, z_loss=0.0, label_smoothing=0.0):
+def minimised(logits, targets, weights, z_loss=0.0, label_smoothing=0.0):
   sums = weighted_cross_entropy(
     logits, targets, weights, z_loss, label_smoothing
   )
@@ -45,7 +47,7 @@ def test_torch(scale, z_loss, label_smoothing):
   expected.backward()
 
   value, gradient = jax.jit(
-    jax.value_and_grad(objective), static_argnums=(3, 4)
+    jax.value_and_grad(minimised), static_argnums=(3, 4)
   )(logits, targets, weights, z_loss, label_smoothing)
   np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
   np.testing.assert_allclose(
@@ -54,8 +56,11 @@ def test_torch(scale, z_loss, label_smoothing):
 
 
 class L2Wrap(torch.autograd.Function):
-  """RWKV-LM's src/model.py, in our words: the loss passes, and its gradient
-  gains 1e-4 times each token's largest logit there, over all tokens."""
+  """RWKV-LM's src/model.py, in our words: the loss passes unchanged.
+
+  The gradient of a token's largest logit gains 1e-4 times that logit, divided
+  by the number of tokens.
+  """
 
   @staticmethod
   def forward(ctx, loss, logits):
@@ -71,8 +76,8 @@ class L2Wrap(torch.autograd.Function):
     return above, extra.scatter(-1, at, highest * 1e-4 / tokens)
 
 
-def test_the_loss_of_the_largest_logit_is_rwkvs_l2wrap():
-  logits, targets, _ = example(scale=300.0)  # so that it is seen
+def test_max_logit_loss_is_rwkvs_l2wrap():
+  logits, targets, _ = example(scale=300.0)  # large, so that it counts
   x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
   loss = torch.nn.functional.cross_entropy(
     x.reshape(-1, V), torch.tensor(targets).long().reshape(-1)
@@ -93,7 +98,7 @@ def test_the_loss_of_the_largest_logit_is_rwkvs_l2wrap():
 
 def test_gradient_is_softmax_minus_target():
   logits, targets, weights = example()
-  gradient = jax.grad(objective)(logits, targets, weights)
+  gradient = jax.grad(minimised)(logits, targets, weights)
   expected = jax.nn.softmax(logits) - jax.nn.one_hot(targets, V)
   np.testing.assert_allclose(gradient, weights[..., None] * expected, atol=1e-6)
 
@@ -116,15 +121,15 @@ def test_sums():
 
 def test_rows_without_weight_change_nothing():
   logits, targets, weights = example()
-  gradient = jax.grad(objective)(logits, targets, weights, 1e-2, 0.1)
+  gradient = jax.grad(minimised)(logits, targets, weights, 1e-2, 0.1)
   assert not np.any(gradient[1])
   kept = np.array([0, 2, 3])
   np.testing.assert_allclose(
-    objective(logits, targets, weights, 1e-2, 0.1),
-    objective(logits[kept], targets[kept], weights[kept], 1e-2, 0.1),
+    minimised(logits, targets, weights, 1e-2, 0.1),
+    minimised(logits[kept], targets[kept], weights[kept], 1e-2, 0.1),
     rtol=1e-6,
   )
-  nothing = objective(logits, targets, np.zeros_like(weights))
+  nothing = minimised(logits, targets, np.zeros_like(weights))
   assert nothing == 0
 
 
@@ -136,7 +141,7 @@ def test_bfloat16_logits_are_summed_in_float32():
   assert all(x.dtype == jnp.float32 for x in sums.values())
 
 
-def test_a_target_beyond_the_vocabulary_is_not_silent():
+def test_a_target_beyond_the_vocabulary_gives_nan():
   logits, targets, _ = example()
   targets[0, 0] = V
   loss, _, _ = cross_entropy(logits, targets)
@@ -157,7 +162,7 @@ def test_sharded_vocabulary():
       (weights, P('data')),
     )
   ]
-  step = jax.jit(jax.value_and_grad(objective), static_argnums=(3, 4))
+  step = jax.jit(jax.value_and_grad(minimised), static_argnums=(3, 4))
   compiled = step.lower(*arrays, 1e-2, 0.1).compile()
   value, gradient = compiled(*arrays)
   expected, expected_gradient = step(logits, targets, weights, 1e-2, 0.1)

@@ -1,3 +1,5 @@
+"""Learning rates against the formulas of the papers."""
+
 import math
 
 import jax
@@ -67,8 +69,8 @@ def test_warmup_and_decay(name, steps, warmup):
 @pytest.mark.parametrize(('steps', 'warmup'), [(100, 10), (100, 0), (7, 7)])
 def test_electras_warm_up_multiplies_the_decayed_rate(steps, warmup):
   """google-research/electra, model/optimization.py: polynomial_decay of power 1
-  to 0, times min(1, step / warmup_steps). BERT's is the peak's share instead,
-  and so falls by a step where its warm-up ends."""
+  to 0, times min(1, step / warmup_steps). BERT's warm-up goes up to the peak
+  instead, and the rate drops where it ends."""
   rate = make_schedule(
     schedule(
       name='linear_throughout',
@@ -99,7 +101,7 @@ def test_the_transformers_schedule():
 @pytest.mark.parametrize('steps', [50, 300])  # a run may end before its decay
 @pytest.mark.parametrize('name', ['linear', 'cosine'])
 def test_a_decay_with_an_end_of_its_own(name, steps):
-  """GPT-3, 2.3 and B: down over 260 of 300 billion tokens, then flat."""
+  """GPT-3, 2.3 and B: it falls over 260 of 300 billion tokens, then is flat."""
   settings = {
     'name': name, 'learning_rate': 0.5, 'warmup_steps': 10, 'end_fraction': 0.1
   }  # fmt: skip
@@ -186,7 +188,7 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'end_fraction': 0.0,
         'decay_steps': 50,
       },
-      'must lie between 0 and schedule.decay_steps, which is 50',
+      'must be between 0 and schedule.decay_steps, which is 50',
     ),
     (
       {
@@ -205,7 +207,7 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'constant_steps': 101,
         'end_fraction': 0.1,
       },
-      'constant_steps is 101; it must lie between 0 and train.steps',
+      'constant_steps is 101; it must be between 0 and train.steps',
     ),
     (
       {
@@ -214,7 +216,7 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'constant_steps': 0,
         'end_fraction': 0.0,
       },
-      'end_fraction is 0.0; it must lie between 0 and 1, and above 0',
+      'end_fraction is 0.0; it must be between 0 and 1, and above 0',
     ),
     (
       {
@@ -223,7 +225,7 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'warmup_steps': 101,
         'end_fraction': 0.0,
       },
-      'warmup_steps is 101; it must lie between 0 and train.steps',
+      'warmup_steps is 101; it must be between 0 and train.steps',
     ),
     (
       {

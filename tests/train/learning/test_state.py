@@ -1,4 +1,4 @@
-"""The state before the first step: on the mesh, by the seed alone."""
+"""The state before the first step: on the mesh, from the seed alone."""
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ def born():
   return create(3)
 
 
-def test_it_begins_at_step_0_and_the_given_cursor(born):
+def test_a_state_begins_at_step_0_and_the_given_cursor(born):
   shapes, state = born
   assert (int(state.step), int(state.opt_state[0].count)) == (0, 0)
   np.testing.assert_array_equal(state.cursor, CURSOR)
@@ -45,7 +45,7 @@ def test_it_begins_at_step_0_and_the_given_cursor(born):
     assert (x.shape, x.dtype) == (shape.shape, shape.dtype)
 
 
-def test_it_lies_cut_up_the_moments_with_their_weights(born):
+def test_moments_are_sharded_like_their_weights(born):
   _, state = born
   cut = PartitionSpec(None, 'fsdp', 'tensor')  # layers, embed, mlp
   adam = state.opt_state[0]
@@ -56,7 +56,7 @@ def test_it_lies_cut_up_the_moments_with_their_weights(born):
     assert x.sharding.is_fully_replicated
 
 
-def test_the_seed_decides_its_values(born):
+def test_the_seed_decides_the_parameters(born):
   _, state = born
   (_, same), (_, other) = create(3), create(4)
   for a, b in zip(
@@ -65,7 +65,7 @@ def test_the_seed_decides_its_values(born):
     np.testing.assert_array_equal(a, b)
   table = state.params['embed']['table'], other.params['embed']['table']
   difference = np.asarray(table[0]) - np.asarray(table[1])
-  # Two draws of N(0, 0.2^2), independent: their difference has twice the
+  # Two independent draws of N(0, 0.2^2): their difference has twice the
   # variance.
   assert difference.std() == pytest.approx(0.2 * 2**0.5, rel=0.1)
 

@@ -1,6 +1,6 @@
-"""From a config to its compiled step: each key has the effect of its formula.
+"""From a config to its compiled step: each key does what its formula says.
 
-The truth is NumPy in float64, from the model's logits.
+The expected values are computed from the model's logits, in NumPy and float64.
 """
 
 import functools
@@ -18,7 +18,7 @@ from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
 from tests.models.test_models import BATCH as PAIRS
 from tests.models.test_models import small_config
-from train.learning.criteria import objective_for
+from train.learning.criteria import criterion_for
 from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import TrainState, abstract_params, abstract_state
@@ -173,8 +173,8 @@ def test_keys_of_train_reach_loss_and_gradient(params, logits, keys):
   assert metrics['grad_norm'] == pytest.approx(norm, rel=1e-4)
 
 
-def test_dropout_of_the_config_is_that_of_the_step(monkeypatch, params, logits):
-  """Where chance drops nothing, what is left is scaled up, place by place."""
+def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):
+  """With masks that drop nothing, only the scaling of each place is left."""
   keep_all = lambda key, p, shape: jnp.ones(shape, bool)  # noqa: E731
   monkeypatch.setattr(jax.random, 'bernoulli', keep_all)
   run = descent(model__dropout=RATE, model__attention_dropout=ATTENTION)
@@ -201,7 +201,7 @@ def test_dropout_of_the_config_is_that_of_the_step(monkeypatch, params, logits):
 
 @pytest.mark.parametrize('accumulate', [1, 2])
 def test_dropout_is_drawn_for_each_seed_step_part_and_row(params, accumulate):
-  """Rows that are the same have other losses, and the same ones once more."""
+  """Equal rows have different losses; computed again, they have the same."""
   alike = {name: np.tile(x[:1], (B, 1)) for name, x in BATCH.items()}
   keys = {'model__dropout': RATE, 'train__accumulate': accumulate}
   run, other = descent(**keys), descent(**keys, seed=1)
@@ -218,8 +218,8 @@ def test_dropout_is_drawn_for_each_seed_step_part_and_row(params, accumulate):
   assert loss(run, 2, 1) == found[7]
 
 
-def test_tokens_are_those_read_without_padding():
-  """Of an encoder-decoder, what both stacks read."""
+def test_tokens_are_counted_without_padding():
+  """An encoder-decoder counts what both stacks read."""
   _, metrics = descent()(random_params(model_of(make_config())))
   assert metrics['tokens'] == T + 3 + T + 1
 
@@ -242,8 +242,8 @@ def test_tokens_are_those_read_without_padding():
   assert counted[0] < PAIRS['segments'].size  # there is padding
 
 
-def test_the_learning_rate_that_is_shown_is_the_one_taken(params):
-  """With no averages, a step of Adam is the rate times the gradient's sign."""
+def test_the_reported_learning_rate_is_used(params):
+  """Without averages, a step of Adam is the rate times the gradient's sign."""
   config = make_config(
     optimizer__b1=0.0,
     optimizer__b2=0.0,
@@ -269,7 +269,7 @@ def test_the_learning_rate_that_is_shown_is_the_one_taken(params):
     moved = np.abs(state.params['vocabulary']['bias'] - before)
     np.testing.assert_allclose(moved, rate, rtol=1e-3, atol=1e-7)
     assert state.step == number + 1
-    if number == 0:  # the norm is that before clipping
+    if number == 0:  # the norm before clipping is reported
       plain = descent()(params)[1]['grad_norm']
       assert metrics['grad_norm'] == pytest.approx(plain, rel=1e-4)
       assert plain > 100 * config.optimizer.clip
@@ -283,7 +283,7 @@ def test_the_cursor_is_each_streams_last_row(params):
   np.testing.assert_array_equal(metrics['cursor'], expected)
 
 
-def test_a_compiled_step_takes_the_place_of_its_state(params):
+def test_a_compiled_step_donates_its_state(params):
   config = make_config()
   model = model_of(config)
   schedule = make_schedule(config.schedule, config.train.steps)
@@ -314,7 +314,7 @@ def test_a_compiled_step_takes_the_place_of_its_state(params):
 
 
 def test_sums_of_an_evaluation(params, logits):
-  """Neither smoothed nor with its z-loss; bytes are those of the targets."""
+  """No label smoothing, no z-loss; bytes are the targets'."""
   lengths = np.arange(3, 3 + V)
   run = functools.partial(
     eval_step, model=model_of(make_config()), byte_lengths=lengths
@@ -335,12 +335,12 @@ def test_sums_of_an_evaluation(params, logits):
     },
     rel=1e-5,
   )
-  means = objective_for(tiny_decoder()).means(sums)
+  means = criterion_for(tiny_decoder()).means(sums)
   assert means['loss'] == pytest.approx(expected['loss'], rel=1e-5)
 
 
 def test_each_device_keeps_its_own_rows_of_every_part():
-  """Row i is of part i mod parts: devices exchange sums alone."""
+  """Row i is in part i mod parts, so devices exchange only sums."""
   config = make_config(train__accumulate=2)
   model = model_of(config)
   optimizer = optax.sgd(1.0)

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""Where compiled programs are kept, and that they are reused."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import REPOSITORY
 from train.parallel import compilation
 
-# Compiles something for longer than `LEAST`, and says where it is kept.
+# Compiles a function, and prints how often the cache had it.
 PROGRAM = """
 import sys
 import jax, jax.numpy as jnp
@@ -25,7 +25,7 @@ print(sum(name.endswith('/cache_hits') for name in hits))
 
 
 def run(*arguments, **environment):
-  """Cache hits of PROGRAM, and its stderr."""
+  """Runs PROGRAM; returns its cache hits and its stderr."""
   kept = ('JAX_COMPILATION_CACHE_DIR', 'XDG_CACHE_HOME', 'XLA_FLAGS')
   clean = {k: x for k, x in os.environ.items() if k not in kept}
   done = subprocess.run(
@@ -49,7 +49,7 @@ def test_a_program_is_compiled_once(tmp_path):
   assert run(HOME=str(home))[0] > 0
   count = len(files(home))
   assert run('off', HOME=str(home))[0] == 0
-  # Where variables say so.
+  # Variables choose another folder.
   run(HOME=str(home), XDG_CACHE_HOME=str(cache))
   assert files(cache / 'treeline' / 'compiled')
   variables = {'JAX_COMPILATION_CACHE_DIR': str(own)}
@@ -57,7 +57,7 @@ def test_a_program_is_compiled_once(tmp_path):
   run(HOME=str(home), XDG_CACHE_HOME=str(cache), **variables)
   assert files(own)
   assert len(files(home)) == count
-  # A file in the place of the folder: no error.
+  # A file where the folder should be: no error.
   (tmp_path / 'file').touch()
   hits, stderr = run(HOME=str(tmp_path / 'file'))
   assert hits == 0
@@ -68,7 +68,7 @@ def test_the_folder(monkeypatch):
   monkeypatch.setenv('HOME', '/home/x')
   monkeypatch.setenv('XDG_CACHE_HOME', '/cache')
   assert compilation.default_folder().startswith('/cache/treeline/compiled/')
-  for value in ('', 'relative'):  # the standard says: ignored
+  for value in ('', 'relative'):  # the standard says to ignore them
     monkeypatch.setenv('XDG_CACHE_HOME', value)
     folder = compilation.default_folder()
     assert folder.startswith('/home/x/.cache/treeline/compiled/')

@@ -1,4 +1,4 @@
-"""Every system trains on a mesh as on one device."""
+"""Every system trains the same on a mesh and on one device."""
 
 import functools
 import importlib
@@ -13,9 +13,9 @@ from input_pipeline.config import DataConfig
 from tests.train.parallel.test_sharding import MESHES, train_config
 from train.settings import check_settings
 
-# The presets beside the one that cuts up most, fsdp_tensor, which all systems
-# meet. With these every family and every scheme of positions has them all; the
-# encoder-decoders have them in test_sharding.py, whose system is T5.
+# All systems are tested with fsdp_tensor, the preset that cuts most. With these
+# presets too, every family and every scheme of positions meets all of them.
+# test_sharding.py does that for encoder-decoders, with T5.
 OTHER_PRESETS = {
   'bert': ('replicated', 'fsdp', 'tensor'),
   'electra': ('replicated', 'fsdp', 'tensor'),
@@ -80,7 +80,7 @@ def one_device(name):
   ],
 )
 def test_eight_devices_equal_one(name, preset):
-  """Dropout and ELECTRA's samples are on: they do not depend on the mesh."""
+  """Dropout and ELECTRA's samples are on: neither depends on the mesh."""
   _, state, metrics = train(make_config(name), preset, MESHES[preset])
   for ours, theirs in zip(metrics, one_device(name), strict=True):
     for (path, value), own in zip(
@@ -89,7 +89,7 @@ def test_eight_devices_equal_one(name, preset):
       strict=True,
     ):
       np.testing.assert_allclose(own, value, rtol=2e-5, err_msg=str(path))
-  # Nothing large lies whole on each device where the weights are cut up.
+  # If weights are cut, no device holds a large one whole.
   for path, x in jax.tree_util.tree_leaves_with_path(state.params):
     if 'fsdp' in preset and x.size > 10_000:
       where = jax.tree_util.keystr(path, simple=True, separator='/')

@@ -1,4 +1,4 @@
-"""Two processes of four devices each are one process of eight."""
+"""Two processes of four devices train like one process of eight."""
 
 import json
 import re
@@ -27,10 +27,9 @@ MESH = {
 }
 SETTINGS = {'train__steps': 12, 'eval__every': 12, 'eval__samples': 1, **MESH}
 
-# Hashes of every row that a process holds of the first batches.
+# Prints a hash of every row of the first batches that this process holds.
 BATCHES = """
 import hashlib, json, sys
-import jax
 import jax
 import numpy as np
 from input_pipeline import pipeline
@@ -82,7 +81,7 @@ def start_two(folder, **overrides):
 
 
 def finish(processes) -> list[str]:
-  """The stdouts of processes that must all end well."""
+  """Waits for processes that must all succeed; returns their stdouts."""
   try:
     ends = [process.communicate(timeout=300) for process in processes]
   finally:
@@ -100,7 +99,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def one(tmp_path_factory, source):
-  """The workdir of one process with eight devices."""
+  """The workdir of a run of one process with eight devices."""
   folder = tmp_path_factory.mktemp('one') / 'run'
   runs.train(folder, devices=8, data__source=source, **SETTINGS)
   return folder
@@ -108,14 +107,14 @@ def one(tmp_path_factory, source):
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory, source):
-  """That of two with four; process 0's stdout and process 1's."""
+  """The workdir of a run of two with four; the stdouts of both."""
   folder = tmp_path_factory.mktemp('two') / 'run'
   processes = start_two(folder, data__source=source, **SETTINGS)
   return folder, finish(processes)
 
 
 def test_same_batches(one):
-  """Bit for bit, and each process reads only its half."""
+  """They are equal bit for bit, and each process reads only its half."""
 
   def start(address, process, devices):
     command = [sys.executable, '-c', BATCHES, one, address, process]
@@ -147,7 +146,7 @@ def test_same_training(one, two):
     ours, expected = runs.rows(folder, name), runs.rows(one, name)
     assert len(ours) == (12 if name.startswith('train') else 2)
     np.testing.assert_allclose(ours, expected, rtol=tolerance, err_msg=name)
-  # Only the first process tells and writes.
+  # Only the first process prints and writes.
   assert 'Done: step 12 of 12.' in stdouts[0]
   assert 'prediction: ' in stdouts[0]
   assert 'step ' not in stdouts[1]
@@ -159,7 +158,7 @@ def test_same_training(one, two):
 
 
 def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
-  """And the other way round; after SIGTERM to one of the two."""
+  """One of the two gets SIGTERM; one process with eight devices goes on."""
   folder = tmp_path / 'run'
   settings = SETTINGS | {'data__source': source, 'checkpoint__every': 1000}
   processes = start_two(folder, **settings)
@@ -179,7 +178,7 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
 
 
 def test_damaged_checkpoint_of_two(two, source, tmp_path):
-  """Both fall back, though each looks at some of the files alone."""
+  """Both fall back, though each checks only some of the files."""
   folder = tmp_path / 'run'
   shutil.copytree(two[0], folder)
   newest = folder / 'checkpoints' / '12'
@@ -197,7 +196,7 @@ def test_damaged_checkpoint_of_two(two, source, tmp_path):
 
 
 def errors(commands) -> list[str]:
-  """What two processes print that must both fail."""
+  """The stderrs of two processes that must both fail."""
   processes = [runs.start(command, devices=4) for command in commands]
   try:
     ends = [process.communicate(timeout=100) for process in reversed(processes)]
@@ -209,7 +208,7 @@ def errors(commands) -> list[str]:
 
 
 def test_one_that_fails_ends_the_other(source, tmp_path):
-  """Neither waits for the other for ever."""
+  """Neither waits forever for the other."""
   flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
   other = tmp_path / 'other'
   other.mkdir()
@@ -229,7 +228,7 @@ def test_one_that_fails_ends_the_other(source, tmp_path):
 
 
 def test_processes_with_different_configs(source, tmp_path):
-  """Found before anything is compiled or written."""
+  """They fail before anything is compiled or written."""
   flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
   stderr, _ = errors(
     runs.command(
@@ -247,7 +246,7 @@ def test_processes_with_different_configs(source, tmp_path):
 
 
 def test_only_the_first_process_reads_metrics(tmp_path, monkeypatch):
-  """The others may come before the file is there."""
+  """The others may start before the file exists."""
   monkeypatch.setattr(jax, 'process_index', lambda: 1)
   config = t5.get_config('tiny')
   assert not loop._evaluation_missing(str(tmp_path), 0, config)

@@ -1,4 +1,4 @@
-"""One computation on any mesh: states, steps, accumulation, and errors."""
+"""Any mesh computes the same: states, steps, accumulation; and errors."""
 
 import flax.linen as nn
 import jax
@@ -90,7 +90,7 @@ def train(host_batches, preset, sizes, devices=None, **overrides):
 
 
 def train_config(config, host_batches, preset, sizes, devices=None):
-  """Steps as the loop makes them: parameters at birth, state, metrics."""
+  """Trains as the loop does; returns the first parameters, state, metrics."""
   model = build(TransformerConfig(**config.model))
   schedule = make_schedule(config.schedule, config.train.steps)
   _, axes = abstract_params(model)
@@ -147,7 +147,7 @@ def one_device(host_batches):
 def test_eight_devices_equal_one(host_batches, one_device, preset):
   """Dropout is on: its masks do not depend on the mesh."""
   ours = train(host_batches, preset, MESHES[preset])
-  # The weights are born equal, bit for bit.
+  # The first weights are equal bit for bit.
   for a, b in zip(
     jax.tree.leaves(ours[0]), jax.tree.leaves(one_device[0]), strict=True
   ):
@@ -157,7 +157,7 @@ def test_eight_devices_equal_one(host_batches, one_device, preset):
 
 
 def check_places(state, sizes, preset):
-  """Each device holds what the preset says, after steps too."""
+  """After training, each device still holds what the preset says."""
   sizes = mesh_sizes(**sizes)
   f = sizes['fsdp'] if 'fsdp' in preset else 1
   t = sizes['tensor'] if 'tensor' in preset else 1
@@ -184,7 +184,7 @@ def check_places(state, sizes, preset):
     name = name.replace('decoder', 'encoder').replace('cross_', '')
     for shard in leaf.addressable_shards:
       assert shard.data.shape == held[name], name
-  # Second moments lie with their weights, less the dimension they lost.
+  # Factored second moments are laid out like their weights' dimensions.
   moments = state.opt_state[1].moments['encoder']['layers']
   for name, shape in (
     ('row', (2, D // f)),
@@ -195,7 +195,7 @@ def check_places(state, sizes, preset):
 
 
 def test_state_is_the_same_on_any_mesh(tmp_path):
-  """Saved on eight devices, restored on 1, 2 and 4: the same bits."""
+  """A state saved on 8 devices and restored on 1, 2 and 4 has the same bits."""
   host = runs.small_state(7)
   names = TrainState(
     step=(),
@@ -243,7 +243,7 @@ def test_state_is_the_same_on_any_mesh(tmp_path):
 
 
 def test_accumulated_gradients_are_the_whole_batchs(host_batches):
-  """However unequally the weights fall on the parts."""
+  """Even if the parts have very different weights."""
   runs = {
     parts: train(
       host_batches,
@@ -251,7 +251,7 @@ def test_accumulated_gradients_are_the_whole_batchs(host_batches):
       {'data': 2},
       jax.devices()[:2],
       **{
-        'model.dropout': 0.0,  # its masks do depend on the parts
+        'model.dropout': 0.0,  # its masks depend on the parts
         'model.attention_dropout': 0.0,
         'optimizer.factor_from': 1000,
         'train.accumulate': parts,
@@ -292,7 +292,7 @@ def test_the_rest_of_the_devices():
     ('replicated', {'data': 16}, 'takes 16 devices'),
     ('replicated', {'data': -1, 'fsdp': 3}, 'takes 3 devices'),
     ('fsdp', {'data': -1, 'fsdp': -1}, 'one may be -1'),
-    ('replicated', {'data': 0}, 'sizes are positive'),
+    ('replicated', {'data': 0}, 'sizes must be positive'),
     ('replicated', {}, r'\(all 1\) takes 1 devices'),
     ('zero', {'data': 8}, "sharding.rules is 'zero'; it must be one of repl"),
     ('fsdp', {'data': 8}, "the mesh axis 'fsdp', whose size is 1"),
@@ -301,12 +301,12 @@ def test_the_rest_of_the_devices():
     ('tensor', {'tensor': 4, 'stage': 2}, 'mesh.stage is 2, but'),
   ],
 )
-def test_meshes_that_cannot_be(preset, sizes, message):
+def test_impossible_meshes(preset, sizes, message):
   with pytest.raises(ValueError, match=message):
     sharding.make_mesh(mesh_sizes(**sizes), preset)
 
 
-def test_weights_that_cannot_be_cut():
+def test_weights_that_a_mesh_cannot_divide():
   mesh = sharding.make_mesh(mesh_sizes(tensor=8), 'tensor')
   rules = sharding.make_rules('tensor')
 

@@ -11,11 +11,11 @@ import pytest
 from train.evaluate import evaluate
 from train.learning.criteria import lm_means, mlm_nsp_means
 from train.reporting.tally import Tally, peak_memory
-from train.runs import record
+from train.runs import history
 
 
 def lm_sums(loss, weight):
-  """Of a batch with so many predicted tokens, of that mean loss."""
+  """The sums of a batch with `weight` predicted tokens and that mean loss."""
   return {
     'loss': loss * weight,
     'z_loss': 0.0,
@@ -24,7 +24,7 @@ def lm_sums(loss, weight):
   }
 
 
-def test_a_token_counts_alike_in_whichever_batch_it_stands():
+def test_a_token_counts_the_same_in_any_batch():
   tally = Tally(lm_means, {})
   tally.add(lm_sums(2.0, 30.0), 40)
   tally.add(lm_sums(5.0, 10.0), 20)
@@ -37,7 +37,7 @@ def test_a_token_counts_alike_in_whichever_batch_it_stands():
 
 
 def test_two_terms_have_a_weight_each():
-  """Tokens and pairs: 1 nat for 4 tokens and 3 for 12; 0.5 and 2 a pair."""
+  """1 nat per token for 4 and 3 for 12; 0.5 nats per pair for 3 and 2 for 1."""
   tally = Tally(mlm_nsp_means, {})
   for loss, weight, pair, pairs in ((1.0, 4, 0.5, 3), (3.0, 12, 2.0, 1)):
     sums = {'next_loss': pair * pairs, 'next_correct': 0.0, 'pairs': pairs}
@@ -49,7 +49,7 @@ def test_two_terms_have_a_weight_each():
 
 
 def test_a_checkpoint_keeps_the_counts():
-  """To the last bit, also of numbers that float32 cannot hold."""
+  """They are exact, even numbers that float32 cannot hold."""
   whole = Tally(lm_means, {})
   whole.add(lm_sums(np.float32(0.1), 3.0), 2**25 + 1)
   resumed = Tally(lm_means, json.loads(json.dumps(whole.state())))
@@ -61,7 +61,7 @@ def test_a_checkpoint_keeps_the_counts():
 
 
 def test_a_checkpoint_without_counts():
-  """No one knows how many tokens came before: no number is given."""
+  """The tokens before it are not known, so none are reported."""
   tally = Tally(lm_means, None)
   tally.add(lm_sums(1.0, 1.0), 5)
   assert 'data/tokens_seen' not in tally.totals()
@@ -74,12 +74,12 @@ def test_peak_memory():
   found = peak_memory()['train/peak_host_bytes']
   with open('/proc/self/status') as file:
     fields = dict(line.split(':', 1) for line in file)
-  told = int(fields['VmHWM'].split()[0]) * 1024
-  assert found == pytest.approx(told, rel=0.05)
+  expected = int(fields['VmHWM'].split()[0]) * 1024
+  assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_perplexity():
-  """e to a token's cross-entropy, though the loss has a second term."""
+  """It is e to a token's cross-entropy, without a second term of the loss."""
 
   def step(params, batch):
     second = {'next_loss': 3.0, 'next_correct': 1.0, 'pairs': 1.0}
@@ -91,15 +91,15 @@ def test_perplexity():
 
 
 def test_what_made_a_checkpoint():
-  found = record.made_by()
+  found = history.made_by()
   assert json.loads(json.dumps(found)) == found
   assert found['versions'].keys() >= {'python', 'jax', 'flax', 'numpy'}
-  # What makes the rows, under either name of its package.
+  # The packages that make the rows; TensorFlow's has two names.
   assert found['versions'].keys() >= {'sentencepiece', 'tokenizers'}
   assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
-  project = Path(record.__file__).parents[2] / 'pyproject.toml'
+  project = Path(history.__file__).parents[2] / 'pyproject.toml'
   name = tomllib.loads(project.read_text())['project']['name']
-  assert name in record.PACKAGES
+  assert name in history.PACKAGES
   assert found['versions']['numpy'] == np.__version__
   assert 'python' in found['command']
   assert len(found['commit'].split('+')[0]) in (0, 40)

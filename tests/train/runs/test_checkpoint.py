@@ -1,4 +1,4 @@
-"""Which checkpoints stay, which are read, and what only looks at them."""
+"""Which checkpoints are kept, which are read, and what changes none."""
 
 import shutil
 import types
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import runs
-from train.runs.checkpoint import CheckpointError, Checkpoints, _check_shapes
+from train.runs import storage
+from train.runs.checkpoint import CheckpointError, Checkpoints
 
-# TensorStore's threads, after a checkpoint that could not be read.
+# TensorStore's threads print after a checkpoint that could not be read.
 pytestmark = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning'
 )
@@ -51,7 +52,7 @@ def copied(three, tmp_path):
   ],
 )
 def test_which_are_kept(tmp_path, keep, keep_every, best, kept):
-  """The newest, those at multiples, the best; whatever their order."""
+  """The newest, those at multiples, the best; in any order."""
   checkpoints = Checkpoints(str(tmp_path), keep, keep_every)
   checkpoints.best = best
   steps = [10, 12, 2, 4, 6, 8]  # as their names are sorted
@@ -60,20 +61,20 @@ def test_which_are_kept(tmp_path, keep, keep_every, best, kept):
   assert {step for step, x in zip(steps, stay, strict=True) if x} == kept
 
 
-def test_the_newest_is_the_one_of_the_highest_step(three):
+def test_the_newest_has_the_highest_step(three):
   checkpoints = Checkpoints(str(three), read_only=True)
   assert checkpoints.steps() == [2, 4, 10]
   assert (checkpoints.find(), checkpoints.find(4)) == (10, 4)
 
 
-def test_what_looks_at_a_run_changes_nothing(copied):
+def test_readers_of_a_run_change_nothing(copied):
   """A save may be under way in another process."""
   state = jax.tree.map(jax.device_put, runs.small_state(11))
   unfinished = copied / 'checkpoints' / '9.orbax-checkpoint-tmp'
   unfinished.mkdir()
-  looking = Checkpoints(str(copied), keep=1, read_only=True)
-  looking.save(state, 11, RUN)
-  looking.wait()
+  reading = Checkpoints(str(copied), keep=1, read_only=True)
+  reading.save(state, 11, RUN)
+  reading.wait()
   assert unfinished.exists()
   assert runs.checkpoints(copied) == [2, 4, 10]
   with Checkpoints(str(copied), keep=1) as training:
@@ -96,7 +97,7 @@ def test_some_parts_of_a_state(three):
 
 
 def flip(folder, step, part='state'):
-  """One bit of the largest file."""
+  """Flips one bit of the largest file."""
   files = (folder / f'checkpoints/{step}/{part}').rglob('*')
   file = max((x for x in files if x.is_file()), key=lambda x: x.stat().st_size)
   data = bytearray(file.read_bytes())
@@ -129,7 +130,7 @@ def test_nothing_is_read_unchecked(copied, step, part):
 
 
 def test_all_damaged_ones_are_put_aside(copied):
-  """Under another name, where one of that name lies there already."""
+  """A name that is taken gets a number."""
   other = copied / 'damaged_checkpoints' / '10'
   other.mkdir(parents=True)
   for step in (4, 10):
@@ -145,17 +146,17 @@ def test_all_damaged_ones_are_put_aside(copied):
 
 def test_parameters_must_be_those_of_the_model():
   a, b = np.zeros((2, 3)), np.zeros(4)
-  _check_shapes({'a': a, 'b': {'c': b}}, {'b': {'c': b}, 'a': a})
+  storage.check_shapes({'a': a, 'b': {'c': b}}, {'b': {'c': b}, 'a': a})
   for there, here, message in (
     ({'a': a, 'b': b}, {'a': a}, r'b is \(4,\) in the .* and missing in'),
     ({'a': a}, {'a': a, 'b': b}, r'b is missing in the .* and \(4,\) in'),
     ({'a': a}, {'a': a.T}, r'a is \(2, 3\) in the .* and \(3, 2\) in'),
   ):
     with pytest.raises(ValueError, match=message):
-      _check_shapes(there, here)
+      storage.check_shapes(there, here)
 
 
-def test_the_error_that_came_first_is_raised(tmp_path, monkeypatch, capsys):
+def test_the_first_error_is_raised(tmp_path, monkeypatch, capsys):
   def full(self):
     raise CheckpointError('no space left')
 

@@ -1,4 +1,4 @@
-"""Damaged files of a workdir: never read as if nothing were wrong."""
+"""Damaged files of a workdir are noticed, whatever the damage."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from train.fingerprint import fingerprint
 from train.runs import checksums, folders, history, workdir
 from train.runs.checkpoint import CheckpointError, Checkpoints
 
-# TensorStore's threads, after a checkpoint that could not be read.
+# TensorStore's threads print after a checkpoint that could not be read.
 pytestmark = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning'
 )
@@ -36,7 +36,7 @@ def good(tmp_path_factory):
 
 
 def restored_step(folder) -> int:
-  """Of the checkpoint that is restored, which must be a whole one."""
+  """Restores a checkpoint, which must be undamaged; returns its step."""
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), STATES[2]
@@ -52,7 +52,7 @@ def restored_step(folder) -> int:
 
 @pytest.mark.parametrize('name', ['run[lr=1e-3]', '[!a]*?', 'a{b,c} %20#'])
 def test_any_name_of_a_workdir(tmp_path, name):
-  """No pattern, though Orbax looks for files with patterns."""
+  """It is not a pattern, though Orbax looks for files with patterns."""
   folder = tmp_path / name
   with Checkpoints(str(folder)) as checkpoints:
     for step, state in STATES.items():
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_checksums_is_not_saved(tmp_path, monkeypatch):
 
 
 def test_a_failure_is_reported_without_waiting(tmp_path, monkeypatch):
-  """Nor is anything said while a save goes on."""
+  """While a save goes on, nothing is reported."""
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
   checkpoints.wait()
@@ -123,7 +123,7 @@ def test_nowhere_to_write_checksums(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('how', ['cut', 'gone', 'flipped'])
 def test_damage_to_any_file(good, tmp_path, capsys, how):
-  """One bit is enough; whatever it is, the run falls back and says so."""
+  """Even one bit: the run reports it and falls back to an older one."""
   newest = good / 'checkpoints' / '2'
   names = [f.relative_to(newest) for f in newest.rglob('*') if f.is_file()]
   assert sum(name.parent.name == 'd' for name in names) >= 2  # the arrays
@@ -140,16 +140,16 @@ def test_damage_to_any_file(good, tmp_path, capsys, how):
       flipped = bytes([whole[at] ^ 1])
       file.write_bytes(whole[:at] + flipped + whole[at + 1 :])
     step = restored_step(folder)
-    told = 'cannot be read' in capsys.readouterr().err
-    assert told == (step == 1), name
+    reported = 'cannot be read' in capsys.readouterr().err
+    assert reported == (step == 1), name
     if name.parts[0] in ('state', 'run'):
       assert step == 1, name
     elif name.name == checksums.NAME:
-      # Without checksums nothing is known against a checkpoint.
+      # A checkpoint without checksums counts as undamaged.
       assert step == (2 if how == 'gone' else 1)
 
 
-def test_programs_that_look_at_a_damaged_checkpoint(good, tmp_path):
+def test_programs_that_read_a_damaged_checkpoint(good, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(good, folder)
   file = max(
@@ -168,8 +168,8 @@ def test_programs_that_look_at_a_damaged_checkpoint(good, tmp_path):
 
 
 @pytest.mark.parametrize('text', ['', '{"cOnfig": {}, "data": {}}', '[1]'])
-def test_damage_that_no_checksum_tells(good, tmp_path, capsys, text):
-  """What was saved beside the state, in a checkpoint without checksums."""
+def test_damage_without_checksums(good, tmp_path, capsys, text):
+  """The JSON beside the state is damaged."""
   folder = tmp_path / 'run'
   shutil.copytree(good, folder)
   newest = folder / 'checkpoints' / '2'
@@ -195,12 +195,12 @@ def test_damaged_config(tmp_path, how):
       'binary': text.replace('model', 'mo\xe4el').encode('latin1'),
     }[how]
   )
-  with pytest.raises(ValueError, match=f'{file} is damaged: it is no config'):
+  with pytest.raises(ValueError, match=f'{file} is damaged: it is not a'):
     workdir.read_config(str(tmp_path))
 
 
 @pytest.mark.parametrize('left', [(), ('run',), ('state',)])
-def test_a_list_of_checksums_that_lacks_files(good, tmp_path, left):
+def test_checksums_that_lack_files(good, tmp_path, left):
   folder = tmp_path / 'run'
   shutil.copytree(good, folder)
   path = folder / 'checkpoints' / '2' / checksums.NAME
@@ -212,11 +212,11 @@ def test_a_list_of_checksums_that_lacks_files(good, tmp_path, left):
   assert restored_step(folder) == 1
 
 
-def test_files_nested_too_deeply(tmp_path):
-  """Which JSON's reader answers with RecursionError."""
+def test_json_nested_too_deeply(tmp_path):
+  """The JSON is nested so deeply that reading it is a RecursionError."""
   for name in workdir.NAME, history.NAME, checksums.NAME:
     (tmp_path / name).write_text('[' * 10**5)
   assert checksums.damage(str(tmp_path)) == f'{checksums.NAME} is damaged'
   for read in workdir.read_config, history.read:
-    with pytest.raises(ValueError, match='json is damaged: it is no'):
+    with pytest.raises(ValueError, match='json is damaged: it is not'):
       read(str(tmp_path))

@@ -1,7 +1,7 @@
-"""Whatever stops a run, it goes on as if nothing had happened.
+"""Whatever stops a run, resuming it gives what an uninterrupted run gives.
 
-Runs are processes of their own, with dropout and packing on. The run that
-nothing interrupted is the measure of all the others.
+Each run is a process of its own, with dropout and packing on. All are compared
+with a run that was not interrupted.
 """
 
 import itertools
@@ -24,12 +24,12 @@ from train.runs import folders
 
 pytestmark = [
   pytest.mark.slow,
-  # TensorStore's threads, after a checkpoint that could not be read.
+  # TensorStore's threads print after a checkpoint that could not be read.
   pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),
 ]
 
 
-# The most documents of a row among those that a run begins with.
+# Prints the most documents that a row of the first batch has.
 DOCUMENTS = """
 import sys
 import numpy as np
@@ -59,7 +59,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, source):
-  """The workdir of a run that nothing interrupted."""
+  """The workdir of a run that was not interrupted."""
   folder = tmp_path_factory.mktemp('whole') / 'run'
   runs.train(folder, data__source=source, checkpoint__keep_every=20)
   return folder
@@ -67,7 +67,7 @@ def whole(tmp_path_factory, source):
 
 @pytest.fixture
 def copied(whole, tmp_path):
-  """That run at step 36: its last checkpoint is gone."""
+  """A copy of that run at step 36, without its last checkpoint."""
   folder = tmp_path / 'run'
   shutil.copytree(whole, folder)
   shutil.rmtree(folder / 'checkpoints' / '40')
@@ -75,13 +75,13 @@ def copied(whole, tmp_path):
 
 
 def assert_equal_runs(folder, whole):
-  """The same losses at every step and the same end, to the last bit."""
+  """Checks that losses and final states are equal to the last bit."""
   assert runs.rows(folder) == runs.rows(whole)
   assert fingerprint(str(folder)) == fingerprint(str(whole))
 
 
 def test_checkpoints_that_are_kept(whole):
-  """The newest two, and every one at a multiple of 20."""
+  """The newest two are kept, and those at multiples of 20."""
   assert runs.checkpoints(whole) == [20, 36, 40]
   losses = runs.rows(whole)
   assert [step for step, _ in losses] == list(range(1, 41))
@@ -90,7 +90,7 @@ def test_checkpoints_that_are_kept(whole):
 
 
 def wait_for(process, folder, step, saving):
-  """Until the run has come to a step, or to the next checkpoint after it."""
+  """Waits for a step, or with `saving` until the next save after it starts."""
   for line in process.stdout:
     found = re.match(r'step (\d+)/', line)
     if found and int(found[1]) >= step:
@@ -101,7 +101,7 @@ def wait_for(process, folder, step, saving):
 
 
 def test_killed_at_any_moment(whole, source, tmp_path):
-  """SIGKILL at random moments, while checkpointing too, and a SIGTERM."""
+  """SIGKILL at random moments, also while it saves, and one SIGTERM."""
   folder = tmp_path / 'run'
   command = runs.command(folder, data__source=source, checkpoint__keep_every=20)
   rng = random.Random(0)
@@ -125,7 +125,7 @@ def test_killed_at_any_moment(whole, source, tmp_path):
       at = int(re.search(r'the checkpoint of step (\d+) is saved', stdout)[1])
       assert at == saved[-1]
   assert saved == sorted(saved)
-  assert len(set(saved)) >= 4, saved  # the moments were not all alike
+  assert len(set(saved)) >= 4, saved  # the moments differed
   # The workdir alone is enough to go on.
   done = runs.run([*command[:3], f'--workdir={folder}'])
   assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def test_damaged_checkpoint(whole, copied, source):
   assert done.returncode == 0, done.stderr
   assert f'{newest} cannot be read' in done.stderr
   aside = copied / 'damaged_checkpoints' / '36'
-  assert f'now lies in {aside}' in done.stderr
+  assert f'is now in {aside}' in done.stderr
   assert 'Traceback' not in done.stderr
   assert aside.is_dir()
   assert 'Going on from the checkpoint of step 20.' in done.stdout
@@ -166,9 +166,9 @@ def test_no_checkpoint_can_be_read(copied, source):
 
 @pytest.mark.parametrize('every', [1, 4])
 def test_full_disk(whole, copied, source, every):
-  """Found after the checkpoint, before anything else is done."""
+  """It is reported right after the save, before any other work."""
   config = {'data__source': source, 'checkpoint__keep_every': 20}
-  # No file may grow beyond so many bytes: writing more is an error.
+  # Writing a file of more than so many bytes is an error.
   done = runs.run(
     runs.command(copied, **config, checkpoint__every=every), largest=24_000
   )
@@ -197,7 +197,7 @@ def test_another_configs_run(whole, source):
 
 
 def test_changed_data(whole, source):
-  """One word of one file, in the same number of bytes."""
+  """One word of one file is another, of as many bytes."""
   path = source.removeprefix('text:').replace('*', '1')
   with open(path) as file:
     text = file.read()
@@ -264,13 +264,13 @@ def test_loss_that_is_not_finite(tmp_path, source):
   assert kept[-1] < step
   assert f'The checkpoint of step {kept[-1]} is the last good one' in last
   assert 'Traceback' not in done.stderr
-  # The row is written, the number that is none as null.
+  # The row is written, with null for the number that is not finite.
   assert runs.rows(folder, 'train/grad_norm')[-1] == (step, None)
 
 
 @pytest.fixture(scope='module')
 def eight(tmp_path_factory, source):
-  """Four steps on eight devices."""
+  """The workdir of a run of four steps on eight devices."""
   folder = tmp_path_factory.mktemp('eight') / 'run'
   runs.train(
     folder,
@@ -296,12 +296,12 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   ours, expected = runs.rows(folder), runs.rows(whole)[:6]
   assert [step for step, _ in ours] == [step for step, _ in expected]
   np.testing.assert_allclose(ours, expected, rtol=1e-4)
-  # The data is the same whatever the devices.
+  # The data do not depend on the devices.
   first, second = fingerprint(str(folder)), fingerprint(str(folder), 4)
   assert first['data'] == second['data'] == fingerprint(str(whole))['data']
 
 
-# Killed where a step is to be saved, when the one before lies on disk.
+# Is killed when it should save step `last`; the one before is on disk.
 KILLED = """
 import os, runpy, signal, sys
 from train import loop
@@ -346,7 +346,7 @@ def mixture(tmp_path_factory):
   ],
 )
 def test_every_family_killed(mixture, tmp_path, system, moments):
-  """Of a mixture; rows are longer from step 4 on."""
+  """The data are a mixture; rows are longer from step 4 on."""
   length = 40 if system == 'ul2' else 16
   masks = 'data.predictions' in runs.SYSTEMS[system]
   config = {
@@ -358,20 +358,20 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
     'data__length': 2 * length,
     'data__curriculum': ((0.5, length, 3 if masks else 0),),
     'model__vocab_size': 300,
-    'model__scan': False,  # of one layer
+    'model__scan': False,  # there is one layer
     'train__steps': 6,
     'eval__batches': 1,
     'checkpoint__every': 1,
   }
   whole, folder = tmp_path / 'whole', tmp_path / 'killed'
   runs.train(whole, **config)
-  # Both sources are read, and evaluations have rows of their step's length.
+  # Both sources are read; evaluations have rows of their step's length.
   assert all(runs.rows(whole, f'data/documents_{n}')[-1][1] for n in (0, 1))
   tokens = [count for _, count in runs.rows(whole, 'train/tokens')]
   assert max(tokens[:3]) < min(tokens[3:])
   (_, first), (_, second) = runs.rows(whole, 'eval/tokens')
   assert first < second
-  assert most_documents(whole) > (system != 'bert')  # which packs none
+  assert most_documents(whole) > (system != 'bert')  # which packs nothing
   for last in moments:
     command = runs.command(folder, **config)
     command[1:3] = '-c', KILLED

@@ -10,7 +10,7 @@ from configs.differences import changed_keys
 from tests.helpers import runs
 from tests.train.runs.test_checkpoint import flip
 from train import loop
-from train.runs import beginning, workdir
+from train.runs import changes, warm_start, workdir
 from train.runs.checkpoint import Checkpoints
 
 FREE = {
@@ -21,8 +21,8 @@ FREE = {
 
 
 def test_keys_that_any_start_may_change():
-  """None changes a batch or the mathematics."""
-  free = {key for key in common.KEYS if workdir.is_free(key)}
+  """They change no batch and no number."""
+  free = {key for key in common.KEYS if changes.is_free(key)}
   groups = {key for key in free if key.startswith(('checkpoint.', 'sharding.'))}
   assert free - groups == FREE
   assert len(groups) == 11
@@ -46,7 +46,7 @@ def changed(config, **keys):
 @pytest.mark.parametrize(
   ('config', 'keys', 'may'),
   [
-    (t5.get_config('tiny'), {}, True),  # whose rate depends on no end
+    (t5.get_config('tiny'), {}, True),  # its rate does not depend on the end
     (gpt2.get_config('tiny'), {}, False),
     (gpt2.get_config('tiny'), {'schedule__name': 'constant'}, True),
     (bert.get_config('tiny'), {}, False),
@@ -70,8 +70,8 @@ def test_more_steps(config, keys, may, tmp_path):
     workdir.check(str(tmp_path), new)
 
 
-def test_the_config_of_the_newest_whole_checkpoint(tmp_path, capsys):
-  """By number, not by name; only what lies beside the state must be whole."""
+def test_the_config_of_the_newest_undamaged_checkpoint(tmp_path, capsys):
+  """The newest by number, not by name; its state may be damaged."""
   config = t5.get_config('tiny')
   state = jax.tree.map(jax.device_put, runs.small_state(0))
   with Checkpoints(str(tmp_path)) as checkpoints:
@@ -87,8 +87,8 @@ def test_the_config_of_the_newest_whole_checkpoint(tmp_path, capsys):
   capsys.readouterr()
 
 
-def test_what_a_checkpoints_own_config_takes_from_the_run():
-  """What may change, and where the data lie; nothing else."""
+def test_keys_that_a_checkpoints_config_takes_from_the_run():
+  """Those that may change, and where the data are; nothing else."""
   saved = t5.get_config('tiny')
   may = {'data__source': 'text:b', 'eval__source': 'text:c'}
   may |= {'eval__batches': 3, 'sharding__rules': 'fsdp'}
@@ -97,11 +97,11 @@ def test_what_a_checkpoints_own_config_takes_from_the_run():
   assert found == changed(saved, **may)
 
 
-def test_a_tokenizer_that_no_run_needs_is_put_aside(tmp_path):
-  """A run that has begun keeps its own, unless its config changed since."""
+def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
+  """A run that has begun keeps its own, unless its config has changed."""
   folder = str(tmp_path)
   metrics, file = tmp_path / 'metrics.jsonl', tmp_path / 'tokenizer.json'
-  for rows, changes, stays in (
+  for rows, differs, stays in (
     (None, False, False),
     ('', False, False),  # a start that failed at once
     ('{"step": 0, "eval/loss": 1.0}\n', False, True),
@@ -112,13 +112,13 @@ def test_a_tokenizer_that_no_run_needs_is_put_aside(tmp_path):
       metrics.write_text(rows)
     assert workdir.begun(folder) == bool(rows)
     file.write_text('{}')
-    workdir.put_tokenizer_aside(folder, changes)
+    workdir.put_tokenizer_aside(folder, differs)
     assert file.exists() == stays, rows
     assert stays or (tmp_path / 'tokenizer.json.unused').exists()
 
 
 def test_which_start_evaluates_first(tmp_path):
-  """Where the step is due and its numbers are not there."""
+  """One whose step is due and has no numbers yet."""
   config = changed(t5.get_config('tiny'), train__steps=250, eval__every=100)
   rows = '{"step": 100, "train/loss": 1.0}\n{"step": 200, "eval/loss": 1.0}\n'
   (tmp_path / 'metrics.jsonl').write_text(rows)
@@ -128,12 +128,12 @@ def test_which_start_evaluates_first(tmp_path):
 
 
 def test_parameters_that_only_one_model_has():
-  """A head's alone, where the head is another one; never the optimizer's."""
+  """Only a head's, if the heads differ; never the optimizer's."""
   both = {'params/embed/table': (9, 4), 'params/encoder/norm/scale': (4,)}
   head = {'params/pooler/dense/bias': (4,)}
 
   def compare(there, here, heads=True):
-    return beginning.compare(there, here, heads, 'W', {'x': 1}, {'x': 2})
+    return warm_start.compare(there, here, heads, 'W', {'x': 1}, {'x': 2})
 
   names = ('embed/table', 'encoder/norm/scale')
   assert compare(both, both, heads=False) == (names, (), ())
@@ -159,7 +159,7 @@ def test_parameters_that_only_one_model_has():
 def test_where_parameters_come_from(tmp_path):
   odd = tmp_path / 'run:12'
   odd.mkdir()
-  assert beginning.parse(str(odd)) == (str(odd), None)
-  assert beginning.parse(f'{odd}:3') == (str(odd), 3)
-  assert beginning.parse('a:b:7') == ('a:b', 7)
-  assert beginning.parse('a/b') == ('a/b', None)
+  assert warm_start.parse(str(odd)) == (str(odd), None)
+  assert warm_start.parse(f'{odd}:3') == (str(odd), 3)
+  assert warm_start.parse('a:b:7') == ('a:b', 7)
+  assert warm_start.parse('a/b') == ('a/b', None)

@@ -1,4 +1,4 @@
-"""A workdir is one run's, and one process's at a time."""
+"""A workdir belongs to one run, and to one process at a time."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from tests.helpers import runs
 from train import generate, loop, pretrained
 from train.evaluate import evaluate, evaluate_run
 from train.fingerprint import fingerprint
-from train.learning.criteria import objective_for
+from train.learning.criteria import criterion_for
 from train.runs import checksums, folders, history, opening, workdir
 from train.runs.best import Best
 from train.runs.checkpoint import ITEMS, CheckpointError, Checkpoints
@@ -51,7 +51,7 @@ def whole(tmp_path_factory, texts):
 
 @pytest.fixture
 def half(whole, tmp_path):
-  """That run at step 2."""
+  """A copy of that run at step 2."""
   folder = tmp_path / 'run'
   shutil.copytree(whole, folder)
   shutil.rmtree(folder / 'checkpoints' / '4')
@@ -77,7 +77,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_another_start_while_one_trains(half, texts):
-  """It is refused before it changes anything; the first goes on."""
+  """It is refused before it changes anything."""
   files = {file: file.read_bytes() for file in half.iterdir() if file.is_file()}
   held = folders.lock(str(half))
   with pytest.raises(ValueError, match='another process trains there'):
@@ -88,7 +88,7 @@ def test_another_start_while_one_trains(half, texts):
 
 
 def test_moved_data(whole, half, texts, tmp_path):
-  """Wherever the same files lie; but not without a checkpoint to compare."""
+  """The same files may be anywhere, if there is a checkpoint to compare."""
   shutil.copytree(texts, tmp_path / 'moved')
   source = f'text:{tmp_path}/moved/*.txt'
   config = config_of(half, data__source=source)
@@ -99,8 +99,8 @@ def test_moved_data(whole, half, texts, tmp_path):
     workdir.check(str(half), config_of(half, data__source='docs'))
 
 
-def test_mended_data(half, texts, tmp_path, capfd):
-  """Refused, with the file's name; then accepted and told."""
+def test_repaired_data(half, texts, tmp_path, capfd):
+  """They are refused, with the file's name; then accepted and reported."""
   shutil.copytree(texts, tmp_path / 'moved')
   with open(tmp_path / 'moved' / '1.txt', 'a') as file:
     file.write('\n\nthe end that was missing\n')
@@ -110,7 +110,7 @@ def test_mended_data(half, texts, tmp_path, capfd):
     loop.train(config, str(half))
   (half / 'tokenizer.model').rename(tmp_path / 'tokenizer.model')
   with pytest.raises(ValueError, match=r'(?s)changed since the .*tokenizer: '):
-    # Other documents may be accepted, other tokens never.
+    # Other documents may be accepted, but never other tokens.
     loop.train(config, str(half), accept_changed_data=True)
   (tmp_path / 'tokenizer.model').rename(half / 'tokenizer.model')
   loop.train(config, str(half), accept_changed_data=True)
@@ -122,7 +122,7 @@ def test_mended_data(half, texts, tmp_path, capfd):
   'change', [{'schedule__learning_rate': 0.5}, {'model__embed_dim': 24}]
 )
 def test_a_lost_config(half, change):
-  """The newest checkpoint's stands in."""
+  """The newest checkpoint's is used."""
   whole = workdir.read_config(str(half))
   config = config_of(half, **change, checkpoint__keep=7)
   (half / workdir.NAME).unlink()
@@ -136,8 +136,8 @@ def test_a_lost_config(half, change):
 @pytest.mark.parametrize(
   ('group', 'key', 'message'),
   [
-    ('model', 'dtype', "in 'model' it lacks dtype, and there is no dtypez"),
-    ('data', 'block', "in 'data' it lacks block, and there is no blockz"),
+    ('model', 'dtype', "'model' lacks dtype; its unknown keys are dtypez"),
+    ('data', 'block', "'data' lacks block; its unknown keys are blockz"),
   ],
 )
 def test_a_config_of_another_version(half, group, key, message):
@@ -149,8 +149,8 @@ def test_a_config_of_another_version(half, group, key, message):
     workdir.read_config(str(half))
 
 
-def test_a_run_older_than_some_keys_does_what_it_did(half):
-  """The keys are back, with what the run did before there was a choice."""
+def test_a_run_older_than_some_keys_goes_on_as_before(half):
+  """The missing keys get the values that do what the run did."""
   path, now = half / workdir.NAME, workdir.read_config(str(half))
   config = json.loads(path.read_text())
   keys = {
@@ -186,7 +186,7 @@ def edit(folder, group, key, value):
 
 @pytest.mark.parametrize(('group', 'key'), EDITS)
 def test_an_edited_config(half, group, key, tmp_path):
-  """The checkpoint has its own, which everything compares with."""
+  """Everything compares it with the checkpoint's own config."""
   edit(half, group, key, EDITS[group, key])
   message = rf'config.json was changed\.(?s:.*)\n  {group}.{key}: .* now'
   for use in (
@@ -202,7 +202,7 @@ def test_an_edited_config(half, group, key, tmp_path):
   kept = workdir.read_config(str(half))
   assert kept[group][key] != EDITS[group, key]
   (half / 'aside').rename(half / workdir.NAME)
-  workdir.check(str(half), kept)  # given whole, it needs no file
+  workdir.check(str(half), kept)  # a whole config needs no file
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_an_edited_config(half, group, key, tmp_path):
     ('checkpoint', 'keeep', 1, 'config.json: checkpoint.keeep is 1, where'),
   ],
 )
-def test_a_value_that_none_can_be(half, group, key, value, message):
-  """Of keys that may change between two starts."""
+def test_values_of_another_type(half, group, key, value, message):
+  """The keys may change between two starts."""
   path = half / workdir.NAME
   config = json.loads(path.read_text())
   config[group][key] = value
@@ -225,8 +225,8 @@ def test_a_value_that_none_can_be(half, group, key, value, message):
     workdir.read_config(str(half))
 
 
-def test_what_may_change_in_a_config(half, texts, tmp_path):
-  """Is taken from the workdir: where the data lie, how much is evaluated."""
+def test_keys_taken_from_the_workdir(half, texts, tmp_path):
+  """Such as where the data are, and how much is evaluated."""
   shutil.copytree(texts, tmp_path / 'moved')
   source = f'text:{tmp_path}/moved/*.txt'
   edit(half, 'eval', 'batches', 3)
@@ -235,8 +235,8 @@ def test_what_may_change_in_a_config(half, texts, tmp_path):
   assert (run.config.eval.batches, run.config.data.source) == (3, source)
 
 
-def test_a_checkpoint_s_own_config_is_used(whole, half):
-  """Of each step: what the newest one has may have been changed on the way."""
+def test_each_step_uses_its_own_config(whole, half):
+  """The newest one's may have been changed during training."""
   folder = half / 'checkpoints'
   shutil.copytree(whole / 'checkpoints' / '4', folder / '4')
   edit(half, 'train', 'z_loss', 0.5)
@@ -250,7 +250,7 @@ def test_a_checkpoint_s_own_config_is_used(whole, half):
 
 
 def test_another_tokenizer(half, texts, tmp_path):
-  """A good one of the same size, trained on other documents."""
+  """It is undamaged and of the same size, but trained on other documents."""
   config = config_of(half, data__source=f'text:{texts}/0.txt')
   other = tokenizing.train(DataConfig(**config.data), 0, 256)
   path = half / 'tokenizer.model'
@@ -270,7 +270,7 @@ def test_another_tokenizer(half, texts, tmp_path):
 
 
 def test_another_model_in_evaluation(half, capfd):
-  """A config that is given may say so; it is reported."""
+  """--config may change the model; that is reported."""
   config = config_of(half, model__norm_epsilon=1e-3, model__dropout=0.0)
   opening.open_run(str(half), config=config)
   err = capfd.readouterr().err
@@ -278,8 +278,8 @@ def test_another_model_in_evaluation(half, capfd):
   assert 'dropout' not in err
 
 
-def test_every_key_of_a_config_is_missed(tmp_path):
-  """Where there is no checkpoint yet whose config could be compared."""
+def test_any_missing_key_is_reported(tmp_path):
+  """There is no checkpoint yet to compare the config with."""
   config = t5.get_config('tiny')
   workdir.claim(str(tmp_path), config)
   path = tmp_path / workdir.NAME
@@ -300,7 +300,7 @@ def test_every_key_of_a_config_is_missed(tmp_path):
 
 
 def test_keys_of_a_begun_run_are_overridden(whole, half):
-  """On another mesh, say; without the --config of its begin."""
+  """Such as its mesh, without --config."""
   command = [sys.executable, '-m', 'train', f'--workdir={half}']
   done = runs.run([*command, '--config.model.embed_dim=24'])
   assert 'another config. Different are:\n  model.embed_dim: 16' in done.stderr
@@ -315,7 +315,7 @@ def test_keys_of_a_begun_run_are_overridden(whole, half):
 
 
 def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
-  """It leaves off, saves, and evaluates when it is started again."""
+  """It stops and saves; when started again, it evaluates first."""
 
   def asked(step, params, batches, *rest):
     signal.raise_signal(signal.SIGTERM)
@@ -324,8 +324,8 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
   monkeypatch.setattr(loop, 'evaluate', asked)
   config = config_of(half, checkpoint__every=3)
   loop.train(config, str(half))
-  told = 'Asked to stop: the checkpoint of step 4 is saved.'
-  assert told in capfd.readouterr().out
+  message = 'Asked to stop: the checkpoint of step 4 is saved.'
+  assert message in capfd.readouterr().out
   assert [step for step, _ in runs.rows(half, 'eval/loss')] == [0]
   monkeypatch.setattr(loop, 'evaluate', evaluate)
   loop.train(config, str(half))
@@ -334,7 +334,7 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
 
 
 def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
-  """Not at the next one that is due."""
+  """It does not wait for the next save."""
 
   class Full(Checkpoints):
     failed = False
@@ -354,7 +354,7 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
 
 
 def test_a_state_that_is_not_finite(texts, tmp_path):
-  """Though the loss before it was; it is not saved as the last good one."""
+  """Its loss was finite, but it is not saved as the last good one."""
   changes = STEPS | {'checkpoint__every': 1, 'schedule__learning_rate': 1e42}
   source = f'text:{texts}/*.txt'
   done = runs.run(runs.command(tmp_path, data__source=source, **changes))
@@ -365,8 +365,8 @@ def test_a_state_that_is_not_finite(texts, tmp_path):
   assert not runs.checkpoints(tmp_path)
 
 
-def test_rows_between_which_there_are_steps(whole, half):
-  """Their loss is the mean over the predicted tokens of all those steps."""
+def test_rows_of_several_steps(whole, half):
+  """Their loss is the mean over all predicted tokens since the row before."""
   config = config_of(half, train__log_every=4, checkpoint__every=1)
   loop.train(config, str(half))
   data = pipeline.open_data(
@@ -387,7 +387,7 @@ def test_rows_between_which_there_are_steps(whole, half):
   ]
   assert dict(runs.rows(half, 'data/tokens_seen'))[4] == sum(seen)
   assert dict(runs.rows(whole, 'data/tokens_seen'))[3] == sum(seen[:3])
-  # Resumed between two rows, it writes the same ones.
+  # Resumed between two rows, it writes the same rows.
   before = runs.rows(half), runs.rows(half, 'data/tokens_seen')
   shutil.rmtree(half / 'checkpoints' / '4')
   loop.train(None, str(half))
@@ -397,7 +397,7 @@ def test_rows_between_which_there_are_steps(whole, half):
 
 
 def test_another_rate(whole, half):
-  """Refused; then accepted, recorded, and kept by later starts."""
+  """It is refused; then accepted, recorded, and kept by later starts."""
   change = {'schedule__learning_rate': 0.5, 'train__label_smoothing': 0.1}
   config = config_of(half, **change)
   message = 'learning_rate: 1.0 there, 0.5 now(?s:.*)--accept_changed_config'
@@ -419,7 +419,7 @@ def test_another_rate(whole, half):
   }
   assert changed['time'] >= begun['time']
   assert Checkpoints(str(half)).run(4)['history'] == entries
-  # Killed before the first checkpoint that knows of it.
+  # Killed before the first checkpoint after it.
   shutil.rmtree(half / 'checkpoints' / '4')
   loop.train(None, str(half))
   assert fingerprint(str(half)) == ours
@@ -434,12 +434,12 @@ def test_another_rate(whole, half):
     ({'eval__every': 3, 'train__log_every': 2}, True),
     ({'optimizer__clip_threshold': 2.0, 'optimizer__weight_decay': 0.1}, True),
     ({'model__dropout': 0.3, 'train__accumulate': 2}, True),
-    ({'optimizer__b1': 0.9}, False),  # a state of another form
+    ({'optimizer__b1': 0.9}, False),  # another form of the state
     ({'optimizer__factor_from': 0}, False),
     ({'data__length': 64}, False),
     ({'model__activation': 'silu'}, False),
     ({'seed': 1}, False),
-    ({'eval__source': 'docs'}, False),  # what was held out would be trained on
+    ({'eval__source': 'docs'}, False),  # held-out texts would be trained on
   ],
 )
 def test_what_may_change(half, change, may):
@@ -456,7 +456,7 @@ def test_what_may_change(half, change, may):
 
 
 def test_steps_of_a_curriculum(tmp_path):
-  """Its phases are shares of them."""
+  """They may not change: its phases are shares of them."""
   config = bert.get_config('tiny')
   workdir.claim(str(tmp_path), config)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
@@ -468,7 +468,7 @@ def test_steps_of_a_curriculum(tmp_path):
 
 
 def test_a_run_that_has_not_trained(half, texts, tmp_path):
-  """It was evaluated once; any config may follow, as in a new folder."""
+  """It was evaluated once. Any config may follow, as in a new folder."""
   shutil.rmtree(half / 'checkpoints')
   path = half / 'metrics.jsonl'
   rows = path.read_text().splitlines(keepends=True)
@@ -488,7 +488,7 @@ def test_a_run_that_has_not_trained(half, texts, tmp_path):
 
 
 def test_the_best_checkpoint_is_kept(half, monkeypatch):
-  """Wherever its evaluation lies; also by a run that is resumed."""
+  """Wherever its evaluation comes; a resumed run keeps it too."""
   losses = iter([6.0, 5.0, 2.0, math.nan, 3.0, 2.5, 1.0, 4.0])  # of steps 2-9
 
   def found(*_):
@@ -497,7 +497,7 @@ def test_the_best_checkpoint_is_kept(half, monkeypatch):
 
   monkeypatch.setattr(loop, 'evaluate', found)
   own = {'checkpoint__best': 'loss', 'checkpoint__keep': 1, 'eval__every': 1}
-  own['checkpoint__every'] = 100  # what is evaluated is saved
+  own['checkpoint__every'] = 100  # evaluated steps are saved
   loop.train(config_of(half, **own, train__steps=6), str(half))
   assert runs.checkpoints(half) == [4, 6]
   best = json.loads((half / 'best.json').read_text())
@@ -505,12 +505,12 @@ def test_the_best_checkpoint_is_kept(half, monkeypatch):
   loop.train(config_of(half, **own, train__steps=9), str(half))
   assert runs.checkpoints(half) == [8, 9]
   assert json.loads((half / 'best.json').read_text())['step'] == 8
-  # A higher accuracy is better; of what is not measured none is.
-  message = "best is 'f1'; .* give accuracy, loss, perplexity"
+  # A higher accuracy is better. A number must be measured to be chosen.
+  message = "best is 'f1'; .* report accuracy, loss, perplexity"
   with pytest.raises(ValueError, match=message):
     loop.train(config_of(half, checkpoint__best='f1'), str(half))
-  objective = objective_for(TransformerConfig(**config_of(half).model))
-  best = Best('accuracy', objective, False)
+  criterion = criterion_for(TransformerConfig(**config_of(half).model))
+  best = Best('accuracy', criterion, False)
   assert best.add(1, {'accuracy': 0.5})
   assert not best.add(2, {'accuracy': 0.4})
   assert best.add(3, {'accuracy': 0.6})

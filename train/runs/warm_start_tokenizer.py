@@ -1,12 +1,13 @@
 """The tokenizer of a run that begins with another's parameters."""
 
 import os
+from typing import Any
 
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import kinds
-from train.runs.beginning import Origin
+from train.runs.warm_start import Origin
 
 
 def prepare(
@@ -16,15 +17,22 @@ def prepare(
   vocab_size: int,
   folder: str,
 ) -> str:
-  """As `tokenizing.prepare`, with the source's tokenizer where it is taken.
+  """As `tokenizing.prepare`, but copies the source's tokenizer if it is used.
+
+  Args:
+    origin: from `warm_start.find`.
+    data: the new run's data config.
+    seed: the new run's.
+    vocab_size: rows of the model's table.
+    folder: the new run's workdir.
 
   Returns:
-    What is to be said about it; '' where there is nothing.
+    What to report; '' if nothing.
 
   Raises:
-    ValueError: as `tokenizing.prepare`; or the source has none to take, its
-      tokenizer is not the one that the config's keys describe or that it was
-      trained with, or one that the config names has more or fewer pieces.
+    ValueError: as `tokenizing.prepare`. Or the source has no tokenizer, or one
+      that is not of the config's kind, or not the one it was trained with. Or
+      the tokenizer that the config names has another number of pieces.
   """
   if not origin or data.source == 'synthetic':
     tokenizing.prepare(data, seed, vocab_size, folder)
@@ -35,7 +43,7 @@ def prepare(
     _check_theirs(origin)
     return ''
   if not data.tokenizer:
-    _bring_tokenizer(origin, data, folder)
+    _copy(origin, data, folder)
     tokenizing.prepare(data, seed, vocab_size, folder)
     return f'The tokenizer is that of {origin.folder}.'
   tokenizer = tokenizing.prepare(data, seed, vocab_size, folder)
@@ -46,18 +54,18 @@ def prepare(
   if theirs.size != tokenizer.size:
     raise ValueError(
       f'{named} has {tokenizer.size} pieces, the tokenizer of {origin.folder} '
-      f"{theirs.size}: they must have equally many. data.tokenizer='' takes "
-      'that one.'
+      f"{theirs.size}: the numbers must be equal. data.tokenizer='' uses the "
+      'latter.'
     )
   if theirs.fingerprint == tokenizer.fingerprint:
     return f'{named} is the tokenizer of {origin.folder}.'
   return (
-    f'{named} is another tokenizer than that of {origin.folder}: ids have '
-    'other meanings than in its training.'
+    f'{named} is not the tokenizer of {origin.folder}: ids have other meanings '
+    'than in its training.'
   )
 
 
-def _bring_tokenizer(origin, data, folder):
+def _copy(origin: Origin, data: DataConfig, folder: str) -> None:
   theirs = origin.saved['config']['data']
   path = _tokenizer_path(origin)
   if theirs['source'] == 'synthetic' or not os.path.exists(path):
@@ -71,8 +79,8 @@ def _bring_tokenizer(origin, data, folder):
     paths.write(os.path.join(folder, os.path.basename(path)), file.read())
 
 
-def _other_keys(origin, data):
-  """The keys that say what kind a tokenizer is of: key -> the source's."""
+def _other_keys(origin: Origin, data: DataConfig) -> dict[str, Any]:
+  """Keys of the tokenizer's kind that differ: key -> the source's value."""
   theirs = origin.saved['config']['data']
   found = {
     key: theirs.get(key, default)
@@ -81,7 +89,7 @@ def _other_keys(origin, data):
   return {key: x for key, x in found.items() if x != getattr(data, key)}
 
 
-def _check_keys(origin, data):
+def _check_keys(origin: Origin, data: DataConfig) -> None:
   for key, value in _other_keys(origin, data).items():
     raise ValueError(
       f'data.{key} is {getattr(data, key)!r}, but the tokenizer of '
@@ -90,7 +98,7 @@ def _check_keys(origin, data):
     )
 
 
-def _check_theirs(origin):
+def _check_theirs(origin: Origin) -> None:
   tokenizer = _tokenizer(origin, origin.saved['config']['data']['sentinels'])
   if tokenizer.fingerprint != origin.saved['data']['tokenizer']:
     raise ValueError(
@@ -99,12 +107,12 @@ def _check_theirs(origin):
     )
 
 
-def _tokenizer_path(origin):
+def _tokenizer_path(origin: Origin) -> str:
   kind = origin.saved['config']['data'].get('tokenizer_kind', 'unigram')
   return tokenizing.path_in(origin.folder, kind)
 
 
-def _tokenizer(origin, sentinels):
+def _tokenizer(origin: Origin, sentinels: int) -> Any:
   theirs = origin.saved['config']['data']
   kind = theirs.get('tokenizer_kind', 'unigram')
   lowercase = theirs.get('lowercase', False)

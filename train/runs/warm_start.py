@@ -1,22 +1,22 @@
-"""A run that begins with the parameters of another: `--init_from=W[:STEP]`.
+"""Beginning a run with another's parameters: `--init_from=WORKDIR[:STEP]`.
 
-The new run has a config, data and a workdir of its own; its objective, lengths,
-heads and sharding may be others. Which parameters are taken:
+The new run has its own config, data and workdir. Its objective, lengths, heads
+and sharding may differ from the source's. What happens to a parameter:
 
-  both models have it, in the same shape    taken
+  both models have it, in one shape         it is taken
   both have it, in different shapes         an error
-  one of them has it, and it is a head's    new ones are drawn from the seed,
-                                            old ones are left; only where
-                                            `model.head` differs, and reported
-  one of them has it, and it is the trunk's an error
+  one has it, and it is a head's            if it is new, the seed draws it; if
+                                            it is the source's, it is left out.
+                                            Only if `model.head` differs
+  one has it, and it is the trunk's         an error
 
-The trunk is what `TRUNK` names. Steps count from 0, and the optimizer is new.
-With `--init_state` the optimizer's state is taken too, and with it the step:
-the schedule goes on where the other run was. The data begin at their start.
+`TRUNK` names the parts of the trunk. Steps count from 0, and the optimizer is
+new. With `--init_state` the optimizer's state and the step are taken too: the
+schedule goes on where the source was. The data begin at their start.
 
-The tokenizer is the other run's, unless `data.tokenizer` names one; then both
-must have equally many pieces. The first checkpoint is saved before the first
-step: from then on the run needs the other no longer.
+The tokenizer is the source's, unless `data.tokenizer` names one; then both must
+have the same number of pieces. The first checkpoint is saved before the first
+step: after that the run no longer needs the source.
 """
 
 import dataclasses
@@ -35,26 +35,27 @@ from ml_collections import ConfigDict
 from configs.differences import changed_keys
 from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
-from train.runs import checksums, history, workdir
-from train.runs.checkpoint import Checkpoints, tree_shapes
+from train.runs import changes, checksums, history
+from train.runs.checkpoint import Checkpoints
+from train.runs.storage import Shapes, tree_shapes
 
 TRUNK = 'embed', 'encoder', 'decoder', 'generator'
-SHOWN = 20  # at most so many names in an error
+SHOWN = 20  # names in an error, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
   """The checkpoint that a run takes its first parameters from."""
 
-  folder: str  # the workdir it lies in
+  folder: str  # its workdir
   step: int
-  optimizer: bool  # its state is taken too, and the step
+  optimizer: bool  # whether the optimizer's state and the step are taken too
   own: bool  # it is this run's first one; the config has changed since
-  saved: dict  # what lies beside the state: config, data, ...
+  saved: dict  # what is saved beside the state: config, data and more
   checkpoints: Checkpoints
   taken: tuple[str, ...]  # names of parameters
-  new: tuple[str, ...]
-  left: tuple[str, ...]
+  new: tuple[str, ...]  # drawn from the seed
+  left: tuple[str, ...]  # left out
 
 
 def find(
@@ -64,15 +65,15 @@ def find(
   init_from: str = '',
   init_state: bool = False,
 ) -> Origin | None:
-  """Where a run that is about to start takes its first parameters from.
+  """Where a run that starts now takes its first parameters from.
 
-  None where it draws them from its seed or goes on from its own checkpoint as
-  it is. A run whose only checkpoint is of its first step has not trained: where
-  its config has changed since, that checkpoint is where it begins again.
+  None if its seed draws them, or if it resumes from its own checkpoint. A run
+  whose only checkpoint is of its first step has not trained: if its config has
+  changed since, it begins again from the parameters of that checkpoint.
 
   Args:
     folder: the workdir.
-    config: of the run.
+    config: the run's.
     shape: from `abstract_state`.
     init_from: the flag; '': not given. For a run that has a checkpoint it must
       name the source that the run began from, and does nothing.
@@ -80,25 +81,27 @@ def find(
 
   Raises:
     ValueError: the run began from another source, or its source's parameters
-      are gone; the source has no checkpoint, or its parameters do not fit.
-    CheckpointError: the checkpoint is damaged.
+      are gone; or the source's parameters do not fit.
+    CheckpointError: the source has no checkpoint, or it is damaged.
   """
   if init_state and not init_from:
     raise ValueError('--init_state needs --init_from=WORKDIR[:STEP].')
   steps = history.saved_steps(folder)
-  if not steps:
-    if init_from and history.trained(folder):
+  if not steps and init_from:
+    if history.trained(folder):
       raise ValueError(
         f'--workdir={folder} holds a run that has trained: --init_from begins '
         'a new one. Take another --workdir.'
       )
-    if not init_from and history.source(history.read(folder)):
+    return _other(config, shape, init_from, init_state)
+  if not steps:
+    if history.source(history.read(folder)):
       raise ValueError(
         f'--workdir={folder} was begun with --init_from, but its checkpoints '
         'are gone: give --init_from again, or take another --workdir.'
       )
-    return init_from and _other(config, shape, init_from, init_state) or None
-  # Steps after the first checkpoint that no other one holds are made again.
+    return None
+  # Steps after the first checkpoint are made again if no later one exists.
   trained = steps[-1] > history.first_step(history.read(folder))
   if trained and not init_from:
     return None
@@ -110,7 +113,7 @@ def find(
   if trained:
     return None
   keys = changed_keys(saved['config'], json.loads(config.to_json()))
-  if all(workdir.is_free(key) for key in keys):
+  if all(changes.is_free(key) for key in keys):
     return None
   source = history.source(entries) or {}
   state = source.get('optimizer', False)
@@ -118,15 +121,17 @@ def find(
 
 
 def parse(init_from: str) -> tuple[str, int | None]:
-  """The workdir and the step of WORKDIR[:STEP]; None: the newest."""
+  """The workdir and the step of WORKDIR[:STEP]; None: the newest step."""
   found = re.fullmatch(r'(?s)(.+):(\d+)', init_from)
   if not found or os.path.isdir(init_from):
     return init_from, None
   return found[1], int(found[2])
 
 
-def _check_source(folder, entries, init_from, init_state):
-  """Raises ValueError unless the run was begun as the flags say."""
+def _check_source(
+  folder: str, entries: list[history.Entry], init_from: str, init_state: bool
+) -> None:
+  """Raises ValueError unless the run was begun with these flags."""
   source = history.source(entries)
   path, step = parse(init_from)
   same = source and (
@@ -146,7 +151,10 @@ def _check_source(folder, entries, init_from, init_state):
     )
 
 
-def _other(config, shape, init_from, init_state):
+def _other(
+  config: ConfigDict, shape: TrainState, init_from: str, init_state: bool
+) -> Origin:
+  """The checkpoint of another run."""
   path, step = parse(init_from)
   if not os.path.isdir(path):
     raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
@@ -157,11 +165,19 @@ def _other(config, shape, init_from, init_state):
   )
 
 
-def _make(folder, checkpoints, step, config, shape, optimizer, own):
+def _make(
+  folder: str,
+  checkpoints: Checkpoints,
+  step: int,
+  config: ConfigDict,
+  shape: TrainState,
+  optimizer: bool,
+  own: bool,
+) -> Origin:
   if optimizer and step >= config.train.steps:
     raise ValueError(
       f'train.steps is {config.train.steps}, but --init_state goes on from '
-      f'step {step} of {folder}: give more.'
+      f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
   there = checkpoints.shapes(step)
@@ -180,25 +196,25 @@ def _make(folder, checkpoints, step, config, shape, optimizer, own):
 
 
 def compare(
-  there: dict[str, tuple],
-  here: dict[str, tuple],
+  there: Shapes,
+  here: Shapes,
   heads: bool,
   folder: str,
   old: Any,
   new: Any,
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-  """Names of the parameters that are taken, new, and left; see above.
+  """Names of the parameters that are taken, new and left; see above.
 
   Args:
     there: shapes of the source, by path.
-    here: of the model.
-    heads: a head's may be new or left.
-    folder: of the source, for messages.
-    old: the source's config of the model.
-    new: this one's.
+    here: shapes of the new run.
+    heads: whether a head's parameters may be new or left.
+    folder: the source's workdir, for messages.
+    old: the source's group `model`.
+    new: the new run's.
 
   Raises:
-    ValueError: an array differs in shape, or one model alone has it; names it.
+    ValueError: an array differs in shape, or only one model has it; names it.
   """
   wrong = [
     f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
@@ -218,10 +234,10 @@ def compare(
     raise ValueError(
       f'The checkpoint in {folder} does not fit the config:\n'
       + '\n'.join(wrong[:SHOWN] + more)
-      + '\nArrays that both have must have one shape (a table of learned '
-      'positions is not laid out again for another length), and only a head '
-      'may be new or left, where model.head differs and the optimizer begins '
-      f'again. Different are: {differ}.'
+      + '\nArrays that both have must have the same shape (a table of learned '
+      'positions cannot change its length). Only a head may be new or left '
+      'out: if model.head differs and --init_state is not given. Different '
+      f'are: {differ}.'
     )
   strip = len('params/')
   taken, fresh, left = (
@@ -231,17 +247,17 @@ def compare(
   return taken, fresh, left
 
 
-def _size(shape):
+def _size(shape: tuple[int, ...] | None) -> str:
   return 'missing' if shape is None else 'x'.join(map(str, shape)) or 'a number'
 
 
-def _plain(value):
-  """As JSON gives it back."""
+def _plain(value: Any) -> Any:
+  """The value as JSON returns it."""
   return json.loads(json.dumps(value))
 
 
 def describe(origin: Origin, config: ConfigDict) -> str:
-  """What is taken, what is not, and how the models differ."""
+  """What is taken, what is new or left, and how the models differ."""
   old, new = origin.saved['config']['model'], config.model
   lines = [
     f'Parameters from step {origin.step:,} of {origin.folder}: '
@@ -251,7 +267,7 @@ def describe(origin: Origin, config: ConfigDict) -> str:
   if origin.new:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
   if origin.left:
-    lines.append(f'  left: {", ".join(origin.left)}')
+    lines.append(f'  left out: {", ".join(origin.left)}')
   lines += [
     f'  model.{key}: {old.get(key)!r} there, {_plain(new[key])!r} here'
     for key in new
@@ -261,7 +277,7 @@ def describe(origin: Origin, config: ConfigDict) -> str:
 
 
 def provenance(origin: Origin | None) -> dict | None:
-  """JSON-able, for the metadata: the run, the step and what identifies them."""
+  """The source, for the history: JSON-able run, step and digests of both."""
   if not origin or origin.own:
     return None
   folder = origin.checkpoints.folder / str(origin.step)
@@ -288,9 +304,9 @@ def create(
   cursor: np.ndarray,
   seed: int,
 ) -> TrainState:
-  """The first state of a run: `create_state` with what is taken.
+  """The first state of a run: `create_state` with the parameters taken.
 
-  Its step is the source's where the optimizer's state is taken, otherwise 0.
+  Its step is the source's if the optimizer's state is taken, otherwise 0.
   """
   if origin.optimizer:
     there = origin.checkpoints.shapes(origin.step)['cursor']

@@ -1,4 +1,4 @@
-"""Runs that begin with the parameters of others: --init_from, --init_state."""
+"""Runs that begin with another's parameters: --init_from, --init_state."""
 
 import json
 import os
@@ -26,7 +26,13 @@ from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import abstract_params, abstract_state, create_state
 from train.parallel import sharding
-from train.runs import beginning, beginning_tokenizer, folders, history, workdir
+from train.runs import (
+  folders,
+  history,
+  warm_start,
+  warm_start_tokenizer,
+  workdir,
+)
 from train.runs.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -64,7 +70,7 @@ def config_of(file, arg, *changes):
 
 
 def parts(config, devices=None):
-  """model, optimizer, shape of the state, data arguments."""
+  """Model, optimizer, abstract state."""
   model = build(TransformerConfig(**config.model))
   schedule = make_schedule(config.schedule, config.train.steps)
   optimizer = make_optimizer(
@@ -81,7 +87,7 @@ def parts(config, devices=None):
 
 
 def new_run(folder, config, step=0):
-  """A workdir with a checkpoint of a state that has just been born."""
+  """Makes a workdir with a checkpoint of a new state; returns the state."""
   model, optimizer, shape = parts(config)
   data_config = DataConfig(**config.data)
   arguments = data_config, config.seed, config.model.vocab_size
@@ -100,11 +106,13 @@ def new_run(folder, config, step=0):
 
 
 def begun(tmp_path, config, source, **flags):
-  """The origin of a run and the state that it begins with."""
+  """The origin of a run, and the state it begins with."""
   model, optimizer, shape = parts(config)
-  origin = beginning.find(str(tmp_path), config, shape, str(source), **flags)
+  origin = warm_start.find(str(tmp_path), config, shape, str(source), **flags)
   cursor = np.zeros(DataConfig(**config.data).cursor_shape, 'int32')
-  state = beginning.create(origin, model, optimizer, shape, cursor, config.seed)
+  state = warm_start.create(
+    origin, model, optimizer, shape, cursor, config.seed
+  )
   return origin, state
 
 
@@ -115,7 +123,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def language_model(tmp_path_factory, source):
-  """PaLM's, of no size, at step 3 of causal language modelling."""
+  """A tiny PaLM at step 3: its workdir, config and state."""
   folder = tmp_path_factory.mktemp('palm') / 'run'
   config = config_of(palm, 'tiny', BYTES, PALM, {'data.source': source})
   return folder, config, new_run(folder, config, 3)
@@ -124,7 +132,7 @@ def language_model(tmp_path_factory, source):
 def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
   """UL2R (Tay et al. 2022): another objective, other data, the same weights.
 
-  Killed and resumed, with the flag or without, it is the same run.
+  Killed and resumed, with the flag or without, it ends the same.
   """
   folder, config, state = language_model
   change = UL2 | {'data.length': 64, 'data.source': source, 'seed': 5}
@@ -132,9 +140,9 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
   moved, whole = tmp_path / 'moved', tmp_path / 'whole'
   shutil.copytree(folder, moved)
   loop.train(config, str(whole), init_from=f'{moved}:3')
-  told = capfd.readouterr().out
-  assert f'Parameters from step 3 of {moved}' in told
-  assert f'The tokenizer is that of {moved}.' in told
+  output = capfd.readouterr().out
+  assert f'Parameters from step 3 of {moved}' in output
+  assert f'The tokenizer is that of {moved}.' in output
   metadata = Checkpoints(str(whole)).run(4)
   ours = metadata['history'][0]['from']
   theirs = fingerprint(str(folder))
@@ -146,7 +154,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
   killed = tmp_path / 'killed'
   shutil.copytree(whole, killed)
   shutil.rmtree(killed / 'checkpoints' / '4')
-  shutil.rmtree(moved)  # the run needs it no longer
+  shutil.rmtree(moved)  # the run no longer needs it
   loop.train(config, str(killed), init_from=f'{moved}:3')
   assert 'Going on from the checkpoint of step 2' in capfd.readouterr().out
   assert fingerprint(str(killed)) == fingerprint(str(whole))
@@ -167,7 +175,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
 
 
 def test_the_first_state(language_model, source, tmp_path):
-  """All parameters, none of the optimizer, step 0."""
+  """It has all parameters, a new optimizer, and step 0."""
   folder, _, theirs = language_model
   config = config_of(palm, 'tiny', BYTES, PALM, UL2, {'data.source': source})
   origin, ours = begun(tmp_path, config, folder)
@@ -179,8 +187,10 @@ def test_the_first_state(language_model, source, tmp_path):
 
 
 def test_language_model_adaptation(source, tmp_path, capfd):
-  """T5 goes on as a prefix language model (Lester et al. 2021), optimizer,
-  schedule and all, on rows of another length."""
+  """T5 goes on as a prefix language model (Lester et al. 2021).
+
+  It keeps its optimizer and schedule; rows have another length.
+  """
   folder, after = tmp_path / 'run', tmp_path / 'adapted'
   own = {'data.source': source, 'checkpoint.keep': 9}
   system = runs.SYSTEMS['t5']
@@ -200,7 +210,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
   assert ours['optimizer'] == theirs['optimizer']
   assert ours['data'] != theirs['data']
   assert [step for step, _ in runs.rows(after)] == [5, 6]
-  # Its tokenizer goes along.
+  # Its tokenizer is copied.
   files = [x / 'tokenizer.model' for x in (folder, after)]
   assert files[0].read_bytes() == files[1].read_bytes()
   whole = fingerprint(str(after))
@@ -210,7 +220,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
 
 
 def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
-  """LLaMA 3.1 from 3, on a mesh of 8 devices from one that is replicated."""
+  """LLaMA 3.1 from 3, on a mesh of 8 devices from a replicated run."""
   folder = tmp_path / 'three'
   own = BYTES | LLAMA | {'data.source': source}
   theirs = new_run(folder, config_of(llama, 'tiny,version=3', own))
@@ -221,8 +231,8 @@ def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
   assert digest(jax.device_get(ours.params)) == digest(theirs.params)
   tables = flatten_dict(ours.params, sep='/')
   assert not tables['embed/table'].sharding.is_fully_replicated
-  told = beginning.describe(origin, config)
-  assert 'model.rope_scaling: [] there, [8.0, 1.0, 4.0, 32.0] here' in told
+  described = warm_start.describe(origin, config)
+  assert 'model.rope_scaling: [] there, [8.0, 1.0, 4.0, 32.0]' in described
 
 
 BERT = runs.SYSTEMS['bert'] | {'data.curriculum': ()}
@@ -241,7 +251,7 @@ HEADS = {
 
 @pytest.mark.parametrize('gains', [False, True])
 def test_another_head(source, tmp_path, gains):
-  """BERT's next-sentence head is left, or drawn from the seed."""
+  """BERT's next-sentence head is left out, or drawn from the seed."""
   folder, target = tmp_path / 'run', tmp_path / 'new'
   both = config_of(bert, 'tiny', BYTES, BERT, {'data.source': source})
   one = config_of(bert, 'tiny', BYTES, BERT, MLM, {'data.source': source})
@@ -251,8 +261,8 @@ def test_another_head(source, tmp_path, gains):
   ours = flatten_dict(jax.device_get(ours.params), sep='/')
   assert set(origin.new if gains else origin.left) == HEADS
   assert not (origin.left if gains else origin.new)
-  told = beginning.describe(origin, new)
-  assert all(name in told for name in HEADS)
+  described = warm_start.describe(origin, new)
+  assert all(name in described for name in HEADS)
   for name in ours.keys() & theirs.keys():
     np.testing.assert_array_equal(ours[name], theirs[name])
   if gains:
@@ -263,7 +273,7 @@ def test_another_head(source, tmp_path, gains):
     for name in HEADS:
       np.testing.assert_array_equal(ours[name], born[name])
   with pytest.raises(ValueError, match=r'params/pooler/dense/bias: .*missing'):
-    # With the optimizer's state nothing may be new or left.
+    # With the optimizer's state, nothing may be new or left out.
     begun(target, new, folder, init_state=True)
 
 
@@ -281,7 +291,7 @@ def test_another_head(source, tmp_path, gains):
     ({'model.mlp_dim': 40}, 'mlp/input/kernel: 1x16x32 there, 1x16x40 here'),
     ({'model.token_types': 0}, 'params/embed/type: 2x16 there, missing here'),
     (
-      {'model.output_bias': False},  # a head's, but the head is the same
+      {'model.output_bias': False},  # in a head, but model.head is the same
       'params/vocabulary/bias: 300 there, missing here',
     ),
     ({'model.encoder_layers': 2}, 'encoder/layers/.* there, 2x16'),
@@ -303,7 +313,7 @@ def bert_run(tmp_path_factory, source):
 
 
 def test_tokenizers(language_model, source, tmp_path):
-  """Another than the source's is reported, and needs as many pieces."""
+  """One that is not the source's is reported, and needs as many pieces."""
   folder = tmp_path / 'run'
   shutil.copytree(language_model[0], folder)
   own = BYTES, PALM, {'data.source': source}
@@ -314,11 +324,11 @@ def test_tokenizers(language_model, source, tmp_path):
     config = config_of(palm, 'tiny', *own, changes)
     target = tempfile.mkdtemp(dir=tmp_path)
     data = DataConfig(**config.data)
-    return beginning_tokenizer.prepare(origin, data, 0, 300, target)
+    return warm_start_tokenizer.prepare(origin, data, 0, 300, target)
 
   path = folder / 'tokenizer.json'
-  told = prepare(tokenizer=str(path))
-  assert told.endswith(f'is the tokenizer of {folder}.')
+  message = prepare(tokenizer=str(path))
+  assert message.endswith(f'is the tokenizer of {folder}.')
   with pytest.raises(ValueError, match=r"has 'bytes': give --config.data.tok"):
     prepare(tokenizer_kind='unigram')
   for pieces in (259, 260):
@@ -330,7 +340,7 @@ def test_tokenizers(language_model, source, tmp_path):
       continue
     with pytest.raises(ValueError, match='has 260 pieces, the tokenizer of .*'):
       prepare(**named)
-  # Changed since the checkpoint was saved; gone.
+  # It was changed after the checkpoint was saved; then it is gone.
   path.write_text(path.read_text().replace('<pad>', '<pax>'))
   with pytest.raises(ValueError, match=r'tokenizer.json'):
     prepare()
@@ -339,8 +349,8 @@ def test_tokenizers(language_model, source, tmp_path):
     prepare()
 
 
-def test_a_tokenizer_of_sentence_pieces_kind_as_json(source, tmp_path):
-  """A run that was given a tokenizer.json has no .model to hand on."""
+def test_a_unigram_tokenizer_in_json(source, tmp_path):
+  """A run that was given a tokenizer.json has no .model to copy."""
   model = kinds.train(texts(4000), 140, 0).model
   kind = {
     'data.tokenizer': saved(model, 'unigram', tmp_path, extra_ids=0),
@@ -353,14 +363,14 @@ def test_a_tokenizer_of_sentence_pieces_kind_as_json(source, tmp_path):
   config = config_of(palm, 'tiny', BYTES, PALM, kind | {'data.tokenizer': ''})
   origin, _ = begun(new, config, folder)
   data = DataConfig(**config.data)
-  beginning_tokenizer.prepare(origin, data, 0, 300, str(new))
+  warm_start_tokenizer.prepare(origin, data, 0, 300, str(new))
   ours, theirs = (x / 'tokenizer.json' for x in (new, folder))
   assert os.listdir(new) == ['tokenizer.json']
   assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
-  """Where a run went on with another eval.source, it is theirs too."""
+  """After a run changes eval.source, older checkpoints use the new one too."""
   held_out = [tmp_path / f'{name}.txt' for name in 'ab']
   held_out[0].write_text('one two three')
   held_out[1].write_text('four')
@@ -389,7 +399,7 @@ def test_flags(language_model, source, tmp_path):
   _, _, shape = parts(config)
 
   def find(target, *flags):
-    return beginning.find(str(target), config, shape, *flags)
+    return warm_start.find(str(target), config, shape, *flags)
 
   with pytest.raises(ValueError, match='--init_state needs --init_from'):
     find(tmp_path, '', True)
@@ -399,7 +409,7 @@ def test_flags(language_model, source, tmp_path):
     find(tmp_path, f'{folder}:7')
   assert find(tmp_path, str(folder)).step == 3
   assert find(tmp_path) is None
-  # A run that began otherwise.
+  # The run began in another way.
   with pytest.raises(ValueError, match='was begun with other parameters'):
     find(folder, str(tmp_path))
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "train/loss": 1.0}\n')
@@ -407,16 +417,16 @@ def test_flags(language_model, source, tmp_path):
     find(tmp_path, str(folder))
   odd = tmp_path / 'run:12'
   odd.mkdir()
-  assert beginning.parse(str(odd)) == (str(odd), None)
-  assert beginning.parse(f'{odd}:3') == (str(odd), 3)
-  assert beginning.parse('a/b') == ('a/b', None)
+  assert warm_start.parse(str(odd)) == (str(odd), None)
+  assert warm_start.parse(f'{odd}:3') == (str(odd), 3)
+  assert warm_start.parse('a/b') == ('a/b', None)
   assert os.path.isdir(odd)
 
 
 def test_a_first_checkpoint_whose_config_changes(
   language_model, source, tmp_path
 ):
-  """As long as no step was made, also to an optimizer with another state."""
+  """Before the first step, even the form of the optimizer may change."""
   _, config, _ = language_model
   folder, other = tmp_path / 'run', tmp_path / 'other'
   new_run(folder, config)
@@ -429,7 +439,7 @@ def test_a_first_checkpoint_whose_config_changes(
   loop.train(config, str(other), init_from=str(folder))
   loop.train(config, str(folder))
   assert fingerprint(str(folder)) == fingerprint(str(other))
-  # Killed after steps that no checkpoint holds: they are made again.
+  # Killed after steps without a checkpoint: they are made again.
   shutil.rmtree(folder / 'checkpoints' / '2')
   loop.train(None, str(folder))
   assert fingerprint(str(folder)) == fingerprint(str(other))

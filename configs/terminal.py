@@ -1,0 +1,77 @@
+"""What commands print: lines, warnings, and one live line of progress."""
+
+import contextlib
+import shutil
+import sys
+from typing import TextIO
+
+
+def say(text: str, stream: TextIO | None = None, end: str = '\n') -> None:
+  """Prints at once. A closed pipe, or a full disk behind it, ends no command.
+
+  Args:
+    text: what to print.
+    stream: where to; None: standard output.
+    end: what follows the text.
+  """
+  with contextlib.suppress(OSError):
+    print(text, end=end, file=stream or sys.stdout, flush=True)
+
+
+def warn(text: str) -> None:
+  """Prints a warning to standard error."""
+  say(f'Warning: {text}', sys.stderr)
+
+
+def duration(seconds: float) -> str:
+  """A time in its two largest units: '0m42s', '3h07m' or '2d05h'."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  days, hours = divmod(hours, 24)
+  if days:
+    return f'{days}d{hours:02}h'
+  if hours:
+    return f'{hours}h{minutes:02}m'
+  return f'{minutes}m{seconds:02}s'
+
+
+class LiveLine:
+  """A line of progress that a terminal shows in place of the one before.
+
+  Where the stream is not a terminal, each line stays.
+
+  Args:
+    active: False shows nothing.
+    stream: where lines go; None: standard output.
+
+  Attributes:
+    live: whether the stream is a terminal.
+  """
+
+  def __init__(self, active: bool = True, stream: TextIO | None = None):
+    self._active = active
+    self._stream = stream or sys.stdout
+    self._shown = False
+    self.live = self._stream.isatty()
+
+  def show(self, line: str) -> None:
+    """Shows the line, cut to the width of the terminal."""
+    if self._active and self.live:
+      width = shutil.get_terminal_size().columns - 1  # no wrap, no smear
+      say(f'\r\x1b[K{line[:width]}', self._stream, end='')
+      self._shown = True
+    elif self._active:
+      say(line, self._stream)
+
+  def note(self, text: str) -> None:
+    """Prints lines that stay, above the live one."""
+    if self._active:
+      clear = '\r\x1b[K' if self._shown else ''
+      self._shown = False
+      say(f'{clear}{text}', self._stream)
+
+  def close(self) -> None:
+    """Ends the live line."""
+    if self._shown:
+      self._shown = False
+      say('', self._stream)

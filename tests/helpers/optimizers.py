@@ -1,0 +1,84 @@
+"""Optimizers of a config, and some steps of training with them."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def adafactor(**settings) -> ConfigDict:
+  """The config group `optimizer` of a T5, with other settings."""
+  group = common.base().optimizer
+  group.update(
+    name='adafactor',
+    decay_rate=0.8,
+    epsilon1=1e-30,
+    epsilon2=1e-3,
+    clip_threshold=1.0,
+    factor_from=128,
+    parameter_scale=True,
+    b1=0.0,
+    weight_decay=0.0,
+  )
+  group.update(settings)
+  return group
+
+
+def adamw(**settings) -> ConfigDict:
+  """The config group `optimizer` of an AdamW, with other settings."""
+  group = common.base().optimizer
+  group.update(
+    name='adamw',
+    b1=0.9,
+    b2=0.98,
+    epsilon=1e-6,
+    bias_correction=True,
+    weight_decay=0.1,
+  )
+  group.update(settings)
+  return group
+
+
+AXES = {
+  'kernel': ('embed', 'mlp'),
+  'narrow': ('embed', 'heads'),
+  'scale': ('norm',),
+  'scalar': (),
+  'experts': ('experts', 'embed', 'mlp'),
+}
+SHAPES = {
+  'kernel': (12, 20),
+  'narrow': (12, 3),
+  'scale': (12,),
+  'scalar': (),
+  'experts': (2, 8, 10),
+}
+
+
+def normal(rng, shapes, scale=1.0) -> dict:
+  """Normal numbers in arrays of the shapes."""
+  return {
+    k: scale * rng.standard_normal(shape).astype('float32')
+    for k, shape in shapes.items()
+  }
+
+
+def rate(step) -> jax.Array:
+  """The learning rate of the tests: it falls from 0.1."""
+  return 0.1 / jnp.sqrt(step + 1.0)
+
+
+def train(tx, params, gradients) -> tuple:
+  """The parameters and the state after one step with each gradient."""
+  state = tx.init(params)
+
+  @jax.jit
+  def step(params, state, gradient):
+    updates, state = tx.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  for gradient in gradients:
+    params, state = step(params, state, gradient)
+  return params, state

@@ -1,0 +1,95 @@
+"""AdamW, with or without Adam's bias correction; rates by parameter name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from train.learning.axes import decays, is_names
+
+KEYS = (  # of the config group `optimizer`
+  'clip',
+  'b1',
+  'b2',
+  'epsilon',
+  'bias_correction',
+  'weight_decay',
+  'decay',
+  'multipliers',
+)
+
+
+def adamw(
+  optimizer: ConfigDict, schedule: optax.Schedule, axes: Any
+) -> tuple[optax.GradientTransformation, ...]:
+  """AdamW (Loshchilov & Hutter 2019), as transformations to chain.
+
+  The weight decay is weight_decay times the learning rate. `multipliers`
+  multiply the learning rate of the parameters with their names (RWKV).
+
+  Args:
+    optimizer: the config group `optimizer`.
+    schedule: step -> learning rate.
+    axes: a tree like the parameters, a tuple of logical axis names for each.
+
+  Raises:
+    ValueError: a multiplier names a parameter that the model does not have.
+  """
+  adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
+  if not optimizer.bias_correction:
+    adam = uncorrected_adam(optimizer)
+  decaying = jax.tree.map(
+    lambda names: decays(names, optimizer.decay), axes, is_leaf=is_names
+  )
+  return (
+    adam,
+    optax.add_decayed_weights(optimizer.weight_decay, mask=decaying),
+    _multiply(optimizer.multipliers, axes),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def uncorrected_adam(optimizer: ConfigDict) -> optax.GradientTransformation:
+  """Adam (Kingma & Ba 2015) without its bias correction, as in BERT's code.
+
+  Both means start at 0 and are not corrected for it. After t updates the step
+  is (1 - b1^t) / (1 - b2^t)^1/2 times the corrected one: with 0.9 and 0.999 it
+  is 3.2 times as large at first, which the warmup makes up for.
+  """
+  b1, b2, epsilon = optimizer.b1, optimizer.b2, optimizer.epsilon
+
+  def update(grads, state, params=None):
+    del params
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+    updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + epsilon), mu, nu)
+    return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+  return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _multiply(
+  multipliers: Mapping[str, float], axes: Any
+) -> optax.GradientTransformation:
+  """Multiplies the updates of the named parameters."""
+  if not multipliers:
+    return optax.identity()
+
+  def factor(path, _):
+    names.add(path[-1].key)
+    return multipliers.get(path[-1].key, 1.0)
+
+  names = set()
+  factors = jax.tree_util.tree_map_with_path(factor, axes, is_leaf=is_names)
+  for name in multipliers:
+    if name not in names:
+      raise ValueError(
+        f'optimizer.multipliers.{name} is {multipliers[name]}, but the model '
+        f'has no parameter of that name; it has {", ".join(sorted(names))}.'
+      )
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(jnp.multiply, updates, factors)
+  )

@@ -1,0 +1,101 @@
+"""Floating-point operations: of a step, and of a device in a second."""
+
+from typing import Any
+
+import jax
+
+from models.config import TransformerConfig
+from models.families.electra import generator_config
+
+# Peak bfloat16 FLOP/s of a jax device, dense, from the vendors' data sheets.
+# The first entry that `device_kind` starts with counts.
+PEAKS = {
+  'TPU v4': 275e12,
+  'TPU v5 lite': 197e12,  # v5e
+  'TPU v5e': 197e12,
+  'TPU v5': 459e12,  # v5p
+  'TPU v6': 918e12,  # v6e
+  'NVIDIA A100': 312e12,
+  'NVIDIA H100 PCIe': 756e12,
+  'NVIDIA H100 NVL': 835e12,
+  'NVIDIA H100': 989.4e12,
+  'NVIDIA H200': 989.4e12,
+}
+
+
+def peak_flops(device: jax.Device) -> float | None:
+  """Peak bfloat16 FLOP/s of a device; None if it is not known."""
+  for kind, peak in PEAKS.items():
+    if device.device_kind.startswith(kind):
+      return peak
+  return None
+
+
+def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
+  """Floating-point operations of one training step, all devices together.
+
+  The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
+  alone, once forward and twice backward. What remat computes again does not
+  count; masked attention counts in full.
+
+  Args:
+    config: the model's.
+    batch: arrays or shapes by name, as the model reads them.
+  """
+  c = config
+  B, T = batch['inputs'].shape
+  predicted = B * batch['targets'].shape[1]
+  head = c  # the config of the stack that predicts tokens
+  match c.family:
+    case 'encoder_decoder':
+      S = batch['encoder_inputs'].shape[1]
+      queries, keys, pairs = _attention(c)
+      cross = T * queries + S * keys + T * S * pairs
+      forward = _stack(c, c.encoder_layers, B, S, causal=False)
+      forward += _stack(c, c.decoder_layers, B, T, causal=True)
+      forward += B * c.decoder_layers * cross
+    case 'electra':
+      head = generator_config(c)
+      forward = _stack(c, c.encoder_layers, B, T, causal=False)
+      forward += _stack(head, c.encoder_layers, B, T, causal=False)
+      forward += B * T * c.embed_dim * (c.embed_dim + 1)  # is it replaced?
+    case 'rwkv':  # five square matrices, and two of the channel mix
+      layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
+      forward = c.decoder_layers * B * T * layer
+    case 'encoder':
+      forward = _stack(c, c.encoder_layers, B, T, causal=False)
+      if c.head == 'mlm_nsp':  # a row's first token
+        forward += B * c.embed_dim * (c.embed_dim + 2)
+    case 'decoder':
+      forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
+  if head.output_transform:
+    forward += predicted * head.table_width * (head.embed_dim + c.vocab_size)
+  else:
+    forward += predicted * head.embed_dim * c.vocab_size
+  return 3.0 * 2.0 * forward
+
+
+def _attention(config: TransformerConfig) -> tuple[int, int, int]:
+  """Multiplications per query and its output, key and value, pair of both."""
+  c = config
+  width = 2 * c.embed_dim * c.head_dim
+  return width * c.heads, width * c.kv_heads, 2 * c.heads * c.head_dim
+
+
+def _stack(
+  config: TransformerConfig, layers: int, rows: int, length: int, causal: bool
+) -> int:
+  """Multiplications of a stack: projected tables, self-attention, MLP."""
+  c = config
+  mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
+  queries, keys, pairs = _attention(c)
+  row = length * (mlp + queries + keys) + length**2 * pairs
+  shared = 0  # what all rows have in common
+  if c.position == 'transformer_xl':  # queries with distances
+    distances = length if causal else 2 * length - 1
+    row += length * distances * c.heads * c.head_dim
+    shared = distances * c.embed_dim * c.heads * c.head_dim
+  projected = 0
+  if c.table_dim or c.table_width != c.embed_dim:
+    projected = rows * length * c.table_width * c.embed_dim
+  return projected + layers * (rows * row + shared)
