@@ -288,7 +288,7 @@ def test_the_rest_of_the_devices():
 @pytest.mark.parametrize(
   ('preset', 'sizes', 'message'),
   [
-    ('replicated', {'data': 3}, r'mesh \(data=3\) takes 3 devices .* are 8'),
+    ('replicated', {'data': 3}, r'mesh \(data=3\) takes 3 devices, .* are 8'),
     ('replicated', {'data': 16}, 'takes 16 devices'),
     ('replicated', {'data': -1, 'fsdp': 3}, 'takes 3 devices'),
     ('fsdp', {'data': -1, 'fsdp': -1}, 'one may be -1'),

@@ -1,4 +1,4 @@
-"""A run that is looked at: on other devices, with other data."""
+"""Runs opened on other devices, with other data."""
 
 import pytest
 
