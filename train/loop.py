@@ -275,9 +275,9 @@ def _batches(
     cursor = cursors.next_chunk(cursor)
     data = phase.data.config
     recorder.progress.note(
-      f'After step {step:,} rows have {data.length} tokens. The rest of the '
-      f'block of documents that each of the {data.streams} streams is in, at '
-      f'most {data.block} documents, is skipped.'
+      f'After step {step:,} rows have {data.length} tokens. Each of the '
+      f'{data.streams} streams skips the rest of its chunk, at most '
+      f'{data.block} documents.'
     )
   recorder.progress.step_flops = phase.flops
   return recorder.setup.place(

@@ -6,7 +6,6 @@ the tokenizers library reads. T5's sentinels are at the end of the vocabulary.
 """
 
 import functools
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import sentencepiece
 
+from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import scripts
 from input_pipeline.tokenizers.subwords import Subwords
 from input_pipeline.tokenizers.vocabulary import (
@@ -62,7 +62,7 @@ class SentencePiece(Vocabulary):
       )
       processor = _load(model, name)
     self.model = model
-    self.fingerprint = hashlib.sha256(model).hexdigest()
+    self.fingerprint = hashes.sha256(model)
     self.processor = processor
     self.size = processor.get_piece_size()
     ids = processor.bos_id(), processor.eos_id(), processor.unk_id()

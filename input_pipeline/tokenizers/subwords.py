@@ -5,7 +5,6 @@ The tokenizers library encodes; see json_format for the file.
 
 import concurrent.futures
 import functools
-import hashlib
 import itertools
 import os
 import re
@@ -14,6 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
+from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
 from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
 
@@ -58,7 +58,7 @@ class Subwords(Vocabulary):
     # What transformers adds around a text does not change the text's ids.
     content = content | {'post_processor': None}
     text_only = json_format.to_json(content)
-    self.fingerprint = hashlib.sha256(text_only).hexdigest()
+    self.fingerprint = hashes.sha256(text_only)
     self.size = len(ids)
     self.pieces = list(ids)
     for role, names in json_format.SPECIALS.items():
@@ -284,7 +284,7 @@ class Bytes(Vocabulary):
     self.model = json_format.to_json(
       json_format.canonical(content, 0, 'bytes')[0]
     )
-    self.fingerprint = hashlib.sha256(self.model).hexdigest()
+    self.fingerprint = hashes.sha256(self.model)
 
   def encode_batch(
     self, texts: Sequence[bytes | str], threads: int = 1
