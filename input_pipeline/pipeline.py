@@ -9,7 +9,6 @@ of hosts changes a bit of a batch.
 
 import contextlib
 import copy
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 
@@ -115,7 +114,10 @@ class Data:
         config.text_field,
       )  # fmt: skip
       if isinstance(source, cache.TokenCache):
-        self._check_cache(source, vocab_size, f'{key}={name!r}')
+        where = f'{key}={name!r}'
+        tokenizing.check_cache(
+          config, self.seed, vocab_size, self.tokenizer, source, where
+        )
       return source
 
     for key, name, _ in config.sources:
@@ -146,26 +148,6 @@ class Data:
       source = opened(eval_source, 'eval.source')
       evaluated.append(Corpus('eval.source', eval_source, source, config))
     return corpora, evaluated
-
-  def _check_cache(self, source, vocab_size, name):
-    """Raises ValueError unless a cache has the ids of this run's tokenizer."""
-    known, config = source.manifest, self.config
-    if known['sentences'] != config.sentences:
-      forms = {True: 'sentence by sentence', False: 'whole'}
-      raise ValueError(
-        f'{name} holds documents {forms[known["sentences"]]}, but'
-        f' data.objective={config.objective!r} needs them'
-        f' {forms[config.sentences]}: prepare another cache with this config.'
-      )
-    if self.tokenizer.fingerprint != known['tokenizer']:
-      # Sentinels that a run adds to the vocabulary change no id of a text.
-      own = dataclasses.replace(config, tokenizer=source.tokenizer)
-      own = tokenizing.prepare(own, self.seed, vocab_size, None)
-      if own.fingerprint != self.tokenizer.fingerprint:
-        raise ValueError(
-          f'{name} was made with another tokenizer, {source.tokenizer}, than'
-          " this run has. data.tokenizer='' takes the cache's."
-        )
 
   def start(self) -> np.ndarray:
     """Cursors before the first row; their shape is config.cursor_shape."""

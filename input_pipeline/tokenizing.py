@@ -1,9 +1,11 @@
 """Which tokenizer a config means: a file's, a token cache's, or a new one."""
 
+import dataclasses
 import os
 
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import opening, paths
+from input_pipeline.sources.cache import TokenCache
 from input_pipeline.sources.manifest import (
   check_beside,
   read_manifest,
@@ -148,6 +150,37 @@ def _sample(source, size, holdout, seen):
       left -= len(text)
       if left <= 0:
         break
+
+
+def check_cache(
+  config: DataConfig,
+  seed: int,
+  vocab_size: int,
+  tokenizer: Vocabulary,
+  source: TokenCache,
+  name: str,
+) -> None:
+  """Raises ValueError unless a cache has the ids of this run's tokenizer.
+
+  `name` is the cache's in messages.
+  """
+  known = source.manifest
+  if known['sentences'] != config.sentences:
+    forms = {True: 'sentence by sentence', False: 'whole'}
+    raise ValueError(
+      f'{name} holds documents {forms[known["sentences"]]}, but'
+      f' data.objective={config.objective!r} needs them'
+      f' {forms[config.sentences]}: prepare another cache with this config.'
+    )
+  if tokenizer.fingerprint != known['tokenizer']:
+    # Sentinels that a run adds to the vocabulary change no id of a text.
+    own = dataclasses.replace(config, tokenizer=source.tokenizer)
+    own = prepare(own, seed, vocab_size, None)
+    if own.fingerprint != tokenizer.fingerprint:
+      raise ValueError(
+        f'{name} was made with another tokenizer, {source.tokenizer}, than'
+        " this run has. data.tokenizer='' takes the cache's."
+      )
 
 
 def _cached(config):
