@@ -109,25 +109,11 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 1_000_000
 
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c)
+    c.data.predictions = 20
+    c.data.curriculum = ((0.9, 64, 10),)
+    c.data.duplicates = 2
+    c.data.batch = 32
+    c.schedule.learning_rate = 1e-3
+    c.schedule.warmup_steps = 30
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.predictions = 20
-  c.data.curriculum = ((0.9, 64, 10),)
-  c.data.duplicates = 2
-  c.data.batch = 32
-  c.data.streams = 4
-  c.schedule.learning_rate = 1e-3
-  c.schedule.warmup_steps = 30
-  c.train.steps = 200
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

@@ -271,6 +271,23 @@ def base() -> ConfigDict:
   return config
 
 
+def tiny(c: ConfigDict, steps: int = 200) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has.
+
+  Every paper's file has such a size, which is not a published one.
+  """
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.streams = 4
+  c.train.steps = steps
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100
+
+
 def finish(config: ConfigDict) -> ConfigDict:
   """Locks a config: from here on an unknown key is an error."""
   return config.lock()

@@ -102,19 +102,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = steps
 
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c, steps=c.train.steps)
+    c.model.max_length = 128
+    c.schedule.warmup_steps = 30
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.max_length = 128
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.streams = 4
-  c.schedule.warmup_steps = 30
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

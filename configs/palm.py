@@ -94,20 +94,8 @@ def get_config(arg: str = '') -> ConfigDict:
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
   c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c)
+    c.model.head_dim = c.model.rope_dim = (
+      8  # 64 of D = 128, as 540b's are fewer
+    )
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.head_dim = c.model.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.streams = 4
-  c.train.steps = 200
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

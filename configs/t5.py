@@ -124,22 +124,8 @@ def get_config(arg: str = '') -> ConfigDict:
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
   c.eval.samples = 4  # rows that each evaluation fills in
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c)
+    c.model.dropout = c.model.attention_dropout = 0.0
+    c.data.target_length //= 4
+    c.data.batch = 32
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.model.dropout = c.model.attention_dropout = 0.0
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.target_length //= 4
-  c.data.batch = 32
-  c.data.streams = 4
-  c.train.steps = 200
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

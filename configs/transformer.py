@@ -83,21 +83,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
   c.eval.samples = 4  # rows that each evaluation decodes
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c, steps=c.train.steps)
+    c.data.batch = 32
+    c.schedule.learning_rate = 0.01  # the highest rate is 1e-3
+    c.schedule.warmup_steps = 100
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.batch = 32
-  c.data.streams = 4
-  c.schedule.learning_rate = 0.01  # the highest rate is 1e-3
-  c.schedule.warmup_steps = 100
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

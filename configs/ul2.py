@@ -134,23 +134,10 @@ def get_config(arg: str = '') -> ConfigDict:
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
   c.eval.samples = 4  # rows that each evaluation fills in
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c)
+    if c.data.denoisers:
+      c.data.sentinels = 100  # T5's, enough for these rows
+    c.data.block = 0
+    c.data.batch = 16
+    c.train.steps = 120
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  if c.data.denoisers:
-    c.data.sentinels = 100  # T5's, enough for these rows
-  c.data.length = 128
-  c.data.block = 0
-  c.data.batch = 16
-  c.data.streams = 4
-  c.train.steps = 120
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100

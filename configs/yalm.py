@@ -94,23 +94,9 @@ def get_config(arg: str = '') -> ConfigDict:
     c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
   c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    _tiny(c)
+    common.tiny(c)
+    c.data.batch = 16
+    c.schedule.learning_rate = 1e-3
+    c.schedule.warmup_steps = 30
+    c.schedule.decay_steps = 0
   return common.finish(c)
-
-
-def _tiny(c: ConfigDict) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has."""
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.batch = 16
-  c.data.streams = 4
-  c.schedule.learning_rate = 1e-3
-  c.schedule.warmup_steps = 30
-  c.schedule.decay_steps = 0
-  c.train.steps = 200
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100
