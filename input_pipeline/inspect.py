@@ -102,6 +102,7 @@ def show_phase(
     f' {documents / seconds:,.0f} documents/s'
   )
   print(f'  bad documents    {report["skipped"]} of {report["documents"]}\n')
+  data.report_shares()
 
 
 def show_row(

@@ -179,6 +179,14 @@ class Data:
         found[f'documents_{number}'] = corpus.documents
     return found
 
+  def report_shares(self) -> None:
+    """Reports what the rows made so far fall short of, if not yet reported.
+
+    The pipeline itself reports after a few blocks: call this where a program
+    stops, which may be before.
+    """
+    self._shares.report()
+
   def batches(
     self,
     cursor: np.ndarray,
@@ -240,6 +248,7 @@ class Data:
     with contextlib.closing(batches):
       for batch in batches:
         if everywhere(not batch['segments'].any()):
+          self.report_shares()
           raise ends[0]
         yield batch
 

@@ -206,6 +206,7 @@ def train(
           stop = not recorder.evaluate(state, step, phase.data, asked_to_stop)
           if stop:
             recorder.save(state, step)
+      phase.data.report_shares()
     checkpoints.wait()
   _say(_outcome(folder, step, config.train.steps, stop))
 

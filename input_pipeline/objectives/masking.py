@@ -13,8 +13,6 @@ import functools
 
 import numpy as np
 
-LONGEST = 16  # tokens that a word may have in a script with spaces, about
-
 
 def frame(tokens: np.ndarray, cls: int, sep: int) -> np.ndarray:
   """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
@@ -99,10 +97,10 @@ def choose_words(
     maskable 0 1 1 1 1 0   starts 0 1 0 0 1 0   count 3: {1 2 3} or {4}
 
   In the release a word with more tokens than the row's count is never
-  predicted, so a row of such words would predict nothing. Here, if words leave
-  part of the count unused, single tokens are drawn from words with more tokens
-  than the count and than LONGEST, which English words never have. A row whose
-  words fill the count is as in the release.
+  predicted: a short row, or one in a script without spaces, would predict
+  little or nothing. Here, if words leave part of the count unused, single
+  tokens are drawn from such words. A row whose words fill the count, or that
+  has no word so long, is as in the release.
   """
   rows, length = maskable.shape
   starts = starts.copy()
@@ -113,7 +111,8 @@ def choose_words(
   words = number.max(initial=-1) + 1
   flat = np.arange(rows)[:, None] * words + number
   sizes = np.bincount(flat[maskable], minlength=rows * words)
-  sizes = whole = sizes.reshape(rows, words)
+  sizes = sizes.reshape(rows, words)
+  large = sizes > counts[:, None]
   order = np.argsort(np.where(sizes, rng.random(sizes.shape), 2), axis=1)
   sizes = np.take_along_axis(sizes, order, axis=1)
   taken = np.zeros([rows, words], bool)
@@ -126,12 +125,13 @@ def choose_words(
     left -= sizes[:, rank] * fits
   places = np.zeros_like(maskable)
   places[maskable] = taken.ravel()[flat[maskable]]
-  large = whole > np.maximum(counts, LONGEST)[:, None]
   short = np.flatnonzero(large.any(axis=1) & (left > 0))
   if len(short):
     parts = np.take_along_axis(large[short], number[short], axis=1)
     parts &= maskable[short]
-    keys = np.where(parts, rng.random(parts.shape), 2)
+    # What is drawn after this is the same without such rows.
+    (own,) = rng.spawn(1)
+    keys = np.where(parts, own.random(parts.shape), 2)
     ranks = np.argsort(np.argsort(keys, axis=1), axis=1)
     places[short] |= parts & (ranks < left[short, None])
   chosen = np.arange(limit) < places.sum(axis=1)[:, None]

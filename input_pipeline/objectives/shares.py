@@ -2,6 +2,7 @@
 
 Both are counted while the first chunks are made. If one falls short of what the
 config asks for, a report says so once, with its cause, and the run continues.
+The report comes after CHUNKS chunks, or at the end of the run.
 """
 
 import threading
@@ -24,7 +25,7 @@ class Shares:
     self.chunks = self.documents = self.rows = 0
     self.filled = self.places = 0  # of inputs and targets, or of one row
     self.predicted = 0
-    self.empty = False
+    self.reported = self.empty = False
     self._lock = threading.Lock()
 
   def add(self, documents: int, batch: dict[str, np.ndarray]) -> None:
@@ -35,7 +36,7 @@ class Shares:
       batch[s] > 0 for s in ('encoder_segments', 'segments') if s in batch
     ]
     with self._lock:
-      if self.chunks == CHUNKS:
+      if self.reported:
         return
       self.chunks += 1
       self.documents += documents
@@ -44,8 +45,18 @@ class Shares:
       self.places += np.array([side.size for side in sides])
       self.predicted += int(batch['weights'].sum())
       if self.chunks == CHUNKS:
-        for line in filter(None, (self.padding(), self.masked())):
-          print(line, flush=True)
+        self._report()
+
+  def report(self) -> None:
+    """Reports what the chunks so far fall short of, if not yet reported."""
+    with self._lock:
+      if self.chunks and not self.reported:
+        self._report()
+
+  def _report(self) -> None:
+    self.reported = True
+    for line in filter(None, (self.padding(), self.masked())):
+      print(line, flush=True)
 
   def report_empty(self, stream: int) -> None:
     """Reports once that a stream ended without any row."""

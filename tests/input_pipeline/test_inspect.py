@@ -111,3 +111,6 @@ def test_inspect_ends_where_no_text_is_left(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(data, 'evaluation', unmasked)
   inspect.show_phase(data, examples=0, batches=80, evaluation=True)
   assert '40 batches of 1 rows' in capsys.readouterr().out
+  # What falls short is reported, although few chunks were made.
+  inspect.show_phase(data, examples=0, batches=1, evaluation=False)
+  assert '33.3% of the tokens are predicted, not' in capsys.readouterr().out

@@ -207,12 +207,17 @@ def test_no_document_twice(changes, tmp_path, monkeypatch):
 
 
 def test_streams_without_documents(tmp_path, monkeypatch, capfd):
-  """A source that is read twice has one chunk for four streams."""
-  data = open_file(tmp_path, monkeypatch, 26, block=256, epochs=2)
+  """A source that is read twice has one chunk for four streams.
+
+  What falls short is reported at the end, although few chunks were made.
+  """
+  data = open_file(tmp_path, monkeypatch, 26, block=256, epochs=2, length=512)
   with pytest.raises(chunks.SourceEnded):
     for _ in data.batches(data.start(), np.arange(16)):
       pass
-  said = [x for x in capfd.readouterr().out.splitlines() if 'streams' in x]
+  out = capfd.readouterr().out
+  assert out.count('Rows are 10.2% full: ') == 1  # 52 tokens of 512
+  said = [line for line in out.splitlines() if 'streams' in line]
   assert len(said) == 1
   assert said[0].endswith(
     ' of data.streams=4 has no document in data.epochs=2, and its rows are'
@@ -245,7 +250,11 @@ def test_a_chunk_too_small_for_its_rows(capsys):
   20 rows need 20 * 1,024 / 31 documents.
   """
   settings = masked_config('causal', length=1024, block=10)
-  run_chunks(settings, 'decoder', flat(10, 30), shares.CHUNKS - 1)
+  counted = run_chunks(settings, 'decoder', flat(10, 30), shares.CHUNKS - 1)
+  assert not capsys.readouterr().out
+  counted.report()  # the end
+  assert 'Rows are 30.3% full' in capsys.readouterr().out
+  counted.report()
   assert not capsys.readouterr().out
   run_chunks(settings, 'decoder', flat(10, 30), 3 * shares.CHUNKS)
   assert capsys.readouterr().out == (

@@ -145,16 +145,51 @@ def test_a_long_word_fills_the_count():
   assert chosen.sum(axis=1).tolist() == [5] * 500
 
 
-def test_words_of_english_are_as_in_berts_release():
-  """A word of up to 16 tokens is never masked in part, whatever the count."""
+def test_words_that_fit_are_as_in_berts_release():
+  """A word that fits is never masked in part, whatever the count.
+
+  Rows with longer words change neither other rows nor later draws.
+  """
   N, T, P = 60, 48, 8
   draw = rng(1)
-  sizes = [np.cumsum(draw.integers(1, 17, 30)) for _ in range(N)]
-  starts = np.array([np.isin(np.arange(T), row) for row in sizes])
-  maskable = np.ones((N, T), bool)
   counts = draw.integers(1, P + 1, N)
-  at, chosen = masking.choose_words(rng(4), maskable, starts, counts, P)
+  ends = [np.cumsum(draw.integers(1, n + 1, T)) for n in counts]
+  starts = np.array([np.isin(np.arange(T), row) for row in ends])
+  maskable = np.ones((N, T), bool)
+  generator = rng(4)
+  at, chosen = masking.choose_words(generator, maskable, starts, counts, P)
   for row in range(N):
     words = slow_words(maskable[row], starts[row])
     taken = set(at[row][chosen[row]].tolist())
     assert all(set(w) <= taken or not taken & set(w) for w in words)
+  longer, again = starts.copy(), rng(4)
+  longer[::2, 1:] = False  # one word
+  found = masking.choose_words(again, maskable, longer, counts, P)
+  assert found[1][::2].sum(axis=1).tolist() == counts[::2].tolist()
+  for before, after in zip((at, chosen), found, strict=True):
+    np.testing.assert_array_equal(before[1::2], after[1::2])
+  assert generator.random() == again.random()
+
+
+@pytest.mark.parametrize('text', ['Zm9v+2JhcmJh/enF1eHh5', 'donaudampfschiff'])
+def test_the_share_holds_in_short_rows(text):
+  """Documents of 8 to 20 characters, in words longer than a row's count."""
+  tokenizer = kinds.train(corpora.texts(60), 300, 0, 'byte_bpe', False, True)
+  draw, whole = rng(3), text * 8
+  texts = [
+    whole[at : at + draw.integers(8, 20)] for at in draw.integers(40, size=200)
+  ]
+  config = make_config(
+    'mlm', whole_words=True, length=32, predictions=5, concatenate=False,
+    pack=False,
+  )  # fmt: skip
+  shapes = batch_shapes(config, 'encoder')
+  encoded = encode([t.encode() for t in texts], tokenizer, config)
+  rows = make_rows(encoded, tokenizer, config, shapes, rng(), 'encoder')
+  batch = features.split(rows, shapes)
+  read = (batch['segments'] > 0).sum(axis=1)
+  assert np.median(read) >= 8
+  wanted = np.clip(np.rint(0.15 * read), 1, 5)
+  found = batch['weights'].sum(axis=1)
+  assert (found == wanted).mean() > 0.9
+  assert found.sum() == pytest.approx(wanted.sum(), rel=0.04)

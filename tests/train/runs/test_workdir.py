@@ -322,10 +322,13 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
     return evaluate(step, params, batches, *rest)
 
   monkeypatch.setattr(loop, 'evaluate', asked)
+  reported = []
+  monkeypatch.setattr(pipeline.Data, 'report_shares', reported.append)
   config = config_of(half, checkpoint__every=3)
   loop.train(config, str(half))
   message = 'Asked to stop: the checkpoint of step 4 is saved.'
   assert message in capfd.readouterr().out
+  assert len(reported) == 1  # shares, at the end, however few chunks were made
   assert [step for step, _ in runs.rows(half, 'eval/loss')] == [0]
   monkeypatch.setattr(loop, 'evaluate', evaluate)
   loop.train(config, str(half))
