@@ -342,8 +342,8 @@ def _outcome(folder: str, step: int, steps: int, stop: bool) -> str:
 def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
   """Whether the step to start from is due to be evaluated, and is not yet.
 
-  Step 0 is, so that a split that cannot be read fails at once; a later one
-  where a kill came between its checkpoint and its evaluation.
+  Step 0 is due, so that an unreadable split fails at once. A later step is due
+  if a kill came between its checkpoint and its evaluation.
   """
   if step != config.train.steps and step % config.eval.every:
     return False

@@ -134,7 +134,7 @@ def test_rows_of_each_source_in_turn(open_data):
 
 def test_each_kind_of_draw_has_a_seed_of_its_own(open_data, monkeypatch):
   """By its second number: which documents a source has, a document, shards,
-  blocks, which source a row is of. Evaluation draws anew."""
+  blocks, which source a row is of. Evaluation draws again."""
   seeds, own = {}, np.random.default_rng
 
   def recorded(seed=None):
