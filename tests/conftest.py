@@ -26,6 +26,9 @@ os.environ['XLA_FLAGS'] = ' '.join(
 import jax
 import pytest
 
+# As commands do: TensorFlow does not log errors that are raised anyway.
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+
 # A shell's background jobs ignore Ctrl-C; programs that tests start would too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)

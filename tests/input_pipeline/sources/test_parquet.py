@@ -125,7 +125,7 @@ def test_bad_parquet_documents(tmp_path, capsys):
   ('kind', 'column', 'message'),
   [
     (pa.string(), 'body', "has no column 'text', only id, body. data.text_f"),
-    (pa.list_(pa.string()), 'text', "list<.*> in the column 'text', no text"),
+    (pa.list_(pa.string()), 'text', "list<.*> in the column 'text', not text"),
   ],
 )
 def test_parquet_without_text(tmp_path, kind, column, message):

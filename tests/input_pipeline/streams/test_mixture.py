@@ -108,9 +108,9 @@ def test_rows_of_each_source_in_turn(open_data):
   mixed_rows = data._padded(readers, 2, data.start()[2], [])
   rows = np.concatenate(list(itertools.islice(mixed_rows, 5)))
   parts = pipeline.features.split(rows, data.shapes)
-  cursors = np.concatenate([data.start()[2:3], parts['cursor']])
-  np.testing.assert_array_equal(cursors[:, 0], np.arange(len(cursors)))
-  which = sources_of(cursors)
+  passed = np.concatenate([data.start()[2:3], parts['cursor']])
+  np.testing.assert_array_equal(passed[:, 0], np.arange(len(passed)))
+  which = sources_of(passed)
   np.testing.assert_array_equal(
     which,
     np.concatenate(
