@@ -133,14 +133,14 @@ def test_rows_of_each_source_in_turn(open_data):
 
 
 def test_each_kind_of_draw_has_a_seed_of_its_own(open_data, monkeypatch):
-  """By its second number: which documents a source has, a document, shards,
-  blocks, which source a row is of. Evaluation draws again."""
-  seeds, own = {}, np.random.default_rng
+  """By its domain: a source's documents, a document, shards, chunks, and the
+  source of a row. Evaluation draws again."""
+  found, own = {}, np.random.default_rng
 
   def recorded(seed=None):
-    if isinstance(seed, list):
-      place = sys._getframe(1).f_code
-      seeds.setdefault((place.co_filename, place.co_name), set()).add(
+    if isinstance(seed, list):  # the frame between is seeds.generator
+      place = sys._getframe(2).f_code
+      found.setdefault((place.co_filename, place.co_name), set()).add(
         tuple(seed)
       )
     return own(seed)
@@ -150,12 +150,12 @@ def test_each_kind_of_draw_has_a_seed_of_its_own(open_data, monkeypatch):
   for data in open_data(), open_data(**synthetic):
     take(data, 2)
     next(data.evaluation(ROWS, 16))
-  kinds = {name: {x[1] for x in drawn} for (_, name), drawn in seeds.items()}
-  assert len(kinds) == len(seeds) == 5
+  kinds = {name: {x[1] for x in drawn} for (_, name), drawn in found.items()}
+  assert len(kinds) == len(found) == 5
   assert sorted(kinds.values(), key=min) == [{0}, {1}, {2}, {3}, {4}]
-  # Each stream's sources, each epoch's shards, each block's rows.
-  assert {seed[0] for drawn in seeds.values() for seed in drawn} == {5}
-  drawn = {name: drawn for (_, name), drawn in seeds.items()}
+  # Each stream's sources, each epoch's shards, each chunk's rows.
+  assert {seed[0] for drawn in found.values() for seed in drawn} == {5}
+  drawn = {name: drawn for (_, name), drawn in found.items()}
   assert {seed[2] for seed in drawn['draw']} == {0, 1, 2, 3}
   assert {seed[2] for seed in drawn['_rows']} == {0, 1}
 
