@@ -152,5 +152,5 @@ def test_damaged_parquet(tmp_path):
     list(source.records(0, 0))
   for damaged in whole[:-20], whole[: len(whole) // 2], b'', b'1\ttext\n' * 9:
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r'a\.parquet is damaged or no Parqu'):
+    with pytest.raises(ValueError, match=r'a\.parquet is damaged or not a P'):
       open_source(f'parquet:{path}')
