@@ -1,9 +1,15 @@
 """Texts to ids and back, and the inputs of samples: train.generate."""
 
+import types
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from input_pipeline.tokenizers.numbers import Numbers
+from tests.helpers.decoders import tiny_decoder
+from tests.input_pipeline.objectives.test_masking import make_config
 from train import generate, prompts
 
 
@@ -119,3 +125,69 @@ def test_a_file_of_texts(tmp_path):
     with pytest.raises(ValueError, match=message) as raised:
       generate.read_texts(str(path))
     assert str(path) in str(raised.value)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+  """The lengths that were decoded, none of them by a model."""
+  lengths = []
+
+  def decode(params, source, *rest, length, **_):
+    lengths.append(length)
+    return jnp.zeros([len(source), length], 'int32')
+
+  monkeypatch.setattr(generate.decoding, 'decode', decode)
+  return lengths
+
+
+def run_of(position, tokenizer):
+  """A model of 8 positions, if any, that reads rows of 12 tokens."""
+  mesh = jax.sharding.Mesh(jax.devices()[:1], 'data')
+  places = {'max_length': 8} if position == 'learned' else {}
+  model = types.SimpleNamespace(config=tiny_decoder(position, **places))
+  data = make_config('causal', length=12)
+  setup = types.SimpleNamespace(model=model, mesh=mesh, data=data)
+  return types.SimpleNamespace(
+    model=model, setup=setup, data=data, params={}, tokenizer=tokenizer,
+    start_id=0,
+  )  # fmt: skip
+
+
+def test_a_length_beyond_the_learned_positions(monkeypatch, decoded):
+  """It is refused: of a start and three tokens, 5 more have positions."""
+  tokenizer = Numbers(300, 0)
+  tokenizer.encode_batch = lambda given: [np.array([7, 8, 9]) for _ in given]
+  tokenizer.decode = str
+  opening = generate.opening
+  monkeypatch.setattr(opening, 'open_tokenizer', lambda _: tokenizer)
+  for position, length, may in (
+    ('learned', 5, True),
+    ('learned', 6, False),
+    ('learned', 0, False),  # half of a row, 6
+    ('rope', 9, True),
+  ):
+    run = run_of(position, tokenizer)
+    run.data = make_config('causal', source='docs', length=12)
+    monkeypatch.setattr(opening, 'open_run', lambda *_, run=run: run)
+    if may:
+      generate.generate('W', texts=['a'], length=length)
+      assert decoded.pop() == length
+      continue
+    message = f'--length={length or 6}: model.max_length=8 .* for 5 tokens'
+    with pytest.raises(ValueError, match=message):
+      generate.generate('W', texts=['a'], length=length)
+  assert not decoded
+
+
+@pytest.mark.parametrize(('position', 'length'), [('learned', 4), ('rope', 6)])
+def test_samples_in_training_end_with_the_positions(decoded, position, length):
+  """Half of a row of 12 is decoded, or what 5 tokens of a prompt leave of 8."""
+  tokenizer = Numbers(300, 0)
+  tokenizer.decode = str
+  run = run_of(position, tokenizer)
+  sample = generate.make_sampling(run.setup, run, 1)
+  row = np.arange(12)[None] + 5
+  segments = (np.arange(12)[None] < 8).astype('int32')
+  batch = {'inputs': row, 'targets': row + 1, 'segments': segments}
+  assert 'prediction' in sample({}, batch, run.data)
+  assert decoded == [length]

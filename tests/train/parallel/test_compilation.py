@@ -1,14 +1,17 @@
 """Where compiled programs are kept, and that they are reused."""
 
+import functools
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
+from absl import flags
 
 from tests.helpers import REPOSITORY
-from train.parallel import compilation
+from train.parallel import compilation, processes
 
 # Compiles a function, and prints how often the cache had it.
 PROGRAM = """
@@ -92,3 +95,25 @@ def test_the_variable_wins(monkeypatch):
     assert jax.config.jax_compilation_cache_dir == '/nowhere'
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
+
+
+@pytest.mark.parametrize('arguments', [[], ['--nocompilation_cache']])
+def test_programs_are_kept_by_default(arguments, monkeypatch, tmp_path):
+  """Unless the flag says otherwise, which every command that joins has."""
+  values, changed = flags.FlagValues(), {}
+  for name in ('DEFINE_string', 'DEFINE_integer', 'DEFINE_bool'):
+    define = functools.partial(getattr(flags, name), flag_values=values)
+    monkeypatch.setattr(flags, name, define)
+  monkeypatch.setattr(flags, 'FLAGS', values)
+  config = types.SimpleNamespace(
+    jax_compilation_cache_dir=None, update=changed.__setitem__
+  )
+  monkeypatch.setattr(compilation, 'jax', types.SimpleNamespace(config=config))
+  monkeypatch.setattr(compilation, 'default_folder', lambda: str(tmp_path))
+  processes.define_flags()
+  values(['command', *arguments])
+  processes.join()
+  if arguments:
+    assert changed == {'jax_enable_compilation_cache': False}
+  else:
+    assert changed.get('jax_compilation_cache_dir') == str(tmp_path)
