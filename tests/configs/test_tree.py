@@ -28,6 +28,7 @@ OTHERS = {
   'memory',
   'startup',
   'systems',
+  'terminal',
   'tree',
   'tree_plot',
 }
