@@ -18,21 +18,25 @@ from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
 )
 
-# Rows that the authors' rule leaves part-filled, and on which side.
+# Rows that the authors' rule leaves part-filled: by side and length, a bit less
+# than is measured in docs/packing.md.
 EXEMPT = {
   # One pair in a row, 10% of them short; a sentence is not cut.
-  ('sentence_pairs', 'encoder'): ('inputs',),
+  ('sentence_pairs', 'encoder'): {'inputs': {64: 0.91, 128: 0.8, 512: 0.46}},
   # As many whole sentences as fit: 10% of 128 tokens are left.
-  ('full_sentences', 'encoder'): ('inputs',),
-  ('doc_sentences', 'encoder'): ('inputs',),
+  ('full_sentences', 'encoder'): {'inputs': {128: 0.86, 512: 0.94}},
+  ('doc_sentences', 'encoder'): {'inputs': {512: 0.94}},
   # Inputs and targets of 512 tokens; a denoiser of 15% fills only the inputs.
-  ('ul2', 'encoder_decoder'): ('targets',),
+  ('ul2', 'encoder_decoder'): {'targets': {128: 0.51, 512: 0.51}},
   # Targets of 192 and 104 tokens, the most that noise may need. A row of a
   # decoder, which no paper has, keeps this room free.
-  ('iid_spans', 'encoder_decoder'): ('targets',),
-  ('iid_spans', 'decoder'): ('inputs',),
+  ('iid_spans', 'encoder_decoder'): {'targets': {512: 0.72}},
+  ('iid_spans', 'decoder'): {'inputs': {2048: 0.75}},
   # Texts are cut to the inputs' length before tokens are dropped.
-  ('drop_tokens', 'encoder_decoder'): ('inputs', 'targets'),
+  ('drop_tokens', 'encoder_decoder'): {
+    'inputs': {512: 0.82},
+    'targets': {512: 0.72},
+  },
 }
 
 
@@ -125,9 +129,9 @@ def test_every_recipe_fills_its_rows(documents):
   for name, settings, family in layouts():
     found = shares_filled(settings, family, documents)
     seen.add((settings.objective, family))
-    exempt = EXEMPT.get((settings.objective, family), ())
+    exempt = EXEMPT.get((settings.objective, family), {})
     for side, share in found.items():
-      if share < 0.95 and side not in exempt:
+      if share < exempt.get(side, {}).get(settings.length, 0.95):
         missed[name, side] = share
   assert not missed
   assert {objective for objective, _ in seen} == {*choices.OBJECTIVES}
