@@ -87,6 +87,27 @@ def test_the_config_of_the_newest_undamaged_checkpoint(tmp_path, capsys):
   capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+  ('group', 'key', 'value'), [('optimizer', 'b2', 0.9), ('train', 'steps', 400)]
+)
+def test_an_edited_number_of_an_adam_run(group, key, value, tmp_path):
+  """The file must agree with the checkpoint's own config."""
+  config = gpt2.get_config('tiny')
+  workdir.claim(str(tmp_path), config)
+  state = jax.tree.map(jax.device_put, runs.small_state(0))
+  with Checkpoints(str(tmp_path)) as checkpoints:
+    run = {'config': json.loads(config.to_json()), 'data': {}}
+    checkpoints.save(state, 4, run)
+  path = tmp_path / workdir.NAME
+  edited = json.loads(path.read_text())
+  assert edited[group][key] != value
+  edited[group][key] = value
+  path.write_text(json.dumps(edited))
+  message = rf'config.json was changed\.(?s:.*)\n  {group}.{key}: .* now'
+  with pytest.raises(ValueError, match=message):
+    workdir.read_config(str(tmp_path))
+
+
 def test_keys_that_a_checkpoints_config_takes_from_the_run():
   """Those that may change, and where the data are; nothing else."""
   saved = t5.get_config('tiny')
