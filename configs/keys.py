@@ -18,7 +18,7 @@ or just `t5`. `--help` beside `--config` shows the values of that config.
 A key without a default (-) gets its value in the paper's file. A default of
 `0`, `''`, `()` or `False` means that the feature is off, unless the meaning
 says otherwise. The letters are those of `models/__init__.py`: D is the width of
-the model, H that of a head, T the length of the predicted row, and so on."""
+the model, H that of a head, T the length of a row, and so on."""
 
 GROUPS = {
   '': 'The run',
