@@ -18,7 +18,7 @@ from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import kinds
 from models.config import TransformerConfig
 from tests.helpers import runs
-from train import generate, loop, pretrained
+from train import generate, loop, pretrained, recording
 from train.evaluate import evaluate, evaluate_run
 from train.fingerprint import fingerprint
 from train.learning.criteria import criterion_for
@@ -40,7 +40,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, texts):
-  folder = tmp_path_factory.mktemp('whole') / 'run[lr=1e-3]'
+  folder = tmp_path_factory.mktemp('whole') / 'run'
   changes = {'data.source': f'text:{texts}/*.txt'}
   changes |= {key.replace('__', '.'): value for key, value in STEPS.items()}
   config = t5.get_config('tiny').unlock()
@@ -89,6 +89,7 @@ def test_another_start_while_one_trains(half, texts):
 
 def test_moved_data(whole, half, texts, tmp_path):
   """The same files may be anywhere, if there is a checkpoint to compare."""
+  half = half.rename(tmp_path / 'run[lr=1e-3]')  # no pattern
   shutil.copytree(texts, tmp_path / 'moved')
   source = f'text:{tmp_path}/moved/*.txt'
   config = config_of(half, data__source=source)
@@ -169,6 +170,7 @@ def test_a_run_older_than_some_keys_goes_on_as_before(half):
 
 EDITS = {
   ('schedule', 'learning_rate'): 0.5,
+  ('optimizer', 'weight_decay'): 0.1,
   ('model', 'dropout'): 0.2,
   ('model', 'norm_epsilon'): 1e-3,
   ('optimizer', 'decay_rate'): 0.7,
@@ -321,7 +323,7 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
     signal.raise_signal(signal.SIGTERM)
     return evaluate(step, params, batches, *rest)
 
-  monkeypatch.setattr(loop, 'evaluate', asked)
+  monkeypatch.setattr(recording, 'evaluate', asked)
   reported = []
   monkeypatch.setattr(pipeline.Data, 'report_shares', reported.append)
   config = config_of(half, checkpoint__every=3)
@@ -330,7 +332,7 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
   assert message in capfd.readouterr().out
   assert len(reported) == 1  # shares, at the end, however few chunks were made
   assert [step for step, _ in runs.rows(half, 'eval/loss')] == [0]
-  monkeypatch.setattr(loop, 'evaluate', evaluate)
+  monkeypatch.setattr(recording, 'evaluate', evaluate)
   loop.train(config, str(half))
   assert runs.rows(half, 'eval/loss') == runs.rows(whole, 'eval/loss')
   assert fingerprint(str(half)) == fingerprint(str(whole))
@@ -498,7 +500,7 @@ def test_the_best_checkpoint_is_kept(half, monkeypatch):
     loss = next(losses)
     return {'loss': loss, 'perplexity': 1.0, 'accuracy': 0.5, 'tokens': 9}
 
-  monkeypatch.setattr(loop, 'evaluate', found)
+  monkeypatch.setattr(recording, 'evaluate', found)
   own = {'checkpoint__best': 'loss', 'checkpoint__keep': 1, 'eval__every': 1}
   own['checkpoint__every'] = 100  # evaluated steps are saved
   loop.train(config_of(half, **own, train__steps=6), str(half))
