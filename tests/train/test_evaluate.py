@@ -160,7 +160,7 @@ def test_the_split_ends_where_no_text_is_left():
     means = {'loss': 2.0, 'accuracy': 0.25, 'perplexity': math.exp(2)}
     assert found == pytest.approx(means | {'tokens': tokens})
   assert evaluate(step, None, [short, text, text], limit=2)['tokens'] == 3
-  with pytest.raises(EmptySplitError, match='None of the 4 tokens'):
+  with pytest.raises(EmptySplitError, match='None of the 4 evaluated tokens'):
     evaluate(step, None, [short, short, padding])
   with pytest.raises(EmptySplitError, match=r'empty. Lower data\.holdout'):
     evaluate(step, None, [padding, text])

@@ -325,7 +325,9 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
 
   monkeypatch.setattr(recording, 'evaluate', asked)
   reported = []
-  monkeypatch.setattr(pipeline.Data, 'report_shares', reported.append)
+  monkeypatch.setattr(
+    pipeline.Data, 'report_shares', lambda data: reported.append(data)
+  )
   config = config_of(half, checkpoint__every=3)
   loop.train(config, str(half))
   message = 'Asked to stop: the checkpoint of step 4 is saved.'
