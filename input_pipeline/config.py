@@ -32,7 +32,7 @@ class DataConfig:
   concatenate: bool  # join a chunk's documents before cutting pieces
   pack: bool  # short examples share a row
   block: int  # documents of a chunk: read, shuffled, packed together; 0: auto
-  document_tokens: int  # at most so many of a document, from anywhere; 0: all
+  document_tokens: int  # the most taken of a document, at random; 0: all
   streams: int  # independent readers; divides batch
   holdout: int  # every holdout-th document of a file is for evaluation
   max_bad_share: float  # of unreadable documents, among 1,000 at least

@@ -1,5 +1,6 @@
 """Sources: where documents come from, file by file, in a fixed order."""
 
+import abc
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from input_pipeline.sources import hashes, lines
 LISTED = 1000  # entries of a fingerprint, where every document is a file
 
 
-class Source:
+class Source(abc.ABC):
   """What every source has.
 
   Two more things are optional. `lengths`: the documents of each file, where
@@ -34,13 +35,13 @@ class Source:
   validation: str = ''
   unit: str = 'line'
 
+  @abc.abstractmethod
   def records(self, file: int, start: int) -> Iterator[tuple[int, Any]]:
     """(line, record) of the documents of files[file], from the start-th on."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def text(self, record: Any) -> bytes | np.ndarray | list[np.ndarray]:
     """A record as UTF-8, or as ids. ValueError says why it is a bad one."""
-    raise NotImplementedError
 
   def place(self, file: int, line: int) -> str:
     """Where a document is, for messages."""

@@ -1,6 +1,7 @@
 """What a start finds in a workdir, and what it may change there."""
 
 import json
+import sys
 
 import jax
 import pytest
@@ -184,3 +185,41 @@ def test_where_parameters_come_from(tmp_path):
   assert warm_start.parse(f'{odd}:3') == (str(odd), 3)
   assert warm_start.parse('a:b:7') == ('a:b', 7)
   assert warm_start.parse('a/b') == ('a/b', None)
+
+
+# A command whose tokenizer's training, or whose compiler, gets Ctrl-C.
+INTERRUPTED = """
+import os, signal, sys
+from configs import startup
+startup.begin()
+from input_pipeline.tokenizers import kinds
+from train import __main__ as program
+from train import setup
+from train.runs import command
+
+def interrupted(*arguments, **named):
+  os.kill(os.getpid(), signal.SIGINT)
+  for _ in range(100):  # the signal is handled between two of Python's steps
+    pass
+
+place = {
+  'tokenizer': (kinds, 'train'),
+  'compile': (setup, 'compile_train_step'),
+}
+moment, *sys.argv[1:] = sys.argv[1:]
+setattr(*place[moment], interrupted)
+command.run(program.main)
+"""
+
+
+@pytest.mark.parametrize('moment', ['tokenizer', 'compile'])
+def test_ctrl_c_before_training(tmp_path, moment):
+  """A line, and the status 130: not a traceback of a library."""
+  workdir = tmp_path / 'w'
+  source = 'synthetic'
+  if moment == 'tokenizer':
+    source = runs.write_text(tmp_path / 'text')
+  flags = runs.command(workdir, data__source=source)[3:]
+  done = runs.run([sys.executable, '-c', INTERRUPTED, moment, *flags])
+  assert (done.returncode, done.stderr) == (130, 'Interrupted.\n')
+  assert not (workdir / 'checkpoints' / '1').exists()
