@@ -168,16 +168,16 @@ def make_recorder(
   kept: int | None,
   rows: int,
 ) -> Recorder:
-  """The recorder of a run that goes on from `step`.
+  """The recorder of a run that trains from `step` on.
 
   Args:
     folder: the workdir.
     setup: of the run.
     data: of the run.
-    metadata: to be saved in every checkpoint.
+    metadata: saved in every checkpoint.
     checkpoints: of the run.
     tally: of the run.
-    best: of the run, before it has read any row.
+    best: of the run; it reads the rows here.
     step: to start from.
     kept: rows of metrics.jsonl after this step are dropped; None: all rows.
     rows: how many rows the checkpoint of `step` counted.

@@ -1,4 +1,4 @@
-"""From a config and devices to all that needs no data: one setup for all."""
+"""Builds what a run needs beside its data, from its config and devices."""
 
 import contextlib
 import dataclasses
@@ -28,14 +28,14 @@ from train.settings import check_settings
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-  """What a config describes, on a mesh; nothing of it is computed yet.
+  """What a config describes, on a mesh. No parameter is computed yet.
 
   Attributes:
     config: the whole config.
     data: its group `data`.
-    model: its parameters are not in it.
+    model: without parameters.
     schedule: step -> learning rate.
-    optimizer: with the schedule in it.
+    optimizer: applies the schedule.
     mesh: of the devices.
     rules: logical axis name -> mesh axis.
     axes: the tree of the parameters with a tuple of logical axis names each.
@@ -84,9 +84,11 @@ class Setup:
   def batch(
     self, shapes: Mapping[str, tuple[tuple[int, ...], Any]]
   ) -> dict[str, jax.ShapeDtypeStruct]:
-    """A global batch, described: from name -> (shape without the batch, dtype).
+    """Shapes and shardings of a global batch.
 
-    `pipeline.batch_shapes` and `pipeline.Data.shapes` give these.
+    Args:
+      shapes: name -> (shape without the batch, dtype), as
+        `pipeline.batch_shapes` and `pipeline.Data.shapes` give them.
     """
     place = NamedSharding(self.mesh, sharding.BATCH)
     return {
@@ -126,24 +128,24 @@ def set_up(
   check_settings(config, len(devices))
   sizes, preset = config.sharding.mesh, config.sharding.rules
   for _, phase in DataConfig(**config.data).phases(config.train.steps):
-    # An error where the family cannot learn the objective.
+    # Raises if the family cannot learn the objective.
     pipeline.batch_shapes(phase, config.model.family)
-  return _on(sharding.make_mesh(sizes, preset, devices), preset, config)
+  return _assemble(sharding.make_mesh(sizes, preset, devices), preset, config)
 
 
 def set_up_replicated(config: ConfigDict) -> Setup:
   """As `set_up`, but each device holds the whole model.
 
-  The devices are as many of those here as divide the batch. For evaluation
-  where the devices do not make the config's own mesh.
+  It takes as many of the devices here as divide the batch. Evaluation falls
+  back to it where the devices cannot make the config's own mesh.
   """
   count = math.gcd(config.data.batch, jax.device_count())
   sizes = dict.fromkeys(sharding.AXES, 1) | {'data': count}
   mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:count])
-  return _on(mesh, 'replicated', config)
+  return _assemble(mesh, 'replicated', config)
 
 
-def _on(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
+def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
   schedule = make_schedule(config.schedule, config.train.steps)
