@@ -22,7 +22,6 @@ from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
 from models.families.encoder import Encoder
-from models.pretrained import pair
 from train.prompts import text_ids
 
 Texts = Sequence[str | Sequence[int]]
@@ -69,6 +68,8 @@ def _tokenizer(folder):
 
   ELECTRA's pair has it beside the discriminator.
   """
+  from models.pretrained import pair  # it needs the extra `pretrained`
+
   errors = []
   for place in (folder, os.path.join(folder, pair.NAMES[0])):
     for kind in filter(lambda kind: published.holds(place, kind), TOKENIZERS):
