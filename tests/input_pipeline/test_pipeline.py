@@ -15,7 +15,7 @@ import pytest
 
 from input_pipeline import tokenizing
 from input_pipeline.streams import fingerprints
-from tests.helpers import REPOSITORY, corpora
+from tests.helpers import REPOSITORY
 from tests.helpers.corpora import (
   BATCH,
   VOCABULARY,
@@ -26,23 +26,6 @@ from tests.helpers.corpora import (
   texts,
   write,
 )
-
-
-@pytest.fixture(scope='module')
-def corpus(tmp_path_factory):
-  return corpora.make(tmp_path_factory.mktemp('corpus'))
-
-
-@pytest.fixture(scope='module')
-def workdir(corpus, tmp_path_factory):
-  return corpora.make_workdir(corpus, tmp_path_factory.mktemp('workdir'))
-
-
-@pytest.fixture
-def data(corpus, workdir):
-  return open_data(
-    json_config(corpus), seed=5, vocab_size=VOCABULARY, workdir=workdir
-  )
 
 
 def test_evaluation_source(corpus, workdir):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from input_pipeline.streams import chunks, cursors
-from tests.helpers import corpora
 from tests.helpers.corpora import (
   BATCH,
   VOCABULARY,
@@ -22,23 +21,6 @@ from tests.helpers.corpora import (
   texts,
   write,
 )
-
-
-@pytest.fixture(scope='module')
-def corpus(tmp_path_factory):
-  return corpora.make(tmp_path_factory.mktemp('corpus'))
-
-
-@pytest.fixture(scope='module')
-def workdir(corpus, tmp_path_factory):
-  return corpora.make_workdir(corpus, tmp_path_factory.mktemp('workdir'))
-
-
-@pytest.fixture
-def data(corpus, workdir):
-  return open_data(
-    json_config(corpus), seed=5, vocab_size=VOCABULARY, workdir=workdir
-  )
 
 
 @pytest.fixture
