@@ -1,0 +1,1 @@
+"""Labelled tasks: their files, formats and metrics."""

@@ -1,0 +1,76 @@
+"""What a labelled task is: a plain record."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+# One example, by the names of TFDS's fields: texts, numbers, lists. A class is
+# its name, such as 'entailment'; None where the label is kept secret.
+Example = Mapping[str, Any]
+
+KINDS = {
+  'classification': 'one class for one or two texts',
+  'regression': 'one number for one or two texts',
+  'choice': 'the right one of several pairs of texts',
+  'tagging': 'a class for each word of a text',
+  'span': 'a part of a text, or none, that answers a question',
+  'text': 'a text',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+  """A question about a text, and the parts of the text that answer it.
+
+  `answers` are (start, text), start in characters; none: no answer is there.
+  """
+
+  question: str
+  context: str
+  answers: tuple[tuple[int, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """A labelled task.
+
+  How an encoder reads an example depends on `kind`; a text-to-text model reads
+  every task through `text_to_text`, and its answer is read by `decode`.
+  """
+
+  name: str  # GROUP/NAME, such as 'glue/cola'
+  kind: str  # KINDS
+  tfds: str = ''  # 'NAME/CONFIG:VERSION'; '': not there
+  # Our name of a split -> that of TFDS. The first is trained on; those whose
+  # names begin with 'validation' are evaluated; 'test' has no labels.
+  splits: Mapping[str, str]
+  # Our name of a split -> its file, under a folder with the files as their
+  # authors publish them; several names where several layouts are common.
+  files: Mapping[str, tuple[str, ...]]
+  # (path of a file) -> its examples. Raises ValueError naming file and line.
+  read: Callable[[str], Iterator[Example]]
+
+  # ---- For encoders ----
+  labels: tuple[str, ...] = ()  # the classes, in TFDS's order
+  label: str = 'label'  # the field that has it
+  # classification, regression: the text or the two texts. choice: the pairs.
+  # tagging: the words; their labels are the field `label`. span: one Span.
+  texts: Callable[[Example], Any]
+  # choice: which pair is right. Other kinds: the field `label` is read.
+  length: int = 128  # tokens of a row of an encoder
+
+  # ---- For text-to-text models ----
+  # (input, target) pairs that are trained on; none where T5 leaves an example
+  # out of training.
+  text_to_text: Callable[[Example], Sequence[tuple[str, str]]]
+  # The input and the target that are evaluated; None: the first pair above.
+  evaluated: Callable[[Example], tuple[str, str] | None] | None = None
+  # (the model's text, example) -> prediction, of the type that metrics expect.
+  decode: Callable[[str, Example], Any]
+  lengths: tuple[int, int] = (512, 512)  # tokens of inputs and targets
+
+  # ---- Scores ----
+  # (examples, predictions) -> name -> number, in percent where papers do so.
+  # The first one is the task's own score unless `averaged` names several.
+  metrics: Callable[[Sequence[Example], Sequence[Any]], dict[str, float]]
+  averaged: tuple[str, ...] = ()  # their mean is the score in a benchmark
