@@ -95,9 +95,10 @@ KEYS = {
     bool, 'a dense layer, an activation and a norm before the logits'),
   'model.output_bias': Key(bool, 'a bias on the logits'),
   'model.head': Key(str, "what the last layer's output is read for", (
-    'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'tokens', 'span', 'pooler',
-    'none')),
-  'model.classes': Key(0, 'classes of the heads sequence and tokens'),
+    'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'sequence_lm', 'choice',
+    'tokens', 'span', 'pooler', 'none')),
+  'model.classes': Key(
+    0, 'classes of the heads sequence and tokens; 1: a number'),
   'model.pooler_dropout': Key(
     False, 'the head sequence has dropout before its dense layer too'),
   # Initialisation and regularisation.
@@ -119,11 +120,19 @@ KEYS = {
   # The data: where text comes from.
   'data.source': Key(
     str, 'json:, parquet:, text: or textfile:GLOB, tfds:NAME[@SPLIT], '
-    "cache:DIR, docs or synthetic; '' if there is a mixture"),
+    "cache:DIR, task:NAME, docs or synthetic; '' if there is a mixture"),
   'data.text_field': Key(
     'text', 'json, parquet and tfds: the field that holds the text'),
   'data.mixture': Key(
     (), '(source, rate) of each source; rate is its share of the rows'),
+  'data.rates': Key(
+    'given', 'what the rates of a mixture are: shares; or counts of examples, '
+    '0 where the source is counted; equal: all alike',
+    ('given', 'examples', 'equal')),
+  'data.rate_cap': Key(0, 'K, the largest count of examples; 0: any'),
+  'data.rate_temperature': Key(1.0, 'T: rates are counts to the power 1/T'),
+  'data.task_folder': Key(
+    '', "tasks' files as their authors publish them; '': from TFDS"),
   'data.documents': Key(0, 'read only the first ones of a source; 0: all'),
   'data.epochs': Key(0, 'how often each document is read; 0: without end'),
   'data.holdout': Key(
@@ -147,8 +156,14 @@ KEYS = {
   # What is learnt.
   'data.objective': Key(str, 'what is made of a text', (
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
-    'bert_style', 'mass_style', 'deshuffling', 'ul2', 'mlm', 'sentence_pairs',
-    'full_sentences', 'doc_sentences')),
+    'bert_style', 'mass_style', 'deshuffling', 'ul2', 'text_to_text', 'mlm',
+    'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
+    'regression', 'choice', 'tagging', 'span')),
+  'data.framing': Key(
+    '', 'how the texts of a task stand in a row', ('', 'bert', 'roberta',
+    'gpt1')),
+  'data.choices': Key(0, 'C, pairs of texts of an example of a choice'),
+  'data.label_scale': Key(0.0, 'regression: labels are divided by this'),
   'data.loss_on_inputs': Key(
     False, 'a decoder learns the inputs of pairs too, not the targets alone'),
   'data.noise_density': Key(0.0, 'share of tokens that is corrupted or masked'),

@@ -34,6 +34,8 @@ PAIRS = {
   'deshuffling': Keys((), _PAIR),
   # A mixture of denoisers.
   'ul2': Keys(('sentinels', 'denoisers'), _PAIR),
+  # A labelled task as T5 writes it: an input and a target.
+  'text_to_text': Keys((), ('target_length', 'loss_on_inputs')),
 }
 # Objectives that predict some tokens of a row.
 MASKED = {
@@ -44,7 +46,19 @@ MASKED = {
   'full_sentences': Keys(_MASKS, _MASKS_TOO),
   'doc_sentences': Keys(_MASKS, _MASKS_TOO),
 }
-OBJECTIVES = {'causal': Keys(()), **PAIRS, **MASKED}
+# Objectives of a labelled task for a head of an encoder, or of GPT-1.
+LABELLED = {
+  'classification': Keys(('framing',)),
+  'regression': Keys(('framing', 'label_scale')),
+  'choice': Keys(('framing', 'choices')),
+  'tagging': Keys(('framing',)),
+  'span': Keys(('framing',)),
+}
+OBJECTIVES = {'causal': Keys(()), **PAIRS, **MASKED, **LABELLED}
+# What the numbers of data.mixture are: shares, or counts of examples.
+RATES = ('given', 'examples', 'equal')
+# How a task's texts are framed; see objectives/framing.py.
+FRAMING = ('bert', 'roberta', 'gpt1')
 
 # Whose rule says how many tokens of a row are masked.
 MASKING = ('bert', 'roberta', 'electra')
@@ -71,6 +85,7 @@ SOURCES = {
   'text:': 'text:GLOB',
   'textfile:': 'textfile:GLOB',
   'cache:': 'cache:DIR',
+  'task:': 'task:NAME[@SPLIT]',
   'docs': 'docs',
   'synthetic': 'synthetic',  # not in a mixture
 }

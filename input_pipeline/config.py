@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from input_pipeline import config_checks
-from input_pipeline.choices import MASKED, PAIRS
+from input_pipeline.choices import LABELLED, MASKED, PAIRS
 
 # Documents of a chunk by default. At C4's 480 tokens a document a chunk fills
 # 15 rows or more. Its last row is part-filled: half a row is lost of 15.
@@ -46,6 +46,11 @@ class DataConfig:
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
   mixture: tuple = ()  # of (source, rate): a share of the rows from each
+  # RATES: what the mixture's numbers are; 'examples': how many each source has,
+  # r = min(n, cap)^(1 / temperature) (Raffel et al. 2020, 3.5.2).
+  rates: str = 'given'
+  rate_cap: int = 0  # K; 0: none
+  rate_temperature: float = 1.0  # T
   documents: int = 0  # only the first ones of each source; 0: all
   epochs: int = 0  # times that every document is read; 0: without end
   text_field: str = 'text'  # the text's field in the sources of FIELDS
@@ -68,6 +73,11 @@ class DataConfig:
   # and a prompt begins with data.bos if that is given, else with its own text.
   start: str = 'pad'
   bos: int = -1  # the id of BOS in a published checkpoint; -1: the vocabulary's
+  # Labelled tasks: their files as their authors publish them; '': TFDS.
+  task_folder: str = ''
+  framing: str = ''  # FRAMING: what stands around and between texts
+  choices: int = 0  # of a 'choice': how many pairs of texts an example has
+  label_scale: float = 0.0  # of a 'regression': labels are divided by this
 
   @property
   def pairs(self) -> bool:
@@ -77,12 +87,19 @@ class DataConfig:
   @property
   def masks(self) -> bool:
     """Whether rows need the tokens [CLS], [SEP] and [MASK]."""
-    return self.objective in MASKED
+    return self.objective in MASKED or (
+      self.labelled and self.framing != 'gpt1'
+    )
+
+  @property
+  def labelled(self) -> bool:
+    """Whether rows are a task's examples with labels for a head."""
+    return self.objective in LABELLED
 
   @property
   def sentences(self) -> bool:
     """Whether documents come as lists of sentences."""
-    return self.masks and self.objective != 'mlm'
+    return self.objective in MASKED and self.objective != 'mlm'
 
   @property
   def repeats(self) -> bool:

@@ -72,8 +72,12 @@ def _mixture(config):
     key = f'mixture[{n}]'
     rule = f'be {choices.either(kinds.values())}'
     require(name.startswith(tuple(kinds)), key, name, rule)
-    positive = 0 < rate < float('inf')
-    require(positive, key, (name, rate), 'have a rate above 0')
+    if config.rates == 'given':
+      positive = 0 < rate < float('inf')
+      require(positive, key, (name, rate), 'have a rate above 0')
+    else:
+      counted = 0 <= rate < float('inf')
+      require(counted, key, (name, rate), 'have a count of examples, or 0')
   names = [name for name, _ in config.mixture]
   again = [name for name in names if names.count(name) > 1]
   require(
@@ -81,8 +85,27 @@ def _mixture(config):
   )
   total = sum(rate for _, rate in config.mixture)
   require(
-    not names or abs(total - 1) <= 1e-6, 'mixture', config.mixture,
+    not names or config.rates != 'given' or abs(total - 1) <= 1e-6,
+    'mixture', config.mixture,
     f'have rates whose sum is 1, not {total:.9g}',
+  )  # fmt: skip
+
+
+def _rates(config):
+  rates, cap, heat = config.rates, config.rate_cap, config.rate_temperature
+  _one_of(config, 'rates', choices.RATES)
+  require(
+    rates == 'given' or config.mixture, 'rates', rates,
+    "be 'given': there is no data.mixture",
+  )  # fmt: skip
+  counted = rates == 'examples'
+  require(
+    cap >= 0 and (counted or not cap), 'rate_cap', cap,
+    "be 0, or with data.rates='examples' the largest count",
+  )  # fmt: skip
+  require(
+    heat > 0 and (counted or heat == 1), 'rate_temperature', heat,
+    "be 1, or with data.rates='examples' above 0",
   )  # fmt: skip
 
 
@@ -188,7 +211,7 @@ def _noise(config):
 
 
 def _masks(config):
-  if not config.masks:
+  if config.objective not in choices.MASKED:
     return
   _one_of(config, 'masking', choices.MASKING)
   require(
@@ -205,6 +228,25 @@ def _masks(config):
   require(
     config.duplicates >= 0, 'duplicates', config.duplicates, 'be 0 or more'
   )
+
+
+def _labelled(config):
+  if not config.labelled:
+    return
+  _one_of(config, 'framing', choices.FRAMING)
+  tasks = all(name.startswith('task:') for _, name, _ in config.sources)
+  require(
+    tasks and not config.mixture, 'source', config.source,
+    f"be 'task:NAME': data.objective={config.objective!r} reads labels",
+  )  # fmt: skip
+  require(not config.curriculum, 'curriculum', config.curriculum, 'be ()')
+  if config.objective == 'choice':
+    _at_least(config, 'choices', 2)
+  if config.objective == 'regression':
+    scale = config.label_scale
+    require(
+      scale > 0, 'label_scale', scale, 'be above 0 (1: labels as they are)'
+    )
 
 
 def _denoisers(config):
@@ -243,6 +285,10 @@ def _pack(config):
     not config.pack or config.objective != 'sentence_pairs', 'pack',
     config.pack,
     "be False: data.objective='sentence_pairs' has one pair a row",
+  )  # fmt: skip
+  require(
+    not config.pack or not config.labelled, 'pack', config.pack,
+    f'be False: data.objective={config.objective!r} has one example a row',
   )  # fmt: skip
 
 
@@ -322,9 +368,9 @@ def _span(config, key, value):
 
 
 RULES = (
-  *(_source, _mixture, _text_field),
+  *(_source, _rates, _mixture, _text_field),
   *(_objective, _tokenizer_kind, _normalization),
   *(_keys_of_the_tokenizer, _keys_of_the_objective),
-  *(_sizes, _length, _noise, _masks, _denoisers),
+  *(_sizes, _length, _noise, _masks, _labelled, _denoisers),
   *(_pack, _holdout, _bad_share, _curriculum, _start, _counts, _streams),
 )

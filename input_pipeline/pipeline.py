@@ -18,7 +18,8 @@ from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features, shares
 from input_pipeline.objectives import rows as row_making
-from input_pipeline.sources import cache, opening
+from input_pipeline.objectives.labelled import Format, task_config
+from input_pipeline.sources import cache, labelled, opening
 from input_pipeline.streams import (
   assembly,
   chunks,
@@ -80,6 +81,7 @@ class Data:
     fingerprint: everything that decides the rows, JSON-able.
     corpora: what is trained on, one for each source; see streams.corpus.
     evaluated: what is evaluated on.
+    rates: of a mixture, the share of each of the corpora.
   """
 
   def __init__(
@@ -96,6 +98,8 @@ class Data:
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
     self.corpora, self.evaluated = self._open(eval_source, vocab_size)
+    counts = [getattr(c.source, 'examples', ()) for c in self.corpora]
+    self.rates = mixture.rates(config, [*map(len, counts)])
     self.fingerprint = fingerprints.of(
       config, seed, self.tokenizer.fingerprint, self.corpora, self.evaluated
     )
@@ -111,7 +115,7 @@ class Data:
     def opened(name, key):
       source = opening.open_source(
         name, self.seed, vocab_size, config.sentinels + reserved, key,
-        config.text_field,
+        config.text_field, config.task_folder,
       )  # fmt: skip
       if isinstance(source, cache.TokenCache):
         where = f'{key}={name!r}'
@@ -124,10 +128,12 @@ class Data:
       source = opened(name, key)
       own = eval_source or source.validation
       holdout = 0 if own else config.holdout
-      made = Corpus(key, name, source, config, holdout, limit=config.documents)
+      made = self._corpus(
+        key, name, source, holdout, limit=config.documents, trained=True
+      )
       corpora.append(made)
       if holdout:
-        evaluated.append(Corpus(key, name, source, config, holdout, True))
+        evaluated.append(self._corpus(key, name, source, holdout, True))
       elif not own:
         raise ValueError(
           f"data.holdout=0 and eval.source='' leave nothing of {key}={name!r}"
@@ -136,7 +142,7 @@ class Data:
         )
       elif not eval_source:
         split = opened(own, 'eval.source')
-        evaluated.append(Corpus('eval.source', own, split, config))
+        evaluated.append(self._corpus('eval.source', own, split))
     if eval_source:
       if 'synthetic' in (eval_source, config.source) and (
         eval_source != config.source
@@ -146,8 +152,16 @@ class Data:
           ' different tokens: both or neither must be synthetic.'
         )
       source = opened(eval_source, 'eval.source')
-      evaluated.append(Corpus('eval.source', eval_source, source, config))
+      evaluated.append(self._corpus('eval.source', eval_source, source))
     return corpora, evaluated
+
+  def _corpus(self, key, name, source, *split, trained=False, **limit):
+    """The corpus of a source: documents, or a task's labelled examples."""
+    if not isinstance(source, labelled.Labelled):
+      return Corpus(key, name, source, self.config, *split, **limit)
+    config = task_config(self.config, source.task, self.family, key)
+    labels = Format(source.task, config, self.family, trained)
+    return Corpus(key, name, source, config, *split, **limit, labels=labels)
 
   def start(self) -> np.ndarray:
     """Cursors before the first row; their shape is config.cursor_shape."""
@@ -174,6 +188,8 @@ class Data:
       'documents': sum(corpus.documents for corpus in read),
       'skipped': sum(len(corpus.skipped) for corpus in read),
     }
+    if any(corpus.labels for corpus in read):
+      found['cut'] = sum(corpus.cut for corpus in read)
     if self.config.mixture:
       for number, corpus in enumerate(self.corpora):
         found[f'documents_{number}'] = corpus.documents
@@ -289,8 +305,9 @@ class Data:
     ]
     if not self.config.mixture:
       return parts[0]
-    rates = [rate for *_, rate in self.config.sources]
-    return mixture.merge(parts, self.seed, stream, rates, cursor, self.shapes)
+    return mixture.merge(
+      parts, self.seed, stream, self.rates, cursor, self.shapes
+    )
 
   def _source_rows(self, readers, number, stream, cursor):
     """Rows of one source in a stream, after its place [4] in the cursor."""
@@ -340,8 +357,9 @@ class Data:
     with self._slots:
       documents = corpus.documents_of(file, records, self.tokenizer)
       rng = seeds.generator(self.seed, seeds.ROWS, *drawn)
+      config = corpus.config if corpus.labels else self.config
       rows = row_making.make_rows(
-        documents, self.tokenizer, self.config, self.shapes, rng, self.family
+        documents, self.tokenizer, config, self.shapes, rng, self.family
       )
     cursor = features.split(rows, self.shapes)['cursor']
     cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))

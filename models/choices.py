@@ -60,6 +60,8 @@ HEADS = {
   'mlm_nsp': (),
   'rtd': (),
   'sequence': ('classes',),
+  'sequence_lm': ('classes',),
+  'choice': (),
   'tokens': ('classes',),
   'span': (),
   'pooler': (),
@@ -67,8 +69,8 @@ HEADS = {
 }
 # The heads that each family has.
 HEADS_OF = {
-  'encoder': tuple(head for head in HEADS if head != 'lm'),
-  'decoder': ('lm', 'sequence', 'tokens'),
+  'encoder': tuple(x for x in HEADS if x not in ('lm', 'sequence_lm')),
+  'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens'),
   'encoder_decoder': ('lm',),
   'electra': ('rtd',),
   'rwkv': ('lm',),

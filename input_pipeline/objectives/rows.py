@@ -12,6 +12,7 @@ import numpy as np
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import (
   features,
+  labelled,
   lengths,
   masking,
   pieces,
@@ -28,6 +29,7 @@ FAMILIES = {
   'pairs': ('encoder_decoder', 'decoder', 'rwkv'),
   'masked': ('encoder', 'electra'),
   'causal': ('decoder', 'rwkv'),
+  'labelled': ('encoder', 'decoder'),
 }
 SENTENCE = 16  # tokens in a sentence of documents without any (synthetic ones)
 
@@ -45,11 +47,14 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
       in a row, or it needs more sentinels than data.sentinels.
   """
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
+  kind = 'labelled' if config.labelled else kind
   if family not in FAMILIES[kind]:
     raise ValueError(
       f'data.objective={config.objective!r} makes rows for model.family'
       f' {" or ".join(FAMILIES[kind])}, not for {family!r}.'
     )
+  if config.labelled:
+    return labelled.shapes(config, family)
   if config.masks:
     pairs = config.objective == 'sentence_pairs'
     return features.encoder_shapes(config.length, config.predictions, pairs)
@@ -94,6 +99,8 @@ def make_rows(
   """
   documents = [documents[i] for i in rng.permutation(len(documents))]
   documents = [document for document in documents if len(document)]
+  if config.labelled:
+    return labelled.make_rows(documents, shapes, rng)
   if config.masks:
     rows = _masked_rows(documents, tokenizer, config, rng)
     return features.encoder(shapes, *rows)
@@ -120,8 +127,9 @@ def _causal_rows(documents, tokenizer, config, shapes, rng):
 def _pair_rows(documents, tokenizer, config, shapes, rng, family):
   """Documents -> rows [rows, W] of inputs and targets."""
   start, groups = start_id(tokenizer, config), None
-  mirrored = config.objective == 'prefix' and config.pack
-  if mirrored and family == 'encoder_decoder':
+  if config.objective == 'text_to_text':
+    examples = labelled.examples(documents)
+  elif _mirrored(config, family):
     (raw_length,) = lengths.raw_lengths(config, family)
     examples, groups = prefixes.mirrored(
       pieces.cut(documents, raw_length, config.concatenate), rng,
@@ -136,6 +144,11 @@ def _pair_rows(documents, tokenizer, config, shapes, rng, family):
   return features.decoder_pairs(
     examples, shapes, rng, config.pack, start, config.loss_on_inputs
   )
+
+
+def _mirrored(config, family):
+  packed = config.objective == 'prefix' and config.pack
+  return packed and family == 'encoder_decoder'
 
 
 def _examples(documents, tokenizer, config, rng, family):

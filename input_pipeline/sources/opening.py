@@ -7,6 +7,7 @@ from input_pipeline.sources import (
   cache,
   documentation,
   files,
+  labelled,
   parquet,
   paths,
   synthetic,
@@ -21,11 +22,13 @@ def open_source(
   sentinels: int,
   key: str = 'data.source',
   field: str = 'text',
+  task_folder: str = '',
 ) -> files.Source:
   """The source called `name`, which the config's `key` gives.
 
   Only synthetic data needs seed, vocab_size and sentinels; `field` is
-  data.text_field. Raises ValueError naming `key` if there is no such source.
+  data.text_field, `task_folder` data.task_folder. Raises ValueError naming
+  `key` if there is no such source.
   """
   kind, _, rest = name.partition(':')
   where = f'{key}={name!r}'
@@ -41,6 +44,8 @@ def open_source(
     return cache.TokenCache(cache_folder(rest), key)
   if kind == 'tfds':
     return tfds.TfdsDataset(rest, key, field)
+  if kind == 'task':
+    return labelled.Labelled(rest, task_folder, key)
   if name == 'docs':
     return documentation.Documentation()
   if name == 'synthetic':

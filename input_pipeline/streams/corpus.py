@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.config import DataConfig
+from input_pipeline.objectives.labelled import Format
 from input_pipeline.objectives.rows import encode
 from input_pipeline.sources.files import Source
 from input_pipeline.streams import chunks
@@ -26,6 +27,8 @@ class Corpus:
   fewer than `limit`.
 
   `documents` and `skipped` are what was read so far and which of it is bad.
+  Of a task, `labels` says how its examples are read, and `cut` counts those
+  that lost tokens.
   """
 
   def __init__(
@@ -37,12 +40,15 @@ class Corpus:
     holdout: int = 0,
     held_out: bool = False,
     limit: int = 0,
+    labels: Format | None = None,
   ):
     self.key, self.name = key, name
     self.source, self.config = source, config
     self.holdout, self.held_out = holdout, held_out
     self.limits = self._limits(limit) if limit else None
+    self.labels = labels
     self.documents, self.skipped = 0, set()
+    self.cut = 0
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
@@ -71,13 +77,17 @@ class Corpus:
         lines.append(line)
       except ValueError as error:
         failures[self.source.place(file, line)] = error
-    if not self.source.tokenized:
+    cut = 0
+    if self.labels:
+      documents, cut = self.labels.encode(documents, tokenizer)
+    elif not self.source.tokenized:
       documents = encode(documents, tokenizer, self.config)
     for line, document in zip(lines, documents, strict=True):
-      if not len(document):
+      if not len(document) and not self.labels:
         failures[self.source.place(file, line)] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
+      self.cut += cut
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
         self._report_alone(file)
       for place in failures.keys() - self.skipped:

@@ -47,7 +47,7 @@ def _described(config):
   fields = dataclasses.asdict(config)
   for key in (
     *('tokenizer', 'tokenizer_kind', 'lowercase', 'normalization', 'lossless'),
-    *('max_bad_share', 'threads', 'epochs'),
+    *('max_bad_share', 'threads', 'epochs', 'task_folder'),
   ):
     del fields[key]
   fields['source'] = config.source.partition(':')[0]
@@ -55,11 +55,17 @@ def _described(config):
     [name.partition(':')[0], rate] for name, rate in config.mixture
   ]
   # Older runs do not have these keys: they are left out while unused.
-  for key in ('mixture', 'documents', 'loss_on_inputs'):
+  for key in (
+    *('mixture', 'documents', 'loss_on_inputs'),
+    *('framing', 'choices', 'label_scale'),
+  ):
     if not fields[key]:
       del fields[key]
   if config.text_field == 'text':
     del fields['text_field']
+  if config.rates == 'given':
+    for key in ('rates', 'rate_cap', 'rate_temperature'):
+      del fields[key]
   return fields
 
 

@@ -10,10 +10,43 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features
 from input_pipeline.streams import cursors, seeds
 
 DRAWN = 128  # rows whose sources are drawn, and which are put together, at once
+
+
+def rates(config: DataConfig, counts: Sequence[int]) -> list[float]:
+  """The share of each source of a mixture.
+
+  With data.rates='examples' r = min(n, cap)^(1 / temperature), n the number in
+  data.mixture, or where that is 0 the source's count; n is not cut where the
+  cap is 0 (Raffel et al. 2020, 3.5.2).
+
+  Args:
+    config: of the data.
+    counts: examples of each source, 0 where they are not counted. Such a source
+      is as large as the cap: text without labels.
+
+  Raises:
+    ValueError: a source has no count, and there is no cap.
+  """
+  given = [rate for *_, rate in config.sources]
+  if config.rates == 'given':
+    return given
+  if config.rates == 'equal':
+    return [1.0] * len(given)
+  sizes = []
+  for (key, name, rate), count in zip(config.sources, counts, strict=True):
+    size = rate or count or config.rate_cap
+    if not size:
+      raise ValueError(
+        f'{key}={name!r} has no count of examples: give it in place of the 0,'
+        ' or set data.rate_cap.'
+      )
+    sizes.append(min(size, config.rate_cap or size))
+  return [size ** (1 / config.rate_temperature) for size in sizes]
 
 
 def draw(

@@ -36,10 +36,11 @@ class Decoder(nn.Module):
     c = self.config
     self.embed = Embed(c)
     self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
-    if c.head == 'lm':
+    if c.head in ('lm', 'sequence_lm'):
       self.vocabulary = Vocabulary(c)
-    else:
-      self.classes = Classes(c, c.classes, bias=False)
+    if c.head != 'lm':
+      # GPT-1's published code has a bias; those that came later have none.
+      self.classes = Classes(c, c.classes or 1, bias=c.head == 'sequence_lm')
 
   def __call__(
     self,
@@ -55,7 +56,9 @@ class Decoder(nn.Module):
 
     Returns:
       By `model.head`: lm: logits [B,T,V]. tokens: classes [B,T,C]. sequence:
-      classes [B,C], at the last token of each row.
+      classes [B,C], at the last token of each row; choice: the same, of one
+      class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
+      (GPT-1: Radford et al. 2018, 3.2).
     """
     mask = masks.causal(inputs.shape[1])
     if self.config.prefix and prefix is not None:
@@ -65,10 +68,14 @@ class Decoder(nn.Module):
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
-    if self.config.head == 'sequence':
+    if self.config.head != 'tokens':
       at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
       last = jnp.max(at, axis=1)
+      whole = x
       x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+      if self.config.head == 'sequence_lm':
+        logits = self.vocabulary(whole, self.embed.table)
+        return {'classes': self.classes(x), 'logits': logits}
     return self.classes(x)
 
   def start_cache(self, batch: int, length: int) -> dict:

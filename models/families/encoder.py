@@ -44,14 +44,15 @@ class Encoder(nn.Module):
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     if c.head in ('mlm', 'mlm_nsp'):
       self.vocabulary = Vocabulary(c)
-    if c.head in ('mlm_nsp', 'sequence', 'pooler'):
-      self.pooler = Pooler(c, c.pooler_dropout and c.head == 'sequence')
+    if c.head in ('mlm_nsp', 'sequence', 'choice', 'pooler'):
+      drops = c.pooler_dropout and c.head in ('sequence', 'choice')
+      self.pooler = Pooler(c, drops)
     if c.head == 'mlm_nsp':
       self.next_sentence = Classes(c, 2, dropout=False)
     elif c.head == 'rtd':
       self.replaced = Replaced(c)
-    elif c.head in ('sequence', 'tokens'):
-      self.classes = Classes(c, c.classes)
+    elif c.head in ('sequence', 'choice', 'tokens'):
+      self.classes = Classes(c, c.classes or 1)
     elif c.head == 'span':
       self.span = Classes(c, 2, dropout=False)
 
@@ -72,6 +73,7 @@ class Encoder(nn.Module):
       sentence comes next).
       rtd: 'replaced' [B,T], logits.
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
+      choice: 'classes' [B,1], how right the row is among those of its example.
       span: 'start', 'end' [B,T], logits.
       none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
@@ -83,7 +85,7 @@ class Encoder(nn.Module):
         return {'hidden': x, 'pooled': self.pooler(x)}
       case 'rtd':
         return {'replaced': self.replaced(x)}
-      case 'sequence':
+      case 'sequence' | 'choice':
         return {'classes': self.classes(self.pooler(x))}
       case 'tokens':
         return {'classes': self.classes(x)}

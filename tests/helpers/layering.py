@@ -106,6 +106,7 @@ ORDER = {
     {'choices', 'sources.paths', 'streams.seeds'},
     {'config_checks', 'sources.hashes', 'sources.lines'},
     {'config'},
+    {'tasks'},
     {'tokenizers'},
     {'objectives'},
     {'sources'},

@@ -1,0 +1,298 @@
+"""Labelled examples -> the arrays that a head, or a text-to-text model, reads.
+
+An encoder reads one or two framed texts (see framing), and a head on top has a
+class, a number, a class for each word or a span to predict.
+
+A text-to-text model reads the task's input, then EOS, and writes its target,
+then EOS (Raffel et al. 2020, 2.4).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from input_pipeline.choices import PAIRS
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives import features, framing, lengths, reading
+from input_pipeline.objectives.pieces import NOTHING
+from input_pipeline.tasks.task import Example, Task
+from input_pipeline.tokenizers.vocabulary import Vocabulary
+
+
+class Encoded(NamedTuple):
+  """What some examples became.
+
+  Attributes:
+    rows: of each example its rows, each a dict of what goes into the arrays of
+      the batch, without padding. T5 trains on several rows of an example with
+      several answers, and a long context has several windows.
+    cut: how many examples lost tokens that no other row has.
+  """
+
+  rows: list[list[dict[str, Any]]]
+  cut: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """How the examples of a task are read; `trained` on, or evaluated."""
+
+  task: Task
+  config: DataConfig
+  family: str
+  trained: bool
+
+  def encode(
+    self, examples: Sequence[Example], tokenizer: Vocabulary
+  ) -> Encoded:
+    """Examples -> their rows.
+
+    Raises:
+      ValueError: a label is missing or unknown.
+    """
+    match self.config.objective:
+      case 'text_to_text':
+        return self._text_to_text(examples, tokenizer)
+      case 'span':
+        return self._spans(examples, tokenizer)
+      case 'tagging':
+        return self._tagged(examples, tokenizer)
+    return self._classified(examples, tokenizer)
+
+  def _text_to_text(self, examples, tokenizer):
+    pairs = [self._pairs(example) for example in examples]
+    texts = [text.encode() for own in pairs for pair in own for text in pair]
+    ids = iter(tokenizer.encode_batch(texts))
+    rows, cut = [], 0
+    for own in pairs:
+      rows.append([])
+      lost = False
+      for _ in own:
+        inputs, targets = next(ids), next(ids)
+        room, end = self._rooms(len(targets))
+        lost |= len(inputs) > room or len(targets) > end
+        eos = np.int32([tokenizer.eos])
+        rows[-1].append(
+          {
+            'inputs': np.concatenate([inputs[:room], eos]),
+            'targets': np.concatenate([targets[:end], eos]),
+          }
+        )
+      cut += lost
+    return Encoded(rows, cut)
+
+  def _pairs(self, example):
+    """The (input, target) pairs of an example."""
+    if self.trained:
+      return self.task.text_to_text(example)
+    if self.task.evaluated:
+      found = self.task.evaluated(example)
+      return [found] if found else []
+    return self.task.text_to_text(example)[:1]
+
+  def _rooms(self, target):
+    """The most tokens of inputs and targets beside their EOS."""
+    config = self.config
+    if self.family == 'encoder_decoder':
+      return config.length - 1, (config.target_length or config.length) - 1
+    end = config.length // 2 - 1  # half of a decoder's row, at most
+    return config.length - 2 - min(target, end), end
+
+  def _classified(self, examples, tokenizer):
+    """Rows of one or two texts; of a 'choice' all of its pairs."""
+    choices = [self.task.texts(example) for example in examples]
+    if self.config.objective != 'choice':
+      choices = [[texts] for texts in choices]
+    elif any(len(x) != self.config.choices for x in choices):
+      found = sorted({len(x) for x in choices})
+      raise ValueError(
+        f'{self.task.name} has examples with {found} choices, but'
+        f' data.choices={self.config.choices}.'
+      )
+    texts = [t.encode() for own in choices for pair in own for t in pair]
+    ids = iter(tokenizer.encode_batch(texts))
+    rows, cut = [], 0
+    for example, own in zip(examples, choices, strict=True):
+      lines, types, lost = zip(
+        *(framing.frame([next(ids) for _ in x], tokenizer, self.config)
+          for x in own), strict=True,
+      )  # fmt: skip
+      if self.config.objective == 'choice':
+        row = {'inputs': list(lines), 'types': list(types)}
+      else:
+        row = {'inputs': lines[0], 'types': types[0]}
+      rows.append([row | {'labels': self.number(example)}])
+      cut += any(lost)
+    return Encoded(rows, cut)
+
+  def number(self, example: Example) -> float:
+    """The number that stands for an example's label; 0 where it is secret."""
+    label = example[self.task.label]
+    if label is None:
+      return 0
+    match self.task.kind:
+      case 'regression':
+        return float(label) / self.config.label_scale
+      case 'choice':
+        return int(label)
+    return self.task.labels.index(label)
+
+  def _tagged(self, examples, tokenizer):
+    """Each word's first token has its label (Devlin et al. 2019, 5.3)."""
+    words = [self.task.texts(example) for example in examples]
+    ids = iter(
+      tokenizer.encode_batch([w.encode() for own in words for w in own])
+    )
+    rows, cut = [], 0
+    for example, own in zip(examples, words, strict=True):
+      pieces = [next(ids) for _ in own]
+      line, types, lost = framing.frame(
+        [np.concatenate([*pieces, np.int32([])])], tokenizer, self.config
+      )
+      firsts = 1 + np.cumsum([0, *map(len, pieces)])[:-1]
+      # A word without a token, or beyond the row, has no place.
+      placed = [
+        n
+        for n, piece in enumerate(pieces)
+        if len(piece) and firsts[n] < len(line) - 1
+      ]
+      labels, weights = np.zeros([2, len(line)], np.int32)
+      at = firsts[placed]
+      labels[at] = [
+        self.task.labels.index(tag)
+        for tag in (example[self.task.label][n] for n in placed)
+      ]
+      weights[at] = 1
+      cut += lost
+      rows.append([{
+        'inputs': line, 'types': types, 'labels': labels, 'weights': weights,
+        'places': {n: int(firsts[n]) for n in placed},
+      }])  # fmt: skip
+    return Encoded(rows, cut)
+
+  def _spans(self, examples, tokenizer):
+    spans = [self.task.texts(example) for example in examples]
+    windows = [reading.windows(span, tokenizer, self.config) for span in spans]
+    return Encoded(windows, 0)
+
+
+def shapes(config: DataConfig, family: str) -> features.Shapes:
+  """Name -> (shape without the batch, dtype) of a batch for a head.
+
+  `inputs`, `positions`, `segments`, and an encoder's `types`: int [B,T], T is
+  data.length; of a 'choice' [B,C,T], C is data.choices. `labels` are int [B]
+  (float32 of a 'regression'; [B,T] of 'tagging'), or `start` and `end` int [B]
+  of a 'span'. `weights` float32, as labels.
+  """
+  row = ((config.length,), np.int32)
+  one = ((), np.int32)
+  if config.objective == 'choice':
+    row = ((config.choices, config.length), np.int32)
+  found = dict.fromkeys(('inputs', 'positions', 'segments'), row)
+  if family == 'encoder':
+    found['types'] = row
+  match config.objective:
+    case 'span':
+      found |= {'start': one, 'end': one}
+    case 'regression':
+      found['labels'] = ((), np.float32)
+    case 'tagging':
+      found['labels'] = row
+    case _:
+      found['labels'] = one
+  weights = row[0] if config.objective == 'tagging' else ()
+  return found | {'weights': (weights, np.float32), 'cursor': ((4,), np.int32)}
+
+
+def make_rows(
+  documents: Sequence[Sequence[dict[str, Any]]],
+  shapes: features.Shapes,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """`Encoded.rows` -> rows for a head in random order, [rows, W]."""
+  found = [row for own in documents for row in own]
+  return lay_out([found[n] for n in rng.permutation(len(found))], shapes)
+
+
+def lay_out(
+  rows: Sequence[dict[str, Any]], shapes: features.Shapes
+) -> np.ndarray:
+  """Rows for a head in their order, [rows, W]; see features.padding.
+
+  inputs     [CLS] a b [SEP] c [SEP] 0     types     0 0 0 0 1 1 0
+  positions      0 1 2     3 4     5 0     segments  1 1 1 1 1 1 0
+  """
+  whole = features.padding(shapes, len(rows))
+  batch = features.split(whole, shapes)
+  for n, row in enumerate(rows):
+    several = isinstance(row['inputs'], list)
+    for c, line in enumerate(row['inputs'] if several else [row['inputs']]):
+      at = (n, c, slice(len(line))) if several else (n, slice(len(line)))
+      batch['inputs'][at] = line
+      batch['positions'][at] = np.arange(len(line))
+      batch['segments'][at] = 1
+      if 'types' in batch:
+        batch['types'][at] = row['types'][c] if several else row['types']
+    for name in ('labels', 'start', 'end'):
+      if name in row:
+        value = np.asarray(row[name])
+        batch[name][(n, *map(slice, value.shape))] = value
+    weights = np.asarray(row.get('weights', 1))
+    batch['weights'][(n, *map(slice, weights.shape))] = weights
+  return whole
+
+
+def examples(
+  documents: Sequence[Sequence[dict[str, np.ndarray]]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """`Encoded.rows` of a text-to-text model -> (inputs, targets) arrays.
+
+  One pair [N,I], [N,J], filled with pieces.NOTHING.
+  """
+  found = [row for own in documents for row in own]
+  if not found:
+    return []
+  return [tuple(_stack([x[n] for x in found]) for n in ('inputs', 'targets'))]
+
+
+def _stack(lines):
+  stacked = np.full([len(lines), max(map(len, lines))], NOTHING, np.int32)
+  for n, line in enumerate(lines):
+    stacked[n, : len(line)] = line
+  return stacked
+
+
+def task_config(
+  config: DataConfig, task: Task, family: str, key: str
+) -> DataConfig:
+  """The config by which a task's examples are read: `config`, or its share.
+
+  Beside corpora with an objective for texts, a task is text to text in the rows
+  that the corpora have (Raffel et al. 2020, 3.5.3).
+
+  Raises:
+    ValueError: the objective is not one for this task; names `key`.
+  """
+  if config.labelled and config.objective != task.kind:
+    raise ValueError(
+      f'{key} is task {task.name}, whose kind is {task.kind!r}, but'
+      f' data.objective={config.objective!r}: set it to {task.kind!r}, or to'
+      " 'text_to_text' for a model that writes."
+    )
+  if config.labelled or config.objective == 'text_to_text':
+    return config
+  if not config.pairs:
+    raise ValueError(
+      f'{key} is task {task.name}: data.objective={config.objective!r} reads no'
+      " labels. Take 'text_to_text', or objectives with inputs and targets."
+    )
+  unread = {key for keys in PAIRS.values() for key in sum(keys, ())}
+  unset = {name: type(getattr(config, name))() for name in sorted(unread)}
+  length = 0
+  if family == 'encoder_decoder':
+    length = lengths.target_length(config, family)
+  return dataclasses.replace(
+    config, objective='text_to_text', **unset | {'target_length': length}
+  )

@@ -1,0 +1,133 @@
+"""Questions about a text: windows of the text, and spans of tokens in them.
+
+A context that is too long for a row is read in several windows, which overlap
+(BERT's published code for SQuAD):
+
+  [CLS] question [SEP] tokens 0 to 380 of the context [SEP]
+  [CLS] question [SEP] tokens 128 to 508 [SEP]
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives import framing
+from input_pipeline.tasks.task import Span
+from input_pipeline.tokenizers.vocabulary import Vocabulary
+
+STRIDE = 128  # tokens from the start of a window to that of the next
+QUESTION = 64  # tokens of a question, at most
+
+# Parts of a text that the kinds of tokenizer never join.
+_PARTS = {
+  'wordpiece': re.compile(r'\w+|[^\w\s]'),
+  'byte_bpe': re.compile(
+    r"'(?:[sdmt]|ll|ve|re)(?!\w)| ?[^\W\d_]+| ?\d+| ?[^\s\w]+| ?_+|\s+(?!\S)|\s"
+  ),
+}
+_WORDS = re.compile(r'\S+')
+
+
+class Window(NamedTuple):
+  """The part of a context that a row has.
+
+  Attributes:
+    first: the place in the row of its first token of the context.
+    characters: int [tokens, 2], where each token begins and ends in the text.
+    best: bool [tokens], whether no other window has more context on both sides
+      of the token. Only there may an answer begin.
+  """
+
+  first: int
+  characters: np.ndarray
+  best: np.ndarray
+
+
+def tokens_of(
+  text: str, tokenizer: Vocabulary, kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Ids of a text, int [tokens], and where each is in it, int [tokens, 2].
+
+  `kind` is data.tokenizer_kind. A token whose own place is not known (its text
+  was changed by the tokenizer) has that of its word.
+  """
+  pattern = _PARTS.get(kind, _WORDS)
+  found = list(pattern.finditer(text))
+  pieces = tokenizer.encode_batch([match[0].encode() for match in found])
+  sizes = tokenizer.byte_lengths()
+  places = [
+    _places(match, sizes[ids]) for match, ids in zip(found, pieces, strict=True)
+  ]
+  if not pieces:
+    return np.zeros(0, np.int32), np.zeros([0, 2], np.int32)
+  return np.concatenate(pieces), np.concatenate(places)
+
+
+def _places(match, sizes):
+  """Places [tokens, 2] of a word's tokens, which stand for `sizes` bytes."""
+  begin, end = match.span()
+  begin += match[0].startswith(' ')
+  ends = np.cumsum(sizes)
+  spaces = ends[-1] - (end - begin) if len(ends) else 0
+  if match[0].isascii() and spaces in (0, 1):  # a leading space counts
+    ends = begin + ends - spaces
+    starts = np.concatenate([[begin], ends[:-1]])
+    return np.stack([starts, ends], axis=1)
+  return np.tile([begin, end], (len(sizes), 1))
+
+
+def windows(
+  span: Span, tokenizer: Vocabulary, config: DataConfig
+) -> list[dict[str, Any]]:
+  """The rows of a question, each with its answer's place and its `window`.
+
+  `start` and `end` are places in the row of the first answer's first and last
+  token; both are 0, [CLS]'s place, where the window does not hold it all.
+  """
+  (question,) = tokenizer.encode_batch([span.question.encode()])
+  question = question[:QUESTION]
+  ids, characters = tokens_of(span.context, tokenizer, config.tokenizer_kind)
+  empty, _, _ = framing.frame([question, ids[:0]], tokenizer, config)
+  room = config.length - len(empty)
+  first = len(empty) - framing.closing(tokenizer, config)
+  starts = [0]
+  while starts[-1] + room < len(ids):
+    starts.append(starts[-1] + STRIDE)
+  answer = _answer(span, characters)
+  rows = []
+  for begin in starts:
+    part = slice(begin, begin + room)
+    line, types, _ = framing.frame([question, ids[part]], tokenizer, config)
+    row = {'inputs': line, 'types': types, 'start': 0, 'end': 0}
+    if answer and begin <= answer[0] and answer[1] < begin + room:
+      row['start'], row['end'] = (first + place - begin for place in answer)
+    best = _best(starts, room, len(ids))[begin : begin + room]
+    window = Window(first, characters[part], best == len(rows))
+    rows.append(row | {'window': window})
+  return rows
+
+
+def _answer(span, characters):
+  """The first and the last token of the first answer; None: none is there."""
+  if not span.answers:
+    return None
+  begin, text = span.answers[0]
+  inside = (characters[:, 1] > begin) & (characters[:, 0] < begin + len(text))
+  at = np.flatnonzero(inside)
+  return (int(at[0]), int(at[-1])) if len(at) else None
+
+
+def _best(starts, room, tokens):
+  """The window in which each token has the most context on its poorer side.
+
+  As BERT's code, which also adds 0.01 for each token of the window.
+  """
+  places = np.arange(tokens)
+  scores = []
+  for begin in starts:
+    end = min(begin + room, tokens)
+    score = np.minimum(places - begin, end - 1 - places) + 0.01 * (end - begin)
+    scores.append(np.where((places >= begin) & (places < end), score, -np.inf))
+  return np.argmax(scores, axis=0)

@@ -1,0 +1,75 @@
+"""The examples of a labelled task as a source: `task:NAME[@SPLIT]`."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from input_pipeline.sources import hashes
+from input_pipeline.sources.files import Source
+from input_pipeline.tasks import opening
+from input_pipeline.tasks.task import Example, Task
+
+TRAIN = 'train'
+_SPLIT = re.compile(r'(.+)@(\w+)')
+
+
+def split_name(name: str) -> tuple[str, str]:
+  """'NAME[@SPLIT]' -> the task's name and the split, 'train' by default.
+
+  >>> split_name('glue/mnli@validation_matched')
+  ('glue/mnli', 'validation_matched')
+  """
+  found = _SPLIT.fullmatch(name)
+  return (found[1], found[2]) if found else (name, TRAIN)
+
+
+class Labelled(Source):
+  """A split of a task, in the order of its file.
+
+  Attributes:
+    task: the record of the task.
+    split: our name of the split.
+    examples: all of them.
+  """
+
+  unit = 'example'
+
+  def __init__(self, name: str, folder: str, key: str):
+    """`name` is NAME[@SPLIT], `folder` data.task_folder.
+
+    Raises ValueError, naming the config's `key`, for an unknown task or split,
+    and for bad files.
+    """
+    whole = name
+    name, self.split = split_name(name)
+    try:
+      self.task: Task = opening.find(name)
+      self.examples: Sequence[Example] = opening.examples(
+        self.task, self.split, folder
+      )
+    except ValueError as error:
+      raise ValueError(f"{key}='task:{whole}': {error}") from error
+    self.files = [f'task:{name}@{self.split}']
+    self.lengths = [len(self.examples)]
+    if self.split == TRAIN:
+      splits = [x for x in self.task.splits if x.startswith('validation')]
+      self.validation = f'task:{name}@{splits[0]}' if splits else ''
+
+  @property
+  def fingerprint(self) -> dict:
+    lines = (json.dumps(x, sort_keys=True) for x in self.examples)
+    return {
+      'task': self.task.name,
+      'split': self.split,
+      'examples': len(self.examples),
+      'sha256': hashes.sha256('\n'.join(lines).encode()),
+    }
+
+  def records(self, file: int, start: int) -> Iterator[tuple[int, Example]]:
+    return enumerate(self.examples[start:], start)
+
+  def open(self, file: int) -> Callable[[list[int]], list[tuple[int, Example]]]:
+    return lambda indices: [(i, self.examples[i]) for i in indices]
+
+  def text(self, record: Example) -> Example:
+    return record
