@@ -98,8 +98,7 @@ class Data:
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
     self.corpora, self.evaluated = self._open(eval_source, vocab_size)
-    counts = [getattr(c.source, 'examples', ()) for c in self.corpora]
-    self.rates = mixture.rates(config, [*map(len, counts)])
+    self.rates = mixture.rates(config, [c.source for c in self.corpora])
     self.fingerprint = fingerprints.of(
       config, seed, self.tokenizer.fingerprint, self.corpora, self.evaluated
     )

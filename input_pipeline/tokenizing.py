@@ -11,7 +11,7 @@ from input_pipeline.sources.manifest import (
   read_manifest,
   tokenizer_path,
 )
-from input_pipeline.streams import chunks, corpus
+from input_pipeline.streams import chunks, corpus, mixture
 from input_pipeline.tokenizers import kinds, sentence_piece
 from input_pipeline.tokenizers.numbers import Numbers
 from input_pipeline.tokenizers.vocabulary import (
@@ -91,8 +91,14 @@ def train(
     )
   opened = [
     opening.open_source(
-      name, seed, vocab_size, config.sentinels, key, config.text_field
-    )
+      name,
+      seed,
+      vocab_size,
+      config.sentinels,
+      key,
+      config.text_field,
+      config.task_folder,
+    )  # fmt: skip
     for key, name, _ in config.sources
   ]
   for source, (key, name, _) in zip(opened, config.sources, strict=True):
@@ -102,11 +108,12 @@ def train(
         ' the source that it was made from.'
       )
   limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
+  rates = mixture.rates(config, opened)
   failures = []
 
   def texts():
     try:
-      for source, (*_, rate) in zip(opened, config.sources, strict=True):
+      for source, rate in zip(opened, rates, strict=True):
         yield from _sample(source, limit * rate, config.holdout, seen)
     except ValueError as error:  # the trainer would report that it has no text
       failures.append(error)

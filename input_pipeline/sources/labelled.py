@@ -71,5 +71,7 @@ class Labelled(Source):
   def open(self, file: int) -> Callable[[list[int]], list[tuple[int, Example]]]:
     return lambda indices: [(i, self.examples[i]) for i in indices]
 
-  def text(self, record: Example) -> Example:
-    return record
+  def text(self, record: Example) -> bytes:
+    """What a text-to-text model reads and writes, to train a tokenizer on."""
+    pairs = self.task.text_to_text(record)
+    return '\n'.join(text for pair in pairs for text in pair).encode()

@@ -73,7 +73,8 @@ class Corpus:
     documents, lines, failures = [], [], {}
     for line, record in records:
       try:
-        documents.append(self.source.text(record))
+        whole = record if self.labels else self.source.text(record)
+        documents.append(whole)
         lines.append(line)
       except ValueError as error:
         failures[self.source.place(file, line)] = error

@@ -12,41 +12,40 @@ import numpy as np
 
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features
+from input_pipeline.sources.files import Source
 from input_pipeline.streams import cursors, seeds
 
 DRAWN = 128  # rows whose sources are drawn, and which are put together, at once
 
 
-def rates(config: DataConfig, counts: Sequence[int]) -> list[float]:
-  """The share of each source of a mixture.
+def rates(config: DataConfig, sources: Sequence[Source]) -> list[float]:
+  """The share of the rows that each source of a mixture has; they sum to 1.
 
-  With data.rates='examples' r = min(n, cap)^(1 / temperature), n the number in
-  data.mixture, or where that is 0 the source's count; n is not cut where the
-  cap is 0 (Raffel et al. 2020, 3.5.2).
-
-  Args:
-    config: of the data.
-    counts: examples of each source, 0 where they are not counted. Such a source
-      is as large as the cap: text without labels.
+  With data.rates='examples' shares are as r = min(n, K)^(1/T), n the number in
+  data.mixture, or where that is 0 the source's own count of examples. Text
+  without labels is as large as K (Raffel et al. 2020, 3.5.2).
 
   Raises:
-    ValueError: a source has no count, and there is no cap.
+    ValueError: a source has no count, and there is no data.rate_cap.
   """
-  given = [rate for *_, rate in config.sources]
-  if config.rates == 'given':
-    return given
+  found = [rate for *_, rate in config.sources]
   if config.rates == 'equal':
-    return [1.0] * len(given)
-  sizes = []
-  for (key, name, rate), count in zip(config.sources, counts, strict=True):
-    size = rate or count or config.rate_cap
-    if not size:
-      raise ValueError(
-        f'{key}={name!r} has no count of examples: give it in place of the 0,'
-        ' or set data.rate_cap.'
-      )
-    sizes.append(min(size, config.rate_cap or size))
-  return [size ** (1 / config.rate_temperature) for size in sizes]
+    found = [1.0] * len(found)
+  elif config.rates == 'examples':
+    for n, ((key, name, count), source) in enumerate(
+      zip(config.sources, sources, strict=True)
+    ):
+      size = count or len(getattr(source, 'examples', ())) or config.rate_cap
+      if not size:
+        raise ValueError(
+          f'{key}={name!r} has no count of examples: give it in place of the 0,'
+          ' or set data.rate_cap.'
+        )
+      size = min(size, config.rate_cap or size)
+      found[n] = size ** (1 / config.rate_temperature)
+  # Shares that were given are left as they are, to the last bit.
+  total = 1 if config.rates == 'given' else sum(found)
+  return [rate / total for rate in found]
 
 
 def draw(
