@@ -22,6 +22,13 @@ from ml_collections import ConfigDict
 from configs import common, interrupt, memory
 
 HERE = os.path.dirname(os.path.abspath(__file__))  # the packaged configs
+# Folder of a config's name -> that of the packaged file.
+FOLDERS = {
+  '': '',
+  'configs': '',
+  'finetune': 'finetune',
+  os.path.join('configs', 'finetune'): 'finetune',
+}
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
 PATHS = (
@@ -109,8 +116,9 @@ def find_config(name: str) -> str:
   """
   path, colon, argument = name.partition(':')
   folder, file = os.path.split(path)
-  packaged = os.path.join(HERE, file.removesuffix('.py') + '.py')
-  known = folder in ('', 'configs') and os.path.isfile(packaged)
+  inside = FOLDERS.get(folder, folder)
+  packaged = os.path.join(HERE, inside, file.removesuffix('.py') + '.py')
+  known = folder in FOLDERS and os.path.isfile(packaged)
   if known and not os.path.isfile(path):
     return f'{packaged}{colon}{argument}'
   return name

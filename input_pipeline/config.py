@@ -97,6 +97,11 @@ class DataConfig:
     return self.objective in LABELLED
 
   @property
+  def scored(self) -> bool:
+    """Whether there are tasks, which evaluations give a score."""
+    return any(name.startswith('task:') for _, name, _ in self.sources)
+
+  @property
   def sentences(self) -> bool:
     """Whether documents come as lists of sentences."""
     return self.objective in MASKED and self.objective != 'mlm'
@@ -107,7 +112,8 @@ class DataConfig:
 
     All of these readings are one epoch then, so not where epochs are counted.
     """
-    return self.block > CHUNK and not (self.epochs or self.duplicates)
+    counted = self.epochs or self.duplicates or self.scored
+    return self.block > CHUNK and not counted
 
   @property
   def workers(self) -> int:

@@ -316,6 +316,15 @@ def _rwkv_init_needs_rwkv(c):
   )
 
 
+def _only_heads_of_sequences_lack_a_pooler(c):
+  _refuse(
+    not c.pooler
+    and (c.family != 'encoder' or c.head not in ('sequence', 'choice')),
+    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', not "
+    f'{c.head!r} of {c.family!r}.',
+  )
+
+
 RULES = (
   _rwkv_has_no_attention,
   _rwkv_has_its_own_block,
@@ -340,5 +349,6 @@ RULES = (
   _learned_positions_begin_within_their_table,
   _token_types_need_an_encoder,
   _pooler_dropout_needs_an_encoder,
+  _only_heads_of_sequences_lack_a_pooler,
   _rwkv_init_needs_rwkv,
 )

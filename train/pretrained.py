@@ -56,6 +56,7 @@ OWN = (
   'head',
   'init',
   'init_std',
+  'pooler',
   'remat',
   'scan',
 )

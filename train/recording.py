@@ -10,13 +10,14 @@ import numpy as np
 
 from configs.command import UserError
 from input_pipeline import pipeline
+from train import scoring
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.generate import make_sampling
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes
 from train.reporting.curves import draw_curves
 from train.reporting.metrics import MetricsWriter, read_metrics
-from train.reporting.progress import Progress, one_screen
+from train.reporting.progress import Progress, described, one_screen
 from train.reporting.tally import Tally
 from train.runs.best import Best
 from train.runs.checkpoint import Checkpoints
@@ -41,6 +42,7 @@ class Recorder:
   progress: Progress
   eval_step: Callable  # params, batch -> sums
   sample: Callable  # params, batch, config of the data -> text
+  score: Callable  # params -> scores of the tasks that are evaluated
 
   def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
     """Counts a step and returns its metrics.
@@ -119,12 +121,11 @@ class Recorder:
     except EmptySplitError:
       next(data.batches(data.start(), setup.rows))  # is the source empty too?
       raise
+    means |= scoring.means(self.score(state.params))
     self.writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     self._note_best(step, means)
     self.progress.note(
-      f'step {step:,}: held-out loss {means["loss"]:.4f}, perplexity '
-      f'{means["perplexity"]:.4g}, accuracy {means["accuracy"]:.4f} on '
-      f'{means["tokens"]:,} tokens, in '
+      f'step {step:,}: held-out {described(means)}, in '
       f'{time.perf_counter() - clock:.1f} s'
     )
     if setup.config.eval.samples:
@@ -197,4 +198,5 @@ def make_recorder(
     progress=Progress(setup.config.train.steps, step, main),
     eval_step=make_eval_step(setup.model, data),
     sample=make_sampling(setup, data, setup.config.eval.samples),
+    score=scoring.make_scoring(setup, data),
   )

@@ -79,6 +79,8 @@ def check_settings(config: Any, devices: int) -> None:
   _check_positions(config, data)
   _check_label_smoothing(config)
   _check_next_sentence(config)
+  _check_epochs(config)
+  _check_head(config)
   _check_prefix(config)
   _check_samples(config)
   _check_batch(config, devices)
@@ -157,6 +159,57 @@ def _check_next_sentence(config):
       f"needs model.head='mlm_nsp', not {head!r}. Objectives without the next "
       'sentence are mlm, full_sentences and doc_sentences.'
     )
+
+
+# The heads that learn each kind of task, and whether one class is right.
+HEADS = {
+  'classification': ('sequence', 'sequence_lm'),
+  'regression': ('sequence',),
+  'choice': ('choice',),
+  'tagging': ('tokens',),
+  'span': ('span',),
+}
+
+
+def _check_epochs(config):
+  if config.train.epochs or config.schedule.warmup_share:
+    raise ValueError(
+      f'train.epochs={config.train.epochs} and schedule.warmup_share='
+      f'{config.schedule.warmup_share} are for python -m train.finetune, which '
+      'knows how many examples there are: set train.steps and '
+      'schedule.warmup_steps in their place.'
+    )
+
+
+def _check_head(config):
+  """A task's labels and the head that learns them need each other."""
+  head, objective = config.model.head, config.data.objective
+  heads = HEADS.get(objective)
+  learned = [kind for kind in HEADS if head in HEADS[kind]]
+  if heads is None and learned:
+    raise ValueError(
+      f'model.head={head!r} learns the labels of a task: it needs '
+      f'data.objective={" or ".join(learned)}, not {objective!r}.'
+    )
+  if heads is not None and head not in heads:
+    raise ValueError(
+      f'data.objective={objective!r} needs model.head={" or ".join(heads)}, '
+      f'not {head!r}.'
+    )
+  if head == 'sequence' and heads is not None:
+    one = config.model.classes == 1
+    if one != (objective == 'regression'):
+      raise ValueError(
+        f'data.objective={objective!r} needs model.classes='
+        f'{"1" if objective == "regression" else "2 or more"}, not '
+        f'{config.model.classes}.'
+      )
+  for key in ('z_loss', 'label_smoothing', 'max_logit_loss'):
+    if heads is not None and config.train[key]:
+      raise ValueError(
+        f'train.{key} is {config.train[key]}, but data.objective={objective!r} '
+        'does not use it: set it to 0.'
+      )
 
 
 def _check_prefix(config):

@@ -19,6 +19,8 @@ from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 STRIDE = 128  # tokens from the start of a window to that of the next
 QUESTION = 64  # tokens of a question, at most
+MOST = 30  # tokens of an answer, at most
+LIKELIEST = 20  # starts and ends of a window that are tried
 
 # Parts of a text that the kinds of tokenizer never join.
 _PARTS = {
@@ -131,3 +133,47 @@ def _best(starts, room, tokens):
     score = np.minimum(places - begin, end - 1 - places) + 0.01 * (end - begin)
     scores.append(np.where((places >= begin) & (places < end), score, -np.inf))
   return np.argmax(scores, axis=0)
+
+
+class Answer(NamedTuple):
+  """What a model answers to a question.
+
+  Attributes:
+    text: the likeliest part of the context.
+    null: how much likelier it is that there is no answer: the difference of the
+      two scores, each a sum of two logits.
+  """
+
+  text: str
+  null: float
+
+
+def answer(
+  span: Span, rows: list[dict[str, Any]], logits: list[np.ndarray]
+) -> Answer:
+  """The likeliest answer over all windows (Devlin et al. 2019, 4.2 and 4.3).
+
+  An answer begins where its window is the best one for the token, ends at most
+  MOST tokens on, and is one of the LIKELIEST starts and ends of a window.
+
+  Args:
+    span: the question.
+    rows: its windows, from `windows`.
+    logits: float [2,T] of each: of the start and of the end.
+  """
+  best, text, null = -np.inf, '', np.inf
+  for row, (starts, ends) in zip(rows, logits, strict=True):
+    window = row['window']
+    null = min(null, float(starts[0] + ends[0]))
+    places = window.first + np.arange(len(window.characters))
+    begins, finishes = starts[places], ends[places]
+    for b in np.argsort(-begins, kind='stable')[:LIKELIEST]:
+      if not window.best[b]:
+        continue
+      for e in np.argsort(-finishes, kind='stable')[:LIKELIEST]:
+        score = float(begins[b] + finishes[e])
+        if b <= e < b + MOST and score > best:
+          best = score
+          first, last = window.characters[b][0], window.characters[e][1]
+          text = span.context[first:last]
+  return Answer(text, null - best)

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 
+from input_pipeline.choices import MASKED
 from input_pipeline.config import DataConfig
 
 CHUNKS = 8  # counted before anything is reported
@@ -101,7 +102,7 @@ class Shares:
   def masked(self) -> str:
     """The report that too few or too many tokens are predicted, or ''."""
     config = self.config
-    if not config.masks:
+    if config.objective not in MASKED:
       return ''
     rate, found = config.noise_density, self.predicted / self.filled[-1]
     if abs(found - rate) <= MISSED * rate:

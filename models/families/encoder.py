@@ -44,9 +44,10 @@ class Encoder(nn.Module):
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     if c.head in ('mlm', 'mlm_nsp'):
       self.vocabulary = Vocabulary(c)
-    if c.head in ('mlm_nsp', 'sequence', 'choice', 'pooler'):
-      drops = c.pooler_dropout and c.head in ('sequence', 'choice')
-      self.pooler = Pooler(c, drops)
+    if c.head in ('mlm_nsp', 'pooler'):
+      self.pooler = Pooler(c)
+    elif c.head in ('sequence', 'choice') and c.pooler:
+      self.pooler = Pooler(c, c.pooler_dropout)
     if c.head == 'mlm_nsp':
       self.next_sentence = Classes(c, 2, dropout=False)
     elif c.head == 'rtd':
@@ -86,7 +87,9 @@ class Encoder(nn.Module):
       case 'rtd':
         return {'replaced': self.replaced(x)}
       case 'sequence' | 'choice':
-        return {'classes': self.classes(self.pooler(x))}
+        # ELECTRA's code reads [CLS] itself.
+        first = self.pooler(x) if self.config.pooler else x[:, 0]
+        return {'classes': self.classes(first)}
       case 'tokens':
         return {'classes': self.classes(x)}
       case 'span':

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
+from train.learning import heads
 from train.learning.losses import cross_entropy, weighted_cross_entropy
 
 Sums = dict[str, Any]  # of floats or of float32 scalars
@@ -48,17 +49,22 @@ def criterion_for(config: TransformerConfig) -> Criterion:
       return Criterion(mlm_nsp, mlm_nsp_weights, mlm_nsp_means)
     case 'rtd' if config.family == 'electra':
       return Criterion(rtd, rtd_weights, rtd_means)
+    case 'sequence' if config.classes == 1:
+      return Criterion(heads.number, heads.weights, heads.number_means)
+    case 'sequence' | 'tokens':
+      return Criterion(heads.classes, heads.weights, heads.means)
+    case 'sequence_lm':
+      return Criterion(
+        heads.classes_and_text, heads.classes_and_text_weights,
+        heads.classes_and_text_means,
+      )  # fmt: skip
+    case 'choice':
+      return Criterion(heads.choice, heads.weights, heads.means)
+    case 'span':
+      return Criterion(heads.span, heads.weights, heads.means)
   raise ValueError(
     f'No criterion trains model.head={config.head!r} of '
     f'model.family={config.family!r}.'
-  )
-
-
-def _apply(model, params, batch, **rngs):
-  return model.apply(
-    {'params': params},
-    **{name: batch[name] for name in model.INPUTS},
-    rngs={name: rng for name, rng in rngs.items() if rng is not None},
   )
 
 
@@ -90,7 +96,7 @@ def lm(
     Sums over the batch: `loss`, `z_loss`, `correct`, `weight`, and
     `max_logit_loss` if its factor is not 0.
   """
-  logits = _apply(model, params, batch, dropout=rng)
+  logits = heads.apply(model, params, batch, dropout=rng)
   return weighted_cross_entropy(
     logits,
     batch['targets'],
@@ -127,7 +133,7 @@ def mlm(
 
   The arguments, here and below, are those of `lm`.
   """
-  outputs = _apply(model, params, batch, dropout=rng)
+  outputs = heads.apply(model, params, batch, dropout=rng)
   return _masked(outputs, batch, *losses)
 
 
@@ -149,7 +155,7 @@ def mlm_nsp(
   `is_next` [B] is the class of a row's pair: 0 if the second sentence follows
   the first. Sums: those of `mlm`, and `next_loss`, `next_correct`, `pairs`.
   """
-  outputs = _apply(model, params, batch, dropout=rng)
+  outputs = heads.apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['next_sentence'], batch['is_next'])
   pairs = _pairs(batch)
   return _masked(outputs, batch, *losses) | {
@@ -198,7 +204,7 @@ def rtd(
   dropout, sample = None, jax.random.key(0)
   if rng is not None:
     dropout, sample = jax.random.split(rng)
-  outputs = _apply(model, params, batch, dropout=dropout, sample=sample)
+  outputs = heads.apply(model, params, batch, dropout=dropout, sample=sample)
   logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
   read = (batch['segments'] > 0).astype('float32')
   marked = read * (logits > 0)

@@ -1,5 +1,6 @@
 """Floating-point operations: of a step, and of a device in a second."""
 
+import math
 from typing import Any
 
 import jax
@@ -43,8 +44,13 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
     batch: arrays or shapes by name, as the model reads them.
   """
   c = config
-  B, T = batch['inputs'].shape
-  predicted = B * batch['targets'].shape[1]
+  *rows, T = batch['inputs'].shape
+  B = math.prod(rows)  # of a choice, several rows an example
+  predicted = 0  # tokens
+  if 'targets' in batch:
+    predicted = B * batch['targets'].shape[1]
+  elif c.head == 'sequence_lm':
+    predicted = B * T
   head = c  # the config of the stack that predicts tokens
   match c.family:
     case 'encoder_decoder':
@@ -66,6 +72,10 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
       forward = _stack(c, c.encoder_layers, B, T, causal=False)
       if c.head == 'mlm_nsp':  # a row's first token
         forward += B * c.embed_dim * (c.embed_dim + 2)
+      elif c.head in ('sequence', 'choice'):
+        forward += B * c.embed_dim * (c.embed_dim + (c.classes or 1))
+      elif c.head in ('tokens', 'span'):
+        forward += B * T * c.embed_dim * (c.classes or 2)
     case 'decoder':
       forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
   if head.output_transform:

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import jax
@@ -14,6 +14,23 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from configs import terminal
 from train.reporting.flops import peak_flops
+
+
+def described(means: Mapping[str, float]) -> str:
+  """An evaluation in one line: the loss, and what else is known of its kind.
+
+  >>> described({'loss': 0.5, 'accuracy': 0.75, 'labels': 8, 'a/f1': 50.0})
+  'loss 0.5000, accuracy 0.7500 on 8 labels, a/f1 50.00'
+  """
+  found = [f'loss {means["loss"]:.4f}']
+  if 'perplexity' in means:
+    found.append(f'perplexity {means["perplexity"]:.4g}')
+  if 'accuracy' in means:
+    found.append(f'accuracy {means["accuracy"]:.4f}')
+  unit = 'tokens' if 'tokens' in means else 'labels'
+  found[-1] += f' on {means[unit]:,} {unit}'
+  found += [f'{key} {x:.2f}' for key, x in means.items() if '/' in key]
+  return ', '.join(found)
 
 
 def one_screen(text: str) -> str:

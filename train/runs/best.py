@@ -27,6 +27,7 @@ class Best:
     name: the number's name without 'eval/'; '' finds no best step.
     criterion: the run's; evaluations report its means.
     bytes_counted: whether evaluations report bits_per_byte too.
+    scored: whether they report the score of tasks too.
 
   Attributes:
     step: the step of the best evaluation; None: there is none yet.
@@ -35,12 +36,21 @@ class Best:
     ValueError: the evaluations report no such number.
   """
 
-  def __init__(self, name: str, criterion: Criterion, bytes_counted: bool):
+  def __init__(
+    self,
+    name: str,
+    criterion: Criterion,
+    bytes_counted: bool,
+    scored: bool = False,
+  ):
     self.step = None
     self._name = name
     self._sign = -1 if name.endswith(LOWER) else 1
     self._value = -math.inf
-    known = {*criterion.means(defaultdict(float)), 'perplexity'} - {'z_loss'}
+    known = {*criterion.means(defaultdict(float))}
+    if 'z_loss' in known:
+      known = (known | {'perplexity'}) - {'z_loss'}
+    known |= {'score'} if scored else set()
     known |= {'bits_per_byte'} if bytes_counted else set()
     if name and name not in known:
       raise ValueError(

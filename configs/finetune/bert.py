@@ -1,0 +1,60 @@
+"""Fine-tuning BERT (Devlin et al. 2019, 4 and A.3).
+
+`finetune/bert.py:task=TASK[,size=SIZE][,vocabulary=...]`: a task as
+`docs/tasks.md` lists them, or any with --config.data.source=task:...; sizes are
+those of `bert.py`. A size matters without --from alone: a checkpoint decides
+the sizes of its model.
+
+GLUE: 3 epochs of batches of 32, the rate that is best on the validation split
+(4.1). SQuAD 1.1: rate 5e-5, 3 epochs (4.2); 2.0: batches of 48, 2 epochs (4.3).
+SWAG: 2e-5, batches of 16 (4.4). `sweep` is the grid of A.3; the miniatures' own
+is MINIATURES (README of the release).
+Reached: GLUE test 79.6 (base), 82.1 (large); see `configs.papers bert.table1`.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import bert, common
+from configs.finetune import recipe
+
+# task: rate, batch, epochs.
+OWN = {
+  'squad/v1.1': (5e-5, 32, 3.0),  # 4.2
+  'squad/v2.0': (5e-5, 48, 2.0),  # 4.3
+  'swag': (2e-5, 16, 3.0),  # 4.4
+}
+# README of the miniatures: 4 epochs of each.
+MINIATURES = {
+  'schedule.learning_rate': (3e-4, 1e-4, 5e-5, 3e-5),
+  'data.batch': (8, 16, 32, 64, 128),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  task, rest = recipe.split_arg(arg)
+  c = recipe.read_task(bert.get_config(rest), task)
+  rate, batch, epochs = OWN.get(task, (3e-5, 32, 3.0))
+
+  c.model.head = 'sequence'
+  c.checkpoint.best = ''  # the last one
+  c.data.framing = 'bert'
+  c.data.label_scale = 1.0
+  c.data.batch = batch
+  c.train.epochs = epochs
+  c.schedule.learning_rate = rate
+  c.schedule.warmup_share = 0.1  # the published code's
+  return common.finish(c)
+
+
+def sweep() -> Iterator[dict[str, float]]:
+  """The grid of A.3."""
+  for batch in (16, 32):
+    for rate in (5e-5, 3e-5, 2e-5):
+      for epochs in (2.0, 3.0, 4.0):
+        yield {
+          'data.batch': batch,
+          'schedule.learning_rate': rate,
+          'train.epochs': epochs,
+        }

@@ -1,0 +1,52 @@
+"""What all fine-tuning recipes share: reading a task in place of text.
+
+The record of the task decides the rest when `train.finetune` opens it: the
+objective, the head and its classes, and the lengths and steps that are 0 here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# Keys of data.* that a pretraining objective reads, and a task does not.
+CLEARED = (
+  *('sentinels', 'noise_density', 'mean_span_length', 'target_length'),
+  *('document_tokens', 'denoisers', 'predictions', 'curriculum', 'masking'),
+  *('masked_share', 'random_share', 'whole_words', 'duplicates'),
+  *('short_share', 'loss_on_inputs', 'concatenate', 'holdout', 'documents'),
+)
+
+
+def split_arg(arg: str) -> tuple[str, str]:
+  """The task in 'task=NAME,KEY=VALUE,...', and the rest.
+
+  >>> split_arg('task=glue/rte,size=large')
+  ('glue/rte', 'size=large')
+  """
+  parts = [part for part in arg.split(',') if part]
+  tasks = [p.removeprefix('task=') for p in parts if p.startswith('task=')]
+  if len(tasks) > 1:
+    raise ValueError(f'The config argument {arg!r} names {len(tasks)} tasks.')
+  rest = [part for part in parts if not part.startswith('task=')]
+  return ''.join(tasks), ','.join(rest)
+
+
+def read_task(config: ConfigDict, task: str) -> ConfigDict:
+  """A pretraining config, unlocked, that reads a task: all examples at once."""
+  config.unlock()
+  for key in CLEARED:
+    config.data[key] = common.KEYS[f'data.{key}'].default
+  config.data.source = f'task:{task}' if task else ''
+  config.data.pack = False
+  # One stream and one chunk: every epoch is a new order of all examples.
+  config.data.streams, config.data.block = 1, 2**20
+  config.data.length = 0  # the task's
+  config.eval.samples = 0
+  config.eval.every = config.checkpoint.every = 0  # an epoch
+  config.checkpoint.best = 'score'
+  config.checkpoint.keep = 1
+  config.train.log_every = 20
+  config.train.z_loss = 0.0
+  config.sharding.rules = common.KEYS['sharding.rules'].default
+  config.sharding.mesh.data, config.sharding.mesh.fsdp = -1, 1
+  return config

@@ -1,0 +1,57 @@
+"""Fine-tuning RoBERTa (Liu et al. 2019, 5).
+
+`finetune/roberta.py:task=TASK[,size=SIZE]`. GLUE: rates, batches, updates and
+warm-up of the published configs, which stop after 10 epochs at most (table 10).
+RTE, MRPC and STS-B start from the model that learned MNLI: `--from` its workdir
+(5.1). SQuAD: rate 1.5e-5, batches of 48, 2 epochs (table 10).
+Reached: see `configs.papers roberta.table5`.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import common, roberta
+from configs.finetune import recipe
+
+# task: rate, batch, updates, warm-up (examples/roberta/config/finetuning).
+UPDATES = {
+  'glue/cola': (1e-5, 16, 5336, 320),
+  'glue/mnli': (1e-5, 32, 123873, 7432),
+  'glue/mrpc': (1e-5, 16, 2296, 137),
+  'glue/qnli': (1e-5, 32, 33112, 1986),
+  'glue/qqp': (1e-5, 32, 113272, 28318),
+  'glue/rte': (2e-5, 16, 2036, 122),
+  'glue/sst2': (1e-5, 32, 20935, 1256),
+  'glue/stsb': (2e-5, 16, 3598, 214),
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+  task, rest = recipe.split_arg(arg)
+  c = recipe.read_task(roberta.get_config(rest), task)
+
+  c.model.head = 'sequence'
+  c.data.framing = 'roberta'
+  c.data.label_scale = 1.0
+  c.optimizer.weight_decay = 0.1  # table 10
+  c.schedule.warmup_steps = 0
+  if task in UPDATES:
+    own = UPDATES[task]
+    c.schedule.learning_rate, c.data.batch, c.train.steps = own[:3]
+    c.schedule.warmup_steps = own[3]
+  elif task.startswith('squad/'):
+    c.schedule.learning_rate, c.data.batch, c.train.epochs = 1.5e-5, 48, 2.0
+    c.optimizer.weight_decay = 0.01  # table 10
+  else:
+    c.schedule.learning_rate, c.data.batch, c.train.epochs = 1e-5, 32, 10.0
+  if c.train.epochs:
+    c.schedule.warmup_share = 0.06  # table 10
+  return common.finish(c)
+
+
+def sweep() -> Iterator[dict[str, float]]:
+  """The grid of table 10."""
+  for rate in (1e-5, 2e-5, 3e-5):
+    for batch in (16, 32):
+      yield {'schedule.learning_rate': rate, 'data.batch': batch}

@@ -1,0 +1,149 @@
+"""What a fine-tuning config takes from its task, and from its checkpoint."""
+
+import math
+import os
+
+from ml_collections import ConfigDict
+
+from input_pipeline import tokenizing
+from input_pipeline.config import DataConfig
+from input_pipeline.sources import labelled
+from input_pipeline.tasks.task import Task
+from train import pretrained
+from train.runs import warm_start, workdir
+from train.runs.checkpoint import Checkpoints
+
+# Keys of the data that belong to a checkpoint's tokenizer.
+TOKENIZER = ('tokenizer_kind', 'lowercase', 'sentinels', 'start', 'bos')
+HEADS = {'choice': 'choice', 'tagging': 'tokens', 'span': 'span'}
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """The config with what the record of its task decides.
+
+  For an encoder, or a decoder with a head: the objective, the head, its classes
+  and `data.choices`. For all: lengths that are 0. `train.epochs` and
+  `schedule.warmup_share` become steps, and evaluations and checkpoints that are
+  0 come once an epoch.
+
+  Raises:
+    ValueError: no task is named, or it cannot be read.
+  """
+  config = config.copy_and_resolve_references().unlock()
+  data = config.data
+  names = [name for name, _ in data.mixture] or [data.source]
+  tasks = [name for name in names if name.startswith('task:')]
+  if not tasks:
+    raise ValueError(
+      f'data.source={data.source!r} is no task: name one, '
+      '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
+    )
+  opened = [
+    labelled.Labelled(x.partition(':')[2], data.task_folder, 'data.source')
+    for x in tasks
+  ]
+  if data.objective == 'text_to_text':
+    lengths = [source.task.lengths for source in opened]
+    data.length = data.length or max(length for length, _ in lengths)
+    if config.model.family == 'encoder_decoder' and not data.target_length:
+      data.target_length = max(length for _, length in lengths)
+  else:
+    _resolve_head(config, opened[0])
+    data.length = data.length or opened[0].task.length
+  _resolve_steps(config, sum(len(source.examples) for source in opened))
+  return config.lock()
+
+
+def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
+  """The head that a task needs: the objective is the task's kind."""
+  task: Task = source.task
+  config.data.objective = task.kind
+  config.model.head = HEADS.get(task.kind, config.model.head)
+  config.model.classes = {
+    'classification': len(task.labels),
+    'tagging': len(task.labels),
+    'regression': 1,
+  }.get(task.kind, 0)
+  if task.kind not in ('classification', 'regression', 'choice'):
+    config.model.pooler, config.model.pooler_dropout = True, False
+  if task.kind != 'regression':
+    config.data.label_scale = 0.0
+  if task.kind == 'choice':
+    config.data.choices = len(task.texts(source.examples[0]))
+
+
+def _resolve_steps(config: ConfigDict, examples: int) -> None:
+  """Epochs and shares become steps; what is 0 happens once an epoch."""
+  train, schedule = config.train, config.schedule
+  epoch = math.ceil(examples / config.data.batch)
+  if train.epochs:
+    train.steps = math.ceil(train.epochs * examples / config.data.batch)
+    train.epochs = 0.0
+  if schedule.warmup_share:
+    schedule.warmup_steps = int(schedule.warmup_share * train.steps)
+    schedule.warmup_share = 0.0
+  config.eval.every = config.eval.every or epoch
+  config.checkpoint.every = config.checkpoint.every or config.eval.every
+
+
+def is_published(source: str) -> bool:
+  """Whether --from names a published checkpoint, and not a workdir."""
+  return os.path.isdir(source) and not os.path.isdir(
+    os.path.join(source, 'checkpoints')
+  )
+
+
+def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
+  """The config with the model and the tokenizer of `source`; '': as it is.
+
+  A published checkpoint is adopted where the run begins with it; see
+  `pretrained.begin`. With `scratch` it is adopted here.
+
+  Raises:
+    ValueError: there is no such folder, it is of another family, or it has no
+      tokenizer.
+  """
+  if not source:
+    return config
+  if is_published(source):
+    return pretrained.adopt(source, config) if scratch else config
+  folder, step = warm_start.parse(source)
+  if not os.path.isdir(folder):
+    raise ValueError(f'--from={source}: there is no folder {folder}.')
+  checkpoints = Checkpoints(folder, read_only=True)
+  saved = checkpoints.run(checkpoints.find(step))
+  theirs = workdir.checked(saved['config'], "The checkpoint's config")
+  family = theirs.model.family
+  if family == 'electra' and config.model.family == 'encoder':
+    family = 'encoder'  # the discriminator
+  if family != config.model.family:
+    raise ValueError(
+      f'--from={source} is of model.family={theirs.model.family!r}, the config '
+      f'of {config.model.family!r}: take a recipe of that family.'
+    )
+  config = config.copy_and_resolve_references().unlock()
+  own = {*pretrained.OWN, 'family', 'generator_divisor'} - {'scan'}
+  with config.ignore_type():
+    for group, keys in (
+      ('model', sorted(theirs.model.keys() - own)),
+      ('data', TOKENIZER),
+    ):
+      for key in keys:
+        ours, new = config[group][key], theirs[group][key]
+        if ours != new:
+          print(f'{group}.{key}: {new!r} (the config had {ours!r})')
+          config[group][key] = new
+    if scratch and not config.data.tokenizer:
+      kind = theirs.data.tokenizer_kind
+      config.data.tokenizer = tokenizing.path_in(folder, kind)
+  return config.lock()
+
+
+def described(config: ConfigDict) -> str:
+  """What a run learns, in one line."""
+  data = DataConfig(**config.data)
+  names = ', '.join(name for _, name, _ in data.sources)
+  return (
+    f'Learning {names} as {data.objective}: {config.train.steps:,} steps of '
+    f'{data.batch} rows of {data.length} tokens.'
+  )

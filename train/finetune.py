@@ -1,0 +1,101 @@
+"""Fine-tuning: a checkpoint learns a labelled task.
+
+  python -m train.finetune --config=configs/finetune/bert.py:task=glue/rte
+    --from=RUN[:STEP]|CHECKPOINT --workdir=W
+    --config.data.task_folder=FOLDER
+
+--from is a workdir, or a published checkpoint in Hugging Face layout; it
+decides the sizes of the model and the tokenizer. Without it the parameters are
+drawn from the seed; with --scratch too, but model and tokenizer are those of
+--from, to compare. A run goes on where it was stopped, as those of
+`python -m train`; `python -m train.evaluate --workdir=W` gives its scores.
+
+--seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) make a run of
+each seed and each point of the grid, in a folder of its own under W; runs that
+have ended are not made again. --jobs=N makes N at once, each a process of its
+own. In the end a table shows the median, the best and the spread over the
+seeds.
+"""
+
+from configs import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs import terminal
+from train import adoption, loop, pretrained, sweeping
+from train.parallel import processes
+from train.runs import command, workdir
+
+
+def finetune(
+  config: ConfigDict, folder: str, source: str = '', scratch: bool = False
+) -> None:
+  """Fine-tunes one run, or goes on with it.
+
+  Args:
+    config: from `configs/finetune/`.
+    folder: the workdir.
+    source: a workdir (WORKDIR[:STEP]) or a published checkpoint; '': the seed
+      draws all parameters.
+    scratch: only the model's sizes and the tokenizer are the source's.
+
+  Raises:
+    ValueError: a setting that cannot work, before anything is compiled.
+  """
+  config = adoption.adopt(adoption.resolve(config), source, scratch)
+  if jax.process_index() == 0:
+    terminal.say(adoption.described(config))
+  if source and not scratch and adoption.is_published(source):
+    if workdir.begun(folder):
+      config = pretrained.adopt(source, config)
+    else:
+      config = pretrained.begin(source, config, folder)
+    source = ''
+  loop.train(config, folder, init_from='' if scratch else source)
+
+
+def main():
+  processes.join()
+  if _SCRATCH.value and not _FROM.value:
+    raise ValueError(
+      '--scratch needs --from, whose sizes and tokenizer it has.'
+    )
+  points = sweeping.points(_GRID.value, _SEEDS.value)
+  configs = {p: sweeping.configured(_CONFIG.value, p) for p in points}
+
+  def run(point: sweeping.Point, folder: str) -> None:
+    finetune(configs[point], folder, _FROM.value, _SCRATCH.value)
+
+  if points == [sweeping.Point(())]:
+    run(points[0], _WORKDIR.value)
+  else:
+    sweeping.run_all(points, _WORKDIR.value, _JOBS.value, run)
+
+
+if __name__ == '__main__':
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/finetune/FILE.py:task=TASK[,...].',
+    lock_config=True,
+  )  # fmt: skip
+  _WORKDIR = flags.DEFINE_string(
+    'workdir', None, "The run's folder, or that of all runs.", required=True
+  )
+  _FROM = flags.DEFINE_string(
+    'from', '', 'WORKDIR[:STEP], or a published checkpoint.'
+  )
+  _SCRATCH = flags.DEFINE_bool(
+    'scratch', False, 'Draw the parameters from the seed all the same.'
+  )
+  _SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of this many seeds.')
+  _GRID = flags.DEFINE_multi_string(
+    'grid', [], 'KEY=VALUE,VALUE: runs with each value of a config key.'
+  )
+  _JOBS = flags.DEFINE_integer('jobs', 1, 'Runs that are made at once.')
+  processes.define_flags()
+  flags.adopt_module_key_flags(processes)
+  command.run(main)

@@ -1,0 +1,217 @@
+"""Scores: a model's answer to every example of a task, and the task's metrics.
+
+Every host makes the rows of all examples, and its devices compute their share
+of each batch. So any number of hosts gives one answer to every example, and
+rows that fill the last batch are never counted.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from input_pipeline import pipeline
+from input_pipeline.objectives import features, labelled, reading
+from input_pipeline.streams.corpus import Corpus
+from models import decoding
+from train.learning import heads
+from train.parallel import sharding
+from train.prompts import target_length
+from train.setup import Setup
+
+SCORE = 'score'  # the mean over the tasks of each task's score
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """A model's answers to the examples of one split of a task.
+
+  Attributes:
+    task: its record.
+    split: our name of the split.
+    examples: in the order of the file.
+    predictions: one for each, of the type that the task's metrics expect.
+    metrics: name -> number; {} where labels are secret.
+    cut: how many examples lost tokens that their row had no room for.
+  """
+
+  task: Any
+  split: str
+  examples: Sequence[Any]
+  predictions: Sequence[Any]
+  metrics: dict[str, float]
+  cut: int
+
+  @property
+  def score(self) -> float:
+    """The task's number in a benchmark: the mean of `task.averaged`."""
+    names = self.task.averaged or tuple(self.metrics)[:1]
+    return sum(self.metrics[name] for name in names) / len(names)
+
+
+def means(found: Sequence[Scores]) -> dict[str, float]:
+  """'TASK/METRIC' -> number of all that have labels, and their mean 'score'.
+
+  A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'.
+  """
+  found = [scores for scores in found if scores.metrics]
+  named = {}
+  for scores in found:
+    split = '' if scores.split == 'validation' else f'@{scores.split}'
+    name = scores.task.name + split
+    named |= {f'{name}/{key}': x for key, x in scores.metrics.items()}
+  total = sum(scores.score for scores in found)
+  return named | ({SCORE: total / len(found)} if found else {})
+
+
+def make_scoring(
+  setup: Setup, data: pipeline.Data
+) -> Callable[[Any], list[Scores]]:
+  """params -> the scores of each task that `data` evaluates.
+
+  Programs are compiled at the first call.
+  """
+  answer = _answering(setup, data)
+  tasks = [corpus for corpus in data.evaluated if corpus.labels]
+  encode = functools.cache(
+    lambda n: tasks[n].labels.encode(tasks[n].source.examples, data.tokenizer)
+  )
+
+  def score(params: Any) -> list[Scores]:
+    return [
+      _score(corpus, encode(n), functools.partial(answer, params))
+      for n, corpus in enumerate(tasks)
+    ]
+
+  return score
+
+
+def _score(
+  corpus: Corpus, encoded: labelled.Encoded, answer: Callable
+) -> Scores:
+  task, examples = corpus.source.task, corpus.source.examples
+  rows = [row for own in encoded.rows for row in own]
+  answers = iter(answer(corpus.labels, rows))
+  predictions = [
+    _predict(corpus.labels, example, own, [next(answers) for _ in own])
+    for example, own in zip(examples, encoded.rows, strict=True)
+  ]
+  secret = any(example.get(task.label, '') is None for example in examples)
+  metrics = {} if secret else dict(task.metrics(examples, predictions))
+  return Scores(
+    task, corpus.source.split, examples, predictions, metrics, encoded.cut
+  )
+
+
+def _predict(
+  labels: labelled.Format, example: Any, rows: list[dict], answers: list
+) -> Any:
+  """The prediction for an example, from what the model says of its rows."""
+  task = labels.task
+  match labels.config.objective:
+    case 'text_to_text':  # an example that the task leaves out has no row
+      return task.decode(answers[0], example) if rows else None
+    case 'classification':
+      return task.labels[int(np.argmax(answers[0]))]
+    case 'regression':
+      return float(answers[0][0]) * labels.config.label_scale
+    case 'choice':
+      return int(np.argmax(answers[0]))
+    case 'tagging':
+      chosen = np.argmax(answers[0], axis=-1)
+      places = rows[0]['places']  # words beyond the row get the first class
+      return [
+        task.labels[chosen[places[n]] if n in places else 0]
+        for n in range(len(task.texts(example)))
+      ]
+  return reading.answer(task.texts(example), rows, answers)
+
+
+def _answering(setup: Setup, data: pipeline.Data) -> Callable:
+  """(params, format, rows) -> what the model says of each row."""
+  run = jax.jit(
+    _text(setup, data)
+    if data.config.pairs
+    else functools.partial(_logits, model=setup.model),
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
+  )
+
+  def answer(params: Any, labels: labelled.Format, rows: list) -> Iterator[Any]:
+    for batch, count in _batches(setup, data, labels, rows):
+      with setup.on_mesh():
+        found = jax.device_get(run(params, batch))
+      if data.config.pairs:
+        yield from (_decoded(data.tokenizer, ids) for ids in found[:count])
+      else:
+        yield from found[:count]
+
+  return answer
+
+
+def _batches(setup, data, labels, rows):
+  """Global batches of the rows in their order, and how many rows each has."""
+  size = setup.data.batch
+  for first in range(0, len(rows), size):
+    part = rows[first : first + size]
+    if labels.config.objective == 'text_to_text':
+      arrays = _sources(setup, data, part)
+    else:
+      shapes = dict(data.shapes)
+      arrays = features.split(labelled.lay_out(part, shapes), shapes)
+      del arrays['cursor']
+    filled = {
+      name: np.concatenate(
+        [x, np.zeros((size - len(part), *x.shape[1:]), x.dtype)]
+      )[setup.rows]
+      for name, x in arrays.items()
+    }
+    yield sharding.global_batch(filled, setup.rows, setup.mesh, size), len(part)
+
+
+def _sources(setup, data, rows):
+  """'source', 'segments' [rows,S] as `decoding.decode` reads them."""
+  width = data.config.length
+  whole = setup.model.config.family != 'encoder_decoder'
+  source, segments = np.zeros((2, len(rows), width), np.int32)
+  for n, row in enumerate(rows):
+    ids = row['inputs']
+    if whole:  # a decoder's prompt is padded on the left
+      ids = [data.start_id, *ids]
+    place = slice(width - len(ids), width) if whole else slice(len(ids))
+    source[n, place], segments[n, place] = ids, 1
+  return {'source': source, 'segments': segments}
+
+
+def _text(setup, data):
+  """params, batch -> the ids that the model writes, greedily: int [B,T]."""
+  length = target_length(setup.model.config, data.config)
+
+  def write(params, batch):
+    return decoding.decode(
+      params, batch['source'], batch['segments'], model=setup.model,
+      length=length, eos=data.tokenizer.eos, start=data.start_id,
+      vocabulary=data.tokenizer.size,
+    )  # fmt: skip
+
+  return write
+
+
+def _decoded(tokenizer, ids):
+  ends = np.flatnonzero(ids == tokenizer.eos)
+  return tokenizer.decode(ids[: ends[0]] if len(ends) else ids)
+
+
+def _logits(params, batch, *, model):
+  """What the head says of each row, float32 [B,...]; a span's is [B,2,T]."""
+  if model.config.head == 'choice':
+    return heads.choice_logits(model, params, batch)
+  outputs = heads.apply(model, params, batch)
+  if model.config.head == 'span':
+    both = jnp.stack([outputs['start'], outputs['end']], axis=1)
+    return jnp.where(batch['segments'][:, None] > 0, both, -jnp.inf)
+  return outputs['classes'] if isinstance(outputs, dict) else outputs

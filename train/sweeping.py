@@ -1,0 +1,256 @@
+"""Runs of several seeds and of the points of a grid, and their table."""
+
+import itertools
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from configs import terminal
+from configs.command import UserError, is_fixable
+from input_pipeline.sources import paths
+from train.reporting.metrics import read_metrics
+from train.runs import workdir
+
+NAME = 'scores.json'  # in the folder of all runs
+SCORE = 'eval/score'
+
+
+class Point(NamedTuple):
+  """One run: (key of the config, value), the seed among them."""
+
+  keys: tuple[tuple[str, Any], ...]
+
+  @property
+  def name(self) -> str:
+    """Its folder: 'learning_rate=2e-05,seed=1'."""
+    return ','.join(f'{key.rpartition(".")[2]}={x}' for key, x in self.keys)
+
+  @property
+  def group(self) -> str:
+    """What runs that differ in their seed alone have in common."""
+    others = tuple((key, x) for key, x in self.keys if key != 'seed')
+    return Point(others).name
+
+
+def points(grid: Sequence[str], seeds: int) -> list[Point]:
+  """The runs of --grid KEY=VALUE,VALUE and --seeds=N; one where both are plain.
+
+  Raises:
+    ValueError: a grid that cannot be read.
+
+  >>> [p.name for p in points(['data.batch=16,32'], 2)][:3]
+  ['batch=16,seed=0', 'batch=16,seed=1', 'batch=32,seed=0']
+  """
+  if seeds < 1:
+    raise ValueError(f'--seeds={seeds} must be at least 1.')
+  axes = []
+  for text in grid:
+    key, equals, values = text.partition('=')
+    if not (equals and values) or '' in values.split(','):
+      raise ValueError(f'--grid={text} must be KEY=VALUE,VALUE.')
+    axes.append([(key, value) for value in values.split(',')])
+  if seeds > 1 or axes:
+    axes.append([('seed', seed) for seed in range(seeds)])
+  return [Point(chosen) for chosen in itertools.product(*axes)]
+
+
+def configured(config: ConfigDict, point: Point) -> ConfigDict:
+  """The config with a point's keys.
+
+  Raises:
+    ValueError: an unknown key, or a value of another type.
+  """
+  config = config.copy_and_resolve_references().unlock()
+  for key, value in point.keys:
+    *groups, name = key.split('.')
+    group = config
+    for part in groups:
+      group = group.get(part)
+      if not isinstance(group, ConfigDict):
+        break
+    if not isinstance(group, ConfigDict) or name not in group:
+      raise ValueError(f'--grid={key}: the config has no key {key!r}.')
+    kind = group.get_type(name)
+    try:
+      read = json.loads(value.lower()) if kind is bool else kind(value)
+    except (ValueError, TypeError) as error:
+      raise ValueError(
+        f'--grid={key}: {value!r} is no {kind.__name__}.'
+      ) from error
+    group[name] = read
+  return config.lock()
+
+
+def run_all(
+  found: Sequence[Point],
+  folder: str,
+  jobs: int,
+  run: Callable[[Point, str], None],
+) -> None:
+  """Makes the runs that have not ended, then prints and writes their table.
+
+  Args:
+    found: the runs.
+    folder: each run's workdir is a folder in it.
+    jobs: how many at once; more than one are processes of their own, of this
+      same command.
+    run: makes one run in a workdir.
+
+  Raises:
+    UserError: a run has failed; the others are made all the same.
+  """
+  folders = {point: os.path.join(folder, point.name) for point in found}
+  left = [p for p in found if score(folders[p]) is None]
+  if len(left) < len(found):
+    terminal.say(f'{len(found) - len(left)} of {len(found)} runs have ended.')
+  failed = {}
+  if jobs > 1:
+    failed = _side_by_side(left, folders, jobs)
+  else:
+    for number, point in enumerate(left, 1):
+      terminal.say(f'Run {number} of {len(left)}: {point.name}')
+      try:
+        run(point, folders[point])
+      except Exception as error:
+        if not is_fixable(error):
+          raise
+        failed[point] = str(error)
+        terminal.say(f'This run failed: {error}')
+      if point not in failed and score(folders[point]) is None:
+        return  # it was asked to stop
+  rows = summary(found, folders)
+  terminal.say(table(rows))
+  os.makedirs(folder, exist_ok=True)
+  text = json.dumps(rows, indent=2)
+  paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
+  if failed:
+    names = '\n'.join(f'  {p.name}: {why}' for p, why in failed.items())
+    raise UserError(
+      f'{len(failed)} of {len(found)} runs failed:\n{names}\nThe same command '
+      'makes them again.'
+    )
+
+
+def _side_by_side(
+  left: Iterable[Point], folders: dict[Point, str], jobs: int
+) -> dict[Point, str]:
+  """Makes runs as processes of this command; run -> why it failed."""
+  if jax.default_backend() != 'cpu':
+    raise ValueError(
+      f'--jobs={jobs}: processes of one command cannot share an accelerator. '
+      'Take --jobs=1, or give each of several commands devices of its own.'
+    )
+  ours = r'--?(workdir|seeds|grid|jobs)(=|$)'
+  args = [x for x in sys.argv[1:] if not re.match(ours, x)]
+  waiting, running, failed = list(left), {}, {}
+  try:
+    while waiting or running:
+      while waiting and len(running) < jobs:
+        point = waiting.pop(0)
+        os.makedirs(folders[point], exist_ok=True)
+        log = open(os.path.join(folders[point], 'log.txt'), 'ab')  # noqa: SIM115
+        command = [sys.executable, '-m', 'train.finetune', *args]
+        command += [f'--config.{key}={x}' for key, x in point.keys]
+        command.append(f'--workdir={folders[point]}')
+        terminal.say(f'{point.name}: its log is {log.name}')
+        running[point] = subprocess.Popen(command, stdout=log, stderr=log), log
+      point = next(
+        (p for p in running if running[p][0].poll() is not None), None
+      )
+      if point is None:
+        time.sleep(0.2)
+        continue
+      process, log = running.pop(point)
+      log.close()
+      if process.returncode:
+        failed[point] = f'see {log.name}'
+  finally:
+    for process, _ in running.values():
+      process.terminate()
+      process.wait()
+  return failed
+
+
+def rows_of(folder: str) -> list[dict[str, Any]]:
+  """The scored evaluations of a run that has ended; [] of any other."""
+  if not os.path.exists(os.path.join(folder, workdir.NAME)):
+    return []
+  steps = workdir.read_config(folder).train.steps
+  found = [row for row in read_metrics(folder) if SCORE in row]
+  return found if found and found[-1]['step'] == steps else []
+
+
+def final(folder: str) -> dict[str, float]:
+  """The evaluation that counts of a run that has ended, {} of any other.
+
+  The last one; with checkpoint.best='score' the best one.
+  """
+  rows = rows_of(folder)
+  if not rows:
+    return {}
+  best = workdir.read_config(folder).checkpoint.best == 'score'
+  return max(rows, key=lambda row: row[SCORE]) if best else rows[-1]
+
+
+def score(folder: str) -> float | None:
+  """The score of a run that has ended, in the unit of its metrics."""
+  return final(folder).get(SCORE)
+
+
+def summary(
+  found: Sequence[Point], folders: dict[Point, str]
+) -> list[dict[str, Any]]:
+  """A row of numbers for each point of the grid, over its seeds.
+
+  `median`, `best`, `mean` and `spread` (the standard deviation of a sample; of
+  one run there is none) of the score; `scores` of each seed; and the median of
+  each metric.
+  """
+  rows = []
+  for group in dict.fromkeys(point.group for point in found):
+    ended = [final(folders[p]) for p in found if p.group == group]
+    ended = [row for row in ended if row]
+    scores = [row[SCORE] for row in ended]
+    row = {'group': group, 'runs': len(scores), 'scores': scores}
+    if scores:
+      names = [
+        k for k in ended[0] if k.startswith('eval/') and k.count('/') > 1
+      ]
+      row |= {
+        'median': statistics.median(scores),
+        'best': max(scores),
+        'mean': statistics.mean(scores),
+        'spread': statistics.stdev(scores) if len(scores) > 1 else None,
+        'metrics': {
+          name.removeprefix('eval/'): statistics.median(r[name] for r in ended)
+          for name in names
+        },
+      }
+    rows.append(row)
+  return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+  """The rows of `summary` as text; the best median is marked."""
+  best = max((row.get('median', -1) for row in rows), default=-1)
+  width = max(len(row['group']) for row in rows) + 2
+  lines = [
+    f'{"":{width}}{"runs":>5}{"median":>9}{"best":>9}{"mean":>9}{"spread":>9}'
+  ]
+  for row in rows:
+    line = f'{row["group"]:{width}}{row["runs"]:>5}'
+    for name in 'median', 'best', 'mean', 'spread':
+      value = row.get(name)
+      line += f'{"-" if value is None else format(value, ".2f"):>9}'
+    marked = len(rows) > 1 and row.get('median') == best
+    lines.append(line + ' <' * marked)
+  return '\n'.join(lines)
