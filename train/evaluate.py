@@ -25,6 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline
+from train import scoring
 from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes
@@ -58,7 +59,8 @@ def evaluate(
     The criterion's means, 'loss' and 'accuracy' among them; 'perplexity', e to
     the mean cross-entropy of a predicted token; 'tokens', the predicted ones;
     and 'bits_per_byte' where bytes were counted, which does not depend on the
-    tokenizer.
+    tokenizer. Where labels are predicted, the criterion's means and 'labels',
+    how many there are.
 
   Raises:
     EmptySplitError: the split has no token to predict.
@@ -82,6 +84,8 @@ def evaluate(
       'raise eval.batches if it is not 0.'
     )
   found = {name: float(x) for name, x in means(totals).items()}
+  if 'z_loss' not in found:
+    return found | {'labels': int(totals['weight'])}
   del found['z_loss']  # its factor belongs to training
   found['perplexity'] = float(np.exp(totals['loss'] / totals['weight']))
   if totals.get('bytes'):
@@ -119,7 +123,10 @@ def make_eval_step(
 def evaluate_run(
   folder: str, step: int | None = None, config: ConfigDict | None = None
 ) -> dict[str, float]:
-  """'step', and what `evaluate` returns of the checkpoint; see open_run."""
+  """'step', and what `evaluate` returns of the checkpoint; see open_run.
+
+  Of tasks also 'TASK/METRIC' of each, and their mean 'score'.
+  """
   run = opening.open_run(folder, step, config)
   data = opening.open_data(run)
   with run.setup.on_mesh():
@@ -130,7 +137,8 @@ def evaluate_run(
       run.config.eval.batches,
       run.setup.criterion.means,
     )
-  return {'step': run.step} | means
+  scores = scoring.make_scoring(run.setup, data)(run.params)
+  return {'step': run.step} | means | scoring.means(scores)
 
 
 def main():
