@@ -35,7 +35,7 @@ PAIRS = {
   # A mixture of denoisers.
   'ul2': Keys(('sentinels', 'denoisers'), _PAIR),
   # A labelled task as T5 writes it: an input and a target.
-  'text_to_text': Keys((), ('target_length', 'loss_on_inputs')),
+  'text_to_text': Keys((), ('sentinels', 'target_length', 'loss_on_inputs')),
 }
 # Objectives that predict some tokens of a row.
 MASKED = {

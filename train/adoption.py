@@ -15,7 +15,14 @@ from train.runs.checkpoint import Checkpoints
 
 # Keys of the data that belong to a checkpoint's tokenizer.
 TOKENIZER = ('tokenizer_kind', 'lowercase', 'sentinels', 'start', 'bos')
-HEADS = {'choice': 'choice', 'tagging': 'tokens', 'span': 'span'}
+# The heads of tasks that have one alone.
+HEADS = {
+  'regression': 'sequence',
+  'choice': 'choice',
+  'tagging': 'tokens',
+  'span': 'span',
+}
+NEW_ROWS = 3  # start, delimiter and extract of data.framing='gpt1'
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -64,7 +71,7 @@ def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
     'tagging': len(task.labels),
     'regression': 1,
   }.get(task.kind, 0)
-  if task.kind not in ('classification', 'regression', 'choice'):
+  if config.model.head not in ('sequence', 'choice'):
     config.model.pooler, config.model.pooler_dropout = True, False
   if task.kind != 'regression':
     config.data.label_scale = 0.0
@@ -105,6 +112,12 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   """
   if not source:
     return config
+  if is_published(source) and config.data.framing == 'gpt1':
+    raise ValueError(
+      f'--from={source} is a published checkpoint, whose table lacks the rows '
+      "of data.framing='gpt1'. Bring it into a workdir first: python -m "
+      f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
+    )
   if is_published(source):
     return pretrained.adopt(source, config) if scratch else config
   folder, step = warm_start.parse(source)
@@ -123,13 +136,17 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
     )
   config = config.copy_and_resolve_references().unlock()
   own = {*pretrained.OWN, 'family', 'generator_divisor'} - {'scan'}
+  if config.data.framing:
+    own |= {'start', 'bos'}  # the frame begins a text
   with config.ignore_type():
     for group, keys in (
-      ('model', sorted(theirs.model.keys() - own)),
-      ('data', TOKENIZER),
+      ('model', sorted({*theirs.model} - own)),
+      ('data', [key for key in TOKENIZER if key not in own]),
     ):
       for key in keys:
         ours, new = config[group][key], theirs[group][key]
+        if key == 'vocab_size' and config.data.framing == 'gpt1':
+          new += NEW_ROWS
         if ours != new:
           print(f'{group}.{key}: {new!r} (the config had {ours!r})')
           config[group][key] = new

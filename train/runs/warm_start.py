@@ -9,6 +9,10 @@ and sharding may differ from the source's. What happens to a parameter:
                                             it is the source's, it is left out.
                                             Only if `model.head` differs
   one has it, and it is the trunk's         an error
+  the token table has more rows here        the seed draws the further rows
+
+Fine-tuning ELECTRA takes its discriminator: its generator is left out, if
+`model.family` is 'encoder' here.
 
 `TRUNK` names the parts of the trunk. Steps count from 0, and the optimizer is
 new. With `--init_state` the optimizer's state and the step are taken too: the
@@ -30,6 +34,7 @@ import jax
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs.differences import changed_keys
@@ -40,6 +45,8 @@ from train.runs.checkpoint import Checkpoints
 from train.runs.storage import Shapes, tree_shapes
 
 TRUNK = 'embed', 'encoder', 'decoder', 'generator'
+# Tables that may get more rows: those of tokens.
+TABLES = ('params/embed/table',)
 SHOWN = 20  # names in an error, at most
 
 
@@ -55,6 +62,7 @@ class Origin:
   checkpoints: Checkpoints
   taken: tuple[str, ...]  # names of parameters
   new: tuple[str, ...]  # drawn from the seed
+  grown: tuple[str, ...]  # tables that have more rows than the source's
   left: tuple[str, ...]  # left out
 
 
@@ -189,9 +197,19 @@ def _make(
   )
   model = saved['config']['model']
   heads = not optimizer and model.get('head') != config.model.head
+  grown = tuple(
+    name
+    for name in TABLES
+    if not optimizer
+    and name in here.keys() & there.keys()
+    and here[name][1:] == there[name][1:]
+    and here[name][0] > there[name][0]
+  )
+  here |= {name: there[name] for name in grown}
   taken, new, left = compare(there, here, heads, folder, model, config.model)
+  grown = tuple(name.removeprefix('params/') for name in grown)
   return Origin(
-    folder, step, optimizer, own, saved, checkpoints, taken, new, left
+    folder, step, optimizer, own, saved, checkpoints, taken, new, grown, left
   )
 
 
@@ -222,9 +240,12 @@ def compare(
     if name in there and there[name] != here[name]
   ]
   alone = here.keys() ^ there.keys()
+  trunk = set(TRUNK)
+  if (old.get('family'), new['family']) == ('electra', 'encoder'):
+    trunk.remove('generator')
   for name in sorted(alone):
     part = name.split('/')[1]
-    if not heads or part in TRUNK or not name.startswith('params/'):
+    if not heads or part in trunk or not name.startswith('params/'):
       shapes = (_size(x.get(name)) for x in (there, here))
       wrong.append('  {}: {} there, {} here'.format(name, *shapes))
   if wrong:
@@ -266,6 +287,8 @@ def describe(origin: Origin, config: ConfigDict) -> str:
   ]
   if origin.new:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
+  for name in origin.grown:
+    lines.append(f'  new rows at the end, from the seed: {name}')
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
   lines += [
@@ -320,6 +343,27 @@ def create(
       )
     )
   flat = flatten_dict(shape.params, sep='/')
-  wanted = unflatten_dict({name: flat[name] for name in origin.taken}, sep='/')
-  given = origin.checkpoints.restore_some({'params': wanted}, origin.step)
-  return create_state(model, optimizer, shape, cursor, seed, given['params'])
+  there = origin.checkpoints.shapes(origin.step)
+
+  def of_source(name):
+    size, place = there[f'params/{name}'], flat[name].sharding
+    if name in origin.grown:  # it may not divide over the mesh
+      place = NamedSharding(place.mesh, PartitionSpec())
+    return jax.ShapeDtypeStruct(size, flat[name].dtype, sharding=place)
+
+  wanted = {name: of_source(name) for name in origin.taken}
+  given = origin.checkpoints.restore_some(
+    {'params': unflatten_dict(wanted, sep='/')}, origin.step
+  )
+  given = flatten_dict(given['params'], sep='/')
+  old = {name: given.pop(name) for name in origin.grown}
+  given = unflatten_dict(given, sep='/')
+  state = create_state(model, optimizer, shape, cursor, seed, given)
+  params = flatten_dict(state.params, sep='/')
+  for name, rows in old.items():
+    fill = jax.jit(
+      lambda new, rows: new.at[: len(rows)].set(rows),
+      out_shardings=flat[name].sharding,
+    )
+    params[name] = fill(params[name], rows)
+  return state.replace(params=unflatten_dict(params, sep='/'))
