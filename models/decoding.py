@@ -36,6 +36,7 @@ def decode(
 
   The first step reads the whole source; each later step reads one token and the
   cache of keys and values (RWKV: its state), which a step takes and returns.
+  It stops when all rows have ended.
 
   Args:
     params: of the model.
@@ -89,16 +90,21 @@ def decode(
       position = positions[:, -1:] + index
       return apply(tokens, cache, width + index - 1, position, hidden)
 
-  def advance(carry, index):
-    tokens, done, cache = carry
+  def going(carry):
+    index, _, _, done, _ = carry
+    return (index < length) & ~jnp.all(done)
+
+  def advance(carry):
+    index, written, tokens, done, cache = carry
     logits, cache = step(tokens[:, None], cache, index)
     new = jnp.where(done, 0, choose(logits[:, -1], index))
-    return (new, done | (new == eos), cache), new
+    written = written.at[:, index].set(new)
+    return index + 1, written, new, done | (new == eos), cache
 
   tokens = choose(logits[:, -1], jnp.int32(0))
-  carry = (tokens, tokens == eos, cache)
-  _, rest = jax.lax.scan(advance, carry, jnp.arange(1, length))
-  return jnp.concatenate([tokens[:, None], rest.T], axis=1)
+  written = jnp.zeros([batch, length], 'int32').at[:, 0].set(tokens)
+  carry = jnp.int32(1), written, tokens, tokens == eos, cache
+  return jax.lax.while_loop(going, advance, carry)[1]
 
 
 def limit(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
