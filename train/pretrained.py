@@ -23,7 +23,6 @@ if __name__ == '__main__':
   startup.begin()
 
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -89,7 +88,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     # Last, because it takes the longest.
     _, params = pretrained.load(source, setup.places.params, config.seed, **own)
     state = jax.jit(state, out_shardings=setup.places, donate_argnums=0)
-    run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+    run = {'config': workdir.plain(config), 'data': data.fingerprint}
     with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
       checkpoints.save(state(params, cursor), 0, run)
       checkpoints.wait()
