@@ -1,8 +1,7 @@
-"""What a model's config must satisfy, one rule a function.
+"""What a model's config must satisfy.
 
-Every rule takes a TransformerConfig and raises ValueError with the config key,
-its value and what would be right. `RULES` lists them in the order in which they
-are checked; a rule may rely on those before it.
+Each rule names the config key, its value and what would be right. A rule may
+rely on those before it.
 """
 
 from typing import Any
@@ -11,16 +10,19 @@ from models.choices import CHOICES, HEADS_OF, OPTIONAL
 
 
 def check(config: Any) -> None:
-  """Checks every rule.
-
-  Args:
-    config: a TransformerConfig, which calls this when it is made.
+  """Checks every rule of a TransformerConfig, which calls this when it is made.
 
   Raises:
     ValueError: a choice that does not exist, or sizes that do not fit together.
   """
-  for rule in RULES:
-    rule(config)
+  # RWKV comes first, because later rules would ask it for attention's sizes.
+  if config.family == 'rwkv':
+    _rwkv(config)
+  _choices(config)
+  _sizes(config)
+  _positions(config)
+  _block(config)
+  _family(config)
 
 
 def _refuse(refused, reason):
@@ -28,50 +30,35 @@ def _refuse(refused, reason):
     raise ValueError(reason)
 
 
-# RWKV comes first, because later rules would ask it for the sizes of attention.
-
-
-def _rwkv_has_no_attention(c):
+def _rwkv(c):
   _refuse(
-    c.family == 'rwkv'
-    and (
-      c.heads
-      or c.kv_heads
-      or c.head_dim
-      or c.attention_dropout
-      or c.scale_attention
-      or c.position != 'none'
-    ),
+    c.heads
+    or c.kv_heads
+    or c.head_dim
+    or c.attention_dropout
+    or c.scale_attention
+    or c.position != 'none',
     "model.family='rwkv' has no attention: model.heads, kv_heads, head_dim "
     'and attention_dropout must be 0, scale_attention False and position '
     "'none'.",
   )
-
-
-def _rwkv_has_its_own_block(c):
   _refuse(
-    c.family == 'rwkv'
-    and (
-      c.norm_placement != 'pre'
-      or c.parallel != 'none'
-      or c.bias != 'none'
-      or c.gated
-      or c.table_dim
-    ),
+    (c.norm_placement, c.parallel, c.bias) != ('pre', 'none', 'none')
+    or c.gated
+    or c.table_dim,
     "model.family='rwkv' has a block of its own: model.norm_placement must "
     "be 'pre', parallel and bias 'none', gated False and table_dim 0.",
   )
-
-
-def _rwkv_needs_its_own_init(c):
   _refuse(
-    c.family == 'rwkv' and c.init != 'rwkv',
+    c.init != 'rwkv',
     f"model.init={c.init!r} does not set RWKV's decays: model.family='rwkv' "
     "needs 'rwkv'.",
   )
 
 
-def _choices_exist_and_have_their_fields(c):
+def _choices(c):
+  """Each choice exists and has its fields, and no other field is set."""
+  read = set()
   for name, choices in CHOICES.items():
     value = getattr(c, name)
     _refuse(
@@ -84,14 +71,7 @@ def _choices_exist_and_have_their_fields(c):
         f'model.{name}={value!r} needs model.{field}, which is '
         f'{getattr(c, field)}; it must be above 0.',
       )
-
-
-def _no_field_is_set_that_no_choice_reads(c):
-  read = {
-    field
-    for name, choices in CHOICES.items()
-    for field in choices[getattr(c, name)]
-  }
+    read.update(choices[value])
   for name, choices in CHOICES.items():
     for field in (field for fields in choices.values() for field in fields):
       _refuse(
@@ -105,9 +85,6 @@ def _no_field_is_set_that_no_choice_reads(c):
       f'model.{field} is {getattr(c, field)}, but model.position='
       f'{c.position!r} does not read it: leave it out.',
     )
-
-
-def _the_family_has_the_head(c):
   heads = HEADS_OF[c.family]
   _refuse(
     c.head not in heads,
@@ -116,81 +93,78 @@ def _the_family_has_the_head(c):
   )
 
 
-def _sizes_are_at_least_1(c):
-  sizes = ['vocab_size', 'embed_dim', 'mlp_dim']
-  if c.family != 'rwkv':
-    sizes += ['heads', 'kv_heads', 'head_dim']
-  for name in sizes:
-    _refuse(
-      getattr(c, name) < 1,
-      f'model.{name} is {getattr(c, name)}; it must be at least 1.',
-    )
-
-
-def _kv_heads_divide_heads(c):
+def _sizes(c):
+  attention = ('heads', 'kv_heads', 'head_dim') if c.family != 'rwkv' else ()
+  _at_least(c, 1, 'vocab_size', 'embed_dim', 'mlp_dim', *attention)
   _refuse(
-    c.family != 'rwkv' and c.heads % c.kv_heads,
+    attention and c.heads % c.kv_heads,
     f'model.kv_heads is {c.kv_heads}; it must divide model.heads, which is '
     f'{c.heads}.',
   )
-
-
-def _dropout_is_a_rate(c):
   for name in ('dropout', 'attention_dropout'):
     _refuse(
       not 0 <= getattr(c, name) < 1,
       f'model.{name} is {getattr(c, name)}; it must be at least 0 and below 1.',
     )
-
-
-def _norm_epsilon_is_small(c):
   _refuse(
     not 0 < c.norm_epsilon < 1,
     f'model.norm_epsilon is {c.norm_epsilon}; it must be above 0 and below 1.',
   )
+  _at_least(c, 0, 'table_dim', 'token_types', 'window', 'position_offset')
 
 
-def _optional_sizes_are_not_negative(c):
-  for name in ('table_dim', 'token_types', 'window', 'position_offset'):
+def _at_least(c, least, *names):
+  for name in names:
     _refuse(
-      getattr(c, name) < 0,
-      f'model.{name} is {getattr(c, name)}; it must be at least 0.',
+      getattr(c, name) < least,
+      f'model.{name} is {getattr(c, name)}; it must be at least {least}.',
     )
 
 
-def _relative_buckets_divide_the_distances(c):
+def _positions(c):
+  if c.position == 'relative_bias':
+    _refuse(
+      c.relative_buckets % 4,
+      f'model.relative_buckets is {c.relative_buckets}; it must be a multiple '
+      'of 4: two directions, each half exact and half logarithmic.',
+    )
+    exact = c.relative_buckets // 2
+    _refuse(
+      c.relative_max_distance <= exact,
+      f'model.relative_max_distance is {c.relative_max_distance}; it must '
+      f'exceed half of model.relative_buckets ({exact}), where the buckets '
+      'turn logarithmic.',
+    )
   _refuse(
-    c.position == 'relative_bias'
-    and (c.relative_buckets < 4 or c.relative_buckets % 4),
-    f'model.relative_buckets is {c.relative_buckets}; it must be a multiple of '
-    '4: two directions, each half exact and half logarithmic.',
-  )
-  exact = c.relative_buckets // 2
-  _refuse(
-    c.position == 'relative_bias' and c.relative_max_distance <= exact,
-    f'model.relative_max_distance is {c.relative_max_distance}; it must exceed '
-    f'half of model.relative_buckets ({exact}), where the buckets turn '
-    'logarithmic.',
-  )
-
-
-def _rope_turns_pairs_of_a_head(c):
-  _refuse(
-    c.position == 'rope' and (c.rope_dim % 2 or c.rope_dim > c.head_dim),
+    c.rope_dim % 2 or c.rope_dim > c.head_dim,
     f'model.rope_dim is {c.rope_dim}; it must be even and at most '
     f'model.head_dim, which is {c.head_dim}.',
   )
+  if c.rope_scaling:
+    _rope_scaling(c)
+  if c.position in ('sinusoidal', 'transformer_xl'):
+    what, width = 'embeddings', c.table_width
+    if c.position == 'transformer_xl':
+      what, width = 'model', c.embed_dim
+    _refuse(
+      width % 2,
+      f'model.position={c.position!r} pairs sines and cosines: the width of '
+      f'the {what}, {width}, must be even.',
+    )
+  _refuse(
+    c.position_offset and c.position_offset >= c.max_length,
+    f'model.position_offset is {c.position_offset}; it must be below '
+    f'model.max_length, which is {c.max_length}.',
+  )
 
 
-def _rope_scaling_stretches(c):
+def _rope_scaling(c):
   numbers = all(isinstance(x, int | float) for x in c.rope_scaling)
   _refuse(
-    len(c.rope_scaling) not in (0, 4) or not numbers,
+    len(c.rope_scaling) != 4 or not numbers,
     f'model.rope_scaling is {c.rope_scaling}; it must be empty or four '
     'numbers: factor, low and high frequency factor, former length.',
   )
-  if not c.rope_scaling:
-    return
   factor, low, high, former = c.rope_scaling
   _refuse(
     not (factor >= 1 and 0 < low < high and former > 0),
@@ -200,61 +174,18 @@ def _rope_scaling_stretches(c):
   )
 
 
-def _sinusoids_come_in_pairs(c):
-  widths = {
-    'sinusoidal': ('embeddings', c.table_width),
-    'transformer_xl': ('model', c.embed_dim),
-  }
-  what, width = widths.get(c.position, ('', 0))
-  _refuse(
-    width % 2,
-    f'model.position={c.position!r} pairs sines and cosines: the width of the '
-    f'{what}, {width}, must be even.',
-  )
-
-
-def _learned_positions_begin_within_their_table(c):
-  _refuse(
-    c.position_offset and c.position_offset >= c.max_length,
-    f'model.position_offset is {c.position_offset}; it must be below '
-    f'model.max_length, which is {c.max_length}.',
-  )
-
-
-def _the_generator_divides_the_sizes(c):
-  if c.family != 'electra':
-    return
-  for name in ('embed_dim', 'mlp_dim'):
+def _block(c):
+  if c.parallel != 'none':
     _refuse(
-      getattr(c, name) % c.generator_divisor,
-      f'model.generator_divisor is {c.generator_divisor}; it must divide '
-      f'model.{name}, which is {getattr(c, name)}.',
+      c.norm_placement == 'post',
+      f"model.parallel={c.parallel!r} needs model.norm_placement='pre': both "
+      'branches meet in one sum, so neither has a norm after it.',
     )
-  heads, kv_heads = (
-    max(1, n // c.generator_divisor) for n in (c.heads, c.kv_heads)
-  )
-  _refuse(
-    heads % kv_heads,
-    f'model.generator_divisor={c.generator_divisor} leaves the generator '
-    f'{heads} of model.heads and {kv_heads} of model.kv_heads; the second must '
-    'divide the first.',
-  )
-
-
-def _parallel_branches_meet_in_one_sum(c):
-  _refuse(
-    c.parallel != 'none' and c.norm_placement == 'post',
-    f"model.parallel={c.parallel!r} needs model.norm_placement='pre': both "
-    'branches meet in one sum, so neither has a norm after it.',
-  )
-  _refuse(
-    c.parallel != 'none' and c.family == 'encoder_decoder',
-    f'model.parallel={c.parallel!r} has no place for cross-attention: '
-    "model.family='encoder_decoder' needs 'none'.",
-  )
-
-
-def _window_bands_layers_of_a_decoder(c):
+    _refuse(
+      c.family == 'encoder_decoder',
+      f'model.parallel={c.parallel!r} has no place for cross-attention: '
+      "model.family='encoder_decoder' needs 'none'.",
+    )
   _refuse(
     bool(c.window) != bool(c.window_every),
     f'model.window={c.window} and model.window_every={c.window_every} go '
@@ -272,15 +203,15 @@ def _window_bands_layers_of_a_decoder(c):
   )
 
 
-def _prefix_needs_a_decoder(c):
+def _family(c):
+  """What only some families or heads have."""
+  if c.family == 'electra':
+    _generator(c)
   _refuse(
     c.prefix and (c.family != 'decoder' or c.head != 'lm'),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
     f"model.family='decoder' with head 'lm', not {c.family!r} with {c.head!r}.",
   )
-
-
-def _tied_tables_are_as_wide_as_the_output(c):
   _refuse(
     c.table_dim
     and c.tie_embeddings
@@ -290,25 +221,22 @@ def _tied_tables_are_as_wide_as_the_output(c):
     "needs model.output_transform to bring the last layer's output to that "
     'width.',
   )
-
-
-def _token_types_need_an_encoder(c):
   _refuse(
     c.token_types and c.family not in ('encoder', 'electra'),
     f'model.token_types={c.token_types}: model.family={c.family!r} reads no '
     'token types; set it to 0.',
   )
-
-
-def _pooler_dropout_needs_an_encoder(c):
   _refuse(
     c.pooler_dropout and c.family != 'encoder',
     "model.pooler_dropout=True concerns an encoder's head: model.family="
     f'{c.family!r} has no such layer.',
   )
-
-
-def _rwkv_init_needs_rwkv(c):
+  sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
+  _refuse(
+    not c.pooler and not sequence,
+    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', not "
+    f'{c.head!r} of {c.family!r}.',
+  )
   _refuse(
     c.init == 'rwkv' and c.family != 'rwkv',
     "model.init='rwkv' describes RWKV's own weights, not those of "
@@ -316,39 +244,19 @@ def _rwkv_init_needs_rwkv(c):
   )
 
 
-def _only_heads_of_sequences_lack_a_pooler(c):
+def _generator(c):
+  """The generator's sizes are whole numbers, and its heads fit."""
+  divisor = c.generator_divisor
+  for name in ('embed_dim', 'mlp_dim'):
+    _refuse(
+      getattr(c, name) % divisor,
+      f'model.generator_divisor is {divisor}; it must divide model.{name}, '
+      f'which is {getattr(c, name)}.',
+    )
+  heads, kv_heads = (max(1, n // divisor) for n in (c.heads, c.kv_heads))
   _refuse(
-    not c.pooler
-    and (c.family != 'encoder' or c.head not in ('sequence', 'choice')),
-    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', not "
-    f'{c.head!r} of {c.family!r}.',
+    heads % kv_heads,
+    f'model.generator_divisor={divisor} leaves the generator {heads} of '
+    f'model.heads and {kv_heads} of model.kv_heads; the second must divide '
+    'the first.',
   )
-
-
-RULES = (
-  _rwkv_has_no_attention,
-  _rwkv_has_its_own_block,
-  _rwkv_needs_its_own_init,
-  _choices_exist_and_have_their_fields,
-  _no_field_is_set_that_no_choice_reads,
-  _the_family_has_the_head,
-  _sizes_are_at_least_1,
-  _kv_heads_divide_heads,
-  _dropout_is_a_rate,
-  _norm_epsilon_is_small,
-  _optional_sizes_are_not_negative,
-  _relative_buckets_divide_the_distances,
-  _rope_turns_pairs_of_a_head,
-  _rope_scaling_stretches,
-  _sinusoids_come_in_pairs,
-  _the_generator_divides_the_sizes,
-  _parallel_branches_meet_in_one_sum,
-  _window_bands_layers_of_a_decoder,
-  _prefix_needs_a_decoder,
-  _tied_tables_are_as_wide_as_the_output,
-  _learned_positions_begin_within_their_table,
-  _token_types_need_an_encoder,
-  _pooler_dropout_needs_an_encoder,
-  _only_heads_of_sequences_lack_a_pooler,
-  _rwkv_init_needs_rwkv,
-)

@@ -46,7 +46,6 @@ _STATE = flags.DEFINE_bool(
   "Take the optimizer's state and the step from --init_from too.",
 )  # fmt: skip
 processes.define_flags()
-flags.adopt_module_key_flags(processes)
 
 
 def main():

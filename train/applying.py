@@ -1,7 +1,5 @@
 """A trained model on texts of your own, from Python.
 
-from train import open_published, open_run
-
 run = open_run('W')                  # a workdir
 run = open_published('bert-base')    # or a folder in Hugging Face layout
 run.apply(['A text.'])['logits']
@@ -22,7 +20,7 @@ from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
 from models.families.encoder import Encoder
-from train.prompts import text_ids
+from train.prompts import padded, text_ids
 
 Texts = Sequence[str | Sequence[int]]
 
@@ -49,10 +47,8 @@ class Published:
 def open_published(folder: str, **overrides: Any) -> Published:
   """Opens a checkpoint in Hugging Face layout, with the tokenizer beside it.
 
-  Args:
-    folder: with config.json, safetensors and the files of a tokenizer.
-    **overrides: fields of the model that its config.json leaves open, such as
-      `dtype` or `head`.
+  `overrides` are fields of the model that its config.json leaves open, such as
+  `dtype` or `head`.
 
   Raises:
     ValueError: no checkpoint that can be read, or no tokenizer.
@@ -101,8 +97,7 @@ def apply(
 
   Args:
     model: of any family. Of ELECTRA's pair the discriminator is applied.
-    params: of the model.
-    tokenizer: of the model.
+    params, tokenizer: of the model.
     start: the id that texts begin with, where the family has one.
     texts: strings, or lists of ids.
     targets: of an encoder-decoder, the texts that its decoder reads.
@@ -139,14 +134,10 @@ def apply(
     tokens, segments = encode(texts, before, ())
   inputs |= {'inputs': tokens, 'segments': segments}
   if family == 'electra':
-    model = Encoder(
-      dataclasses.replace(
-        model.config, family='encoder', head='rtd', generator_divisor=0
-      )
-    )
-    params = {
-      k: params[k] for k in params if k not in ('generator', 'vocabulary')
-    }
+    config = {'family': 'encoder', 'head': 'rtd', 'generator_divisor': 0}
+    model = Encoder(dataclasses.replace(model.config, **config))
+    others = ('generator', 'vocabulary')
+    params = {name: params[name] for name in params if name not in others}
   run = jax.jit(model.apply)
   # A few rows need no rules of a mesh: every device computes all of them.
   with nn.logical_axis_rules(()):
@@ -157,11 +148,10 @@ def apply(
 
 def _rows(config, tokenizer, texts, before, after):
   """Texts -> ids and segments [B,T], padded on the right."""
-  rows = []
-  for text in texts:
-    if isinstance(text, str):
-      text = [*before, *text_ids(tokenizer, text), *after]
-    rows.append(np.asarray(text, np.int32))
+  rows = [
+    [*before, *text_ids(tokenizer, x), *after] if isinstance(x, str) else x
+    for x in texts
+  ]
   length = max(map(len, rows))
   places = config.max_length - config.position_offset
   if config.position == 'learned' and length > places:
@@ -169,7 +159,4 @@ def _rows(config, tokenizer, texts, before, after):
       f'A text has {length} tokens, but model.max_length={config.max_length} '
       f'has positions for {places}: shorten it.'
     )
-  tokens, segments = np.zeros((2, len(rows), length), np.int32)
-  for n, ids in enumerate(rows):
-    tokens[n, : len(ids)], segments[n, : len(ids)] = ids, 1
-  return tokens, segments
+  return padded(rows, length)

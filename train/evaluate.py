@@ -46,8 +46,7 @@ def evaluate(
   """Means over all predicted tokens of the split.
 
   Args:
-    step: params, batch -> sums with 'weight' and 'present', from
-      `step.eval_step`.
+    step: params, batch -> sums, from `make_eval_step`.
     params: of the model.
     batches: global batches. A batch of padding alone ends the split: every
       host has read its share, and all hosts stop at the same batch. A batch
@@ -112,9 +111,8 @@ def make_eval_step(
 
   Bytes are counted too where all of a text is predicted.
   """
-  lengths = None
-  if data.config.objective == 'causal':
-    lengths = data.tokenizer.byte_lengths()
+  counted = data.config.objective == 'causal'
+  lengths = data.tokenizer.byte_lengths() if counted else None
   return jax.jit(
     functools.partial(eval_step, model=model, byte_lengths=lengths)
   )
@@ -133,7 +131,7 @@ def evaluate_run(
     means = evaluate(
       make_eval_step(run.model, data),
       run.params,
-      opening.evaluation_batches(run, data),
+      run.setup.evaluation(data),
       run.config.eval.batches,
       run.setup.criterion.means,
     )
@@ -155,5 +153,4 @@ if __name__ == '__main__':
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."
   )
   processes.define_flags()
-  flags.adopt_module_key_flags(processes)
   command.run(main)

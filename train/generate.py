@@ -34,6 +34,40 @@ from train.runs import command, opening
 from train.setup import Setup
 
 
+def _first_rows(setup: Setup, rows: int) -> Callable[[dict], dict]:
+  """Batch -> `first_examples` of it, on this host."""
+  everywhere = NamedSharding(setup.mesh, PartitionSpec())
+  first = jax.jit(
+    functools.partial(first_examples, rows=rows), out_shardings=everywhere
+  )
+  return lambda batch: jax.device_get(first(batch))
+
+
+def _decoding(
+  setup: Setup, tokenizer: Any, start: int | None, **sampling: float
+) -> Callable[..., np.ndarray]:
+  """params, source, segments, rngs, length -> tokens [B,T], on this host."""
+  decode = jax.jit(
+    functools.partial(
+      decoding.decode,
+      model=setup.model,
+      eos=tokenizer.eos,
+      start=start,
+      vocabulary=tokenizer.size,
+      **sampling,
+    ),
+    static_argnames='length',
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
+  )
+
+  def run(*arrays: Any, length: int) -> np.ndarray:
+    # A few rows need no rules of a mesh: all devices decode all of them.
+    with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
+      return jax.device_get(decode(*arrays, length=length))
+
+  return run
+
+
 def make_sampling(
   setup: Setup, data: pipeline.Data, rows: int
 ) -> Callable[[Any, dict, DataConfig], str]:
@@ -42,38 +76,17 @@ def make_sampling(
   The config is that of the phase whose rows the batch has. The first `rows`
   rows are decoded greedily.
   """
-  run_decode = jax.jit(
-    functools.partial(
-      decoding.decode,
-      model=setup.model,
-      eos=data.tokenizer.eos,
-      start=data.start_id,
-      vocabulary=data.tokenizer.size,
-    ),
-    static_argnames='length',
-  )
-  first_rows = jax.jit(
-    functools.partial(first_examples, rows=rows),
-    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
-  )
+  first_rows = _first_rows(setup, rows)
+  decode = _decoding(setup, data.tokenizer, data.start_id)
 
   def sample(params: Any, batch: dict, config: DataConfig) -> str:
     examples = first_rows(batch)
+    source, segments = examples['source'], examples['segments']
     length = target_length(setup.model.config, config)
-    most = decoding.room(
-      setup.model.config, jax.device_get(examples['segments'])
-    )
-    # A few rows need no rules of a mesh: all devices decode all of them.
-    with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
-      tokens = run_decode(
-        params,
-        examples['source'],
-        examples['segments'],
-        length=length if most is None else min(length, most),
-      )
-    return show(
-      data.tokenizer, jax.device_get(examples), jax.device_get(tokens)
-    )
+    most = decoding.room(setup.model.config, segments)
+    length = length if most is None else min(length, most)
+    tokens = decode(params, source, segments, length=length)
+    return show(data.tokenizer, examples, tokens)
 
   return sample
 
@@ -111,13 +124,8 @@ def generate(
   if texts is None:
     data = opening.open_data(run)
     tokenizer, start = data.tokenizer, data.start_id
-    everywhere = NamedSharding(run.setup.mesh, PartitionSpec())
-    first_rows = jax.jit(
-      functools.partial(first_examples, rows=run.data.batch),
-      out_shardings=everywhere,
-    )
-    examples = first_rows(next(opening.evaluation_batches(run, data)))
-    examples = jax.device_get(examples)
+    first_rows = _first_rows(run.setup, run.data.batch)
+    examples = first_rows(next(run.setup.evaluation(data)))
     # Streams without documents give rows of padding.
     kept = np.flatnonzero(examples['segments'].any(axis=1))[:samples]
     if not len(kept):
@@ -132,42 +140,25 @@ def generate(
       tokenizer, texts, run.data.length, family, run.data.pairs, start
     )
 
+  source, segments = examples['source'], examples['segments']
   length = length or target_length(run.model.config, run.data)
-  most = decoding.room(run.model.config, examples['segments'])
+  most = decoding.room(run.model.config, segments)
   if most is not None and length > most:
     raise ValueError(
       f'--length={length}: model.max_length={run.model.config.max_length} has '
       f'positions for {most} tokens after this input.'
     )
-  run_decode = jax.jit(
-    functools.partial(
-      decoding.decode,
-      model=run.model,
-      length=length,
-      eos=tokenizer.eos,
-      start=start,
-      vocabulary=tokenizer.size,
-      **sampling,
-    ),
-    out_shardings=NamedSharding(run.setup.mesh, PartitionSpec()),
-  )
-  count = len(examples['source'])
-  together = min(count, run.data.batch)
+  decode = _decoding(run.setup, tokenizer, start, **sampling)
+  together = min(len(source), run.data.batch)
   predicted = []
-  for first in range(0, count, together):
+  for first in range(0, len(source), together):
     rows = np.arange(first, first + together)
-    taken = np.minimum(rows, count - 1)  # the last ones fill up
+    taken = np.minimum(rows, len(source) - 1)  # the last ones fill up
     rngs = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
-    # A few rows need no rules of a mesh: all devices decode all of them.
-    with jax.set_mesh(run.setup.mesh), nn.logical_axis_rules(()):
-      tokens = run_decode(
-        run.params,
-        examples['source'][taken],
-        examples['segments'][taken],
-        rngs,
-      )
-    predicted += list(jax.device_get(tokens))
-  return show(tokenizer, examples, np.stack(predicted[:count]))
+    predicted += list(
+      decode(run.params, source[taken], segments[taken], rngs, length=length)
+    )
+  return show(tokenizer, examples, np.stack(predicted[: len(source)]))
 
 
 def read_texts(path: str) -> list[str]:
@@ -193,7 +184,9 @@ def read_texts(path: str) -> list[str]:
 
 def main():
   for name in ('samples', 'length', 'temperature', 'top_k'):
-    _at_least(name, 1 if name == 'samples' else 0)
+    value, least = flags.FLAGS[name].value, int(name == 'samples')
+    if value < least:
+      raise ValueError(f'--{name}={value} must be at least {least}.')
   if not 0 < _TOP_P.value <= 1:
     raise ValueError(f'--top_p={_TOP_P.value} must be above 0, at most 1.')
   drawn = _TOP_K.value or _TOP_P.value < 1
@@ -218,12 +211,6 @@ def main():
     print(text)
 
 
-def _at_least(name, least):
-  value = flags.FLAGS[name].value
-  if value < least:
-    raise ValueError(f'--{name}={value} must be at least {least}.')
-
-
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
@@ -246,5 +233,4 @@ if __name__ == '__main__':
     'top_p', 1.0, 'Draw from the likeliest tokens with this probability.'
   )
   processes.define_flags()
-  flags.adopt_module_key_flags(processes)
   command.run(main)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import gc
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -65,8 +64,7 @@ def train(
     config: from `configs/`; None: the config of the run in the workdir.
     folder: the workdir.
     accept_changed_data: go on though the data differ from the checkpoint's.
-    accept_changed_config: go on though keys changed that may change; see
-      `changes.CHANGEABLE`.
+    accept_changed_config: go on though keys of `changes.CHANGEABLE` changed.
     init_from: WORKDIR[:STEP], whose parameters a new run takes; see
       `warm_start`.
     init_state: take the optimizer's state and the step too.
@@ -83,10 +81,9 @@ def train(
   # ---- Settings ------------------------------------------------------------
 
   config = workdir.read_config(folder) if config is None else config
+  plain = workdir.plain(config)
   processes.check_alike(
-    'configs',
-    json.loads(config.to_json()),
-    'Give all of them the same --config flags.',
+    'configs', plain, 'Give all of them the same --config flags.'
   )
   setup = set_up(config)
   best = Best(
@@ -123,7 +120,7 @@ def train(
     folder, saved, start, warm_start.provenance(origin), changed, accepted
   )
   metadata = {
-    'config': json.loads(config.to_json()),
+    'config': plain,
     'data': data.fingerprint,
     'made_by': history.made_by(),
     'history': entries,
@@ -152,10 +149,8 @@ def train(
 
   # ---- Training ------------------------------------------------------------
 
-  step, pending = (
-    start,
-    None,
-  )  # pending: a step and its metrics, not fetched yet
+  step = start
+  pending = None  # a step and its metrics, not fetched yet
   with (
     checkpoints,
     recorder.writer,
@@ -221,8 +216,7 @@ def _say(text: str) -> None:
 def _open_data(
   setup: Setup, folder: str, origin: warm_start.Origin | None, changed: dict
 ) -> pipeline.Data:
-  """The data, and before them the tokenizer: made or checked once, by the first
-  process."""
+  """The data; the first process makes or checks the tokenizer before."""
   config = setup.config
   data_args = setup.data, config.seed, config.model.vocab_size
   if jax.process_index() == 0:

@@ -23,12 +23,12 @@ if __name__ == '__main__':
   startup.begin()
 
 import dataclasses
-import json
 import os
 import signal
 import sys
 
 import jax
+import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -48,30 +48,15 @@ from train.setup import set_up
 
 # Fields that the config decides; the checkpoint decides all others.
 OWN = (
-  'attention_dropout',
-  'classes',
-  'dropout',
-  'dropout_kind',
-  'dtype',
-  'head',
-  'init',
-  'init_std',
-  'pooler',
-  'remat',
-  'scan',
+  *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
+  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan'),
 )
 
 
 def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   """Begins a run with published weights: a workdir with a checkpoint of step 0.
 
-  Args:
-    source: directory of the published checkpoint.
-    config: from `configs/`.
-    folder: the new workdir.
-
-  Returns:
-    The config of the run.
+  Returns the config of the run.
 
   Raises:
     ValueError: the workdir holds a run, the checkpoint does not suit the
@@ -88,12 +73,8 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   setup = set_up(config)
 
   def state(params, cursor):
-    return TrainState(
-      step=jax.numpy.zeros([], 'int32'),
-      params=params,
-      opt_state=setup.optimizer.init(params),
-      cursor=cursor,
-    )
+    step, opt_state = jnp.zeros([], 'int32'), setup.optimizer.init(params)
+    return TrainState(step, params, opt_state, cursor)
 
   with folders.made(folder):
     workdir.put_tokenizer_aside(folder)
@@ -103,15 +84,13 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
       *data_args, config.eval.source, folder, family=config.model.family
     )
     special_tokens.say_end(source, data.tokenizer)
-    cursor = jax.numpy.asarray(data.start(), 'int32')
+    cursor = jnp.asarray(data.start(), 'int32')
     # Last, because it takes the longest.
     _, params = pretrained.load(source, setup.places.params, config.seed, **own)
-    begun = jax.jit(state, out_shardings=setup.places, donate_argnums=0)(
-      params, cursor
-    )
-    run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
+    state = jax.jit(state, out_shardings=setup.places, donate_argnums=0)
+    run = {'config': workdir.plain(config), 'data': data.fingerprint}
     with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-      checkpoints.save(begun, 0, run)
+      checkpoints.save(state(params, cursor), 0, run)
       checkpoints.wait()
     workdir.claim(folder, config)
   return config
@@ -130,8 +109,9 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
       f'{source} is of model.family={family!r}, the config of '
       f'{config.model.family!r}: name a config of that family.'
     )
-  own = {name: config.model[name] for name in OWN}
-  model = pretrained.read_config(source, **own)
+  model = pretrained.read_config(
+    source, **{name: config.model[name] for name in OWN}
+  )
   config = config.copy_and_resolve_references()
   for field in dataclasses.fields(model):
     ours, theirs = config.model[field.name], getattr(model, field.name)
@@ -193,36 +173,27 @@ def tokenizer_files(
 ) -> tuple[dict, dict, str]:
   """A run's tokenizer for transformers.
 
+  `trained_on` is the fingerprint of the data in the checkpoint.
+
   Returns:
     Its files; the ids of its special tokens by their names in config.json; and
     a line about it. There are no files where the run has no tokenizer, or
     where transformers has none like it.
 
-  Args:
-    folder: the workdir.
-    config: of the run.
-    trained_on: the fingerprint of the data in the checkpoint.
-
   Raises:
     ValueError: the tokenizer in the workdir is damaged, gone or another one.
   """
-  data = DataConfig(**config.data)
-  path = tokenizing.path_in(folder, data.tokenizer_kind)
-  if data.source == 'synthetic':
-    numbers = tokenizing.prepare(data, 0, config.model.vocab_size, None)
-    ids = special_tokens.ids(numbers, data, config.model.family)
-    return {}, ids, f'No tokenizer was written: {folder} holds none.'
-  if not os.path.exists(path):
-    raise ValueError(
-      f"{path} is missing: bring the run's tokenizer back into its workdir."
-    )
+  data, model = DataConfig(**config.data), config.model
   kind = data.tokenizer_kind
+  if data.source == 'synthetic':
+    numbers = tokenizing.prepare(data, 0, model.vocab_size, None)
+    ids = special_tokens.ids(numbers, data, model.family)
+    return {}, ids, f'No tokenizer was written: {folder} holds none.'
+  path = opening.tokenizer_path(folder, data)
   tokenizer = kinds.load(path, data.sentinels, kind, data.lowercase)
   opening.check_tokenizer(tokenizer, path, trained_on)
-  ids = special_tokens.ids(tokenizer, data, config.model.family)
-  start = start_id(tokenizer, data)
-  start = None if data.start == 'none' else start
-  model = config.model
+  ids = special_tokens.ids(tokenizer, data, model.family)
+  start = None if data.start == 'none' else start_id(tokenizer, data)
   room = model.max_length - model.position_offset  # of learned positions
   try:
     files = tokenizer_export.files(
@@ -234,8 +205,7 @@ def tokenizer_files(
     )
   except ValueError as error:
     return {}, ids, f'No tokenizer was written: of {path}, {error}.'
-  named = ' and '.join(files)
-  return files, ids, f'Wrote its tokenizer, {path}, as {named}.'
+  return files, ids, f'Wrote its tokenizer, {path}, as {" and ".join(files)}.'
 
 
 def convert(source: str, target: str, dtype: str) -> None:

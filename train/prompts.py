@@ -1,6 +1,7 @@
 """Between texts and the arrays that `models.decoding` reads and writes."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,8 +28,7 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
   empty = jnp.all(batch['segments'] == 0, axis=1)
   first = jnp.argsort(empty)[:rows]  # else in order
   batch = {name: x[first] for name, x in batch.items()}
-  own = batch['segments'] == 1
-  answered = own
+  own = answered = batch['segments'] == 1
   if 'encoder_inputs' in batch:
     read = batch['encoder_segments'] == 1
     source = jnp.where(read, batch['encoder_inputs'], 0)
@@ -69,23 +69,32 @@ def encode(
     ValueError: a text is too long, is empty, or has a sentinel that the
       tokenizer does not know.
   """
-  source, segments = np.zeros((2, len(texts), length), np.int32)
-  for row, text in enumerate(texts):
+  decoder = family != 'encoder_decoder'
+  before = (start,) if decoder and start is not None else ()
+  after = (tokenizer.eos,) if pairs else ()
+  beside = len(before) + len(after)
+  rows = []
+  for text in texts:
     ids = text_ids(tokenizer, text)
-    whole = [*ids, tokenizer.eos] if pairs else list(ids)
-    if family != 'encoder_decoder' and start is not None:
-      whole = [start, *whole]
-    if not len(ids) or len(whole) > length:
+    if not 0 < len(ids) <= length - beside:
       raise ValueError(
         f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
-        f'most {length - len(whole) + len(ids)} beside what ends or begins it '
-        '(data.length).'
+        f'most {length - beside} beside what ends or begins it (data.length).'
       )
-    place = slice(len(whole))
-    if family != 'encoder_decoder':
-      place = slice(length - len(whole), length)
-    source[row, place], segments[row, place] = whole, 1
+    rows.append([*before, *ids, *after])
+  source, segments = padded(rows, length, left=decoder)
   return {'source': source, 'segments': segments}
+
+
+def padded(
+  rows: list[Sequence[int]], length: int, left: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows of ids -> ids and segments [B,length], 0 where there is padding."""
+  ids, segments = np.zeros((2, len(rows), length), np.int32)
+  for n, row in enumerate(rows):
+    place = slice(length - len(row), length) if left else slice(len(row))
+    ids[n, place], segments[n, place] = row, 1
+  return ids, segments
 
 
 def text_ids(tokenizer: Any, text: str) -> np.ndarray:

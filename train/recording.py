@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -71,7 +71,7 @@ class Recorder:
     self.progress.update(step, values['loss'], values['tokens'])
     row = {f'train/{name}': x for name, x in values.items()}
     row |= {f'data/{name}': x for name, x in data.report().items()}
-    self.writer.write(step, row | self.tally.totals() | self.progress.rates())
+    self.writer.write(step, row | self.tally.totals() | self.progress.rates)
 
   def save(self, state: TrainState, step: int) -> None:
     """Saves the state, unless it is saved already.
@@ -106,13 +106,13 @@ class Recorder:
       EmptySplitError: there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
-    held_out = setup.place(data.evaluation(setup.rows, setup.data.batch))
+    held_out = processes.until(asked_to_stop, setup.evaluation(data))
     try:
       with setup.on_mesh():
         means = evaluate(
           self.eval_step,
           state.params,
-          processes.until(asked_to_stop, held_out),
+          held_out,
           setup.config.eval.batches,
           setup.criterion.means,
         )
@@ -123,13 +123,16 @@ class Recorder:
       raise
     means |= scoring.means(self.score(state.params))
     self.writer.write(step, {f'eval/{name}': x for name, x in means.items()})
-    self._note_best(step, means)
+    saved = step in self.checkpoints.steps()
+    if saved and self.best.add(step, means) and jax.process_index() == 0:
+      self.best.write(self.folder)
+    self.checkpoints.best = self.best.step
+    seconds = time.perf_counter() - clock
     self.progress.note(
-      f'step {step:,}: held-out {described(means)}, in '
-      f'{time.perf_counter() - clock:.1f} s'
+      f'step {step:,}: held-out {described(means)}, in {seconds:.1f} s'
     )
     if setup.config.eval.samples:
-      batch = next(setup.place(data.evaluation(setup.rows, setup.data.batch)))
+      batch = next(setup.evaluation(data))
       text = self.sample(state.params, batch, data.config)
       self.writer.write_text(step, 'samples', text)
       self.progress.note(one_screen(text))
@@ -137,12 +140,6 @@ class Recorder:
       draw_curves(self.folder)
     self.progress.pause(time.perf_counter() - clock)
     return True
-
-  def _note_best(self, step: int, means: Mapping[str, float]) -> None:
-    saved = step in self.checkpoints.steps()
-    if saved and self.best.add(step, means) and jax.process_index() == 0:
-      self.best.write(self.folder)
-    self.checkpoints.best = self.best.step
 
   def _not_finite(self, what: str, cursor: np.ndarray) -> TrainingError:
     kept = self.checkpoints.steps()
@@ -172,13 +169,7 @@ def make_recorder(
   """The recorder of a run that trains from `step` on.
 
   Args:
-    folder: the workdir.
-    setup: of the run.
-    data: of the run.
-    metadata: saved in every checkpoint.
-    checkpoints: of the run.
-    tally: of the run.
-    best: of the run; it reads the rows here.
+    folder, setup, data, metadata, checkpoints, tally, best: see `Recorder`.
     step: to start from.
     kept: rows of metrics.jsonl after this step are dropped; None: all rows.
     rows: how many rows the checkpoint of `step` counted.

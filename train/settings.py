@@ -71,22 +71,17 @@ def check_settings(config: Any, devices: int) -> None:
   Raises:
     ValueError: a key without a value, or one that others rule out.
   """
-  _check_set(config)
-  _check_finite(config)
-  _check_least(config)
-  _check_seed(config)
+  _check_values(config)
   data = DataConfig(**config.data)  # types are checked first
   _check_positions(config, data)
-  _check_label_smoothing(config)
-  _check_next_sentence(config)
   _check_epochs(config)
   _check_head(config)
-  _check_prefix(config)
-  _check_samples(config)
+  _check_labels(config)
   _check_batch(config, devices)
 
 
-def _check_set(config):
+def _check_values(config):
+  """Every key must have a value, which must be finite and not too small."""
   for group in ('model', 'data', 'train', 'eval', 'checkpoint', 'sharding'):
     for key, value in config[group].items():
       if value is None:
@@ -94,16 +89,10 @@ def _check_set(config):
           f'{group}.{key} is not set. Set it in the config file or with '
           f'--config.{group}.{key}=VALUE.'
         )
-
-
-def _check_finite(config):
   for group in ('model', 'data', 'optimizer', 'schedule', 'train'):
     for key, value in config[group].items():
       if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{group}.{key} is {value}; it must be finite.')
-
-
-def _check_least(config):
   for group, key, least in LEAST:
     if key not in config[group]:
       raise ValueError(f'{group}.{key} is missing in the config.')
@@ -111,11 +100,13 @@ def _check_least(config):
       raise ValueError(
         f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
       )
-
-
-def _check_seed(config):
   if not 0 <= config.seed < 2**32:  # jax.random.key takes 32 bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
+  if not 0 <= config.train.label_smoothing < 1:
+    raise ValueError(
+      f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
+      'least 0 and below 1.'
+    )
 
 
 def _check_positions(config, data):
@@ -136,32 +127,34 @@ def _check_positions(config, data):
         )
 
 
-def _check_label_smoothing(config):
-  if not 0 <= config.train.label_smoothing < 1:
-    raise ValueError(
-      f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
-      'least 0 and below 1.'
-    )
-
-
-def _check_next_sentence(config):
-  """The head and the objective of the next sentence need each other."""
-  head, objective = config.model.head, config.data.objective
+def _check_head(config):
+  """The model must be able to learn, and to do, what the config asks for."""
+  family, head = config.model.family, config.model.head
+  objective = config.data.objective
   if head == 'mlm_nsp' and objective != 'sentence_pairs':
     raise ValueError(
       "model.head='mlm_nsp' predicts whether a sentence comes next: it needs "
       f"data.objective='sentence_pairs', not {objective!r}."
     )
-  encoder = config.model.family == 'encoder'
-  if objective == 'sentence_pairs' and encoder and head != 'mlm_nsp':
+  if (family, objective) == ('encoder', 'sentence_pairs') and head != 'mlm_nsp':
     raise ValueError(
       "data.objective='sentence_pairs' says whether a sentence comes next: it "
       f"needs model.head='mlm_nsp', not {head!r}. Objectives without the next "
       'sentence are mlm, full_sentences and doc_sentences.'
     )
+  if config.model.prefix and objective not in PAIRS:
+    raise ValueError(
+      'model.prefix=True lets inputs see one another, but data.objective='
+      f'{objective!r} has no inputs: it needs one of {", ".join(PAIRS)}.'
+    )
+  if config.eval.samples and family in ('encoder', 'electra'):
+    raise ValueError(
+      f'eval.samples is {config.eval.samples}, but model.family={family!r} '
+      'generates no text: set it to 0.'
+    )
 
 
-# The heads that learn each kind of task, and whether one class is right.
+# The heads that learn each kind of task.
 HEADS = {
   'classification': ('sequence', 'sequence_lm'),
   'regression': ('sequence',),
@@ -181,7 +174,7 @@ def _check_epochs(config):
     )
 
 
-def _check_head(config):
+def _check_labels(config):
   """A task's labels and the head that learns them need each other."""
   head, objective = config.model.head, config.data.objective
   heads = HEADS.get(objective)
@@ -191,43 +184,26 @@ def _check_head(config):
       f'model.head={head!r} learns the labels of a task: it needs '
       f'data.objective={" or ".join(learned)}, not {objective!r}.'
     )
-  if heads is not None and head not in heads:
+  if heads is None:
+    return
+  if head not in heads:
     raise ValueError(
       f'data.objective={objective!r} needs model.head={" or ".join(heads)}, '
       f'not {head!r}.'
     )
-  if head == 'sequence' and heads is not None:
-    one = config.model.classes == 1
-    if one != (objective == 'regression'):
-      raise ValueError(
-        f'data.objective={objective!r} needs model.classes='
-        f'{"1" if objective == "regression" else "2 or more"}, not '
-        f'{config.model.classes}.'
-      )
+  one = config.model.classes == 1
+  if head == 'sequence' and one != (objective == 'regression'):
+    raise ValueError(
+      f'data.objective={objective!r} needs model.classes='
+      f'{"1" if objective == "regression" else "2 or more"}, not '
+      f'{config.model.classes}.'
+    )
   for key in ('z_loss', 'label_smoothing', 'max_logit_loss'):
-    if heads is not None and config.train[key]:
+    if config.train[key]:
       raise ValueError(
         f'train.{key} is {config.train[key]}, but data.objective={objective!r} '
         'does not use it: set it to 0.'
       )
-
-
-def _check_prefix(config):
-  objective = config.data.objective
-  if config.model.prefix and objective not in PAIRS:
-    raise ValueError(
-      'model.prefix=True lets inputs see one another, but data.objective='
-      f'{objective!r} has no inputs: it needs one of {", ".join(PAIRS)}.'
-    )
-
-
-def _check_samples(config):
-  family = config.model.family
-  if config.eval.samples and family in ('encoder', 'electra'):
-    raise ValueError(
-      f'eval.samples is {config.eval.samples}, but model.family={family!r} '
-      'generates no text: set it to 0.'
-    )
 
 
 def _check_batch(config, devices):

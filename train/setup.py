@@ -28,39 +28,22 @@ from train.settings import check_settings
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-  """What a config describes, on a mesh. No parameter is computed yet.
+  """What a config describes, on a mesh. No parameter is computed yet."""
 
-  Attributes:
-    config: the whole config.
-    data: its group `data`.
-    model: without parameters.
-    schedule: step -> learning rate.
-    optimizer: applies the schedule.
-    mesh: of the devices.
-    rules: logical axis name -> mesh axis.
-    axes: the tree of the parameters with a tuple of logical axis names each.
-    state: tree of ShapeDtypeStruct with shardings.
-    rows: positions in the global batch that this host's devices hold, sorted.
-  """
-
-  config: ConfigDict
-  data: DataConfig
+  config: ConfigDict  # the whole one
+  data: DataConfig  # its group `data`
   model: nn.Module
   schedule: optax.Schedule
-  optimizer: optax.GradientTransformation
+  optimizer: optax.GradientTransformation  # applies the schedule
   mesh: Mesh
-  rules: sharding.Rules
-  axes: Any
-  state: TrainState
-  rows: np.ndarray
+  rules: sharding.Rules  # logical axis name -> mesh axis
+  axes: Any  # a tree like the parameters, a tuple of logical axis names each
+  state: TrainState  # of ShapeDtypeStruct with shardings
+  rows: np.ndarray  # of the global batch, on this host's devices; sorted
 
   @property
   def criterion(self) -> Criterion:
-    """What is minimised.
-
-    Raises:
-      ValueError: nothing trains `model.head`.
-    """
+    """What is minimised; a ValueError if nothing trains `model.head`."""
     return criterion_for(self.model.config)
 
   @contextlib.contextmanager
@@ -81,6 +64,10 @@ class Setup:
     for arrays in host_batches:
       yield sharding.global_batch(arrays, self.rows, self.mesh, self.data.batch)
 
+  def evaluation(self, data: pipeline.Data) -> Iterator[dict[str, jax.Array]]:
+    """Global batches of the held-out split, then batches of padding forever."""
+    return self.place(data.evaluation(self.rows, self.data.batch))
+
   def batch(
     self, shapes: Mapping[str, tuple[tuple[int, ...], Any]]
   ) -> dict[str, jax.ShapeDtypeStruct]:
@@ -90,11 +77,9 @@ class Setup:
       shapes: name -> (shape without the batch, dtype), as
         `pipeline.batch_shapes` and `pipeline.Data.shapes` give them.
     """
-    place = NamedSharding(self.mesh, sharding.BATCH)
+    place, rows = NamedSharding(self.mesh, sharding.BATCH), self.data.batch
     return {
-      name: jax.ShapeDtypeStruct(
-        (self.data.batch, *tail), dtype, sharding=place
-      )
+      name: jax.ShapeDtypeStruct((rows, *tail), dtype, sharding=place)
       for name, (tail, dtype) in shapes.items()
     }
 
@@ -117,7 +102,7 @@ def set_up(
   """Builds what a config describes, and checks all that needs no data.
 
   Args:
-    config: the whole config.
+    config: the whole one.
     devices: of the mesh; None: all devices of all hosts. They may be a
       topology's, which are not here.
 
@@ -126,11 +111,12 @@ def set_up(
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))
-  sizes, preset = config.sharding.mesh, config.sharding.rules
   for _, phase in DataConfig(**config.data).phases(config.train.steps):
     # Raises if the family cannot learn the objective.
     pipeline.batch_shapes(phase, config.model.family)
-  return _assemble(sharding.make_mesh(sizes, preset, devices), preset, config)
+  preset = config.sharding.rules
+  mesh = sharding.make_mesh(config.sharding.mesh, preset, devices)
+  return _assemble(mesh, preset, config)
 
 
 def set_up_replicated(config: ConfigDict) -> Setup:

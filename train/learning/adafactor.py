@@ -10,16 +10,8 @@ from ml_collections import ConfigDict
 from train.learning.axes import Names, check_names, decays, own, without
 
 KEYS = (  # of the config group `optimizer`
-  'clip',
-  'decay_rate',
-  'epsilon1',
-  'epsilon2',
-  'clip_threshold',
-  'factor_from',
-  'parameter_scale',
-  'b1',
-  'weight_decay',
-  'decay',
+  *('clip', 'decay_rate', 'epsilon1', 'epsilon2', 'clip_threshold'),
+  *('factor_from', 'parameter_scale', 'b1', 'weight_decay', 'decay'),
 )
 
 
@@ -49,10 +41,7 @@ def adafactor(
   The weight decay is weight_decay times the square of the learning rate (PaLM,
   Chowdhery et al. 2022, 5).
 
-  Args:
-    optimizer: the config group `optimizer`.
-    schedule: step -> learning rate.
-    axes: a tree like the parameters, a tuple of logical axis names for each.
+  The arguments are those of `optimizer.make_optimizer`.
   """
   o = optimizer
 

@@ -11,14 +11,8 @@ from ml_collections import ConfigDict
 from train.learning.axes import decays, is_names
 
 KEYS = (  # of the config group `optimizer`
-  'clip',
-  'b1',
-  'b2',
-  'epsilon',
-  'bias_correction',
-  'weight_decay',
-  'decay',
-  'multipliers',
+  *('clip', 'b1', 'b2', 'epsilon', 'bias_correction'),
+  *('weight_decay', 'decay', 'multipliers'),
 )
 
 
@@ -28,12 +22,8 @@ def adamw(
   """AdamW (Loshchilov & Hutter 2019), as transformations to chain.
 
   The weight decay is weight_decay times the learning rate. `multipliers`
-  multiply the learning rate of the parameters with their names (RWKV).
-
-  Args:
-    optimizer: the config group `optimizer`.
-    schedule: step -> learning rate.
-    axes: a tree like the parameters, a tuple of logical axis names for each.
+  multiply the learning rate of the parameters with their names (RWKV). The
+  arguments are those of `optimizer.make_optimizer`.
 
   Raises:
     ValueError: a multiplier names a parameter that the model does not have.

@@ -88,22 +88,18 @@ def lm(
     params: the model's parameters.
     batch: the inputs, and `targets` and `weights` [B,T].
     rng: for dropout; None: no dropout.
-    z_loss: factor of log_z^2.
-    label_smoothing: see `losses.cross_entropy`.
-    max_logit_loss: see `losses.weighted_cross_entropy`.
+    z_loss, label_smoothing, max_logit_loss: see `losses`.
 
   Returns:
-    Sums over the batch: `loss`, `z_loss`, `correct`, `weight`, and
-    `max_logit_loss` if its factor is not 0.
+    Sums over the batch, as of `losses.weighted_cross_entropy`.
   """
   logits = heads.apply(model, params, batch, dropout=rng)
+  return _tokens(logits, batch, z_loss, label_smoothing, max_logit_loss)
+
+
+def _tokens(logits, batch, *losses):
   return weighted_cross_entropy(
-    logits,
-    batch['targets'],
-    batch['weights'],
-    z_loss,
-    label_smoothing,
-    max_logit_loss,
+    logits, batch['targets'], batch['weights'], *losses
   )
 
 
@@ -114,12 +110,9 @@ def lm_weights(batch: dict[str, jax.Array]) -> Sums:
 
 def lm_means(sums: Sums) -> Sums:
   """Per token: `loss` in nats, what is added to it, `accuracy`."""
-  added = [name for name in ADDED if name in sums]
-  return {
-    'loss': _mean(sums['loss'], sums['weight']),
-    **{name: _mean(sums[name], sums['weight']) for name in added},
-    'accuracy': _mean(sums['correct'], sums['weight']),
-  }
+  losses = [name for name in ('loss', *ADDED) if name in sums]
+  means = {name: _mean(sums[name], sums['weight']) for name in losses}
+  return means | {'accuracy': _mean(sums['correct'], sums['weight'])}
 
 
 def mlm(
@@ -134,13 +127,7 @@ def mlm(
   The arguments, here and below, are those of `lm`.
   """
   outputs = heads.apply(model, params, batch, dropout=rng)
-  return _masked(outputs, batch, *losses)
-
-
-def _masked(outputs, batch, *losses):
-  return weighted_cross_entropy(
-    outputs['logits'], batch['targets'], batch['weights'], *losses
-  )
+  return _tokens(outputs['logits'], batch, *losses)
 
 
 def mlm_nsp(
@@ -158,7 +145,7 @@ def mlm_nsp(
   outputs = heads.apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['next_sentence'], batch['is_next'])
   pairs = _pairs(batch)
-  return _masked(outputs, batch, *losses) | {
+  return _tokens(outputs['logits'], batch, *losses) | {
     'next_loss': jnp.sum(pairs * loss),
     'next_correct': jnp.sum(pairs * correct),
     'pairs': jnp.sum(pairs),
@@ -208,11 +195,9 @@ def rtd(
   logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
   read = (batch['segments'] > 0).astype('float32')
   marked = read * (logits > 0)
-  return _masked(outputs, batch, *losses) | {
-    # The cross-entropy of a sigmoid.
-    'replaced_loss': jnp.sum(
-      read * (jax.nn.softplus(logits) - labels * logits)
-    ),
+  loss = jax.nn.softplus(logits) - labels * logits  # a sigmoid's cross-entropy
+  return _tokens(outputs['logits'], batch, *losses) | {
+    'replaced_loss': jnp.sum(read * loss),
     'read': jnp.sum(read),
     'replaced': jnp.sum(read * labels),
     'marked': jnp.sum(marked),

@@ -75,8 +75,7 @@ def weighted_cross_entropy(
     logits: [B,T,V].
     targets: int [B,T].
     weights: float32 [B,T], 0 where there is nothing to predict.
-    z_loss: factor of log_z^2, which keeps log_z near 0 (Mesh TensorFlow, T5:
-      1e-4).
+    z_loss: factor of log_z^2, which keeps log_z near 0 (T5: 1e-4).
     label_smoothing: see `cross_entropy`.
     max_logit_loss: factor of half the square of each token's largest logit. Its
       gradient is that logit: L2Wrap (RWKV's published code: 1e-4). Logits that

@@ -12,12 +12,13 @@ from train.settings import check_group
 
 USES = {'adafactor': adafactor.KEYS, 'adamw': adamw.KEYS}
 DECAY = ('matrices', 'all')
+POSITIVE = ('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1')
 
 
 def make_optimizer(
   optimizer: ConfigDict, schedule: optax.Schedule, axes: Any
 ) -> optax.GradientTransformation:
-  """Clips by global norm, then takes a step of Adafactor or AdamW.
+  """The optimizer of a config.
 
   Args:
     optimizer: the config group `optimizer`.
@@ -88,13 +89,11 @@ def _check_numbers(optimizer):
     numbers[f'multipliers.{name}'] = x
   for key, x in numbers.items():
     need = None
-    if key in ('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1'):
+    if key in POSITIVE or key.startswith('multipliers'):
       need = None if x > 0 else 'above 0'
     elif not x >= 0:
       need = 'at least 0'
     elif key in ('b1', 'b2') and x >= 1:
       need = 'below 1'
-    elif key.startswith('multipliers') and not x > 0:
-      need = 'above 0'
     if need:
       raise ValueError(f'optimizer.{key} is {x}; it must be {need}.')

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from train.settings import check_group
 
-_DECAYING = 'learning_rate', 'warmup_steps', 'end_fraction', 'decay_steps'
+_DOWN = 'learning_rate', 'end_fraction', 'decay_steps'
+_DECAYING = *_DOWN, 'warmup_steps'
 USES = {
   'constant': ('learning_rate',),
   'inverse_sqrt': ('learning_rate', 'warmup_steps'),
@@ -18,12 +19,7 @@ USES = {
   'linear_from_start': _DECAYING,
   'linear_throughout': _DECAYING,
   'cosine': _DECAYING,
-  'exponential': (
-    'learning_rate',
-    'constant_steps',
-    'end_fraction',
-    'decay_steps',
-  ),
+  'exponential': (*_DOWN, 'constant_steps'),
 }
 
 

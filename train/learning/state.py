@@ -105,9 +105,8 @@ def create_state(
   """The state before the first step; no host or device ever holds it whole.
 
   Args:
-    model: from `models.build`.
-    optimizer: from `optimizer.make_optimizer`.
-    abstract: shapes and shardings, from `abstract_state`.
+    model, optimizer: as for `abstract_state`.
+    abstract: what that returned.
     cursor: int [streams,C], where the data begin.
     seed: decides the parameters; the mesh does not.
     given: a part of the tree of parameters to take as they are; donated.
@@ -115,8 +114,7 @@ def create_state(
 
   def create(given):
     params = nn.unbox(_init_params(model, jax.random.key(seed)))
-    flat = flatten_dict(params) | flatten_dict(given)
-    params = unflatten_dict(flat)
+    params = unflatten_dict(flatten_dict(params) | flatten_dict(given))
     return TrainState(
       step=jnp.zeros([], 'int32'),
       params=params,

@@ -48,9 +48,7 @@ def train_step(
     seed: the run's.
     accumulate: how many parts to cut the rows into; their gradients are
       computed one after the other.
-    z_loss: factor of log_z^2.
-    label_smoothing: see `losses.cross_entropy`.
-    max_logit_loss: see `losses.weighted_cross_entropy`.
+    z_loss, label_smoothing, max_logit_loss: see `losses`.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -149,18 +147,11 @@ def eval_step(
   model: nn.Module,
   byte_lengths: np.ndarray | None = None,
 ) -> dict[str, jax.Array]:
-  """The criterion's sums over the batch, and `present` and `bytes`.
+  """The criterion's sums over a global batch, and `present` and `bytes`.
 
-  Args:
-    params: the model's parameters.
-    batch: global arrays.
-    model: from `models.build`.
-    byte_lengths: how many bytes of text each id stands for, int [V'] with
-      V' <= V; None: bytes are not counted.
-
-  Returns:
-    `loss`, `correct`, `weight` and the criterion's other sums; `present`, how
-    many tokens are not padding; `bytes` of the predicted text, if counted.
+  `present` is how many tokens are not padding. `bytes` of the predicted text
+  are counted if `byte_lengths`, int [V'] with V' <= V, says how many each id
+  stands for.
   """
   sums = criterion_for(model.config).sums(model, params, batch)
   sums['present'] = _tokens(batch)
@@ -174,14 +165,6 @@ def compile_train_step(
   step: Callable, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
-
-  Args:
-    step: from `configured_step`.
-    state: tree of ShapeDtypeStruct with shardings.
-    batch: the same for the batch.
-
-  Returns:
-    The compiled function; its `memory_analysis()` has the bytes per device.
 
   Raises:
     DoesNotFitError: the step needs more memory than a device has.

@@ -20,9 +20,6 @@ def keep(enabled: bool = True) -> None:
   The folder is $JAX_COMPILATION_CACHE_DIR, or else treeline/compiled in
   $XDG_CACHE_HOME or ~/.cache. If it cannot be written, there is a warning, and
   everything is compiled.
-
-  Args:
-    enabled: False turns the cache off.
   """
   if not enabled:
     jax.config.update('jax_enable_compilation_cache', False)
@@ -77,10 +74,8 @@ def prune(folder: str, limit: int) -> None:
 def _processor() -> str:
   """The processor's architecture, and a digest of its features."""
   features = ''
+  names = 'flags', 'Features', 'model name'
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
-    names = ('flags', 'Features', 'model name')
-    features = ''.join(
-      sorted({line for line in file if line.startswith(names)})
-    )
+    features = ''.join(sorted({x for x in file if x.startswith(names)}))
   digest = hashlib.sha256(features.encode()).hexdigest()[:12]
   return f'{platform.machine()}-{digest}'

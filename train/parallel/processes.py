@@ -18,18 +18,13 @@ from configs.differences import changed_keys
 from train.parallel import compilation
 
 T = TypeVar('T')
+flags.disclaim_key_flags()  # --help shows them as flags of the program
 
 
 def define_flags() -> None:
-  """Defines the flags that `join` reads.
-
-  Every program that runs a model on its mesh calls this, and adopts the flags
-  so that its --help shows them.
-  """
+  """Defines the flags that `join` reads, for programs that run on a mesh."""
   flags.DEFINE_string(
-    'coordinator',
-    '',
-    'With several processes: HOST:PORT of process 0, or auto.',
+    'coordinator', '', 'HOST:PORT of process 0 of several, or auto.'
   )
   flags.DEFINE_integer('processes', None, 'How many there are.')
   flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
@@ -41,9 +36,7 @@ def define_flags() -> None:
 
 
 def join() -> None:
-  """Connects this process with the others, if the flags name any.
-
-  It also turns on the cache of compiled programs, unless the flags forbid it.
+  """Connects this process with the others; keeps compiled programs.
 
   Raises:
     ValueError: flags that do not go together.

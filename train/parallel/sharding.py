@@ -15,46 +15,18 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 # One table per preset: every logical name of a dimension, of weights and of
 # activations, and its mesh axis. A name that is missing here is an error.
-_UNCUT = {
-  'layers': None,
-  'vocab': None,
-  'embed': None,
-  'mlp': None,
-  'heads': None,
-  'kv_heads': None,
-  'head_dim': None,
-  'channels': None,
-  'buckets': None,
-  'positions': None,
-  'types': None,
-  'table': None,
-  'hidden': None,
-  'classes': None,
-  'norm': None,
-  'act_batch': ('data', 'fsdp'),
-  'act_length': None,
-  'act_keys': None,
-  'act_embed': None,
-  'act_mlp': None,
-  'act_heads': None,
-  'act_kv_heads': None,
-  'act_head_dim': None,
-  'act_channels': None,
-  'act_vocab': None,
-}
+_NAMES = (
+  *('layers', 'vocab', 'embed', 'mlp', 'heads', 'kv_heads', 'head_dim'),
+  *('channels', 'buckets', 'positions', 'types', 'table', 'hidden'),
+  *('classes', 'norm', 'act_length', 'act_keys', 'act_embed', 'act_mlp'),
+  *('act_heads', 'act_kv_heads', 'act_head_dim', 'act_channels', 'act_vocab'),
+)
+_UNCUT = dict.fromkeys(_NAMES) | {'act_batch': ('data', 'fsdp')}
 _FSDP = {'embed': 'fsdp'}  # Rajbhandari et al. 2020 (ZeRO), stage 3
-_TENSOR = {  # Shoeybi et al. 2019 (Megatron-LM), 3
-  'vocab': 'tensor',
-  'mlp': 'tensor',
-  'heads': 'tensor',
-  'kv_heads': 'tensor',
-  'channels': 'tensor',
-  'act_mlp': 'tensor',
-  'act_heads': 'tensor',
-  'act_kv_heads': 'tensor',
-  'act_channels': 'tensor',
-  'act_vocab': 'tensor',
-}
+_WIDTHS = 'vocab', 'mlp', 'heads', 'kv_heads', 'channels'
+_TENSOR = dict.fromkeys(  # Shoeybi et al. 2019 (Megatron-LM), 3
+  (*_WIDTHS, *(f'act_{name}' for name in _WIDTHS)), 'tensor'
+)
 PRESETS = {
   'replicated': _UNCUT,
   'fsdp': _UNCUT | _FSDP,
@@ -116,9 +88,7 @@ def make_mesh(
   """
   devices = jax.devices() if devices is None else devices
   shape = mesh_shape(sizes, len(devices))
-  used = set()
-  for axes in dict(make_rules(preset)).values():
-    used.update((axes,) if isinstance(axes, str) else axes or ())
+  used = jax.tree.leaves(dict(make_rules(preset)))
   for axis, n in zip(AXES, shape, strict=True):
     if n > 1 and axis not in used:
       raise ValueError(
@@ -139,11 +109,7 @@ def make_mesh(
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  Args:
-    mesh: the mesh.
-    rules: logical name to mesh axis.
-    axes: tree of tuples, a logical name per dimension.
-    shapes: tree of arrays or ShapeDtypeStruct.
+  `axes` is a tree of tuples, with a logical name per dimension.
 
   Raises:
     ValueError: a name without a rule, more or fewer names than dimensions, or
@@ -188,13 +154,9 @@ def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
 def global_batch(
   host_batch: dict[str, np.ndarray], rows: np.ndarray, mesh: Mesh, batch: int
 ) -> dict[str, jax.Array]:
-  """This host's rows -> global arrays of `batch` rows, sharded over the mesh.
+  """This host's `rows` -> global arrays of `batch` rows, over the mesh.
 
-  Args:
-    host_batch: name -> [len(rows), ...].
-    rows: from `batch_rows`.
-    mesh: the mesh.
-    batch: rows of the global batch.
+  The host's arrays are [len(rows), ...], and `rows` is from `batch_rows`.
   """
   layout = NamedSharding(mesh, BATCH)
 

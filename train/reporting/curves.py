@@ -24,8 +24,7 @@ POINTS = 2048  # a curve has at most so many
 def draw_curves(workdir: str) -> None:
   """Draws WORKDIR/curves.png from WORKDIR/metrics.jsonl.
 
-  A long run's neighbouring values are averaged into at most POINTS points. A
-  panel without numbers is left out.
+  A panel without numbers is left out.
 
   Raises:
     OSError: the file cannot be written.
@@ -38,9 +37,9 @@ def draw_curves(workdir: str) -> None:
       value = math.nan if row[name] is None else row[name]
       curves[name].add(row['step'], value)
   panels = {
-    title: names
+    title: [name for name in names if name in curves]
     for title, names in PANELS.items()
-    if any(name in curves for name in names)
+    if curves.keys() & names
   }
   if not panels:
     return
@@ -58,8 +57,7 @@ def draw_curves(workdir: str) -> None:
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
     axes.set_xlabel('step')
     for name in names:
-      if name in curves:
-        _draw(axes, name, *curves[name].points())
+      _draw(axes, name, *curves[name].points())
     axes.legend(frameon=False, fontsize=9)
     if title == 'tokens per second':
       axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=''))
@@ -98,10 +96,8 @@ class _Curve:
         self.sums = [[x + y for x, y in zip(*p, strict=True)] for p in pairs]
         self.share *= 2
       self.sums.append([0.0, 0, 0])
-    last = self.sums[-1]
-    last[0] += value
-    last[1] += step
-    last[2] += 1
+    new = zip(self.sums[-1], (value, step, 1), strict=True)
+    self.sums[-1] = [x + y for x, y in new]
 
   def points(self) -> tuple[list[float], list[float]]:
     """Steps and values."""

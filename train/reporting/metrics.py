@@ -25,10 +25,7 @@ class MetricsWriter:
       kill cut short. None drops all rows.
     active: False writes nothing; only one process of a run may write.
     rows: how many rows there were when that checkpoint was saved. A warning
-      says so if some are missing.
-
-  Attributes:
-    rows: how many rows there are.
+      says so if some are missing. The attribute counts the rows there are.
 
   Raises:
     OSError: the disk is full or read-only.
@@ -68,9 +65,8 @@ class MetricsWriter:
     if not self.active:
       return
     numbers = {name: float(x) for name, x in numbers.items()}
-    row = {'step': int(step)}
-    for name, x in numbers.items():
-      row[name] = x if math.isfinite(x) else None
+    finite = {k: x if math.isfinite(x) else None for k, x in numbers.items()}
+    row = {'step': int(step)} | finite
     with writing(self._path):  # before TensorBoard, which raises no error
       self._file.write(json.dumps(row) + '\n')
       self._file.flush()

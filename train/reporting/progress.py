@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from configs import terminal
+from train.learning.state import count_params
 from train.reporting.flops import peak_flops
 
 
@@ -75,10 +76,6 @@ class Progress(terminal.LiveLine):
     start: steps made before this process began.
     active: False shows nothing, for all processes but one.
     stream: where lines go; None: standard output.
-
-  Attributes:
-    step_flops: floating-point operations of a step, all devices together; 0:
-      not known.
   """
 
   def __init__(
@@ -91,10 +88,10 @@ class Progress(terminal.LiveLine):
     super().__init__(active, stream)
     self._steps = steps
     self._start = self._last = start
-    self.step_flops = 0.0
+    self.step_flops = 0.0  # of all devices together; 0: not known
     self._peak = (peak_flops(jax.devices()[0]) or 0.0) * jax.device_count()
     self._trained = 0.0  # seconds
-    self._rates = {}
+    self.rates = {}  # means between the last two updates, for metrics.jsonl
     self.begin()
 
   def begin(self) -> None:
@@ -106,19 +103,17 @@ class Progress(terminal.LiveLine):
     self._clock += seconds
 
   def update(self, step: int, loss: float, tokens: float) -> None:
-    """Shows the line for `step`.
+    """Shows the line for `step`, the number of updates made.
 
-    Args:
-      step: the number of updates made, more than at the last call.
-      loss: the mean since the last call, in nats per token.
-      tokens: per step, the mean since the last call.
+    The loss, in nats per token, and the tokens per step are means since the
+    last call.
     """
     now = time.perf_counter()
     seconds = max(now - self._clock, 1e-9)
     pace = (step - self._last) / seconds
     self._clock, self._last = now, step
     self._trained += seconds
-    self._rates = {
+    self.rates = {
       'train/steps_per_second': pace,
       'train/tokens_per_second': pace * tokens,
     }
@@ -128,21 +123,13 @@ class Progress(terminal.LiveLine):
       f'{pace * tokens:,.0f} tokens/s',
     ]
     if self.step_flops and self._peak:
-      self._rates['train/mfu'] = pace * self.step_flops / self._peak
-      parts.append(f'MFU {self._rates["train/mfu"]:.1%}')
+      self.rates['train/mfu'] = pace * self.step_flops / self._peak
+      parts.append(f'MFU {self.rates["train/mfu"]:.1%}')
     left = (self._steps - step) * self._trained / (step - self._start)
     parts.append(f'ETA {terminal.duration(left)}')
     self.show('  '.join(parts))
     if step >= self._steps:
       self.close()
-
-  def rates(self) -> dict[str, float]:
-    """Means between the last two updates, for metrics.jsonl.
-
-    train/steps_per_second, train/tokens_per_second, and train/mfu (a fraction)
-    if it is known.
-    """
-    return dict(self._rates)
 
 
 def overview(params: Any, axes: Any, shardings: Any) -> str:
@@ -157,37 +144,31 @@ def overview(params: Any, axes: Any, shardings: Any) -> str:
     A line for each: path, shape, logical axes, the mesh axes that cut each
     dimension (- for none), number of parameters, share of all; then the totals.
   """
-  paths, leaves = zip(*tree_leaves_with_path(params), strict=True)
+  leaves = tree_leaves_with_path(params)
   tree = jax.tree.structure(params)
-  total = sum(math.prod(x.shape) for x in leaves)
+  total = count_params(params)
   rows = [('parameter', 'shape', 'axes', 'mesh', 'count', 'share')]
   whole = held = 0
-  for path, leaf, names, sharding in zip(
-    paths,
-    leaves,
-    tree.flatten_up_to(axes),
-    tree.flatten_up_to(shardings),
-    strict=True,
+  for (path, leaf), names, sharding in zip(
+    leaves, tree.flatten_up_to(axes), tree.flatten_up_to(shardings), strict=True
   ):
-    count = math.prod(leaf.shape)
-    whole += count * leaf.dtype.itemsize
+    whole += leaf.size * leaf.dtype.itemsize
     held += math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    rows.append(
-      (
-        keystr(path, simple=True, separator='/'),
-        'x'.join(map(str, leaf.shape)),
-        ' '.join(names),
-        ' '.join(_mesh_axes(sharding.spec, len(leaf.shape))),
-        f'{count:,}',
-        f'{count / total:.2%}',
-      )
+    row = (
+      keystr(path, simple=True, separator='/'),
+      'x'.join(map(str, leaf.shape)),
+      ' '.join(names),
+      ' '.join(_mesh_axes(sharding.spec, leaf.ndim)),
+      f'{leaf.size:,}',
+      f'{leaf.size / total:.2%}',
     )
+    rows.append(row)
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for *words, count, share in rows:
-    cells = [x.ljust(w) for x, w in zip(words, widths[:4], strict=True)]
-    cells += [count.rjust(widths[4]), share.rjust(widths[5])]
-    lines.append('  '.join(cells))
+  pads = *[str.ljust] * 4, str.rjust, str.rjust
+  lines = [
+    '  '.join(pad(x, w) for pad, x, w in zip(pads, row, widths, strict=True))
+    for row in rows
+  ]
   lines.append(
     f'{total:,} parameters in {len(leaves)} arrays, {_bytes(whole)}; '
     f'{_bytes(held)} on each device'

@@ -23,15 +23,11 @@ class Tally:
       counted nothing.
   """
 
-  def __init__(
-    self,
-    means: Callable[[Mapping[str, float]], dict[str, float]],
-    saved: Mapping[str, Any] | None,
-  ):
+  def __init__(self, means: Callable, saved: Mapping[str, Any] | None):
     self._means = means
-    seen = 0 if saved == {} else None  # None: not known
+    unseen = 0 if saved == {} else None  # None: not known
     saved = saved or {}
-    self._seen = saved.get('tokens_seen', seen)
+    self._seen = saved.get('tokens_seen', unseen)
     self._sums = dict(saved.get('sums', {}))  # since the last row
     self._steps = saved.get('steps', 0)
     self._tokens = saved.get('tokens', 0)
@@ -48,10 +44,9 @@ class Tally:
       self._seen += int(tokens)
 
   def row(self) -> dict[str, float]:
-    """Means over the steps since the last row.
+    """Means over the steps since the last row; `tokens` is the mean per step.
 
-    The criterion's means come from its sums over all these steps, so a token
-    counts the same in any batch. `tokens` is the mean per step.
+    A token counts the same in any batch, since sums over all steps are divided.
     """
     found = {name: float(x) for name, x in self._means(self._sums).items()}
     found['tokens'] = self._tokens / self._steps

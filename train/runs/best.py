@@ -29,9 +29,6 @@ class Best:
     bytes_counted: whether evaluations report bits_per_byte too.
     scored: whether they report the score of tasks too.
 
-  Attributes:
-    step: the step of the best evaluation; None: there is none yet.
-
   Raises:
     ValueError: the evaluations report no such number.
   """
@@ -43,15 +40,17 @@ class Best:
     bytes_counted: bool,
     scored: bool = False,
   ):
-    self.step = None
+    self.step = None  # of the best evaluation; None: there is none yet
     self._name = name
     self._sign = -1 if name.endswith(LOWER) else 1
     self._value = -math.inf
     known = {*criterion.means(defaultdict(float))}
     if 'z_loss' in known:
       known = (known | {'perplexity'}) - {'z_loss'}
-    known |= {'score'} if scored else set()
-    known |= {'bits_per_byte'} if bytes_counted else set()
+    if scored:
+      known.add('score')
+    if bytes_counted:
+      known.add('bits_per_byte')
     if name and name not in known:
       raise ValueError(
         f'checkpoint.best is {name!r}; the evaluations of this run report '
@@ -61,9 +60,8 @@ class Best:
   def read(self, rows: Iterable[dict[str, Any]], steps: Sequence[int]) -> None:
     """Finds the best evaluation before this start.
 
-    Args:
-      rows: the rows of metrics.jsonl; only the first process reads them.
-      steps: the steps of the checkpoints that exist.
+    `rows` are those of metrics.jsonl, which only the first process reads;
+    `steps` are those of the checkpoints that exist.
     """
     if not self._name:
       return
@@ -88,9 +86,6 @@ class Best:
 
   def write(self, folder: str) -> None:
     """Writes the best step and its number to WORKDIR/best.json."""
-    found = {
-      'step': self.step,
-      'metric': f'eval/{self._name}',
-      'value': self._sign * self._value,
-    }
+    metric, value = f'eval/{self._name}', self._sign * self._value
+    found = {'step': self.step, 'metric': metric, 'value': value}
     paths.write(os.path.join(folder, NAME), f'{json.dumps(found)}\n'.encode())

@@ -43,21 +43,14 @@ def is_free(key: str) -> bool:
 def fixed(old: dict, new: dict, saved: bool) -> list[str]:
   """The keys in which two configs of a run differ but may not by themselves.
 
-  Args:
-    old: the run's config.
-    new: the config to go on with.
-    saved: whether the run has a checkpoint.
+  `saved` says whether the run has a checkpoint.
   """
-  others = MOVABLE if saved else ()
+  free = FREE + MOVABLE * saved
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   same = old['schedule']['name'] == new['schedule']['name']
   if endless and same and not new['data']['curriculum']:
-    others = *others, 'train.steps'
-  return [
-    key
-    for key in changed_keys(old, new)
-    if not is_free(key) and key not in others
-  ]
+    free = *free, 'train.steps'
+  return [key for key in changed_keys(old, new) if not _is_in(key, free)]
 
 
 def check(
@@ -65,12 +58,7 @@ def check(
 ) -> None:
   """Refuses another config for a run that has trained.
 
-  Args:
-    folder: the workdir.
-    old: the run's config.
-    new: the config to go on with.
-    keys: those of `fixed`.
-    accept: whether the user accepts changes.
+  `keys` are those of `fixed`; `accept` says that the user accepts changes.
 
   Raises:
     ValueError: the changes are not accepted, or a key can never change; lists
@@ -79,20 +67,20 @@ def check(
   refused = [key for key in keys if not may_change(key, old, new)]
   if accept and not refused:
     return
-  init_from = f'--init_from={folder}'
+  another = 'To begin another run with its parameters, '
+  leave = (
+    'Take another --workdir, or leave --config out to go on with this run.'
+  )
   if accept:
     advice = (
-      'These cannot change in a run that has trained. To begin another run '
-      f'with its parameters, give another --workdir and {init_from}.'
+      f'These cannot change in a run that has trained. {another}give another '
+      f'--workdir and --init_from={folder}.'
     )
+  elif refused:
+    advice = f'{leave} {another}add --init_from={folder}.'
   else:
     advice = (
-      'Take another --workdir, or leave --config out to go on with this run. '
-      + (
-        f'To begin another run with its parameters, add {init_from}.'
-        if refused
-        else 'To go on with these changes, add --accept_changed_config.'
-      )
+      f'{leave} To go on with these changes, add --accept_changed_config.'
     )
   what = f'--workdir={folder} holds the run of another config. Different are:'
   shown = lines(old, new, refused if accept else keys)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from configs import terminal
 from configs.command import UserError
 from train.learning.state import TrainState
+from train.parallel import processes
 from train.runs import checksums, folders, storage
 
 FOLDER = 'checkpoints'
@@ -53,14 +52,14 @@ class Checkpoints:
     self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
     self.best = None
     self._keep, self._keep_every = keep, keep_every
+    self._saving = None  # the step of the last save
+    self._whole = set()  # steps whose files have been checked
     self._options = ocp.CheckpointManagerOptions(
       preservation_policy=self,
       cleanup_tmp_directories=not read_only,
       read_only=read_only,
       async_options=ocp.AsyncOptions(post_finalization_callback=self._sum_up),
     )
-    self._saving = None  # the step of the last save
-    self._whole = set()  # steps whose files have been checked
     self._manager = self._open()
 
   def _open(self) -> ocp.CheckpointManager:
@@ -89,23 +88,17 @@ class Checkpoints:
   def save(self, state: TrainState, step: int, run: dict) -> None:
     """Starts saving `state`; returns as soon as the state may be changed.
 
-    Args:
-      state: the state after `step` steps.
-      step: its step.
-      run: JSON-able, saved beside it: 'config', 'data' and more.
+    `run` is JSON-able and saved beside it: 'config', 'data' and more.
     """
-    try:
-      self._manager.wait_until_finished()  # as its save would do
-      self._manager.check_for_errors()
-      self._saving = step
+    self.wait()  # as Orbax's save would do
+    self._saving = step
+    with self._writing():
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
         ),
       )
-    except Exception as error:
-      raise self._unsaved(error) from error
 
   def check_saved(self) -> None:
     """Reports a failure of a save in the background; waits for nothing."""
@@ -114,25 +107,28 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Waits until every save is on disk, with its checksums."""
-    try:
+    with self._writing():
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
-    except Exception as error:
-      raise self._unsaved(error) from error
 
-  def _unsaved(self, error: Exception) -> CheckpointError:
-    steps = self.steps()
-    there = (
-      'The checkpoints already there are unharmed; make room and run the same '
-      f'command again to go on from step {steps[-1]}.'
-      if steps
-      else 'There is no checkpoint yet: make room and run the same command '
-      'again; it begins with the first step.'
-    )
-    return CheckpointError(
-      f'A checkpoint could not be written to {self.folder}: '
-      f'{_first_line(error)}. Is the disk full or read-only? {there}'
-    )
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """An error inside it is one of saving a checkpoint."""
+    try:
+      yield
+    except Exception as error:
+      steps = self.steps()
+      there = (
+        'The checkpoints already there are unharmed; make room and run the '
+        f'same command again to go on from step {steps[-1]}.'
+        if steps
+        else 'There is no checkpoint yet: make room and run the same command '
+        'again; it begins with the first step.'
+      )
+      raise CheckpointError(
+        f'A checkpoint could not be written to {self.folder}: '
+        f'{_first_line(error)}. Is the disk full or read-only? {there}'
+      ) from error
 
   def _sum_up(self) -> None:
     """Writes the checksums of the checkpoint that is being saved.
@@ -152,10 +148,8 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for the last save, and ends Orbax's threads."""
-    try:
+    with self._writing():
       self._manager.close()
-    except Exception as error:
-      raise self._unsaved(error) from error
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -203,10 +197,7 @@ class Checkpoints:
       return
     folder = os.fspath(self.folder / str(step))
     found = checksums.damage(folder, jax.process_index(), jax.process_count())
-    damaged = bool(found)
-    if jax.process_count() > 1:
-      damaged = multihost_utils.process_allgather(np.array(damaged)).any()
-    if damaged:
+    if not processes.everywhere(not found):
       raise CheckpointError(found or 'another process found a damaged file')
     if not os.path.exists(os.path.join(folder, checksums.NAME)):
       terminal.warn(
@@ -273,27 +264,21 @@ class Checkpoints:
       return storage.tree_shapes(storage.read_tree(path))
 
   def restore_arrays(self, step: int, *parts: str) -> dict:
-    """The state of a step as nested dicts of NumPy arrays on this host.
-
-    Only the named parts, such as 'params'; all of it if none is named.
-    """
+    """The state, or parts of it, on this host; see `storage.read_arrays`."""
     with self._reading(step, 'state') as path:
       return storage.read_arrays(path, parts)
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict] | None:
-    """The newest checkpoint that can be read; None if there is no checkpoint.
+    """The newest state that can be read, and what was saved beside it.
 
-    A damaged one is reported. Once an older one has been read, the damaged one
-    is moved to another folder: nothing is deleted, and the run can save that
-    step again.
-
-    Returns:
-      The state and what was saved beside it.
+    None if there is no checkpoint. A damaged one is reported. Once an older one
+    has been read, the damaged one is moved to another folder: nothing is
+    deleted, and the run can save that step again.
 
     Raises:
       CheckpointError: there are checkpoints and none can be read.
     """
-    damaged = []
+    damaged, last = [], None
     for step in reversed(self.steps()):
       try:
         found = self.restore(abstract, step), self.run(step)
@@ -306,19 +291,18 @@ class Checkpoints:
         damaged.append(step)
         last = error
       else:
-        self._put_aside(damaged)
+        if damaged:
+          self._put_aside(damaged)
         return found
-    if damaged:
-      raise CheckpointError(
-        f'None of the checkpoints {sorted(damaged)} in {self.folder} can be '
-        f'read; the last error was: {last}'
-      ) from last
-    return None
+    if not damaged:
+      return None
+    raise CheckpointError(
+      f'None of the checkpoints {sorted(damaged)} in {self.folder} can be '
+      f'read; the last error was: {last}'
+    ) from last
 
   def _put_aside(self, steps: list[int]) -> None:
     """Moves damaged checkpoints to WORKDIR/damaged_checkpoints."""
-    if not steps:
-      return
     self._manager.close()
     if jax.process_index() == 0:
       for step in steps:
@@ -326,8 +310,7 @@ class Checkpoints:
           self.folder / str(step), self.folder.parent / 'damaged_checkpoints'
         )
         terminal.warn(f'The damaged checkpoint is now in {target}.')
-    if jax.process_count() > 1:
-      ocp.multihost.sync_global_processes('damaged checkpoint put aside')
+    processes.wait_for_all('damaged checkpoint put aside')
     self._manager = self._open()
 
 

@@ -19,19 +19,14 @@ _UNREADABLE = (
 )
 
 
-def write(folder: str, parts: tuple[str, ...], threads: int = 4) -> None:
+def write(folder: str, parts: tuple[str, ...]) -> None:
   """Writes sizes and sha256 of all files below `parts` into FOLDER/NAME.
-
-  Args:
-    folder: of a checkpoint.
-    parts: folders in it.
-    threads: hash in parallel; hashing releases the interpreter lock.
 
   Raises:
     OSError: a file cannot be read, or NAME cannot be written.
   """
   names = _files(folder, parts)
-  with ThreadPoolExecutor(threads) as pool:
+  with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
     sums = list(pool.map(lambda name: _sum(folder, name), names))
   text = json.dumps(dict(zip(names, sums, strict=True)), indent=1)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())

@@ -1,4 +1,8 @@
-"""Commands of one or several processes: if one fails, all end."""
+"""Commands of one or several processes: if one fails, all end.
+
+This is also a config file, train/runs/command.py:WORKDIR, with the config of a
+workdir. Commands use it when keys are overridden without --config.
+"""
 
 import os
 import sys
@@ -8,8 +12,9 @@ from collections.abc import Callable
 import jax
 
 from configs import command
+from train.runs.workdir import read_config as get_config
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+__all__ = ['get_config', 'run']
 
 
 def run(main: Callable[[], None]) -> None:
@@ -33,4 +38,4 @@ def run(main: Callable[[], None]) -> None:
       sys.stderr.flush()
       os._exit(1)
 
-  command.run(run_main, os.path.join(HERE, 'begun.py'))
+  command.run(run_main, os.path.abspath(__file__))

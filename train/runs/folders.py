@@ -16,21 +16,20 @@ NOTE = '.unfinished.json'  # while a run is being begun
 
 
 def check_name(folder: str) -> None:
-  """Refuses a backslash: TensorStore, which writes the arrays, reads it as '/'.
+  """Raises ValueError for a backslash in the folder's absolute path.
 
-  Raises:
-    ValueError: the folder's absolute path has one.
+  TensorStore, which writes the arrays, reads it as '/'.
   """
-  if '\\' in os.path.abspath(folder):
+  path = os.path.abspath(folder)
+  if '\\' in path:
     raise ValueError(
-      f'--workdir={folder}: {os.path.abspath(folder)} has a backslash in it, '
-      'and checkpoints cannot be kept under such a name. Rename it, or give '
-      'another folder.'
+      f'--workdir={folder}: {path} has a backslash in it, and checkpoints '
+      'cannot be kept under such a name. Rename it, or give another folder.'
     )
 
 
 def make(folder: str) -> None:
-  """Makes the folder if it does not exist, and checks that it is writable.
+  """Makes the folder if it does not exist.
 
   Raises:
     ValueError: its path has a backslash.
@@ -50,13 +49,10 @@ def make(folder: str) -> None:
 
 
 def lock(folder: str) -> IO[str]:
-  """Makes this process the only one that trains there.
+  """Makes this process the only one that trains there, or raises ValueError.
 
   The lock is held until the returned file is closed, or the process ends in any
   way. File systems without locks lock nothing.
-
-  Raises:
-    ValueError: another process trains there.
   """
   file = open(os.path.join(folder, LOCK), 'a+')  # noqa: SIM115
   try:
@@ -96,7 +92,10 @@ def made(folder: str) -> Iterator[None]:
     make(folder)
     locked = os.path.exists(os.path.join(folder, LOCK))
     held = lock(folder)
-    _clear_killed_start(folder)
+    if unfinished(folder):
+      with open(os.path.join(folder, NOTE), encoding='utf-8') as file:
+        _clear(folder, {*json.load(file), LOCK, NOTE})
+      done(folder)
     before = {name for name in os.listdir(folder) if name != LOCK or locked}
     note = json.dumps(sorted(before)).encode()
     paths.write(os.path.join(folder, NOTE), note)
@@ -122,14 +121,6 @@ def done(folder: str) -> None:
   """Removes NOTE: the folder holds a run."""
   with contextlib.suppress(FileNotFoundError):
     os.remove(os.path.join(folder, NOTE))
-
-
-def _clear_killed_start(folder: str) -> None:
-  """Removes what a killed start made."""
-  if unfinished(folder):
-    with open(os.path.join(folder, NOTE), encoding='utf-8') as file:
-      _clear(folder, {*json.load(file), LOCK, NOTE})
-    done(folder)
 
 
 def _clear(folder: str, kept: set[str]) -> None:

@@ -26,19 +26,10 @@ import jax
 from input_pipeline.sources import paths
 
 NAME = 'history.json'
-PACKAGES = (  # whose versions are recorded
-  'treeline-lm',
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'numpy',
-  'ml-collections',
-  'tensorflow',
-  'tensorflow-cpu',  # its name on Linux
-  'sentencepiece',
-  'tokenizers',
+PACKAGES = (  # whose versions are recorded; tensorflow-cpu: its name on Linux
+  *('treeline-lm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint'),
+  *('numpy', 'ml-collections', 'tensorflow', 'tensorflow-cpu'),
+  *('sentencepiece', 'tokenizers'),
 )
 Entry = dict[str, Any]
 
@@ -55,11 +46,11 @@ def entry(event: str, step: int, **more: Any) -> Entry:
 
 
 def made_by() -> dict[str, Any]:
-  """JSON-able: versions, commit, command, devices and time of this process."""
+  """What made a checkpoint: JSON-able."""
   return {
     'command': shlex.join(sys.orig_argv),
     'commit': _commit(),
-    'versions': {'python': platform.python_version()} | _versions(),
+    'versions': _versions(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'time': _now(),
@@ -89,7 +80,6 @@ def read(folder: str) -> list[Entry]:
 
 
 def write(folder: str, entries: list[Entry]) -> None:
-  """Writes history.json."""
   text = json.dumps(entries, indent=1)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
 
@@ -177,7 +167,7 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-  found = {}
+  found = {'python': platform.python_version()}
   for name in PACKAGES:
     with contextlib.suppress(metadata.PackageNotFoundError):
       found[name] = metadata.version(name)

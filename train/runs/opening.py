@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -21,6 +21,10 @@ from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup, set_up, set_up_replicated
 
+ACCEPT = (
+  ' If you fixed a file, python -m train --accept_changed_data resumes at the '
+  'same place of the new data.'
+)
 # Keys of the model that only training uses.
 UNUSED = (
   *('attention_dropout', 'dropout', 'dropout_kind', 'init', 'init_std'),
@@ -60,9 +64,8 @@ class Run:
     self, texts: Texts, targets: Texts | None = None
   ) -> dict[str, np.ndarray]:
     """What the model computes of texts; see `applying.apply`."""
-    start = None
-    if not self.data.masks:
-      start = start_id(self.tokenizer, self.data)
+    masks = self.data.masks
+    start = None if masks else start_id(self.tokenizer, self.data)
     with jax.set_mesh(self.setup.mesh):
       return apply(
         self.model, self.params, self.tokenizer, start, texts, targets
@@ -144,26 +147,28 @@ def open_tokenizer(run: Run) -> Any:
   Raises:
     ValueError: it is missing, or differs from the one in training.
   """
-  path = tokenizing.path_in(run.folder, run.data.tokenizer_kind)
-  if run.data.source != 'synthetic' and not os.path.exists(path):
-    raise ValueError(
-      f"{path} is missing: put the run's tokenizer back into its workdir."
-    )
+  read = run.data.source != 'synthetic'
+  path = tokenizer_path(run.folder, run.data) if read else ''
   tokenizer = tokenizing.prepare(
     run.data, run.config.seed, run.config.model.vocab_size, run.folder
   )
-  if run.own and run.data.source != 'synthetic':
+  if run.own and read:
     check_tokenizer(tokenizer, path, run.fingerprint)
   return tokenizer
 
 
+def tokenizer_path(folder: str, data: DataConfig) -> str:
+  """The path of the tokenizer in the workdir; a ValueError if it is missing."""
+  path = tokenizing.path_in(folder, data.tokenizer_kind)
+  if not os.path.exists(path):
+    raise ValueError(
+      f"{path} is missing: put the run's tokenizer back into its workdir."
+    )
+  return path
+
+
 def check_tokenizer(tokenizer: Any, path: str, data: dict) -> None:
   """Compares a run's tokenizer with the fingerprint in a checkpoint.
-
-  Args:
-    tokenizer: of the run, as loaded.
-    path: of its file, for the message.
-    data: the fingerprint of the data; see `Checkpoints.run`.
 
   Raises:
     ValueError: they differ.
@@ -216,7 +221,7 @@ def check_resumed_data(
   """As `check_data`, for a run that resumes from its own checkpoint.
 
   Args:
-    saved: the checkpoint's metadata.
+    saved: the metadata of the checkpoint of `step`.
     data: as opened now.
     step: of the checkpoint.
     folder: the workdir.
@@ -237,15 +242,10 @@ def _changed_since(folder: str, step: int) -> dict[str, Any]:
 def check_data(
   saved: dict, now: dict, folder: str, accept: tuple[str, ...] = ()
 ) -> list[str]:
-  """Checks that the data are still those of a checkpoint.
+  """Checks that the data's fingerprint is still that of a checkpoint.
 
-  Another tokenizer, or another way to make rows, is never accepted.
-
-  Args:
-    saved: the fingerprint in the checkpoint.
-    now: the fingerprint of the data.
-    folder: the workdir, for messages.
-    accept: of 'source' and 'eval_source', those whose documents may differ.
+  Another tokenizer, or another way to make rows, is never accepted. `accept`
+  names those of 'source' and 'eval_source' whose documents may differ.
 
   Returns:
     A line for each accepted difference; it also warns of them.
@@ -262,21 +262,9 @@ def check_data(
       f'The data has changed since the checkpoint in {folder}:\n  '
       + '\n  '.join(changed)
       + '\nPut the old data back, or start another run in another --workdir.'
-      + documents
-      * (
-        ' If you fixed a file, python -m train --accept_changed_data resumes '
-        'at the same place of the new data.'
-      )
+      + (ACCEPT if documents else '')
     )
   return changed
-
-
-def evaluation_batches(
-  run: Run, data: pipeline.Data
-) -> Iterator[dict[str, jax.Array]]:
-  """Global batches of the held-out split, then batches of padding forever."""
-  setup = run.setup
-  return setup.place(data.evaluation(setup.rows, setup.data.batch))
 
 
 def _warn(text: str) -> None:

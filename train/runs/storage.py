@@ -26,11 +26,7 @@ class Folder(type(epath.Path())):
 
 
 def move(path: Folder, folder: Folder) -> Folder:
-  """Moves a file or folder into `folder`; where its name is taken, as NAME_2.
-
-  Returns:
-    Its new path.
-  """
+  """Moves a path into `folder`, as NAME_2 if NAME is taken; returns the new."""
   folder.mkdir(parents=True, exist_ok=True)
   target, number = folder / path.name, 1
   while target.exists():
@@ -55,12 +51,7 @@ def read_tree(path: os.PathLike) -> Any:
 
 
 def read_part(path: os.PathLike, abstract: dict) -> dict:
-  """A part of a saved state, laid out as the shardings in `abstract` say.
-
-  Args:
-    path: the folder of the state.
-    abstract: the part, a tree of ShapeDtypeStruct with shardings.
-  """
+  """A part of a saved state, laid out as the shardings in `abstract` say."""
   restore = ocp.checkpoint_utils.construct_restore_args(abstract)
   return _read(path, abstract, restore)
 
@@ -68,9 +59,7 @@ def read_part(path: os.PathLike, abstract: dict) -> dict:
 def read_arrays(path: os.PathLike, parts: tuple[str, ...] = ()) -> dict:
   """A saved state as nested dicts of NumPy arrays on this host.
 
-  Args:
-    path: the folder of the state.
-    parts: what to read of it, such as ('params',); (): all of it.
+  Only the named parts, such as ('params',); all of it if none is named.
   """
   tree = read_tree(path)
   tree = {name: tree[name] for name in parts or tree}

@@ -40,7 +40,7 @@ from ml_collections import ConfigDict
 from configs.differences import changed_keys
 from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
-from train.runs import changes, checksums, history
+from train.runs import changes, checksums, history, workdir
 from train.runs.checkpoint import Checkpoints
 from train.runs.storage import Shapes, tree_shapes
 
@@ -62,8 +62,8 @@ class Origin:
   checkpoints: Checkpoints
   taken: tuple[str, ...]  # names of parameters
   new: tuple[str, ...]  # drawn from the seed
-  grown: tuple[str, ...]  # tables that have more rows than the source's
   left: tuple[str, ...]  # left out
+  grown: tuple[str, ...]  # tables that have more rows than the source's
 
 
 def find(
@@ -79,13 +79,8 @@ def find(
   whose only checkpoint is of its first step has not trained: if its config has
   changed since, it begins again from the parameters of that checkpoint.
 
-  Args:
-    folder: the workdir.
-    config: the run's.
-    shape: from `abstract_state`.
-    init_from: the flag; '': not given. For a run that has a checkpoint it must
-      name the source that the run began from, and does nothing.
-    init_state: the flag.
+  For a run that has a checkpoint, `init_from` must name the source that the run
+  began from, and does nothing. `shape` is from `abstract_state`.
 
   Raises:
     ValueError: the run began from another source, or its source's parameters
@@ -94,37 +89,44 @@ def find(
   """
   if init_state and not init_from:
     raise ValueError('--init_state needs --init_from=WORKDIR[:STEP].')
-  steps = history.saved_steps(folder)
+  steps, entries = history.saved_steps(folder), history.read(folder)
   if not steps and init_from:
     if history.trained(folder):
       raise ValueError(
         f'--workdir={folder} holds a run that has trained: --init_from begins '
         'a new one. Take another --workdir.'
       )
-    return _other(config, shape, init_from, init_state)
+    path, step = parse(init_from)
+    if not os.path.isdir(path):
+      raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
+    checkpoints, path = (
+      Checkpoints(path, read_only=True),
+      os.path.realpath(path),
+    )
+    step = checkpoints.find(step)
+    return _make(path, checkpoints, step, config, shape, init_state, False)
   if not steps:
-    if history.source(history.read(folder)):
+    if history.source(entries):
       raise ValueError(
         f'--workdir={folder} was begun with --init_from, but its checkpoints '
         'are gone: give --init_from again, or take another --workdir.'
       )
     return None
   # Steps after the first checkpoint are made again if no later one exists.
-  trained = steps[-1] > history.first_step(history.read(folder))
+  trained = steps[-1] > history.first_step(entries)
   if trained and not init_from:
     return None
   checkpoints = Checkpoints(folder, read_only=True)
   saved = checkpoints.run(steps[-1])
-  entries = history.read(folder) or saved.get('history', [])
+  entries = entries or saved.get('history', [])
   if init_from:
     _check_source(folder, entries, init_from, init_state)
   if trained:
     return None
-  keys = changed_keys(saved['config'], json.loads(config.to_json()))
-  if all(changes.is_free(key) for key in keys):
+  keys = changed_keys(saved['config'], workdir.plain(config))
+  if all(map(changes.is_free, keys)):
     return None
-  source = history.source(entries) or {}
-  state = source.get('optimizer', False)
+  state = (history.source(entries) or {}).get('optimizer', False)
   return _make(folder, checkpoints, steps[-1], config, shape, state, True)
 
 
@@ -159,20 +161,6 @@ def _check_source(
     )
 
 
-def _other(
-  config: ConfigDict, shape: TrainState, init_from: str, init_state: bool
-) -> Origin:
-  """The checkpoint of another run."""
-  path, step = parse(init_from)
-  if not os.path.isdir(path):
-    raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
-  checkpoints = Checkpoints(path, read_only=True)
-  step = checkpoints.find(step)
-  return _make(
-    os.path.realpath(path), checkpoints, step, config, shape, init_state, False
-  )
-
-
 def _make(
   folder: str,
   checkpoints: Checkpoints,
@@ -188,12 +176,10 @@ def _make(
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
-  there = checkpoints.shapes(step)
-  here = tree_shapes(shape)
   parts = ('params/', 'opt_state/') if optimizer else ('params/',)
   there, here = (
     {name: x for name, x in shapes.items() if name.startswith(parts)}
-    for shapes in (there, here)
+    for shapes in (checkpoints.shapes(step), tree_shapes(shape))
   )
   model = saved['config']['model']
   heads = not optimizer and model.get('head') != config.model.head
@@ -206,11 +192,9 @@ def _make(
     and here[name][0] > there[name][0]
   )
   here |= {name: there[name] for name in grown}
-  taken, new, left = compare(there, here, heads, folder, model, config.model)
+  names = compare(there, here, heads, folder, model, config.model)
   grown = tuple(name.removeprefix('params/') for name in grown)
-  return Origin(
-    folder, step, optimizer, own, saved, checkpoints, taken, new, grown, left
-  )
+  return Origin(folder, step, optimizer, own, saved, checkpoints, *names, grown)
 
 
 def compare(
@@ -224,12 +208,10 @@ def compare(
   """Names of the parameters that are taken, new and left; see above.
 
   Args:
-    there: shapes of the source, by path.
-    here: shapes of the new run.
+    there, here: shapes of the source and of the new run.
     heads: whether a head's parameters may be new or left.
     folder: the source's workdir, for messages.
-    old: the source's group `model`.
-    new: the new run's.
+    old, new: the groups `model` of the source and of the new run.
 
   Raises:
     ValueError: an array differs in shape, or only one model has it; names it.
@@ -249,8 +231,8 @@ def compare(
       shapes = (_size(x.get(name)) for x in (there, here))
       wrong.append('  {}: {} there, {} here'.format(name, *shapes))
   if wrong:
-    keys = [key for key in new if old.get(key) != _plain(new[key])]
-    differ = ', '.join(f'model.{key}' for key in keys) or 'no key of the model'
+    keys = [f'model.{key}' for key, *_ in _differing(old, new)]
+    differ = ', '.join(keys) or 'no key of the model'
     more = [f'  and {len(wrong) - SHOWN} more'] * (len(wrong) > SHOWN)
     raise ValueError(
       f'The checkpoint in {folder} does not fit the config:\n'
@@ -272,19 +254,17 @@ def _size(shape: tuple[int, ...] | None) -> str:
   return 'missing' if shape is None else 'x'.join(map(str, shape)) or 'a number'
 
 
-def _plain(value: Any) -> Any:
-  """The value as JSON returns it."""
-  return json.loads(json.dumps(value))
+def _differing(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+  """(key, old, new) where two groups `model` differ, as JSON holds them."""
+  values = json.loads(json.dumps(dict(new)))
+  return [(k, old.get(k), x) for k, x in values.items() if old.get(k) != x]
 
 
 def describe(origin: Origin, config: ConfigDict) -> str:
   """What is taken, what is new or left, and how the models differ."""
-  old, new = origin.saved['config']['model'], config.model
-  lines = [
-    f'Parameters from step {origin.step:,} of {origin.folder}: '
-    f'{len(origin.taken)} arrays'
-    + (", and the optimizer's state." if origin.optimizer else '.')
-  ]
+  source = f'step {origin.step:,} of {origin.folder}'
+  state = ", and the optimizer's state" if origin.optimizer else ''
+  lines = [f'Parameters from {source}: {len(origin.taken)} arrays{state}.']
   if origin.new:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
   for name in origin.grown:
@@ -292,9 +272,10 @@ def describe(origin: Origin, config: ConfigDict) -> str:
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
   lines += [
-    f'  model.{key}: {old.get(key)!r} there, {_plain(new[key])!r} here'
-    for key in new
-    if old.get(key) != _plain(new[key])
+    f'  model.{key}: {old!r} there, {new!r} here'
+    for key, old, new in _differing(
+      origin.saved['config']['model'], config.model
+    )
   ]
   return '\n'.join(lines)
 

@@ -9,6 +9,9 @@ from input_pipeline.sources import paths
 from input_pipeline.tokenizers import kinds
 from train.runs.warm_start import Origin
 
+# Keys that decide how a tokenizer's file is read, as older runs have them.
+KEYS = {'tokenizer_kind': 'unigram', 'lowercase': False}
+
 
 def prepare(
   origin: Origin | None,
@@ -19,13 +22,6 @@ def prepare(
 ) -> str:
   """As `tokenizing.prepare`, but copies the source's tokenizer if it is used.
 
-  Args:
-    origin: from `warm_start.find`.
-    data: the new run's data config.
-    seed: the new run's.
-    vocab_size: rows of the model's table.
-    folder: the new run's workdir.
-
   Returns:
     What to report; '' if nothing.
 
@@ -34,21 +30,22 @@ def prepare(
       that is not of the config's kind, or not the one it was trained with. Or
       the tokenizer that the config names has another number of pieces.
   """
+  own = data, seed, vocab_size, folder
   if not origin or data.source == 'synthetic':
-    tokenizing.prepare(data, seed, vocab_size, folder)
+    tokenizing.prepare(*own)
     return ''
   if origin.own and (not data.tokenizer or not _other_keys(origin, data)):
     _check_keys(origin, data)
-    tokenizing.prepare(data, seed, vocab_size, folder)
+    tokenizing.prepare(*own)
     _check_theirs(origin)
     return ''
   if not data.tokenizer:
     _copy(origin, data, folder)
-    tokenizing.prepare(data, seed, vocab_size, folder)
+    tokenizing.prepare(*own)
     return f'The tokenizer is that of {origin.folder}.'
-  tokenizer = tokenizing.prepare(data, seed, vocab_size, folder)
+  tokenizer = tokenizing.prepare(*own)
   named = f'data.tokenizer={data.tokenizer!r}'
-  if not os.path.exists(_tokenizer_path(origin)):
+  if not os.path.exists(_path(origin)):
     return f'{origin.folder} holds no tokenizer to compare {named} with.'
   theirs = _tokenizer(origin, data.sentinels)
   if theirs.size != tokenizer.size:
@@ -66,9 +63,8 @@ def prepare(
 
 
 def _copy(origin: Origin, data: DataConfig, folder: str) -> None:
-  theirs = origin.saved['config']['data']
-  path = _tokenizer_path(origin)
-  if theirs['source'] == 'synthetic' or not os.path.exists(path):
+  path = _path(origin)
+  if _settings(origin)['source'] == 'synthetic' or not os.path.exists(path):
     raise ValueError(
       f'--init_from: {origin.folder} holds no tokenizer ({path}), and a new '
       'one would not fit its parameters: set data.tokenizer.'
@@ -79,14 +75,15 @@ def _copy(origin: Origin, data: DataConfig, folder: str) -> None:
     paths.write(os.path.join(folder, os.path.basename(path)), file.read())
 
 
+def _settings(origin: Origin) -> dict[str, Any]:
+  """The source's group `data`."""
+  return KEYS | origin.saved['config']['data']
+
+
 def _other_keys(origin: Origin, data: DataConfig) -> dict[str, Any]:
-  """Keys of the tokenizer's kind that differ: key -> the source's value."""
-  theirs = origin.saved['config']['data']
-  found = {
-    key: theirs.get(key, default)
-    for key, default in (('tokenizer_kind', 'unigram'), ('lowercase', False))
-  }
-  return {key: x for key, x in found.items() if x != getattr(data, key)}
+  """Those of KEYS that differ: key -> the source's value."""
+  theirs = _settings(origin)
+  return {k: theirs[k] for k in KEYS if theirs[k] != getattr(data, k)}
 
 
 def _check_keys(origin: Origin, data: DataConfig) -> None:
@@ -99,21 +96,19 @@ def _check_keys(origin: Origin, data: DataConfig) -> None:
 
 
 def _check_theirs(origin: Origin) -> None:
-  tokenizer = _tokenizer(origin, origin.saved['config']['data']['sentinels'])
+  tokenizer = _tokenizer(origin, _settings(origin)['sentinels'])
   if tokenizer.fingerprint != origin.saved['data']['tokenizer']:
     raise ValueError(
-      f'{_tokenizer_path(origin)} is not the tokenizer that the checkpoint was '
-      "trained with: bring the run's own file back."
+      f'{_path(origin)} is not the tokenizer that the checkpoint was trained '
+      "with: bring the run's own file back."
     )
 
 
-def _tokenizer_path(origin: Origin) -> str:
-  kind = origin.saved['config']['data'].get('tokenizer_kind', 'unigram')
+def _path(origin: Origin) -> str:
+  kind = _settings(origin)['tokenizer_kind']
   return tokenizing.path_in(origin.folder, kind)
 
 
 def _tokenizer(origin: Origin, sentinels: int) -> Any:
-  theirs = origin.saved['config']['data']
-  kind = theirs.get('tokenizer_kind', 'unigram')
-  lowercase = theirs.get('lowercase', False)
-  return kinds.load(_tokenizer_path(origin), sentinels, kind, lowercase)
+  kind, lowercase = (_settings(origin)[key] for key in KEYS)
+  return kinds.load(_path(origin), sentinels, kind, lowercase)

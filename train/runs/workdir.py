@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -21,14 +20,8 @@ from train.runs import changes, checksums, folders, history
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
 GROUPS = (  # every config has these
-  'model',
-  'data',
-  'optimizer',
-  'schedule',
-  'train',
-  'eval',
-  'checkpoint',
-  'sharding',
+  *('model', 'data', 'optimizer', 'schedule'),
+  *('train', 'eval', 'checkpoint', 'sharding'),
 )
 
 # Keys that every config has in the groups that no dataclass checks.
@@ -69,18 +62,21 @@ def read_config(folder: str) -> ConfigDict:
     ValueError: there is no config, or it is damaged or was edited.
   """
   path, saved = os.path.join(folder, NAME), _saved_path(folder)
-  if not os.path.exists(path) and not saved:
+  if not os.path.exists(path):
+    if saved:
+      return _read_saved(folder, saved)
     raise ValueError(
       f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
     )
-  if not os.path.exists(path):
-    return _read_saved(folder, saved)
-  config = _read(path)
+  try:
+    with open(path, encoding='utf-8-sig') as file:
+      found = json.load(file)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(_damaged(path, error)) from error
+  config = checked(found, path)
   if not saved:
     return config
-  old, new = (
-    json.loads(x.to_json()) for x in (_read_saved(folder, saved), config)
-  )
+  old, new = plain(_read_saved(folder, saved)), plain(config)
   changed = changes.fixed(old, new, _has_checkpoints(folder))
   if changed:
     raise ValueError(
@@ -101,11 +97,16 @@ def read_config(folder: str) -> ConfigDict:
   return config
 
 
+def plain(config: ConfigDict) -> dict:
+  """The config as JSON holds it: dicts, and lists in place of tuples."""
+  return json.loads(config.to_json())
+
+
 def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
   """The config of a checkpoint, with the run's values of keys that may change.
 
   Args:
-    saved: from `Checkpoints.run`.
+    saved: the config in the metadata; see `Checkpoints.run`.
     config: the run's, from `read_config`.
   """
   found = checked(saved, "The checkpoint's config").unlock()
@@ -116,16 +117,6 @@ def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
         if changes.is_free(name) or name in changes.MOVABLE:
           found[group][key] = config[group][key]
   return found.lock()
-
-
-def _read(path: str) -> ConfigDict:
-  """The config in config.json."""
-  try:
-    with open(path, encoding='utf-8-sig') as file:
-      found = json.load(file)
-  except (ValueError, RecursionError) as error:
-    raise ValueError(_damaged(path, error)) from error
-  return checked(found, path)
 
 
 def _read_saved(folder: str, path: str) -> ConfigDict:
@@ -150,15 +141,21 @@ def _damaged(path: str, why: object) -> str:
 
 
 def checked(found: dict, path: str) -> ConfigDict:
-  """The config that `path` holds, with the keys that it is too old to have.
-
-  Args:
-    found: what was read from it.
-    path: for messages.
+  """The config found in `path`, with the keys that it is too old to have.
 
   Raises:
     ValueError: it lacks other keys, or has unknown ones.
   """
+
+  def other_version(name, missing, unknown):
+    missing, unknown = (
+      ', '.join(sorted(x)) or 'none' for x in (missing, unknown)
+    )
+    return ValueError(
+      f'{path} is of another version of Treeline, or was changed by hand: '
+      f'{name!r} lacks {missing}; its unknown keys are {unknown}.'
+    )
+
   try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
     missing += ['seed'] * (not isinstance(found['seed'], int))
@@ -170,37 +167,20 @@ def checked(found: dict, path: str) -> ConfigDict:
     group = functools.reduce(dict.get, name.split('.'), found)
     if not isinstance(group, dict):
       raise ValueError(_damaged(path, f'{name} is {group!r}'))
-    if missing := [key for key in keys if key not in group]:
-      others = [key for key in group if key not in keys]
-      raise ValueError(
-        f'{path} is of another version of Treeline, or was changed by hand: '
-        f'{name!r} lacks {_listed(missing)}; its unknown keys are '
-        f'{_listed(others)}.'
-      )
+    if missing := set(keys) - group.keys():
+      raise other_version(name, missing, group.keys() - keys)
   for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
     fields = dataclasses.fields(kind)
     unknown = found[name].keys() - {field.name for field in fields}
     needed = {x.name for x in fields if x.default is dataclasses.MISSING}
     missing = needed - found[name].keys()
     if unknown or missing:
-      raise ValueError(
-        f'{path} is of another version of Treeline, or was changed by hand: '
-        f'{name!r} lacks {_listed(missing)}; its unknown keys are '
-        f'{_listed(unknown)}.'
-      )
-    found[name] = {
-      x.name: x.default for x in fields if x.name not in needed
-    } | found[name]
+      raise other_version(name, missing, unknown)
+    defaults = {x.name: x.default for x in fields if x.name not in needed}
+    found[name] = defaults | found[name]
   for name, defaults in ADDED.items():
     found[name] = defaults | found[name]
-  for group in (found, *(found[name] for name in GROUPS)):
-    for key, value in group.items():
-      group[key] = _tuples(value)
-  return ConfigDict(found).lock()
-
-
-def _listed(names: Iterable[str]) -> str:
-  return ', '.join(sorted(names)) or 'none'
+  return ConfigDict(_tuples(found)).lock()
 
 
 def _saved_path(folder: str) -> str:
@@ -208,18 +188,18 @@ def _saved_path(folder: str) -> str:
 
   Damaged ones are skipped: whoever reads the checkpoint reports them.
   """
-  steps = os.path.join(folder, 'checkpoints')
-  names = os.listdir(steps) if os.path.isdir(steps) else []
-  for name in sorted(filter(str.isdigit, names), key=int, reverse=True):
-    step = os.path.join(steps, name)
-    path = os.path.join(step, 'run', 'metadata')
-    if os.path.exists(path) and not checksums.damage(step, part='run/'):
+  for step in reversed(history.saved_steps(folder)):
+    place = os.path.join(folder, 'checkpoints', str(step))
+    path = os.path.join(place, 'run', 'metadata')
+    if os.path.exists(path) and not checksums.damage(place, part='run/'):
       return path
   return ''
 
 
 def _tuples(value: Any) -> Any:
-  """Lists made tuples, which JSON does not have."""
+  """The value with tuples, which JSON does not have, in place of lists."""
+  if isinstance(value, dict):
+    return {key: _tuples(x) for key, x in value.items()}
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -248,7 +228,7 @@ def check(
     return {}
   # An edited config.json does not matter: --config has all keys.
   config_then = _read_saved(folder, saved) if saved else read_config(folder)
-  old, new = (json.loads(x.to_json()) for x in (config_then, config))
+  old, new = plain(config_then), plain(config)
   keys = changed_keys(old, new)
   fixed = changes.fixed(old, new, _has_checkpoints(folder))
   if accept and 'eval.source' in keys and 'eval.source' not in fixed:
@@ -266,7 +246,7 @@ def claim(folder: str, config: ConfigDict) -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  text = json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+  text = json.dumps(plain(config), indent=2, sort_keys=True)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
   folders.done(folder)
 

@@ -24,7 +24,7 @@ def test_progress(monkeypatch):
   line.step_flops = 4e10
   line.begin()
   line.update(5, 3.25, 2000)  # 4 steps in 2 seconds
-  assert line.rates() == {
+  assert line.rates == {
     'train/steps_per_second': 2.0,
     'train/tokens_per_second': 4000.0,
     'train/mfu': 2 * 4e10 / 8e11,
@@ -60,7 +60,7 @@ def test_a_closed_pipe_ends_no_run():
   line.update(1, 2.0, 3.0)
   line.note('a sample')
   line.update(4, 2.0, 3.0)
-  assert line.rates()['train/steps_per_second'] > 0
+  assert line.rates['train/steps_per_second'] > 0
 
 
 def test_inactive_progress_is_silent():
@@ -70,7 +70,7 @@ def test_inactive_progress_is_silent():
   line.note('saved')
   line.close()
   assert not stream.getvalue()
-  assert line.rates()['train/tokens_per_second'] > 0
+  assert line.rates['train/tokens_per_second'] > 0
 
 
 def test_overview():
