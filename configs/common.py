@@ -234,7 +234,7 @@ KEYS = {
   'schedule.learning_rate': Key(
     float, 'the largest rate; inverse_sqrt and noam: their factor'),
   'schedule.warmup_steps': Key(int, 'steps of warm-up'),
-  'schedule.warmup_share': Key(
+  'train.warmup_share': Key(
     0.0, 'train.finetune: warm-up as a share of train.steps'),
   'schedule.end_fraction': Key(
     float, 'the last rate, as a share of the largest'),

@@ -30,7 +30,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
   For an encoder, or a decoder with a head: the objective, the head, its classes
   and `data.choices`. For all: lengths that are 0. `train.epochs` and
-  `schedule.warmup_share` become steps, and evaluations and checkpoints that are
+  `train.warmup_share` become steps, and evaluations and checkpoints that are
   0 come once an epoch.
 
   Raises:
@@ -86,9 +86,9 @@ def _resolve_steps(config: ConfigDict, examples: int) -> None:
   if train.epochs:
     train.steps = math.ceil(train.epochs * examples / config.data.batch)
     train.epochs = 0.0
-  if schedule.warmup_share:
-    schedule.warmup_steps = int(schedule.warmup_share * train.steps)
-    schedule.warmup_share = 0.0
+  if train.warmup_share:
+    schedule.warmup_steps = int(train.warmup_share * train.steps)
+    train.warmup_share = 0.0
   config.eval.every = config.eval.every or epoch
   config.checkpoint.every = config.checkpoint.every or config.eval.every
 

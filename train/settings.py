@@ -165,10 +165,10 @@ HEADS = {
 
 
 def _check_epochs(config):
-  if config.train.epochs or config.schedule.warmup_share:
+  if config.train.epochs or config.train.warmup_share:
     raise ValueError(
-      f'train.epochs={config.train.epochs} and schedule.warmup_share='
-      f'{config.schedule.warmup_share} are for python -m train.finetune, which '
+      f'train.epochs={config.train.epochs} and train.warmup_share='
+      f'{config.train.warmup_share} are for python -m train.finetune, which '
       'knows how many examples there are: set train.steps and '
       'schedule.warmup_steps in their place.'
     )

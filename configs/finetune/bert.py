@@ -44,7 +44,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.batch = batch
   c.train.epochs = epochs
   c.schedule.learning_rate = rate
-  c.schedule.warmup_share = 0.1  # the published code's
+  c.train.warmup_share = 0.1  # the published code's
   return common.finish(c)
 
 

@@ -36,6 +36,6 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.batch = 32
   c.train.epochs = 2.0 if task.startswith('squad/') else EPOCHS.get(task, 3.0)
   c.schedule.learning_rate, decay = RATES[size]
-  c.schedule.warmup_share = 0.1
+  c.train.warmup_share = 0.1
   c.optimizer.weight_decay = 0.0  # table 7
   return common.finish(c)

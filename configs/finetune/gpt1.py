@@ -33,5 +33,5 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.epochs = 3.0  # 4.1
   c.schedule.name = 'linear'  # 4.1
   c.schedule.learning_rate = 6.25e-5  # 4.1
-  c.schedule.warmup_share = 0.002  # 4.1
+  c.train.warmup_share = 0.002  # 4.1
   return common.finish(c)

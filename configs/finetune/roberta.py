@@ -46,7 +46,7 @@ def get_config(arg: str = '') -> ConfigDict:
   else:
     c.schedule.learning_rate, c.data.batch, c.train.epochs = 1e-5, 32, 10.0
   if c.train.epochs:
-    c.schedule.warmup_share = 0.06  # table 10
+    c.train.warmup_share = 0.06  # table 10
   return common.finish(c)
 
 

@@ -46,8 +46,7 @@ NEEDED = {
 ADDED = {
   'checkpoint': {'best': ''},
   'optimizer': {'decay': 'matrices'},
-  'train': {'max_logit_loss': 0.0, 'epochs': 0.0},
-  'schedule': {'warmup_share': 0.0},
+  'train': {'max_logit_loss': 0.0, 'epochs': 0.0, 'warmup_share': 0.0},
 }
 
 
