@@ -234,8 +234,6 @@ KEYS = {
   'schedule.learning_rate': Key(
     float, 'the largest rate; inverse_sqrt and noam: their factor'),
   'schedule.warmup_steps': Key(int, 'steps of warm-up'),
-  'train.warmup_share': Key(
-    0.0, 'train.finetune: warm-up as a share of train.steps'),
   'schedule.end_fraction': Key(
     float, 'the last rate, as a share of the largest'),
   'schedule.constant_steps': Key(int, 'exponential: steps before the decay'),
@@ -245,6 +243,8 @@ KEYS = {
   'train.steps': Key(int, 'updates of the parameters'),
   'train.epochs': Key(
     0.0, 'train.finetune: how often each example is read, for train.steps'),
+  'train.warmup_share': Key(
+    0.0, 'train.finetune: warm-up as a share of train.steps'),
   'train.accumulate': Key(1, 'parts of a batch that are computed in turn'),
   'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
   'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),

@@ -81,13 +81,13 @@ def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
 
 def _resolve_steps(config: ConfigDict, examples: int) -> None:
   """Epochs and shares become steps; what is 0 happens once an epoch."""
-  train, schedule = config.train, config.schedule
+  train = config.train
   epoch = math.ceil(examples / config.data.batch)
   if train.epochs:
     train.steps = math.ceil(train.epochs * examples / config.data.batch)
     train.epochs = 0.0
   if train.warmup_share:
-    schedule.warmup_steps = int(train.warmup_share * train.steps)
+    config.schedule.warmup_steps = int(train.warmup_share * train.steps)
     train.warmup_share = 0.0
   config.eval.every = config.eval.every or epoch
   config.checkpoint.every = config.checkpoint.every or config.eval.every
