@@ -164,8 +164,7 @@ def generate(
 def read_texts(path: str) -> list[str]:
   """The lines of a UTF-8 file that have text.
 
-  Raises:
-    ValueError: no line has text, or a line is not UTF-8.
+  Raises ValueError if none has, or one is not UTF-8.
   """
   texts = []
   for number, line in enumerate(read_lines(path), 1):

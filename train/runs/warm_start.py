@@ -76,7 +76,7 @@ def find(
 
   Raises:
     ValueError: the run began from another source, or its source's parameters
-      are gone; or the source's parameters do not fit.
+      are gone or do not fit.
     CheckpointError: the source has no checkpoint, or it is damaged.
   """
   if init_state and not init_from:
@@ -189,22 +189,16 @@ def compare(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
   """Names of the parameters that are taken, new and left; see above.
 
-  Args:
-    there, here: shapes of the source and of the new run.
-    heads: whether a head's parameters may be new or left.
-    folder: the source's workdir, for messages.
-    old, new: the groups `model` of the source and of the new run.
-
-  Raises:
-    ValueError: an array differs in shape, or only one model has it; names it.
+  `heads` says whether a head's parameters may be new or left; `folder`, and the
+  groups `model` of both runs, are for messages. Raises ValueError, which names
+  it, if an array differs in shape, or only one model has it.
   """
   wrong = [
     f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
     for name in here
     if name in there and there[name] != here[name]
   ]
-  alone = here.keys() ^ there.keys()
-  for name in sorted(alone):
+  for name in sorted(here.keys() ^ there.keys()):
     part = name.split('/')[1]
     if not heads or part in TRUNK or not name.startswith('params/'):
       shapes = (_size(x.get(name)) for x in (there, here))
