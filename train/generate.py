@@ -36,11 +36,15 @@ from train.setup import Setup
 
 def _first_rows(setup: Setup, rows: int) -> Callable[[dict], dict]:
   """Batch -> `first_examples` of it, on this host."""
-  everywhere = NamedSharding(setup.mesh, PartitionSpec())
   first = jax.jit(
-    functools.partial(first_examples, rows=rows), out_shardings=everywhere
+    functools.partial(first_examples, rows=rows),
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
   )
-  return lambda batch: jax.device_get(first(batch))
+
+  def run(batch: dict) -> dict:
+    return jax.device_get(first(batch))
+
+  return run
 
 
 def _decoding(

@@ -24,7 +24,6 @@ def check_group(
   """Checks that the keys a choice uses are set, and no others.
 
   None means not set. 0 and False are always allowed: they turn a feature off.
-
   The group's key `name` makes the choice, and `uses` has the keys that each
   choice uses. Raises ValueError for an unknown choice, a missing key or an
   ignored one.

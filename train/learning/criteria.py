@@ -72,7 +72,7 @@ def lm(
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
-) -> Batch:
+) -> Sums:
   """Sums over a batch of the cross-entropy of `targets`, times `weights`.
 
   Args:
