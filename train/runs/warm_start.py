@@ -91,11 +91,8 @@ def find(
     path, step = parse(init_from)
     if not os.path.isdir(path):
       raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
-    checkpoints, path = (
-      Checkpoints(path, read_only=True),
-      os.path.realpath(path),
-    )
-    step = checkpoints.find(step)
+    checkpoints = Checkpoints(path, read_only=True)
+    step, path = checkpoints.find(step), os.path.realpath(path)
     return _make(path, checkpoints, step, config, shape, init_state, False)
   if not steps:
     if history.source(entries):
@@ -242,11 +239,9 @@ def describe(origin: Origin, config: ConfigDict) -> str:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
+  differing = _differing(origin.saved['config']['model'], config.model)
   lines += [
-    f'  model.{key}: {old!r} there, {new!r} here'
-    for key, old, new in _differing(
-      origin.saved['config']['model'], config.model
-    )
+    f'  model.{key}: {x!r} there, {y!r} here' for key, x, y in differing
   ]
   return '\n'.join(lines)
 
