@@ -4,14 +4,11 @@ Its announcement says that it began on a lightweight version of LaMDA. Cost and
 scores: not published.
 """
 
+from configs import paper
+
 ANCESTOR = 'lamda:137b'
 SIZES = {}  # none published
 
 
 def get_config(arg: str = ''):
-  """Raises ValueError: there is nothing to build."""
-  del arg
-  raise ValueError(
-    'The architecture of Bard was never published. Its nearest published '
-    'ancestor is LaMDA: use --config=configs/lamda.py:137b instead.'
-  )
+  raise paper.undisclosed('Bard', 'LaMDA', ANCESTOR)

@@ -3,8 +3,8 @@
 `bert.py:SIZE` or `bert.py:size=SIZE,vocabulary=VOCABULARY,length=LENGTH`.
 
 Sizes: base and large are the paper's. mini, small, medium and LAYERSxWIDTH are
-the 24 miniatures; the one published as BERT-Tiny is `2x128`. `tiny`, as in
-every file here, is not a published size: it shows a run in minutes.
+the 24 miniatures; the one published as BERT-Tiny is `2x128`. `tiny` is
+ours, for a run in minutes.
 Vocabularies: uncased, cased. Lengths: 512, where the first nine tenths of the
 steps have rows of 128 tokens (A.2), and 128 throughout.
 
@@ -16,7 +16,7 @@ dev F1 88.5 and 90.9 (4.2). Miniatures: GLUE score 64.2 (2x128), 65.8 (mini),
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'transformer'
 
@@ -40,30 +40,22 @@ GRID = {
 def get_config(arg: str = '') -> ConfigDict:
   chosen = common.parse(
     arg,
-    size=('base', *(size for size in SIZES if size != 'base'), *GRID),
+    size=('base', *SIZES, *GRID),
     vocabulary=('uncased', 'cased'),
     length=('512', '128'),
   )
   size = chosen['size']
-  layers, embed_dim, heads, head_dim = (SIZES | GRID)[size]
-  c = common.base()
+  c = paper.start('encoder')
 
   m = c.model
-  m.family = 'encoder'
+  m.encoder_layers, m.embed_dim, m.heads, m.head_dim = (SIZES | GRID)[size]
   m.vocab_size = {'uncased': 30522, 'cased': 28996}[chosen['vocabulary']]
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # 3
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.encoder_layers = layers
-  m.position = 'learned'
-  m.max_length = 512
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # 3
+  m.position, m.max_length = 'learned', 512
   m.token_types = 2  # 3: sentences A and B
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-12  # the published code's
-  m.norm_placement = 'post'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'  # A.2; approximated in the published code
-  m.gated = False
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-12  # the published code's
+  m.norm_placement, m.parallel = 'post', 'none'
+  m.activation, m.gated = 'gelu_tanh', False  # A.2; approximated in the code
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = True
@@ -72,8 +64,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.scale_output = False
   m.output_transform = m.output_bias = True  # the published code's
   m.head = 'mlm_nsp'  # 3.1
-  m.init = 'truncated_normal'  # the published code's
-  m.init_std = 0.02
+  m.init, m.init_std = 'truncated_normal', 0.02  # the published code's
   m.dropout = m.attention_dropout = 0.1  # A.2
   m.dropout_kind = 'residual'
 
@@ -93,14 +84,12 @@ def get_config(arg: str = '') -> ConfigDict:
   if d.length == 512:
     d.curriculum = ((0.9, 128, 20),)  # A.2
   d.batch = 256  # A.2
-  d.streams = 64
 
   c.optimizer.name = 'adamw'  # A.2
   c.optimizer.clip = 1.0  # this and the next two are the published code's
   c.optimizer.bias_correction = False
   c.optimizer.epsilon = 1e-6
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.999
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.999
   c.optimizer.weight_decay = 0.01
   c.schedule.name = 'linear_from_start'  # A.2; the published code
   c.schedule.learning_rate = 1e-4
@@ -109,11 +98,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 1_000_000
 
   if size == 'tiny':
-    common.tiny(c)
-    c.data.predictions = 20
-    c.data.curriculum = ((0.9, 64, 10),)
-    c.data.duplicates = 2
-    c.data.batch = 32
-    c.schedule.learning_rate = 1e-3
-    c.schedule.warmup_steps = 30
+    paper.tiny(c, batch=32, rate=1e-3, warmup=30)
+    d.predictions, d.duplicates = 20, 2
+    d.curriculum = ((0.9, 64, 10),)
   return common.finish(c)

@@ -1,8 +1,7 @@
 """BLOOM: "A 176B-Parameter Open-Access Multilingual Language Model".
 
-BigScience Workshop 2022. `bloom.py:SIZE`: 560m, 1.1b, 1.7b, 3b, 7.1b or 176b.
-`tiny`, as in every file here, is not a published size: it shows a run in
-minutes.
+BigScience Workshop 2022. `bloom.py:SIZE`: 560m, 1.1b, 1.7b, 3b, 7.1b or 176b;
+`tiny` is ours, for a run in minutes.
 
 GPT-2's block with ALiBi and a norm after the embeddings. Left out: the batch
 that grows from 192 rows over the first 9,765,625.
@@ -14,7 +13,7 @@ Reached (176b): perplexity 7.045 at the end of training (model card).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -32,32 +31,25 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, peak, last, batch = SIZES[size]
+  size = common.parse(arg, size=SIZES)['size']
   large = size not in ('tiny', '560m')
-  c = common.base()
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, *recipe = SIZES[size]
+  peak, last, batch = recipe
   m.vocab_size = 250_880  # 3.3: 250,680, padded
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim
   m.position = 'alibi'  # 3.2.3
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5  # the published configuration's
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'  # table 3
-  m.gated = False
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5  # the published configuration's
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu_tanh', False  # table 3
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = True  # 3.2.3
   m.scale_embed = False
   m.tie_embeddings = True  # table 3
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'megatron'
   m.init_std = 0.0048  # (3 * 14336)^-1/2 for every size: the scripts
@@ -65,7 +57,6 @@ def get_config(arg: str = '') -> ConfigDict:
   # published weights are for using them and say 0.
   m.dropout = m.attention_dropout = 0.1
   m.dropout_kind = 'residual'
-  m.remat = 'full' if large else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for ROOTS (3.1)
@@ -74,12 +65,10 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # Megatron-LM's windows of T + 1 tokens
   d.length = 2048  # table 3
   d.batch = batch
-  d.streams = min(batch, 64)
 
   c.optimizer.name = 'adamw'  # table 3
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
@@ -93,13 +82,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = tokens // (d.batch * d.length)
 
   if large:
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.model.init_std = 0.02
-    c.model.dropout = c.model.attention_dropout = 0.0
-    c.schedule.warmup_steps = 30
-    c.schedule.decay_steps = 0
+    paper.tiny(c, warmup=30)
+    m.init_std = 0.02
+    m.dropout = m.attention_dropout = 0.0
   return common.finish(c)

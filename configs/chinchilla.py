@@ -1,9 +1,8 @@
 """Chinchilla: "Training Compute-Optimal Large Language Models".
 
 Hoffmann et al. 2022. `chinchilla.py:SIZE`: 70b, or any of the models that its
-law was fitted to, by their printed millions of parameters (44m to 16183m).
-`tiny`, as in every file here, is not a published size: it shows a run in
-minutes.
+law was fitted to, by their printed millions of parameters (44m to 16183m);
+`tiny` is ours, for a run in minutes.
 
 Gopher's block, trained on twenty tokens for each parameter. Left out: 70b's
 smaller batch in the first half.
@@ -98,9 +97,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.batch = 1536 if size == '70b' else 1024 if millions > 1500 else 128
 
   c.optimizer.clip = 1.0  # not stated
-  c.optimizer.weight_decay = (
-    0.1  # AdamW for Adam (4.1); the number is not stated
-  )
+  c.optimizer.weight_decay = 0.1  # 4.1: AdamW; the number is not stated
   # 70b: table 4. The paper gives the rate of the smallest model, 2e-4, and of
   # the largest, 1.25e-4.
   c.schedule.learning_rate = 1e-4 if size == '70b' else 2e-4

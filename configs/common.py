@@ -277,36 +277,14 @@ KEYS = {
 
 def base() -> ConfigDict:
   """A config with every key and its default, unlocked: `finish` locks it."""
-  config = ConfigDict()
+  config = {}
   for key, (default, *_) in KEYS.items():
     *groups, name = key.split('.')
     group = config
     for part in groups:
-      if part not in group:
-        group[part] = ConfigDict()
-      group = group[part]
-    if isinstance(default, type):
-      group[name] = placeholder(default)
-    else:
-      group[name] = ConfigDict(default) if default == {} else default
-  return config
-
-
-def tiny(c: ConfigDict, steps: int = 200) -> None:
-  """A run of minutes on two CPU cores, on text that every machine has.
-
-  Every paper's file has such a size, which is not a published one.
-  """
-  c.model.vocab_size = 4096
-  c.model.dtype = 'float32'
-  c.data.source = 'docs'
-  c.data.holdout = 50
-  c.data.length = 128
-  c.data.streams = 4
-  c.train.steps = steps
-  c.train.log_every = 20
-  c.eval.every = 100
-  c.checkpoint.every = 100
+      group = group.setdefault(part, {})
+    group[name] = placeholder(default) if isinstance(default, type) else default
+  return ConfigDict(config)
 
 
 def finish(config: ConfigDict) -> ConfigDict:
@@ -314,13 +292,13 @@ def finish(config: ConfigDict) -> ConfigDict:
   return config.lock()
 
 
-def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
+def parse(arg: str, **options: Iterable[str]) -> dict[str, str]:
   """Reads what follows the colon of `--config=FILE.py:ARG`.
 
   Args:
     arg: a size, or 'key=value,key=value'.
-    **options: the values that each key may take, the default first. A bare
-      value is a value of `size`.
+    **options: the values that each key may take, the default first; it may
+      come again. A bare value is a value of `size`.
 
   Returns:
     A value for every option.
@@ -331,7 +309,7 @@ def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
   Example: parse('small', size=('base', 'small'), version=('1.0', '1.1')) is
   {'size': 'small', 'version': '1.0'}.
   """
-  chosen = {key: values[0] for key, values in options.items()}
+  chosen = {key: next(iter(values)) for key, values in options.items()}
   for part in filter(None, arg.split(',')):
     key, value = part.split('=', 1) if '=' in part else ('size', part)
     if key not in options:
@@ -344,6 +322,7 @@ def parse(arg: str, **options: tuple[str, ...]) -> dict[str, str]:
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
   """The message for a value that is not among the known ones."""
+  known = dict.fromkeys(known)  # each once
   near = difflib.get_close_matches(value, known, 1, cutoff=0.4)
   hint = f' Did you mean {near[0]!r}?' if near else ''
   return f'{what} {value!r} is unknown.{hint} There are: {", ".join(known)}.'

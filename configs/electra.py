@@ -1,7 +1,6 @@
 """ELECTRA (Clark et al. 2020): which of these tokens were replaced?
 
-`electra.py:SIZE`: small, base or large. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+`electra.py:SIZE`: small, base or large; `tiny` is ours, for a run in minutes.
 
 One run trains two encoders. A generator fills masked positions. A
 discriminator, the model that is kept, finds the tokens that the generator
@@ -21,7 +20,7 @@ and 90.6.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'bert'
 
@@ -37,29 +36,20 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', 'tiny', 'small', 'large'))['size']
-  layers, embed_dim, heads, head_dim, table_dim, divisor, *recipe = SIZES[size]
-  learning_rate, noise_density, batch, length, steps = recipe
-  c = common.base()
+  size = common.parse(arg, size=('base', *SIZES))['size']
+  c = paper.start('electra')
 
   m = c.model
-  m.family = 'electra'
+  m.encoder_layers, m.embed_dim, m.heads, m.head_dim, *others = SIZES[size]
+  m.table_dim, m.generator_divisor, *recipe = others
+  peak, noise_density, batch, length, steps = recipe
   m.vocab_size = 30522  # BERT's, uncased
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 6
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.encoder_layers = layers
-  m.generator_divisor = divisor
-  m.table_dim = table_dim
-  m.position = 'learned'
-  m.max_length = 512
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # table 6
+  m.position, m.max_length = 'learned', 512
   m.token_types = 2
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-12  # the published code's
-  m.norm_placement = 'post'
-  m.parallel = 'none'
-  m.activation = 'gelu'  # exact, in the published code
-  m.gated = False
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-12  # the published code's
+  m.norm_placement, m.parallel = 'post', 'none'
+  m.activation, m.gated = 'gelu', False  # exact, in the published code
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = True
@@ -68,8 +58,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.scale_output = False
   m.output_transform = m.output_bias = True  # of the generator
   m.head = 'rtd'  # 3.1
-  m.init = 'truncated_normal'  # the published code's
-  m.init_std = 0.02
+  m.init, m.init_std = 'truncated_normal', 0.02  # the published code's
   m.dropout = m.attention_dropout = 0.1  # table 6
   m.dropout_kind = 'residual'
 
@@ -86,23 +75,20 @@ def get_config(arg: str = '') -> ConfigDict:
   # The published code's: room for half a percent of the row more.
   d.predictions = int((noise_density + 0.005) * length)
   d.batch = batch
-  d.streams = 64
 
   c.optimizer.name = 'adamw'  # table 6
   c.optimizer.clip = 1.0  # this and the next are the published code's
   c.optimizer.bias_correction = False
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.999
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.999
   c.optimizer.epsilon = 1e-6
   c.optimizer.weight_decay = 0.01
   c.schedule.name = 'linear_throughout'  # the published code
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 10_000
   c.schedule.end_fraction = 0.0
   c.train.steps = steps
 
   if size == 'tiny':
-    common.tiny(c, steps=c.train.steps)
-    c.model.max_length = 128
-    c.schedule.warmup_steps = 30
+    paper.tiny(c, steps, warmup=30)
+    m.max_length = 128
   return common.finish(c)

@@ -1,7 +1,7 @@
 """FLAN-T5: "Scaling Instruction-Finetuned Language Models" (Chung et al. 2022).
 
-`flan_t5.py:SIZE`: small, base, large, xl or xxl. `tiny`, as in every file here,
-is not a published size: it shows a run in minutes.
+`flan_t5.py:SIZE`: small, base, large, xl or xxl; `tiny` is ours, for a
+run in minutes.
 
 T5 1.1's models, adapted to language modelling and then trained on 1,836 tasks
 written as instructions. The recipe is that last step's. Of the instructions
@@ -16,7 +16,7 @@ Reached: MMLU 45.1 (large, the paper's table of Flan-T5).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -33,39 +33,28 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(
-    arg, size=('base', 'tiny', 'small', 'large', 'xl', 'xxl')
-  )['size']
-  layers, embed_dim, mlp_dim, heads, head_dim, steps = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=('base', *SIZES))['size']
+  c = paper.start('encoder_decoder')
 
   m = c.model
-  m.family = 'encoder_decoder'
-  m.vocab_size = 32128  # T5's
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
+  layers, m.embed_dim, m.mlp_dim, m.heads, m.head_dim, steps = SIZES[size]
   m.encoder_layers = m.decoder_layers = layers
+  m.vocab_size = 32128  # T5's
+  m.kv_heads = m.heads
   m.position = 'relative_bias'
-  m.relative_buckets = 32
-  m.relative_max_distance = 128
-  m.norm = 'rms_norm'
-  m.norm_epsilon = 1e-6
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'
-  m.gated = True
+  m.relative_buckets, m.relative_max_distance = 32, 128
+  m.norm, m.norm_epsilon = 'rms_norm', 1e-6
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu_tanh', True
   m.bias = 'none'
   m.scale_attention = False
   m.embed_norm = m.scale_embed = False
-  m.output_transform = m.output_bias = False
   m.tie_embeddings = False
-  m.scale_output = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 't5'
   m.dropout = m.attention_dropout = 0.05  # appendix E
   m.dropout_kind = 't5'
-  m.remat = 'full' if size in ('large', 'xl', 'xxl') else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'
@@ -75,29 +64,22 @@ def get_config(arg: str = '') -> ConfigDict:
   d.document_tokens = 65536
   d.block = 256  # a row has two sides, of 2048 tokens each, to fill
   d.batch = 64  # appendix E
-  d.streams = 64
 
   c.optimizer.name = 'adafactor'  # appendix E; its numbers are T5's
   c.optimizer.decay_rate = 0.8
-  c.optimizer.epsilon1 = 1e-30
-  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.epsilon1, c.optimizer.epsilon2 = 1e-30, 1e-3
   c.optimizer.clip_threshold = 1.0
   c.optimizer.factor_from = 128
   c.optimizer.parameter_scale = True
-  c.optimizer.b1 = 0.0
-  c.optimizer.weight_decay = 0.0
+  c.optimizer.b1 = c.optimizer.weight_decay = 0.0
   c.schedule.name = 'constant'  # appendix E
   c.schedule.learning_rate = 5e-4
   c.train.steps = steps
   c.train.z_loss = 1e-4  # T5's
 
   if size in ('large', 'xl', 'xxl'):
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # rows that each evaluation fills in
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c, steps=c.train.steps)
-    c.data.block = 0
-    c.data.batch = 16
-    c.schedule.learning_rate = 1e-2  # trained from scratch
+    paper.tiny(c, steps, rate=1e-2)  # trained from scratch
+    d.block = 0
   return common.finish(c)

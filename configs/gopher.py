@@ -1,8 +1,8 @@
 """Gopher: "Scaling Language Models: Methods, Analysis & Insights from Training
 Gopher" (Rae et al. 2021).
 
-`gopher.py:SIZE`: 44m, 117m, 417m, 1.4b, 7.1b or 280b. `tiny`, as in every file
-here, is not a published size: it shows a run in minutes.
+`gopher.py:SIZE`: 44m, 117m, 417m, 1.4b, 7.1b or 280b; `tiny` is ours, for a
+run in minutes.
 
 GPT-2 with RMSNorm and Transformer-XL's relative positions. Left out: 280b's
 batch of 3M tokens before the 6M that it has here (3.2); and the bfloat16
@@ -16,7 +16,7 @@ Reached (280b): MMLU 60.0 with 5 examples, perplexity 7.75 on WikiText-103
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -34,37 +34,28 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, heads, head_dim, embed_dim, learning_rate, batch = SIZES[size]
+  size = common.parse(arg, size=SIZES)['size']
   large = size in ('1.4b', '7.1b', '280b')
-  c = common.base()
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.heads, m.head_dim, m.embed_dim, peak, batch = SIZES[size]
   m.vocab_size = 32000  # 3.1
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # table 1
   m.position = 'transformer_xl'  # 3.1
   m.norm = 'rms_norm'  # 3.1
   m.norm_epsilon = 1e-5  # not stated
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'  # GPT-2's, as all else without a section
-  m.gated = False
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu_tanh', False  # GPT-2's, as what has no section
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = m.scale_embed = False
   m.tie_embeddings = True  # table 1's totals hold one table
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
-  m.init = 'gpt2'
-  m.init_std = 0.02
+  m.init, m.init_std = 'gpt2', 0.02
   m.dropout = m.attention_dropout = 0.0  # the paper names none
   m.dropout_kind = 'residual'
-  m.remat = 'full' if large else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for MassiveText
@@ -74,26 +65,21 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # 3.2
   d.batch = batch
-  d.streams = min(batch, 64)
 
   c.optimizer.name = 'adamw'  # 3.2: Adam
   c.optimizer.clip = 0.25 if size in ('7.1b', '280b') else 1.0  # 3.2
-  c.optimizer.b1 = 0.9  # this and the next three are not stated
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95  # these four are not stated
   c.optimizer.epsilon = 1e-8
   c.optimizer.weight_decay = 0.0
   c.optimizer.bias_correction = True
   c.schedule.name = 'cosine'  # 3.2
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 1500  # from 1e-7; from 0 here
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // (d.batch * d.length)  # 3.2
 
   if large:
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.schedule.warmup_steps = 30
+    paper.tiny(c, warmup=30)
   return common.finish(c)

@@ -1,8 +1,7 @@
 """GPT-2: "Language Models are Unsupervised Multitask Learners".
 
-Radford et al. 2019. `gpt2.py:SIZE`: small, medium, large or xl (124M to 1.5B).
-`tiny`, as in every file here, is not a published size: it shows a run in
-minutes.
+Radford et al. 2019. `gpt2.py:SIZE`: small, medium, large or xl (124M to
+1.5B); `tiny` is ours, for a run in minutes.
 
 GPT-1 with norms before the branches, one more norm at the end, and smaller
 initial weights where branches add to the residual stream. How it was trained
@@ -16,7 +15,7 @@ accuracy 46.0, 55.5, 60.1, 63.2; perplexity on WikiText-103 37.5, 26.4, 22.1,
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt1'
 
@@ -32,31 +31,23 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, learning_rate = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=SIZES)['size']
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, peak = SIZES[size]
   m.vocab_size = 50257  # 2.3: 256 bytes, 50,000 merges and the end of text
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
-  m.position = 'learned'
-  m.max_length = 1024  # 2.3
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5  # the published code's
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim
+  m.position, m.max_length = 'learned', 1024  # 2.3
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5  # the published code's
   m.norm_placement = 'pre'  # 2.3
   m.parallel = 'none'
-  m.activation = 'gelu_tanh'  # the published code's
-  m.gated = False
+  m.activation, m.gated = 'gelu_tanh', False  # the published code's
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = m.scale_embed = False
   m.tie_embeddings = True
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'gpt2'  # 2.3: residual outputs by 1 / sqrt(residual layers)
   m.init_std = 0.02  # the published code's
@@ -71,32 +62,25 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # windows of T + 1 tokens, nothing inserted, as GPT-3's
   d.length = 1024  # 2.3
   d.batch = 512  # 2.3
-  d.streams = 64
 
   tokens = d.batch * d.length  # 0.5M a step, as in GPT-3's table 2.1
   c.optimizer.name = 'adamw'
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 375_000_000 // tokens
   c.schedule.decay_steps = 260_000_000_000 // tokens  # then flat
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens
 
   if size == 'xl':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.model.max_length = 128
-    c.model.dropout = c.model.attention_dropout = 0.0
-    c.data.batch = 16
-    c.schedule.warmup_steps = 30
-    c.schedule.decay_steps = 0
+    paper.tiny(c, warmup=30)
+    m.max_length = 128
+    m.dropout = m.attention_dropout = 0.0
   return common.finish(c)

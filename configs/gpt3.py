@@ -1,7 +1,7 @@
 """GPT-3: "Language Models are Few-Shot Learners" (Brown et al. 2020).
 
-`gpt3.py:SIZE`: small, medium, large, xl, 2.7b, 6.7b, 13b or 175b. `tiny`, as in
-every file here, is not a published size: it shows a run in minutes.
+`gpt3.py:SIZE`: small, medium, large, xl, 2.7b, 6.7b, 13b or 175b; `tiny` is
+ours, for a run in minutes.
 
 GPT-2 with every second layer banded. Left out: the batch that grows from 32k
 tokens over the first 4 to 12 billion (appendix B); here it is full from the
@@ -15,7 +15,7 @@ MMLU 43.9 with 5 examples (table 6 of Hoffmann et al. 2022).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt2:xl'
 
@@ -38,42 +38,30 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, batch, learning_rate = SIZES[size]
+  size = common.parse(arg, size=SIZES)['size']
   small = size in ('tiny', 'small', 'medium', 'large')
-  c = common.base()
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, batch, peak = SIZES[size]
   m.vocab_size = 50257  # GPT-2's
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # 2.1
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
-  m.position = (
-    'learned'  # this and what follows without a mark: 2.1, "as GPT-2"
-  )
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # 2.1
   m.max_length = 2048  # 2.1
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'
-  m.gated = False
+  m.position = 'learned'  # this and what is not marked: 2.1, "as GPT-2"
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu_tanh', False
   m.bias = 'all'
   m.scale_attention = True
   m.window = 256  # not stated in the paper; GPT-Neo's
   m.window_every = 2  # 2.1: "alternating dense and locally banded sparse"
   m.embed_norm = m.scale_embed = False
   m.tie_embeddings = True
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
-  m.init = 'gpt2'
-  m.init_std = 0.02
+  m.init, m.init_std = 'gpt2', 0.02
   m.dropout = m.attention_dropout = 0.0  # the paper names none
   m.dropout_kind = 'residual'
-  m.remat = 'none' if small else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2.2
@@ -82,31 +70,24 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # B: documents joined, the end of text between them
   d.length = 2048  # 2.1
   d.batch = batch
-  d.streams = min(batch, 64)
 
   tokens = d.batch * d.length
   c.optimizer.name = 'adamw'  # B
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'  # B: down to a tenth over 260B tokens, then flat
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 375_000_000 // tokens  # B
   c.schedule.decay_steps = 260_000_000_000 // tokens
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens  # 2.1
 
   if not small:
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.model.max_length = 128
-    c.model.window = 16
-    c.schedule.warmup_steps = 30
-    c.schedule.decay_steps = 0
+    paper.tiny(c, warmup=30)
+    m.max_length, m.window = 128, 16
   return common.finish(c)

@@ -1,10 +1,10 @@
 """Jurassic-1: "Technical Details and Evaluation" (Lieber et al. 2021).
 
-`jurassic.py:SIZE`: large (7.5B) or jumbo (178B). `tiny`, as in every file here,
-is not a published size: it shows a run in minutes.
+`jurassic.py:SIZE`: large (7.5B) or jumbo (178B); `tiny` is ours, for a run in
+minutes.
 
 GPT-3's block, wider and shallower by the rule of Levine et al. 2020, with a
-vocabulary five times as large.
+vocabulary five times as large. The paper names no banded layers.
 
 Cost: 300B tokens each. Hardware and time: no source at hand.
 Reached: the paper compares each model with the GPT-3 of its size, in perplexity
@@ -13,7 +13,7 @@ and on tasks without or with few examples. Its scores: no source at hand.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -27,72 +27,52 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, learning_rate, batch = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=SIZES)['size']
+  c = paper.start('decoder')
 
   m = c.model  # what is not marked is GPT-3's
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, peak, batch = SIZES[size]
   m.vocab_size = 256_000  # "256K", units of several words among them
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
-  m.position = 'learned'
-  m.max_length = 2048
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu_tanh'
-  m.gated = False
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # table 1
+  m.position, m.max_length = 'learned', 2048
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu_tanh', False
   m.bias = 'all'
   m.scale_attention = True
-  m.window = m.window_every = 0  # the paper names no banded layers
   m.embed_norm = m.scale_embed = False
   m.tie_embeddings = True
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
-  m.init = 'gpt2'
-  m.init_std = 0.02
+  m.init, m.init_std = 'gpt2', 0.02
   m.dropout = m.attention_dropout = 0.0
   m.dropout_kind = 'residual'
-  m.remat = 'none' if size == 'tiny' else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for "publicly available resources"
-  d.tokenizer_kind = (
-    'unigram'  # SentencePiece; pieces of several words are not here
-  )
+  d.tokenizer_kind = 'unigram'  # without the pieces of several words
   d.objective = 'causal'
   d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # GPT-3's
   d.batch = batch
-  d.streams = min(batch, 64)
 
   tokens = d.batch * d.length
   c.optimizer.name = 'adamw'  # not stated, as the schedule: GPT-3's
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 375_000_000 // tokens
   c.schedule.decay_steps = 260_000_000_000 // tokens
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens  # as GPT-3
 
-  if size != 'tiny':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    common.tiny(c)
-    c.model.max_length = 128
-    c.schedule.warmup_steps = 30
-    c.schedule.decay_steps = 0
+    paper.tiny(c, warmup=30)
+    m.max_length = 128
+  else:
+    paper.save_memory(c)
   return common.finish(c)

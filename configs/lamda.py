@@ -1,7 +1,6 @@
 """LaMDA: "Language Models for Dialog Applications" (Thoppilan et al. 2022).
 
-`lamda.py:SIZE`: 2b, 8b or 137b. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+`lamda.py:SIZE`: 2b, 8b or 137b; `tiny` is ours, for a run in minutes.
 
 A decoder of T5's parts: relative-position biases and gated GELU. The paper
 leaves much open: a number without a section is T5's.
@@ -13,7 +12,7 @@ Reached: people rate its dialogs; there is no score of pretraining alone.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -29,37 +28,28 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, mlp_dim = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=SIZES)['size']
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, m.mlp_dim = SIZES[size]
   m.vocab_size = 32000  # 3: "32K"
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
+  m.kv_heads = m.heads
   m.position = 'relative_bias'  # 3: "as described in T5"
-  m.relative_buckets = 32
-  m.relative_max_distance = 128
-  m.norm = 'rms_norm'
-  m.norm_epsilon = 1e-6
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
+  m.relative_buckets, m.relative_max_distance = 32, 128
+  m.norm, m.norm_epsilon = 'rms_norm', 1e-6
+  m.norm_placement, m.parallel = 'pre', 'none'
   m.activation = 'gelu_tanh'  # 3
   m.gated = True  # 3
   m.bias = 'none'
   m.scale_attention = False
   m.embed_norm = m.scale_embed = False
-  m.tie_embeddings = True
-  m.scale_output = True
+  m.tie_embeddings = m.scale_output = True
   m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 't5'
   m.dropout = m.attention_dropout = 0.0  # as in T5 1.1's pretraining
   m.dropout_kind = 't5'
-  m.remat = 'none' if size == 'tiny' else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for dialogs, documents and code (appendix E)
@@ -68,17 +58,14 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'pad'  # not stated; PaLM's
   d.length = 1024  # not stated
   d.batch = 256  # 3: 256K tokens
-  d.streams = 64
 
   c.optimizer.name = 'adafactor'
   c.optimizer.decay_rate = 0.8
-  c.optimizer.epsilon1 = 1e-30
-  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.epsilon1, c.optimizer.epsilon2 = 1e-30, 1e-3
   c.optimizer.clip_threshold = 1.0
   c.optimizer.factor_from = 128
   c.optimizer.parameter_scale = True
-  c.optimizer.b1 = 0.0
-  c.optimizer.weight_decay = 0.0
+  c.optimizer.b1 = c.optimizer.weight_decay = 0.0
   c.schedule.name = 'inverse_sqrt'
   c.schedule.learning_rate = 1.0
   c.schedule.warmup_steps = 10_000
@@ -90,12 +77,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 432_000_000_000 // (d.batch * d.length)
   c.train.z_loss = 1e-4
 
-  c.sharding.rules = 'fsdp'
-  c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    common.tiny(c)
-    c.data.batch = 16
-    c.sharding.rules = 'replicated'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = -1, 1
+    paper.tiny(c)
+  else:
+    paper.save_memory(c)
   return common.finish(c)

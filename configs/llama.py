@@ -3,8 +3,7 @@
 `llama.py:SIZE` or `llama.py:size=SIZE,version=VERSION`. Version 1: 7b, 13b, 33b
 or 65b. Version 2: 7b, 13b, 34b or 70b. Versions 3 and 3.1: 8b, 70b or 405b. 3.1
 is 3 with stretched rotary wavelengths; its recipe is the stage of training that
-follows on 3, on long documents. `tiny`, in each version, is not a published
-size: it shows a run in minutes.
+follows on 3, on long documents. `tiny` is ours, for a run in minutes.
 
 RMSNorm, SwiGLU, rotary positions, no biases. The large models of version 2 and
 all of version 3 have fewer heads of keys and values. Left out: the smaller
@@ -21,7 +20,7 @@ Reached, MMLU with 5 examples (model cards). 1: 35.1, 46.9, 57.8, 63.4. 2: 45.3,
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'palm:62b'
 
@@ -56,8 +55,8 @@ SIZES['3.1'] = SIZES['3']
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  names = dict.fromkeys(size for sizes in SIZES.values() for size in sizes)
-  chosen = common.parse(arg, size=tuple(names), version=tuple(SIZES))
+  names = (size for sizes in SIZES.values() for size in sizes)
+  chosen = common.parse(arg, size=tuple(names), version=SIZES)
   size, version = chosen['size'], chosen['version']
   sizes = SIZES[version]
   if size not in sizes:
@@ -66,19 +65,15 @@ def get_config(arg: str = '') -> ConfigDict:
       f'LLaMA {version} has no size {size!r}; it has {", ".join(sizes)}. '
       f'Of version {" and ".join(has)}: llama.py:{size},version={has[0]}.'
     )
-  layers, embed_dim, heads, kv_heads, mlp_dim, peak, billions = sizes[size]
-  c = common.base()
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.kv_heads, *rest = sizes[size]
+  m.mlp_dim, peak, billions = rest
   m.vocab_size = 128_256 if version[0] == '3' else 32_000  # 3: 3.2
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads, m.kv_heads = heads, kv_heads
-  m.head_dim = embed_dim // heads
-  m.decoder_layers = layers
-  m.position = 'rope'  # 1: 2.2
+  m.head_dim = m.embed_dim // m.heads
+  m.position, m.rope_dim = 'rope', m.head_dim  # 1: 2.2
   m.rope_theta = 500_000.0 if version[0] == '3' else 10_000.0  # 3: table 3
-  m.rope_dim = m.head_dim
   if version == '3.1':
     m.rope_scaling = (8.0, 1.0, 4.0, 8192.0)  # published with the weights
   m.norm = 'rms_norm'  # 1: 2.2
@@ -86,37 +81,31 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_epsilon = 1e-6 if version == '1' and size != '65b' else 1e-5
   m.norm_placement = 'pre'  # 1: 2.2
   m.parallel = 'none'
-  m.activation = 'silu'  # 1: 2.2, SwiGLU
-  m.gated = True
+  m.activation, m.gated = 'silu', True  # 1: 2.2, SwiGLU
   m.bias = 'none'
   m.scale_attention = True
   m.embed_norm = m.scale_embed = False
   m.tie_embeddings = False
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
-  m.init = 'normal'  # not published
-  m.init_std = 0.02
+  m.init, m.init_std = 'normal', 0.02  # not published
   m.dropout = m.attention_dropout = 0.0
   m.dropout_kind = 'residual'
-  m.remat = 'none' if size == 'tiny' else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for mixtures, of which C4 is 15% in 1
   # SentencePiece with byte fallback; version 3: tiktoken.
-  d.tokenizer_kind = 'byte_bpe' if version.startswith('3') else 'bpe'
+  d.tokenizer_kind = 'byte_bpe' if version[0] == '3' else 'bpe'
   d.objective = 'causal'
   d.start = 'bos'  # the published code's prompts begin with it
   # 1: 2.3; 2: 2.2; both 4M tokens. 3: 3.4.1, 16M; 3.1: 3.4.2.
   d.length = {'1': 2048, '2': 4096, '3': 8192, '3.1': 131_072}[version]
   d.batch = {'1': 2048, '2': 1024, '3': 2048, '3.1': 128}[version]
   d.concatenate = version[0] != '3'  # 3: 3.2, documents do not see others
-  d.streams = 64
 
   c.optimizer.name = 'adamw'  # 1: 2.3; 2: 2.2; 3 (3.4.1): the name alone
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8 if version == '1' else 1e-5  # 2: 2.2
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
@@ -133,14 +122,10 @@ def get_config(arg: str = '') -> ConfigDict:
     c.schedule.warmup_steps = c.schedule.end_fraction = None
     c.train.steps = 800_000_000_000 // (d.batch * d.length)
 
-  if size != 'tiny':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    common.tiny(c)
-    if c.model.rope_scaling:
-      c.model.rope_scaling = (8.0, 1.0, 4.0, 32.0)
-    c.data.batch = 16
-    c.schedule.warmup_steps = 30
+    paper.tiny(c, warmup=30)
+    if m.rope_scaling:
+      m.rope_scaling = (8.0, 1.0, 4.0, 32.0)
+  else:
+    paper.save_memory(c)
   return common.finish(c)

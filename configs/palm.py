@@ -1,7 +1,6 @@
 """PaLM: "Scaling Language Modeling with Pathways" (Chowdhery et al. 2022).
 
-`palm.py:SIZE`: 8b, 62b or 540b. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+`palm.py:SIZE`: 8b, 62b or 540b; `tiny` is ours, for a run in minutes.
 
 Attention and MLP side by side after one norm, one head of keys and values,
 SwiGLU, rotary positions, no biases. Left out: the smaller batches of the start,
@@ -13,7 +12,7 @@ Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -28,27 +27,22 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, batch = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=SIZES)['size']
+  c = paper.start('decoder')
 
   m = c.model
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, batch = SIZES[size]
   m.vocab_size = 256_000  # 2
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 1
-  m.heads = heads
+  m.mlp_dim = 4 * m.embed_dim  # table 1
   m.kv_heads = 1  # 2: multi-query
   m.head_dim = 256  # table 1
-  m.decoder_layers = layers
-  m.position = 'rope'  # 2
+  m.position, m.rope_dim = 'rope', m.head_dim  # 2
   m.rope_theta = 10_000.0  # Su et al. 2021
-  m.rope_dim = m.head_dim
   m.norm = 'layer_norm_no_bias'  # 2
   m.norm_epsilon = 1e-6  # not stated; T5X's
   m.norm_placement = 'pre'
   m.parallel = 'one_norm'  # 2
-  m.activation = 'silu'  # 2: SwiGLU
-  m.gated = True
+  m.activation, m.gated = 'silu', True  # 2: SwiGLU
   m.bias = 'none'  # 2
   m.scale_attention = True
   m.embed_norm = m.scale_embed = False
@@ -59,7 +53,6 @@ def get_config(arg: str = '') -> ConfigDict:
   m.init = 'fan_in'  # 5
   m.dropout = m.attention_dropout = 0.0  # 5
   m.dropout_kind = 'residual'
-  m.remat = 'none' if size == 'tiny' else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the mixture of table 2
@@ -71,7 +64,6 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'pad'  # T5X's decoders read id 0 first
   d.length = 2048  # 5
   d.batch = batch
-  d.streams = min(batch, 64)
 
   c.optimizer.name = 'adafactor'  # 5
   c.optimizer.clip = 1.0
@@ -80,8 +72,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optimizer.b1 = 0.9
   c.optimizer.decay_rate = 0.8  # b2 = 1 - k^-0.8
   c.optimizer.weight_decay = 1.0  # times the squared learning rate
-  c.optimizer.epsilon1 = 1e-30  # this and the next two: Adafactor's own
-  c.optimizer.epsilon2 = 1e-3
+  # This and the next are Adafactor's own.
+  c.optimizer.epsilon1, c.optimizer.epsilon2 = 1e-30, 1e-3
   c.optimizer.clip_threshold = 1.0
   c.schedule.name = 'inverse_sqrt'  # 5: 0.01 for 10,000 steps, then k^-1/2
   c.schedule.learning_rate = 1.0
@@ -89,13 +81,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.z_loss = 1e-4  # 5
   c.train.steps = 780_000_000_000 // (d.batch * d.length)  # 3
 
-  if size != 'tiny':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
   if size == 'tiny':
-    common.tiny(c)
-    c.model.head_dim = c.model.rope_dim = (
-      8  # 64 of D = 128, as 540b's are fewer
-    )
+    paper.tiny(c)
+    m.head_dim = m.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
+  else:
+    paper.save_memory(c)
   return common.finish(c)

@@ -4,14 +4,11 @@ Its report (arXiv:2305.10403) names a mixture of objectives like UL2's, and no
 sizes. Cost: not published. The report has its scores.
 """
 
+from configs import paper
+
 ANCESTOR = 'palm:540b'
 SIZES = {}  # none published
 
 
 def get_config(arg: str = ''):
-  """Raises ValueError: there is nothing to build."""
-  del arg
-  raise ValueError(
-    'The architecture of PaLM 2 was never published. Its nearest published '
-    'ancestor is PaLM: use --config=configs/palm.py:540b instead.'
-  )
+  raise paper.undisclosed('PaLM 2', 'PaLM', ANCESTOR)

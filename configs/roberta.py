@@ -1,7 +1,6 @@
 """RoBERTa: "A Robustly Optimized BERT Pretraining Approach" (Liu et al. 2019).
 
-`roberta.py:SIZE`: base or large. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+`roberta.py:SIZE`: base or large; `tiny` is ours, for a run in minutes.
 
 BERT's model with a byte-level vocabulary. There are no sentence pairs, masks
 are drawn again at every visit, and there is more text in larger batches.
@@ -14,7 +13,7 @@ Reached (base, large; dev, README of the release): MNLI 87.6, 90.2; QNLI 92.8,
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'bert'
 
@@ -27,26 +26,18 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', 'tiny', 'large'))['size']
-  layers, embed_dim, heads, head_dim, learning_rate, warmup = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=('base', *SIZES))['size']
+  c = paper.start('encoder')
 
   m = c.model
-  m.family = 'encoder'
+  m.encoder_layers, m.embed_dim, m.heads, m.head_dim, peak, warmup = SIZES[size]
   m.vocab_size = 50265  # 4.4: GPT-2's 50,257 and special tokens
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim  # table 9
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.encoder_layers = layers
-  m.position = 'learned'
-  m.max_length = 514  # 512, counted from 2 in the published code
-  m.position_offset = 2
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5  # the published code's
-  m.norm_placement = 'post'
-  m.parallel = 'none'
-  m.activation = 'gelu'  # exact, in the published code
-  m.gated = False
+  m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # table 9
+  m.position, m.position_offset = 'learned', 2  # the published code's
+  m.max_length = 514  # 512, counted from 2
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5  # the published code's
+  m.norm_placement, m.parallel = 'post', 'none'
+  m.activation, m.gated = 'gelu', False  # exact, in the published code
   m.bias = 'all'
   m.scale_attention = True
   m.embed_norm = True
@@ -55,8 +46,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.scale_output = False
   m.output_transform = m.output_bias = True
   m.head = 'mlm'  # 4.2: no next-sentence prediction
-  m.init = 'normal'  # the published code's
-  m.init_std = 0.02
+  m.init, m.init_std = 'normal', 0.02  # the published code's
   m.dropout = m.attention_dropout = 0.1  # table 9
   m.dropout_kind = 'residual'
   m.pooler_dropout = True  # of a classifier, in the published code
@@ -71,25 +61,22 @@ def get_config(arg: str = '') -> ConfigDict:
   d.length = 512
   d.predictions = 77
   d.batch = 8192  # table 9: "8k"
-  d.streams = 64
 
   c.optimizer.name = 'adamw'  # table 9
   c.optimizer.clip = 0.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.98
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.98
   c.optimizer.epsilon = 1e-6
   c.optimizer.weight_decay = 0.01
   c.optimizer.decay = 'all'  # biases and gains too, in the published code
   c.optimizer.bias_correction = True
   c.schedule.name = 'linear'
-  c.schedule.learning_rate = learning_rate
+  c.schedule.learning_rate = peak
   c.schedule.warmup_steps = warmup
   c.schedule.end_fraction = 0.0
   c.train.steps = 500_000
 
   if size == 'tiny':
-    common.tiny(c)
-    c.model.max_length = 136  # 128 in use, from row 2 on; a multiple of 8
-    c.data.predictions = 20
-    c.data.batch = 32
+    paper.tiny(c, batch=32)
+    m.max_length = 136  # 128 in use, from row 2 on; a multiple of 8
+    d.predictions = 20
   return common.finish(c)

@@ -1,7 +1,7 @@
 """RWKV-4: "Reinventing RNNs for the Transformer Era" (Peng et al. 2023).
 
-`rwkv.py:SIZE`: 169m, 430m, 1.5b, 3b, 7b or 14b. `tiny`, as in every file here,
-is not a published size: it shows a run in minutes.
+`rwkv.py:SIZE`: 169m, 430m, 1.5b, 3b, 7b or 14b; `tiny` is ours, for a run in
+minutes.
 
 A recurrent network that trains in parallel: it has no attention, and so no
 heads and no positions. Its ancestors are not in this tree (the attention-free
@@ -18,7 +18,7 @@ Reached: the paper has tables of zero-shot scores; they are not copied here.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = ''
 
@@ -36,37 +36,28 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(
-    arg, size=('169m', *(size for size in SIZES if size != '169m'))
-  )['size']
-  layers, embed_dim, peak, last, constant = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=('169m', *SIZES))['size']
+  c = paper.start('rwkv')
 
   m = c.model
-  m.family = 'rwkv'
+  m.decoder_layers, m.embed_dim, peak, last, constant = SIZES[size]
   m.vocab_size = 50277  # GPT-NeoX-20B's tokenizer
-  m.embed_dim, m.mlp_dim = embed_dim, 4 * embed_dim
+  m.mlp_dim = 4 * m.embed_dim
   m.heads = m.kv_heads = m.head_dim = 0
-  m.decoder_layers = layers
   m.position = 'none'
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5  # the published code's
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'squared_relu'  # of the channel mix
-  m.gated = False
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5  # the published code's
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'squared_relu', False  # of the channel mix
   m.bias = 'none'
   m.scale_attention = False
   m.embed_norm = True  # the first layer's ln0 in the published code
   m.scale_embed = False
   m.tie_embeddings = False
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'rwkv'
   m.dropout = m.attention_dropout = 0.0
   m.dropout_kind = 'residual'
-  m.remat = 'none' if size in ('tiny', '169m', '430m') else 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for the Pile
@@ -75,13 +66,11 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # the published code's windows of T + 1 tokens
   d.length = 1024
   d.batch = 128  # "128 or 256 sequences"
-  d.streams = 64
 
   mini_epoch = 40_320 // d.batch  # steps
   c.optimizer.name = 'adamw'  # Adam
   c.optimizer.clip = 1.0  # the published code's
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.99
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.99
   c.optimizer.epsilon = 1e-8
   c.optimizer.weight_decay = 0.0
   c.optimizer.bias_correction = True
@@ -95,11 +84,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 8043 * mini_epoch  # the Pile once, 332e9 tokens
 
   if size in ('1.5b', '3b', '7b', '14b'):
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.data.batch = 16
+    paper.tiny(c)
     c.schedule.constant_steps = 100
   return common.finish(c)

@@ -2,8 +2,7 @@
 
 `t5.py:SIZE` or `t5.py:size=SIZE,version=VERSION,recipe=RECIPE`.
 
-Sizes: small, base, large, 3b and 11b. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+Sizes: small, base, large, 3b and 11b; `tiny` is ours, for a run in minutes.
 Versions: 1.0 is the paper's. 1.1 is a later release with gated GELU, a separate
 output projection and other sizes, pretrained on C4 alone without dropout.
 Recipes: final is that of the released models (3.7). baseline is that of the
@@ -21,7 +20,7 @@ Reached, from small to 11b after fine-tuning (table 14): GLUE 77.4, 82.7, 86.4,
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'transformer'
 
@@ -50,43 +49,36 @@ SIZES = {
 def get_config(arg: str = '') -> ConfigDict:
   chosen = common.parse(
     arg,
-    size=('base', 'tiny', 'small', 'large', '3b', '11b'),
+    size=('base', *SIZES['1.0']),
     version=('1.0', '1.1'),
     recipe=('final', 'baseline'),
   )
   size, v1 = chosen['size'], chosen['version'] == '1.0'
-  layers, embed_dim, mlp_dim, heads, head_dim = SIZES[chosen['version']][size]
-  c = common.base()
+  c = paper.start('encoder_decoder')
 
   m = c.model
-  m.family = 'encoder_decoder'
-  m.vocab_size = 32128  # 32,000 pieces and 100 sentinels, padded to 128s
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
+  sizes = SIZES[chosen['version']][size]
+  layers, m.embed_dim, m.mlp_dim, m.heads, m.head_dim = sizes
   m.encoder_layers = m.decoder_layers = layers
+  m.vocab_size = 32128  # 32,000 pieces and 100 sentinels, padded to 128s
+  m.kv_heads = m.heads
   m.position = 'relative_bias'  # 2.1
-  m.relative_buckets = 32
-  m.relative_max_distance = 128
+  m.relative_buckets, m.relative_max_distance = 32, 128
   m.norm = 'rms_norm'  # 2.1: "simplified" layer norm, no bias
   m.norm_epsilon = 1e-6
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
+  m.norm_placement, m.parallel = 'pre', 'none'
   m.activation = 'relu' if v1 else 'gelu_tanh'
   m.gated = not v1
   m.bias = 'none'
   m.scale_attention = False  # folded into the queries' initialisation
   m.embed_norm = m.scale_embed = False
   m.output_transform = m.output_bias = False
-  m.tie_embeddings = v1
-  m.scale_output = v1
+  m.tie_embeddings = m.scale_output = v1
   m.head = 'lm'
   m.init = 't5'
-  m.dropout = 0.1 if v1 else 0.0  # 3.1.2; 1.1: only in fine-tuning
-  m.attention_dropout = m.dropout
+  # 3.1.2; 1.1: only in fine-tuning
+  m.dropout = m.attention_dropout = 0.1 if v1 else 0.0
   m.dropout_kind = 't5'
-  m.scan = True
-  m.remat = 'full' if size in ('large', '3b', '11b') else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'
@@ -102,17 +94,14 @@ def get_config(arg: str = '') -> ConfigDict:
     d.mean_span_length = 0.0
     d.target_length = 192  # the published code's
     d.batch = 128  # 3.1.2
-  d.streams = 64
 
   c.optimizer.name = 'adafactor'  # 3.1.2
   c.optimizer.decay_rate = 0.8
-  c.optimizer.epsilon1 = 1e-30
-  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.epsilon1, c.optimizer.epsilon2 = 1e-30, 1e-3
   c.optimizer.clip_threshold = 1.0
   c.optimizer.factor_from = 128
   c.optimizer.parameter_scale = True
-  c.optimizer.b1 = 0.0
-  c.optimizer.weight_decay = 0.0
+  c.optimizer.b1 = c.optimizer.weight_decay = 0.0
   c.schedule.name = 'inverse_sqrt'  # 3.1.2: 1 / sqrt(max(n, 10^4))
   c.schedule.learning_rate = 1.0
   c.schedule.warmup_steps = 10_000
@@ -120,12 +109,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.z_loss = 1e-4  # the published code's, not in the paper
 
   if size in ('large', '3b', '11b'):
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # rows that each evaluation fills in
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.model.dropout = c.model.attention_dropout = 0.0
-    c.data.target_length //= 4
-    c.data.batch = 32
+    paper.tiny(c, batch=32)
+    m.dropout = m.attention_dropout = 0.0
+    d.target_length //= 4
   return common.finish(c)

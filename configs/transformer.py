@@ -1,7 +1,6 @@
 """Transformer: "Attention Is All You Need" (Vaswani et al. 2017).
 
-`transformer.py:SIZE`: base or big. `tiny`, as in every file here, is not a
-published size: it shows a run in minutes.
+`transformer.py:SIZE`: base or big; `tiny` is ours, for a run in minutes.
 
 The model is the paper's, the data are not. The paper translates (WMT 2014,
 English to German); here the model restores spans that are missing from a text.
@@ -13,7 +12,7 @@ Reached: 28.4 BLEU from English to German, big (abstract).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = ''
 
@@ -26,34 +25,27 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', 'tiny', 'big'))['size']
-  layers, embed_dim, mlp_dim, heads, head_dim, dropout, steps = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=('base', *SIZES))['size']
+  c = paper.start('encoder_decoder')
 
   m = c.model
-  m.family = 'encoder_decoder'
-  m.vocab_size = 37_000  # 5.1: "about", shared by source and target
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
+  layers, m.embed_dim, m.mlp_dim, m.heads, m.head_dim, *recipe = SIZES[size]
   m.encoder_layers = m.decoder_layers = layers
+  m.vocab_size = 37_000  # 5.1: "about", shared by source and target
+  m.kv_heads = m.heads
   m.position = 'sinusoidal'  # 3.5
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-6  # the published code's
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-6  # the published code's
   m.norm_placement = 'post'  # 3.1: LayerNorm(x + Sublayer(x))
   m.parallel = 'none'
-  m.activation = 'relu'  # 3.3
-  m.gated = False
+  m.activation, m.gated = 'relu', False  # 3.3
   m.bias = 'mlp'  # 3.3 has biases, the projections of 3.2.2 have none
   m.scale_attention = True  # 3.2.1
   m.embed_norm = False
-  m.scale_embed = True  # 3.4
-  m.tie_embeddings = True  # 3.4
-  m.scale_output = False
-  m.output_transform = m.output_bias = False
+  m.scale_embed = m.tie_embeddings = True  # 3.4
+  m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'glorot'  # the published code's
-  m.dropout = dropout  # 5.4: embeddings and residual branches
+  m.dropout, c.train.steps = recipe  # 5.4: embeddings, residual branches; 5.2
   m.attention_dropout = 0.0
   m.dropout_kind = 'residual'
 
@@ -70,21 +62,16 @@ def get_config(arg: str = '') -> ConfigDict:
   d.streams = 32
 
   c.optimizer.name = 'adamw'  # 5.3: Adam
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.98
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.98
   c.optimizer.epsilon = 1e-9
   c.optimizer.weight_decay = 0.0
   c.optimizer.bias_correction = True
   c.schedule.name = 'noam'  # 5.3
-  c.schedule.learning_rate = embed_dim**-0.5
+  c.schedule.learning_rate = m.embed_dim**-0.5
   c.schedule.warmup_steps = 4000
-  c.train.steps = steps  # 5.2
   c.train.label_smoothing = 0.1  # 5.4
 
-  c.eval.samples = 4  # rows that each evaluation decodes
   if size == 'tiny':
-    common.tiny(c, steps=c.train.steps)
-    c.data.batch = 32
-    c.schedule.learning_rate = 0.01  # the highest rate is 1e-3
-    c.schedule.warmup_steps = 100
+    # The highest rate is 1e-3.
+    paper.tiny(c, c.train.steps, batch=32, warmup=100, rate=0.01)
   return common.finish(c)

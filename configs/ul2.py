@@ -1,7 +1,7 @@
 """UL2: "Unifying Language Learning Paradigms" (Tay et al. 2022), and FLAN-UL2.
 
-`ul2.py:SIZE` or `ul2.py:size=20b,variant=VARIANT,s_denoiser=FORM`. `tiny`, as
-in every file here, is not a published size: it shows a run in minutes.
+`ul2.py:SIZE` or `ul2.py:size=20b,variant=VARIANT,s_denoiser=FORM`. `tiny` is
+ours, for a run in minutes.
 
 Variants: ul2 is the paper's. flan is the release of 2023, trained further at
 length 2048 and then on FLAN's instructions. UL2 learns a mixture of seven
@@ -20,7 +20,7 @@ flan: 49.1 on average of its benchmarks, where Flan-PaLM 62B has 49.9
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -34,17 +34,14 @@ SIZES = {
 # Mode, rate, mean span (0: one span, to the end), share of the examples. Table
 # 1. The names of the modes [R], [S] and [X] are the released checkpoint's. The
 # shares are not stated: here all are equal.
-DENOISERS = tuple(
-  (mode, rate, span, 1 / 7)
-  for mode, rate, span in (
-    ('[NLU]', 0.15, 3.0),
-    ('[NLU]', 0.15, 8.0),
-    ('[S2S]', 0.25, 0.0),
-    ('[NLG]', 0.5, 3.0),
-    ('[NLG]', 0.5, 8.0),
-    ('[NLG]', 0.15, 64.0),
-    ('[NLG]', 0.5, 64.0),
-  )
+DENOISERS = (
+  ('[NLU]', 0.15, 3.0, 1 / 7),
+  ('[NLU]', 0.15, 8.0, 1 / 7),
+  ('[S2S]', 0.25, 0.0, 1 / 7),
+  ('[NLG]', 0.5, 3.0, 1 / 7),
+  ('[NLG]', 0.5, 8.0, 1 / 7),
+  ('[NLG]', 0.15, 64.0, 1 / 7),
+  ('[NLG]', 0.5, 64.0, 1 / 7),
 )
 
 
@@ -59,37 +56,28 @@ def get_config(arg: str = '') -> ConfigDict:
   prefix = chosen['s_denoiser'] == 'code'
   if flan and prefix:
     raise ValueError('variant=flan has no denoisers: leave s_denoiser out.')
-  layers, embed_dim, mlp_dim, heads, head_dim = SIZES[size]
-  c = common.base()
+  c = paper.start('encoder_decoder')
 
   m = c.model
-  m.family = 'encoder_decoder'
-  m.vocab_size = 32128  # T5's
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
+  layers, m.embed_dim, m.mlp_dim, m.heads, m.head_dim = SIZES[size]
   m.encoder_layers = m.decoder_layers = layers
+  m.vocab_size = 32128  # T5's
+  m.kv_heads = m.heads
   m.position = 'relative_bias'
-  m.relative_buckets = 32
-  m.relative_max_distance = 128
-  m.norm = 'rms_norm'
-  m.norm_epsilon = 1e-6
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'silu'  # SwiGLU
-  m.gated = True
+  m.relative_buckets, m.relative_max_distance = 32, 128
+  m.norm, m.norm_epsilon = 'rms_norm', 1e-6
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'silu', True  # SwiGLU
   m.bias = 'none'
   m.scale_attention = False
   m.embed_norm = m.scale_embed = False
-  m.output_transform = m.output_bias = False
+  m.scale_output = m.output_transform = m.output_bias = False
   m.tie_embeddings = False  # the released checkpoint's
-  m.scale_output = False
   m.head = 'lm'
   m.init = 't5'
   # No dropout in pretraining. That of the instructions is FLAN-T5's.
   m.dropout = m.attention_dropout = 0.05 if flan else 0.0
   m.dropout_kind = 't5'
-  m.remat = 'full' if size == '20b' else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'
@@ -107,17 +95,14 @@ def get_config(arg: str = '') -> ConfigDict:
   d.document_tokens = 65536
   d.block = 256 if flan else 0  # FLAN-T5's
   d.batch = 64 if flan else 1024  # FLAN-T5's; the model card
-  d.streams = 64
 
   c.optimizer.name = 'adafactor'  # its numbers are T5's
   c.optimizer.decay_rate = 0.8
-  c.optimizer.epsilon1 = 1e-30
-  c.optimizer.epsilon2 = 1e-3
+  c.optimizer.epsilon1, c.optimizer.epsilon2 = 1e-30, 1e-3
   c.optimizer.clip_threshold = 1.0
   c.optimizer.factor_from = 128
   c.optimizer.parameter_scale = True
-  c.optimizer.b1 = 0.0
-  c.optimizer.weight_decay = 0.0
+  c.optimizer.b1 = c.optimizer.weight_decay = 0.0
   if flan:  # no recipe is published: this is FLAN-T5 XXL's
     c.schedule.name = 'constant'
     c.schedule.learning_rate = 5e-4
@@ -130,14 +115,10 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.z_loss = 1e-4  # T5's
 
   if size == '20b':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # rows that each evaluation fills in
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    if c.data.denoisers:
-      c.data.sentinels = 100  # T5's, enough for these rows
-    c.data.block = 0
-    c.data.batch = 16
-    c.train.steps = 120
+    paper.tiny(c, steps=120)
+    if d.denoisers:
+      d.sentinels = 100  # T5's, enough for these rows
+    d.block = 0
   return common.finish(c)

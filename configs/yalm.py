@@ -1,7 +1,6 @@
 """YaLM 100B (Yandex 2022); there is no paper, only its code and its weights.
 
-`yalm.py:SIZE`: 100b. `tiny`, as in every file here, is not a published size: it
-shows a run in minutes.
+`yalm.py:SIZE`: 100b; `tiny` is ours, for a run in minutes.
 
 GPT-2's block with rotary positions and a gated MLP, between narrow tables: 2048
 wide, normalised, brought to the model's width, and back before the logits.
@@ -17,7 +16,7 @@ Reached: the README has no scores.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -29,41 +28,29 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
-  layers, embed_dim, heads, head_dim, mlp_dim, table_dim = SIZES[size]
-  c = common.base()
+  size = common.parse(arg, size=SIZES)['size']
+  c = paper.start('decoder')
 
   m = c.model  # all of it the published code's
-  m.family = 'decoder'
+  m.decoder_layers, m.embed_dim, m.heads, m.head_dim, *widths = SIZES[size]
+  m.mlp_dim, m.table_dim = widths
   m.vocab_size = 128000  # pieces of the published vocabulary, about
-  m.embed_dim, m.mlp_dim = embed_dim, mlp_dim
-  m.heads = m.kv_heads = heads
-  m.head_dim = head_dim
-  m.decoder_layers = layers
-  m.position = 'rope'
-  m.rope_theta = 10_000.0
-  m.rope_dim = head_dim
-  m.norm = 'layer_norm'
-  m.norm_epsilon = 1e-5
-  m.norm_placement = 'pre'
-  m.parallel = 'none'
-  m.activation = 'gelu'  # exact
-  m.gated = True
+  m.kv_heads = m.heads
+  m.position, m.rope_theta, m.rope_dim = 'rope', 10_000.0, m.head_dim
+  m.norm, m.norm_epsilon = 'layer_norm', 1e-5
+  m.norm_placement, m.parallel = 'pre', 'none'
+  m.activation, m.gated = 'gelu', True  # exact
   m.bias = 'all'
   m.scale_attention = True
-  m.table_dim = table_dim
   m.embed_norm = True
   m.scale_embed = False
   m.tie_embeddings = True
   m.scale_output = False
-  m.output_transform = True
-  m.output_bias = True
+  m.output_transform = m.output_bias = True
   m.head = 'lm'
-  m.init = 'megatron'  # Megatron-LM's, on which the code builds
-  m.init_std = 0.02
+  m.init, m.init_std = 'megatron', 0.02  # Megatron-LM's: it is the base
   m.dropout = m.attention_dropout = 0.0
   m.dropout_kind = 'residual'
-  m.remat = 'full' if size == '100b' else 'none'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for a quarter Pile, three quarters Russian text
@@ -72,13 +59,11 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # its code is Megatron-LM's: windows of T + 1 tokens
   d.length = 1024  # the published code's
   d.batch = 3072  # not stated, as all of the training: GPT-3's 3.1M tokens
-  d.streams = 64
 
   tokens = d.batch * d.length
   c.optimizer.name = 'adamw'
   c.optimizer.clip = 1.0
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
+  c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
   c.optimizer.epsilon = 1e-8
   c.optimizer.bias_correction = True
   c.optimizer.weight_decay = 0.1
@@ -90,13 +75,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 300_000_000_000 // tokens  # the model card's
 
   if size == '100b':
-    c.sharding.rules = 'fsdp'
-    c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
-  c.eval.samples = 4  # texts that each evaluation continues
+    paper.save_memory(c)
   if size == 'tiny':
-    common.tiny(c)
-    c.data.batch = 16
-    c.schedule.learning_rate = 1e-3
-    c.schedule.warmup_steps = 30
-    c.schedule.decay_steps = 0
+    paper.tiny(c, rate=1e-3, warmup=30)
   return common.finish(c)

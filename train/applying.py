@@ -48,10 +48,7 @@ def open_published(folder: str, **overrides: Any) -> Published:
   """Opens a checkpoint in Hugging Face layout, with the tokenizer beside it.
 
   `overrides` are fields of the model that its config.json leaves open, such as
-  `dtype` or `head`.
-
-  Raises:
-    ValueError: no checkpoint that can be read, or no tokenizer.
+  `dtype` or `head`. Raises ValueError if it cannot be read or has no tokenizer.
   """
   tokenizer = _tokenizer(folder)
   config, params = pretrained.load(folder, **overrides)
@@ -110,8 +107,7 @@ def apply(
 
   Raises:
     ValueError: no text; targets missing, or given to another family; a text
-      longer than the model's positions, or with a sentinel that the tokenizer
-      does not know.
+      longer than the model's positions, or with an unknown sentinel.
   """
   family = model.config.family
   if not len(texts):

@@ -57,9 +57,8 @@ def evaluate(
   Returns:
     The criterion's means, 'loss' and 'accuracy' among them; 'perplexity', e to
     the mean cross-entropy of a predicted token; 'tokens', the predicted ones;
-    and 'bits_per_byte' where bytes were counted, which does not depend on the
-    tokenizer. Where labels are predicted, the criterion's means and 'labels',
-    how many there are.
+    and 'bits_per_byte' where bytes were counted, whatever the tokenizer. Where
+    labels are predicted, the criterion's means and 'labels', their number.
 
   Raises:
     EmptySplitError: the split has no token to predict.

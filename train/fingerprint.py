@@ -38,8 +38,7 @@ def digest(tree: Any) -> str:
 def fingerprint(workdir: str, step: int | None = None) -> dict:
   """The step and the digests of a checkpoint.
 
-  Raises:
-    CheckpointError: no such checkpoint, or a damaged one.
+  Raises CheckpointError if there is none, or it is damaged.
   """
   checkpoints = Checkpoints(workdir, read_only=True)
   step = checkpoints.find(step)

@@ -68,8 +68,7 @@ def _peak(memory, platform):
 def topology(name: str) -> list:
   """Descriptions of the devices of a TPU slice such as 'v5p:4x4x4'.
 
-  Raises:
-    ValueError: no TPU compiler here, or no such slice.
+  Raises ValueError if there is no TPU compiler here, or no such slice.
   """
   # Without these the compiler asks the cloud's metadata server, and waits.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
@@ -77,9 +76,9 @@ def topology(name: str) -> list:
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-128')  # any will do
   from jax.experimental import topologies
 
-  options = {}
-  if name.startswith('v4:'):  # two cores make one device there
-    options['chip_config_name'] = 'megacore'
+  # Two cores of a v4 make one device.
+  v4 = name.startswith('v4:')
+  options = {'chip_config_name': 'megacore'} if v4 else {}
   try:
     described = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options
@@ -96,10 +95,8 @@ def topology(name: str) -> list:
 def main():
   config, name = _CONFIG.value, _TOPOLOGY.value
   found = fit(config, topology(name) if name else jax.devices())
-  gib = {
-    key: f'{found[key] / 2**30:.2f} GiB'
-    for key in ('arguments', 'temporary', 'peak')
-  }
+  sizes = 'arguments', 'temporary', 'peak'
+  gib = {key: f'{found[key] / 2**30:.2f} GiB' for key in sizes}
   print(
     f'{found["parameters"]:,} parameters on {found["devices"]} devices '
     f'({name or jax.devices()[0].device_kind}), batch {config.data.batch} x '

@@ -36,11 +36,15 @@ from train.setup import Setup
 
 def _first_rows(setup: Setup, rows: int) -> Callable[[dict], dict]:
   """Batch -> `first_examples` of it, on this host."""
-  everywhere = NamedSharding(setup.mesh, PartitionSpec())
   first = jax.jit(
-    functools.partial(first_examples, rows=rows), out_shardings=everywhere
+    functools.partial(first_examples, rows=rows),
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
   )
-  return lambda batch: jax.device_get(first(batch))
+
+  def run(batch: dict) -> dict:
+    return jax.device_get(first(batch))
+
+  return run
 
 
 def _decoding(
@@ -164,8 +168,7 @@ def generate(
 def read_texts(path: str) -> list[str]:
   """The lines of a UTF-8 file that have text.
 
-  Raises:
-    ValueError: no line has text, or a line is not UTF-8.
+  Raises ValueError if none has, or one is not UTF-8.
   """
   texts = []
   for number, line in enumerate(read_lines(path), 1):

@@ -19,7 +19,7 @@ from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
-from train.recording import Recorder, TrainingError, make_recorder
+from train.recording import Recorder, TrainingError
 from train.reporting import progress
 from train.reporting.flops import step_flops
 from train.reporting.metrics import read_metrics
@@ -140,7 +140,7 @@ def train(
   if main:
     history.write(folder, entries)
     workdir.claim(folder, config)
-  recorder = make_recorder(
+  recorder = Recorder(
     folder, setup, data, metadata, checkpoints, tally, best, start,
     # Rows of another config, which never made a step, are dropped.
     kept=None if changed and not restored else start,
@@ -297,10 +297,8 @@ def _end(
     made: steps since this process started.
     pending: a step and its metrics, which are not checked yet.
     phase: of the step.
-    error: of reading the next batch; raised, unless the data has ended.
-
-  Raises:
-    TrainingError: the data has ended.
+    error: of reading the next batch; raised, unless the data has ended: then it
+      is the cause of a TrainingError.
   """
   step = int(state.step)
   if pending is not None:

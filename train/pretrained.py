@@ -99,9 +99,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
 def adopt(source: str, config: ConfigDict) -> ConfigDict:
   """The config with the checkpoint's model and, where it has one, tokenizer.
 
-  Raises:
-    ValueError: the families differ, or no tokenizer fits the checkpoint's
-      table.
+  Raises ValueError if the families differ, or no tokenizer fits its table.
   """
   family = pretrained.read_config(source).family
   if family != config.model.family:
@@ -173,15 +171,13 @@ def tokenizer_files(
 ) -> tuple[dict, dict, str]:
   """A run's tokenizer for transformers.
 
-  `trained_on` is the fingerprint of the data in the checkpoint.
+  `trained_on` is the fingerprint of the data in the checkpoint. Raises
+  ValueError if the tokenizer in the workdir is damaged, gone or another one.
 
   Returns:
     Its files; the ids of its special tokens by their names in config.json; and
     a line about it. There are no files where the run has no tokenizer, or
     where transformers has none like it.
-
-  Raises:
-    ValueError: the tokenizer in the workdir is damaged, gone or another one.
   """
   data, model = DataConfig(**config.data), config.model
   kind = data.tokenizer_kind
@@ -211,8 +207,7 @@ def tokenizer_files(
 def convert(source: str, target: str, dtype: str) -> None:
   """Writes a checkpoint again, and copies the files of its tokenizer.
 
-  Raises:
-    ValueError: it cannot be read, or cannot be written to `target`.
+  Raises ValueError if it cannot be read, or cannot be written to `target`.
   """
   layout, kept = pretrained.kept_fields(source)
   config = pretrained.read_config(source)

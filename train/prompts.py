@@ -61,13 +61,9 @@ def encode(
 ) -> dict[str, np.ndarray]:
   """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
-  As in training, a decoder's text begins with the id `start`, if not None.
-  Inputs end with EOS: those of an encoder, and those of `pairs` of inputs and
-  targets.
-
-  Raises:
-    ValueError: a text is too long, is empty, or has a sentinel that the
-      tokenizer does not know.
+  As in training, a decoder's text begins with the id `start`, if not None, and
+  the inputs of `pairs` of inputs and targets end with EOS. Raises ValueError
+  for a text that is too long, is empty, or has an unknown sentinel.
   """
   decoder = family != 'encoder_decoder'
   before = (start,) if decoder and start is not None else ()
@@ -100,8 +96,7 @@ def padded(
 def text_ids(tokenizer: Any, text: str) -> np.ndarray:
   """Ids of a text, in which `<extra_id_0>` and so on are sentinels.
 
-  Raises:
-    ValueError: the text has a sentinel that the tokenizer does not know.
+  Raises ValueError for a sentinel that the tokenizer does not know.
   """
   ids = _ids(tokenizer, text)
   found = int(np.isin(ids, tokenizer.sentinels).sum())

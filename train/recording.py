@@ -1,6 +1,5 @@
 """What a run writes while it trains: rows, checkpoints, evaluations."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -28,28 +27,35 @@ class TrainingError(UserError):
   """Training cannot go on; the message names the checkpoint that is kept."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Recorder:
-  """Where the numbers and states of a run go."""
+  """Where the numbers and states of a run go, which trains from `step` on."""
 
-  folder: str  # the workdir
-  setup: Setup
-  metadata: dict  # saved in every checkpoint
-  checkpoints: Checkpoints
-  best: Best
-  tally: Tally
-  writer: MetricsWriter
-  progress: Progress
-  eval_step: Callable  # params, batch -> sums
-  sample: Callable  # params, batch, config of the data -> text
-  score: Callable  # params -> scores of the tasks that are evaluated
+  def __init__(
+    self,
+    folder: str,
+    setup: Setup,
+    data: pipeline.Data,
+    metadata: dict,  # saved in every checkpoint
+    checkpoints: Checkpoints,
+    tally: Tally,
+    best: Best,
+    step: int,
+    kept: int | None,  # later rows of metrics.jsonl are dropped; None: all
+    rows: int,  # as many as the checkpoint of `step` counted
+  ):
+    main = jax.process_index() == 0
+    self.folder, self.setup, self.metadata = folder, setup, metadata
+    self.checkpoints, self.tally, self.best = checkpoints, tally, best
+    self.writer = MetricsWriter(folder, kept, active=main, rows=rows)
+    best.read(read_metrics(folder), checkpoints.steps())
+    checkpoints.best = best.step
+    self.progress = Progress(setup.config.train.steps, step, main)
+    self.eval_step = make_eval_step(setup.model, data)
+    self.sample = make_sampling(setup, data, setup.config.eval.samples)
+    self.score = scoring.make_scoring(setup, data)
 
   def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
-    """Counts a step and returns its metrics.
-
-    Raises:
-      TrainingError: they are not finite.
-    """
+    """Counts a step; its metrics, or a TrainingError if they are not finite."""
     values = jax.device_get(metrics)
     cursor, sums = values.pop('cursor'), values.pop('sums')
     values = {name: float(x) for name, x in values.items()}
@@ -74,11 +80,7 @@ class Recorder:
     self.writer.write(step, row | self.tally.totals() | self.progress.rates)
 
   def save(self, state: TrainState, step: int) -> None:
-    """Saves the state, unless it is saved already.
-
-    Raises:
-      TrainingError: it is not finite.
-    """
+    """Saves the state once; raises TrainingError if it is not finite."""
     if step in self.checkpoints.steps():
       return
     if not is_finite(state):
@@ -99,11 +101,8 @@ class Recorder:
   ) -> bool:
     """Evaluates on the held-out split and writes the results and samples.
 
-    Returns:
-      False where a stop was asked for before the end of the split.
-
-    Raises:
-      EmptySplitError: there is nothing to evaluate on.
+    Returns False where a stop was asked for before the end of the split. Raises
+    EmptySplitError if there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
     held_out = processes.until(asked_to_stop, setup.evaluation(data))
@@ -152,42 +151,3 @@ class Recorder:
         else 'No checkpoint had been saved yet.'
       )
     )
-
-
-def make_recorder(
-  folder: str,
-  setup: Setup,
-  data: pipeline.Data,
-  metadata: dict,
-  checkpoints: Checkpoints,
-  tally: Tally,
-  best: Best,
-  step: int,
-  kept: int | None,
-  rows: int,
-) -> Recorder:
-  """The recorder of a run that trains from `step` on.
-
-  Args:
-    folder, setup, data, metadata, checkpoints, tally, best: see `Recorder`.
-    step: to start from.
-    kept: rows of metrics.jsonl after this step are dropped; None: all rows.
-    rows: how many rows the checkpoint of `step` counted.
-  """
-  main = jax.process_index() == 0
-  writer = MetricsWriter(folder, kept, active=main, rows=rows)
-  best.read(read_metrics(folder), checkpoints.steps())
-  checkpoints.best = best.step
-  return Recorder(
-    folder=folder,
-    setup=setup,
-    metadata=metadata,
-    checkpoints=checkpoints,
-    best=best,
-    tally=tally,
-    writer=writer,
-    progress=Progress(setup.config.train.steps, step, main),
-    eval_step=make_eval_step(setup.model, data),
-    sample=make_sampling(setup, data, setup.config.eval.samples),
-    score=scoring.make_scoring(setup, data),
-  )

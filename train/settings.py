@@ -9,20 +9,13 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 
-# The least value of whole-number and factor keys: (group, key, value).
-LEAST = (
-  ('train', 'steps', 1),
-  ('train', 'accumulate', 1),
-  ('train', 'log_every', 1),
-  ('train', 'z_loss', 0),
-  ('train', 'max_logit_loss', 0),
-  ('eval', 'every', 1),
-  ('eval', 'batches', 0),
-  ('eval', 'samples', 0),
-  ('checkpoint', 'every', 1),
-  ('checkpoint', 'keep', 1),
-  ('checkpoint', 'keep_every', 0),
-)
+# The least value of whole-number and factor keys, by group.
+_TRAIN = {'steps': 1, 'accumulate': 1, 'log_every': 1}
+LEAST = {
+  'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0},
+  'eval': {'every': 1, 'batches': 0, 'samples': 0},
+  'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
+}
 
 
 def check_group(
@@ -31,14 +24,9 @@ def check_group(
   """Checks that the keys a choice uses are set, and no others.
 
   None means not set. 0 and False are always allowed: they turn a feature off.
-
-  Args:
-    name: of the group, for messages: 'optimizer'.
-    group: ConfigDict; its key `name` makes the choice.
-    uses: choice -> the keys it uses.
-
-  Raises:
-    ValueError: an unknown choice, a missing key or an ignored one.
+  The group's key `name` makes the choice, and `uses` has the keys that each
+  choice uses. Raises ValueError for an unknown choice, a missing key or an
+  ignored one.
   """
   choice = group.name
   if choice not in uses:
@@ -62,14 +50,8 @@ def check_settings(config: Any, devices: int) -> None:
   """Checks what the classes and functions that read a group cannot know.
 
   TransformerConfig, DataConfig, make_optimizer, make_schedule and make_mesh
-  check their own groups.
-
-  Args:
-    config: the whole config.
-    devices: how many there are, on all hosts.
-
-  Raises:
-    ValueError: a key without a value, or one that others rule out.
+  check their own groups. Raises ValueError for a key without a value, or one
+  that others, or the number of devices of all hosts, rule out.
   """
   _check_values(config)
   data = DataConfig(**config.data)  # types are checked first
@@ -93,13 +75,15 @@ def _check_values(config):
     for key, value in config[group].items():
       if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f'{group}.{key} is {value}; it must be finite.')
-  for group, key, least in LEAST:
-    if key not in config[group]:
-      raise ValueError(f'{group}.{key} is missing in the config.')
-    if config[group][key] < least:
-      raise ValueError(
-        f'{group}.{key} is {config[group][key]}; it must be at least {least}.'
-      )
+  for group, numbers in LEAST.items():
+    for key, least in numbers.items():
+      value = config[group].get(key)
+      if value is None:
+        raise ValueError(f'{group}.{key} is missing in the config.')
+      if value < least:
+        raise ValueError(
+          f'{group}.{key} is {value}; it must be at least {least}.'
+        )
   if not 0 <= config.seed < 2**32:  # jax.random.key takes 32 bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
   if not 0 <= config.train.label_smoothing < 1:

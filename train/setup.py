@@ -84,11 +84,7 @@ class Setup:
     }
 
   def compile_step(self, batch: dict[str, jax.ShapeDtypeStruct]) -> Callable:
-    """The training step, compiled: state (donated), batch -> state, metrics.
-
-    Raises:
-      DoesNotFitError: it takes more memory than a device has.
-    """
+    """The training step, compiled: state (donated), batch -> state, metrics."""
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule
     )
@@ -101,13 +97,9 @@ def set_up(
 ) -> Setup:
   """Builds what a config describes, and checks all that needs no data.
 
-  Args:
-    config: the whole one.
-    devices: of the mesh; None: all devices of all hosts. They may be a
-      topology's, which are not here.
-
-  Raises:
-    ValueError: a setting that cannot work on so many devices.
+  By default the mesh has all devices of all hosts. They may be a topology's,
+  which are not here. Raises ValueError for a setting that cannot work on so
+  many devices.
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))
@@ -138,15 +130,8 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
   rules = sharding.make_rules(preset)
+  state = abstract_state(model, optimizer, data.cursor_shape, mesh, rules)
+  rows = sharding.batch_rows(mesh, data.batch)
   return Setup(
-    config=config,
-    data=data,
-    model=model,
-    schedule=schedule,
-    optimizer=optimizer,
-    mesh=mesh,
-    rules=rules,
-    axes=axes,
-    state=abstract_state(model, optimizer, data.cursor_shape, mesh, rules),
-    rows=sharding.batch_rows(mesh, data.batch),
+    config, data, model, schedule, optimizer, mesh, rules, axes, state, rows
   )

@@ -19,9 +19,7 @@ def adopt(source: str, config: ConfigDict) -> None:
   """Sets the config so that texts begin as the checkpoint's do.
 
   Rows that are windows of joined documents (`data.start='none'`) stay so.
-
-  Raises:
-    ValueError: the checkpoint's start is not an id.
+  Raises ValueError if the checkpoint's start is not a number.
   """
   start, data = pretrained.start_token(source), config.data
   if start is None or config.model.family not in decoding.FAMILIES:

@@ -26,6 +26,7 @@ OTHERS = {
   'interrupt',
   'keys',
   'memory',
+  'paper',
   'startup',
   'systems',
   'terminal',

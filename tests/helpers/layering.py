@@ -82,7 +82,7 @@ ORDER = {
   'configs': (
     {'differences', 'interrupt', 'memory', 'systems', 'terminal'},
     {'common', 'startup'},
-    {'command'},
+    {'command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
     {'tree_plot'},

@@ -36,12 +36,9 @@ def adafactor(
   Updates are clipped by their root mean square (`clip_threshold`), and scaled
   by the parameter's with `parameter_scale`. With b1, the step taken is the
   running mean of the steps, learning rates included. Each layer is a parameter
-  of its own: no mean is taken over a dimension named 'layers'.
-
-  The weight decay is weight_decay times the square of the learning rate (PaLM,
-  Chowdhery et al. 2022, 5).
-
-  The arguments are those of `optimizer.make_optimizer`.
+  of its own: no mean is taken over a dimension named 'layers'. The weight decay
+  is weight_decay times the square of the learning rate (PaLM, Chowdhery et al.
+  2022, 5). The arguments are those of `optimizer.make_optimizer`.
   """
   o = optimizer
 

@@ -22,11 +22,9 @@ def adamw(
   """AdamW (Loshchilov & Hutter 2019), as transformations to chain.
 
   The weight decay is weight_decay times the learning rate. `multipliers`
-  multiply the learning rate of the parameters with their names (RWKV). The
-  arguments are those of `optimizer.make_optimizer`.
-
-  Raises:
-    ValueError: a multiplier names a parameter that the model does not have.
+  multiply the learning rate of the parameters with their names (RWKV); raises
+  ValueError if the model has no parameter of a name. The arguments are those of
+  `optimizer.make_optimizer`.
   """
   adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
   if not optimizer.bias_correction:

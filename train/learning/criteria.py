@@ -16,6 +16,8 @@ from train.learning import heads
 from train.learning.losses import cross_entropy, weighted_cross_entropy
 
 Sums = dict[str, Any]  # of floats or of float32 scalars
+Batch = dict[str, jax.Array]
+Rng = jax.Array | None
 
 ADDED = ('z_loss', 'max_logit_loss')  # added to `loss` in training
 DISCRIMINATOR = 50.0  # weight of its loss (Clark et al. 2020, A)
@@ -30,16 +32,12 @@ class Criterion(NamedTuple):
   """
 
   sums: Callable[..., Sums]  # such as `lm`
-  weights: Callable[[dict[str, jax.Array]], Sums]  # batch -> some of the sums
+  weights: Callable[[Batch], Sums]  # batch -> some of the sums
   means: Callable[[Sums], Sums]  # `loss` and ADDED to minimise, and metrics
 
 
 def criterion_for(config: TransformerConfig) -> Criterion:
-  """The criterion of `model.head`.
-
-  Raises:
-    ValueError: no criterion trains that head.
-  """
+  """The criterion of `model.head`; raises ValueError if none trains it."""
   match config.head:
     case 'lm':
       return Criterion(lm, lm_weights, lm_means)
@@ -75,23 +73,20 @@ def _mean(total, weight):
 def lm(
   model: nn.Module,
   params: dict,
-  batch: dict[str, jax.Array],
-  rng: jax.Array | None = None,
+  batch: Batch,
+  rng: Rng = None,
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
-) -> dict[str, jax.Array]:
-  """Cross-entropy of `targets`, times `weights`.
+) -> Sums:
+  """Sums over a batch of the cross-entropy of `targets`, times `weights`.
 
   Args:
     model: reads `model.INPUTS` of the batch and returns logits [B,T,V].
     params: the model's parameters.
     batch: the inputs, and `targets` and `weights` [B,T].
     rng: for dropout; None: no dropout.
-    z_loss, label_smoothing, max_logit_loss: see `losses`.
-
-  Returns:
-    Sums over the batch, as of `losses.weighted_cross_entropy`.
+    z_loss, label_smoothing, max_logit_loss: see `weighted_cross_entropy`.
   """
   logits = heads.apply(model, params, batch, dropout=rng)
   return _tokens(logits, batch, z_loss, label_smoothing, max_logit_loss)
@@ -103,7 +98,7 @@ def _tokens(logits, batch, *losses):
   )
 
 
-def lm_weights(batch: dict[str, jax.Array]) -> Sums:
+def lm_weights(batch: Batch) -> Sums:
   """The weights of the predicted tokens, summed."""
   return {'weight': jnp.sum(batch['weights'])}
 
@@ -116,11 +111,7 @@ def lm_means(sums: Sums) -> Sums:
 
 
 def mlm(
-  model: nn.Module,
-  params: dict,
-  batch: dict[str, jax.Array],
-  rng: jax.Array | None = None,
-  *losses: float,
+  model: nn.Module, params: dict, batch: Batch, rng: Rng = None, *losses: float
 ) -> Sums:
   """Masked tokens (Devlin et al. 2019, 3.1): `lm` at `predict_at` [B,P].
 
@@ -131,11 +122,7 @@ def mlm(
 
 
 def mlm_nsp(
-  model: nn.Module,
-  params: dict,
-  batch: dict[str, jax.Array],
-  rng: jax.Array | None = None,
-  *losses: float,
+  model: nn.Module, params: dict, batch: Batch, rng: Rng = None, *losses: float
 ) -> Sums:
   """Masked tokens and the next sentence (Devlin et al. 2019, 3.1).
 
@@ -157,7 +144,7 @@ def _pairs(batch):
   return jnp.any(batch['segments'] > 0, axis=1).astype('float32')
 
 
-def mlm_nsp_weights(batch: dict[str, jax.Array]) -> Sums:
+def mlm_nsp_weights(batch: Batch) -> Sums:
   """Predicted tokens, and pairs of sentences."""
   return lm_weights(batch) | {'pairs': jnp.sum(_pairs(batch))}
 
@@ -175,11 +162,7 @@ def mlm_nsp_means(sums: Sums) -> Sums:
 
 
 def rtd(
-  model: nn.Module,
-  params: dict,
-  batch: dict[str, jax.Array],
-  rng: jax.Array | None = None,
-  *losses: float,
+  model: nn.Module, params: dict, batch: Batch, rng: Rng = None, *losses: float
 ) -> Sums:
   """Replaced-token detection (Clark et al. 2020, 3.1), with its generator.
 
@@ -205,7 +188,7 @@ def rtd(
   }
 
 
-def rtd_weights(batch: dict[str, jax.Array]) -> Sums:
+def rtd_weights(batch: Batch) -> Sums:
   """Predicted tokens, and the tokens that the discriminator judges."""
   read = jnp.sum(batch['segments'] > 0, dtype='float32')
   return lm_weights(batch) | {'read': read}

@@ -33,8 +33,7 @@ def _init_params(model: nn.Module, rng: jax.Array) -> Any:
 def abstract_params(model: nn.Module) -> tuple[Any, Any]:
   """Shapes and logical axis names of a model's parameters; computes nothing.
 
-  Returns:
-    Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension.
+  Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension.
   """
   boxed = jax.eval_shape(lambda: _init_params(model, jax.random.key(0)))
   names = jax.tree.map(
@@ -59,24 +58,16 @@ def abstract_state(
 ) -> TrainState:
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
-  Raises:
-    ValueError: a weight has a name that no rule knows, or the mesh does not
-      divide it.
+  Raises ValueError if a weight has a name that no rule knows, or the mesh does
+  not divide it.
   """
   params, names = abstract_params(model)
   opt_state = jax.eval_shape(optimizer.init, params)
-  state = TrainState(
-    step=jax.ShapeDtypeStruct((), 'int32'),
-    params=params,
-    opt_state=opt_state,
-    cursor=jax.ShapeDtypeStruct(cursor_shape, 'int32'),
-  )
-  axes = TrainState(
-    step=(),
-    params=names,
-    opt_state=state_axes(opt_state, names),
-    cursor=('streams', 'place'),
-  )
+  step = jax.ShapeDtypeStruct((), 'int32')
+  cursor = jax.ShapeDtypeStruct(cursor_shape, 'int32')
+  state = TrainState(step, params, opt_state, cursor)
+  opt_axes = state_axes(opt_state, names)
+  axes = TrainState((), names, opt_axes, ('streams', 'place'))
   rules = (*rules, ('streams', None), ('place', None))
   places = sharding.shardings(mesh, rules, axes, state)
   return jax.tree.map(
@@ -115,12 +106,8 @@ def create_state(
   def create(given):
     params = nn.unbox(_init_params(model, jax.random.key(seed)))
     params = unflatten_dict(flatten_dict(params) | flatten_dict(given))
-    return TrainState(
-      step=jnp.zeros([], 'int32'),
-      params=params,
-      opt_state=optimizer.init(params),
-      cursor=jnp.asarray(cursor, 'int32'),
-    )
+    step, opt_state = jnp.zeros([], 'int32'), optimizer.init(params)
+    return TrainState(step, params, opt_state, jnp.asarray(cursor, 'int32'))
 
   places = jax.tree.map(lambda x: x.sharding, abstract)
   create = jax.jit(create, out_shardings=places, donate_argnums=0)

@@ -166,8 +166,7 @@ def compile_train_step(
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
 
-  Raises:
-    DoesNotFitError: the step needs more memory than a device has.
+  Raises DoesNotFitError if it needs more memory than a device has.
   """
   places = jax.tree.map(lambda x: x.sharding, state)
   mesh = jax.tree.leaves(places)[0].mesh

@@ -38,8 +38,7 @@ def define_flags() -> None:
 def join() -> None:
   """Connects this process with the others; keeps compiled programs.
 
-  Raises:
-    ValueError: flags that do not go together.
+  Raises ValueError if flags do not go together.
   """
   values = flags.FLAGS
   compilation.keep(values.compilation_cache)
@@ -66,15 +65,10 @@ def everywhere(truth: bool) -> bool:
 
 
 def check_alike(what: str, value: dict, advice: str) -> None:
-  """Makes sure that all processes have the same value.
+  """Raises UserError unless all processes have the same value, JSON-able.
 
-  Args:
-    what: its name in the plural, such as 'configs'.
-    value: this process's, JSON-able.
-    advice: what the user should do otherwise.
-
-  Raises:
-    UserError: the values differ; lists the processes, and the keys in each.
+  The message names the value, in the plural, lists the processes that differ,
+  and the keys in each, and gives the user advice.
   """
   if jax.process_count() == 1:
     return
@@ -130,11 +124,7 @@ def listening() -> Iterator[Callable[[], bool]]:
 
 
 def until(asked: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
-  """The items, up to a request to stop.
-
-  Raises:
-    AskedToStopError: there was a request, and more items were wanted.
-  """
+  """The items; raises AskedToStopError if more are wanted after a request."""
   for item in items:
     if asked():
       raise AskedToStopError

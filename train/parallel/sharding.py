@@ -36,11 +36,7 @@ PRESETS = {
 
 
 def make_rules(preset: str) -> Rules:
-  """The rules of a preset, in Flax's form.
-
-  Raises:
-    ValueError: an unknown preset.
-  """
+  """The rules of a preset, in Flax's form; raises ValueError if unknown."""
   if preset not in PRESETS:
     raise ValueError(
       f'sharding.rules is {preset!r}; it must be one of {", ".join(PRESETS)}.'
@@ -51,8 +47,7 @@ def make_rules(preset: str) -> Rules:
 def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
   """Sizes of the mesh axes in the order of AXES, with the -1 filled in.
 
-  Raises:
-    ValueError: sizes that do not multiply to the number of devices.
+  Raises ValueError if they do not multiply to the number of devices.
   """
   shape = [sizes[axis] for axis in AXES]
   text = ', '.join(f'{axis}={n}' for axis, n in sizes.items() if n != 1)
@@ -75,12 +70,9 @@ def make_mesh(
   preset: str,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """The mesh of `sharding.mesh`.
+  """The mesh of `sharding.mesh`, by default of all devices of all hosts.
 
-  Args:
-    sizes: by name of the axis; one may be -1, the rest of the devices.
-    preset: the name of the rules.
-    devices: None: all devices of all hosts.
+  One of the sizes may be -1: the rest of the devices.
 
   Raises:
     ValueError: sizes that do not fit the devices; an axis that the preset cuts
@@ -109,11 +101,9 @@ def make_mesh(
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  `axes` is a tree of tuples, with a logical name per dimension.
-
-  Raises:
-    ValueError: a name without a rule, more or fewer names than dimensions, or
-      a dimension that its mesh axis does not divide.
+  `axes` is a tree of tuples, with a logical name per dimension. Raises
+  ValueError for a name without a rule, more or fewer names than dimensions, or
+  a dimension that its mesh axis does not divide.
   """
   table = dict(rules)
 

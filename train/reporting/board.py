@@ -31,15 +31,12 @@ class Board:
 
   A full disk does not end the run, since metrics.jsonl has the same numbers:
   it is reported once, nothing more is written, and the next start adds what is
-  missing.
+  missing. Raises OSError only if no file can be made there.
 
   Args:
     folder: made if it does not exist.
     first: the first step of this start. TensorBoard hides what earlier starts
       wrote for it and for later steps.
-
-  Raises:
-    OSError: no file can be made there.
   """
 
   def __init__(self, folder: str, first: int):
@@ -120,12 +117,9 @@ def shown(folder: str) -> dict[str, set[int]]:
 def complete(
   board: Board, known: dict[str, set[int]], rows: Iterable[dict[str, Any]]
 ) -> None:
-  """Adds the numbers of metrics.jsonl that TensorBoard does not show.
+  """Adds the numbers of metrics.jsonl's rows that TensorBoard does not show.
 
-  Args:
-    board: this start's.
-    known: what TensorBoard shows: `shown` before the board was made.
-    rows: as `metrics.read_metrics` returns them.
+  `known` is what it shows: `shown` before the board was made.
   """
   for row in rows:
     for name, value in row.items():

@@ -24,11 +24,8 @@ POINTS = 2048  # a curve has at most so many
 def draw_curves(workdir: str) -> None:
   """Draws WORKDIR/curves.png from WORKDIR/metrics.jsonl.
 
-  A panel without numbers is left out.
-
-  Raises:
-    OSError: the file cannot be written.
-    ValueError: a line of metrics.jsonl is not a row.
+  A panel without numbers is left out. Raises OSError if the file cannot be
+  written, and ValueError if a line of metrics.jsonl is not a row.
   """
   curves = defaultdict(_Curve)
   wanted = {name for names in PANELS.values() for name in names}

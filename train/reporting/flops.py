@@ -26,10 +26,8 @@ PEAKS = {
 
 def peak_flops(device: jax.Device) -> float | None:
   """Peak bfloat16 FLOP/s of a device; None if it is not known."""
-  for kind, peak in PEAKS.items():
-    if device.device_kind.startswith(kind):
-      return peak
-  return None
+  kinds = filter(device.device_kind.startswith, PEAKS)
+  return PEAKS.get(next(kinds, None))
 
 
 def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
@@ -37,11 +35,7 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
 
   The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
   alone, once forward and twice backward. What remat computes again does not
-  count; masked attention counts in full.
-
-  Args:
-    config: the model's.
-    batch: arrays or shapes by name, as the model reads them.
+  count; masked attention counts in full. The batch is of arrays or shapes.
   """
   c = config
   *rows, T = batch['inputs'].shape

@@ -47,7 +47,11 @@ class MetricsWriter:
     last = -1 if resume_step is None else resume_step
     with writing(self._path):
       if os.path.exists(self._path):
-        self.rows = _keep_until(self._path, last)
+        with paths.replacing(self._path) as file:
+          for row, line in _rows(self._path):
+            if row['step'] <= last:
+              file.write(line)
+              self.rows += 1
       self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
     if self.rows < rows:
       terminal.warn(
@@ -106,8 +110,7 @@ class MetricsWriter:
 def read_metrics(workdir: str) -> Iterator[dict[str, Any]]:
   """The rows of WORKDIR/metrics.jsonl, without a last line cut short.
 
-  Raises:
-    ValueError: a whole line is not a row; names it.
+  Raises ValueError if a whole line is not a row; names it.
   """
   for row, _ in _rows(os.path.join(workdir, 'metrics.jsonl')):
     yield row
@@ -141,14 +144,3 @@ def _rows(path: str) -> Iterator[tuple[dict[str, Any], bytes]]:
           'Remove this line.'
         ) from error
       yield row, line
-
-
-def _keep_until(path: str, step: int) -> int:
-  """Drops the rows after a step; returns how many are left."""
-  kept = 0
-  with paths.replacing(path) as file:
-    for row, line in _rows(path):
-      if row['step'] <= step:
-        file.write(line)
-        kept += 1
-  return kept

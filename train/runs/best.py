@@ -24,13 +24,11 @@ class Best:
   """The best step by one number of the evaluations.
 
   Args:
-    name: the number's name without 'eval/'; '' finds no best step.
+    name: the number's name without 'eval/'; '' finds no best step. Raises
+      ValueError if the evaluations report no such number.
     criterion: the run's; evaluations report its means.
     bytes_counted: whether evaluations report bits_per_byte too.
     scored: whether they report the score of tasks too.
-
-  Raises:
-    ValueError: the evaluations report no such number.
   """
 
   def __init__(

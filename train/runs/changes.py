@@ -58,11 +58,8 @@ def check(
 ) -> None:
   """Refuses another config for a run that has trained.
 
-  `keys` are those of `fixed`; `accept` says that the user accepts changes.
-
-  Raises:
-    ValueError: the changes are not accepted, or a key can never change; lists
-      the keys.
+  `keys` are those of `fixed`. Raises ValueError, which lists the keys, if the
+  user does not `accept` the changes, or a key can never change.
   """
   refused = [key for key in keys if not may_change(key, old, new)]
   if accept and not refused:
@@ -112,11 +109,7 @@ def lines(old: dict, new: dict, keys: list[str]) -> list[str]:
 
 
 def put(tree: dict, key: str, value: Any) -> None:
-  """Sets the value of a dotted key; None removes a multiplier.
-
-  Raises:
-    KeyError: there is no such group.
-  """
+  """Sets the value of a dotted key; None removes a multiplier."""
   *groups, name = key.split('.')
   for group in groups:
     tree = tree[group]

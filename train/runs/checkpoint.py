@@ -36,9 +36,6 @@ class Checkpoints:
     keep: how many of the newest to keep; None: all.
     keep_every: keep those at its multiples as well; 0: none.
     read_only: for programs that only read a run.
-
-  Attributes:
-    best: a step that is kept as well, set by the caller; None: none.
   """
 
   def __init__(
@@ -50,7 +47,7 @@ class Checkpoints:
   ):
     folders.check_name(workdir)
     self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
-    self.best = None
+    self.best = None  # a step that is kept as well; the caller sets it
     self._keep, self._keep_every = keep, keep_every
     self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
@@ -165,11 +162,7 @@ class Checkpoints:
   # ---- Reading -------------------------------------------------------------
 
   def find(self, step: int | None = None) -> int:
-    """The step to read: `step`, or the newest; its files have been checked.
-
-    Raises:
-      CheckpointError: there is no such checkpoint, or it is damaged.
-    """
+    """The step to read, by default the newest, if it is there and undamaged."""
     steps = self.steps()
     there = f'there are: {", ".join(map(str, steps)) or "none"}'
     if not steps or step not in (None, *steps):
@@ -239,8 +232,7 @@ class Checkpoints:
   def restore_params(self, abstract: Any, step: int) -> Any:
     """The parameters alone, laid out as the shardings in `abstract` say.
 
-    Raises:
-      CheckpointError: they cannot be read, or have other names or shapes.
+    Raises CheckpointError, too, if they have other names or shapes.
     """
     self._check(step)
     path = self.folder / str(step) / 'state'
@@ -273,10 +265,8 @@ class Checkpoints:
 
     None if there is no checkpoint. A damaged one is reported. Once an older one
     has been read, the damaged one is moved to another folder: nothing is
-    deleted, and the run can save that step again.
-
-    Raises:
-      CheckpointError: there are checkpoints and none can be read.
+    deleted, and the run can save that step again. Raises CheckpointError if
+    there are checkpoints and none can be read.
     """
     damaged, last = [], None
     for step in reversed(self.steps()):

@@ -20,11 +20,7 @@ _UNREADABLE = (
 
 
 def write(folder: str, parts: tuple[str, ...]) -> None:
-  """Writes sizes and sha256 of all files below `parts` into FOLDER/NAME.
-
-  Raises:
-    OSError: a file cannot be read, or NAME cannot be written.
-  """
+  """Writes sizes and sha256 of all files below `parts` into FOLDER/NAME."""
   names = _files(folder, parts)
   with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
     sums = list(pool.map(lambda name: _sum(folder, name), names))
@@ -35,13 +31,9 @@ def write(folder: str, parts: tuple[str, ...]) -> None:
 def damage(folder: str, share: int = 0, shares: int = 1, part: str = '') -> str:
   """What is wrong with the files of a checkpoint; '' if nothing is.
 
-  A checkpoint without NAME counts as undamaged: nothing is known of it.
-
-  Args:
-    folder: of a checkpoint.
-    share: which of `shares` of the files to check; each process checks one.
-    shares: how many shares there are.
-    part: check only the files in this folder of it.
+  A checkpoint without NAME counts as undamaged: nothing is known of it. Each
+  process checks one of `shares` of the files. Only those in the folder `part`
+  of the checkpoint are checked, if it is given.
   """
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):

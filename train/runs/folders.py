@@ -31,9 +31,7 @@ def check_name(folder: str) -> None:
 def make(folder: str) -> None:
   """Makes the folder if it does not exist.
 
-  Raises:
-    ValueError: its path has a backslash.
-    OSError: files cannot be written there.
+  Raises OSError if files cannot be written there; see `check_name` too.
   """
   check_name(folder)
   try:
@@ -76,11 +74,8 @@ def made(folder: str) -> Iterator[None]:
   """Makes and locks the folder; a failure removes everything made inside it.
 
   The next start removes what a killed one made: NOTE lists what was there
-  before. Whoever finishes the run's beginning removes NOTE (`done`).
-
-  Raises:
-    ValueError: another process trains there.
-    OSError: files cannot be written there.
+  before. Whoever finishes the run's beginning removes NOTE (`done`). Raises
+  what `make` and `lock` raise.
   """
   new = []  # the folders to make, the innermost first
   path = os.path.abspath(folder)

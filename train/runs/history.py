@@ -58,11 +58,7 @@ def made_by() -> dict[str, Any]:
 
 
 def read(folder: str) -> list[Entry]:
-  """The history of a workdir; empty if it has none.
-
-  Raises:
-    ValueError: the file is damaged.
-  """
+  """The history of a workdir; empty if it has none, a ValueError if damaged."""
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):
     return []
@@ -86,22 +82,13 @@ def write(folder: str, entries: list[Entry]) -> None:
 
 def go_on(
   folder: str,
-  saved: Mapping[str, Any] | None,
+  saved: Mapping[str, Any] | None,  # metadata of the checkpoint it resumes from
   step: int,
-  begun_from: Entry | None = None,
-  config: Mapping[str, Any] | None = None,
-  data: Sequence[str] = (),
+  begun_from: Entry | None = None,  # source of its parameters; None: its seed
+  config: Mapping[str, Any] | None = None,  # key -> [old value, new value]
+  data: Sequence[str] = (),  # a line for each accepted difference
 ) -> list[Entry]:
-  """The history of a run that starts now.
-
-  Args:
-    folder: the workdir.
-    saved: the metadata of the checkpoint it resumes from; None: it begins.
-    step: the first step of this start.
-    begun_from: the source of its first parameters; None: its seed.
-    config: key -> [old value, new value] of what this start changes.
-    data: a line for each accepted difference.
-  """
+  """The history of a run that starts now at `step`."""
   entries = read(folder) or (saved or {}).get('history', [])
   if saved is None:
     more = {'from': begun_from} if begun_from else {}

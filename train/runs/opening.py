@@ -77,13 +77,8 @@ def open_run(
 ) -> Run:
   """Loads the parameters of a checkpoint onto the devices here.
 
-  Each device holds the whole model where the devices cannot make the run's
-  mesh.
-
-  Args:
-    folder: the workdir.
-    step: of the checkpoint; None: the newest.
-    config: None: the run's own.
+  By default it is the newest checkpoint, with the run's own config. Each device
+  holds the whole model where the devices cannot make the run's mesh.
 
   Raises:
     ValueError: no such folder, no run in it, or a config that cannot work.
@@ -101,14 +96,8 @@ def open_run(
   else:
     _compare_models(saved['config'], config)
   setup = _setup(config, own)
-  return Run(
-    folder=folder,
-    step=step,
-    own=own,
-    setup=setup,
-    params=checkpoints.restore_params(setup.state.params, step),
-    fingerprint=saved['data'],
-  )
+  params = checkpoints.restore_params(setup.state.params, step)
+  return Run(folder, step, own, setup, params, saved['data'])
 
 
 def _compare_models(saved: dict, config: ConfigDict) -> None:
@@ -144,8 +133,7 @@ def _setup(config: ConfigDict, own: bool) -> Setup:
 def open_tokenizer(run: Run) -> Any:
   """The tokenizer in the workdir.
 
-  Raises:
-    ValueError: it is missing, or differs from the one in training.
+  Raises ValueError if it is missing, or differs from the one in training.
   """
   read = run.data.source != 'synthetic'
   path = tokenizer_path(run.folder, run.data) if read else ''
@@ -168,11 +156,7 @@ def tokenizer_path(folder: str, data: DataConfig) -> str:
 
 
 def check_tokenizer(tokenizer: Any, path: str, data: dict) -> None:
-  """Compares a run's tokenizer with the fingerprint in a checkpoint.
-
-  Raises:
-    ValueError: they differ.
-  """
+  """Raises ValueError unless a checkpoint's fingerprint has the tokenizer."""
   if tokenizer.fingerprint != data['tokenizer']:
     raise ValueError(
       f'{path} is not the tokenizer that the checkpoint was trained with: its '
@@ -184,9 +168,8 @@ def check_tokenizer(tokenizer: Any, path: str, data: dict) -> None:
 def open_data(run: Run) -> pipeline.Data:
   """The data of the config, in the phase of the run's step.
 
-  Raises:
-    ValueError: the data cannot be read; or, with the run's own config, they
-      differ from the checkpoint's.
+  Raises ValueError if they cannot be read; or, with the run's own config, if
+  they differ from the checkpoint's.
   """
   open_tokenizer(run)
   data = pipeline.open_data(
@@ -220,13 +203,8 @@ def check_resumed_data(
 ) -> list[str]:
   """As `check_data`, for a run that resumes from its own checkpoint.
 
-  Args:
-    saved: the metadata of the checkpoint of `step`.
-    data: as opened now.
-    step: of the checkpoint.
-    folder: the workdir.
-    changed: keys of the config that change now.
-    accept: whether other documents are accepted.
+  `saved` is the metadata of the checkpoint of `step`, `changed` has the keys of
+  the config that change now, and other documents are accepted if `accept`.
   """
   kinds = ('source', 'eval_source') * accept
   if 'eval.source' in {*changed, *_changed_since(folder, step)}:
@@ -242,16 +220,11 @@ def _changed_since(folder: str, step: int) -> dict[str, Any]:
 def check_data(
   saved: dict, now: dict, folder: str, accept: tuple[str, ...] = ()
 ) -> list[str]:
-  """Checks that the data's fingerprint is still that of a checkpoint.
+  """Raises ValueError if the data's fingerprint is not that of a checkpoint.
 
   Another tokenizer, or another way to make rows, is never accepted. `accept`
-  names those of 'source' and 'eval_source' whose documents may differ.
-
-  Returns:
-    A line for each accepted difference; it also warns of them.
-
-  Raises:
-    ValueError: the data differ; says how.
+  names those of 'source' and 'eval_source' whose documents may differ: returns
+  a line for each accepted difference, and warns of them.
   """
   changed = fingerprints.differences(saved, now)
   documents = all(x.startswith(('source', 'eval_source')) for x in changed)

@@ -84,7 +84,7 @@ def find(
 
   Raises:
     ValueError: the run began from another source, or its source's parameters
-      are gone; or the source's parameters do not fit.
+      are gone or do not fit.
     CheckpointError: the source has no checkpoint, or it is damaged.
   """
   if init_state and not init_from:
@@ -99,11 +99,8 @@ def find(
     path, step = parse(init_from)
     if not os.path.isdir(path):
       raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
-    checkpoints, path = (
-      Checkpoints(path, read_only=True),
-      os.path.realpath(path),
-    )
-    step = checkpoints.find(step)
+    checkpoints = Checkpoints(path, read_only=True)
+    step, path = checkpoints.find(step), os.path.realpath(path)
     return _make(path, checkpoints, step, config, shape, init_state, False)
   if not steps:
     if history.source(entries):
@@ -207,25 +204,19 @@ def compare(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
   """Names of the parameters that are taken, new and left; see above.
 
-  Args:
-    there, here: shapes of the source and of the new run.
-    heads: whether a head's parameters may be new or left.
-    folder: the source's workdir, for messages.
-    old, new: the groups `model` of the source and of the new run.
-
-  Raises:
-    ValueError: an array differs in shape, or only one model has it; names it.
+  `heads` says whether a head's parameters may be new or left; `folder`, and the
+  groups `model` of both runs, are for messages. Raises ValueError, which names
+  it, if an array differs in shape, or only one model has it.
   """
   wrong = [
     f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
     for name in here
     if name in there and there[name] != here[name]
   ]
-  alone = here.keys() ^ there.keys()
   trunk = set(TRUNK)
   if (old.get('family'), new['family']) == ('electra', 'encoder'):
     trunk.remove('generator')
-  for name in sorted(alone):
+  for name in sorted(here.keys() ^ there.keys()):
     part = name.split('/')[1]
     if not heads or part in trunk or not name.startswith('params/'):
       shapes = (_size(x.get(name)) for x in (there, here))
@@ -271,11 +262,9 @@ def describe(origin: Origin, config: ConfigDict) -> str:
     lines.append(f'  new rows at the end, from the seed: {name}')
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
+  differing = _differing(origin.saved['config']['model'], config.model)
   lines += [
-    f'  model.{key}: {old!r} there, {new!r} here'
-    for key, old, new in _differing(
-      origin.saved['config']['model'], config.model
-    )
+    f'  model.{key}: {x!r} there, {y!r} here' for key, x, y in differing
   ]
   return '\n'.join(lines)
 

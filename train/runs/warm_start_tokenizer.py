@@ -22,13 +22,10 @@ def prepare(
 ) -> str:
   """As `tokenizing.prepare`, but copies the source's tokenizer if it is used.
 
-  Returns:
-    What to report; '' if nothing.
-
-  Raises:
-    ValueError: as `tokenizing.prepare`. Or the source has no tokenizer, or one
-      that is not of the config's kind, or not the one it was trained with. Or
-      the tokenizer that the config names has another number of pieces.
+  Returns what to report; '' if nothing. Raises ValueError as
+  `tokenizing.prepare`; if the source has no tokenizer, or one that is not of
+  the config's kind, or not the one it was trained with; or if the tokenizer
+  that the config names has another number of pieces.
   """
   own = data, seed, vocab_size, folder
   if not origin or data.source == 'synthetic':

@@ -55,10 +55,8 @@ def read_config(folder: str) -> ConfigDict:
 
   Each checkpoint holds the config too, with a checksum. config.json may differ
   from the newest one's only in keys that may change between two starts, and in
-  changes that the run's history records.
-
-  Raises:
-    ValueError: there is no config, or it is damaged or was edited.
+  changes that the run's history records. Raises ValueError if there is no
+  config, or it is damaged or was edited.
   """
   path, saved = os.path.join(folder, NAME), _saved_path(folder)
   if not os.path.exists(path):
@@ -102,12 +100,7 @@ def plain(config: ConfigDict) -> dict:
 
 
 def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
-  """The config of a checkpoint, with the run's values of keys that may change.
-
-  Args:
-    saved: the config in the metadata; see `Checkpoints.run`.
-    config: the run's, from `read_config`.
-  """
+  """A checkpoint's config, with the run's values of keys that may change."""
   found = checked(saved, "The checkpoint's config").unlock()
   with found.ignore_type():
     for group in GROUPS:
@@ -142,8 +135,7 @@ def _damaged(path: str, why: object) -> str:
 def checked(found: dict, path: str) -> ConfigDict:
   """The config found in `path`, with the keys that it is too old to have.
 
-  Raises:
-    ValueError: it lacks other keys, or has unknown ones.
+  Raises ValueError if it lacks other keys, or has unknown ones.
   """
 
   def other_version(name, missing, unknown):
@@ -207,19 +199,12 @@ def check(
 ) -> dict[str, list]:
   """Makes sure that a workdir holds no run but this config's.
 
-  A run that has not trained may get any other config.
-
-  Args:
-    folder: the workdir.
-    config: the config of this start.
-    accept: let a run that has trained get other values of
-      `changes.CHANGEABLE`.
+  A run that has not trained may get any other config. With `accept`, one that
+  has trained may get other values of `changes.CHANGEABLE`. Raises ValueError,
+  which lists the keys that differ, if it holds a run of another config.
 
   Returns:
     The changes that are accepted so: key -> [old value, new value].
-
-  Raises:
-    ValueError: it holds a run of another config; lists the keys that differ.
   """
   folders.check_name(folder)
   saved = _saved_path(folder)
@@ -240,11 +225,7 @@ def check(
 
 
 def claim(folder: str, config: ConfigDict) -> None:
-  """Writes the config into the workdir, which now belongs to this run.
-
-  Raises:
-    OSError: the file cannot be written.
-  """
+  """Writes the config into the workdir, which now belongs to this run."""
   text = json.dumps(plain(config), indent=2, sort_keys=True)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
   folders.done(folder)

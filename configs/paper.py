@@ -1,0 +1,63 @@
+"""What the papers' files share and no paper says: how a run is set up."""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def start(family: str) -> ConfigDict:
+  """What a paper's file fills in, for a model of this family.
+
+  64 readers divide every published batch. A model that generates shows four
+  texts after each evaluation.
+  """
+  c = common.base()
+  c.model.family = family
+  c.data.streams = 64
+  c.eval.samples = 0 if family in ('encoder', 'electra') else 4
+  return c
+
+
+def save_memory(c: ConfigDict) -> None:
+  """For sizes that one device cannot hold, with all that training keeps."""
+  c.model.remat = 'full'
+  c.sharding.rules = 'fsdp'
+  c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+
+
+def tiny(
+  c: ConfigDict,
+  steps: int = 200,
+  batch: int = 16,
+  warmup: int = 0,
+  rate: float = 0.0,
+) -> None:
+  """A run of minutes on two CPU cores, on text that every machine has.
+
+  Every paper's file has such a size, which is not a published one. A warmup or
+  rate of 0 keeps the schedule's.
+  """
+  c.model.vocab_size = 4096
+  c.model.dtype = 'float32'
+  c.data.source = 'docs'
+  c.data.holdout = 50
+  c.data.length = 128
+  c.data.batch = batch
+  c.data.streams = 4
+  c.schedule.warmup_steps = warmup or c.schedule.warmup_steps
+  c.schedule.learning_rate = rate or c.schedule.learning_rate
+  c.schedule.decay_steps = 0
+  c.train.steps = steps
+  c.train.log_every = 20
+  c.eval.every = 100
+  c.checkpoint.every = 100
+
+
+def undisclosed(name: str, ancestor_name: str, ancestor: str) -> ValueError:
+  """The error for a system of which there is nothing to build."""
+  file, _, size = ancestor.partition(':')
+  return ValueError(
+    f'The architecture of {name} was never published. Its nearest published '
+    f'ancestor is {ancestor_name}: use --config=configs/{file}.py:{size} '
+    'instead.'
+  )
