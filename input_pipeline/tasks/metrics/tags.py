@@ -1,0 +1,75 @@
+"""Metrics of words' tags: the entities that tags mark."""
+
+from collections.abc import Sequence
+
+from input_pipeline.tasks.metrics import scores
+from input_pipeline.tasks.metrics.scores import Examples, Scores
+
+OUTSIDE = 'O'
+
+
+def entity_f1(
+  examples: Examples,
+  predictions: Sequence[Sequence[str | None]],
+  *,
+  field: str = 'ner',
+) -> Scores:
+  """`f1`, `precision` and `recall` of whole entities of all examples together.
+
+  An entity is right if its first word, last word and type are, by the rules of
+  CoNLL's script (Tjong Kim Sang and De Meulder 2003, 4); seqeval has the same
+  ones. Precision without predicted entities is undefined, and recall without
+  entities.
+
+  Args:
+    examples: with a list of tags, such as 'B-PER', 'I-PER' and 'O'.
+    predictions: a tag for each word; None is 'O', and counted. Words at the end
+      that have none are 'O' too.
+    field: the field of the tags.
+
+  Raises:
+    ValueError: a tag is none, or an example has more tags than words.
+  """
+  scores.check_length(examples, predictions)
+  golds, founds, cut, invalid = set(), set(), 0, 0
+  for i, (example, tags) in enumerate(zip(examples, predictions, strict=True)):
+    gold = example[field]
+    missing = len(gold) - len(tags)
+    if missing < 0:
+      raise ValueError(
+        f'Example {i} has {len(gold)} words, and {len(tags)} predicted tags.'
+      )
+    cut += missing
+    invalid += scores.invalid(tags)
+    tags = [tag or OUTSIDE for tag in tags] + [OUTSIDE] * missing
+    golds |= {(i, *entity) for entity in entities(gold)}
+    founds |= {(i, *entity) for entity in entities(tags)}
+  right, total = len(golds & founds), len(golds) + len(founds)
+  values = {
+    'f1': 2 * right / total if total else None,
+    'precision': right / len(founds) if founds else None,
+    'recall': right / len(golds) if golds else None,
+  }
+  return scores.percents(values, invalid=invalid, cut=cut)
+
+
+def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+  """(first word, last word, type) of the entities that tags mark.
+
+  B- begins one, and so does I- after 'O' or after another type; this reads
+  both IOB1 and IOB2. Worked example: B-PER I-PER I-LOC O -> (0, 1, PER),
+  (2, 2, LOC).
+
+  Raises:
+    ValueError: a tag is neither 'O' nor begins with B- or I-.
+  """
+  found, start, kind = [], 0, ''  # no kind: outside
+  for i, tag in enumerate([*tags, OUTSIDE]):
+    mark, _, new = tag.partition('-')
+    if tag != OUTSIDE and (mark not in ('B', 'I') or not new):
+      raise ValueError(f"{tag!r} is no tag: one is 'O', B-TYPE or I-TYPE.")
+    if kind and (mark == 'B' or new != kind):
+      found.append((start, i - 1, kind))
+    if mark == 'B' or new != kind:
+      start, kind = i, new
+  return found

@@ -1,0 +1,331 @@
+"""Predictions in the files that benchmarks and their scripts read.
+
+Each function writes a file whole or not at all, and raises FileExistsError
+rather than write over another. A prediction that the format has no place for
+is replaced, and `Written.replaced` counts it: GLUE's and SuperGLUE's servers
+want a class for every example.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from input_pipeline.sources import paths
+from input_pipeline.tasks.task import Example
+
+Examples = Sequence[Example]
+
+_NLI = ('entailment', 'neutral', 'contradiction')
+_CB = ('entailment', 'contradiction', 'neutral')
+_RTE = ('entailment', 'not_entailment')
+# GLUE's tasks by the names of TFDS's configs: the file, and the classes in
+# TFDS's order. The server reads the names of some, and the numbers of others.
+GLUE: Mapping[str, tuple[str, tuple[str, ...]]] = {
+  'cola': ('CoLA.tsv', ('unacceptable', 'acceptable')),
+  'sst2': ('SST-2.tsv', ('negative', 'positive')),
+  'mrpc': ('MRPC.tsv', ('not_equivalent', 'equivalent')),
+  'stsb': ('STS-B.tsv', ()),
+  'qqp': ('QQP.tsv', ('not_duplicate', 'duplicate')),
+  'mnli_matched': ('MNLI-m.tsv', _NLI),
+  'mnli_mismatched': ('MNLI-mm.tsv', _NLI),
+  'qnli': ('QNLI.tsv', _RTE),
+  'rte': ('RTE.tsv', _RTE),
+  'wnli': ('WNLI.tsv', ('not_entailment', 'entailment')),
+  'ax': ('AX.tsv', _NLI),
+}
+_NUMBERED = ('cola', 'sst2', 'mrpc', 'qqp', 'wnli')
+# SuperGLUE's: the file, and class -> what stands in it.
+_TRUTH = {'False': 'false', 'True': 'true'}
+SUPERGLUE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+  'boolq': ('BoolQ.jsonl', _TRUTH),
+  'cb': ('CB.jsonl', {name: name for name in _CB}),
+  'copa': ('COPA.jsonl', {'choice1': 0, 'choice2': 1}),
+  'multirc': ('MultiRC.jsonl', {'False': 0, 'True': 1}),
+  'record': ('ReCoRD.jsonl', {}),
+  'rte': ('RTE.jsonl', {name: name for name in _RTE}),
+  'wic': ('WiC.jsonl', _TRUTH),
+  'wsc': ('WSC.jsonl', {'False': 'False', 'True': 'True'}),
+  'axb': ('AX-b.jsonl', {name: name for name in _RTE}),
+  'axg': ('AX-g.jsonl', {name: name for name in _RTE}),
+}
+NULL_BOUND = 1e9  # for scores of no answer, which may be infinite
+
+
+class Written(NamedTuple):
+  """The file that was written.
+
+  Attributes:
+    path: where it is.
+    rows: how many predictions it has.
+    replaced: how many of them had to be replaced: None by the first class, what
+      is no finite number by 0, a line's end inside a text by a space.
+  """
+
+  path: str
+  rows: int
+  replaced: int
+
+
+def write_glue(
+  task: str, examples: Examples, predictions: Sequence[Any], folder: str
+) -> Written:
+  """GLUE's file of a task: columns `index` and `prediction`.
+
+  Its server reads all eleven files from one zip.
+
+  Args:
+    task: the name of TFDS's config, such as 'cola', 'mnli_matched', 'ax'.
+    examples: with `idx`.
+    predictions: class names, and numbers for STS-B.
+    folder: where the file goes; it is made.
+
+  Raises:
+    ValueError: an unknown task or class, or an index that is there twice.
+    FileExistsError: the file is there.
+  """
+  name, classes = _of(GLUE, task, 'GLUE')
+  indices = _indices(examples, predictions)
+  if classes:
+    texts = range(len(classes)) if task in _NUMBERED else classes
+    written, replaced = _classes(
+      predictions, dict(zip(classes, texts, strict=True))
+    )
+  else:
+    valid = [p is not None and math.isfinite(p) for p in predictions]
+    replaced = len(valid) - sum(valid)
+    written = [
+      f'{p if ok else 0.0:.6g}'
+      for p, ok in zip(predictions, valid, strict=True)
+    ]
+  rows = [f'{i}\t{x}' for i, x in zip(indices, written, strict=True)]
+  path = os.path.join(folder, name)
+  _write(path, ['index\tprediction', *rows])
+  return Written(path, len(rows), replaced)
+
+
+def write_superglue(
+  task: str, examples: Examples, predictions: Sequence[Any], folder: str
+) -> Written:
+  """SuperGLUE's file of a task: a line {"idx": 0, "label": ...} an example.
+
+  MultiRC has a line a paragraph, with its questions and their answers. ReCoRD's
+  label is the text of an entity, and its idx that of the query.
+
+  Args:
+    task: the name of TFDS's config, such as 'boolq', 'wsc', 'axb'.
+    examples: with `idx`.
+    predictions: class names, and texts for ReCoRD.
+    folder: where the file goes; it is made.
+
+  Raises:
+    ValueError: an unknown task or class, or an index that is there twice.
+    FileExistsError: the file is there.
+  """
+  name, classes = _of(SUPERGLUE, task, 'SuperGLUE')
+  indices = _indices(examples, predictions)
+  if classes:
+    labels, replaced = _classes(predictions, classes)
+  else:
+    labels = ['' if p is None else p for p in predictions]
+    replaced = sum(p is None for p in predictions)
+  if task == 'multirc':
+    lines = _paragraphs(indices, labels)
+  else:
+    lines = [
+      {'idx': i[-1] if task == 'record' else i, 'label': label}
+      for i, label in zip(indices, labels, strict=True)
+    ]
+  path = os.path.join(folder, name)
+  _write(path, [json.dumps(line, ensure_ascii=False) for line in lines])
+  return Written(path, len(labels), replaced)
+
+
+def _paragraphs(indices, labels):
+  """MultiRC's lines, of (paragraph, question, answer) and labels."""
+  found = {}
+  for (paragraph, question, answer), label in zip(indices, labels, strict=True):
+    questions = found.setdefault(paragraph, {})
+    answers = questions.setdefault(question, [])
+    answers.append({'idx': answer, 'label': label})
+  return [
+    {
+      'idx': paragraph,
+      'passage': {
+        'questions': [
+          {'idx': question, 'answers': answers}
+          for question, answers in questions.items()
+        ]
+      },
+    }
+    for paragraph, questions in found.items()
+  ]
+
+
+def write_squad(
+  examples: Examples,
+  predictions: Sequence[Any],
+  path: str,
+  *,
+  threshold: float = 0.0,
+  null_odds: str = '',
+) -> Written:
+  """SQuAD's JSON for its scripts: id -> answer; '' is no answer.
+
+  Args:
+    examples: with `id`.
+    predictions: texts, or what has `text` and `null`: how much likelier no
+      answer is (SQuAD 2.0).
+    path: of the file.
+    threshold: no answer is written where `null` is above it.
+    null_odds: where id -> `null` goes too, for `--na-prob-file`; '': nowhere.
+
+  Raises:
+    ValueError: an id is there twice, or null_odds of predictions without them.
+    FileExistsError: a file is there.
+  """
+  ids = _unique([example['id'] for example in examples], predictions)
+  nulls = [getattr(p, 'null', None) for p in predictions]
+  if null_odds and None in nulls:
+    raise ValueError('Not every prediction has a score of no answer to write.')
+  texts = [getattr(p, 'text', p) for p in predictions]
+  found = {
+    i: '' if text is None or (null is not None and null > threshold) else text
+    for i, text, null in zip(ids, texts, nulls, strict=True)
+  }
+  for name in filter(None, (path, null_odds)):
+    _check_free(name)
+  _write(path, [json.dumps(found, ensure_ascii=False)])
+  if null_odds:
+    bounded = [max(-NULL_BOUND, min(NULL_BOUND, null)) for null in nulls]
+    _write(null_odds, [json.dumps(dict(zip(ids, bounded, strict=True)))])
+  return Written(path, len(ids), sum(text is None for text in texts))
+
+
+def write_conll(
+  examples: Examples,
+  predictions: Sequence[Sequence[str | None]],
+  path: str,
+  *,
+  words: str = 'tokens',
+  tags: str = 'ner',
+) -> Written:
+  """CoNLL's columns for its script: word, tag, predicted tag.
+
+  A line a word, and an empty line after each sentence. A word without a
+  predicted tag has 'O', and is counted as replaced.
+
+  Args:
+    examples: with words and tags.
+    predictions: a tag for each word.
+    path: of the file.
+    words: the field of the words.
+    tags: the field of the tags.
+
+  Raises:
+    ValueError: there are more tags than words, or a word has a space.
+    FileExistsError: the file is there.
+  """
+  _check_length(examples, predictions)
+  lines, rows, replaced = [], 0, 0
+  for i, (example, found) in enumerate(zip(examples, predictions, strict=True)):
+    missing = len(example[words]) - len(found)
+    if missing < 0:
+      raise ValueError(f'Example {i} has more predicted tags than words.')
+    found = [*found, *[None] * missing]
+    replaced += found.count(None)
+    for row in zip(example[words], example[tags], found, strict=True):
+      row = [*row[:2], row[2] or 'O']
+      if any(text.split() != [text] for text in row):
+        raise ValueError(
+          f'Example {i}: {row} is no row of columns, which have no spaces and'
+          ' are never empty.'
+        )
+      lines.append(' '.join(row))
+      rows += 1
+    lines.append('')
+  _write(path, lines)
+  return Written(path, rows, replaced)
+
+
+def write_lines(predictions: Sequence[str | None], path: str) -> Written:
+  """A text a line: summaries and translations, in the order of the examples.
+
+  Line ends inside a text become spaces, and None an empty line.
+
+  Raises:
+    FileExistsError: the file is there.
+  """
+  lines = [' '.join((text or '').splitlines()) for text in predictions]
+  changed = [a != b for a, b in zip(lines, predictions, strict=True)]
+  _write(path, lines)
+  return Written(path, len(lines), sum(changed))
+
+
+# ---- What all share ----
+
+
+def _of(files, task, benchmark):
+  """The entry of a task."""
+  if task not in files:
+    raise ValueError(
+      f'{benchmark} has no file for {task!r}, only for {", ".join(files)}.'
+    )
+  return files[task]
+
+
+def _classes(predictions, classes):
+  """What stands for each prediction, and how many are None."""
+  if unknown := set(predictions) - {None, *classes}:
+    raise ValueError(
+      f'{sorted(map(str, unknown))} are none of the classes {list(classes)}.'
+    )
+  first = next(iter(classes.values()))
+  written = [first if p is None else classes[p] for p in predictions]
+  return written, sum(p is None for p in predictions)
+
+
+def _indices(examples, predictions):
+  """The `idx` of each example: a number, or a tuple of those of its parts."""
+  found = []
+  for example in examples:
+    index = example['idx']
+    if isinstance(index, Mapping):
+      parts = ('paragraph', 'question', 'answer', 'passage', 'query')
+      found.append(tuple(int(index[p]) for p in parts if p in index))
+    else:
+      found.append(int(index))
+  return _unique(found, predictions)
+
+
+def _unique(indices, predictions):
+  """The indices. Raises ValueError where one is there twice."""
+  _check_length(indices, predictions)
+  seen = set()
+  for index in indices:
+    if index in seen:
+      raise ValueError(f'The example {index} is there twice.')
+    seen.add(index)
+  return indices
+
+
+def _check_length(examples, predictions):
+  if len(examples) != len(predictions):
+    raise ValueError(
+      f'There are {len(predictions)} predictions for {len(examples)} examples.'
+    )
+
+
+def _check_free(path):
+  if paths.exists(path):
+    raise FileExistsError(
+      f'{path} is there already: predictions are not written over a file.'
+    )
+
+
+def _write(path: str, lines: Iterable[str]) -> None:
+  """Writes lines, in UTF-8, and makes the folder."""
+  _check_free(path)
+  paths.make_folder(os.path.dirname(path) or '.')
+  paths.write(path, ''.join(f'{line}\n' for line in lines).encode())
