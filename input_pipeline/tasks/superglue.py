@@ -91,69 +91,6 @@ def _convert_record(record):
   yield {**record, 'answers': record['answers'] or None}
 
 
-def _read_wsc(path):
-  fields = ('span1_index', 'span1_text', 'span2_index', 'span2_text')
-  for place, row in files.jsonl(path, ('text', 'target', 'idx')):
-    target = files.checked(place, row['target'], fields)
-    example = {
-      'text': row['text'],
-      **{name: target[name] for name in fields},
-      'label': files.class_name(place, row.get('label'), _TRUTH),
-      'idx': row['idx'],
-    }
-    for span in ('span1', 'span2'):
-      example[f'{span}_text'] = _in_text(place, example, span)
-    yield example
-
-
-def _in_text(place, example, span):
-  """A span's text as the text has it: its case and its spaces (wsc.fixed)."""
-  text, found = example['text'], example[f'{span}_text']
-  # Two spans of the published files have other words in between.
-  apart = ('Kamenev and Zinoviev', 'Kamenev, Zinoviev, and Stalin')
-  if found in text or found in apart:
-    return found
-  words, index = text.split(), example[f'{span}_index']
-  lower = index < len(words) and words[index][0].islower()
-  first = found[0].lower() if lower else found[0].upper()
-  fixed = (first + found[1:]).rstrip('.').replace('\n', ' ')
-  if fixed not in text:
-    raise ValueError(
-      f'{place}: {span}_text {found!r} is not in the text. Correct the line.'
-    )
-  return fixed
-
-
-def _read_dpr(path):
-  """Four lines an example: sentence, pronoun, candidates, the right one."""
-  rows = list(files.filled(path))
-  for n in range(0, len(rows), 4):
-    place, sentence = rows[n]
-    if len(rows) < n + 4:
-      raise ValueError(
-        f'{place}: the last example has {len(rows) - n} lines, not 4. Bring the'
-        ' whole file.'
-      )
-    pronoun, both, right = (line.strip() for _, line in rows[n + 1 : n + 4])
-    candidates = [candidate.strip() for candidate in both.split(',')]
-    if right not in candidates or len(candidates) != 2:
-      raise ValueError(
-        f'{rows[n + 3][0]}: {right!r} is not one of two candidates'
-        f' {candidates}. An example is 4 lines: the sentence, the pronoun, the'
-        ' candidates with a comma between, and the right one.'
-      )
-    yield {
-      'sentence': sentence.strip(),
-      'pronoun': pronoun,
-      'candidates': candidates,
-      'label': candidates.index(right),
-    }
-
-
-def _convert_dpr(record):
-  yield {**record, 'label': int(record['label'])}
-
-
 # ---- Texts ----
 def multirc_text(example: Example) -> list[tuple[str, str]]:
   """The generic text without HTML's marks."""
@@ -326,7 +263,7 @@ WSC = _task(
   'wsc',
   'WSC',
   tfds=('super_glue/wsc.fixed',),
-  read=_read_wsc,
+  read=winograd.read_wsc,
   labels=_TRUTH,
   texts=winograd.wsc_texts,
   text_to_text=winograd.wsc_trained,
@@ -363,8 +300,8 @@ DPR = _task(
   tfds=('definite_pronoun_resolution',),
   splits={'train': 'train', 'validation': 'test'},
   files={'train': ('DPR/train.c.txt',), 'validation': ('DPR/test.c.txt',)},
-  read=_read_dpr,
-  convert=_convert_dpr,
+  read=winograd.read_dpr,
+  convert=winograd.convert_dpr,
   labels=('0', '1'),
   texts=winograd.dpr_texts,
   text_to_text=winograd.dpr_trained,

@@ -5,8 +5,10 @@ The model reads a text with the pronoun between asterisks, and writes the noun
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from input_pipeline.tasks import files
 from input_pipeline.tasks.task import Example
 
 _PREFIX = 'wsc:'
@@ -35,6 +37,40 @@ _SPECIAL = {
 
 
 # ---- WSC ----
+def read_wsc(path: str) -> Iterator[Example]:
+  """Examples of a file of SuperGLUE's WSC."""
+  fields = ('span1_index', 'span1_text', 'span2_index', 'span2_text')
+  for place, row in files.jsonl(path, ('text', 'target', 'idx')):
+    target = files.checked(place, row['target'], fields)
+    example = {
+      'text': row['text'],
+      **{name: target[name] for name in fields},
+      'label': files.class_name(place, row.get('label'), ('False', 'True')),
+      'idx': row['idx'],
+    }
+    for span in ('span1', 'span2'):
+      example[f'{span}_text'] = _in_text(place, example, span)
+    yield example
+
+
+def _in_text(place, example, span):
+  """A span's text as the text has it: its case and its spaces (wsc.fixed)."""
+  text, found = example['text'], example[f'{span}_text']
+  # Two spans of the published files have other words in between.
+  apart = ('Kamenev and Zinoviev', 'Kamenev, Zinoviev, and Stalin')
+  if found in text or found in apart:
+    return found
+  words, index = text.split(), example[f'{span}_index']
+  lower = index < len(words) and words[index][0].islower()
+  first = found[0].lower() if lower else found[0].upper()
+  fixed = (first + found[1:]).rstrip('.').replace('\n', ' ')
+  if fixed not in text:
+    raise ValueError(
+      f'{place}: {span}_text {found!r} is not in the text. Correct the line.'
+    )
+  return fixed
+
+
 def wsc_input(example: Example) -> str:
   """The text of SuperGLUE's WSC with the pronoun between asterisks.
 
@@ -96,6 +132,37 @@ def _without_determiners(text):
 
 
 # ---- DPR ----
+def read_dpr(path: str) -> Iterator[Example]:
+  """Four lines an example: sentence, pronoun, candidates, the right one."""
+  rows = list(files.filled(path))
+  for n in range(0, len(rows), 4):
+    place, sentence = rows[n]
+    if len(rows) < n + 4:
+      raise ValueError(
+        f'{place}: the last example has {len(rows) - n} lines, not 4. Bring the'
+        ' whole file.'
+      )
+    pronoun, both, right = (line.strip() for _, line in rows[n + 1 : n + 4])
+    candidates = [candidate.strip() for candidate in both.split(',')]
+    if right not in candidates or len(candidates) != 2:
+      raise ValueError(
+        f'{rows[n + 3][0]}: {right!r} is not one of two candidates'
+        f' {candidates}. An example is 4 lines: the sentence, the pronoun, the'
+        ' candidates with a comma between, and the right one.'
+      )
+    yield {
+      'sentence': sentence.strip(),
+      'pronoun': pronoun,
+      'candidates': candidates,
+      'label': candidates.index(right),
+    }
+
+
+def convert_dpr(record: Example) -> Iterator[Example]:
+  """TFDS's class is the index of the right candidate."""
+  yield {**record, 'label': int(record['label'])}
+
+
 def dpr_input(example: Example) -> str:
   """The sentence with the first such pronoun between asterisks."""
   pattern = f' ({re.escape(example["pronoun"])})( |\\.|,)'
@@ -174,16 +241,26 @@ def _match(words, others, at):
   right = _shared(hypothesis, after)
   if not left + right:
     return _Match(0, at, '')
-  start = [re.escape(word) for word in before[len(before) - left :]]
-  end = [re.escape(word) for word in after[:right]]
+  # As in the published code the words themselves are read as patterns.
+  start, end = before[len(before) - left :], after[:right]
   for pattern in (
     ' '.join([*start, '(.+)', *end]),
     ' '.join(['^(.+)', *end]),
     ' '.join([*start, '(.+)$']),
   ):
-    if found := re.search(pattern, hypothesis):
+    if found := _search(pattern, hypothesis):
       return _Match(left + right, at, found[1])
   return _Match(left + right, at, '')
+
+
+def _search(pattern, hypothesis):
+  try:
+    return re.search(pattern, hypothesis)
+  except re.error as error:
+    raise ValueError(
+      f'WNLI: {pattern!r}, words around a pronoun, is no regular expression:'
+      f' {error}. Leave the example out.'
+    ) from error
 
 
 def _shared(text, words):
