@@ -1,5 +1,6 @@
 """What some keys of data.* can be: one table for each choice."""
 
+import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -101,3 +102,10 @@ def either(names: Iterable[str]) -> str:
   """
   *first, last = names
   return f'{", ".join(first)} or {last}'
+
+
+def unknown(what: str, value: str, known: Iterable[str]) -> str:
+  """The message for a value that is not among the known ones."""
+  near = difflib.get_close_matches(value, known, 1, cutoff=0.4)
+  hint = f' Did you mean {near[0]!r}?' if near else ''
+  return f'{what} {value!r} is unknown.{hint} There are: {", ".join(known)}.'

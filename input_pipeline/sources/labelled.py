@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from input_pipeline.sources import hashes
 from input_pipeline.sources.files import Source
-from input_pipeline.tasks import opening
+from input_pipeline.tasks import catalog
 from input_pipeline.tasks.task import Example, Task
 
 TRAIN = 'train'
@@ -43,8 +43,8 @@ class Labelled(Source):
     whole = name
     name, self.split = split_name(name)
     try:
-      self.task: Task = opening.find(name)
-      self.examples: Sequence[Example] = opening.examples(
+      self.task: Task = catalog.find(name)
+      self.examples: Sequence[Example] = catalog.examples(
         self.task, self.split, folder
       )
     except ValueError as error:

@@ -1,11 +1,12 @@
 """What a labelled task is: a plain record."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 # One example, by the names of TFDS's fields: texts, numbers, lists. A class is
-# its name, such as 'entailment'; None where the label is kept secret.
+# its name, such as 'entailment', and the right one of several pairs its index;
+# None where the label is kept secret.
 Example = Mapping[str, Any]
 
 KINDS = {
@@ -40,23 +41,27 @@ class Task:
 
   name: str  # GROUP/NAME, such as 'glue/cola'
   kind: str  # KINDS
-  tfds: str = ''  # 'NAME/CONFIG:VERSION'; '': not there
+  # 'NAME/CONFIG:VERSION', several where they are read one after the other.
+  tfds: tuple[str, ...] = ()
   # Our name of a split -> that of TFDS. The first is trained on; those whose
   # names begin with 'validation' are evaluated; 'test' has no labels.
   splits: Mapping[str, str]
   # Our name of a split -> its file, under a folder with the files as their
-  # authors publish them; several names where several layouts are common.
+  # authors publish them; several names where several layouts are common. A name
+  # may be a glob pattern of several files, read in the order of their names.
   files: Mapping[str, tuple[str, ...]]
   # (path of a file) -> its examples. Raises ValueError naming file and line.
   read: Callable[[str], Iterator[Example]]
+  # What a record of TFDS becomes, where that is not one example as it stands.
+  convert: Callable[[Example], Iterable[Example]] | None = None
 
   # ---- For encoders ----
   labels: tuple[str, ...] = ()  # the classes, in TFDS's order
   label: str = 'label'  # the field that has it
   # classification, regression: the text or the two texts. choice: the pairs.
   # tagging: the words; their labels are the field `label`. span: one Span.
-  texts: Callable[[Example], Any]
-  # choice: which pair is right. Other kinds: the field `label` is read.
+  # None: a 'text' is not for encoders.
+  texts: Callable[[Example], Any] | None = None
   length: int = 128  # tokens of a row of an encoder
 
   # ---- For text-to-text models ----

@@ -1,0 +1,146 @@
+"""All labelled tasks by name, and the examples of their splits."""
+
+import collections
+import os
+from collections.abc import Iterable
+
+from input_pipeline.choices import either, unknown
+from input_pipeline.sources import paths
+from input_pipeline.tasks import (
+  choice,
+  glue,
+  own,
+  reading,
+  summarization,
+  superglue,
+  tagging,
+  tfds,
+  translation,
+)
+from input_pipeline.tasks.task import Example, Task
+
+TASKS = {
+  task.name: task
+  for group in (
+    *(glue, superglue, reading, choice, tagging, summarization, translation),
+  )
+  for task in group.TASKS
+}
+# A group -> its tasks that are trained on, each once. GLUE's is without WNLI
+# and SuperGLUE's has DPR, as in T5 (2.4).
+GROUPS = {
+  'glue': (
+    *('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/qqp', 'glue/stsb'),
+    *('glue/mnli', 'glue/qnli', 'glue/rte'),
+  ),
+  'super_glue': (
+    *('super_glue/boolq', 'super_glue/cb', 'super_glue/copa'),
+    *('super_glue/multirc', 'super_glue/record', 'super_glue/rte'),
+    *('super_glue/wic', 'super_glue/wsc', 'super_glue/dpr'),
+  ),
+  'squad': ('squad/v1.1',),
+  'summarization': ('cnn_dailymail',),
+  'translation': ('wmt/en_de', 'wmt/en_fr', 'wmt/en_ro'),
+}
+
+
+def find(name: str) -> Task:
+  """The task of a name, such as 'glue/cola', or a user's own (see own.py).
+
+  Raises:
+    ValueError: it is unknown; names the nearest.
+  """
+  if own.is_own(name):
+    return own.find(name)
+  if name not in TASKS:
+    raise ValueError(unknown('task', name, TASKS))
+  return TASKS[name]
+
+
+def examples(task: Task, split: str, folder: str = '') -> list[Example]:
+  """All examples of a split of a task, in their published order.
+
+  Prints how many there are, of which class, and where they come from.
+
+  Args:
+    task: the record of the task.
+    split: our name of the split.
+    folder: with the files as the authors publish them; '': TFDS has them.
+
+  Raises:
+    ValueError: there is no such split or file, a file is not as published, a
+      label is unknown or, except for a test split, missing.
+  """
+  if split not in task.splits:
+    raise ValueError(
+      f'task {task.name} has no split {split!r}, only'
+      f' {", ".join(map(repr, task.splits))}.'
+    )
+  if task.tfds and not folder:
+    where = ', '.join(f'tfds:{name}@{task.splits[split]}' for name in task.tfds)
+    found = list(_from_tfds(task, split))
+  else:
+    names = _files(task, split, folder)
+    where = ', '.join(names)
+    found = [example for name in names for example in task.read(name)]
+  if not found:
+    raise ValueError(
+      f'split {split!r} of task {task.name} is empty: {where} has no example.'
+    )
+  counts = _count(task, split, found, where)
+  print(f'{task.name}, {split}: {len(found)} examples of {where}{counts}.')
+  return found
+
+
+def _from_tfds(task: Task, split: str) -> Iterable[Example]:
+  for name in task.tfds:
+    for record in tfds.records(name, task.splits[split], task):
+      if task.convert:
+        yield from task.convert(record)
+      elif task.kind == 'regression' and record[task.label] < 0:
+        yield {**record, task.label: None}  # TFDS's secret number is -1
+      else:
+        yield record
+
+
+def _files(task: Task, split: str, folder: str) -> list[str]:
+  """The files of a split in a folder: those of the first layout found."""
+  names = [os.path.join(folder, name) for name in task.files.get(split, ())]
+  for name in names:
+    if found := paths.match(name):
+      return found
+  where = f'{folder!r} (data.task_folder)' if folder else 'this folder'
+  looked = f' Looked for {", ".join(names)}.' if names else ''
+  raise ValueError(
+    f'there is no file of split {split!r} of task {task.name} in {where}.'
+    f'{looked} Name the folder that has the published files'
+    f'{", or leave it out to read TFDS" if task.tfds else ""}.'
+  )
+
+
+def _count(task, split, found, where):
+  """' (CLASS NUMBER, ...)'; checks that each example has a known label."""
+  if task.kind in ('text', 'span'):
+    return ''
+  labels = [example[task.label] for example in found]
+  if missing := sum(label is None for label in labels):
+    if not split.startswith('test'):
+      raise ValueError(
+        f'{missing} of the {len(found)} examples of split {split!r} of task'
+        f' {task.name} ({where}) have no label: this may be a test file.'
+      )
+    return f' ({missing} without a label)'
+  if task.kind == 'regression':
+    return f' (numbers from {min(labels):g} to {max(labels):g})'
+  known = task.labels
+  if task.kind == 'tagging':
+    labels = [tag for tags in labels for tag in tags]
+  elif task.kind == 'choice':
+    known = range(len(task.labels))
+  counts = collections.Counter(labels)
+  if unknown := sorted(counts.keys() - set(known)):
+    raise ValueError(
+      f'split {split!r} of task {task.name} ({where}) has the unknown label'
+      f' {unknown[0]!r}. The task has {either(map(repr, known))}.'
+    )
+  return f' ({", ".join(f"{name} {counts[name]}" for name in known)})'

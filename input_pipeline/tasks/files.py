@@ -1,0 +1,248 @@
+"""Readers of the files that tasks are published in; errors name the line.
+
+All are UTF-8, with or without a byte order mark, with line ends of any system.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from input_pipeline.choices import either
+from input_pipeline.sources import paths
+
+
+class Row(NamedTuple):
+  """A record of a file and where it stands, such as 'dev.tsv, line 7'."""
+
+  place: str
+  fields: dict[str, Any]
+
+
+def text(path: str) -> str:
+  """The text of a file. Raises ValueError if it is not UTF-8, or empty."""
+  data = paths.read(path)
+  try:
+    found = data.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    line = data.count(b'\n', 0, error.start) + 1
+    raise ValueError(
+      f'{path}, line {line}: byte {data[error.start]:#x} is not UTF-8. Convert'
+      ' the file, for example with iconv.'
+    ) from error
+  if not found.strip():
+    raise ValueError(f'{path} is empty: bring the whole file.')
+  return found
+
+
+def lines(path: str) -> Iterator[tuple[str, str]]:
+  """(place, line) of a file, without line ends; empty lines at its end too."""
+  for n, line in enumerate(text(path).split('\n'), 1):
+    yield f'{path}, line {n}', line.removesuffix('\r')
+
+
+def filled(path: str) -> Iterator[tuple[str, str]]:
+  """As `lines`, without empty ones."""
+  return ((place, line) for place, line in lines(path) if line.strip())
+
+
+def header(path: str) -> list[str]:
+  """The columns of a TSV's first line."""
+  _, line = next(filled(path))
+  return line.split('\t')
+
+
+def tsv(
+  path: str,
+  needed: Sequence[str] = (),
+  *,
+  columns: Sequence[str] = (),
+  more: bool = False,
+  broken: bool = False,
+) -> Iterator[Row]:
+  """Rows of a file of columns parted by tabs; quotes have no meaning (GLUE).
+
+  Args:
+    path: the file.
+    needed: columns that it must have.
+    columns: their names, where the file's first line is no header.
+    more: whether a row may have further columns, which are not read.
+    broken: whether rows with too few or too many columns are left out and
+      counted, as TFDS does where a published file has some.
+
+  Raises:
+    ValueError: a column is missing, or a row has too few or too many.
+  """
+  rows = filled(path)
+  if not columns:
+    place, line = next(rows)
+    columns = line.split('\t')
+    _check_columns(place, columns, needed)
+  left_out = []
+  for place, line in rows:
+    cells = line.split('\t')
+    if len(cells) == len(columns) or (more and len(cells) > len(columns)):
+      yield Row(place, dict(zip(columns, cells, strict=False)))
+      continue
+    reason = (
+      f'{place} has {len(cells)} columns, not the {len(columns)} of'
+      f' {", ".join(columns)}'
+    )
+    if not broken:
+      raise ValueError(
+        f'{reason}. Columns are parted by one tab, and quotes do not protect a'
+        ' tab or the end of a line: repair or remove the line.'
+      )
+    left_out.append(reason)
+  if left_out:
+    print(f'{len(left_out)} rows are left out: {left_out[0]}.', flush=True)
+
+
+def _check_columns(place, columns, needed):
+  missing = [name for name in needed if name not in columns]
+  if missing:
+    raise ValueError(
+      f'{place}: there is no column {", ".join(map(repr, missing))}, only'
+      f' {", ".join(columns)}. The first line names the columns: bring the file'
+      ' in its published layout, or name the columns that it has.'
+    )
+
+
+def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
+  """Rows of a CSV file with a header; quotes protect commas and line ends.
+
+  Raises:
+    ValueError: a column is missing, or a row has too few or too many, or a
+      quote is not closed.
+  """
+  reader = csv.reader(io.StringIO(text(path), newline=''), strict=True)
+  columns = None
+  while True:
+    place = f'{path}, line {reader.line_num + 1}'
+    try:
+      cells = next(reader, None)
+    except csv.Error as error:
+      raise ValueError(
+        f'{place}: {error}. A quote inside a quoted text is written twice.'
+      ) from error
+    if cells is None:
+      return
+    if columns is None:
+      columns = cells
+      _check_columns(place, columns, needed)
+    elif len(cells) == len(columns):
+      yield Row(place, dict(zip(columns, cells, strict=True)))
+    elif cells:
+      raise ValueError(
+        f'{place} has {len(cells)} columns, not the {len(columns)} of'
+        f' {", ".join(columns)}. A text with a comma must stand in quotes.'
+      )
+
+
+def jsonl(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
+  """Objects of a file with one in each line.
+
+  Raises:
+    ValueError: a line is no JSON object, or a field is missing.
+  """
+  for place, line in filled(path):
+    try:
+      fields = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{place}: no JSON object: {error.msg} at column {error.colno}.'
+      ) from error
+    yield Row(place, checked(place, fields, needed))
+
+
+def parsed(path: str) -> Any:
+  """The value of a JSON file. Raises ValueError naming the bad line."""
+  try:
+    return json.loads(text(path))
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f'{path}, line {error.lineno}: no JSON: {error.msg} at column'
+      f' {error.colno}. Bring the whole file.'
+    ) from error
+
+
+def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
+  """`fields`, an object that has the `needed` ones, or a ValueError."""
+  if not isinstance(fields, dict):
+    raise ValueError(f'{place}: {str(fields)[:40]!r} is no JSON object.')
+  missing = [name for name in needed if name not in fields]
+  if missing:
+    raise ValueError(
+      f'{place}: there is no field {", ".join(map(repr, missing))}, only'
+      f' {", ".join(fields)}. Bring the file in its published layout.'
+    )
+  return fields
+
+
+def columns(path: str) -> Iterator[tuple[str, list[list[str]]]]:
+  """Sentences of a file with a word in each line and an empty line after each.
+
+  Columns are parted by spaces or tabs (CoNLL-2003); the lines that begin a
+  document are left out.
+
+  Yields:
+    The place of the sentence's first word, and its rows of columns.
+
+  Raises:
+    ValueError: a line has another number of columns than the first.
+  """
+  number, begin, sentence = None, '', []
+  for place, line in lines(path):
+    cells = line.split()
+    if not cells or cells[0] == '-DOCSTART-':
+      if sentence:
+        yield begin, sentence
+      sentence = []
+      continue
+    number = number or len(cells)
+    if len(cells) != number:
+      raise ValueError(
+        f'{place} has {len(cells)} columns, the lines before it have {number}.'
+        ' Each line is a word and its columns, an empty line ends a sentence.'
+      )
+    begin = begin if sentence else place
+    sentence.append(cells)
+  if sentence:
+    yield begin, sentence
+
+
+def class_name(
+  place: str, value: Any, labels: Sequence[str], field: str = 'label'
+) -> str | None:
+  """The class that a file's value stands for: its name, its number or a truth.
+
+  None, -1 and '' are a label that is kept secret: None.
+
+  Raises:
+    ValueError: it stands for none; names `place`.
+  """
+  if (
+    value is None or value in ('', '-1') or (value == -1 and value is not True)
+  ):
+    return None
+  name = str(value)
+  if name in labels:
+    return name
+  if name.isdecimal() and int(name) < len(labels):
+    return labels[int(name)]
+  raise ValueError(
+    f'{place}: {field} {name!r} is unknown. It must be'
+    f' {either(map(repr, labels))}, or a number below {len(labels)}: correct'
+    ' the line, or check that this is the file of this task.'
+  )
+
+
+def number(place: str, value: Any, field: str) -> float | None:
+  """The number of a field; None where it is ''. Raises ValueError."""
+  if value == '':
+    return None
+  try:
+    return float(value)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{place}: {field} {value!r} is no number.') from error

@@ -1,0 +1,309 @@
+"""GLUE (Wang et al. 2019): nine tasks, and the diagnostic set AX.
+
+Files lie as in GLUE's zips, or as the tasks' own authors publish them:
+CoLA/in_domain_train.tsv and its two dev files, MRPC/msr_paraphrase_train.txt
+(whose test file is then the validation split), STS-B/sts-train.tsv.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+from input_pipeline.tasks import files, formats, metrics, winograd
+from input_pipeline.tasks.task import Example, Task
+
+_LENGTHS = (512, 84)  # of T5's GLUE mixture
+_SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
+_PAIR = ('sentence1', 'sentence2')
+_NLI = ('entailment', 'neutral', 'contradiction')
+_RTE = ('entailment', 'not_entailment')
+
+
+# ---- Files ----
+def read(
+  path: str,
+  *,
+  fields: Mapping[str, str],
+  label: str = 'label',
+  labels: Sequence[str] = (),
+  columns: Sequence[str] = (),
+  broken: bool = False,
+) -> Iterator[Example]:
+  """Examples of a TSV; test files have no column `label`.
+
+  Args:
+    path: the file.
+    fields: our name of a text -> the column that has it.
+    label: the column of the label.
+    labels: the classes; none: the label is a number.
+    columns: see files.tsv, as `broken`.
+    broken: see files.tsv.
+  """
+  rows = files.tsv(
+    path,
+    tuple(fields.values()),
+    columns=columns,
+    more=bool(columns),
+    broken=broken,
+  )
+  for n, (place, cells) in enumerate(rows):
+    value = cells.get(label)
+    if labels or value is None:
+      value = files.class_name(place, value, labels, label)
+    else:
+      value = files.number(place, value, label)
+    texts = {name: cells[column] for name, column in fields.items()}
+    yield {**texts, 'label': value, 'idx': n}
+
+
+def _read_cola(path):
+  """Only test files have a header: index, sentence."""
+  columns = ('source', 'is_acceptable', 'mark', 'sentence')
+  return read(
+    path,
+    fields={'sentence': 'sentence'},
+    label='is_acceptable',
+    labels=COLA.labels,
+    columns=() if 'sentence' in files.header(path) else columns,
+  )
+
+
+def _read_mrpc(path):
+  return read(
+    path,
+    fields={'sentence1': '#1 String', 'sentence2': '#2 String'},
+    label='Quality',
+    labels=MRPC.labels,
+  )
+
+
+def _read_stsb(path):
+  """The authors' files have no header, and two more columns in some rows."""
+  columns = ('genre', 'file', 'year', 'old_index', 'score', *_PAIR)
+  return read(
+    path,
+    fields={name: name for name in _PAIR},
+    label='score',
+    columns=() if 'sentence1' in files.header(path) else columns,
+  )
+
+
+def _read_ax(path):
+  """The published file without labels, or the whole one with them."""
+  whole = 'Premise' in files.header(path)
+  names = ('Premise', 'Hypothesis') if whole else _PAIR
+  return read(
+    path,
+    fields=dict(zip(('premise', 'hypothesis'), names, strict=True)),
+    label='Label',
+    labels=_NLI,
+  )
+
+
+def _reader(fields, labels, label='label', broken=False):
+  return functools.partial(
+    read, fields=fields, labels=labels, label=label, broken=broken
+  )
+
+
+def _files(folder, **own):
+  """Our splits -> files of a folder; `own` are the authors' further names."""
+  names = {'train': 'train.tsv', 'validation': 'dev.tsv', 'test': 'test.tsv'}
+  return {
+    split: (f'{folder}/{name}', *(f'{folder}/{x}' for x in own.get(split, ())))
+    for split, name in names.items()
+  }
+
+
+# ---- Tasks ----
+def _format(prefix, fields):
+  """How a task of classes is text to text: the fields in T5's order."""
+  return {
+    'text_to_text': functools.partial(
+      formats.classified, prefix=prefix, fields=fields
+    ),
+    'decode': formats.as_written,
+    'lengths': _LENGTHS,
+  }
+
+
+def _texts(*fields):
+  return functools.partial(formats.texts, fields=fields)
+
+
+COLA = Task(
+  name='glue/cola',
+  kind='classification',
+  tfds=('glue/cola',),
+  splits=_SPLITS,
+  files=_files(
+    'CoLA', train=('in_domain_train.tsv',), validation=('*_domain_dev.tsv',)
+  ),
+  read=_read_cola,
+  labels=('unacceptable', 'acceptable'),
+  texts=_texts('sentence'),
+  metrics=metrics.matthews,
+  **_format('cola', ('sentence',)),
+)
+_SST2_LABELS = ('negative', 'positive')
+SST2 = Task(
+  name='glue/sst2',
+  kind='classification',
+  tfds=('glue/sst2',),
+  splits=_SPLITS,
+  files=_files('SST-2'),
+  read=_reader({'sentence': 'sentence'}, _SST2_LABELS),
+  labels=_SST2_LABELS,
+  texts=_texts('sentence'),
+  metrics=metrics.accuracy,
+  **_format('sst2', ('sentence',)),
+)
+MRPC = Task(
+  name='glue/mrpc',
+  kind='classification',
+  tfds=('glue/mrpc',),
+  splits=_SPLITS,
+  files=_files(
+    'MRPC',
+    train=('msr_paraphrase_train.txt',),
+    validation=('msr_paraphrase_test.txt',),
+    test=('msr_paraphrase_test.txt',),
+  ),
+  read=_read_mrpc,
+  labels=('not_equivalent', 'equivalent'),
+  texts=_texts(*_PAIR),
+  metrics=metrics.f1_accuracy,
+  averaged=('f1', 'accuracy'),
+  **_format('mrpc', _PAIR),
+)
+STSB = Task(
+  name='glue/stsb',
+  kind='regression',
+  tfds=('glue/stsb',),
+  splits=_SPLITS,
+  files=_files(
+    'STS-B',
+    train=('sts-train.tsv',),
+    validation=('sts-dev.tsv',),
+    test=('sts-test.tsv',),
+  ),
+  read=_read_stsb,
+  texts=_texts(*_PAIR),
+  text_to_text=functools.partial(formats.scored, prefix='stsb', fields=_PAIR),
+  decode=formats.as_number,
+  lengths=_LENGTHS,
+  metrics=metrics.pearson_spearman,
+  averaged=('pearson', 'spearman'),
+)
+_QUESTIONS = ('question1', 'question2')
+_QQP_LABELS = ('not_duplicate', 'duplicate')
+QQP = Task(
+  name='glue/qqp',
+  kind='classification',
+  tfds=('glue/qqp',),
+  splits=_SPLITS,
+  files=_files('QQP'),
+  read=_reader(
+    {x: x for x in _QUESTIONS}, _QQP_LABELS, 'is_duplicate', broken=True
+  ),
+  labels=_QQP_LABELS,
+  texts=_texts(*_QUESTIONS),
+  metrics=metrics.f1_accuracy,
+  averaged=('f1', 'accuracy'),
+  **_format('qqp', _QUESTIONS),
+)
+
+
+def _mnli(name, splits):
+  """MNLI: `splits` are our names of splits -> a part of their files' names."""
+  return Task(
+    name=f'glue/{name}',
+    kind='classification',
+    tfds=(f'glue/{name}',),
+    splits={split: split for split in splits},
+    files={split: (f'MNLI/{file}.tsv',) for split, file in splits.items()},
+    read=_reader(
+      {'premise': 'sentence1', 'hypothesis': 'sentence2'}, _NLI, 'gold_label'
+    ),
+    labels=_NLI,
+    texts=_texts('premise', 'hypothesis'),
+    metrics=metrics.accuracy,
+    **_format('mnli', ('hypothesis', 'premise')),
+  )
+
+
+MNLI = _mnli(
+  'mnli',
+  {
+    'train': 'train',
+    'validation_matched': 'dev_matched',
+    'validation_mismatched': 'dev_mismatched',
+    'test_matched': 'test_matched',
+    'test_mismatched': 'test_mismatched',
+  },
+)
+# The halves of MNLI's evaluation alone, as TFDS has them.
+MNLI_MATCHED = _mnli(
+  'mnli_matched', {'validation': 'dev_matched', 'test': 'test_matched'}
+)
+MNLI_MISMATCHED = _mnli(
+  'mnli_mismatched', {'validation': 'dev_mismatched', 'test': 'test_mismatched'}
+)
+QNLI = Task(
+  name='glue/qnli',
+  kind='classification',
+  tfds=('glue/qnli',),
+  splits=_SPLITS,
+  files=_files('QNLI'),
+  read=_reader({x: x for x in ('question', 'sentence')}, _RTE),
+  labels=_RTE,
+  texts=_texts('question', 'sentence'),
+  metrics=metrics.accuracy,
+  **_format('qnli', ('question', 'sentence')),
+)
+RTE = Task(
+  name='glue/rte',
+  kind='classification',
+  tfds=('glue/rte',),
+  splits=_SPLITS,
+  files=_files('RTE'),
+  read=_reader({x: x for x in _PAIR}, _RTE),
+  labels=_RTE,
+  texts=_texts(*_PAIR),
+  metrics=metrics.accuracy,
+  **_format('rte', _PAIR),
+)
+_WNLI_LABELS = ('not_entailment', 'entailment')
+WNLI = Task(
+  name='glue/wnli',
+  kind='classification',
+  tfds=('glue/wnli',),
+  splits=_SPLITS,
+  files=_files('WNLI'),
+  read=_reader({x: x for x in _PAIR}, _WNLI_LABELS),
+  labels=_WNLI_LABELS,
+  texts=_texts(*_PAIR),
+  text_to_text=winograd.wnli_trained,
+  evaluated=winograd.wnli_evaluated,
+  decode=winograd.wnli_decode,
+  lengths=_LENGTHS,
+  metrics=metrics.accuracy,
+)
+AX = Task(
+  name='glue/ax',
+  kind='classification',
+  tfds=('glue/ax',),
+  splits={'test': 'test'},
+  files={
+    'test': ('AX/diagnostic.tsv', 'diagnostic/diagnostic.tsv', 'AX/test.tsv')
+  },
+  read=_read_ax,
+  labels=_NLI,
+  texts=_texts('premise', 'hypothesis'),
+  metrics=metrics.matthews,
+  **_format('mnli', ('hypothesis', 'premise')),
+)
+
+TASKS = (
+  *(COLA, SST2, MRPC, STSB, QQP, MNLI, MNLI_MATCHED, MNLI_MISMATCHED),
+  *(QNLI, RTE, WNLI, AX),
+)
