@@ -35,6 +35,7 @@ def configured(task):
   config.data.task_folder = GLUE
   config.data.batch, config.data.length = BATCH, 64
   config.data.documents = 64
+  config.model.dtype = 'float32'
   config.model.dropout = config.model.attention_dropout = 0.0
   config.optimizer.bias_correction, config.optimizer.epsilon = True, 1e-8
   config.optimizer.weight_decay = 0.01
