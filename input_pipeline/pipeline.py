@@ -140,8 +140,9 @@ class Data:
           ' eval.source.'
         )
       elif not eval_source:
-        split = opened(own, 'eval.source')
-        evaluated.append(self._corpus('eval.source', own, split))
+        for each in getattr(source, 'validations', None) or (own,):
+          split = opened(each, 'eval.source')
+          evaluated.append(self._corpus('eval.source', each, split))
     if eval_source:
       if 'synthetic' in (eval_source, config.source) and (
         eval_source != config.source

@@ -3,7 +3,9 @@
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
 run itself did at that step, and prints a line of JSON. With --config=FILE.py
 (and --config.KEY=VALUE) it uses another config, for other data or devices; that
-config must describe the same model.
+config must describe the same model. A run that has learned a task gets its
+metrics; --predictions=DIR writes the answers as the benchmark wants them, with
+--source=task:NAME@test those of a split without labels.
 """
 
 from configs import startup
@@ -24,12 +26,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import terminal
 from input_pipeline import pipeline
+from input_pipeline.tasks import submission
 from train import scoring
 from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes
-from train.runs import command, opening
+from train.runs import command, opening, workdir
 
 
 class EmptySplitError(ValueError):
@@ -118,29 +122,62 @@ def make_eval_step(
 
 
 def evaluate_run(
-  folder: str, step: int | None = None, config: ConfigDict | None = None
+  folder: str,
+  step: int | None = None,
+  config: ConfigDict | None = None,
+  source: str = '',
+  predictions: str = '',
 ) -> dict[str, float]:
   """'step', and what `evaluate` returns of the checkpoint; see open_run.
 
   Of tasks also 'TASK/METRIC' of each, and their mean 'score'.
+
+  Args:
+    folder: the workdir.
+    step: of the checkpoint; None: the newest.
+    config: None: the run's own.
+    source: evaluated in place of the config's, such as 'task:glue/rte@test'.
+    predictions: a folder for the answers to each task; '': they are not
+      written.
   """
+  if source:
+    config = workdir.read_config(folder) if config is None else config
+    config = config.copy_and_resolve_references()
+    config.eval.source = source
   run = opening.open_run(folder, step, config)
   data = opening.open_data(run)
-  with run.setup.on_mesh():
-    means = evaluate(
-      make_eval_step(run.model, data),
-      run.params,
-      run.setup.evaluation(data),
-      run.config.eval.batches,
-      run.setup.criterion.means,
-    )
   scores = scoring.make_scoring(run.setup, data)(run.params)
+  for one in scores:
+    if predictions and jax.process_index() == 0:
+      written = submission.write(
+        one.task, one.split, one.examples, one.predictions, predictions
+      )
+      terminal.say(
+        f'{written.path}: {written.rows:,} predictions, {written.replaced} '
+        'replaced because the format has no place for them'
+      )
+  means = {}
+  if not scores or any(one.metrics for one in scores):
+    with run.setup.on_mesh():
+      means = evaluate(
+        make_eval_step(run.model, data),
+        run.params,
+        run.setup.evaluation(data),
+        run.config.eval.batches,
+        run.setup.criterion.means,
+      )
   return {'step': run.step} | means | scoring.means(scores)
 
 
 def main():
   processes.join()
-  found = evaluate_run(_WORKDIR.value, _STEP.value, _CONFIG.value)
+  found = evaluate_run(
+    _WORKDIR.value,
+    _STEP.value,
+    _CONFIG.value,
+    _SOURCE.value,
+    _PREDICTIONS.value,
+  )
   if jax.process_index() == 0:
     print(json.dumps(found))
 
@@ -151,5 +188,12 @@ if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."
   )
+  _SOURCE = flags.DEFINE_string(
+    'source', '', "Evaluated in place of the config's: task:glue/rte@test."
+  )
+  _PREDICTIONS = flags.DEFINE_string(
+    'predictions', '',
+    "A folder: the answers to each task, in its benchmark's format.",
+  )  # fmt: skip
   processes.define_flags()
   command.run(main)

@@ -124,9 +124,9 @@ def _predict(
       return int(np.argmax(answers[0]))
     case 'tagging':
       chosen = np.argmax(answers[0], axis=-1)
-      places = rows[0]['places']  # words beyond the row get the first class
+      places = rows[0]['places']  # words beyond the row have no tag
       return [
-        task.labels[chosen[places[n]] if n in places else 0]
+        task.labels[chosen[places[n]]] if n in places else None
         for n in range(len(task.texts(example)))
       ]
   return reading.answer(task.texts(example), rows, answers)

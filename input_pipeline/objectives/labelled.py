@@ -123,7 +123,9 @@ class Format:
         row = {'inputs': list(lines), 'types': list(types)}
       else:
         row = {'inputs': lines[0], 'types': types[0]}
-      rows.append([row | {'labels': self.number(example)}])
+      secret = example[self.task.label] is None
+      labels = {'labels': self.number(example), 'weights': int(not secret)}
+      rows.append([row | labels])
       cut += any(lost)
     return Encoded(rows, cut)
 

@@ -30,9 +30,11 @@ class Labelled(Source):
     task: the record of the task.
     split: our name of the split.
     examples: all of them.
+    validations: the sources that are evaluated beside the training split.
   """
 
   unit = 'example'
+  validations = ()
 
   def __init__(self, name: str, folder: str, key: str):
     """`name` is NAME[@SPLIT], `folder` data.task_folder.
@@ -51,9 +53,10 @@ class Labelled(Source):
       raise ValueError(f"{key}='task:{whole}': {error}") from error
     self.files = [f'task:{name}@{self.split}']
     self.lengths = [len(self.examples)]
+    splits = [x for x in self.task.splits if x.startswith('validation')]
     if self.split == TRAIN:
-      splits = [x for x in self.task.splits if x.startswith('validation')]
-      self.validation = f'task:{name}@{splits[0]}' if splits else ''
+      self.validations = [f'task:{name}@{split}' for split in splits]
+      self.validation = next(iter(self.validations), '')
 
   @property
   def fingerprint(self) -> dict:

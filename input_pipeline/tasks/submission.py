@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from input_pipeline.sources import paths
-from input_pipeline.tasks.task import Example
+from input_pipeline.tasks.task import Example, Task
 
 Examples = Sequence[Example]
 
@@ -66,6 +66,35 @@ class Written(NamedTuple):
   path: str
   rows: int
   replaced: int
+
+
+def write(
+  task: Task,
+  split: str,
+  examples: Examples,
+  predictions: Sequence[Any],
+  folder: str,
+) -> Written:
+  """Predictions for a split of a task, in the format of its benchmark.
+
+  A task without a benchmark's format has a line for each prediction.
+  """
+  group, _, name = task.name.partition('/')
+  if group == 'glue' and name == 'mnli':
+    name += split.removeprefix('validation').removeprefix('test')
+  if group == 'glue' and name in GLUE:
+    return write_glue(name, examples, predictions, folder)
+  if group == 'super_glue' and name in SUPERGLUE:
+    return write_superglue(name, examples, predictions, folder)
+  path = os.path.join(folder, task.name.replace('/', '-'))
+  if group == 'squad':
+    return write_squad(examples, predictions, f'{path}.json')
+  if task.kind == 'tagging':
+    return write_conll(examples, predictions, f'{path}.txt')
+  lines = [
+    None if x is None else str(getattr(x, 'text', x)) for x in predictions
+  ]
+  return write_lines(lines, f'{path}.txt')
 
 
 def write_glue(

@@ -130,10 +130,11 @@ ORDER = {
     {'applying'},
     {'runs'},
     {'special_tokens'},
+    {'scoring'},
     {'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
-    {'recording'},
+    {'recording', 'adoption', 'sweeping'},
     {'loop'},
-    {'__main__'},
+    {'__main__', 'finetune'},
   ),
 }
 

@@ -1,0 +1,217 @@
+"""Fine-tuning runs: recipes, heads, scores, seeds, kills."""
+
+import json
+import signal
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import bert as pretraining
+from configs.finetune import bert, t5
+from tests.helpers import labelled, runs
+from train import adoption, evaluate, finetune, loop, scoring, sweeping
+from train.fingerprint import fingerprint
+from train.reporting.metrics import read_metrics
+from train.runs import opening
+
+SMALL = {
+  'model.vocab_size': 200, 'model.embed_dim': 16, 'model.mlp_dim': 32,
+  'model.heads': 2, 'model.kv_heads': 2, 'model.head_dim': 8,
+}  # fmt: skip
+
+
+def set_keys(config, keys):
+  config = config.copy_and_resolve_references().unlock()
+  config.update_from_flattened_dict(keys)
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def task(tmp_path_factory):
+  return labelled.write_task(tmp_path_factory.mktemp('task') / 'praise')
+
+
+@pytest.fixture(scope='module')
+def pretrained_run(tmp_path_factory):
+  """A tiny BERT of a few steps."""
+  folder = tmp_path_factory.mktemp('pretrained')
+  source = runs.write_text(folder / 'text')
+  config = set_keys(pretraining.get_config('tiny'), SMALL | {
+    'model.encoder_layers': 2, 'data.source': source, 'data.length': 32,
+    'data.predictions': 5, 'data.curriculum': (), 'data.batch': 8,
+    'data.holdout': 10, 'train.steps': 4, 'schedule.warmup_steps': 1,
+    'eval.every': 4, 'checkpoint.every': 4,
+  })  # fmt: skip
+  loop.train(config, str(folder / 'run'))
+  return str(folder / 'run')
+
+
+def recipe(task, **keys):
+  config = bert.get_config('size=tiny')
+  return set_keys(config, SMALL | {
+    'data.source': task, 'data.length': 16, 'data.batch': 8,
+    'train.epochs': 2.0, 'schedule.learning_rate': 3e-3,
+    'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 8,
+  } | keys)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def tuned(pretrained_run, task, tmp_path_factory):
+  folder = str(tmp_path_factory.mktemp('tuned') / 'run')
+  finetune.finetune(recipe(task), folder, pretrained_run)
+  return folder
+
+
+def test_the_task_decides_what_the_recipe_leaves_open(task):
+  config = adoption.resolve(recipe(task, **{'data.length': 0}))
+  assert config.data.objective == 'classification'
+  assert (config.model.head, config.model.classes) == ('sequence', 2)
+  assert config.data.length == 128
+  # Two epochs of 64 examples in batches of 8; warm-up over a tenth.
+  assert (config.train.steps, config.schedule.warmup_steps) == (16, 1)
+  assert config.checkpoint.every == 8
+  with pytest.raises(ValueError, match='is no task'):
+    adoption.resolve(recipe('docs'))
+
+
+def test_a_run_learns_its_task(tuned, pretrained_run):
+  """From the trunk and the tokenizer of the source, with a new head."""
+  run = opening.open_run(tuned)
+  before = opening.open_run(pretrained_run)
+  assert set(run.params) == {'embed', 'encoder', 'pooler', 'classes'}
+  assert run.tokenizer.fingerprint == before.tokenizer.fingerprint
+  rows = read_metrics(tuned)
+  scores = [row['eval/praise/accuracy'] for row in rows if 'eval/score' in row]
+  assert scores[-1] == 100.0 > scores[0]
+  # Every example once an epoch: after two, each has been read twice.
+  assert rows[-1]['data/documents'] % 64 == 0
+
+
+def test_evaluation_gives_the_scores_of_the_run(tuned, tmp_path):
+  found = evaluate.evaluate_run(tuned, predictions=str(tmp_path))
+  rows = read_metrics(tuned)
+  assert found['praise/accuracy'] == rows[-1]['eval/praise/accuracy']
+  assert found['score'] == rows[-1]['eval/score']
+  assert found['labels'] == 24
+  written = (tmp_path / 'praise.txt').read_text().split()
+  assert len(written) == 24
+  assert set(written) == {'bad', 'good'}
+
+
+@pytest.mark.parametrize(('devices', 'batch'), [(1, 8), (4, 8), (2, 20)])
+def test_scores_do_not_depend_on_the_batch(tuned, devices, batch):
+  """24 examples: whole batches, or the last one filled with padding."""
+  if devices > jax.device_count():
+    pytest.skip(f'needs {devices} devices')
+  run = opening.open_run(tuned)
+  data = opening.open_data(run)
+  expected = scoring.make_scoring(run.setup, data)(run.params)
+  config = set_keys(run.config, {'data.batch': batch})
+  other = opening.open_run(tuned, config=config)
+  found = scoring.make_scoring(other.setup, opening.open_data(other))(
+    other.params
+  )
+  for a, b in zip(expected, found, strict=True):
+    assert len(b.predictions) == 24
+    assert list(a.predictions) == list(b.predictions)
+    assert a.metrics == b.metrics
+
+
+def test_a_point_of_a_grid_has_a_folder_and_a_line(
+  pretrained_run, task, tmp_path
+):
+  """A finished run is not made again; the table has the median and spread."""
+  points = sweeping.points(['schedule.learning_rate=1e-3,1e-9'], 2)
+  assert [p.name for p in points][:2] == [
+    'learning_rate=1e-3,seed=0', 'learning_rate=1e-3,seed=1',
+  ]  # fmt: skip
+  config, made = recipe(task, **{'train.epochs': 1.0}), []
+
+  def run(point, folder):
+    made.append(point.name)
+    finetune.finetune(
+      sweeping.configured(config, point), folder, pretrained_run
+    )
+
+  sweeping.run_all(points[:3], str(tmp_path), 1, run)
+  sweeping.run_all(points, str(tmp_path), 1, run)
+  assert made == [p.name for p in points]
+  first, second = json.loads((tmp_path / 'scores.json').read_text())
+  assert (first['group'], first['runs']) == ('learning_rate=1e-3', 2)
+  assert first['median'] == pytest.approx(np.mean(first['scores']))
+  assert first['spread'] == pytest.approx(np.std(first['scores'], ddof=1))
+  assert second['best'] == max(second['scores'])
+  for grid, error in (
+    (['data.batch'], 'must be KEY=VALUE'),
+    (['data.batches=1'], 'has no key'),
+    (['data.batch=x'], "'x' is no int"),
+  ):
+    with pytest.raises(ValueError, match=error):
+      sweeping.configured(config, sweeping.points(grid, 1)[0])
+
+
+def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
+  with pytest.raises(ValueError, match="is of model.family='encoder'"):
+    finetune.finetune(
+      t5.get_config('size=tiny'), str(tmp_path / 'a'), pretrained_run
+    )
+  config = adoption.resolve(recipe(task))
+  with pytest.raises(ValueError, match='needs model.head=sequence'):
+    loop.train(set_keys(config, {'model.head': 'mlm'}), str(tmp_path / 'b'))
+  with pytest.raises(ValueError, match='needs model.classes=2 or more'):
+    loop.train(set_keys(config, {'model.classes': 1}), str(tmp_path / 'c'))
+  with pytest.raises(ValueError, match='are for python -m train.finetune'):
+    loop.train(set_keys(config, {'train.epochs': 1.0}), str(tmp_path / 'd'))
+
+
+MULTI = {
+  'data.length': 32, 'data.target_length': 8, 'data.batch': 8,
+  'data.streams': 2, 'data.block': 16, 'data.holdout': 10, 'data.threads': 1,
+  'model.encoder_layers': 1, 'model.decoder_layers': 1, 'train.steps': 12,
+  'train.log_every': 1, 'eval.every': 12, 'checkpoint.every': 3,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
+  """SIGKILL while it learns two tasks and a text: not a bit differs."""
+  first = labelled.write_task(tmp_path / 'one')
+  second = labelled.write_task(tmp_path / 'two', count=40).replace(
+    'name=praise', 'name=blame'
+  )
+  text = runs.write_text(tmp_path / 'text')
+  mixture = ((first, 0), (second, 0), (text, 0))
+  keys = SMALL | MULTI | {
+    'data.source': '', 'data.mixture': mixture, 'data.rates': 'examples',
+    'data.rate_cap': 50, 'data.sentinels': 20, 'data.mean_span_length': 3.0,
+    'data.objective': 'span_corruption', 'data.noise_density': 0.15,
+    'model.vocab_size': 300,
+  }  # fmt: skip
+  command = [
+    *(sys.executable, '-m', 'train.finetune'),
+    '--config=finetune/t5.py:size=tiny',
+    *(f'--config.{key}={value}' for key, value in keys.items()),
+  ]
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  done = runs.run([*command, f'--workdir={whole}'])
+  assert done.returncode == 0, done.stderr
+  rows = [json.loads(x) for x in (whole / 'metrics.jsonl').open()]
+  assert {'eval/praise/accuracy', 'eval/blame/accuracy'} <= set(rows[-1])
+  # All three are read.
+  assert all(runs.rows(whole, f'data/documents_{n}')[-1][1] for n in range(3))
+  for step in 4, 8:
+    process = runs.start([*command, f'--workdir={killed}'])
+    for line in process.stdout:
+      if line.startswith(f'step {step}/'):
+        break
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+  done = runs.run([*command, f'--workdir={killed}'])
+  assert done.returncode == 0, done.stderr
+  assert 'Going on from the checkpoint of step' in done.stdout
+  assert fingerprint(str(killed)) == fingerprint(str(whole))
+  for name in 'train/loss', 'eval/praise/accuracy', 'eval/loss':
+    assert runs.rows(killed, name) == runs.rows(whole, name)
