@@ -165,9 +165,8 @@ class Reading:
     """The parameters; see `models.pretrained.load`."""
     places = flatten_dict(shardings or {}, sep='/')
     params = initial(self.config, self.new, seed) if self.new else {}
-    for leaf, x in params.items():
-      if places:
-        params[leaf] = put(x, places[leaf])
+    if places:
+      params = {leaf: put(x, places[leaf]) for leaf, x in params.items()}
     by_leaf = {}
     for piece in self.pieces:
       by_leaf.setdefault(piece.leaf, []).append(piece)
