@@ -148,12 +148,10 @@ def change(config: ConfigDict, field: str, value) -> dict:
     wanted |= _position(config, value)
   elif field == 'objective':
     wanted |= _objective(config, value)
-  groups = {key: key.split('.') for key in wanted}
-  return {
-    key: wanted[key]
-    for key, (group, name) in groups.items()
-    if config[group][name] != wanted[key]
+  flat = {
+    f'{g}.{k}': x for g in ('model', 'data') for k, x in config[g].items()
   }
+  return {key: x for key, x in wanted.items() if flat[key] != x}
 
 
 def _position(c, position):

@@ -57,11 +57,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'post', 'none'
   m.activation, m.gated = 'gelu_tanh', False  # A.2; approximated in the code
   m.bias = 'all'
-  m.scale_attention = True
-  m.embed_norm = True
-  m.scale_embed = False
-  m.tie_embeddings = True
-  m.scale_output = False
+  m.scale_attention = m.embed_norm = m.tie_embeddings = True
+  m.scale_embed = m.scale_output = False
   m.output_transform = m.output_bias = True  # the published code's
   m.head = 'mlm_nsp'  # 3.1
   m.init, m.init_std = 'truncated_normal', 0.02  # the published code's
@@ -77,8 +74,7 @@ def get_config(arg: str = '') -> ConfigDict:
   d.noise_density = 0.15  # 3.1
   d.masking = 'bert'
   d.masked_share, d.random_share = 0.8, 0.1  # 3.1
-  d.duplicates = 10  # this and the next are the published code's
-  d.short_share = 0.1
+  d.duplicates, d.short_share = 10, 0.1  # the published code's
   d.length = int(chosen['length'])
   d.predictions = {512: 77, 128: 20}[d.length]  # the published code's
   if d.length == 512:

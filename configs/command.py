@@ -6,14 +6,13 @@ our code did not raise on purpose keeps its traceback.
 
 import contextlib
 import difflib
-import functools
 import os
 import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -31,10 +30,8 @@ FOLDERS = {
 }
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
-PATHS = (
-  *('config', 'workdir', 'out', 'from', 'to', 'file', 'init_from'),
-  *('plot', 'data'),
-  'config.data.tokenizer',
+_PATHS = (
+  r'config|workdir|out|from|to|file|init_from|plot|data|config\.data\.tokenizer'
 )
 _OURS = ('configs', 'input_pipeline', 'models', 'train')
 
@@ -67,13 +64,10 @@ def run(main: Callable[[], None], begun: str = '') -> None:
         raise
       _fail(message(error))
 
-  start(call, lambda argv: _parse(argv, begun))
+  start(call, begun)
 
 
-def start(
-  main: Callable[[list[str]], None],
-  parse: Callable[[list[str]], list[str]] | None = None,
-) -> None:
+def start(main: Callable[[list[str]], None], begun: str | None = None) -> None:
   """Calls main(argv) with the arguments that are not flags.
 
   The status is 0 after --help and 130 after Ctrl-C. A stream that is closed, or
@@ -81,7 +75,7 @@ def start(
 
   Args:
     main: what the command does.
-    parse: reads the flags in argv and returns the other arguments.
+    begun: as `run` has it; None: the command reads no config.
   """
   for name in ('stdout', 'stderr'):
     if getattr(sys, name) is None:  # closed before the start
@@ -90,7 +84,7 @@ def start(
     with contextlib.suppress(AttributeError, OSError):  # not a usual stream
       getattr(sys, name).reconfigure(errors='replace')
   try:
-    app.run(main, flags_parser=parse or _flags)
+    app.run(main, flags_parser=lambda argv: _flags(argv, begun))
   except KeyboardInterrupt:
     interrupt.end()
 
@@ -124,10 +118,25 @@ def find_config(name: str) -> str:
   return name
 
 
-def _parse(argv: list[str], begun: str) -> list[str]:
-  """FLAGS(argv), with clearer messages about --config and its keys."""
+def _flags(argv: list[str], begun: str | None) -> list[str]:
+  """FLAGS(argv), with our own --help and one line for a mistake."""
   argv = _readable(argv)
-  _explain(argv)
+  if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
+    try:
+      print(_help(_value('config', argv)), flush=True)
+    except BrokenPipeError:  # as in --help | head
+      os._exit(0)
+    sys.exit(0)
+  if begun is not None:
+    argv = _with_config(argv, begun)
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(f'{error} See --help.')
+
+
+def _with_config(argv: list[str], begun: str) -> list[str]:
+  """The arguments with a --config for their overrides, which are checked."""
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
   if begun and overridden and not name and os.path.isdir(folder):
@@ -137,17 +146,7 @@ def _parse(argv: list[str], begun: str) -> list[str]:
     _check_overrides(_load(name), argv)
   elif overridden:
     _fail('--config.KEY=VALUE changes a config: give --config=FILE.py as well.')
-  return _flags(argv)
-
-
-def _flags(argv: list[str]) -> list[str]:
-  """FLAGS(argv), with our own --help and one line for a mistake."""
-  argv = _readable(argv)
-  _explain(argv)
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    _fail(f'{error} See --help.')
+  return argv
 
 
 def _readable(argv: list[str]) -> list[str]:
@@ -162,17 +161,6 @@ def _readable(argv: list[str]) -> list[str]:
   return argv
 
 
-def _explain(argv: list[str]) -> None:
-  """Shows the help and ends the process if a flag asks for it."""
-  if any(re.fullmatch(r'--?(h|help(short|full)?)', x) for x in argv[1:]):
-    text = _help(_value('config', argv))
-    try:
-      print(text, flush=True)
-    except BrokenPipeError:  # as in --help | head
-      os._exit(0)
-    sys.exit(0)
-
-
 def _help(name: str) -> str:
   """What the program does, its flags, and the config's keys if it has one.
 
@@ -185,10 +173,9 @@ def _help(name: str) -> str:
   of = f' of {name}' if name else ''
   lines += ['', f'Keys{of}, each a flag: --config.KEY=VALUE', '']
   config = _load(name) if name else common.base()
-  own = list(_keys(config))
-  known = [key for key in common.KEYS if key in own]  # in their order
-  for key in (*known, *(key for key in own if key not in known)):
-    value = functools.reduce(getattr, key.split('.'), config)
+  own = _values(config)
+  own = {key: own[key] for key in common.KEYS if key in own} | own  # in order
+  for key, value in own.items():
     shown, meaning = repr(value), ''
     if key in common.KEYS:
       meaning = str(common.KEYS[key])
@@ -200,7 +187,7 @@ def _help(name: str) -> str:
 def _expanded(argument: str) -> str:
   """--workdir=~/x as the shell would read ~/x alone."""
   return re.sub(
-    rf'(--?(?:{"|".join(PATHS)})=)(~[^/]*)',
+    rf'(--?(?:{_PATHS})=)(~[^/]*)',
     lambda found: found[1] + os.path.expanduser(found[2]),
     argument,
   )
@@ -215,13 +202,10 @@ def _value(flag: str, argv: list[str]) -> str:
 
 def _load(name: str) -> ConfigDict:
   """The config, or one line; absl would print a traceback."""
-  path = name.split(':', 1)[0]
+  path, *argument = name.split(':', 1)
   if not os.path.isfile(path):
-    _fail(
-      f'--config={name}: there is no file {path!r} in {os.getcwd()}.'
-      + _near_file(path)
-    )
-  argument = name.split(':', 1)[1:]
+    missing = f'there is no file {path!r} in {os.getcwd()}.'
+    _fail(f'--config={name}: {missing}{_near_file(path)}')
   try:
     file = runpy.run_path(path)
     if 'get_config' not in file:
@@ -238,14 +222,11 @@ def summary(config: ConfigDict, width: int = 80) -> str:
 
   Keys that are off (without a value, '' or ()) are left out.
   """
-  base = common.base()
+  base = _values(common.base())
   values = {True: {}, False: {}}  # does it differ? -> group -> words
-  for key in _keys(config):
+  for key, value in _values(config).items():
     group, _, name = key.rpartition('.')
-    value = functools.reduce(getattr, key.split('.'), config)
-    differs = key not in common.KEYS or value != functools.reduce(
-      getattr, key.split('.'), base
-    )
+    differs = key not in base or value != base[key]
     if value not in (None, '', ()) or differs:
       plain = isinstance(value, str) and value and ' ' not in value
       word = f'{name}={value if plain else repr(value)}'
@@ -281,11 +262,9 @@ def _near_file(path: str) -> str:
 
 def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
   """Every --config.KEY must be a key of the config."""
-  keys = list(_keys(config))
-  for arg in argv[1:]:
-    match = re.match(_OVERRIDE, arg)
-    if match and match[1] not in keys:
-      key = match[1]
+  keys = list(_values(config))
+  for match in (re.match(_OVERRIDE, arg) for arg in argv[1:]):
+    if match and (key := match[1]) not in keys:
       if any(k.startswith(f'{key}.') for k in keys):
         _fail(f'--config.{key} is a group of keys; set one of its keys.')
       near = _near_key(key, keys)
@@ -304,33 +283,30 @@ def _near_key(key: str, keys: list[str]) -> str:
   def initials(known):
     return ''.join(word[0] for word in known.rpartition('.')[2].split('_'))
 
-  for fits in (
-    lambda known: known.rpartition('.')[2] == name,
-    lambda known: len(name) > 1 and initials(known) == name,
-  ):
-    found = [known for known in keys if fits(known)]
-    if len(found) == 1:
-      return found[0]
-    if found:
-      return difflib.get_close_matches(key, found, 1, cutoff=0)[0]
-  return next(iter(difflib.get_close_matches(key, keys, 1, cutoff=0.4)), '')
+  found = [known for known in keys if known.rpartition('.')[2] == name]
+  if not found and len(name) > 1:
+    found = [known for known in keys if initials(known) == name]
+  cutoff = 0 if found else 0.4
+  near = difflib.get_close_matches(key, found or keys, 1, cutoff)
+  return near[0] if near else ''
 
 
-def _keys(config: ConfigDict, prefix: str = '') -> Iterator[str]:
-  """The dotted keys of all values."""
+def _values(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
+  """All values, by their dotted keys."""
+  values = {}
   for key, value in config.items():
     if isinstance(value, ConfigDict):
-      yield from _keys(value, f'{prefix}{key}.')
+      values |= _values(value, f'{prefix}{key}.')
     else:
-      yield f'{prefix}{key}'
+      values[f'{prefix}{key}'] = value
+  return values
 
 
 def _is_ours(error: BaseException) -> bool:
   """Whether the exception was raised by a line of this repository."""
   file = traceback.extract_tb(error.__traceback__)[-1].filename
   path = os.path.relpath(os.path.abspath(file), os.path.dirname(HERE))
-  parts = path.split(os.sep)
-  return parts[0] in _OURS
+  return path.split(os.sep)[0] in _OURS
 
 
 def _fail(message: object) -> NoReturn:

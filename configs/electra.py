@@ -51,11 +51,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'post', 'none'
   m.activation, m.gated = 'gelu', False  # exact, in the published code
   m.bias = 'all'
-  m.scale_attention = True
-  m.embed_norm = True
-  m.scale_embed = False
-  m.tie_embeddings = True
-  m.scale_output = False
+  m.scale_attention = m.embed_norm = m.tie_embeddings = True
+  m.scale_embed = m.scale_output = False
   m.output_transform = m.output_bias = True  # of the generator
   m.head = 'rtd'  # 3.1
   m.init, m.init_std = 'truncated_normal', 0.02  # the published code's

@@ -47,8 +47,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'pre', 'none'
   m.activation, m.gated = 'gelu_tanh', True
   m.bias = 'none'
-  m.scale_attention = False
-  m.embed_norm = m.scale_embed = False
+  m.scale_attention = m.embed_norm = m.scale_embed = False
   m.tie_embeddings = False
   m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'

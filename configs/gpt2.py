@@ -44,9 +44,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.parallel = 'none'
   m.activation, m.gated = 'gelu_tanh', False  # the published code's
   m.bias = 'all'
-  m.scale_attention = True
+  m.scale_attention = m.tie_embeddings = True
   m.embed_norm = m.scale_embed = False
-  m.tie_embeddings = True
   m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'gpt2'  # 2.3: residual outputs by 1 / sqrt(residual layers)

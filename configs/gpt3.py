@@ -52,11 +52,10 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'pre', 'none'
   m.activation, m.gated = 'gelu_tanh', False
   m.bias = 'all'
-  m.scale_attention = True
+  m.scale_attention = m.tie_embeddings = True
   m.window = 256  # not stated in the paper; GPT-Neo's
   m.window_every = 2  # 2.1: "alternating dense and locally banded sparse"
   m.embed_norm = m.scale_embed = False
-  m.tie_embeddings = True
   m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init, m.init_std = 'gpt2', 0.02

@@ -41,7 +41,8 @@ def markdown() -> str:
     lines += ['| key | type | default | meaning |', '|---|---|---|---|']
     for name, key in common.KEYS.items():
       if name.rpartition('.')[0].partition('.')[0] == group:
-        cells = (f'`{name}`', key.type.__name__, _default(key), _meaning(key))
+        default = '-' if isinstance(key.default, type) else f'`{key.default!r}`'
+        cells = (f'`{name}`', key.type.__name__, default, _meaning(key))
         lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
 
@@ -50,10 +51,6 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise SystemExit(f'Error: unknown arguments: {" ".join(argv[1:])}.')
   print(markdown())
-
-
-def _default(key: common.Key) -> str:
-  return '-' if isinstance(key.default, type) else f'`{key.default!r}`'
 
 
 def _meaning(key: common.Key) -> str:

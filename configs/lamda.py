@@ -42,8 +42,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.activation = 'gelu_tanh'  # 3
   m.gated = True  # 3
   m.bias = 'none'
-  m.scale_attention = False
-  m.embed_norm = m.scale_embed = False
+  m.scale_attention = m.embed_norm = m.scale_embed = False
   m.tie_embeddings = m.scale_output = True
   m.output_transform = m.output_bias = False
   m.head = 'lm'

@@ -84,8 +84,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.activation, m.gated = 'silu', True  # 1: 2.2, SwiGLU
   m.bias = 'none'
   m.scale_attention = True
-  m.embed_norm = m.scale_embed = False
-  m.tie_embeddings = False
+  m.embed_norm = m.scale_embed = m.tie_embeddings = False
   m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init, m.init_std = 'normal', 0.02  # not published

@@ -51,8 +51,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.bias = 'none'
   m.scale_attention = False
   m.embed_norm = True  # the first layer's ln0 in the published code
-  m.scale_embed = False
-  m.tie_embeddings = False
+  m.scale_embed = m.tie_embeddings = False
   m.scale_output = m.output_transform = m.output_bias = False
   m.head = 'lm'
   m.init = 'rwkv'

@@ -7,12 +7,9 @@ from typing import TextIO
 
 
 def say(text: str, stream: TextIO | None = None, end: str = '\n') -> None:
-  """Prints at once. A closed pipe, or a full disk behind it, ends no command.
+  """Prints at once, by default to standard output.
 
-  Args:
-    text: what to print.
-    stream: where to; None: standard output.
-    end: what follows the text.
+  A closed pipe, or a full disk behind it, ends no command.
   """
   with contextlib.suppress(OSError):
     print(text, end=end, file=stream or sys.stdout, flush=True)

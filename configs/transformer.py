@@ -54,11 +54,9 @@ def get_config(arg: str = '') -> ConfigDict:
   d.sentinels = 100
   d.tokenizer_kind = 'bpe'  # 5.1: byte-pair encoding
   d.objective = 'span_corruption'
-  d.noise_density = 0.15
-  d.mean_span_length = 3.0
-  d.length = 256
+  d.noise_density, d.mean_span_length = 0.15, 3.0
   d.document_tokens = 65536
-  d.batch = 96  # 5.1: about 25,000 source tokens
+  d.length, d.batch = 256, 96  # 5.1: about 25,000 source tokens
   d.streams = 32
 
   c.optimizer.name = 'adamw'  # 5.3: Adam

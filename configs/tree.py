@@ -101,36 +101,31 @@ def show_difference(first: str, second: str = '') -> str:
   Raises:
     ValueError: an unknown or undisclosed system, or a root without a second.
   """
-  pair = (
-    (first, second) if second else (_alike(ancestor_of(first), first), first)
-  )
-  if not pair[0]:
+  if not second:
+    first, second = _alike(ancestor_of(first), first), first
+  if not first:
     raise ValueError(
-      f'{first!r} has no ancestor here: name another system to compare it '
-      f'with, as in --diff {first} gpt2.'
+      f'{second!r} has no ancestor here: name another system to compare it '
+      f'with, as in --diff {second} gpt2.'
     )
-  pair = sorted(pair, key=lambda r: _date(SYSTEMS[key_of(r)]))
-  rows = difference(*map(config_of, pair))
+  old, new = sorted((first, second), key=_date)
+  rows = difference(config_of(old), config_of(new))
   cells = [
     (key, *(textwrap.wrap(_shown(value), 40) for value in values))
     for key, values in rows.items()
   ]
+  if not cells:
+    return f'The configs of {old} and {new} are the same.'
   shown = [line for _, lines, _ in cells for line in lines]
-  left = max(map(len, [pair[0], *shown]))
-  lines = [
-    f'{_described(pair[1])}, compared with {_described(pair[0])}:'
-    if cells
-    else f'The configs of {pair[0]} and {pair[1]} are the same.'
-  ]
-  group = None
-  for key, *values in cells:
-    if key.split('.')[0] != group:
-      group = key.split('.')[0]
-      lines += ['', f'{group:25} {pair[0]:{left}}  {pair[1]}']
-    name = key.partition('.')[2] or key
-    for old, new in itertools.zip_longest(*values, fillvalue=''):
-      lines.append(f'  {name:23} {old:{left}}  {new}'.rstrip())
-      name = ''
+  left = max(map(len, [old, *shown]))
+  lines = [f'{_described(new)}, compared with {_described(old)}:']
+  for group, members in itertools.groupby(cells, lambda c: c[0].split('.')[0]):
+    lines += ['', f'{group:25} {old:{left}}  {new}']
+    for key, *values in members:
+      name = key.partition('.')[2] or key
+      for before, after in itertools.zip_longest(*values, fillvalue=''):
+        lines.append(f'  {name:23} {before:{left}}  {after}'.rstrip())
+        name = ''
   return '\n'.join(lines)
 
 
@@ -222,8 +217,9 @@ def _versions(name):
   return [key for key in SYSTEMS if key.partition(':')[0] == name]
 
 
-def _date(system):
-  return system.year, system.month
+def _date(reference):
+  s = SYSTEMS[key_of(reference)]
+  return s.year, s.month
 
 
 def _described(reference):
@@ -233,12 +229,11 @@ def _described(reference):
 
 def _sizes(key):
   """The published sizes of a system, named as its config names them."""
-  sizes = module_of(key).SIZES
-  grid = list(getattr(module_of(key), 'GRID', ()))
-  version = key.partition('version=')[2]
-  nested = {k: v for k, v in sizes.items() if isinstance(v, dict)}
-  if nested:
-    sizes = nested[version] if version else next(iter(nested.values()))
+  module = module_of(key)
+  sizes, grid = module.SIZES, list(getattr(module, 'GRID', ()))
+  first = next(iter(sizes.values()), ())
+  if isinstance(first, dict):  # version -> sizes
+    sizes = sizes.get(key.partition('version=')[2], first)
   names = [size for size in sizes if size != 'tiny']
   if not names:
     return 'undisclosed'

@@ -28,6 +28,7 @@ COLOURS = {
 WIDTH, YEAR, MARGIN = 246, 28.4, 6
 START = 2017.4  # the year at the left margin
 FONT, BOX, ROW, HEAD, GAP = 6, 9.5, 12.5, 10, 4
+FAMILY = 'DejaVu Sans'
 BOTTOM, TOP = 27, 3
 
 
@@ -76,19 +77,20 @@ def place(systems: dict, edges: dict[str, str]) -> tuple[dict, dict]:
     Two dicts: key -> row, branch -> (first row, how many).
   """
   rows, bands, used = {}, {}, 0
+  inside = {  # the edges within a branch
+    child: parent
+    for child, parent in edges.items()
+    if systems[child].branch == systems[parent].branch
+  }
 
   def visit(key, row):
     """Places a system and its descendants of the same branch."""
     nonlocal used
     rows[key], used = row, max(used, row + 1)
-    s = systems[key]
-    below = [
-      child
-      for child, parent in edges.items()
-      if parent == key and systems[child].branch == s.branch
-    ]
+    below = [child for child, parent in inside.items() if parent == key]
     # The row continues with the last of those that are far enough.
-    beside = [k for k in below if left(systems[k]) >= right(s) + GAP][-1:]
+    end = right(systems[key]) + GAP
+    beside = [child for child in below if left(systems[child]) >= end][-1:]
     for child in beside:
       visit(child, row)
     for child in reversed(below):
@@ -98,9 +100,7 @@ def place(systems: dict, edges: dict[str, str]) -> tuple[dict, dict]:
   for branch in COLOURS:
     first = used
     for key, s in systems.items():
-      parent = edges.get(key)
-      is_first = parent is None or systems[parent].branch != branch
-      if s.branch == branch and is_first:
+      if s.branch == branch and key not in inside:
         visit(key, used)
     bands[branch] = (first, used - first)
   return rows, bands
@@ -159,12 +159,8 @@ def _edge(axes, systems, child, parent, rows, middle):
     path = Path([(right(old), y0), (x1, y1)])
   else:
     # Lines to several branches begin side by side.
-    x0 = (
-      left(old)
-      + 2
-      + 2.5 * (2 - list(COLOURS).index(s.branch)) * (s.branch != old.branch)
-    )
-    x0 = min(x0, x1 - 1)
+    side = 2.5 * (2 - list(COLOURS).index(s.branch)) * (s.branch != old.branch)
+    x0 = min(left(old) + 2 + side, x1 - 1)
     bend = min(4, x1 - x0)
     path = Path(
       [(x0, y0), (x0, y1 + bend), (x0, y1), (x0 + bend, y1), (x1, y1)],
@@ -177,37 +173,20 @@ def _edge(axes, systems, child, parent, rows, middle):
 
 def _box(axes, x, y, name, colour, is_open):
   width = _text_width(name) + 5
-  axes.add_patch(
-    FancyBboxPatch(
-      (x, y - BOX / 2),
-      width,
-      BOX,
-      boxstyle='round,pad=0,rounding_size=2.5',
-      facecolor=colour if is_open else 'white',
-      edgecolor=colour,
-      lw=0.8,
-      zorder=3,
-    )
-  )
-  ink = 'white' if is_open else colour
-  _text(axes, x + width / 2, y, name, ink, ha='center', zorder=4)
+  ink, paper = ('white', colour) if is_open else (colour, 'white')
+  style = 'round,pad=0,rounding_size=2.5'
+  box = FancyBboxPatch((x, y - BOX / 2), width, BOX, style, zorder=3)
+  box.set(facecolor=paper, edgecolor=colour, lw=0.8)
+  axes.add_patch(box)
+  _text(axes, x + width / 2, y, name, ink, ha='center')
 
 
-def _text(axes, x, y, text, colour, ha='left', weight='normal', zorder=4):
-  axes.text(
-    x,
-    y - 0.2,
-    text,
-    color=colour,
-    ha=ha,
-    va='center_baseline',
-    fontsize=FONT,
-    fontweight=weight,
-    fontfamily='DejaVu Sans',
-    zorder=zorder,
-  )
+def _text(axes, x, y, text, colour, ha='left', weight='normal'):
+  drawn = axes.text(x, y - 0.2, text, color=colour, ha=ha, zorder=4)
+  drawn.set(va='center_baseline', fontsize=FONT, fontweight=weight)
+  drawn.set(fontfamily=FAMILY)
 
 
 def _text_width(text):
-  font = font_manager.FontProperties(family='DejaVu Sans')
+  font = font_manager.FontProperties(family=FAMILY)
   return textpath.TextPath((0, 0), text, FONT, prop=font).get_extents().width

@@ -69,8 +69,7 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'pre', 'none'
   m.activation, m.gated = 'silu', True  # SwiGLU
   m.bias = 'none'
-  m.scale_attention = False
-  m.embed_norm = m.scale_embed = False
+  m.scale_attention = m.embed_norm = m.scale_embed = False
   m.scale_output = m.output_transform = m.output_bias = False
   m.tie_embeddings = False  # the released checkpoint's
   m.head = 'lm'

@@ -41,11 +41,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.norm_placement, m.parallel = 'pre', 'none'
   m.activation, m.gated = 'gelu', True  # exact
   m.bias = 'all'
-  m.scale_attention = True
-  m.embed_norm = True
-  m.scale_embed = False
-  m.tie_embeddings = True
-  m.scale_output = False
+  m.scale_attention = m.embed_norm = m.tie_embeddings = True
+  m.scale_embed = m.scale_output = False
   m.output_transform = m.output_bias = True
   m.head = 'lm'
   m.init, m.init_std = 'megatron', 0.02  # Megatron-LM's: it is the base

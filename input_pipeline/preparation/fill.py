@@ -17,16 +17,8 @@ from typing import Any
 
 from configs import command, terminal
 from input_pipeline.preparation.writers import Examples, Tokens
-from input_pipeline.sources import hashes, paths
+from input_pipeline.sources import hashes, manifest, paths
 from input_pipeline.sources.files import Source
-from input_pipeline.sources.manifest import (
-  FORMAT,
-  MANIFEST,
-  damage,
-  file_entry,
-  read_manifest,
-  write_manifest,
-)
 from input_pipeline.streams import fingerprints
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
@@ -43,44 +35,34 @@ def fill(
 ) -> dict[str, Any]:
   """Fills a folder with the files `names`; returns the finished manifest.
 
-  Args:
-    folder: here or remote; it may have finished files.
-    names: of the files.
-    job: makes a file; see writers.
-    jobs: processes at most.
-    opened: the sources.
-    copied: a folder whose files are put beside the made ones.
-    facts: what else decides the files.
-
-  Raises:
-    ValueError: the folder was begun with other sources or facts, or the
-      sources' files have changed meanwhile.
-    OSError: a file cannot be made; names it.
+  The folder may be remote, and have finished files. `job` makes a file; see
+  writers. There are at most `jobs` processes. `opened` are the sources. The
+  files of the folder `copied` are put beside the made ones. `facts` are what
+  else decides the files. Raises ValueError if the folder was begun with other
+  sources or facts, or the sources' files have changed meanwhile.
   """
-  fingerprints = [source.fingerprint for source in opened]
-  beside = {
-    name: paths.read(os.path.join(copied, name))
-    for name in (os.listdir(copied) if copied else ())
-  }
+  made_of = [source.fingerprint for source in opened]
+  copies = os.listdir(copied) if copied else ()
+  beside = {n: paths.read(os.path.join(copied, n)) for n in copies}
   fresh = {
-    'format': FORMAT, 'made_of': fingerprints, 'names': names,
+    'format': manifest.FORMAT, 'made_of': made_of, 'names': names,
     'beside': {name: hashes.hash_bytes(beside[name]) for name in beside},
     **facts, 'files': {},
   }  # fmt: skip
-  manifest = _begun(folder, fresh)
+  made = _begun(folder, fresh)
   paths.make_folder(folder)
   _remove_partials(folder, names)
-  write_manifest(folder, manifest)
+  manifest.write_manifest(folder, made)
   for name, data in beside.items():
     paths.write(os.path.join(folder, name), data)
-  done = manifest['files']
+  done = made['files']
   missing = [n for n, name in enumerate(names) if name not in done]
   if done:
     print(f'{len(done)} of {len(names)} files are there already.', flush=True)
   if missing:
     workers = min(jobs, len(missing))
     job = dataclasses.replace(job, threads=max(1, jobs // workers))
-    progress = _Progress(names, missing, opened)
+    progress = _Progress(missing, opened)
     make = _make if workers == 1 else _make_in_process
     with _pool(workers, job, progress.counts) as pool:
       tasks = {
@@ -90,8 +72,8 @@ def fill(
         for task in _finished(tasks, progress):
           done[names[tasks[task]]] = task.result()
           # In the order of the names, not in that of their making.
-          manifest['files'] = done = {n: done[n] for n in names if n in done}
-          write_manifest(folder, manifest)
+          made['files'] = done = {n: done[n] for n in names if n in done}
+          manifest.write_manifest(folder, made)
           progress.finished(tasks[task])
       except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -104,22 +86,22 @@ def fill(
             ' the least memory.'
           ) from error
         raise
-    if [source.fingerprint for source in opened] != fingerprints:
+    if [source.fingerprint for source in opened] != made_of:
       raise ValueError(
         f'The files that {folder} is made from changed meanwhile: remove it'
         ' and begin again.'
       )
     progress.end()
-  _summary(folder, manifest)
-  return manifest
+  _summary(folder, made['files'].values())
+  return made
 
 
 def _begun(folder, fresh):
   """The manifest to go on with: the folder's, without damaged files."""
   name = f'--out={folder}'
-  if not paths.exists(os.path.join(folder, MANIFEST)):
+  if not paths.exists(os.path.join(folder, manifest.MANIFEST)):
     return fresh
-  old = read_manifest(folder, name)
+  old = manifest.read_manifest(folder, name)
   files = old['files']
   changed = fingerprints.differences(old | {'files': {}}, fresh)
   if changed:
@@ -128,12 +110,7 @@ def _begun(folder, fresh):
       + '\n  '.join(changed)
       + '\nTake another --out, or remove it to begin again.'
     )
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    found = pool.map(
-      lambda file: damage(folder, file, files[file], 'sha256'), files
-    )
-    damaged = [pair for pair in zip(files, found, strict=True) if pair[1]]
-  for file, reason in damaged:
+  for file, reason in manifest.damaged(folder, files, 'sha256'):
     print(f'{reason}: it is rebuilt.', flush=True)
     del files[file]
   return old
@@ -183,10 +160,9 @@ def _start(job, counts):
 def _make(path, number):
   """Makes a file under another name, then names it; returns its entry."""
   job, counts = _JOB
-  folder = tempfile.gettempdir() if paths.is_remote(path) else None
   partial = f'{path}.partial-{os.getpid()}'
-  if folder:
-    partial = os.path.join(folder, os.path.basename(partial))
+  if paths.is_remote(path):
+    partial = os.path.join(tempfile.gettempdir(), os.path.basename(partial))
 
   def count(*added):
     with counts.get_lock():
@@ -197,7 +173,7 @@ def _make(path, number):
     facts = job.write(number, partial, count)
     with open(partial, 'rb') as file:
       os.fsync(file.fileno())
-    entry = file_entry(partial) | facts
+    entry = manifest.file_entry(partial) | facts
     paths.move(partial, path)
     return entry
   except OSError as error:
@@ -221,14 +197,14 @@ def _make_in_process(path, number):
 
 
 def _finished(tasks, progress):
-  """Tasks as they finish; shows the progress meanwhile."""
+  """Tasks as they finish, in order; shows the progress meanwhile."""
   left = set(tasks)
   while left:
     done, left = concurrent.futures.wait(
       left, 1, concurrent.futures.FIRST_COMPLETED
     )
     progress.show()
-    yield from done
+    yield from (task for task in tasks if task in done)
 
 
 class _Progress:
@@ -237,10 +213,9 @@ class _Progress:
   The time is estimated from the sizes of the source's finished files.
   """
 
-  def __init__(self, names, missing, opened):
+  def __init__(self, missing, opened):
     self.counts = multiprocessing.get_context('spawn').Array('q', 3)
     self.start = self.shown = time.monotonic()
-    self.files, self.total = 0, len(missing)
     sizes = [
       size
       for source in opened
@@ -253,7 +228,6 @@ class _Progress:
 
   def finished(self, number):
     del self.left[number]
-    self.files += 1
     self.read = self.counts[0]
 
   def show(self):
@@ -266,7 +240,7 @@ class _Progress:
     seconds = max(time.monotonic() - self.start, 1e-3)
     documents, tokens, bad = self.counts[:]
     parts = [
-      f'{self.files} of {self.total} files',
+      f'{len(self.sizes) - len(self.left)} of {len(self.sizes)} files',
       f'{documents:,} documents ({documents / seconds:,.0f}/s)',
     ]
     if tokens:
@@ -291,13 +265,10 @@ def _sizes(files):
   return [paths.size(f) if os.path.basename(f) != f else 1 for f in files]
 
 
-def _summary(folder, manifest):
+def _summary(folder, files):
   """Prints what a finished folder holds."""
-  files = manifest['files'].values()
-  total = {
-    name: sum(entry.get(name, 0) for entry in files)
-    for name in ('documents', 'bad', 'tokens', 'bytes')
-  }
+  counts = 'documents', 'bad', 'tokens', 'bytes'
+  total = {name: sum(entry.get(name, 0) for entry in files) for name in counts}
   line = f'{folder}: {len(files)} files, {total["documents"]:,} documents'
   if total['tokens']:
     line += f', {total["tokens"]:,} tokens'

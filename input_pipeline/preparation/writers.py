@@ -19,6 +19,7 @@ from input_pipeline.objectives.rows import encode
 from input_pipeline.sources import cache, opening, paths
 from input_pipeline.streams import corpus
 
+Count = Callable[..., None]
 AT_ONCE = 256  # documents encoded at a time
 
 
@@ -45,9 +46,7 @@ class Tokens:
     )
     self.dtype = cache.id_type(self.tokenizer.size)
 
-  def write(
-    self, number: int, path: str, count: Callable[..., None]
-  ) -> dict[str, int]:
+  def write(self, number: int, path: str, count: Count) -> dict[str, int]:
     from array_record.python import array_record_module
 
     writer = array_record_module.ArrayRecordWriter(path, cache.WRITER)
@@ -107,15 +106,12 @@ class Examples:
       (source, n) for source in opened for n in range(len(source.files))
     ]
 
-  def write(
-    self, number: int, path: str, count: Callable[..., None]
-  ) -> dict[str, int]:
+  def write(self, number: int, path: str, count: Count) -> dict[str, int]:
     from input_pipeline.preparation import tfds_writer
 
     source, file = self.files[number]
-    documents = bad = size = 0
-    worst = ''
-    writer, write = tfds_writer.open_writer(path, self.suffix)
+    documents, bad, size, worst = 0, 0, 0, ''
+    writer = tfds_writer.open_writer(path, self.suffix)
     with _closing(writer, self.suffix):
       for group in _groups(source.records(file, 0)):
         before = documents, bad
@@ -127,7 +123,7 @@ class Examples:
             at = source.place(file, line)
             worst = worst or corpus.describe(at, error)
             continue
-          write(example)
+          writer.write(example)
           documents, size = documents + 1, size + len(example)
         count(documents - before[0], 0, bad - before[1])
       if bad:

@@ -15,30 +15,20 @@ A record is little-endian:
 The record of a bad document is BAD as its count, then what is wrong with it.
 """
 
-import concurrent.futures
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from input_pipeline.sources import files, hashes, paths
-from input_pipeline.sources.manifest import (
-  FIX,
-  MANIFEST,
-  check_beside,
-  damage,
-  read_manifest,
-  tokenizer_path,
-)
+from input_pipeline.sources import files, hashes, manifest, paths
 
 VALIDATION = 'validation'  # a cache in the cache, of the evaluation split
 BAD = 0xFFFFFFFF
 # Records that are compressed together. With 16 reading one record costs little,
 # and reading chunks of documents no more than without groups.
-GROUP = 16
-WRITER = f'group_size:{GROUP}'
+WRITER = 'group_size:16'
 READER = 'readahead_buffer_size:0,max_parallelism:0'
 AT_ONCE = 128  # records read at a time, where all are wanted
 
@@ -46,15 +36,14 @@ AT_ONCE = 128  # records read at a time, where all are wanted
 class TokenCache(files.Source):
   """A source of documents that are ids already; has `lengths` and open().
 
-  Raises ValueError, naming the file, when the cache is unfinished, damaged or
-  edited.
+  Raises ValueError, naming the file, if it is unfinished, damaged or edited.
   """
 
   tokenized, unit = True, 'document'
 
   def __init__(self, folder: str, key: str = 'data.source'):
     name = f"{key}='cache:{folder}'"
-    self.folder, self.manifest = folder, read_manifest(folder, name)
+    self.folder, self.manifest = folder, manifest.read_manifest(folder, name)
     if 'dtype' not in self.manifest:
       raise ValueError(f'{name} is a dataset for TFDS, not a token cache.')
     names, entries = self.manifest['names'], self.manifest['files']
@@ -64,7 +53,7 @@ class TokenCache(files.Source):
         f' {len(names)} files are made. Run the same command of'
         ' input_pipeline.prepare again to go on with it.'
       )
-    check_beside(folder, self.manifest, name)
+    manifest.check_beside(folder, self.manifest, name)
     self.files = [os.path.join(folder, name) for name in names]
     self.lengths = [entries[name]['documents'] for name in names]
     self.sentences = self.manifest['sentences']
@@ -75,44 +64,36 @@ class TokenCache(files.Source):
     ]
     total = sum(entry['bytes'] for entry in entries.values())
     hashed = 'sha256' if total <= hashes.WHOLE else 'pieces'
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-      checks = pool.map(
-        lambda file: damage(folder, file, entries[file], hashed), names
-      )
-      for found in filter(None, checks):
-        raise ValueError(f'{name} is damaged: {found}. {FIX}')
+    for _, reason in manifest.damaged(folder, entries, hashed):
+      raise ValueError(f'{name} is damaged: {reason}. {manifest.FIX}')
 
   @property
   def tokenizer(self) -> str:
     """The path of the tokenizer."""
-    return tokenizer_path(self.folder, self.manifest)
+    return manifest.tokenizer_path(self.folder, self.manifest)
 
   @property
   def validation(self) -> str:
     """The cache of the evaluation split that came with the source, or ''."""
     folder = os.path.join(self.folder, VALIDATION)
-    found = paths.exists(os.path.join(folder, MANIFEST))
+    found = paths.exists(os.path.join(folder, manifest.MANIFEST))
     return f'cache:{folder}' if found else ''
 
-  def open(
-    self, file: int
-  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
+  def open(self, file: int) -> files.Reader:
     """A function: indices of documents -> (line, record) of each."""
     path = self.files[file]
     with _naming(path):
       reader = open_records(path)
       there = reader.num_records()
-    if there != self.lengths[file]:
+    if there != (wanted := self.lengths[file]):
       raise ValueError(
-        f'{path} has {there} documents, not {self.lengths[file]}. {FIX}'
+        f'{path} has {there} documents, not {wanted}. {manifest.FIX}'
       )
 
     def read(indices):
       with _naming(path):
         records = reader.read(indices)
-      return [
-        (i + 1, record) for i, record in zip(indices, records, strict=True)
-      ]
+      return [(i + 1, r) for i, r in zip(indices, records, strict=True)]
 
     return read
 
@@ -169,4 +150,4 @@ def _naming(path):
     yield
   except (RuntimeError, ValueError, IndexError) as error:
     reason = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{path} is damaged: {reason}. {FIX}') from error
+    raise ValueError(f'{path} is damaged: {reason}. {manifest.FIX}') from error

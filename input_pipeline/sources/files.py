@@ -1,6 +1,7 @@
 """Sources: where documents come from, file by file, in a fixed order."""
 
 import abc
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import orjson
 
 from input_pipeline.sources import hashes, lines
 
+Reader = Callable[[Sequence[int]], list[tuple[int, bytes]]]
 LISTED = 1000  # entries of a fingerprint, where every document is a file
 
 
@@ -60,7 +62,9 @@ class TextFiles(Source):
 
   def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     first, paragraph, index = 0, [], 0
-    for number, line in enumerate(lines.read_lines(self.files[file]), 1):
+    end = [b'']  # a blank line after the last document
+    read = itertools.chain(lines.read_lines(self.files[file]), end)
+    for number, line in enumerate(read, 1):
       if line.strip():
         first = first or number
         paragraph.append(line)
@@ -68,8 +72,6 @@ class TextFiles(Source):
         if index >= start:
           yield first, b'\n'.join(paragraph)
         first, paragraph, index = 0, [], index + 1
-    if paragraph and index >= start:
-      yield first, b'\n'.join(paragraph)
 
   def text(self, record: bytes) -> bytes:
     try:
@@ -98,11 +100,9 @@ class WholeFiles(TextFiles):
 
   @property
   def fingerprint(self) -> list[dict]:
-    entries = hashes.fingerprints(list(self.names))
-    found = [
-      entry | {'file': name}
-      for entry, name in zip(entries, self.names.values(), strict=True)
-    ]
+    found = hashes.fingerprints(list(self.names))
+    for entry, name in zip(found, self.names.values(), strict=True):
+      entry['file'] = name
     if len(found) <= LISTED:
       return found
     # Too many to list: groups of neighbours.
@@ -120,14 +120,11 @@ class WholeFiles(TextFiles):
   def place(self, file: int, line: int) -> str:
     return self.paths[line - 1]
 
-  def open(
-    self, file: int
-  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
+  def open(self, file: int) -> Reader:
     """A function: indices of documents -> (number, text) of each."""
     del file
-    return lambda indices: [
-      (i + 1, lines.read_whole(self.paths[i])) for i in indices
-    ]
+    read, at = lines.read_whole, self.paths
+    return lambda indices: [(i + 1, read(at[i])) for i in indices]
 
   def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     read = self.open(file)
@@ -184,10 +181,7 @@ def _kind(value):
 
 
 def parse(record: bytes) -> Any:
-  """The value of a line of JSON, which may begin with a byte order mark.
-
-  Raises ValueError that says what is wrong with it.
-  """
+  """The value of a line of JSON; a ValueError says what is wrong with it."""
   record = record.removeprefix(lines.MARK)
   try:
     return orjson.loads(record)

@@ -5,9 +5,13 @@ which a workdir keeps and whose hash is the fingerprint.
 """
 
 import functools
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
+
+Named = Sequence[tuple[str, int]]  # tokens, as (name, id)
 # Names of special tokens; a vocabulary's first one counts.
 SPECIALS = {
   'pad': ('[PAD]', '<pad>', '<|padding|>'),
@@ -18,12 +22,15 @@ SPECIALS = {
   'sep': ('[SEP]', '</s>'),
   'mask': ('[MASK]', '<mask>'),
 }
+SPECIAL = {name for names in SPECIALS.values() for name in names}
 BYTE_LEVEL = {
   'type': 'ByteLevel',
   'add_prefix_space': False,
   'trim_offsets': True,
   'use_regex': True,
 }
+# The flags of a token that is found in a text as it is.
+FLAGS = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False)
 
 
 @functools.cache
@@ -81,15 +88,11 @@ def byte_bpe(ids: dict[str, int], merges: Sequence[Sequence[str]]) -> dict:
   }
 
 
-def template(
-  before: Sequence[tuple[str, int]],
-  after: Sequence[tuple[str, int]],
-  double: bool = False,
-) -> dict:
+def template(before: Named, after: Named, double: bool = False) -> dict:
   """A post-processor that puts special tokens around texts.
 
-  `before` and `after` are [(name, id)]. The second text of a pair gets `after`,
-  and `before` too if `after` is empty. `double` repeats `after` between them:
+  The second text of a pair gets `after`, and `before` too if `after` is empty.
+  `double` repeats `after` between them:
 
     BERT     [CLS] first [SEP] second [SEP]
     RoBERTa  <s> first </s> </s> second </s>   (double)
@@ -127,19 +130,14 @@ def canonical(
 ) -> tuple[dict, dict[str, int]]:
   """The content in one fixed form with all ids in the model, and piece -> id.
 
-  `sentinels` are appended if there are none.
-
-  Raises:
-    ValueError: ids do not count from 0, or the post-processor adds tokens that
-      the vocabulary lacks. The message names `name`.
+  `sentinels` are appended if there are none. Raises ValueError, naming `name`,
+  if ids do not count from 0, or the post-processor adds tokens that the
+  vocabulary lacks.
   """
   model = dict(content['model'])
-  ids = vocabulary(model)
-  scores = model.pop('vocab')
-  merges = model.pop('merges', None)
+  vocab, merges = model.pop('vocab'), model.pop('merges', None)
   added = content.get('added_tokens') or []
-  ids |= {token['content']: token['id'] for token in added}
-  ids = dict(sorted(ids.items(), key=lambda item: item[1]))
+  ids = dict(sorted(all_ids(content).items(), key=lambda item: item[1]))
   if list(ids.values()) != list(range(len(ids))):
     wrong = next(n for n, i in enumerate(ids.values()) if n != i)
     raise ValueError(
@@ -149,25 +147,23 @@ def canonical(
     )
   if not sentinel_names(ids):
     names = (f'<extra_id_{n}>' for n in reversed(range(sentinels)))
-    ids |= {sentinel: len(ids) + n for n, sentinel in enumerate(names)}
+    ids |= {sentinel: n for n, sentinel in enumerate(names, len(ids))}
 
   special = {token['content'] for token in added if token['special']}
-  special |= {n for names in SPECIALS.values() for n in names if n in ids}
-  special |= {*sentinel_names(ids)}
+  special |= SPECIAL & ids.keys() | {*sentinel_names(ids)}
   others = {token['content']: token for token in added}
-  flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   tokens = [
-    {'id': ids[text], 'content': text, **dict.fromkeys(flags, False)}
+    {'id': ids[text], 'content': text, **FLAGS}
     | ({} if text in special else _sorted(others[text]))
     | {'special': text in special}
     for text in sorted(special | others.keys(), key=ids.get)
   ]
-  pairs = _pairs(merges)
-  if isinstance(scores, list):  # a unigram's; added pieces need no score
-    scores = dict(scores)
-    vocab = [[piece, scores.get(piece, 0.0)] for piece in ids]
-  else:
-    vocab = ids
+  model = _sorted(model) | {'vocab': ids}
+  if isinstance(vocab, list):  # a unigram's; added pieces need no score
+    scores = dict(vocab)
+    model['vocab'] = [[piece, scores.get(piece, 0.0)] for piece in ids]
+  if merges is not None:
+    model['merges'] = _pairs(merges)
   content = {
     'version': '1.0',
     'truncation': None,
@@ -177,33 +173,40 @@ def canonical(
     'pre_tokenizer': _sorted(content.get('pre_tokenizer')),
     'post_processor': _post_processor(content, ids, name),
     'decoder': _sorted(content.get('decoder')),
-    'model': _sorted(model)
-    | {'vocab': vocab}
-    | ({} if merges is None else {'merges': pairs}),
+    'model': model,
   }
   return content, ids
 
 
-def sentinel_names(ids: Mapping[str, int]) -> list[str]:
-  """The names of <extra_id_0>, <extra_id_1>, ... in a vocabulary.
+def sentinel_names(ids: dict[str, int]) -> list[str]:
+  """The names of <extra_id_0>, ..., which may begin with the '▁' of a word."""
+  both = ((f'<extra_id_{n}>', f'▁<extra_id_{n}>') for n in itertools.count())
+  found = (next((x for x in names if x in ids), '') for names in both)
+  return list(itertools.takewhile(bool, found))
 
-  SentencePiece's may begin with the '▁' of a word.
+
+def find_sentinels(ids: dict[str, int], wanted: int, name: str) -> np.ndarray:
+  """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
+
+  Raises ValueError if there are fewer than data.sentinels.
+
+  >>> ids = {'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}
+  >>> find_sentinels(ids, 2, 'file').tolist()
+  [2, 1]
   """
-  names = []
-  while True:
-    name = f'<extra_id_{len(names)}>'
-    name = next((x for x in (name, f'▁{name}') if x in ids), None)
-    if name is None:
-      return names
-    names.append(name)
+  found = [ids[sentinel] for sentinel in sentinel_names(ids)]
+  if len(found) < wanted:
+    raise ValueError(
+      f'{name} has {len(found)} <extra_id_N> pieces, but'
+      f' data.sentinels={wanted}. Give a vocabulary without any, to which they'
+      " are added (T5's is published so, with 32,000 pieces), or lower"
+      ' data.sentinels, and data.length with it if rows need more.'
+    )
+  return np.array(found, np.int32)
 
 
 def vocabulary(model: dict) -> dict[str, int]:
-  """Piece -> id of a tokenizer.json's model; a unigram has a list of scores.
-
-  Raises:
-    ValueError: the list has a piece twice.
-  """
+  """Piece -> id of a tokenizer.json's model. ValueError if a piece is twice."""
   vocab = model['vocab']
   if isinstance(vocab, dict):
     return dict(vocab)
@@ -211,6 +214,12 @@ def vocabulary(model: dict) -> dict[str, int]:
   if len(ids) < len(vocab):
     raise ValueError('a piece is there twice')
   return ids
+
+
+def all_ids(content: dict) -> dict[str, int]:
+  """Piece -> id of a tokenizer.json's model and its added tokens."""
+  added = content.get('added_tokens') or []
+  return vocabulary(content['model']) | {t['content']: t['id'] for t in added}
 
 
 def decides(content: dict) -> dict:
@@ -222,21 +231,18 @@ def decides(content: dict) -> dict:
     if key not in ('type', 'vocab', 'merges', 'unk_token')
     and value not in (None, '', False)
   }
+  found = [token for token in added if not token['special']]
   step = content.get('pre_tokenizer')
   if step and step['type'] == 'ByteLevel':
     step = BYTE_LEVEL | step | {'trim_offsets': True}
   return {
-    'ids': vocabulary(content['model'])
-    | {token['content']: token['id'] for token in added},
+    'ids': all_ids(content),
     'merges': _pairs(content['model'].get('merges')),
     'model': model,
     'normalizer': _sorted(content.get('normalizer')),
     'pre_tokenizer': _sorted(step),
-    'found in text': sorted(
-      (t for t in added if not t['special']), key=lambda t: t['id']
-    ),
-    'special': {t['content'] for t in added if t['special']}
-    | {name for names in SPECIALS.values() for name in names},
+    'found in text': sorted(found, key=lambda token: token['id']),
+    'special': SPECIAL | {t['content'] for t in added if t['special']},
   }
 
 
@@ -248,7 +254,7 @@ def _post_processor(content, ids, name):
   """The part that adds special tokens in transformers; rows do not use it."""
   found = _sorted(content.get('post_processor'))
   try:
-    added = _added_ids(found)
+    added = list(_added_ids(found))
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f'{name}: the tokenizers library has no such post_processor ({error}):'
@@ -266,24 +272,19 @@ def _post_processor(content, ids, name):
 def _added_ids(step):
   """(token, id) of each token that a post-processor adds."""
   if step is None or step['type'] == 'ByteLevel':
-    return []
+    return
   if step['type'] == 'Sequence':
-    return [pair for part in step['processors'] for pair in _added_ids(part)]
-  if step['type'] == 'TemplateProcessing':
-    known = step['special_tokens']
-    used = [
-      item['SpecialToken']['id']
-      for item in (*step['single'], *step['pair'])
-      if 'SpecialToken' in item
-    ]
-    return [
-      pair
-      for token in used
-      for pair in zip(known[token]['tokens'], known[token]['ids'], strict=True)
-    ]
-  if step['type'] in ('BertProcessing', 'RobertaProcessing'):
-    return [step['cls'], step['sep']]
-  raise ValueError(f'type {step["type"]!r}')
+    for part in step['processors']:
+      yield from _added_ids(part)
+  elif step['type'] == 'TemplateProcessing':
+    for item in (*step['single'], *step['pair']):
+      if 'SpecialToken' in item:
+        token = step['special_tokens'][item['SpecialToken']['id']]
+        yield from zip(token['tokens'], token['ids'], strict=True)
+  elif step['type'] in ('BertProcessing', 'RobertaProcessing'):
+    yield from (step['cls'], step['sep'])
+  else:
+    raise ValueError(f'type {step["type"]!r}')
 
 
 def _sorted(value):

@@ -22,31 +22,14 @@ import os
 from collections.abc import Iterable
 
 from input_pipeline.sources import paths
-from input_pipeline.tokenizers import (
-  merges,
-  published,
-  sentence_piece,
-  subwords,
-)
+from input_pipeline.tokenizers import merges, sentence_piece, subwords
+from input_pipeline.tokenizers.published import load as load
 from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
 def file_name(kind: str) -> str:
   """The name of a tokenizer's file in a workdir."""
   return 'tokenizer.' + ('model' if kind in ('unigram', 'bpe') else 'json')
-
-
-def load(
-  path: str, sentinels: int, kind: str = 'unigram', lowercase: bool = False
-) -> Vocabulary:
-  """The tokenizer of `kind` in a file or folder `path`.
-
-  `sentinels` are appended if the file has none; `lowercase` is WordPiece's.
-
-  Raises:
-    ValueError: the file is missing, damaged or of another kind.
-  """
-  return published.load(path, sentinels, kind, lowercase)
 
 
 def train(
@@ -63,10 +46,8 @@ def train(
 
   With `specials` it has the tokens that masking needs. `normalization` and
   `lossless` are only SentencePiece's. The same texts give the same bytes. See
-  the train() of sentence_piece and merges.
-
-  Raises:
-    ValueError: there is too little text for so many pieces.
+  the train() of sentence_piece and merges. Raises ValueError if there is too
+  little text for so many pieces.
   """
   if kind == 'bytes':
     return subwords.Bytes(sentinels, specials)
@@ -78,10 +59,7 @@ def train(
 
 
 def save(tokenizer: Vocabulary, path: str, flag: str = '--workdir') -> None:
-  """Writes the tokenizer to `path`, completely or not at all.
-
-  `flag` is the command's flag that named the folder, for the error message.
-  """
+  """Writes the tokenizer, whole or not at all. `flag` named the folder."""
   folder = os.path.dirname(path) or '.'
   try:
     os.makedirs(folder, exist_ok=True)

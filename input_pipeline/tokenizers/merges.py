@@ -7,6 +7,7 @@ which differs in each process.
 
 import collections
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 
 from input_pipeline.tokenizers import json_format, subwords
@@ -26,31 +27,24 @@ def train(
   lowercase: bool,
   specials: bool,
 ) -> subwords.Subwords:
-  """A tokenizer of `vocab_size` pieces, sentinels included, from `texts`.
+  """See kinds.train. The pieces are, before the sentinels:
 
-    WordPiece  [PAD] [UNK] [CLS] [SEP] [MASK], characters, merges
-    BPE        256 bytes, merges, <|endoftext|>, as GPT-2
-    the same with `specials`
-               <s> <pad> </s> <unk>, 256 bytes, merges, <mask>, as RoBERTa
-
-  The same texts give the same bytes.
-
-  Raises:
-    ValueError: there is too little text for so many pieces.
+  WordPiece  [PAD] [UNK] [CLS] [SEP] [MASK], characters, merges
+  BPE        256 bytes, merges, <|endoftext|>, as GPT-2
+  the same with `specials`
+             <s> <pad> </s> <unk>, 256 bytes, merges, <mask>, as RoBERTa
   """
   pieces = vocab_size - sentinels
   if kind == 'wordpiece':
     content = json_format.wordpiece({'[UNK]': 0}, lowercase)
     words = count_words(texts, content)
-    first, last = list(BERT), []
-    first += _alphabet(words, min(ALPHABET, pieces // 4))
-    prefix = '##'
+    first = [*BERT, *_alphabet(words, min(ALPHABET, pieces // 4))]
+    last, prefix = [], '##'
   else:
     content = json_format.byte_bpe({}, [])
     words = count_words(texts, content)
-    first = list(ROBERTA if specials else ()) + sorted(
-      json_format.byte_characters()
-    )
+    first = list(ROBERTA if specials else ())
+    first += sorted(json_format.byte_characters())
     last = ['<mask>' if specials else '<|endoftext|>']
     prefix = ''
   named = f'model.vocab_size={vocab_size} ({sentinels} of them sentinels)'
@@ -81,16 +75,9 @@ def learn(
   """Byte-pair encoding (Sennrich et al. 2016, 3.2).
 
   The most frequent pair of neighbours becomes a piece, until there are `size`
-  pieces. Ties go to the lowest ids.
-
-  Args:
-    words: word -> count.
-    pieces: the pieces to begin with; other characters are left out.
-    size: number of pieces wanted.
-    prefix: marks pieces inside a word; '##' or ''.
-
-  Returns:
-    The pieces, and the merges [(left, right)] in order.
+  pieces. Ties go to the lowest ids. `words` is word -> count. Characters that
+  are not among the first `pieces` are left out. `prefix` marks pieces inside a
+  word: '##' or ''. Returns the pieces, and the merges [(left, right)] in order.
 
   >>> learn({'aab': 3, 'ab': 2}, ['a', 'b'], 4, '')
   (['a', 'b', 'ab', 'aab'], [('a', 'b'), ('a', 'ab')])
@@ -105,7 +92,7 @@ def learn(
   total = collections.Counter()
   where = collections.defaultdict(set)  # words that may have a pair
   for n, part in enumerate(parts):
-    for pair in zip(part, part[1:], strict=False):
+    for pair in itertools.pairwise(part):
       total[pair] += counts[n]
       where[pair].add(n)
   queue = [(-count, pair) for pair, count in total.items()]
@@ -113,11 +100,10 @@ def learn(
   merges = []
   while queue and len(pieces) < size:
     count, pair = heapq.heappop(queue)
-    if -count != total[pair]:  # outdated: the pair has become rarer
-      if total[pair]:
-        heapq.heappush(queue, (-total[pair], pair))
+    if not total[pair]:
       continue
-    if not count:
+    if -count != total[pair]:  # outdated: the pair has become rarer
+      heapq.heappush(queue, (-total[pair], pair))
       continue
     left, right = (pieces[i] for i in pair)
     piece = left + right[len(prefix) :]
@@ -130,9 +116,9 @@ def learn(
       part, merged = parts[n], _merge(parts[n], pair, new)
       if len(merged) == len(part):
         continue
-      for old in zip(part, part[1:], strict=False):
+      for old in itertools.pairwise(part):
         total[old] -= counts[n]
-      for made in zip(merged, merged[1:], strict=False):
+      for made in itertools.pairwise(merged):
         total[made] += counts[n]
         if new in made:
           where[made].add(n)
@@ -163,11 +149,8 @@ def count_words(texts: Iterable[str], content: dict) -> dict[str, int]:
   most PART bytes, cut between characters. WordPiece: words of more than LONGEST
   characters are left out.
   """
-  tokenizer = subwords.library().Tokenizer.from_str(
-    json_format.to_json(
-      json_format.canonical(content, 0, 'training')[0]
-    ).decode()
-  )
+  content, _ = json_format.canonical(content, 0, 'training')
+  tokenizer = subwords.open_content(content)
   normalize = getattr(tokenizer.normalizer, 'normalize_str', str)
   split = tokenizer.pre_tokenizer.pre_tokenize_str
   words = collections.Counter()

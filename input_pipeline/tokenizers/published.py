@@ -13,15 +13,12 @@ import os
 from input_pipeline.tokenizers import (
   json_format,
   plain_files,
+  sentence_piece,
   settings,
   subwords,
 )
 from input_pipeline.tokenizers.plain_files import FETCH
-from input_pipeline.tokenizers.sentence_piece import (
-  SentencePiece,
-  SentencePieceJson,
-)
-from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 WHOLE = 'tokenizer.json'
 # The files of each kind; a folder's first complete entry is read. If WHOLE is
@@ -39,34 +36,33 @@ FILES = {
 }
 DICT = 'dict.txt'  # fairseq's, beside the files of byte_bpe
 CLASSES = {
-  'unigram': SentencePieceJson,
-  'bpe': SentencePieceJson,
+  'unigram': sentence_piece.SentencePieceJson,
+  'bpe': sentence_piece.SentencePieceJson,
   'wordpiece': subwords.WordPiece,
   'byte_bpe': subwords.ByteBpe,
 }
 
 
-def load(path: str, sentinels: int, kind: str, lowercase: bool) -> Vocabulary:
-  """The tokenizer in a file or folder; see kinds.load."""
+def load(
+  path: str, sentinels: int, kind: str = 'unigram', lowercase: bool = False
+) -> Vocabulary:
+  """The tokenizer of `kind` in a file or folder `path`.
+
+  `sentinels` are appended if the file has none; `lowercase` is WordPiece's.
+  Raises ValueError if the file is missing, damaged or of another kind.
+  """
   files = _find(path, kind)
-  folder = path if os.path.isdir(path) else ''
+  beside = os.path.join(path, WHOLE)
+  if kind == 'bytes':
+    return _bytes(files[0], sentinels)
   if files[0].endswith('.json') and len(files) == 1:
-    content = _tokenizer_json(files[0], kind)
-    if kind == 'bytes':
-      return _bytes(content, sentinels, files[0])
-    found = settings.read(folder) if folder else {}
-    content = settings.apply(content, found, kind, path, True)
-    if kind == 'wordpiece':
-      why = 'its normalizer says so'
-      _check_case(files[0], _lowers(content), why, lowercase)
+    content = _whole(files[0], kind, path, lowercase)
   elif kind in ('unigram', 'bpe'):
-    return _model(files[0], sentinels, kind, folder)
+    return _model(files[0], sentinels, kind, path)
+  elif os.path.exists(beside):
+    content = _both(files, beside, kind, lowercase)
   else:
-    beside = os.path.join(folder, WHOLE)
-    if folder and os.path.exists(beside):
-      content = _both(files, beside, kind, lowercase)
-    else:
-      content = _plain(files, kind, lowercase)
+    content = _plain(files, kind, lowercase)
   return CLASSES[kind](content, sentinels, path)
 
 
@@ -89,10 +85,7 @@ def _find(path, kind):
           f' {", ".join(map(os.path.basename, found[0]))}.'
         )
       files = [files[0] for files in found]
-      fairseq = os.path.join(path, DICT)
-      if len(files) > 1 and os.path.exists(fairseq):
-        files.append(fairseq)
-      return files
+      return files + (_matches(path, DICT) if len(files) > 1 else [])
   others = [other for other in FILES if holds(path, other)]
   there = f', but one of {others[0]!r}' if others else ''
   raise ValueError(
@@ -129,9 +122,7 @@ def _check_name(path, kind):
 
 def holds(path: str, kind: str) -> bool:
   """Whether a folder has the files of a tokenizer of `kind`."""
-  return any(
-    all(_matches(path, name) for name in names) for names in FILES[kind]
-  )
+  return any(all(_matches(path, n) for n in names) for names in FILES[kind])
 
 
 def _matches(folder, name):
@@ -150,8 +141,8 @@ def _plain(files, kind, lowercase):
   content = _bare(files, kind, lowercase)
   if kind == 'wordpiece':
     case = plain_files.is_uncased(content['model']['vocab'])
-    config = found.get(settings.CONFIG, {})
-    if isinstance(lower := config.get('do_lower_case'), bool):
+    lower = found[settings.CONFIG].get('do_lower_case')
+    if isinstance(lower, bool):
       case = lower, 'do_lower_case in tokenizer_config.json says so'
     _check_case(files[0], *case, lowercase)
   return settings.apply(content, found, kind, folder)
@@ -164,6 +155,17 @@ def _bare(files, kind, lowercase):
   return json_format.wordpiece(plain_files.vocab_txt(files[0]), lowercase)
 
 
+def _whole(path, kind, folder, lowercase):
+  """The content of a tokenizer.json, with the settings of `folder`."""
+  content = _tokenizer_json(path, kind)
+  content = settings.apply(content, settings.read(folder), kind, folder, True)
+  if kind == 'wordpiece':
+    steps = json.dumps(content.get('normalizer'))
+    lower = '"lowercase": true' in steps or '"Lowercase"' in steps
+    _check_case(path, lower, 'its normalizer says so', lowercase)
+  return content
+
+
 def _both(files, path, kind, lowercase):
   """The content of a tokenizer.json that is beside plain files.
 
@@ -173,11 +175,7 @@ def _both(files, path, kind, lowercase):
   """
   plain = _bare(files, kind, lowercase)
   folder, name = os.path.split(path)
-  content = _tokenizer_json(path, kind)
-  found = settings.read(folder)
-  content = settings.apply(content, found, kind, folder, True)
-  if kind == 'wordpiece':
-    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
+  content = _whole(path, kind, folder, lowercase)
   ours, theirs = (json_format.decides(x) for x in (plain, content))
   added = {token['content'] for token in content['added_tokens']}
   file = os.path.basename(files[0])
@@ -204,15 +202,8 @@ def _check_same(ours, theirs, added, folder, name):
     here, there = ours.get(wrong[0]), theirs.get(wrong[0])
     raise ValueError(
       f'data.tokenizer={folder!r}: {wrong[0]!r} has id {here} in {name} and'
-      f' {there} in {WHOLE}. Remove the wrong file, or name the right'
-      ' one.'
+      f' {there} in {WHOLE}. Remove the wrong file, or name the right one.'
     )
-
-
-def _lowers(content):
-  """Whether a tokenizer.json lowercases text."""
-  normalizer = json.dumps(content.get('normalizer'))
-  return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
 
 
 def _check_case(path, lower, why, lowercase):
@@ -226,16 +217,14 @@ def _check_case(path, lower, why, lowercase):
 
 def _model(path, sentinels, kind, folder):
   """A SentencePiece model, unless a tokenizer.json beside it has other ids."""
-  made = SentencePiece(plain_files.read(path), sentinels, path, kind)
-  if not folder:
-    return made
-  own = {made.processor.id_to_piece(i): i for i in range(made.size)}
+  model = plain_files.read(path)
+  made = sentence_piece.SentencePiece(model, sentinels, path, kind)
   found = settings.read(folder)
-  settings.check_sentence_piece(found, kind, folder, own)
+  settings.check_sentence_piece(found, kind, folder, made.ids)
   beside = os.path.join(folder, WHOLE)
   if os.path.exists(beside):
     content = _tokenizer_json(beside, kind)
-    both = own, json_format.decides(content)['ids']
+    both = made.ids, json_format.all_ids(content)
     # T5's sentinels may be in one file, in both, or added here.
     ids = [{p: i for p, i in x.items() if '<extra_id_' not in p} for x in both]
     _check_same(*ids, set(), folder, os.path.basename(path))
@@ -246,9 +235,8 @@ def _tokenizer_json(path, kind):
   """The content of a tokenizer.json; raises ValueError if not of `kind`."""
   content = plain_files.read_json(path)
   model, added = content.get('model'), content.get('added_tokens') or []
-  if not isinstance(model, dict) or not isinstance(
-    model.get('vocab'), dict | list
-  ):
+  vocab = model.get('vocab') if isinstance(model, dict) else None
+  if not isinstance(vocab, dict | list):
     raise ValueError(
       f'{path} is not a tokenizer.json: it has no model with a vocabulary.'
     )
@@ -267,7 +255,7 @@ def _tokenizer_json(path, kind):
       ' it to null.'
     )
   try:
-    ids = json_format.vocabulary(model) | {t['content']: t['id'] for t in added}
+    ids = json_format.all_ids(content)
     whole = all(type(i) is int for i in ids.values())
     whole = whole and all(type(t['special']) is bool for t in added)
   except (TypeError, KeyError, ValueError):
@@ -296,14 +284,13 @@ def _kind(content):
   return found
 
 
-def _bytes(content, sentinels, path):
+def _bytes(path, sentinels):
   """The bytes tokenizer that was saved as a tokenizer.json."""
-  ids = content['model']['vocab']
+  ids = _tokenizer_json(path, 'bytes')['model']['vocab']
   count = sum(piece.startswith('<extra_id_') for piece in ids)
   made = subwords.Bytes(count or sentinels, '[MASK]' in ids)
-  if made.pieces[: len(ids)] != list(ids) or not all(
-    made.pieces[i] == piece for piece, i in ids.items()
-  ):
+  known = {piece: i for i, piece in enumerate(made.pieces)}
+  if list(ids.items()) != list(known.items())[: len(ids)]:
     raise ValueError(f"{path} is not of data.tokenizer_kind='bytes': {FETCH}")
-  check_sentinels(made.sentinels, sentinels, path)
+  json_format.find_sentinels(known, sentinels, path)
   return made

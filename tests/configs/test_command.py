@@ -112,7 +112,7 @@ def test_help(capsys, monkeypatch, flag):
   """It says what the program does, and each key's value and meaning."""
   monkeypatch.setitem(sys.modules, '__main__', train_command)
   with pytest.raises(SystemExit) as ended:
-    command._parse(['train', flag, '--config=configs/bert.py:base'], '')
+    command._flags(['train', flag, '--config=configs/bert.py:base'], '')
   assert ended.value.code == 0
   shown = capsys.readouterr().out
   assert shown.startswith(train_command.__doc__.strip())

@@ -105,7 +105,7 @@ def lm_weights(batch: Batch) -> Sums:
 
 def lm_means(sums: Sums) -> Sums:
   """Per token: `loss` in nats, what is added to it, `accuracy`."""
-  losses = [name for name in ('loss', *ADDED) if name in sums]
+  losses = 'loss', *(name for name in ADDED if name in sums)
   means = {name: _mean(sums[name], sums['weight']) for name in losses}
   return means | {'accuracy': _mean(sums['correct'], sums['weight'])}
 

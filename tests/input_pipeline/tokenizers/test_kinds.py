@@ -196,7 +196,7 @@ def test_byte_lengths(tokenizer, kind):
 
 
 def test_word_starts(tokenizer, kind):
-  starts = tokenizer.word_starts()
+  starts = tokenizer.word_starts
   assert (starts.dtype, starts.shape) == (bool, (tokenizer.size,))
   assert starts[list({*tokenizer.specials} - {tokenizer.unk})].all()
   if kind in ('bytes', 'numbers'):
@@ -279,7 +279,7 @@ def test_threads(made, kind, monkeypatch):
   for threads in 1, 3:
     monkeypatch.setenv('TOKENIZERS_PARALLELISM', 'true')  # all cores
     content = json.loads(made(kind, False).model)
-    fresh = type(made(kind, False))(content, SENTINELS)
+    fresh = type(made(kind, False))(content, SENTINELS, kind)
     most, stop = [0], threading.Event()
 
     def watch(most=most, stop=stop):

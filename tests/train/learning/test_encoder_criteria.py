@@ -1,6 +1,7 @@
 """The criteria of encoders: masked tokens, the next sentence, ELECTRA's."""
 
 import functools
+from collections import defaultdict
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from tests.models.families.test_electra import (
 from train.learning import criteria
 from train.learning.state import TrainState
 from train.learning.step import train_step
+from train.runs.best import Best
 
 
 @pytest.fixture(scope='module')
@@ -110,6 +112,16 @@ def test_heads_without_a_criterion():
   config = TransformerConfig(**ENCODER)
   with pytest.raises(ValueError, match="model.head='rtd' of model.family='enc"):
     criteria.criterion_for(config)
+
+
+@pytest.mark.parametrize('head', ['rtd', 'mlm', 'mlm_nsp'])
+def test_names_of_the_means_are_known_before_any_sum(head):
+  """`checkpoint.best` is one of them."""
+  config = make_config()
+  if head != 'rtd':
+    config = TransformerConfig(**(ENCODER | {'head': head}))
+  for name in criteria.criterion_for(config).means(defaultdict(float)):
+    assert Best(name, criteria.criterion_for(config), False).step is None
 
 
 def assert_near(ours, expected):
