@@ -21,21 +21,35 @@ OTHER = [
 ]
 
 
-def write_task(folder: Path, count: int = 64, held_out: int = 24) -> str:
+def sentence(rng: random.Random, label: str) -> str:
+  """A few words, one of them of praise or of blame."""
+  words = rng.choices(OTHER, k=rng.randint(2, 12))
+  words.insert(rng.randint(0, 2), rng.choice(GOOD if label == 'good' else BAD))
+  return ' '.join(words)
+
+
+def write_task(folder: Path, count: int = 400, held_out: int = 24) -> str:
   """A table of short texts with a word of praise or of blame; the source."""
   folder.mkdir(exist_ok=True)
   rng = random.Random(0)
   for name, size in ('train', count), ('dev', held_out):
-    lines = ['sentence\tlabel']
-    for _ in range(size):
-      label = rng.choice(['bad', 'good'])
-      words = rng.choices(OTHER, k=rng.randint(2, 12))
-      words.insert(
-        rng.randint(0, 2), rng.choice(GOOD if label == 'good' else BAD)
-      )
-      lines.append(f'{" ".join(words)}\t{label}')
-    (folder / f'{name}.tsv').write_text('\n'.join(lines) + '\n')
+    labels = rng.choices(['bad', 'good'], k=size)
+    lines = [f'{sentence(rng, label)}\t{label}' for label in labels]
+    table = '\n'.join(['sentence\tlabel', *lines])
+    (folder / f'{name}.tsv').write_text(f'{table}\n')
   return (
     f'task:tsv:{folder}/train.tsv,validation={folder}/dev.tsv,text=sentence,'
     'name=praise'
   )
+
+
+def write_text(folder: Path, count: int = 300) -> str:
+  """Documents of such texts without labels; the source."""
+  rng = random.Random(1)
+  documents = [
+    '. '.join(sentence(rng, rng.choice(['bad', 'good'])) for _ in range(4))
+    for _ in range(count)
+  ]
+  path = folder / 'text.txt'
+  path.write_text('\n\n'.join(documents))
+  return f'text:{path}'

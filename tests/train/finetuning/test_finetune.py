@@ -17,7 +17,7 @@ from train.reporting.metrics import read_metrics
 from train.runs import opening
 
 SMALL = {
-  'model.vocab_size': 200, 'model.embed_dim': 16, 'model.mlp_dim': 32,
+  'model.vocab_size': 100, 'model.embed_dim': 16, 'model.mlp_dim': 32,
   'model.heads': 2, 'model.kv_heads': 2, 'model.head_dim': 8,
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def task(tmp_path_factory):
 def pretrained_run(tmp_path_factory):
   """A tiny BERT of a few steps."""
   folder = tmp_path_factory.mktemp('pretrained')
-  source = runs.write_text(folder / 'text')
+  source = labelled.write_text(folder)
   config = set_keys(pretraining.get_config('tiny'), SMALL | {
     'model.encoder_layers': 2, 'data.source': source, 'data.length': 32,
     'data.predictions': 5, 'data.curriculum': (), 'data.batch': 8,
@@ -53,7 +53,7 @@ def recipe(task, **keys):
   return set_keys(config, SMALL | {
     'data.source': task, 'data.length': 16, 'data.batch': 8,
     'train.epochs': 2.0, 'schedule.learning_rate': 3e-3,
-    'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 8,
+    'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 50,
   } | keys)  # fmt: skip
 
 
@@ -69,9 +69,9 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   assert config.data.objective == 'classification'
   assert (config.model.head, config.model.classes) == ('sequence', 2)
   assert config.data.length == 128
-  # Two epochs of 64 examples in batches of 8; warm-up over a tenth.
-  assert (config.train.steps, config.schedule.warmup_steps) == (16, 1)
-  assert config.checkpoint.every == 8
+  # Two epochs of 400 examples in batches of 8; warm-up over a tenth.
+  assert (config.train.steps, config.schedule.warmup_steps) == (100, 10)
+  assert config.checkpoint.every == 50
   with pytest.raises(ValueError, match='is no task'):
     adoption.resolve(recipe('docs'))
 
@@ -83,19 +83,19 @@ def test_a_run_learns_its_task(tuned, pretrained_run):
   assert set(run.params) == {'embed', 'encoder', 'pooler', 'classes'}
   assert run.tokenizer.fingerprint == before.tokenizer.fingerprint
   rows = read_metrics(tuned)
-  scores = [row['eval/praise/accuracy'] for row in rows if 'eval/score' in row]
+  scores = [
+    row['eval/tsv/praise/accuracy'] for row in rows if 'eval/score' in row
+  ]
   assert scores[-1] == 100.0 > scores[0]
-  # Every example once an epoch: after two, each has been read twice.
-  assert rows[-1]['data/documents'] % 64 == 0
 
 
 def test_evaluation_gives_the_scores_of_the_run(tuned, tmp_path):
   found = evaluate.evaluate_run(tuned, predictions=str(tmp_path))
   rows = read_metrics(tuned)
-  assert found['praise/accuracy'] == rows[-1]['eval/praise/accuracy']
+  assert found['tsv/praise/accuracy'] == rows[-1]['eval/tsv/praise/accuracy']
   assert found['score'] == rows[-1]['eval/score']
   assert found['labels'] == 24
-  written = (tmp_path / 'praise.txt').read_text().split()
+  written = (tmp_path / 'tsv-praise.txt').read_text().split()
   assert len(written) == 24
   assert set(written) == {'bad', 'good'}
 
@@ -127,7 +127,7 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
   assert [p.name for p in points][:2] == [
     'learning_rate=1e-3,seed=0', 'learning_rate=1e-3,seed=1',
   ]  # fmt: skip
-  config, made = recipe(task, **{'train.epochs': 1.0}), []
+  config, made = recipe(task, **{'train.epochs': 0.1, 'eval.every': 5}), []
 
   def run(point, folder):
     made.append(point.name)
@@ -198,7 +198,9 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   done = runs.run([*command, f'--workdir={whole}'])
   assert done.returncode == 0, done.stderr
   rows = [json.loads(x) for x in (whole / 'metrics.jsonl').open()]
-  assert {'eval/praise/accuracy', 'eval/blame/accuracy'} <= set(rows[-1])
+  assert {'eval/tsv/praise/accuracy', 'eval/tsv/blame/accuracy'} <= set(
+    rows[-1]
+  )
   # All three are read.
   assert all(runs.rows(whole, f'data/documents_{n}')[-1][1] for n in range(3))
   for step in 4, 8:
@@ -213,5 +215,5 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'Going on from the checkpoint of step' in done.stdout
   assert fingerprint(str(killed)) == fingerprint(str(whole))
-  for name in 'train/loss', 'eval/praise/accuracy', 'eval/loss':
+  for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)
