@@ -78,6 +78,8 @@ KEYS = {
     'relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu')),
   'model.gated': Key(
     bool, 'the MLP computes act(x Wg) * (x Wi) instead of act(x Wi)'),
+  'model.adapter_dim': Key(
+    0, 'adapters: width of the layers after each MLP; 0: none'),
   'model.bias': Key(
     str, 'which matrices of the blocks have a bias', ('none', 'mlp', 'all')),
   'model.scale_attention': Key(bool, 'multiply queries by H^-1/2'),
@@ -226,6 +228,16 @@ KEYS = {
     bool, 'Adafactor: rates are relative to the scale of a parameter'),
   'optimizer.multipliers': Key(
     {}, 'AdamW: factors of the learning rate, by name of the parameter'),
+
+  # What is trained.
+  'tuning.train': Key('all', 'which parameters are trained', (
+    'all', 'lora', 'adapters', 'head', 'unfreezing')),
+  'tuning.rank': Key(0, 'lora: R, the rank of the change of a matrix'),
+  'tuning.alpha': Key(0.0, 'lora: the change is alpha / R times A B'),
+  'tuning.matrices': Key(
+    (), 'lora: which matrices change: attention/query, mlp/output, ...'),
+  'tuning.layer_decay': Key(
+    0.0, 'factor of the rate from a layer to the one below; 0: one rate'),
 
   # The learning rate.
   'schedule.name': Key(str, 'how the rate changes', (

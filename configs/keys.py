@@ -25,6 +25,7 @@ GROUPS = {
   'model': 'The model',
   'data': 'The data',
   'optimizer': 'The optimizer',
+  'tuning': 'What is trained',
   'schedule': 'The learning rate',
   'train': 'Training',
   'eval': 'Evaluation',

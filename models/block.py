@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from models.attention import Attention
 from models.config import TransformerConfig
-from models.layers import Mlp, Norm, dropout, shard
+from models.layers import Adapter, Mlp, Norm, dropout, shard
 
 Branch = Callable[[jax.Array], jax.Array]
 
@@ -34,7 +34,8 @@ class Block(nn.Module):
 
   Pre-norm (GPT-2, T5, LLaMA): x + dropout(f(norm(x))) for each f; post-norm
   (Vaswani et al. 2017, BERT): norm(x + dropout(f(x))); parallel (GPT-J, PaLM):
-  x + dropout(attention(norm(x))) + dropout(mlp(norm(x))).
+  x + dropout(attention(norm(x))) + dropout(mlp(norm(x))). With
+  `model.adapter_dim` an adapter reads what the MLP gives.
 
   A cache is a dict. 'self' has the 'key' and 'value' [B,S,K,H] of S decoding
   steps. 'cross' has those of the source; the first call computes them.
@@ -99,7 +100,10 @@ class Block(nn.Module):
         new_cache['cross'] = keys_values
       return attention(y, keys_values, context.source_mask)
 
-    mlp = Mlp(c, name='mlp')
+    def mlp(y: jax.Array) -> jax.Array:
+      y = Mlp(c, name='mlp')(y)
+      return Adapter(c, name='adapter')(y) if c.adapter_dim else y
+
     if c.parallel == 'none':
       x = residual(x, self_attention, 'attention_norm')
       if self.cross:

@@ -49,6 +49,7 @@ class TransformerConfig:
   parallel: str  # attention and MLP side by side, sharing a norm or with two
   activation: str  # of the MLP; 'gelu_tanh' is the tanh approximation
   gated: bool  # act(x Wg) * (x Wi) (Shazeer 2020) instead of act(x Wi)
+  adapter_dim: int = 0  # width of an adapter after each MLP (T5, 3.5.1)
   bias: str  # which matrices of the blocks have one: none, the MLP's, all
   scale_attention: bool  # queries times H^-1/2; False: folded into the init
   window: int = 0  # how many keys a query sees in banded layers, with its own

@@ -45,9 +45,11 @@ def _rwkv(c):
   _refuse(
     (c.norm_placement, c.parallel, c.bias) != ('pre', 'none', 'none')
     or c.gated
-    or c.table_dim,
+    or c.table_dim
+    or c.adapter_dim,
     "model.family='rwkv' has a block of its own: model.norm_placement must "
-    "be 'pre', parallel and bias 'none', gated False and table_dim 0.",
+    "be 'pre', parallel and bias 'none', gated False, table_dim and "
+    'adapter_dim 0.',
   )
   _refuse(
     c.init != 'rwkv',
@@ -110,7 +112,8 @@ def _sizes(c):
     not 0 < c.norm_epsilon < 1,
     f'model.norm_epsilon is {c.norm_epsilon}; it must be above 0 and below 1.',
   )
-  _at_least(c, 0, 'table_dim', 'token_types', 'window', 'position_offset')
+  _at_least(c, 0, 'table_dim', 'adapter_dim', 'token_types', 'window')
+  _at_least(c, 0, 'position_offset')
 
 
 def _at_least(c, least, *names):

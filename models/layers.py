@@ -283,3 +283,24 @@ class Mlp(nn.Module):
       hidden = dropout(c)(hidden)
     output = dense(c.embed_dim, ('mlp', 'embed'), 'output', 'mlp_output')
     return output(hidden)
+
+
+class Adapter(nn.Module):
+  """x + ReLU(x W1) W2, a small layer that can be trained alone.
+
+  Houlsby et al. 2019, 2.1 (with its own residual); T5 (Raffel et al. 2020,
+  3.5.1) has it after each MLP. It has biases where the MLP has. W2 starts at 0,
+  so that a model is what it was without adapters.
+  """
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [B,T,D] -> [B,T,D]
+    c = self.config
+    bias, init = c.bias != 'none', initializer(c, 'mlp')
+    zeros = nn.initializers.zeros
+    axes = ('embed', 'adapter')
+    down = Dense(c.adapter_dim, axes, init, c.dtype, bias, name='input')
+    up = Dense(c.embed_dim, axes[::-1], zeros, c.dtype, bias, name='output')
+    return x + up(jax.nn.relu(down(x)))

@@ -32,8 +32,9 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
   """Compiles the training step for `devices`, which may be a topology's.
 
   Returns:
-    'devices', 'parameters', 'compile_seconds', 'flops' of a step, and in bytes
-    a device: 'arguments' (state and batch), 'temporary', 'peak'.
+    'devices', 'parameters', 'trained' of them, 'compile_seconds', 'flops' of a
+    step, and in bytes a device: 'arguments' (state and batch), 'temporary',
+    'peak'.
 
   Raises:
     ValueError: a setting that cannot work on so many devices.
@@ -48,6 +49,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
   return {
     'devices': len(devices),
     'parameters': count_params(setup.state.params),
+    'trained': count_params(setup.tuning.trained(setup.state.params)),
     'compile_seconds': round(seconds, 1),
     'flops': step_flops(setup.model.config, batch),
     'arguments': memory.argument_size_in_bytes,

@@ -94,6 +94,8 @@ def train(
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)
   _say(summary(config, shutil.get_terminal_size().columns))
   _say(progress.overview(setup.state.params, setup.axes, setup.places.params))
+  if told := setup.tuning.describe(setup.state.params):
+    _say(told)
 
   # ---- Data ----------------------------------------------------------------
 
@@ -239,10 +241,10 @@ def _first_state(
   parts = setup.model, setup.optimizer, setup.state, data.start()
   seed = setup.config.seed
   if not origin:
-    return create_state(*parts, seed), None
+    return create_state(*parts, seed, tuning=setup.tuning), None
   _say(warm_start.describe(origin, setup.config))
   saved = origin.saved if origin.own else None
-  return warm_start.create(origin, *parts, seed), saved
+  return warm_start.create(origin, *parts, seed, setup.tuning), saved
 
 
 def _phases(setup: Setup, data: pipeline.Data, start: int) -> list[Phase]:

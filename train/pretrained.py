@@ -42,6 +42,7 @@ from models.config import TransformerConfig
 from models.pretrained import pair
 from train import special_tokens
 from train.learning.state import TrainState
+from train.learning.tuning import make_tuning
 from train.runs import command, folders, opening, workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import set_up
@@ -49,7 +50,7 @@ from train.setup import set_up
 # Fields that the config decides; the checkpoint decides all others.
 OWN = (
   *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
-  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan'),
+  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
 )
 
 
@@ -73,7 +74,9 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   setup = set_up(config)
 
   def state(params, cursor):
-    step, opt_state = jnp.zeros([], 'int32'), setup.optimizer.init(params)
+    params |= setup.tuning.drawn(setup.state.params, config.seed)
+    trained = setup.tuning.trained(params)
+    step, opt_state = jnp.zeros([], 'int32'), setup.optimizer.init(trained)
     return TrainState(step, params, opt_state, cursor)
 
   with folders.made(folder):
@@ -158,11 +161,15 @@ def export(
   tokenizer, ids, said = tokenizer_files(folder, run, saved['data'])
   pretrained.check_save(config, target, dtype=dtype, kept=ids)
   params = checkpoints.restore_arrays(step, 'params')['params']
+  tuning = make_tuning(run)
+  params = tuning.merged(params)
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
     kept=ids, length=run.data.length,
   )  # fmt: skip
   print(f'Wrote step {step:,} of {folder} to {target}.')
+  if tuning.train == 'lora':
+    print("LoRA's factors are merged into the matrices that they change.")
   print(said)
 
 

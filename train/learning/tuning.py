@@ -1,0 +1,214 @@
+"""What of a model is trained: the config group `tuning`.
+
+  all         every parameter
+  lora        low-rank factors of chosen matrices (lora.py)
+  adapters    small layers after each MLP (model.adapter_dim) and all norms:
+              Houlsby et al. 2019; T5 (Raffel et al. 2020, 3.5.1, table 10)
+  head        what stands on the trunk alone
+  unfreezing  the top layer first, then one more from time to time (T5, 3.5.1)
+
+With `lora` and `adapters` the head is trained too, where it is a task's. The
+output projection and its transform ('vocabulary') are a language model's own
+and stay as they are.
+
+Frozen weights have no gradient and no optimizer state, but belong to the
+checkpoint. With `unfreezing` every weight has both, and all the time.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from train.learning import lora
+from train.learning.layers import by_layer
+
+TRUNK = 'embed', 'encoder', 'decoder', 'generator'
+CHOICES = 'all', 'lora', 'adapters', 'head', 'unfreezing'
+ADAPTER = 'adapter'  # of models/block.py
+_LORA_STREAM = 1  # of the seed: the model's weights are drawn from the seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """What is trained. Trees of parameters are nested dicts.
+
+  The model's tree has the model's parameters; the state's tree has LoRA's
+  factors beside them.
+
+  Attributes:
+    train: of CHOICES.
+    rank, alpha, matrices: of LoRA.
+    steps: of the run.
+  """
+
+  train: str = 'all'
+  rank: int = 0
+  alpha: float = 0.0
+  matrices: tuple[str, ...] = ()
+  steps: int = 0
+
+  def extended(self, params: dict, axes: dict) -> tuple[dict, dict]:
+    """Shapes and axis names of the model's tree -> of the state's.
+
+    Raises:
+      ValueError: a matrix that the model does not have; or nothing is trained.
+    """
+    if self.train == 'lora':
+      shapes, names = lora.factors(
+        params, axes, TRUNK, self.matrices, self.rank
+      )
+      params, axes = params | {lora.KEY: shapes}, axes | {lora.KEY: names}
+    if not self.trained(params):
+      raise ValueError(
+        f'tuning.train={self.train!r} trains nothing: the model has no such '
+        f'parameters. It has {", ".join(params)}.'
+      )
+    return params, axes
+
+  def drawn(self, shapes: dict, seed: int) -> dict:
+    """What the state's tree has beside the model's, new: LoRA's factors.
+
+    Args:
+      shapes: of the state's tree.
+      seed: the run's.
+    """
+    if self.train != 'lora':
+      return {}
+    rng = jax.random.fold_in(jax.random.key(seed), _LORA_STREAM)
+    return {lora.KEY: lora.draw(shapes[lora.KEY], rng)}
+
+  def is_trained(self, path: tuple[str, ...]) -> bool:
+    """Whether the parameter at a path of the state's tree is trained."""
+    match self.train:
+      case 'head':
+        return path[0] not in TRUNK
+      case 'lora':
+        return path[0] == lora.KEY or _of_task(path)
+      case 'adapters':
+        norm = len(path) > 1 and path[-2].endswith('norm')
+        return norm or ADAPTER in path or _of_task(path)
+    return True
+
+  def trained(self, tree: dict) -> dict:
+    """The part of a tree like the state's that is trained."""
+    return self.split(tree)[0]
+
+  def split(self, params: dict) -> tuple[dict, dict]:
+    """The state's tree -> what is trained, and what is frozen."""
+    if self.train in ('all', 'unfreezing'):
+      return params, {}
+    parts = {}, {}
+    for path, x in flatten_dict(params).items():
+      parts[not self.is_trained(path)][path] = x
+    return unflatten_dict(parts[0]), unflatten_dict(parts[1])
+
+  def join(self, trained: dict, frozen: dict) -> dict:
+    """The state's tree, from its two parts."""
+    if not frozen:
+      return trained
+    return unflatten_dict(flatten_dict(frozen) | flatten_dict(trained))
+
+  def merged(self, params: dict) -> dict:
+    """The state's tree -> the model's, for every use of the model."""
+    if self.train != 'lora':
+      return params
+    return lora.merge(params, self.alpha / self.rank)
+
+  def thawed(self, tree: dict, step: jax.Array) -> dict:
+    """Gradients or updates, 0 where a weight is still frozen at a step.
+
+    Layer l of L is trained from step (L - 1 - l) / L of all steps on: the top
+    one at once, the lowest in the last L-th. Encoder and decoder go in
+    parallel. What belongs to no layer is always trained: T5 says so of the
+    embeddings, and says nothing of the last norms, which are on top, and of
+    the relative biases, which all layers share.
+    """
+    if self.train != 'unfreezing':
+      return tree
+
+    def inside(layer, layers):
+      first = -(-(layers - 1 - layer) * self.steps // layers)  # rounded up
+      return jnp.asarray(step >= first)
+
+    on = by_layer(tree, inside, lambda path, layers: np.array(True))
+    return jax.tree.map(lambda x, on: jnp.where(on, x, 0), tree, on)
+
+  def describe(self, params: dict) -> str:
+    """A line about what is trained; '' if it is everything, all the time.
+
+    Args:
+      params: arrays or shapes of the state's tree.
+    """
+    if self.train == 'all':
+      return ''
+    sizes = [
+      sum(x.size for x in jax.tree.leaves(tree)) for tree in self.split(params)
+    ]
+    counts = f'{sizes[0]:,} of {sum(sizes):,} parameters'
+    if self.train == 'unfreezing':
+      return f'tuning.train=unfreezing: {counts}, from the top layer down.'
+    heads = sorted({p for p in params if _of_task((p,))})
+    more = f' The head is trained too: {", ".join(heads)}.' if heads else ''
+    if self.train == 'head':
+      more = f' They are {", ".join(p for p in params if p not in TRUNK)}.'
+    return f'tuning.train={self.train}: {counts} are trained.{more}'
+
+
+EVERYTHING = Tuning()
+
+
+def make_tuning(config: ConfigDict) -> Tuning:
+  """The tuning of a whole config.
+
+  Raises:
+    ValueError: an unknown choice, a missing key or an ignored one.
+  """
+  group = config.tuning
+  if group.train not in CHOICES:
+    raise ValueError(
+      f'tuning.train is {group.train!r}; it must be one of '
+      f'{", ".join(CHOICES)}.'
+    )
+  for key in ('rank', 'alpha', 'matrices'):
+    value, used = group[key], group.train == 'lora'
+    wanted = value and (key == 'matrices' or value > 0)
+    if used and not wanted:
+      raise ValueError(
+        f'tuning.{key} is {value!r}; tuning.train=lora needs '
+        + ('names of matrices.' if key == 'matrices' else 'a number above 0.')
+      )
+    if value and not used:
+      raise ValueError(
+        f'tuning.{key} is {value!r}, but tuning.train={group.train} does not '
+        'use it; leave it unset.'
+      )
+  if not 0 <= group.layer_decay <= 1:
+    raise ValueError(
+      f'tuning.layer_decay is {group.layer_decay}; it must be between 0 and 1.'
+    )
+  if group.train == 'adapters' and not config.model.adapter_dim:
+    raise ValueError(
+      'tuning.train=adapters needs model.adapter_dim above 0: T5 tries 32, '
+      '128, 512 and 2048.'
+    )
+  return Tuning(
+    group.train,
+    group.rank,
+    group.alpha,
+    tuple(group.matrices),
+    config.train.steps,
+  )
+
+
+def is_added(path: tuple[str, ...]) -> bool:
+  """Whether a parameter is there for tuning alone: LoRA's or an adapter's."""
+  return path[0] == lora.KEY or ADAPTER in path
+
+
+def _of_task(path: tuple[str, ...]) -> bool:
+  """Whether a parameter belongs to a task's head."""
+  return path[0] not in (*TRUNK, 'vocabulary', lora.KEY)
