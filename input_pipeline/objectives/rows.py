@@ -195,7 +195,7 @@ def _masked_rows(documents, tokenizer, config, rng):
     config.noise_density, config.predictions, rng,
   )  # fmt: skip
   if config.whole_words:
-    starts = tokenizer.word_starts()[tokens] | special
+    starts = tokenizer.word_starts[tokens] | special
     starts[:, 1:] |= special[:, :-1]
     at, chosen = masking.choose_words(
       rng, maskable, starts, counts, config.predictions

@@ -1,5 +1,6 @@
 """The tokenizer of synthetic data, whose documents are ids already."""
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -51,9 +52,8 @@ class Numbers(Vocabulary):
     special = {0: '<pad>', 1: '</s>', 2: '<unk>'}
     masks = self.cls, self.sep, self.mask
     special |= dict(zip(masks, self.masking, strict=True))
-    special |= {
-      s: f'<extra_id_{n}>' for n, s in enumerate(self.sentinels.tolist())
-    }
+    for n, sentinel in enumerate(self.sentinels.tolist()):
+      special[sentinel] = f'<extra_id_{n}>'
     return special.get(int(i), str(i))
 
   def byte_lengths(self) -> np.ndarray:
@@ -62,7 +62,8 @@ class Numbers(Vocabulary):
     lengths[list(self.specials)] = 0
     return lengths.astype(np.int32)
 
-  def _begin_words(self):
+  @functools.cached_property
+  def word_starts(self) -> np.ndarray:
     """Every third id continues a word."""
     starts = np.arange(self.size) % 3 > 0
     starts[list(self.specials)] = True

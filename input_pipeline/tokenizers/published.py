@@ -21,7 +21,7 @@ from input_pipeline.tokenizers.sentence_piece import (
   SentencePiece,
   SentencePieceJson,
 )
-from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
+from input_pipeline.tokenizers.vocabulary import Vocabulary, find_sentinels
 
 WHOLE = 'tokenizer.json'
 # The files of each kind; a folder's first complete entry is read. If WHOLE is
@@ -229,7 +229,7 @@ def _model(path, sentinels, kind, folder):
   made = SentencePiece(plain_files.read(path), sentinels, path, kind)
   if not folder:
     return made
-  own = {made.processor.id_to_piece(i): i for i in range(made.size)}
+  own = made.ids
   found = settings.read(folder)
   settings.check_sentence_piece(found, kind, folder, own)
   beside = os.path.join(folder, WHOLE)
@@ -301,9 +301,8 @@ def _bytes(content, sentinels, path):
   ids = content['model']['vocab']
   count = sum(piece.startswith('<extra_id_') for piece in ids)
   made = subwords.Bytes(count or sentinels, '[MASK]' in ids)
-  if made.pieces[: len(ids)] != list(ids) or not all(
-    made.pieces[i] == piece for piece, i in ids.items()
-  ):
+  known = {piece: i for i, piece in enumerate(made.pieces)}
+  if list(ids.items()) != list(known.items())[: len(ids)]:
     raise ValueError(f"{path} is not of data.tokenizer_kind='bytes': {FETCH}")
-  check_sentinels(made.sentinels, sentinels, path)
+  find_sentinels(known, sentinels, path)
   return made

@@ -8,17 +8,17 @@ the tokenizers library reads. T5's sentinels are at the end of the vocabulary.
 import functools
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import sentencepiece
 
 from input_pipeline.sources import hashes
-from input_pipeline.tokenizers import scripts
+from input_pipeline.tokenizers import json_format, scripts
 from input_pipeline.tokenizers.subwords import Subwords
 from input_pipeline.tokenizers.vocabulary import (
+  Texts,
   Vocabulary,
-  check_sentinels,
   find_sentinels,
 )
 
@@ -56,74 +56,57 @@ class SentencePiece(Vocabulary):
         f' data.tokenizer_kind={kind!r}: set it to {found!r}, or name another'
         ' file.'
       )
-    if not len(_sentinels(processor)):
-      model += b''.join(
-        _sentinel_piece(n) for n in range(sentinels - 1, -1, -1)
-      )
+    if not json_format.sentinel_names(_ids(processor)):
+      model += b''.join(map(_sentinel_piece, reversed(range(sentinels))))
       processor = _load(model, name)
     self.model = model
     self.fingerprint = hashes.sha256(model)
     self.processor = processor
     self.size = processor.get_piece_size()
-    ids = processor.bos_id(), processor.eos_id(), processor.unk_id()
-    self.bos, self.eos, self.unk = (i if i >= 0 else None for i in ids)
-    pads = processor.pad_id(), *ids[:2], 0
+    self.ids = _ids(processor)
+    ends = processor.bos_id(), processor.eos_id(), processor.unk_id()
+    self.bos, self.eos, self.unk = (i if i >= 0 else None for i in ends)
+    pads = processor.pad_id(), *ends[:2], 0
     self.pad = next(i for i in pads if i >= 0)
-    self.sentinels = _sentinels(processor)
-    self.cls, self.sep, self.mask = map(self._find, self.masking)
-    check_sentinels(self.sentinels, sentinels, name)
+    self.cls, self.sep, self.mask = map(self.ids.get, self.masking)
+    self.sentinels = find_sentinels(self.ids, sentinels, name)
 
-  def encode_batch(
-    self, texts: Sequence[bytes | str], threads: int = 1
-  ) -> list[np.ndarray]:
+  def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
     encode = self.processor.encode
     return encode(texts, return_type='numpy', num_threads=threads)
 
   def decode(self, ids: Iterable[int]) -> str:
     sentinels = set(self.sentinels.tolist())  # spaced as other pieces are
-    parts, run = [], []
-    for i in map(int, ids):
-      if i not in self.shown or i in sentinels:
-        run.append(i)
-      elif self.shown[i]:
-        parts += [self.processor.decode(run), self.shown[i]]
-        run = []
-    return ' '.join(filter(None, [*parts, self.processor.decode(run)]))
+    shown = {i: name for i, name in self.shown.items() if i not in sentinels}
+    return _decode(ids, shown, self.processor.decode)
 
   def piece(self, i: int) -> str:
     name = self.processor.id_to_piece(int(i))
-    return name.lstrip('▁') if i in self.sentinels else name
+    return name.removeprefix('▁') if i in self.sentinels else name
 
   def byte_lengths(self) -> np.ndarray:
     lengths = np.zeros(self.size, np.int32)
-    for i in self._text():
-      if self.processor.is_byte(i):
-        lengths[i] = 1
-      else:
-        piece = self.processor.id_to_piece(i)
-        lengths[i] = len(piece.replace('▁', ' ').encode())
+    for i, piece in self._text():
+      text = piece.replace('▁', ' ').encode()
+      lengths[i] = 1 if self.processor.is_byte(i) else len(text)
     return lengths
 
-  def _begin_words(self):
+  @functools.cached_property
+  def word_starts(self) -> np.ndarray:
     starts = np.ones(self.size, bool)
-    for i in self._text():
-      piece = self.processor.id_to_piece(i)
+    for i, piece in self._text():
       starts[i] = _begins_word(piece)
     starts[self.unk] = False  # one character, never with its '▁'
     return starts
 
   def _text(self):
-    """Ids of pieces that stand for text."""
+    """(id, piece) of pieces that stand for text."""
     p, special = self.processor, set(self.specials)
     return [
-      i
+      (i, p.id_to_piece(i))
       for i in range(self.size)
       if not (i in special or p.is_control(i) or p.is_unused(i))
     ]
-
-  def _find(self, name):
-    i = self.processor.piece_to_id(name)
-    return i if self.processor.id_to_piece(i) == name else None
 
 
 class SentencePieceJson(Subwords):
@@ -177,26 +160,33 @@ class SentencePieceJson(Subwords):
     return name.removeprefix('▁') if i in self.sentinels else name
 
   def decode(self, ids: Iterable[int]) -> str:
-    parts, run = [], []
-    for i in map(int, ids):
-      if i not in self.shown:
-        run.append(self.pieces[i])
-      elif self.shown[i]:
-        parts += [self._join(run), self.shown[i]]
-        run = []
-    return ' '.join(filter(None, [*parts, self._join(run)]))
+    return _decode(ids, self.shown, self._join)
 
-  def _join(self, names):
+  def _join(self, ids):
+    names = [self.pieces[i] for i in ids]
     if self._encoder.decoder is None:
       return ''.join(names).replace('▁', ' ')
     return self._encoder.decoder.decode(names)
 
-  def _begin_words(self):
+  @functools.cached_property
+  def word_starts(self) -> np.ndarray:
     starts = np.array([_begins_word(piece) for piece in self.pieces])
     starts[list(self.specials)] = True
     if self.unk is not None:
       starts[self.unk] = False
     return starts
+
+
+def _decode(ids, shown, join):
+  """Runs of ids, each joined to a text, and what is `shown` of others."""
+  parts, run = [], []
+  for i in map(int, ids):
+    if i not in shown:
+      run.append(i)
+    elif shown[i]:
+      parts += [join(run), shown[i]]
+      run = []
+  return ' '.join(filter(None, [*parts, join(run)]))
 
 
 def _begins_word(piece):
@@ -312,11 +302,9 @@ def _fields(message):
     yield key >> 3, value
 
 
-def _sentinels(processor):
-  names = range(processor.get_piece_size() - 1, -1, -1)
-  return find_sentinels(
-    {processor.id_to_piece(i).lstrip('▁'): i for i in names}
-  )
+def _ids(processor):
+  """Piece -> id."""
+  return {processor.id_to_piece(i): i for i in range(len(processor))}
 
 
 def _sentinel_piece(n):

@@ -8,14 +8,19 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
-from input_pipeline.tokenizers.vocabulary import Vocabulary, check_sentinels
+from input_pipeline.tokenizers.vocabulary import (
+  Texts,
+  Vocabulary,
+  find_sentinels,
+)
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
 WORD = 32  # bytes of a word whose ids are kept, at most
@@ -34,6 +39,12 @@ def library() -> ModuleType:
   import tokenizers
 
   return tokenizers
+
+
+def open_content(content: dict) -> Any:
+  """The library's Tokenizer of a tokenizer.json's content."""
+  text = json_format.to_json(content).decode()
+  return library().Tokenizer.from_str(text)
 
 
 class Subwords(Vocabulary):
@@ -57,8 +68,7 @@ class Subwords(Vocabulary):
     self.model = json_format.to_json(content)
     # What transformers adds around a text does not change the text's ids.
     content = content | {'post_processor': None}
-    text_only = json_format.to_json(content)
-    self.fingerprint = hashes.sha256(text_only)
+    self.fingerprint = hashes.sha256(json_format.to_json(content))
     self.size = len(ids)
     self.pieces = list(ids)
     for role, names in json_format.SPECIALS.items():
@@ -66,23 +76,20 @@ class Subwords(Vocabulary):
     if self.pad is None:
       ends = self.bos, self.eos, 0
       self.pad = next(i for i in ends if i is not None)
-    found = [ids[name] for name in json_format.sentinel_names(ids)]
-    self.sentinels = np.array(found, np.int32)
-    check_sentinels(self.sentinels, sentinels, name)
+    self.sentinels = find_sentinels(ids, sentinels, name)
     # The library finds only tokens that are not special in a text.
-    added = [t for t in content['added_tokens'] if not t['special']]
-    special = {t['content'] for t in content['added_tokens'] if t['special']}
+    tokens = content['added_tokens']
+    added = [token for token in tokens if not token['special']]
+    special = {token['content'] for token in tokens if token['special']}
     encoder = self._for_text(content, special) | {'added_tokens': added}
     self._byte_fallback = bool(content['model'].get('byte_fallback'))
     try:
-      self._encoder = library().Tokenizer.from_str(
-        json_format.to_json(encoder).decode()
-      )
+      self._encoder = open_content(encoder)
     except Exception as error:  # the class that the library raises
       raise ValueError(
         f'{name} is not a tokenizer that the tokenizers library reads: {error}'
       ) from error
-    self._added = {token['content'] for token in content['added_tokens']}
+    self._added = {token['content'] for token in tokens}
     self._apart = not added and self._spaces_part(content)
     self._known = {}  # word -> ids
 
@@ -92,9 +99,7 @@ class Subwords(Vocabulary):
     del special
     return content
 
-  def encode_batch(
-    self, texts: Sequence[bytes | str], threads: int = 1
-  ) -> list[np.ndarray]:
+  def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
     """See Vocabulary.
 
     Looks up words seen before: the library takes several times as long as all
@@ -107,14 +112,8 @@ class Subwords(Vocabulary):
     words = [self._split(text) for text in texts]
     ids = [list(map(known.get, part)) for part in words]
     unfinished = [n for n, found in enumerate(ids) if None in found]
-    new = list(
-      {
-        word
-        for n in unfinished
-        for word, found in zip(words[n], ids[n], strict=True)
-        if found is None
-      }
-    )
+    new = {word for n in unfinished for word in words[n]}
+    new = new.difference(known)
     encoded = self._encode(map(self._text, new), threads)
     table = dict(zip(new, encoded, strict=True))
     for n in unfinished:
@@ -122,9 +121,8 @@ class Subwords(Vocabulary):
       ids[n] = [table[w] if i is None else i for w, i in both]
     if len(known) < KNOWN:
       known.update((w, i) for w, i in table.items() if len(w) <= WORD)
-    return [
-      np.array([*itertools.chain.from_iterable(i)], np.int32) for i in ids
-    ]
+    joined = map(itertools.chain.from_iterable, ids)
+    return [np.array(list(found), np.int32) for found in joined]
 
   def _encode(self, texts, threads):
     """Texts -> lists of ids, by the library, outside the interpreter lock."""
@@ -165,11 +163,12 @@ class WordPiece(Subwords):
     texts = []
     for piece in self.pieces:
       if piece.startswith('##') and len(piece) > 2:
-        texts.append(piece[2:].encode())
+        text = piece[2:]
       elif len(piece) == 1 and not (piece.isalnum() and ord(piece) < 0x2E80):
-        texts.append(piece.encode())
+        text = piece
       else:
-        texts.append(b' ' + piece.encode())
+        text = f' {piece}'
+      texts.append(text.encode())
     return texts
 
   @staticmethod
@@ -192,13 +191,13 @@ class WordPiece(Subwords):
     texts = (shown.get(i, self._texts[i].decode()) for i in map(int, ids))
     return ''.join(texts).strip()
 
-  def _begin_words(self):
-    return np.array(
-      [
-        not p.startswith('##') or p == '##' or scripts.begins_unspaced(text)
-        for p, text in zip(self.pieces, self._texts, strict=True)
-      ]
-    )
+  @functools.cached_property
+  def word_starts(self) -> np.ndarray:
+    starts = [
+      not p.startswith('##') or p == '##' or scripts.begins_unspaced(text)
+      for p, text in zip(self.pieces, self._texts, strict=True)
+    ]
+    return np.array(starts)
 
 
 class ByteBpe(Subwords):
@@ -243,13 +242,10 @@ class ByteBpe(Subwords):
     texts = (shown.get(i, self._texts[i]) for i in map(int, ids))
     return b''.join(texts).decode(errors='replace')
 
-  def _begin_words(self):
-    starts = np.array(
-      [
-        text.startswith(b' ') or scripts.begins_unspaced(text)
-        for text in self._texts
-      ]
-    )
+  @functools.cached_property
+  def word_starts(self) -> np.ndarray:
+    starts = [t[:1] == b' ' or scripts.begins_unspaced(t) for t in self._texts]
+    starts = np.array(starts)
     starts[list(self.specials)] = True
     return starts
 
@@ -277,24 +273,18 @@ class Bytes(Vocabulary):
     self.pieces += [f'<extra_id_{n}>' for n in reversed(range(sentinels))]
     self.size = len(self.pieces)
     self.sentinels = np.arange(self.size)[::-1][:sentinels].astype(np.int32)
-    content = json_format.byte_bpe(
-      {p: i for i, p in enumerate(self.pieces)}, []
-    )
+    ids = {piece: i for i, piece in enumerate(self.pieces)}
+    content = json_format.byte_bpe(ids, [])
     content['pre_tokenizer'] = json_format.BYTE_LEVEL | {'use_regex': False}
-    self.model = json_format.to_json(
-      json_format.canonical(content, 0, 'bytes')[0]
-    )
+    content, _ = json_format.canonical(content, 0, 'bytes')
+    self.model = json_format.to_json(content)
     self.fingerprint = hashes.sha256(self.model)
 
-  def encode_batch(
-    self, texts: Sequence[bytes | str], threads: int = 1
-  ) -> list[np.ndarray]:
+  def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
     del threads  # encoding is only a copy
     texts = (t.encode() if isinstance(t, str) else t for t in texts)
-    return [
-      np.frombuffer(text, np.uint8).astype(np.int32) + self.first
-      for text in texts
-    ]
+    bytes_of = (np.frombuffer(text, np.uint8) for text in texts)
+    return [found.astype(np.int32) + self.first for found in bytes_of]
 
   def decode(self, ids: Iterable[int]) -> str:
     first, shown = self.first, self.shown | {self.unk: '<unk>'}

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from input_pipeline.config import DataConfig
+from input_pipeline.tokenizers import json_format
 
+Texts = Sequence[bytes | str]
 PADDING = 1024  # the model's table may have fewer unused rows than this
 
 
@@ -39,20 +41,12 @@ class Vocabulary(abc.ABC):
   reads_sentinels = False  # whether <extra_id_0> in a text is a sentinel
 
   @abc.abstractmethod
-  def encode_batch(
-    self, texts: Sequence[bytes | str], threads: int = 1
-  ) -> list[np.ndarray]:
-    """Texts -> one int32 array of ids each.
-
-    Works on `threads` threads, outside the interpreter lock.
-    """
+  def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
+    """Texts -> one int32 array of ids each, outside the interpreter lock."""
 
   @abc.abstractmethod
   def decode(self, ids: Iterable[int]) -> str:
-    """Ids -> text, without padding, BOS and EOS.
-
-    cls, sep, mask and sentinels are shown by name.
-    """
+    """Ids -> text; cls, sep, mask, sentinels by name; no pad, BOS, EOS."""
 
   @abc.abstractmethod
   def piece(self, i: int) -> str:
@@ -65,6 +59,7 @@ class Vocabulary(abc.ABC):
     A word's leading space counts. Special ids and unknown text have 0.
     """
 
+  @functools.cached_property
   def word_starts(self) -> np.ndarray:
     """Whether each id begins a word, bool [size].
 
@@ -72,13 +67,6 @@ class Vocabulary(abc.ABC):
     between words every piece begins a word, as each Chinese character does in
     BERT's release (see scripts.py).
     """
-    return self._word_starts
-
-  @functools.cached_property
-  def _word_starts(self):
-    return self._begin_words()
-
-  def _begin_words(self):
     return np.ones(self.size, bool)
 
   @functools.cached_property
@@ -151,31 +139,25 @@ def check_specials(tokenizer: Vocabulary, config: DataConfig) -> None:
       f' {", ".join(missing)}: choose one that has all of them, or'
       " data.tokenizer='', which trains one for the objective."
     )
-  count = len(tokenizer.sentinels)
-  if count < config.sentinels:
+  if (count := len(tokenizer.sentinels)) < config.sentinels:
     raise ValueError(
       f'data.sentinels={config.sentinels}, but data.tokenizer='
       f'{config.tokenizer!r} has {count}.'
     )
 
 
-# ---- Sentinels --------------------------------------------------------------
-
-
-def find_sentinels(ids: Mapping[str, int]) -> np.ndarray:
+def find_sentinels(
+  ids: Mapping[str, int], wanted: int, name: str
+) -> np.ndarray:
   """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
 
-  >>> find_sentinels({'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}).tolist()
+  Raises ValueError if there are fewer than data.sentinels.
+
+  >>> ids = {'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}
+  >>> find_sentinels(ids, 2, 'file').tolist()
   [2, 1]
   """
-  found = []
-  while (name := f'<extra_id_{len(found)}>') in ids:
-    found.append(ids[name])
-  return np.array(found, np.int32)
-
-
-def check_sentinels(found: np.ndarray, wanted: int, name: str) -> None:
-  """Raises ValueError if there are fewer than data.sentinels."""
+  found = [ids[sentinel] for sentinel in json_format.sentinel_names(ids)]
   if len(found) < wanted:
     raise ValueError(
       f'{name} has {len(found)} <extra_id_N> pieces, but'
@@ -183,3 +165,4 @@ def check_sentinels(found: np.ndarray, wanted: int, name: str) -> None:
       " are added (T5's is published so, with 32,000 pieces), or lower"
       ' data.sentinels, and data.length with it if rows need more.'
     )
+  return np.array(found, np.int32)

@@ -338,7 +338,7 @@ def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
   )  # fmt: skip
   tokenizer = Numbers(40, 0, specials=True)
   starts = np.zeros(40, bool)  # no token begins a word
-  monkeypatch.setattr(type(tokenizer), 'word_starts', lambda self: starts)
+  monkeypatch.setattr(type(tokenizer), 'word_starts', starts)
   documents = [np.array([7, 8], np.int32)] * 300
   text, _, at, chosen, _ = _masked_rows(documents, tokenizer, config, rng())
   assert text[0].tolist() == [tokenizer.cls, 7, 8, tokenizer.sep, 0, 0, 0, 0]

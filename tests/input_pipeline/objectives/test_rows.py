@@ -360,7 +360,7 @@ def test_whole_words_of_a_batch():
   picked[np.nonzero(chosen)[0], rows['predict_at'][chosen]] = True
   specials = [data.tokenizer.cls, data.tokenizer.sep]
   inside = (rows['segments'] > 0) & ~np.isin(text, specials)
-  goes_on = inside & ~data.tokenizer.word_starts()[text]
+  goes_on = inside & ~data.tokenizer.word_starts[text]
   goes_on = goes_on[:, 1:] & inside[:, :-1]
   assert goes_on.any()
   np.testing.assert_array_equal(picked[:, 1:][goes_on], picked[:, :-1][goes_on])

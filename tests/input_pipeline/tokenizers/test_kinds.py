@@ -196,7 +196,7 @@ def test_byte_lengths(tokenizer, kind):
 
 
 def test_word_starts(tokenizer, kind):
-  starts = tokenizer.word_starts()
+  starts = tokenizer.word_starts
   assert (starts.dtype, starts.shape) == (bool, (tokenizer.size,))
   assert starts[list({*tokenizer.specials} - {tokenizer.unk})].all()
   if kind in ('bytes', 'numbers'):

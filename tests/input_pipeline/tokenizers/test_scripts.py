@@ -66,7 +66,7 @@ def test_share_of_masked_tokens(language, kind):
   assert found.sum() / read.sum() == pytest.approx(0.15, rel=0.04)
   assert (found == wanted).mean() > 0.9
   # Words are short, so masked tokens are spread over a row.
-  starts = tokenizer.word_starts()
+  starts = tokenizer.word_starts
   long = [max(np.diff(np.flatnonzero(starts[d])), default=1) for d in encoded]
   assert np.median(long) <= 6
 

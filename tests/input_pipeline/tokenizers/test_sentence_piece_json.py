@@ -90,7 +90,7 @@ def test_decoded(kind, folder):
     assert ours.decode(ids) == text
     assert ours.decode([ours.pad, *ids, ours.eos]) == text
     assert ours.byte_lengths()[ids].sum() == len(text.encode()) + 1
-    assert ours.word_starts()[ids].sum() == len(text.split())
+    assert ours.word_starts[ids].sum() == len(text.split())
   [ids] = ours.encode_batch(['bada'])
   named = [*ids, ours.sentinels[1], *ids, ours.eos]
   assert ours.decode(named) == 'bada <extra_id_1> bada'
