@@ -8,6 +8,7 @@ the run's rows, or as the published tokenizer that the run began with.
 
 import json
 import os
+import pathlib
 from collections.abc import Sequence
 
 from input_pipeline.config import DataConfig
@@ -25,13 +26,8 @@ NAMES = (
 
 def published(folder: str) -> dict[str, bytes]:
   """Name -> content of a tokenizer's files in a published checkpoint."""
-  found = {}
-  for name in NAMES:
-    path = os.path.join(folder, name)
-    if os.path.exists(path):
-      with open(path, 'rb') as file:
-        found[name] = file.read()
-  return found
+  there = [name for name in NAMES if os.path.exists(f'{folder}/{name}')]
+  return {name: pathlib.Path(folder, name).read_bytes() for name in there}
 
 
 def around(
@@ -61,8 +57,7 @@ def files(
   Args:
     tokenizer: of a run.
     kind: data.tokenizer_kind.
-    before: ids before a text in the run's rows; see `around`.
-    after: ids after it.
+    before, after: ids around a text in the run's rows; see `around`.
     length: most tokens that the model can read; 0: not stated.
     types: whether the model has token types.
 
@@ -73,20 +68,18 @@ def files(
   """
   if tokenizer.file == 'tokenizer.json':
     content, config = _json(tokenizer, kind, before, after, types)
-    name, model = 'tokenizer.json', json_format.to_json(content)
+    found = {'tokenizer.json': json_format.to_json(content)}
   elif kind == 'unigram':
-    name, model = 'spiece.model', tokenizer.model
     config = _unigram(tokenizer, before, after)
+    found = {'spiece.model': tokenizer.model}
   else:
     content, config = _bpe(tokenizer, before, after)
-    name, model = 'tokenizer.json', json_format.to_json(content)
+    found = {'tokenizer.json': json_format.to_json(content)}
+    found[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
   if length:
     config['model_max_length'] = length
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
-  found = {name: model, CONFIG: text.encode()}
-  if tokenizer.file not in (name, 'tokenizer.json') and kind == 'bpe':
-    found[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
-  return found
+  return found | {CONFIG: text.encode()}
 
 
 def _unigram(t, before, after):
@@ -128,12 +121,11 @@ def _bpe(t, before, after):
     'model_input_names': ['input_ids', 'attention_mask'],
     'clean_up_tokenization_spaces': False,
   }
-  roles = ('bos', 'eos', 'unk', 'cls', 'sep', 'mask')
-  found = {role: _name(t, role) for role in roles}
+  found = {role: _name(t, role) for role in json_format.SPECIALS}
   if before and before[0] != t.cls:
     found['bos'] = t.piece(before[0])
-  if t.pad not in (t.bos, t.eos):
-    found['pad'] = _name(t, 'pad')
+  if t.pad in (t.bos, t.eos):
+    del found['pad']
   config |= {f'{role}_token': name for role, name in found.items() if name}
   return content, config
 
@@ -166,11 +158,9 @@ def _merging(p):
     ),
     key=lambda pair: (-plain[''.join(pair)], -len(pair[0])),
   )
-  flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip'), False)
-  flags |= {'normalized': False, 'special': True}
-  content = json_format.byte_bpe(
-    {piece: i for i, piece in enumerate(pieces)}, merges
-  )
+  flags = json_format.FLAGS | {'special': True}
+  ids = {piece: i for i, piece in enumerate(pieces)}
+  content = json_format.byte_bpe(ids, merges)
   return content | {
     'version': '1.0',
     'added_tokens': [{'id': i, 'content': pieces[i]} | flags for i in special],
@@ -211,13 +201,10 @@ def _json(t, kind, before, after, types):
     double = bool(after) and not types  # RoBERTa's
     sides = [[(t.piece(i), i) for i in ids] for ids in (before, after)]
     content['post_processor'] = json_format.template(*sides, double)
+  type_ids = ['token_type_ids'] if types else []
   config = {
     'tokenizer_class': 'PreTrainedTokenizerFast',
-    'model_input_names': [
-      'input_ids',
-      *(['token_type_ids'] if types else []),
-      'attention_mask',
-    ],
+    'model_input_names': ['input_ids', *type_ids, 'attention_mask'],
   }
   if kind == 'wordpiece' and _is_bert(t, content, before, after):
     normalizer = content['normalizer']
@@ -240,16 +227,13 @@ def _is_bert(t, content, before, after):
 
   It has only the vocabulary and three settings.
   """
-  plain = json_format.wordpiece({}, False)
-  steps = 'normalizer', 'pre_tokenizer', 'model'
-  own, theirs = ({k: dict(c[k] or {}) for k in steps} for c in (content, plain))
+  plain = json_format.wordpiece(content['model']['vocab'], False)
+  own = content['normalizer'] or {}
   for name in ('lowercase', 'strip_accents', 'handle_chinese_chars'):
-    own['normalizer'].pop(name, None)
-    theirs['normalizer'].pop(name)
-  own['model'].pop('vocab')
-  theirs['model'].pop('vocab')
+    plain['normalizer'][name] = own.get(name)
+  steps = 'normalizer', 'pre_tokenizer', 'model'
   return (
-    own == theirs
+    all(content[step] == plain[step] for step in steps)
     and all(token['special'] for token in content['added_tokens'])
     and (before, after) == ((t.cls,), (t.sep,))
     and None not in (t.cls, t.sep, t.mask)
@@ -258,9 +242,7 @@ def _is_bert(t, content, before, after):
 
 def _adds(content):
   """Ids that a post-processor puts before and after a text."""
-  made = subwords.library().Tokenizer.from_str(
-    json_format.to_json(content).decode()
-  )
+  made = subwords.open_content(content)
   plain = made.encode('a', add_special_tokens=False).ids
   ids = made.encode('a').ids
   at = next(n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)

@@ -5,6 +5,7 @@ which a workdir keeps and whose hash is the fingerprint.
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +25,8 @@ BYTE_LEVEL = {
   'trim_offsets': True,
   'use_regex': True,
 }
+# The flags of a token that is found in a text as it is.
+FLAGS = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False)
 
 
 @functools.cache
@@ -134,12 +137,9 @@ def canonical(
       the vocabulary lacks. The message names `name`.
   """
   model = dict(content['model'])
-  ids = vocabulary(model)
-  scores = model.pop('vocab')
-  merges = model.pop('merges', None)
+  vocab, merges = model.pop('vocab'), model.pop('merges', None)
   added = content.get('added_tokens') or []
-  ids |= {token['content']: token['id'] for token in added}
-  ids = dict(sorted(ids.items(), key=lambda item: item[1]))
+  ids = dict(sorted(all_ids(content).items(), key=lambda item: item[1]))
   if list(ids.values()) != list(range(len(ids))):
     wrong = next(n for n, i in enumerate(ids.values()) if n != i)
     raise ValueError(
@@ -149,25 +149,24 @@ def canonical(
     )
   if not sentinel_names(ids):
     names = (f'<extra_id_{n}>' for n in reversed(range(sentinels)))
-    ids |= {sentinel: len(ids) + n for n, sentinel in enumerate(names)}
+    ids |= {sentinel: n for n, sentinel in enumerate(names, len(ids))}
 
   special = {token['content'] for token in added if token['special']}
   special |= {n for names in SPECIALS.values() for n in names if n in ids}
   special |= {*sentinel_names(ids)}
   others = {token['content']: token for token in added}
-  flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   tokens = [
-    {'id': ids[text], 'content': text, **dict.fromkeys(flags, False)}
+    {'id': ids[text], 'content': text, **FLAGS}
     | ({} if text in special else _sorted(others[text]))
     | {'special': text in special}
     for text in sorted(special | others.keys(), key=ids.get)
   ]
-  pairs = _pairs(merges)
-  if isinstance(scores, list):  # a unigram's; added pieces need no score
-    scores = dict(scores)
-    vocab = [[piece, scores.get(piece, 0.0)] for piece in ids]
-  else:
-    vocab = ids
+  model = _sorted(model) | {'vocab': ids}
+  if isinstance(vocab, list):  # a unigram's; added pieces need no score
+    scores = dict(vocab)
+    model['vocab'] = [[piece, scores.get(piece, 0.0)] for piece in ids]
+  if merges is not None:
+    model['merges'] = _pairs(merges)
   content = {
     'version': '1.0',
     'truncation': None,
@@ -177,9 +176,7 @@ def canonical(
     'pre_tokenizer': _sorted(content.get('pre_tokenizer')),
     'post_processor': _post_processor(content, ids, name),
     'decoder': _sorted(content.get('decoder')),
-    'model': _sorted(model)
-    | {'vocab': vocab}
-    | ({} if merges is None else {'merges': pairs}),
+    'model': model,
   }
   return content, ids
 
@@ -213,6 +210,12 @@ def vocabulary(model: dict) -> dict[str, int]:
   return ids
 
 
+def all_ids(content: dict) -> dict[str, int]:
+  """Piece -> id of a tokenizer.json's model and its added tokens."""
+  added = content.get('added_tokens') or []
+  return vocabulary(content['model']) | {t['content']: t['id'] for t in added}
+
+
 def decides(content: dict) -> dict:
   """Everything in a tokenizer.json that decides ids of texts, in one form."""
   added = content.get('added_tokens') or []
@@ -226,8 +229,7 @@ def decides(content: dict) -> dict:
   if step and step['type'] == 'ByteLevel':
     step = BYTE_LEVEL | step | {'trim_offsets': True}
   return {
-    'ids': vocabulary(content['model'])
-    | {token['content']: token['id'] for token in added},
+    'ids': all_ids(content),
     'merges': _pairs(content['model'].get('merges')),
     'model': model,
     'normalizer': _sorted(content.get('normalizer')),
@@ -268,19 +270,16 @@ def _added_ids(step):
   if step is None or step['type'] == 'ByteLevel':
     return []
   if step['type'] == 'Sequence':
-    return [pair for part in step['processors'] for pair in _added_ids(part)]
+    parts = map(_added_ids, step['processors'])
+    return list(itertools.chain.from_iterable(parts))
   if step['type'] == 'TemplateProcessing':
     known = step['special_tokens']
-    used = [
-      item['SpecialToken']['id']
-      for item in (*step['single'], *step['pair'])
-      if 'SpecialToken' in item
+    items = (*step['single'], *step['pair'])
+    used = [i['SpecialToken']['id'] for i in items if 'SpecialToken' in i]
+    pairs = [
+      zip(known[t]['tokens'], known[t]['ids'], strict=True) for t in used
     ]
-    return [
-      pair
-      for token in used
-      for pair in zip(known[token]['tokens'], known[token]['ids'], strict=True)
-    ]
+    return list(itertools.chain.from_iterable(pairs))
   if step['type'] in ('BertProcessing', 'RobertaProcessing'):
     return [step['cls'], step['sep']]
   raise ValueError(f'type {step["type"]!r}')

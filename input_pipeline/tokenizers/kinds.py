@@ -30,23 +30,12 @@ from input_pipeline.tokenizers import (
 )
 from input_pipeline.tokenizers.vocabulary import Vocabulary
 
+load = published.load
+
 
 def file_name(kind: str) -> str:
   """The name of a tokenizer's file in a workdir."""
   return 'tokenizer.' + ('model' if kind in ('unigram', 'bpe') else 'json')
-
-
-def load(
-  path: str, sentinels: int, kind: str = 'unigram', lowercase: bool = False
-) -> Vocabulary:
-  """The tokenizer of `kind` in a file or folder `path`.
-
-  `sentinels` are appended if the file has none; `lowercase` is WordPiece's.
-
-  Raises:
-    ValueError: the file is missing, damaged or of another kind.
-  """
-  return published.load(path, sentinels, kind, lowercase)
 
 
 def train(

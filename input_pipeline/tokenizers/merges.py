@@ -42,15 +42,13 @@ def train(
   if kind == 'wordpiece':
     content = json_format.wordpiece({'[UNK]': 0}, lowercase)
     words = count_words(texts, content)
-    first, last = list(BERT), []
-    first += _alphabet(words, min(ALPHABET, pieces // 4))
-    prefix = '##'
+    first = [*BERT, *_alphabet(words, min(ALPHABET, pieces // 4))]
+    last, prefix = [], '##'
   else:
     content = json_format.byte_bpe({}, [])
     words = count_words(texts, content)
-    first = list(ROBERTA if specials else ()) + sorted(
-      json_format.byte_characters()
-    )
+    first = list(ROBERTA if specials else ())
+    first += sorted(json_format.byte_characters())
     last = ['<mask>' if specials else '<|endoftext|>']
     prefix = ''
   named = f'model.vocab_size={vocab_size} ({sentinels} of them sentinels)'
@@ -81,16 +79,9 @@ def learn(
   """Byte-pair encoding (Sennrich et al. 2016, 3.2).
 
   The most frequent pair of neighbours becomes a piece, until there are `size`
-  pieces. Ties go to the lowest ids.
-
-  Args:
-    words: word -> count.
-    pieces: the pieces to begin with; other characters are left out.
-    size: number of pieces wanted.
-    prefix: marks pieces inside a word; '##' or ''.
-
-  Returns:
-    The pieces, and the merges [(left, right)] in order.
+  pieces. Ties go to the lowest ids. `words` is word -> count. Characters that
+  are not among the first `pieces` are left out. `prefix` marks pieces inside a
+  word: '##' or ''. Returns the pieces, and the merges [(left, right)] in order.
 
   >>> learn({'aab': 3, 'ab': 2}, ['a', 'b'], 4, '')
   (['a', 'b', 'ab', 'aab'], [('a', 'b'), ('a', 'ab')])
@@ -163,11 +154,8 @@ def count_words(texts: Iterable[str], content: dict) -> dict[str, int]:
   most PART bytes, cut between characters. WordPiece: words of more than LONGEST
   characters are left out.
   """
-  tokenizer = subwords.library().Tokenizer.from_str(
-    json_format.to_json(
-      json_format.canonical(content, 0, 'training')[0]
-    ).decode()
-  )
+  content, _ = json_format.canonical(content, 0, 'training')
+  tokenizer = subwords.open_content(content)
   normalize = getattr(tokenizer.normalizer, 'normalize_str', str)
   split = tokenizer.pre_tokenizer.pre_tokenize_str
   words = collections.Counter()

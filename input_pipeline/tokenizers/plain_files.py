@@ -91,14 +91,18 @@ def is_uncased(ids: Collection[str]) -> tuple[bool | None, str]:
 def byte_bpe(vocab: str, merges: str, dictionary: str | None = None) -> dict:
   """The content of GPT-2's files; ids are RoBERTa's with its dict.txt."""
   ids = read_json(vocab)
-  _check_ids(vocab, ids)
+  for piece, i in ids.items():
+    if type(i) is not int or not 0 <= i < len(ids):
+      raise ValueError(
+        f'{vocab}: {piece!r} has id {i!r}, but ids must count from 0 to'
+        f' {len(ids) - 1}, the number of pieces less one: {FETCH}'
+      )
   pairs, made = [], set()
   for number, line in enumerate(_lines(merges), 1):
     if number == 1 and line.startswith('#version'):
       continue
     pair = line.split(' ')
-    known = len(pair) == 2 and all(p in ids for p in (*pair, ''.join(pair)))
-    if not known:
+    if len(pair) != 2 or not {*pair, ''.join(pair)} <= ids.keys():
       raise ValueError(
         f'{merges}, line {number}: {line!r} is not a pair of pieces that'
         f' {os.path.basename(vocab)} has, apart and joined: {FETCH}'
@@ -106,33 +110,20 @@ def byte_bpe(vocab: str, merges: str, dictionary: str | None = None) -> dict:
     pairs.append(pair)
     made.add(''.join(pair))
   check_bytes(vocab, ids)
-  unmade = [
-    piece
-    for piece in ids
-    if len(piece) > 1 and piece not in made and not named(piece)
-  ]
+  longer = [piece for piece in ids if len(piece) > 1 and not named(piece)]
+  unmade = [piece for piece in longer if piece not in made]
   if unmade:
     raise ValueError(
       f'{merges} never makes {unmade[0]!r}, nor {len(unmade) - 1:,} more of the'
       f' pieces in {os.path.basename(vocab)}: {FETCH}'
     )
-  return json_format.byte_bpe(
-    _fairseq(dictionary, ids) if dictionary else ids, pairs
-  )
+  ids = _fairseq(dictionary, ids) if dictionary else ids
+  return json_format.byte_bpe(ids, pairs)
 
 
 def named(piece: str) -> bool:
   """Whether a piece is the name of a special token, or only fills a place."""
   return bool(re.fullmatch(r'<.+>|\[.+\]|madeupword\d+', piece))
-
-
-def _check_ids(path, ids):
-  for piece, i in ids.items():
-    if type(i) is not int or not 0 <= i < len(ids):
-      raise ValueError(
-        f'{path}: {piece!r} has id {i!r}, but ids must count from 0 to'
-        f' {len(ids) - 1}, the number of pieces less one: {FETCH}'
-      )
 
 
 def check_bytes(path: str, ids: Collection[str]) -> None:

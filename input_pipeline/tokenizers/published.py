@@ -46,27 +46,28 @@ CLASSES = {
 }
 
 
-def load(path: str, sentinels: int, kind: str, lowercase: bool) -> Vocabulary:
-  """The tokenizer in a file or folder; see kinds.load."""
+def load(
+  path: str, sentinels: int, kind: str = 'unigram', lowercase: bool = False
+) -> Vocabulary:
+  """The tokenizer of `kind` in a file or folder `path`.
+
+  `sentinels` are appended if the file has none; `lowercase` is WordPiece's.
+
+  Raises:
+    ValueError: the file is missing, damaged or of another kind.
+  """
   files = _find(path, kind)
-  folder = path if os.path.isdir(path) else ''
+  beside = os.path.join(path, WHOLE)
+  if kind == 'bytes':
+    return _bytes(files[0], sentinels)
   if files[0].endswith('.json') and len(files) == 1:
-    content = _tokenizer_json(files[0], kind)
-    if kind == 'bytes':
-      return _bytes(content, sentinels, files[0])
-    found = settings.read(folder) if folder else {}
-    content = settings.apply(content, found, kind, path, True)
-    if kind == 'wordpiece':
-      why = 'its normalizer says so'
-      _check_case(files[0], _lowers(content), why, lowercase)
+    content = _whole(files[0], kind, path, lowercase)
   elif kind in ('unigram', 'bpe'):
-    return _model(files[0], sentinels, kind, folder)
+    return _model(files[0], sentinels, kind, path)
+  elif os.path.exists(beside):
+    content = _both(files, beside, kind, lowercase)
   else:
-    beside = os.path.join(folder, WHOLE)
-    if folder and os.path.exists(beside):
-      content = _both(files, beside, kind, lowercase)
-    else:
-      content = _plain(files, kind, lowercase)
+    content = _plain(files, kind, lowercase)
   return CLASSES[kind](content, sentinels, path)
 
 
@@ -150,8 +151,8 @@ def _plain(files, kind, lowercase):
   content = _bare(files, kind, lowercase)
   if kind == 'wordpiece':
     case = plain_files.is_uncased(content['model']['vocab'])
-    config = found.get(settings.CONFIG, {})
-    if isinstance(lower := config.get('do_lower_case'), bool):
+    lower = found[settings.CONFIG].get('do_lower_case')
+    if isinstance(lower, bool):
       case = lower, 'do_lower_case in tokenizer_config.json says so'
     _check_case(files[0], *case, lowercase)
   return settings.apply(content, found, kind, folder)
@@ -164,6 +165,17 @@ def _bare(files, kind, lowercase):
   return json_format.wordpiece(plain_files.vocab_txt(files[0]), lowercase)
 
 
+def _whole(path, kind, folder, lowercase):
+  """The content of a tokenizer.json, with the settings of `folder`."""
+  content = _tokenizer_json(path, kind)
+  content = settings.apply(content, settings.read(folder), kind, folder, True)
+  if kind == 'wordpiece':
+    steps = json.dumps(content.get('normalizer'))
+    lower = '"lowercase": true' in steps or '"Lowercase"' in steps
+    _check_case(path, lower, 'its normalizer says so', lowercase)
+  return content
+
+
 def _both(files, path, kind, lowercase):
   """The content of a tokenizer.json that is beside plain files.
 
@@ -173,11 +185,7 @@ def _both(files, path, kind, lowercase):
   """
   plain = _bare(files, kind, lowercase)
   folder, name = os.path.split(path)
-  content = _tokenizer_json(path, kind)
-  found = settings.read(folder)
-  content = settings.apply(content, found, kind, folder, True)
-  if kind == 'wordpiece':
-    _check_case(path, _lowers(content), 'its normalizer says so', lowercase)
+  content = _whole(path, kind, folder, lowercase)
   ours, theirs = (json_format.decides(x) for x in (plain, content))
   added = {token['content'] for token in content['added_tokens']}
   file = os.path.basename(files[0])
@@ -204,15 +212,8 @@ def _check_same(ours, theirs, added, folder, name):
     here, there = ours.get(wrong[0]), theirs.get(wrong[0])
     raise ValueError(
       f'data.tokenizer={folder!r}: {wrong[0]!r} has id {here} in {name} and'
-      f' {there} in {WHOLE}. Remove the wrong file, or name the right'
-      ' one.'
+      f' {there} in {WHOLE}. Remove the wrong file, or name the right one.'
     )
-
-
-def _lowers(content):
-  """Whether a tokenizer.json lowercases text."""
-  normalizer = json.dumps(content.get('normalizer'))
-  return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
 
 
 def _check_case(path, lower, why, lowercase):
@@ -227,15 +228,12 @@ def _check_case(path, lower, why, lowercase):
 def _model(path, sentinels, kind, folder):
   """A SentencePiece model, unless a tokenizer.json beside it has other ids."""
   made = SentencePiece(plain_files.read(path), sentinels, path, kind)
-  if not folder:
-    return made
-  own = made.ids
   found = settings.read(folder)
-  settings.check_sentence_piece(found, kind, folder, own)
+  settings.check_sentence_piece(found, kind, folder, made.ids)
   beside = os.path.join(folder, WHOLE)
   if os.path.exists(beside):
     content = _tokenizer_json(beside, kind)
-    both = own, json_format.decides(content)['ids']
+    both = made.ids, json_format.all_ids(content)
     # T5's sentinels may be in one file, in both, or added here.
     ids = [{p: i for p, i in x.items() if '<extra_id_' not in p} for x in both]
     _check_same(*ids, set(), folder, os.path.basename(path))
@@ -246,9 +244,8 @@ def _tokenizer_json(path, kind):
   """The content of a tokenizer.json; raises ValueError if not of `kind`."""
   content = plain_files.read_json(path)
   model, added = content.get('model'), content.get('added_tokens') or []
-  if not isinstance(model, dict) or not isinstance(
-    model.get('vocab'), dict | list
-  ):
+  vocab = model.get('vocab') if isinstance(model, dict) else None
+  if not isinstance(vocab, dict | list):
     raise ValueError(
       f'{path} is not a tokenizer.json: it has no model with a vocabulary.'
     )
@@ -267,7 +264,7 @@ def _tokenizer_json(path, kind):
       ' it to null.'
     )
   try:
-    ids = json_format.vocabulary(model) | {t['content']: t['id'] for t in added}
+    ids = json_format.all_ids(content)
     whole = all(type(i) is int for i in ids.values())
     whole = whole and all(type(t['special']) is bool for t in added)
   except (TypeError, KeyError, ValueError):
@@ -296,9 +293,9 @@ def _kind(content):
   return found
 
 
-def _bytes(content, sentinels, path):
+def _bytes(path, sentinels):
   """The bytes tokenizer that was saved as a tokenizer.json."""
-  ids = content['model']['vocab']
+  ids = _tokenizer_json(path, 'bytes')['model']['vocab']
   count = sum(piece.startswith('<extra_id_') for piece in ids)
   made = subwords.Bytes(count or sentinels, '[MASK]' in ids)
   known = {piece: i for i, piece in enumerate(made.pieces)}

@@ -8,6 +8,7 @@ followed raise an error that names them.
 import os
 
 from input_pipeline.tokenizers import json_format
+from input_pipeline.tokenizers.json_format import FLAGS
 from input_pipeline.tokenizers.plain_files import read_json
 
 CONFIG = 'tokenizer_config.json'
@@ -45,14 +46,14 @@ CLASSES = {
   'bpe': ('Llama', 'LLaMA'),
 }
 GENERIC = ('PreTrained', 'TokenizersBackend')
-ROLES = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
-FLAGS = ('single_word', 'lstrip', 'rstrip', 'normalized')
 
 
 def read(folder: str) -> dict[str, dict]:
-  """The settings in a folder: name of each such file -> its content."""
+  """The settings in a folder: name of each file -> its content, or {}."""
   paths = {name: os.path.join(folder, name) for name in (CONFIG, MAP, ADDED)}
-  return {n: read_json(p) for n, p in paths.items() if os.path.exists(p)}
+  return {
+    n: read_json(p) if os.path.exists(p) else {} for n, p in paths.items()
+  }
 
 
 def apply(
@@ -64,18 +65,14 @@ def apply(
 ) -> dict:
   """The content of a tokenizer.json, with the settings beside it applied.
 
-  Args:
-    content: made of plain files, or read from a tokenizer.json.
-    found: the settings, from `read`.
-    kind: data.tokenizer_kind.
-    folder: for messages.
-    whole: the content was read from a tokenizer.json, whose own settings must
-      agree with `found`.
+  `found` is from `read`, `folder` for messages. If `whole`, the content was
+  read from a tokenizer.json, whose own settings must agree with `found`; else
+  it was made of plain files.
 
   Raises:
     ValueError: a setting changes ids and cannot be followed.
   """
-  config = found.get(MAP, {}) | found.get(CONFIG, {})
+  config = found[MAP] | found[CONFIG]
   where = os.path.join(folder, CONFIG)
   if not whole:
     _check_class(config, kind, where)
@@ -95,7 +92,7 @@ def check_sentence_piece(
   `pieces` is piece -> id. Added tokens must be among them, or be T5's
   sentinels.
   """
-  config, where = found.get(CONFIG, {}), os.path.join(folder, CONFIG)
+  config, where = found[CONFIG], os.path.join(folder, CONFIG)
   _check_class(config, kind, where)
   _check(config, SENTENCE_PIECE, where)
   for token in _tokens(found, folder):
@@ -140,7 +137,7 @@ def _check_wordpiece(config, where, whole):
   if whole:  # transformers follows the file too
     return
   _check(config, WORDPIECE, where)
-  kept = {*(config.get('never_split') or ())} - _named(config)
+  kept = {*(config.get('never_split') or ())} - _special(config)
   if kept:
     raise ValueError(
       f'{where}: never_split={sorted(kept)} keeps words whole, which is not'
@@ -197,7 +194,7 @@ def _with_tokens(content, found, kind, folder):
   """The content with the tokens that the settings add to the vocabulary."""
   known = {t['content']: t for t in content.get('added_tokens') or ()}
   vocab = json_format.vocabulary(content['model'])
-  ids = vocab | {name: t['id'] for name, t in known.items()}
+  ids = json_format.all_ids(content)
   for token in _tokens(found, folder):
     name, i = token['content'], token['id']
     if ids.get(name, i) != i:
@@ -216,18 +213,21 @@ def _with_tokens(content, found, kind, folder):
         )
     ids[name] = i
     known.setdefault(name, token)
-  for name in sorted(_listed(found) - ids.keys()):
+  files = found[CONFIG], found[MAP]
+  for name in sorted(_special(*files, roles=()) - ids.keys()):
     raise ValueError(
       f'{folder}: the special token {name!r} has no id in the vocabulary: give'
       f' it one in {ADDED}, or remove it.'
     )
-  for name in _special(found) & ids.keys():
-    plain = {'id': ids[name], 'content': name} | dict.fromkeys(FLAGS, False)
+  for name in _special(*files) & ids.keys():
+    plain = {'id': ids[name], 'content': name} | FLAGS
     known[name] = known.get(name, plain) | {'special': True}
   for name, token in known.items():
-    if kind in ('wordpiece', 'unigram') and not (
-      token['special'] or name in vocab or _everywhere(token, kind)
-    ):
+    # WordPiece matches such a token in the same places as a piece.
+    everywhere = token.get('normalized') and not token.get('single_word')
+    as_piece = name in vocab or (kind == 'wordpiece' and everywhere)
+    splits = kind in ('wordpiece', 'unigram') and not token['special']
+    if splits and not as_piece:
       raise ValueError(
         f'{folder}: the added token {name!r} is not a piece of the vocabulary,'
         ' and would match other places of a text than in transformers. Remove'
@@ -237,20 +237,13 @@ def _with_tokens(content, found, kind, folder):
   return content | {'added_tokens': tokens}
 
 
-def _everywhere(token, kind):
-  """Whether WordPiece matches an added token in the same places as a piece."""
-  everywhere = token.get('normalized') and not token.get('single_word')
-  return kind == 'wordpiece' and everywhere
-
-
 def _tokens(found, folder):
   """The tokens that the settings add, by id."""
-  special, tokens = _special(found), {}
-  flags = dict.fromkeys(FLAGS, False)
-  for name, i in found.get(ADDED, {}).items():
+  special, tokens = _special(found[CONFIG], found[MAP]), {}
+  for name, i in found[ADDED].items():
     own = {'normalized': name not in special, 'special': name in special}
-    tokens[name] = {'id': i, 'content': name} | flags | own
-  added = found.get(CONFIG, {}).get('added_tokens_decoder') or {}
+    tokens[name] = {'id': i, 'content': name} | FLAGS | own
+  added = found[CONFIG].get('added_tokens_decoder') or {}
   try:
     for i, token in added.items():
       own = {x: token.get(x, False) for x in (*FLAGS, 'special')}
@@ -267,23 +260,13 @@ def _tokens(found, folder):
   return sorted(tokens.values(), key=lambda token: token['id'])
 
 
-def _special(found):
-  """All special tokens that the settings name."""
-  return _named(found.get(CONFIG, {})) | _named(found.get(MAP, {}))
-
-
-def _named(config):
-  """The special tokens that one file names, by role or without one."""
-  names = {_text(config.get(f'{role}_token')) for role in ROLES}
-  return names - {None} | _listed({CONFIG: config})
-
-
-def _listed(found):
-  """The special tokens without a role."""
+def _special(*configs, roles=tuple(json_format.SPECIALS)):
+  """The special tokens that files name, in one of the roles or without one."""
   names = set()
-  for name in CONFIG, MAP:
+  for config in configs:
+    names |= {_text(config.get(f'{role}_token')) for role in roles}
     for key in ('additional_special_tokens', 'extra_special_tokens'):
-      more = found.get(name, {}).get(key) or ()
+      more = config.get(key) or ()
       more = more.values() if isinstance(more, dict) else more
       names |= {_text(token) for token in more}
   return names - {None}
