@@ -22,7 +22,7 @@ from input_pipeline.sources.files import Source
 from input_pipeline.sources.manifest import (
   FORMAT,
   MANIFEST,
-  damage,
+  damaged,
   file_entry,
   read_manifest,
   write_manifest,
@@ -43,14 +43,10 @@ def fill(
 ) -> dict[str, Any]:
   """Fills a folder with the files `names`; returns the finished manifest.
 
-  Args:
-    folder: here or remote; it may have finished files.
-    names: of the files.
-    job: makes a file; see writers.
-    jobs: processes at most.
-    opened: the sources.
-    copied: a folder whose files are put beside the made ones.
-    facts: what else decides the files.
+  The folder may be remote, and have finished files. `job` makes a file; see
+  writers. There are at most `jobs` processes. `opened` are the sources. The
+  files of the folder `copied` are put beside the made ones. `facts` are what
+  else decides the files.
 
   Raises:
     ValueError: the folder was begun with other sources or facts, or the
@@ -80,7 +76,7 @@ def fill(
   if missing:
     workers = min(jobs, len(missing))
     job = dataclasses.replace(job, threads=max(1, jobs // workers))
-    progress = _Progress(names, missing, opened)
+    progress = _Progress(missing, opened)
     make = _make if workers == 1 else _make_in_process
     with _pool(workers, job, progress.counts) as pool:
       tasks = {
@@ -128,12 +124,7 @@ def _begun(folder, fresh):
       + '\n  '.join(changed)
       + '\nTake another --out, or remove it to begin again.'
     )
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    found = pool.map(
-      lambda file: damage(folder, file, files[file], 'sha256'), files
-    )
-    damaged = [pair for pair in zip(files, found, strict=True) if pair[1]]
-  for file, reason in damaged:
+  for file, reason in damaged(folder, files, 'sha256'):
     print(f'{reason}: it is rebuilt.', flush=True)
     del files[file]
   return old
@@ -237,10 +228,10 @@ class _Progress:
   The time is estimated from the sizes of the source's finished files.
   """
 
-  def __init__(self, names, missing, opened):
+  def __init__(self, missing, opened):
     self.counts = multiprocessing.get_context('spawn').Array('q', 3)
     self.start = self.shown = time.monotonic()
-    self.files, self.total = 0, len(missing)
+    self.files = 0
     sizes = [
       size
       for source in opened
@@ -266,7 +257,7 @@ class _Progress:
     seconds = max(time.monotonic() - self.start, 1e-3)
     documents, tokens, bad = self.counts[:]
     parts = [
-      f'{self.files} of {self.total} files',
+      f'{self.files} of {len(self.sizes)} files',
       f'{documents:,} documents ({documents / seconds:,.0f}/s)',
     ]
     if tokens:

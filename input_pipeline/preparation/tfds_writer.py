@@ -3,7 +3,6 @@
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 from input_pipeline.sources import files, paths
@@ -23,17 +22,15 @@ def folder(out: str, name: str) -> tuple[str, str]:
   return place, name.split('/')[0]
 
 
-def open_writer(path: str, suffix: str) -> tuple[Any, Callable[[bytes], None]]:
-  """A writer, to be closed, and its function that writes a record."""
+def open_writer(path: str, suffix: str) -> Any:
+  """A writer of records, to be closed."""
   if suffix == 'array_record':
     from array_record.python import array_record_module
 
-    writer = array_record_module.ArrayRecordWriter(path, 'group_size:1')
-  else:
-    import tensorflow as tf
+    return array_record_module.ArrayRecordWriter(path, 'group_size:1')
+  import tensorflow as tf
 
-    writer = tf.io.TFRecordWriter(path)
-  return writer, writer.write
+  return tf.io.TFRecordWriter(path)
 
 
 def example(source: files.JsonFiles, record: bytes) -> bytes:

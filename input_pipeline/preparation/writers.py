@@ -113,9 +113,8 @@ class Examples:
     from input_pipeline.preparation import tfds_writer
 
     source, file = self.files[number]
-    documents = bad = size = 0
-    worst = ''
-    writer, write = tfds_writer.open_writer(path, self.suffix)
+    documents, bad, size, worst = 0, 0, 0, ''
+    writer = tfds_writer.open_writer(path, self.suffix)
     with _closing(writer, self.suffix):
       for group in _groups(source.records(file, 0)):
         before = documents, bad
@@ -127,7 +126,7 @@ class Examples:
             at = source.place(file, line)
             worst = worst or corpus.describe(at, error)
             continue
-          write(example)
+          writer.write(example)
           documents, size = documents + 1, size + len(example)
         count(documents - before[0], 0, bad - before[1])
       if bad:

@@ -15,10 +15,9 @@ A record is little-endian:
 The record of a bad document is BAD as its count, then what is wrong with it.
 """
 
-import concurrent.futures
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from input_pipeline.sources.manifest import (
   FIX,
   MANIFEST,
   check_beside,
-  damage,
+  damaged,
   read_manifest,
   tokenizer_path,
 )
@@ -75,12 +74,8 @@ class TokenCache(files.Source):
     ]
     total = sum(entry['bytes'] for entry in entries.values())
     hashed = 'sha256' if total <= hashes.WHOLE else 'pieces'
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-      checks = pool.map(
-        lambda file: damage(folder, file, entries[file], hashed), names
-      )
-      for found in filter(None, checks):
-        raise ValueError(f'{name} is damaged: {found}. {FIX}')
+    for _, reason in damaged(folder, entries, hashed):
+      raise ValueError(f'{name} is damaged: {reason}. {FIX}')
 
   @property
   def tokenizer(self) -> str:
@@ -94,9 +89,7 @@ class TokenCache(files.Source):
     found = paths.exists(os.path.join(folder, MANIFEST))
     return f'cache:{folder}' if found else ''
 
-  def open(
-    self, file: int
-  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
+  def open(self, file: int) -> files.Reader:
     """A function: indices of documents -> (line, record) of each."""
     path = self.files[file]
     with _naming(path):
@@ -110,9 +103,7 @@ class TokenCache(files.Source):
     def read(indices):
       with _naming(path):
         records = reader.read(indices)
-      return [
-        (i + 1, record) for i, record in zip(indices, records, strict=True)
-      ]
+      return [(i + 1, r) for i, r in zip(indices, records, strict=True)]
 
     return read
 

@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib.metadata
 import inspect
+import itertools
 import os
 import platform
 import sys
@@ -21,20 +22,9 @@ from input_pipeline.sources.hashes import hash_bytes, sha256
 
 # Dependencies of the base install on every platform, and theirs.
 PACKAGES = (
-  'absl-py',
-  'etils',
-  'flax',
-  'jax',
-  'keras',
-  'matplotlib',
-  'ml-collections',
-  'numpy',
-  'optax',
-  'orbax-checkpoint',
-  'pyarrow',
-  'scipy',
-  'tensorboardX',
-  'tensorflow-datasets',
+  *('absl-py', 'etils', 'flax', 'jax', 'keras', 'matplotlib'),
+  *('ml-collections', 'numpy', 'optax', 'orbax-checkpoint', 'pyarrow'),
+  *('scipy', 'tensorboardX', 'tensorflow-datasets'),
 )
 PYTHON = 'Python'  # the standard library's name in the fingerprint
 LIMIT = 800_000  # bytes of one package's documents: none dominates
@@ -43,13 +33,8 @@ SHORTEST = 200  # bytes of a docstring worth reading
 SKIPPED = {'__pycache__', 'test', 'tests'}
 # Parts of the standard library that some systems package separately.
 OPTIONAL = {
-  'distutils',
-  'ensurepip',
-  'idlelib',
-  'lib2to3',
-  'tkinter',
-  'turtle',
-  'turtledemo',
+  *('distutils', 'ensurepip', 'idlelib', 'lib2to3'),
+  *('tkinter', 'turtle', 'turtledemo'),
 }
 
 
@@ -84,9 +69,8 @@ def fingerprint() -> list[dict[str, str]]:
   """Name, version and a hash of the documents of each package."""
   found = []
   for name, version, texts in _collections():
-    whole = b''.join(len(text).to_bytes(8) + text for text in texts)
-    entry = {'file': name, 'version': version, 'sha256': hash_bytes(whole)}
-    found.append(entry)
+    whole = hash_bytes(b''.join(len(t).to_bytes(8) + t for t in texts))
+    found.append({'file': name, 'version': version, 'sha256': whole})
   return found
 
 
@@ -129,6 +113,7 @@ def _package_files(name):
       f"data.source='docs' reads the package {name}, which is not installed."
       f' {again}'
     ) from None
+  named = f"data.source='docs': the package {name} {package.version}"
   listed = {
     str(package.locate_file(file))
     for file in package.files or ()
@@ -137,16 +122,10 @@ def _package_files(name):
     and (file.suffix == '.py' or file.name == 'METADATA')
   }
   if not listed:
-    raise ValueError(
-      f"data.source='docs': the package {name} {package.version} has no list of"
-      f' its files (RECORD). {again}'
-    )
+    raise ValueError(f'{named} has no list of its files (RECORD). {again}')
   for path in sorted(listed):
     if not os.path.isfile(path):
-      raise ValueError(
-        f"data.source='docs': the package {name} {package.version} lacks"
-        f' {path}. {again}'
-      )
+      raise ValueError(f'{named} lacks {path}. {again}')
   return package.version, sorted(listed)
 
 
@@ -156,7 +135,7 @@ def _collected(files, limit):
   Repeated passages are left out.
   """
   document, seen = b'', set()
-  for passage in (passage for path in files for passage in _passages(path)):
+  for passage in itertools.chain.from_iterable(map(_passages, files)):
     if limit <= 0:
       return
     if len(passage) < SHORTEST or passage in seen:
@@ -177,15 +156,11 @@ def _passages(path):
   if path.endswith('METADATA'):  # headers, a blank line, the description
     return map(_clean, text.split('\n\n')[1:])
   if path.endswith(os.path.join('pydoc_data', 'topics.py')):
-    return map(_clean, _topics(text))
+    # The language reference: a dict of its sections.
+    nodes = ast.walk(ast.parse(text))
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return map(_clean, [value for value in values if isinstance(value, str)])
   return map(_clean, text.split('"""')[1::2])
-
-
-def _topics(source):
-  """The sections of Python's language reference, from its module's text."""
-  for node in ast.walk(ast.parse(source)):
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-      yield node.value
 
 
 def _clean(text):
@@ -193,8 +168,7 @@ def _clean(text):
   lines = ['']
   for line in inspect.cleandoc(text).splitlines():
     words = line.split()
-    other = not words or words[0] in ('>>>', '...') or not words[0][0].isalnum()
-    if other:
+    if not words or not words[0][0].isalnum():
       lines.append('')
     else:
       lines[-1] += ' ' * bool(lines[-1]) + ' '.join(words)

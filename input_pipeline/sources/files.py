@@ -1,6 +1,7 @@
 """Sources: where documents come from, file by file, in a fixed order."""
 
 import abc
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import orjson
 
 from input_pipeline.sources import hashes, lines
 
+Reader = Callable[[Sequence[int]], list[tuple[int, bytes]]]
 LISTED = 1000  # entries of a fingerprint, where every document is a file
 
 
@@ -60,7 +62,9 @@ class TextFiles(Source):
 
   def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     first, paragraph, index = 0, [], 0
-    for number, line in enumerate(lines.read_lines(self.files[file]), 1):
+    end = [b'']  # a blank line after the last document
+    read = itertools.chain(lines.read_lines(self.files[file]), end)
+    for number, line in enumerate(read, 1):
       if line.strip():
         first = first or number
         paragraph.append(line)
@@ -68,8 +72,6 @@ class TextFiles(Source):
         if index >= start:
           yield first, b'\n'.join(paragraph)
         first, paragraph, index = 0, [], index + 1
-    if paragraph and index >= start:
-      yield first, b'\n'.join(paragraph)
 
   def text(self, record: bytes) -> bytes:
     try:
@@ -120,9 +122,7 @@ class WholeFiles(TextFiles):
   def place(self, file: int, line: int) -> str:
     return self.paths[line - 1]
 
-  def open(
-    self, file: int
-  ) -> Callable[[Sequence[int]], list[tuple[int, bytes]]]:
+  def open(self, file: int) -> Reader:
     """A function: indices of documents -> (number, text) of each."""
     del file
     return lambda indices: [

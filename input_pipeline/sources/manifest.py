@@ -1,5 +1,7 @@
 """The manifest of a prepared folder: its files, their hashes and origin."""
 
+import concurrent.futures
+import itertools
 import json
 import os
 from typing import Any
@@ -23,13 +25,24 @@ def file_entry(path: str) -> dict[str, Any]:
   }
 
 
-def damage(folder: str, name: str, known: dict[str, Any], hashed: str) -> str:
-  """What is wrong with a file of a manifest; '' if nothing is.
+def damaged(
+  folder: str, entries: dict[str, dict[str, Any]], hashed: str
+) -> list[tuple[str, str]]:
+  """The damaged files of a manifest, [(name, what is wrong)].
 
-  `known` is its entry, and `hashed` names the hash that is compared: sha256, of
-  the whole file, or pieces. Of a remote file only the size is compared.
+  `entries` is name -> entry, and `hashed` names the hash that is compared:
+  sha256, of the whole file, or pieces. Of a remote file only the size is.
   """
-  path = os.path.join(folder, name)
+  places = [os.path.join(folder, name) for name in entries]
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    found = pool.map(
+      _damage, places, entries.values(), itertools.repeat(hashed)
+    )
+    return [pair for pair in zip(entries, found, strict=True) if pair[1]]
+
+
+def _damage(path, known, hashed):
+  """What is wrong with a file; '' if nothing is."""
   hash_of = {'sha256': hashes.hash_file, 'pieces': hashes.hash_pieces}[hashed]
   try:
     size = paths.size(path)

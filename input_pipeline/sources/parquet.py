@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from input_pipeline.sources import files, paths
 
 ROWS = 128  # read at a time
+# Types of a column of text, as pyarrow names them.
+TEXT = (
+  *('string', 'large_string', 'string_view'),
+  *('binary', 'large_binary', 'binary_view'),
+)
 BUFFER = 1 << 20  # bytes of a column read at a time
 
 
@@ -72,7 +77,7 @@ class ParquetFiles(files.TextFiles):
     kind = schema.field(self.field).type
     if pa.types.is_dictionary(kind):
       kind = kind.value_type
-    if not _is_text(kind):
+    if str(kind) not in TEXT:
       raise ValueError(
         f'{self.name}: {path} has {kind} in the column {self.field!r}, not'
         ' text. data.text_field names another.'
@@ -101,28 +106,13 @@ class ParquetFiles(files.TextFiles):
       yield column.cast(pa.large_binary()).to_pylist()
 
 
-def _is_text(kind):
-  import pyarrow as pa
-
-  types = pa.types
-  return any(
-    check(kind)
-    for check in (
-      *(types.is_string, types.is_large_string, types.is_string_view),
-      *(types.is_binary, types.is_large_binary, types.is_binary_view),
-    )
-  )
-
-
 @contextlib.contextmanager
 def _opened(path):
   import pyarrow.parquet as pq
 
-  with contextlib.ExitStack() as stack:
-    where = stack.enter_context(paths.opened(path))
-    yield stack.enter_context(
-      pq.ParquetFile(
-        where, buffer_size=BUFFER, pre_buffer=False,
-        page_checksum_verification=True,
-      )
-    )  # fmt: skip
+  options = {'buffer_size': BUFFER, 'page_checksum_verification': True}
+  with (
+    paths.opened(path) as where,
+    pq.ParquetFile(where, pre_buffer=False, **options) as opened,
+  ):
+    yield opened

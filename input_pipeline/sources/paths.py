@@ -9,7 +9,6 @@ import contextlib
 import glob
 import io
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -184,8 +183,10 @@ def local(path: str) -> Iterator[str]:
   if not is_remote(path):
     yield path
     return
-  path, folder = path.rstrip('/'), tempfile.mkdtemp(prefix='treeline_')
-  try:
+  path = path.rstrip('/')
+  with tempfile.TemporaryDirectory(
+    prefix='treeline_', ignore_cleanup_errors=True
+  ) as folder:
     copy = os.path.join(folder, os.path.basename(path))
     with tensorflow_errors(path):
       if _gfile().isdir(path):
@@ -196,8 +197,6 @@ def local(path: str) -> Iterator[str]:
       else:
         _gfile().copy(path, copy)
     yield copy
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gfile():
