@@ -174,10 +174,9 @@ def _start(job, counts):
 def _make(path, number):
   """Makes a file under another name, then names it; returns its entry."""
   job, counts = _JOB
-  folder = tempfile.gettempdir() if paths.is_remote(path) else None
   partial = f'{path}.partial-{os.getpid()}'
-  if folder:
-    partial = os.path.join(folder, os.path.basename(partial))
+  if paths.is_remote(path):
+    partial = os.path.join(tempfile.gettempdir(), os.path.basename(partial))
 
   def count(*added):
     with counts.get_lock():
@@ -231,7 +230,6 @@ class _Progress:
   def __init__(self, missing, opened):
     self.counts = multiprocessing.get_context('spawn').Array('q', 3)
     self.start = self.shown = time.monotonic()
-    self.files = 0
     sizes = [
       size
       for source in opened
@@ -244,7 +242,6 @@ class _Progress:
 
   def finished(self, number):
     del self.left[number]
-    self.files += 1
     self.read = self.counts[0]
 
   def show(self):
@@ -257,7 +254,7 @@ class _Progress:
     seconds = max(time.monotonic() - self.start, 1e-3)
     documents, tokens, bad = self.counts[:]
     parts = [
-      f'{self.files} of {len(self.sizes)} files',
+      f'{len(self.sizes) - len(self.left)} of {len(self.sizes)} files',
       f'{documents:,} documents ({documents / seconds:,.0f}/s)',
     ]
     if tokens:

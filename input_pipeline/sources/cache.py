@@ -22,15 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.sources import files, hashes, paths
-from input_pipeline.sources.manifest import (
-  FIX,
-  MANIFEST,
-  check_beside,
-  damaged,
-  read_manifest,
-  tokenizer_path,
-)
+from input_pipeline.sources import files, hashes, manifest, paths
 
 VALIDATION = 'validation'  # a cache in the cache, of the evaluation split
 BAD = 0xFFFFFFFF
@@ -53,7 +45,7 @@ class TokenCache(files.Source):
 
   def __init__(self, folder: str, key: str = 'data.source'):
     name = f"{key}='cache:{folder}'"
-    self.folder, self.manifest = folder, read_manifest(folder, name)
+    self.folder, self.manifest = folder, manifest.read_manifest(folder, name)
     if 'dtype' not in self.manifest:
       raise ValueError(f'{name} is a dataset for TFDS, not a token cache.')
     names, entries = self.manifest['names'], self.manifest['files']
@@ -63,7 +55,7 @@ class TokenCache(files.Source):
         f' {len(names)} files are made. Run the same command of'
         ' input_pipeline.prepare again to go on with it.'
       )
-    check_beside(folder, self.manifest, name)
+    manifest.check_beside(folder, self.manifest, name)
     self.files = [os.path.join(folder, name) for name in names]
     self.lengths = [entries[name]['documents'] for name in names]
     self.sentences = self.manifest['sentences']
@@ -74,19 +66,19 @@ class TokenCache(files.Source):
     ]
     total = sum(entry['bytes'] for entry in entries.values())
     hashed = 'sha256' if total <= hashes.WHOLE else 'pieces'
-    for _, reason in damaged(folder, entries, hashed):
-      raise ValueError(f'{name} is damaged: {reason}. {FIX}')
+    for _, reason in manifest.damaged(folder, entries, hashed):
+      raise ValueError(f'{name} is damaged: {reason}. {manifest.FIX}')
 
   @property
   def tokenizer(self) -> str:
     """The path of the tokenizer."""
-    return tokenizer_path(self.folder, self.manifest)
+    return manifest.tokenizer_path(self.folder, self.manifest)
 
   @property
   def validation(self) -> str:
     """The cache of the evaluation split that came with the source, or ''."""
     folder = os.path.join(self.folder, VALIDATION)
-    found = paths.exists(os.path.join(folder, MANIFEST))
+    found = paths.exists(os.path.join(folder, manifest.MANIFEST))
     return f'cache:{folder}' if found else ''
 
   def open(self, file: int) -> files.Reader:
@@ -95,9 +87,9 @@ class TokenCache(files.Source):
     with _naming(path):
       reader = open_records(path)
       there = reader.num_records()
-    if there != self.lengths[file]:
+    if there != (wanted := self.lengths[file]):
       raise ValueError(
-        f'{path} has {there} documents, not {self.lengths[file]}. {FIX}'
+        f'{path} has {there} documents, not {wanted}. {manifest.FIX}'
       )
 
     def read(indices):
@@ -160,4 +152,4 @@ def _naming(path):
     yield
   except (RuntimeError, ValueError, IndexError) as error:
     reason = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{path} is damaged: {reason}. {FIX}') from error
+    raise ValueError(f'{path} is damaged: {reason}. {manifest.FIX}') from error

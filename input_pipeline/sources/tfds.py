@@ -47,7 +47,6 @@ class TfdsDataset(files.Source):
       )
     self.files = [str(path) for path in info.splits[split].filepaths]
     self.lengths = list(info.splits[split].shard_lengths)
-    self.validation = ''
     if 'validation' in self.splits:
       self.validation = f'tfds:{self.name}@validation'
     self.array_record = info.file_format.value == 'array_record'

@@ -138,24 +138,16 @@ def _merging(p):
   model all runs of spaces have the same score and grow from the left, so of
   such pairs the one with the longer left side ranks first.
   """
-  size = p.get_piece_size()
-  pieces = [p.id_to_piece(i) for i in range(size)]
-  special = [
-    i for i in range(size) if p.is_control(i) or p.is_unknown(i)
-    or '<extra_id_' in pieces[i]
-  ]  # fmt: skip
-  plain = {
-    piece: p.get_score(i)
-    for i, piece in enumerate(pieces)
-    if i not in {*special} and not p.is_byte(i)
-  }
+  pieces = [p.id_to_piece(i) for i in range(len(p))]
+  special, plain = [], {}
+  for i, piece in enumerate(pieces):
+    if p.is_control(i) or p.is_unknown(i) or '<extra_id_' in piece:
+      special.append(i)
+    elif not p.is_byte(i):
+      plain[piece] = p.get_score(i)
+  halves = ((x[:n], x[n:]) for x in plain for n in range(1, len(x)))
   merges = sorted(
-    (
-      (piece[:n], piece[n:])
-      for piece in plain
-      for n in range(1, len(piece))
-      if piece[:n] in plain and piece[n:] in plain
-    ),
+    (pair for pair in halves if pair[0] in plain and pair[1] in plain),
     key=lambda pair: (-plain[''.join(pair)], -len(pair[0])),
   )
   flags = json_format.FLAGS | {'special': True}

@@ -9,6 +9,8 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 # Names of special tokens; a vocabulary's first one counts.
 SPECIALS = {
   'pad': ('[PAD]', '<pad>', '<|padding|>'),
@@ -130,11 +132,9 @@ def canonical(
 ) -> tuple[dict, dict[str, int]]:
   """The content in one fixed form with all ids in the model, and piece -> id.
 
-  `sentinels` are appended if there are none.
-
-  Raises:
-    ValueError: ids do not count from 0, or the post-processor adds tokens that
-      the vocabulary lacks. The message names `name`.
+  `sentinels` are appended if there are none. Raises ValueError, naming `name`,
+  if ids do not count from 0, or the post-processor adds tokens that the
+  vocabulary lacks.
   """
   model = dict(content['model'])
   vocab, merges = model.pop('vocab'), model.pop('merges', None)
@@ -195,11 +195,32 @@ def sentinel_names(ids: Mapping[str, int]) -> list[str]:
     names.append(name)
 
 
-def vocabulary(model: dict) -> dict[str, int]:
-  """Piece -> id of a tokenizer.json's model; a unigram has a list of scores.
+def find_sentinels(
+  ids: Mapping[str, int], wanted: int, name: str
+) -> np.ndarray:
+  """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
 
-  Raises:
-    ValueError: the list has a piece twice.
+  Raises ValueError if there are fewer than data.sentinels.
+
+  >>> ids = {'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}
+  >>> find_sentinels(ids, 2, 'file').tolist()
+  [2, 1]
+  """
+  found = [ids[sentinel] for sentinel in sentinel_names(ids)]
+  if len(found) < wanted:
+    raise ValueError(
+      f'{name} has {len(found)} <extra_id_N> pieces, but'
+      f' data.sentinels={wanted}. Give a vocabulary without any, to which they'
+      " are added (T5's is published so, with 32,000 pieces), or lower"
+      ' data.sentinels, and data.length with it if rows need more.'
+    )
+  return np.array(found, np.int32)
+
+
+def vocabulary(model: dict) -> dict[str, int]:
+  """Piece -> id of a tokenizer.json's model.
+
+  Raises ValueError if the list of a unigram has a piece twice.
   """
   vocab = model['vocab']
   if isinstance(vocab, dict):

@@ -52,10 +52,8 @@ def train(
 
   With `specials` it has the tokens that masking needs. `normalization` and
   `lossless` are only SentencePiece's. The same texts give the same bytes. See
-  the train() of sentence_piece and merges.
-
-  Raises:
-    ValueError: there is too little text for so many pieces.
+  the train() of sentence_piece and merges. Raises ValueError if there is too
+  little text for so many pieces.
   """
   if kind == 'bytes':
     return subwords.Bytes(sentinels, specials)

@@ -26,17 +26,12 @@ def train(
   lowercase: bool,
   specials: bool,
 ) -> subwords.Subwords:
-  """A tokenizer of `vocab_size` pieces, sentinels included, from `texts`.
+  """See kinds.train. The pieces are, before the sentinels:
 
-    WordPiece  [PAD] [UNK] [CLS] [SEP] [MASK], characters, merges
-    BPE        256 bytes, merges, <|endoftext|>, as GPT-2
-    the same with `specials`
-               <s> <pad> </s> <unk>, 256 bytes, merges, <mask>, as RoBERTa
-
-  The same texts give the same bytes.
-
-  Raises:
-    ValueError: there is too little text for so many pieces.
+  WordPiece  [PAD] [UNK] [CLS] [SEP] [MASK], characters, merges
+  BPE        256 bytes, merges, <|endoftext|>, as GPT-2
+  the same with `specials`
+             <s> <pad> </s> <unk>, 256 bytes, merges, <mask>, as RoBERTa
   """
   pieces = vocab_size - sentinels
   if kind == 'wordpiece':

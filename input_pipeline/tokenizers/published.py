@@ -13,15 +13,12 @@ import os
 from input_pipeline.tokenizers import (
   json_format,
   plain_files,
+  sentence_piece,
   settings,
   subwords,
 )
 from input_pipeline.tokenizers.plain_files import FETCH
-from input_pipeline.tokenizers.sentence_piece import (
-  SentencePiece,
-  SentencePieceJson,
-)
-from input_pipeline.tokenizers.vocabulary import Vocabulary, find_sentinels
+from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 WHOLE = 'tokenizer.json'
 # The files of each kind; a folder's first complete entry is read. If WHOLE is
@@ -39,8 +36,8 @@ FILES = {
 }
 DICT = 'dict.txt'  # fairseq's, beside the files of byte_bpe
 CLASSES = {
-  'unigram': SentencePieceJson,
-  'bpe': SentencePieceJson,
+  'unigram': sentence_piece.SentencePieceJson,
+  'bpe': sentence_piece.SentencePieceJson,
   'wordpiece': subwords.WordPiece,
   'byte_bpe': subwords.ByteBpe,
 }
@@ -52,9 +49,7 @@ def load(
   """The tokenizer of `kind` in a file or folder `path`.
 
   `sentinels` are appended if the file has none; `lowercase` is WordPiece's.
-
-  Raises:
-    ValueError: the file is missing, damaged or of another kind.
+  Raises ValueError if the file is missing, damaged or of another kind.
   """
   files = _find(path, kind)
   beside = os.path.join(path, WHOLE)
@@ -90,10 +85,7 @@ def _find(path, kind):
           f' {", ".join(map(os.path.basename, found[0]))}.'
         )
       files = [files[0] for files in found]
-      fairseq = os.path.join(path, DICT)
-      if len(files) > 1 and os.path.exists(fairseq):
-        files.append(fairseq)
-      return files
+      return files + (_matches(path, DICT) if len(files) > 1 else [])
   others = [other for other in FILES if holds(path, other)]
   there = f', but one of {others[0]!r}' if others else ''
   raise ValueError(
@@ -130,9 +122,7 @@ def _check_name(path, kind):
 
 def holds(path: str, kind: str) -> bool:
   """Whether a folder has the files of a tokenizer of `kind`."""
-  return any(
-    all(_matches(path, name) for name in names) for names in FILES[kind]
-  )
+  return any(all(_matches(path, n) for n in names) for names in FILES[kind])
 
 
 def _matches(folder, name):
@@ -227,7 +217,8 @@ def _check_case(path, lower, why, lowercase):
 
 def _model(path, sentinels, kind, folder):
   """A SentencePiece model, unless a tokenizer.json beside it has other ids."""
-  made = SentencePiece(plain_files.read(path), sentinels, path, kind)
+  model = plain_files.read(path)
+  made = sentence_piece.SentencePiece(model, sentinels, path, kind)
   found = settings.read(folder)
   settings.check_sentence_piece(found, kind, folder, made.ids)
   beside = os.path.join(folder, WHOLE)
@@ -301,5 +292,5 @@ def _bytes(path, sentinels):
   known = {piece: i for i, piece in enumerate(made.pieces)}
   if list(ids.items()) != list(known.items())[: len(ids)]:
     raise ValueError(f"{path} is not of data.tokenizer_kind='bytes': {FETCH}")
-  find_sentinels(known, sentinels, path)
+  json_format.find_sentinels(known, sentinels, path)
   return made

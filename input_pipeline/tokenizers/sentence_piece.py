@@ -16,11 +16,7 @@ import sentencepiece
 from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
 from input_pipeline.tokenizers.subwords import Subwords
-from input_pipeline.tokenizers.vocabulary import (
-  Texts,
-  Vocabulary,
-  find_sentinels,
-)
+from input_pipeline.tokenizers.vocabulary import Texts, Vocabulary
 
 BYTES_PER_PIECE = 400  # training reads this much text for each piece
 USER_DEFINED = 4  # SentencePiece's type of a piece that is never split
@@ -32,11 +28,8 @@ class SentencePiece(Vocabulary):
   """A .model file; encoding runs outside the interpreter lock.
 
   `model` is the serialized model. If it has no <extra_id_N> pieces, `sentinels`
-  of them are appended.
-
-  Raises:
-    ValueError: `model` is not a SentencePiece model, is not of `kind`, or has
-      fewer sentinels than asked for. The message names `name`.
+  of them are appended. Raises ValueError, naming `name`, if `model` is not a
+  SentencePiece model, is not of `kind`, or has fewer sentinels.
   """
 
   file = 'tokenizer.model'
@@ -69,7 +62,7 @@ class SentencePiece(Vocabulary):
     pads = processor.pad_id(), *ends[:2], 0
     self.pad = next(i for i in pads if i >= 0)
     self.cls, self.sep, self.mask = map(self.ids.get, self.masking)
-    self.sentinels = find_sentinels(self.ids, sentinels, name)
+    self.sentinels = json_format.find_sentinels(self.ids, sentinels, name)
 
   def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
     encode = self.processor.encode
@@ -202,10 +195,10 @@ def train(
   vocab_size: int,
   sentinels: int,
   specials: bool,
-  normalization: str = '',
-  lossless: bool = False,
+  normalization: str,
+  lossless: bool,
 ) -> SentencePiece:
-  """A model of `vocab_size` pieces, sentinels included, from `texts`.
+  """See kinds.train.
 
   Unigram is T5's. BPE is LLaMA's (Touvron et al. 2023, 2.1): each digit is a
   piece, white space is kept, no character is changed, and rare characters are
@@ -215,11 +208,7 @@ def train(
   the kind's own.
 
   Pad 0, EOS 1, unknown 2, no BOS; with `specials` [CLS], [SEP] and [MASK]
-  follow. Reads at most BYTES_PER_PIECE bytes of text for each piece. The same
-  texts give the same bytes.
-
-  Raises:
-    ValueError: there is too little text for so many pieces.
+  follow. Reads at most BYTES_PER_PIECE bytes of text for each piece.
   """
   pieces = vocab_size - sentinels
   model = io.BytesIO()

@@ -11,6 +11,7 @@ from input_pipeline.tokenizers import json_format
 from input_pipeline.tokenizers.json_format import FLAGS
 from input_pipeline.tokenizers.plain_files import read_json
 
+Found = dict[str, dict]  # name of each file -> its content; {} if there is none
 CONFIG = 'tokenizer_config.json'
 MAP = 'special_tokens_map.json'
 ADDED = 'added_tokens.json'
@@ -48,29 +49,24 @@ CLASSES = {
 GENERIC = ('PreTrained', 'TokenizersBackend')
 
 
-def read(folder: str) -> dict[str, dict]:
-  """The settings in a folder: name of each file -> its content, or {}."""
-  paths = {name: os.path.join(folder, name) for name in (CONFIG, MAP, ADDED)}
-  return {
-    n: read_json(p) if os.path.exists(p) else {} for n, p in paths.items()
-  }
+def read(folder: str) -> Found:
+  """The settings in a folder."""
+  found = {CONFIG: {}, MAP: {}, ADDED: {}}
+  for name in found:
+    if os.path.exists(path := os.path.join(folder, name)):
+      found[name] = read_json(path)
+  return found
 
 
 def apply(
-  content: dict,
-  found: dict[str, dict],
-  kind: str,
-  folder: str,
-  whole: bool = False,
+  content: dict, found: Found, kind: str, folder: str, whole: bool = False
 ) -> dict:
   """The content of a tokenizer.json, with the settings beside it applied.
 
   `found` is from `read`, `folder` for messages. If `whole`, the content was
   read from a tokenizer.json, whose own settings must agree with `found`; else
-  it was made of plain files.
-
-  Raises:
-    ValueError: a setting changes ids and cannot be followed.
+  it was made of plain files. Raises ValueError if a setting changes ids and
+  cannot be followed.
   """
   config = found[MAP] | found[CONFIG]
   where = os.path.join(folder, CONFIG)
@@ -85,7 +81,7 @@ def apply(
 
 
 def check_sentence_piece(
-  found: dict[str, dict], kind: str, folder: str, pieces: dict[str, int]
+  found: Found, kind: str, folder: str, pieces: dict[str, int]
 ) -> None:
   """Raises ValueError for settings beside a .model that give other ids.
 

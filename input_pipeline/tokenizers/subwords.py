@@ -16,11 +16,7 @@ import numpy as np
 
 from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
-from input_pipeline.tokenizers.vocabulary import (
-  Texts,
-  Vocabulary,
-  find_sentinels,
-)
+from input_pipeline.tokenizers.vocabulary import Texts, Vocabulary
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
 WORD = 32  # bytes of a word whose ids are kept, at most
@@ -52,11 +48,9 @@ class Subwords(Vocabulary):
 
   New words are encoded outside the interpreter lock; words seen before are
   looked up. `content` is that of a tokenizer.json. If it has no <extra_id_N>
-  tokens, `sentinels` of them are appended, <extra_id_0> last.
-
-  Raises:
-    ValueError: the library cannot read the content, or it has fewer sentinels
-      than asked for. The message names `name`.
+  tokens, `sentinels` of them are appended, <extra_id_0> last. Raises
+  ValueError, naming `name`, if the library cannot read the content, or it has
+  fewer.
   """
 
   file = 'tokenizer.json'
@@ -76,7 +70,7 @@ class Subwords(Vocabulary):
     if self.pad is None:
       ends = self.bos, self.eos, 0
       self.pad = next(i for i in ends if i is not None)
-    self.sentinels = find_sentinels(ids, sentinels, name)
+    self.sentinels = json_format.find_sentinels(ids, sentinels, name)
     # The library finds only tokens that are not special in a text.
     tokens = content['added_tokens']
     added = [token for token in tokens if not token['special']]

@@ -5,12 +5,11 @@ The kinds are in kinds.py.
 
 import abc
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers import json_format
 
 Texts = Sequence[bytes | str]
 PADDING = 1024  # the model's table may have fewer unused rows than this
@@ -91,10 +90,7 @@ def start_id(tokenizer: Vocabulary, config: DataConfig) -> int | None:
   """The id that a text begins with, or None; see data.start.
 
   'bos' falls back to the vocabulary's `pad` if neither the vocabulary nor
-  data.bos has a BOS.
-
-  Raises:
-    ValueError: the vocabulary has no such id.
+  data.bos has a BOS. Raises ValueError if the vocabulary has no such id.
   """
   given = config.bos if config.bos >= 0 else None
   if config.start == 'none' and given is None:
@@ -144,25 +140,3 @@ def check_specials(tokenizer: Vocabulary, config: DataConfig) -> None:
       f'data.sentinels={config.sentinels}, but data.tokenizer='
       f'{config.tokenizer!r} has {count}.'
     )
-
-
-def find_sentinels(
-  ids: Mapping[str, int], wanted: int, name: str
-) -> np.ndarray:
-  """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
-
-  Raises ValueError if there are fewer than data.sentinels.
-
-  >>> ids = {'a': 0, '<extra_id_1>': 1, '<extra_id_0>': 2}
-  >>> find_sentinels(ids, 2, 'file').tolist()
-  [2, 1]
-  """
-  found = [ids[sentinel] for sentinel in json_format.sentinel_names(ids)]
-  if len(found) < wanted:
-    raise ValueError(
-      f'{name} has {len(found)} <extra_id_N> pieces, but'
-      f' data.sentinels={wanted}. Give a vocabulary without any, to which they'
-      " are added (T5's is published so, with 32,000 pieces), or lower"
-      ' data.sentinels, and data.length with it if rows need more.'
-    )
-  return np.array(found, np.int32)
