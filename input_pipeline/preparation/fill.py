@@ -17,16 +17,8 @@ from typing import Any
 
 from configs import command, terminal
 from input_pipeline.preparation.writers import Examples, Tokens
-from input_pipeline.sources import hashes, paths
+from input_pipeline.sources import hashes, manifest, paths
 from input_pipeline.sources.files import Source
-from input_pipeline.sources.manifest import (
-  FORMAT,
-  MANIFEST,
-  damaged,
-  file_entry,
-  read_manifest,
-  write_manifest,
-)
 from input_pipeline.streams import fingerprints
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
@@ -53,23 +45,21 @@ def fill(
       sources' files have changed meanwhile.
     OSError: a file cannot be made; names it.
   """
-  fingerprints = [source.fingerprint for source in opened]
-  beside = {
-    name: paths.read(os.path.join(copied, name))
-    for name in (os.listdir(copied) if copied else ())
-  }
+  made_of = [source.fingerprint for source in opened]
+  copies = os.listdir(copied) if copied else ()
+  beside = {n: paths.read(os.path.join(copied, n)) for n in copies}
   fresh = {
-    'format': FORMAT, 'made_of': fingerprints, 'names': names,
+    'format': manifest.FORMAT, 'made_of': made_of, 'names': names,
     'beside': {name: hashes.hash_bytes(beside[name]) for name in beside},
     **facts, 'files': {},
   }  # fmt: skip
-  manifest = _begun(folder, fresh)
+  made = _begun(folder, fresh)
   paths.make_folder(folder)
   _remove_partials(folder, names)
-  write_manifest(folder, manifest)
+  manifest.write_manifest(folder, made)
   for name, data in beside.items():
     paths.write(os.path.join(folder, name), data)
-  done = manifest['files']
+  done = made['files']
   missing = [n for n, name in enumerate(names) if name not in done]
   if done:
     print(f'{len(done)} of {len(names)} files are there already.', flush=True)
@@ -86,8 +76,8 @@ def fill(
         for task in _finished(tasks, progress):
           done[names[tasks[task]]] = task.result()
           # In the order of the names, not in that of their making.
-          manifest['files'] = done = {n: done[n] for n in names if n in done}
-          write_manifest(folder, manifest)
+          made['files'] = done = {n: done[n] for n in names if n in done}
+          manifest.write_manifest(folder, made)
           progress.finished(tasks[task])
       except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -100,22 +90,22 @@ def fill(
             ' the least memory.'
           ) from error
         raise
-    if [source.fingerprint for source in opened] != fingerprints:
+    if [source.fingerprint for source in opened] != made_of:
       raise ValueError(
         f'The files that {folder} is made from changed meanwhile: remove it'
         ' and begin again.'
       )
     progress.end()
-  _summary(folder, manifest)
-  return manifest
+  _summary(folder, made['files'].values())
+  return made
 
 
 def _begun(folder, fresh):
   """The manifest to go on with: the folder's, without damaged files."""
   name = f'--out={folder}'
-  if not paths.exists(os.path.join(folder, MANIFEST)):
+  if not paths.exists(os.path.join(folder, manifest.MANIFEST)):
     return fresh
-  old = read_manifest(folder, name)
+  old = manifest.read_manifest(folder, name)
   files = old['files']
   changed = fingerprints.differences(old | {'files': {}}, fresh)
   if changed:
@@ -124,7 +114,7 @@ def _begun(folder, fresh):
       + '\n  '.join(changed)
       + '\nTake another --out, or remove it to begin again.'
     )
-  for file, reason in damaged(folder, files, 'sha256'):
+  for file, reason in manifest.damaged(folder, files, 'sha256'):
     print(f'{reason}: it is rebuilt.', flush=True)
     del files[file]
   return old
@@ -187,7 +177,7 @@ def _make(path, number):
     facts = job.write(number, partial, count)
     with open(partial, 'rb') as file:
       os.fsync(file.fileno())
-    entry = file_entry(partial) | facts
+    entry = manifest.file_entry(partial) | facts
     paths.move(partial, path)
     return entry
   except OSError as error:
@@ -279,13 +269,10 @@ def _sizes(files):
   return [paths.size(f) if os.path.basename(f) != f else 1 for f in files]
 
 
-def _summary(folder, manifest):
+def _summary(folder, files):
   """Prints what a finished folder holds."""
-  files = manifest['files'].values()
-  total = {
-    name: sum(entry.get(name, 0) for entry in files)
-    for name in ('documents', 'bad', 'tokens', 'bytes')
-  }
+  counts = 'documents', 'bad', 'tokens', 'bytes'
+  total = {name: sum(entry.get(name, 0) for entry in files) for name in counts}
   line = f'{folder}: {len(files)} files, {total["documents"]:,} documents'
   if total['tokens']:
     line += f', {total["tokens"]:,} tokens'

@@ -19,6 +19,7 @@ from input_pipeline.objectives.rows import encode
 from input_pipeline.sources import cache, opening, paths
 from input_pipeline.streams import corpus
 
+Count = Callable[..., None]
 AT_ONCE = 256  # documents encoded at a time
 
 
@@ -45,9 +46,7 @@ class Tokens:
     )
     self.dtype = cache.id_type(self.tokenizer.size)
 
-  def write(
-    self, number: int, path: str, count: Callable[..., None]
-  ) -> dict[str, int]:
+  def write(self, number: int, path: str, count: Count) -> dict[str, int]:
     from array_record.python import array_record_module
 
     writer = array_record_module.ArrayRecordWriter(path, cache.WRITER)
@@ -107,9 +106,7 @@ class Examples:
       (source, n) for source in opened for n in range(len(source.files))
     ]
 
-  def write(
-    self, number: int, path: str, count: Callable[..., None]
-  ) -> dict[str, int]:
+  def write(self, number: int, path: str, count: Count) -> dict[str, int]:
     from input_pipeline.preparation import tfds_writer
 
     source, file = self.files[number]

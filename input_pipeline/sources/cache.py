@@ -28,8 +28,7 @@ VALIDATION = 'validation'  # a cache in the cache, of the evaluation split
 BAD = 0xFFFFFFFF
 # Records that are compressed together. With 16 reading one record costs little,
 # and reading chunks of documents no more than without groups.
-GROUP = 16
-WRITER = f'group_size:{GROUP}'
+WRITER = 'group_size:16'
 READER = 'readahead_buffer_size:0,max_parallelism:0'
 AT_ONCE = 128  # records read at a time, where all are wanted
 

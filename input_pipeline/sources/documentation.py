@@ -44,7 +44,11 @@ class Documentation(Source):
   files, unit = ('docs',), 'document'
 
   def __init__(self):
-    self.texts, self.fingerprint = documents(), fingerprint()
+    self.texts, self.fingerprint = documents(), []
+    for name, version, texts in _collections():
+      whole = hash_bytes(b''.join(len(t).to_bytes(8) + t for t in texts))
+      entry = {'file': name, 'version': version, 'sha256': whole}
+      self.fingerprint.append(entry)
 
   def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     del file
@@ -63,15 +67,6 @@ def documents() -> list[bytes]:
   """
   found = [text for _, _, texts in _collections() for text in texts]
   return sorted(found, key=sha256)
-
-
-def fingerprint() -> list[dict[str, str]]:
-  """Name, version and a hash of the documents of each package."""
-  found = []
-  for name, version, texts in _collections():
-    whole = hash_bytes(b''.join(len(t).to_bytes(8) + t for t in texts))
-    found.append({'file': name, 'version': version, 'sha256': whole})
-  return found
 
 
 @functools.cache

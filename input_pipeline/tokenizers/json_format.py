@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+Named = Sequence[tuple[str, int]]  # tokens, as (name, id)
 # Names of special tokens; a vocabulary's first one counts.
 SPECIALS = {
   'pad': ('[PAD]', '<pad>', '<|padding|>'),
@@ -86,14 +87,10 @@ def byte_bpe(ids: dict[str, int], merges: Sequence[Sequence[str]]) -> dict:
   }
 
 
-def template(
-  before: Sequence[tuple[str, int]],
-  after: Sequence[tuple[str, int]],
-  double: bool = False,
-) -> dict:
+def template(before: Named, after: Named, double: bool = False) -> dict:
   """A post-processor that puts special tokens around texts.
 
-  `before` and `after` are [(name, id)]. The second text of a pair gets `after`,
+  The second text of a pair gets `after`,
   and `before` too if `after` is empty. `double` repeats `after` between them:
 
     BERT     [CLS] first [SEP] second [SEP]

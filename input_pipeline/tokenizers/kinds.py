@@ -22,15 +22,9 @@ import os
 from collections.abc import Iterable
 
 from input_pipeline.sources import paths
-from input_pipeline.tokenizers import (
-  merges,
-  published,
-  sentence_piece,
-  subwords,
-)
+from input_pipeline.tokenizers import merges, sentence_piece, subwords
+from input_pipeline.tokenizers.published import load as load
 from input_pipeline.tokenizers.vocabulary import Vocabulary
-
-load = published.load
 
 
 def file_name(kind: str) -> str:

@@ -8,6 +8,7 @@ wrong in it.
 import json
 import os
 import re
+import string
 from collections.abc import Collection
 
 from input_pipeline.tokenizers import json_format
@@ -81,9 +82,8 @@ def is_uncased(ids: Collection[str]) -> tuple[bool | None, str]:
   capitals = sum(bool(re.search('[A-Z]', p)) for p in ids if not named(p))
   if capitals > len(ids) / 100:
     return False, f'{capitals:,} of its pieces have capital letters'
-  small, large = (
-    any(chr(ord(first) + n) in ids for n in range(26)) for first in 'aA'
-  )
+  small = any(letter in ids for letter in string.ascii_lowercase)
+  large = any(letter in ids for letter in string.ascii_uppercase)
   uncased = True if small and not large else None
   return uncased, 'it knows no capital letter'
 

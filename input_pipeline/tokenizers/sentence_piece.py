@@ -19,7 +19,6 @@ from input_pipeline.tokenizers.subwords import Subwords
 from input_pipeline.tokenizers.vocabulary import Texts, Vocabulary
 
 BYTES_PER_PIECE = 400  # training reads this much text for each piece
-USER_DEFINED = 4  # SentencePiece's type of a piece that is never split
 TYPES = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}  # trainer_spec's
 BYTE = re.compile(r'<0x([0-9A-F]{2})>')  # a piece that stands for one byte
 
@@ -35,15 +34,9 @@ class SentencePiece(Vocabulary):
   file = 'tokenizer.model'
   reads_sentinels = True
 
-  def __init__(
-    self,
-    model: bytes,
-    sentinels: int,
-    name: str = 'data.tokenizer',
-    kind: str | None = None,
-  ):
+  def __init__(self, model: bytes, sentinels: int, name: str, kind: str = ''):
     processor = _load(model, name)
-    if kind not in (None, found := _kind(model)):
+    if kind not in ('', found := _kind(model)):
       raise ValueError(
         f'{name} is a SentencePiece {found} model, but'
         f' data.tokenizer_kind={kind!r}: set it to {found!r}, or name another'
@@ -110,9 +103,7 @@ class SentencePieceJson(Subwords):
   special id, and here sentinels are special.
   """
 
-  def __init__(
-    self, content: dict, sentinels: int, name: str = 'data.tokenizer'
-  ):
+  def __init__(self, content: dict, sentinels: int, name: str):
     super().__init__(content, sentinels, name)
     if self.mask is None:  # <s> and </s> are only the ends of a text
       self.cls = self.sep = None
@@ -301,11 +292,11 @@ def _sentinel_piece(n):
 
   Appending a field to a protocol buffer adds an entry to a repeated field.
   Field 1 of a model is a piece; in a piece, field 1 is the text, 2 the score
-  (0., a float) and 3 the type.
+  (0., a float) and 3 the type (4, defined by the user: it is never split).
   """
   text = f'▁<extra_id_{n}>'.encode()
   piece = b'\x0a' + bytes([len(text)]) + text
-  piece += b'\x15\0\0\0\0' + b'\x18' + bytes([USER_DEFINED])
+  piece += b'\x15\0\0\0\0' + b'\x18\x04'
   return b'\x0a' + bytes([len(piece)]) + piece
 
 

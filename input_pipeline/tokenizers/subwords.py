@@ -55,9 +55,7 @@ class Subwords(Vocabulary):
 
   file = 'tokenizer.json'
 
-  def __init__(
-    self, content: dict, sentinels: int, name: str = 'data.tokenizer'
-  ):
+  def __init__(self, content: dict, sentinels: int, name: str):
     content, ids = json_format.canonical(content, sentinels, name)
     self.model = json_format.to_json(content)
     # What transformers adds around a text does not change the text's ids.

@@ -95,7 +95,7 @@ def test_pieces_of_spaces_merge_as_sentencepiece_does(spread, tmp_path):
   for n, piece in enumerate(normal[-5:]):  # replaces the rarest
     piece.piece = '▁' * (n + 2)
     piece.score = -1e6 - n * spread
-  ours = sentence_piece.SentencePiece(model.SerializeToString(), 0)
+  ours = sentence_piece.SentencePiece(model.SerializeToString(), 0, 'x')
   theirs = written(tmp_path, ours, 'bpe')
   words = ['man', 'eating', 'a', 'of', 'the', 'e', 'T']
   rng = random.Random(1)
@@ -231,7 +231,7 @@ def test_a_post_processor_does_not_change_the_fingerprint():
   content['post_processor'] = json_format.template(
     [('<|endoftext|>', ours.eos)], []
   )
-  both = subwords.ByteBpe(content, 0)
+  both = subwords.ByteBpe(content, 0, 'x.json')
   assert both.fingerprint == ours.fingerprint
   assert both.model != ours.model
 

@@ -134,8 +134,8 @@ def test_sentinels_are_added_as_in_t5(published):
   del model.pieces[:]
   model.pieces.extend(pieces)
 
-  added = sentence_piece.SentencePiece(model.SerializeToString(), 100)
-  given = sentence_piece.SentencePiece(whole, 100)
+  added = sentence_piece.SentencePiece(model.SerializeToString(), 100, 'x')
+  given = sentence_piece.SentencePiece(whole, 100, 'x')
   assert given.fingerprint == hashlib.sha256(whole).hexdigest()
   assert added.size == given.size == 32100
   assert added.sentinels.tolist() == list(range(32099, 31999, -1))
