@@ -38,12 +38,8 @@ def fill(
   The folder may be remote, and have finished files. `job` makes a file; see
   writers. There are at most `jobs` processes. `opened` are the sources. The
   files of the folder `copied` are put beside the made ones. `facts` are what
-  else decides the files.
-
-  Raises:
-    ValueError: the folder was begun with other sources or facts, or the
-      sources' files have changed meanwhile.
-    OSError: a file cannot be made; names it.
+  else decides the files. Raises ValueError if the folder was begun with other
+  sources or facts, or the sources' files have changed meanwhile.
   """
   made_of = [source.fingerprint for source in opened]
   copies = os.listdir(copied) if copied else ()

@@ -101,5 +101,4 @@ def describe(
     info.write_to_directory(written)
     # features.json first: TFDS takes a folder for a dataset by its info.
     for file in sorted(os.listdir(written), reverse=True):
-      with open(os.path.join(written, file), 'rb') as opened_file:
-        paths.write(os.path.join(place, file), opened_file.read())
+      paths.write(f'{place}/{file}', paths.read(f'{written}/{file}'))

@@ -100,11 +100,9 @@ class WholeFiles(TextFiles):
 
   @property
   def fingerprint(self) -> list[dict]:
-    entries = hashes.fingerprints(list(self.names))
-    found = [
-      entry | {'file': name}
-      for entry, name in zip(entries, self.names.values(), strict=True)
-    ]
+    found = hashes.fingerprints(list(self.names))
+    for entry, name in zip(found, self.names.values(), strict=True):
+      entry['file'] = name
     if len(found) <= LISTED:
       return found
     # Too many to list: groups of neighbours.

@@ -7,6 +7,7 @@ which differs in each process.
 
 import collections
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 
 from input_pipeline.tokenizers import json_format, subwords
@@ -91,7 +92,7 @@ def learn(
   total = collections.Counter()
   where = collections.defaultdict(set)  # words that may have a pair
   for n, part in enumerate(parts):
-    for pair in zip(part, part[1:], strict=False):
+    for pair in itertools.pairwise(part):
       total[pair] += counts[n]
       where[pair].add(n)
   queue = [(-count, pair) for pair, count in total.items()]
@@ -99,11 +100,10 @@ def learn(
   merges = []
   while queue and len(pieces) < size:
     count, pair = heapq.heappop(queue)
-    if -count != total[pair]:  # outdated: the pair has become rarer
-      if total[pair]:
-        heapq.heappush(queue, (-total[pair], pair))
+    if not total[pair]:
       continue
-    if not count:
+    if -count != total[pair]:  # outdated: the pair has become rarer
+      heapq.heappush(queue, (-total[pair], pair))
       continue
     left, right = (pieces[i] for i in pair)
     piece = left + right[len(prefix) :]
@@ -116,9 +116,9 @@ def learn(
       part, merged = parts[n], _merge(parts[n], pair, new)
       if len(merged) == len(part):
         continue
-      for old in zip(part, part[1:], strict=False):
+      for old in itertools.pairwise(part):
         total[old] -= counts[n]
-      for made in zip(merged, merged[1:], strict=False):
+      for made in itertools.pairwise(merged):
         total[made] += counts[n]
         if new in made:
           where[made].add(n)

@@ -11,6 +11,7 @@ import re
 import string
 from collections.abc import Collection
 
+from input_pipeline.sources import paths
 from input_pipeline.tokenizers import json_format
 
 FETCH = 'the file was edited or cut short. Fetch it again.'
@@ -21,8 +22,7 @@ NEVER = {0xC0, 0xC1, *range(0xF5, 0x100)}
 def read(path: str) -> bytes:
   """The bytes of a file; raises ValueError if it cannot be read."""
   try:
-    with open(path, 'rb') as file:
-      return file.read()
+    return paths.read(path)
   except OSError as error:
     raise ValueError(
       f'data.tokenizer={path!r} cannot be read: {error.strerror}.'
