@@ -7,7 +7,7 @@ which a workdir keeps and whose hash is the fingerprint.
 import functools
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ SPECIALS = {
   'sep': ('[SEP]', '</s>'),
   'mask': ('[MASK]', '<mask>'),
 }
+SPECIAL = {name for names in SPECIALS.values() for name in names}
 BYTE_LEVEL = {
   'type': 'ByteLevel',
   'add_prefix_space': False,
@@ -90,8 +91,8 @@ def byte_bpe(ids: dict[str, int], merges: Sequence[Sequence[str]]) -> dict:
 def template(before: Named, after: Named, double: bool = False) -> dict:
   """A post-processor that puts special tokens around texts.
 
-  The second text of a pair gets `after`,
-  and `before` too if `after` is empty. `double` repeats `after` between them:
+  The second text of a pair gets `after`, and `before` too if `after` is empty.
+  `double` repeats `after` between them:
 
     BERT     [CLS] first [SEP] second [SEP]
     RoBERTa  <s> first </s> </s> second </s>   (double)
@@ -149,8 +150,7 @@ def canonical(
     ids |= {sentinel: n for n, sentinel in enumerate(names, len(ids))}
 
   special = {token['content'] for token in added if token['special']}
-  special |= {n for names in SPECIALS.values() for n in names if n in ids}
-  special |= {*sentinel_names(ids)}
+  special |= SPECIAL & ids.keys() | {*sentinel_names(ids)}
   others = {token['content']: token for token in added}
   tokens = [
     {'id': ids[text], 'content': text, **FLAGS}
@@ -178,23 +178,17 @@ def canonical(
   return content, ids
 
 
-def sentinel_names(ids: Mapping[str, int]) -> list[str]:
+def sentinel_names(ids: dict[str, int]) -> list[str]:
   """The names of <extra_id_0>, <extra_id_1>, ... in a vocabulary.
 
   SentencePiece's may begin with the '▁' of a word.
   """
-  names = []
-  while True:
-    name = f'<extra_id_{len(names)}>'
-    name = next((x for x in (name, f'▁{name}') if x in ids), None)
-    if name is None:
-      return names
-    names.append(name)
+  both = ((f'<extra_id_{n}>', f'▁<extra_id_{n}>') for n in itertools.count())
+  found = (next((x for x in names if x in ids), '') for names in both)
+  return list(itertools.takewhile(bool, found))
 
 
-def find_sentinels(
-  ids: Mapping[str, int], wanted: int, name: str
-) -> np.ndarray:
+def find_sentinels(ids: dict[str, int], wanted: int, name: str) -> np.ndarray:
   """Ids of <extra_id_0>, <extra_id_1>, ... up to the first missing one.
 
   Raises ValueError if there are fewer than data.sentinels.
@@ -243,6 +237,7 @@ def decides(content: dict) -> dict:
     if key not in ('type', 'vocab', 'merges', 'unk_token')
     and value not in (None, '', False)
   }
+  found = [token for token in added if not token['special']]
   step = content.get('pre_tokenizer')
   if step and step['type'] == 'ByteLevel':
     step = BYTE_LEVEL | step | {'trim_offsets': True}
@@ -252,11 +247,8 @@ def decides(content: dict) -> dict:
     'model': model,
     'normalizer': _sorted(content.get('normalizer')),
     'pre_tokenizer': _sorted(step),
-    'found in text': sorted(
-      (t for t in added if not t['special']), key=lambda t: t['id']
-    ),
-    'special': {t['content'] for t in added if t['special']}
-    | {name for names in SPECIALS.values() for name in names},
+    'found in text': sorted(found, key=lambda token: token['id']),
+    'special': SPECIAL | {t['content'] for t in added if t['special']},
   }
 
 
@@ -268,7 +260,7 @@ def _post_processor(content, ids, name):
   """The part that adds special tokens in transformers; rows do not use it."""
   found = _sorted(content.get('post_processor'))
   try:
-    added = _added_ids(found)
+    added = list(_added_ids(found))
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f'{name}: the tokenizers library has no such post_processor ({error}):'
@@ -286,21 +278,19 @@ def _post_processor(content, ids, name):
 def _added_ids(step):
   """(token, id) of each token that a post-processor adds."""
   if step is None or step['type'] == 'ByteLevel':
-    return []
+    return
   if step['type'] == 'Sequence':
-    parts = map(_added_ids, step['processors'])
-    return list(itertools.chain.from_iterable(parts))
-  if step['type'] == 'TemplateProcessing':
-    known = step['special_tokens']
-    items = (*step['single'], *step['pair'])
-    used = [i['SpecialToken']['id'] for i in items if 'SpecialToken' in i]
-    pairs = [
-      zip(known[t]['tokens'], known[t]['ids'], strict=True) for t in used
-    ]
-    return list(itertools.chain.from_iterable(pairs))
-  if step['type'] in ('BertProcessing', 'RobertaProcessing'):
-    return [step['cls'], step['sep']]
-  raise ValueError(f'type {step["type"]!r}')
+    for part in step['processors']:
+      yield from _added_ids(part)
+  elif step['type'] == 'TemplateProcessing':
+    for item in (*step['single'], *step['pair']):
+      if 'SpecialToken' in item:
+        token = step['special_tokens'][item['SpecialToken']['id']]
+        yield from zip(token['tokens'], token['ids'], strict=True)
+  elif step['type'] in ('BertProcessing', 'RobertaProcessing'):
+    yield from (step['cls'], step['sep'])
+  else:
+    raise ValueError(f'type {step["type"]!r}')
 
 
 def _sorted(value):

@@ -104,13 +104,12 @@ class Subwords(Vocabulary):
     words = [self._split(text) for text in texts]
     ids = [list(map(known.get, part)) for part in words]
     unfinished = [n for n, found in enumerate(ids) if None in found]
-    new = {word for n in unfinished for word in words[n]}
-    new = new.difference(known)
+    pairs = {n: [*zip(words[n], ids[n], strict=True)] for n in unfinished}
+    new = {word for part in pairs.values() for word, i in part if i is None}
     encoded = self._encode(map(self._text, new), threads)
     table = dict(zip(new, encoded, strict=True))
-    for n in unfinished:
-      both = zip(words[n], ids[n], strict=True)
-      ids[n] = [table[w] if i is None else i for w, i in both]
+    for n, part in pairs.items():
+      ids[n] = [table[word] if i is None else i for word, i in part]
     if len(known) < KNOWN:
       known.update((w, i) for w, i in table.items() if len(w) <= WORD)
     joined = map(itertools.chain.from_iterable, ids)
