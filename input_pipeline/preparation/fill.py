@@ -197,14 +197,14 @@ def _make_in_process(path, number):
 
 
 def _finished(tasks, progress):
-  """Tasks as they finish; shows the progress meanwhile."""
+  """Tasks as they finish, in order; shows the progress meanwhile."""
   left = set(tasks)
   while left:
     done, left = concurrent.futures.wait(
       left, 1, concurrent.futures.FIRST_COMPLETED
     )
     progress.show()
-    yield from done
+    yield from (task for task in tasks if task in done)
 
 
 class _Progress:
