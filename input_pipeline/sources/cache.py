@@ -36,8 +36,7 @@ AT_ONCE = 128  # records read at a time, where all are wanted
 class TokenCache(files.Source):
   """A source of documents that are ids already; has `lengths` and open().
 
-  Raises ValueError, naming the file, when the cache is unfinished, damaged or
-  edited.
+  Raises ValueError, naming the file, if it is unfinished, damaged or edited.
   """
 
   tokenized, unit = True, 'document'

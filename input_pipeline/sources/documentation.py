@@ -125,10 +125,7 @@ def _package_files(name):
 
 
 def _collected(files, limit):
-  """Documents of about DOCUMENT bytes from files, `limit` bytes in all.
-
-  Repeated passages are left out.
-  """
+  """Documents of about DOCUMENT bytes, `limit` in all; no passage is twice."""
   document, seen = b'', set()
   for passage in itertools.chain.from_iterable(map(_passages, files)):
     if limit <= 0:

@@ -123,9 +123,8 @@ class WholeFiles(TextFiles):
   def open(self, file: int) -> Reader:
     """A function: indices of documents -> (number, text) of each."""
     del file
-    return lambda indices: [
-      (i + 1, lines.read_whole(self.paths[i])) for i in indices
-    ]
+    read, at = lines.read_whole, self.paths
+    return lambda indices: [(i + 1, read(at[i])) for i in indices]
 
   def records(self, file: int, start: int) -> Iterator[tuple[int, bytes]]:
     read = self.open(file)
@@ -182,10 +181,7 @@ def _kind(value):
 
 
 def parse(record: bytes) -> Any:
-  """The value of a line of JSON, which may begin with a byte order mark.
-
-  Raises ValueError that says what is wrong with it.
-  """
+  """The value of a line of JSON; a ValueError says what is wrong with it."""
   record = record.removeprefix(lines.MARK)
   try:
     return orjson.loads(record)

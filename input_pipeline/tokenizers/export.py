@@ -35,8 +35,7 @@ def around(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
   """Ids before and after a text in a run's rows.
 
-  `start` is the id that a decoder's row begins with, or None if rows begin with
-  the text itself.
+  `start` begins a decoder's row; None if rows begin with the text itself.
   """
   if config.masks:
     return (tokenizer.cls,), (tokenizer.sep,)
@@ -55,8 +54,6 @@ def files(
   """Name -> content of the files for a tokenizer of `kind`.
 
   Args:
-    tokenizer: of a run.
-    kind: data.tokenizer_kind.
     before, after: ids around a text in the run's rows; see `around`.
     length: most tokens that the model can read; 0: not stated.
     types: whether the model has token types.
@@ -215,10 +212,7 @@ def _json(t, kind, before, after, types):
 
 
 def _is_bert(t, content, before, after):
-  """Whether transformers' BertTokenizer gives the same ids.
-
-  It has only the vocabulary and three settings.
-  """
+  """Whether transformers' BertTokenizer, with its 3 settings, gives the ids."""
   plain = json_format.wordpiece(content['model']['vocab'], False)
   own = content['normalizer'] or {}
   for name in ('lowercase', 'strip_accents', 'handle_chinese_chars'):

@@ -179,10 +179,7 @@ def canonical(
 
 
 def sentinel_names(ids: dict[str, int]) -> list[str]:
-  """The names of <extra_id_0>, <extra_id_1>, ... in a vocabulary.
-
-  SentencePiece's may begin with the '▁' of a word.
-  """
+  """The names of <extra_id_0>, ..., which may begin with the '▁' of a word."""
   both = ((f'<extra_id_{n}>', f'▁<extra_id_{n}>') for n in itertools.count())
   found = (next((x for x in names if x in ids), '') for names in both)
   return list(itertools.takewhile(bool, found))
@@ -209,10 +206,7 @@ def find_sentinels(ids: dict[str, int], wanted: int, name: str) -> np.ndarray:
 
 
 def vocabulary(model: dict) -> dict[str, int]:
-  """Piece -> id of a tokenizer.json's model.
-
-  Raises ValueError if the list of a unigram has a piece twice.
-  """
+  """Piece -> id of a tokenizer.json's model. ValueError if a piece is twice."""
   vocab = model['vocab']
   if isinstance(vocab, dict):
     return dict(vocab)

@@ -59,10 +59,7 @@ def train(
 
 
 def save(tokenizer: Vocabulary, path: str, flag: str = '--workdir') -> None:
-  """Writes the tokenizer to `path`, completely or not at all.
-
-  `flag` is the command's flag that named the folder, for the error message.
-  """
+  """Writes the tokenizer, whole or not at all. `flag` named the folder."""
   folder = os.path.dirname(path) or '.'
   try:
     os.makedirs(folder, exist_ok=True)

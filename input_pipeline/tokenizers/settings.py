@@ -85,8 +85,7 @@ def check_sentence_piece(
 ) -> None:
   """Raises ValueError for settings beside a .model that give other ids.
 
-  `pieces` is piece -> id. Added tokens must be among them, or be T5's
-  sentinels.
+  `pieces` is piece -> id. Added tokens must be among them, or T5's sentinels.
   """
   config, where = found[CONFIG], os.path.join(folder, CONFIG)
   _check_class(config, kind, where)

@@ -92,11 +92,7 @@ class Subwords(Vocabulary):
     return content
 
   def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
-    """See Vocabulary.
-
-    Looks up words seen before: the library takes several times as long as all
-    the rest.
-    """
+    # Words seen before are looked up: the library takes most of the time.
     texts = [t.encode() if isinstance(t, str) else t for t in texts]
     if not self._apart:
       return [np.array(ids, np.int32) for ids in self._encode(texts, threads)]
