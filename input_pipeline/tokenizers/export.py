@@ -63,6 +63,7 @@ def files(
       has a class for models like T5's (unigram), and its library can imitate
       models like LLaMA's (bpe). The message says why.
   """
+  beside = {}
   if tokenizer.file == 'tokenizer.json':
     content, config = _json(tokenizer, kind, before, after, types)
     found = {'tokenizer.json': json_format.to_json(content)}
@@ -72,11 +73,11 @@ def files(
   else:
     content, config = _bpe(tokenizer, before, after)
     found = {'tokenizer.json': json_format.to_json(content)}
-    found[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
+    beside[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
   if length:
     config['model_max_length'] = length
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
-  return found | {CONFIG: text.encode()}
+  return found | {CONFIG: text.encode()} | beside
 
 
 def _unigram(t, before, after):
