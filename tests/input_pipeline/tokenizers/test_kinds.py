@@ -279,7 +279,7 @@ def test_threads(made, kind, monkeypatch):
   for threads in 1, 3:
     monkeypatch.setenv('TOKENIZERS_PARALLELISM', 'true')  # all cores
     content = json.loads(made(kind, False).model)
-    fresh = type(made(kind, False))(content, SENTINELS)
+    fresh = type(made(kind, False))(content, SENTINELS, kind)
     most, stop = [0], threading.Event()
 
     def watch(most=most, stop=stop):
