@@ -112,34 +112,18 @@ class Attention(nn.Module):
   def setup(self):
     c = self.config
 
-    def dense(heads, axis, role):
-      return Dense(
-        heads * c.head_dim,
-        ('embed', axis),
-        initializer(c, role),
-        c.dtype,
-        c.bias == 'all',
-      )
+    def dense(features, axes, role, bias=c.bias == 'all'):
+      return Dense(features, axes, initializer(c, role), c.dtype, bias)
 
-    self.query = dense(c.heads, 'heads', 'query')
-    self.key = dense(c.kv_heads, 'kv_heads', 'attention')
-    self.value = dense(c.kv_heads, 'kv_heads', 'attention')
-    self.output = Dense(
-      c.embed_dim,
-      ('heads', 'embed'),
-      initializer(c, 'attention_output'),
-      c.dtype,
-      c.bias == 'all',
-    )
+    width, kv_width = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    self.query = dense(width, ('embed', 'heads'), 'query')
+    self.key = dense(kv_width, ('embed', 'kv_heads'), 'attention')
+    self.value = dense(kv_width, ('embed', 'kv_heads'), 'attention')
+    self.output = dense(c.embed_dim, ('heads', 'embed'), 'attention_output')
     # T5 drops a key for every query alike, which is to drop its value.
     self.drop_values = Dropout(c.attention_dropout, broadcast=(-1,))
     if c.position == 'transformer_xl' and not self.cross:
-      self.relative = Dense(
-        c.heads * c.head_dim,
-        ('embed', 'heads'),
-        initializer(c, 'attention'),
-        c.dtype,
-      )
+      self.relative = dense(width, ('embed', 'heads'), 'attention', bias=False)
       shape = (c.heads, c.head_dim)
       zeros = named(nn.initializers.zeros, 'heads', 'head_dim')
       self.content_bias = self.param('content_bias', zeros, shape, 'float32')
@@ -152,10 +136,8 @@ class Attention(nn.Module):
     key = self._split(self.key(source), 'act_kv_heads')
     if angles is not None:
       key = rotate(key, angles)
-    return {
-      'key': key,
-      'value': self._split(self.value(source), 'act_kv_heads'),
-    }
+    value = self._split(self.value(source), 'act_kv_heads')
+    return {'key': key, 'value': value}
 
   def __call__(
     self,
@@ -170,7 +152,7 @@ class Attention(nn.Module):
 
     Args:
       x: what the queries are made from.
-      keys_values: from the method `keys_values`.
+      keys_values: from the method of this name.
       mask: bool, broadcasts to [B,T,S].
       bias: [N,T,S], of relative_bias and alibi.
       angles: [B,T,R/2], of rope.
@@ -205,10 +187,9 @@ class Attention(nn.Module):
     """
     c = self.config
     q = q + self.position_bias.astype(q.dtype)
-    lowest = 1 - distances.shape[-1] if self.config.prefix else 0
-    if distances.ndim == 1:
-      at = distances
-    else:
+    lowest = 1 - distances.shape[-1] if c.prefix else 0
+    at = distances
+    if distances.ndim == 2:
       at = jnp.arange(lowest, distances.shape[1])
     r = self.relative(sinusoids(at, c.embed_dim))
     r = r.reshape(-1, c.heads, c.head_dim)

@@ -27,32 +27,6 @@ POSITIONS = {
 # Fields that only one position reads, and that may be 0 (or empty) there too.
 OPTIONAL = {'position_offset': 'learned', 'rope_scaling': 'rope'}
 
-# The block: models/block.py; norms and activations: models/layers.py.
-NORMS = {'layer_norm': (), 'layer_norm_no_bias': (), 'rms_norm': ()}
-NORM_PLACEMENTS = {'pre': (), 'post': ()}
-PARALLEL = {'none': (), 'one_norm': (), 'two_norms': ()}
-ACTIVATIONS = {
-  'relu': (),
-  'gelu': (),
-  'gelu_tanh': (),
-  'silu': (),
-  'squared_relu': (),
-}
-BIASES = {'none': (), 'mlp': (), 'all': ()}
-DROPOUT_KINDS = {'t5': (), 'residual': ()}
-
-# model.init, how weights are initialised: `initializer` in models/layers.py.
-INITS = {
-  't5': (),
-  'fan_in': (),
-  'glorot': (),
-  'rwkv': (),
-  'normal': ('init_std',),
-  'truncated_normal': ('init_std',),
-  'gpt2': ('init_std',),
-  'megatron': ('init_std',),
-}
-
 # model.head, what the last layer's output is read for: models/heads.py.
 HEADS = {
   'lm': (),
@@ -74,22 +48,30 @@ HEADS_OF = {
   'rwkv': ('lm',),
 }
 
-# How the model runs: models/stack.py.
-REMATS = {'none': (), 'full': (), 'dots': ()}
-DTYPES = {'float32': (), 'bfloat16': ()}
+
+def _plain(*names):
+  """Choices without fields of their own."""
+  return dict.fromkeys(names, ())
+
 
 # Field of the config -> its table.
 CHOICES = {
   'family': FAMILIES,
   'position': POSITIONS,
-  'norm': NORMS,
-  'norm_placement': NORM_PLACEMENTS,
-  'parallel': PARALLEL,
-  'activation': ACTIVATIONS,
-  'bias': BIASES,
-  'init': INITS,
-  'dropout_kind': DROPOUT_KINDS,
+  # The block: models/block.py; norms and activations: models/layers.py.
+  'norm': _plain('layer_norm', 'layer_norm_no_bias', 'rms_norm'),
+  'norm_placement': _plain('pre', 'post'),
+  'parallel': _plain('none', 'one_norm', 'two_norms'),
+  'activation': _plain('relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu'),
+  'bias': _plain('none', 'mlp', 'all'),
+  # How weights are initialised: `initializer` in models/layers.py.
+  'init': _plain('t5', 'fan_in', 'glorot', 'rwkv')
+  | dict.fromkeys(
+    ('normal', 'truncated_normal', 'gpt2', 'megatron'), ('init_std',)
+  ),
+  'dropout_kind': _plain('t5', 'residual'),
   'head': HEADS,
-  'remat': REMATS,
-  'dtype': DTYPES,
+  # How the model runs: models/stack.py.
+  'remat': _plain('none', 'full', 'dots'),
+  'dtype': _plain('float32', 'bfloat16'),
 }

@@ -38,7 +38,6 @@ def decode(
   cache of keys and values (RWKV: its state), which a step takes and returns.
 
   Args:
-    params: of the model.
     source: int [B,S]. What the encoder of an encoder-decoder reads; for a
       decoder its start token and a prompt, padded on the left.
     segments: int [B,S], above 0 where `source` has a token.
@@ -130,12 +129,7 @@ def limit(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
 def room(config: TransformerConfig, segments: np.ndarray) -> int | None:
   """How many tokens `decode` may write before learned positions end.
 
-  Args:
-    config: of the model.
-    segments: int [B,S], those of `decode`.
-
-  Returns:
-    The largest `length`; None where positions have no end.
+  `segments`, int [B,S], are those of `decode`. None: positions have no end.
 
   Raises:
     ValueError: the source alone has more tokens than there are positions.

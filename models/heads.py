@@ -43,20 +43,12 @@ class Vocabulary(nn.Module):
     if c.tie_embeddings:
       kernel = table.T
     else:
-      kernel = self.param(
-        'output',
-        named(init, 'embed', 'vocab'),
-        (x.shape[-1], c.vocab_size),
-        'float32',
-      )
+      shape, init = (x.shape[-1], c.vocab_size), named(init, 'embed', 'vocab')
+      kernel = self.param('output', init, shape, 'float32')
     logits = linear(x.astype(c.dtype), kernel.astype(c.dtype), 'float32')
     if c.output_bias:
-      logits = logits + self.param(
-        'bias',
-        named(nn.initializers.zeros, 'vocab'),
-        (c.vocab_size,),
-        'float32',
-      )
+      zeros = named(nn.initializers.zeros, 'vocab')
+      logits = logits + self.param('bias', zeros, (c.vocab_size,), 'float32')
     return shard(logits, 'act_batch', 'act_length', 'act_vocab')
 
 
@@ -78,12 +70,11 @@ class Pooler(nn.Module):
     c = self.config
     init = initializer(c, 'output')
     axes = ('embed', 'hidden')
+    dense = Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')
     first = x[:, 0]
     if self.dropout:
       first = Dropout(c.dropout)(first)
-    return jnp.tanh(
-      Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')(first)
-    )
+    return jnp.tanh(dense(first))
 
 
 class Classes(nn.Module):

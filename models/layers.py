@@ -146,16 +146,14 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (x.shape[-1], self.features)
-    kernel = self.param(
-      'kernel', named(self.kernel_init, *self.axes), shape, 'float32'
-    )
+    init = named(self.kernel_init, *self.axes)
+    kernel = self.param('kernel', init, shape, 'float32')
     y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]
-      bias = self.param(
-        'bias', named(nn.initializers.zeros, axis), shape[1:], 'float32'
-      )
+      zeros = named(nn.initializers.zeros, axis)
+      bias = self.param('bias', zeros, shape[1:], 'float32')
       y = y + bias.astype(self.dtype)
     return y
 
@@ -178,13 +176,11 @@ class Norm(nn.Module):
       x = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(variance + c.norm_epsilon)
-    x = x * self.param(
-      'scale', named(nn.initializers.ones, 'norm'), x.shape[-1:], 'float32'
-    )
+    ones = named(nn.initializers.ones, 'norm')
+    x = x * self.param('scale', ones, x.shape[-1:], 'float32')
     if c.norm == 'layer_norm':
-      x = x + self.param(
-        'bias', named(nn.initializers.zeros, 'norm'), x.shape[-1:], 'float32'
-      )
+      zeros = named(nn.initializers.zeros, 'norm')
+      x = x + self.param('bias', zeros, x.shape[-1:], 'float32')
     return x.astype(c.dtype)
 
 

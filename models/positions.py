@@ -147,16 +147,10 @@ class RelativeBias(nn.Module):
   def __call__(self, queries: jax.Array, keys: jax.Array) -> jax.Array:
     """int [T], [S] positions -> float32 [N,T,S]."""
     c = self.config
-    table = self.param(
-      'table',
-      named(
-        nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
-        'buckets',
-        'heads',
-      ),
-      (c.relative_buckets, c.heads),
-      'float32',
-    )
+    init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+    init = named(init, 'buckets', 'heads')
+    shape = (c.relative_buckets, c.heads)
+    table = self.param('table', init, shape, 'float32')
     bucket = relative_bucket(
       keys[None, :] - queries[:, None],
       c.relative_buckets,

@@ -38,7 +38,6 @@ def repeat(
   Args:
     block: the class of a layer. It is called with (x, cache, own, shared) and
       returns the new x and the layer's new cache.
-    layers: L.
     x: [B,T,D], what the first block reads.
     cache: a tree of [L,...] arrays, or None.
     own: a tree of [L,...] arrays that differ from layer to layer, or None.

@@ -45,7 +45,7 @@ def say_end(source: str, tokenizer: Any) -> None:
   """Reports a checkpoint that ends texts with another token than the run."""
   if pair.is_pair(source) or tokenizer.eos is None:
     return
-  theirs = special.published(source, 'eos_token_id', None)
+  theirs = special.published(source, 'eos_token_id')
   if theirs not in (None, tokenizer.eos):
     print(
       f'{source} has eos_token_id {theirs}; documents end with {tokenizer.eos},'

@@ -25,10 +25,11 @@ class Decoder(nn.Module):
   def INPUTS(self) -> tuple[str, ...]:
     """The arrays of a batch that the model reads."""
     c = self.config
+    positions = ('positions',) if c.reads_positions else ()
     return (
       'inputs',
       'segments',
-      *(('positions',) if c.reads_positions else ()),
+      *positions,
       *(('prefix',) if c.prefix else ()),
     )
 

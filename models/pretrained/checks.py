@@ -67,16 +67,16 @@ def shapes(
     name = names[piece.theirs]
     shape = tensors.shapes[name]
     if shape != piece.their_shape:
-      hint = ''
-      if piece.leaf in _VOCABULARY:
-        hint = (
-          f' The vocabulary does not match: model.vocab_size is '
-          f'{config.vocab_size}.'
-        )
-      raise ValueError(
+      message = (
         f'{name} in {tensors.file(name)} has shape {shape}; {piece.leaf} '
-        f'needs {piece.their_shape}.{hint}'
+        f'needs {piece.their_shape}.'
       )
+      if piece.leaf in _VOCABULARY:
+        size = config.vocab_size
+        message += (
+          f' The vocabulary does not match: model.vocab_size is {size}.'
+        )
+      raise ValueError(message)
     if tensors.types[name] not in files.DTYPES:
       raise ValueError(
         f'{name} in {tensors.file(name)} is stored as {tensors.types[name]}; '
@@ -95,13 +95,8 @@ def spares(
 ) -> list[tuple[str, str]]:
   """Checks that every tensor of the files is used, spare or left behind.
 
-  Args:
-    layout: of the checkpoint.
-    config: of the model.
-    published: the config of the file, whose head may be left behind.
-    tensors: of the files.
-    names: from `find_names`.
-    pieces: what the model reads.
+  `published` is the config of the file, whose head may be left behind; `names`
+  are those of `find_names`; `pieces` are what the model reads.
 
   Returns:
     Copies of tied weights: (name, name of the original) in the file. `copies`
@@ -112,7 +107,8 @@ def spares(
   """
   used = {piece.theirs for piece in pieces}
   if config.head != published.head:
-    used |= _all_names(layout, published)
+    every = expand(layout.weights(published), published, leaf_shapes(published))
+    used |= {piece.theirs for piece in every}
   known_spares = [
     (re.compile(re.escape(s.theirs).replace(r'\*', r'\d+')), s.equals)
     for s in layout.spares(config) + layout.spares(published)
@@ -145,20 +141,11 @@ def copies(tensors: files.Tensors, twins: list[tuple[str, str]]) -> None:
       )
 
 
-def _all_names(layout, config):
-  pieces = expand(layout.weights(config), config, leaf_shapes(config))
-  return {piece.theirs for piece in pieces}
-
-
 def vocabulary(folder: str, rows: int, where: str) -> None:
   """Checks that a table has a row for every id of the tokenizer beside it.
 
-  A table with more rows than ids is usual: it is padded.
-
-  Args:
-    folder: may hold a tokenizer's files.
-    rows: of the table.
-    where: the directory whose config.json says `rows`.
+  A table with more rows than ids is usual: it is padded. `folder` may hold a
+  tokenizer's files; config.json in `where` says `rows`.
 
   Raises:
     ValueError: the tokenizer has more ids.

@@ -3,129 +3,48 @@
 import math
 from typing import Any
 
+from models.config import TransformerConfig
+
 # Fields that do not change what a model computes from its weights: how the file
-# was made, how text becomes tokens, how a program generates.
-HARMLESS = frozenset(
-  (
-    '_attn_implementation',
-    '_attn_implementation_autoset',
-    '_attn_implementation_internal',
-    '_commit_hash',
-    '_flash_attn_2_enabled',
-    '_from_model_config',
-    '_name_or_path',
-    '_num_labels',
-    'architectures',  # read by the layouts, for the head
-    'assistant_confidence_threshold',
-    'assistant_early_exit',
-    'assistant_ensemble_weight',
-    'assistant_lookbehind',
-    'attn_implementation',
-    'auto_map',
-    'bad_words_ids',
-    'begin_suppress_tokens',
-    'bos_token',
-    'bos_token_id',
-    'cache_config',
-    'cache_implementation',
-    'chunk_size_feed_forward',
-    'cls_token_id',
-    'compile_config',
-    'constraints',
-    'custom_pipelines',
-    'decoder_start_token_id',
-    'disable_compile',
-    'diversity_penalty',
-    'do_sample',
-    'dola_layers',
-    'dtype',
-    'early_stopping',
-    'encoder_no_repeat_ngram_size',
-    'encoder_repetition_penalty',
-    'eos_token',
-    'eos_token_id',
-    'epsilon_cutoff',
-    'eta_cutoff',
-    'exponential_decay_length_penalty',
-    'finetuning_task',
-    'force_words_ids',
-    'forced_bos_token_id',
-    'forced_decoder_ids',
-    'forced_eos_token_id',
-    'gradient_checkpointing',
-    'guidance_scale',
-    'id2label',
-    'is_assistant',
-    'is_encoder_decoder',
-    'keys_to_ignore_at_inference',
-    'label2id',
-    'language',
-    'length_penalty',
-    'low_memory',
-    'mask_token_id',
-    'max_cache_len',
-    'max_length',
-    'max_matching_ngram_size',
-    'max_new_tokens',
-    'max_time',
-    'min_length',
-    'min_new_tokens',
-    'min_p',
-    'model_max_length',
-    'model_type',
-    'name',
-    'no_repeat_ngram_size',
-    'num_assistant_tokens',
-    'num_assistant_tokens_schedule',
-    'num_beam_groups',
-    'num_beams',
-    'num_labels',  # read by the heads of classifiers
-    'num_return_sequences',
-    'output_attentions',
-    'output_hidden_states',
-    'output_logits',
-    'output_past',
-    'output_scores',
-    'pad_token',
-    'pad_token_id',
-    'penalty_alpha',
-    'prefill_chunk_size',
-    'prefix',
-    'problem_type',
-    'prompt_lookup_num_tokens',
-    'remove_invalid_values',
-    'renormalize_logits',
-    'repetition_penalty',
-    'return_dict',
-    'return_dict_in_generate',
-    'sep_token_id',
-    'sequence_bias',
-    'stop_strings',
-    'suppress_tokens',
-    'target_lookbehind',
-    'task_specific_params',
-    'temperature',
-    'tf_legacy_loss',
-    'token_healing',
-    'tokenizer_class',
-    'top_h',
-    'top_k',
-    'top_p',
-    'torch_dtype',
-    'torchscript',
-    'transformers.js_config',
-    'transformers_version',
-    'typical_p',
-    'unk_token',
-    'unk_token_id',
-    'unsloth_fixed',
-    'unsloth_version',
-    'use_bfloat16',
-    'use_cache',
-    'use_flash_attention_2',
-    'watermarking_config',
-  )
-)
+# was made and how a program runs the model (layouts read a head's class and
+# labels among these),
+_RUN = """
+  _attn_implementation _attn_implementation_autoset
+  _attn_implementation_internal _commit_hash _flash_attn_2_enabled
+  _from_model_config _name_or_path _num_labels architectures attn_implementation
+  auto_map chunk_size_feed_forward custom_pipelines dtype finetuning_task
+  gradient_checkpointing id2label is_encoder_decoder keys_to_ignore_at_inference
+  label2id model_type name num_labels output_attentions output_hidden_states
+  output_past problem_type return_dict task_specific_params tf_legacy_loss
+  torch_dtype torchscript transformers.js_config transformers_version
+  unsloth_fixed unsloth_version use_bfloat16 use_flash_attention_2
+"""
+# how text becomes tokens,
+_TOKENS = """
+  bos_token bos_token_id cls_token_id decoder_start_token_id eos_token
+  eos_token_id language mask_token_id model_max_length pad_token pad_token_id
+  prefix sep_token_id tokenizer_class unk_token unk_token_id
+"""
+# and how a program generates.
+_GENERATION = """
+  assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight
+  assistant_lookbehind bad_words_ids begin_suppress_tokens cache_config
+  cache_implementation compile_config constraints disable_compile
+  diversity_penalty do_sample dola_layers early_stopping
+  encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff
+  eta_cutoff exponential_decay_length_penalty force_words_ids
+  forced_bos_token_id forced_decoder_ids forced_eos_token_id guidance_scale
+  is_assistant length_penalty low_memory max_cache_len max_length
+  max_matching_ngram_size max_new_tokens max_time min_length min_new_tokens
+  min_p no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule
+  num_beam_groups num_beams num_return_sequences output_logits output_scores
+  penalty_alpha prefill_chunk_size prompt_lookup_num_tokens
+  remove_invalid_values renormalize_logits repetition_penalty
+  return_dict_in_generate sequence_bias stop_strings suppress_tokens
+  target_lookbehind temperature token_healing top_h top_k top_p typical_p
+  use_cache watermarking_config
+"""
+HARMLESS = frozenset((_RUN + _TOKENS + _GENERATION).split())
 # Fields that any file may have, turned off: how, and what they would mean.
 OFF = {
   'add_cross_attention': ((False,), 'a second attention'),
@@ -154,13 +73,9 @@ ACTIVATIONS = {
   'swish': 'silu',
   'relu2': 'squared_relu',
 }
-# And back: names that every version of transformers knows.
+# And back. The names listed first are those that every version knows.
 ACTIVATION_NAMES = {
-  'relu': 'relu',
-  'gelu': 'gelu',
-  'gelu_tanh': 'gelu_new',
-  'silu': 'silu',
-  'squared_relu': 'relu2',
+  ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())
 }
 # What a value must be, by the type of its default.
 _TYPES = {
@@ -170,6 +85,9 @@ _TYPES = {
   str: 'a string',
 }
 _NEEDED = object()
+# Our field -> its names in config.json, of which the first is written, and the
+# default of the family's config class. A whole number is a size, above 0.
+Table = dict[str, tuple]
 
 
 class Fields:
@@ -212,6 +130,34 @@ class Fields:
     if not _is(value, float):
       self.refuse(name, value, 'it must be a number')
     return float(value)
+
+  def either(self, names: list[str], default: int) -> int:
+    """A size that has several names; `default` where all are null or absent.
+
+    Raises:
+      ValueError: it is not a size, or two names have different values.
+    """
+    found = {name: self.size(name, None) for name in names}
+    found = {name: x for name, x in found.items() if x is not None}
+    first = next(iter(found), None)
+    for name, x in found.items():
+      if x != found[first]:
+        self.refuse(name, x, f'{first} says otherwise')
+    return found.get(first, default)
+
+  def table(self, table: Table) -> dict:
+    """The fields of our config that a table names."""
+    out = {}
+    for ours, (*names, default) in table.items():
+      if len(names) > 1:
+        out[ours] = self.either(names, default)
+      elif ours == 'activation':
+        out[ours] = self.activation(*names, default)
+      elif type(default) is int:
+        out[ours] = self.size(*names, default)
+      else:
+        out[ours] = self.get(*names, default)
+    return out
 
   def object(self, name: str) -> dict:
     """A copy of a field that is an object; empty where it is null or absent."""
@@ -265,19 +211,18 @@ class Fields:
     """Raises ValueError: the field has this value, which would mean `why`."""
     raise ValueError(f'{self._where}: {name} is {value!r}: {why}.')
 
-  def done(self, harmless: tuple[str, ...] = ()) -> None:
+  def done(self, *harmless: str) -> None:
     """Checks that every field has been read or is known to be harmless.
 
     Args:
-      harmless: further fields of this family that change nothing.
+      *harmless: further fields of this family that change nothing.
 
     Raises:
       ValueError: a field is unknown: it could change the mathematics.
     """
     if self._fields.get('quantization_config') is not None:
-      self.refuse(
-        'quantization_config', '...', 'quantised weights are not read'
-      )
+      why = 'quantised weights are not read'
+      self.refuse('quantization_config', '...', why)
     for name, (off, why) in OFF.items():
       self.expect(name, None, *off, why=why)
     known = self._read | HARMLESS | set(harmless)
@@ -288,6 +233,16 @@ class Fields:
           f'model_type {self._fields.get("model_type")!r} and may change what '
           'the model computes. If it does not, remove it from the file.'
         )
+
+
+def written(config: TransformerConfig, table: Table) -> dict:
+  """The fields of config.json that a table names; `Fields.table` reads them."""
+  out = {theirs: getattr(config, ours) for ours, (theirs, *_) in table.items()}
+  if 'activation' in table:
+    out[table['activation'][0]] = ACTIVATION_NAMES[config.activation]
+  if 'init_std' in table:  # some of our initialisations have none
+    out[table['init_std'][0]] = config.init_std or 0.02
+  return out
 
 
 def labels(classes: int) -> dict:

@@ -92,15 +92,12 @@ class Tensors:
   """
 
   def __init__(self, folder: str):
-    self._folder = folder
-    self._files = {}  # path -> open file
-    self._where = {}  # tensor -> path
-    self._open_files = contextlib.ExitStack()
+    self._where = {}  # tensor -> path, open file
     self.shapes = {}
     self.types = {}
-    try:
+    with contextlib.ExitStack() as stack:
       for path, names in _shards(folder).items():
-        file = self._open(path)
+        file = stack.enter_context(_open(path))
         held = set(file.keys())
         if names is not None:
           _check_index(path, held, set(names))
@@ -108,37 +105,31 @@ class Tensors:
           piece = file.get_slice(name)
           self.types[name] = piece.get_dtype()
           self.shapes[name] = tuple(piece.get_shape())
-          self._where[name] = path
-    except BaseException:
-      self.close()
-      raise
-
-  def _open(self, path):
-    try:
-      file = self._open_files.enter_context(safe_open(path, framework='numpy'))
-    except (SafetensorError, OSError) as error:
-      raise ValueError(
-        f'{path} cannot be read, it may be cut short ({error}): copy it again.'
-      ) from error
-    self._files[path] = file
-    return file
+          self._where[name] = path, file
+      self._open_files = stack.pop_all()
 
   def read(self, name: str) -> np.ndarray:
     """A whole tensor in the dtype of the file."""
-    return self._files[self._where[name]].get_tensor(name)
+    return self._where[name][1].get_tensor(name)
 
   def file(self, name: str) -> str:
     """The path of the file that holds a tensor."""
-    return self._where[name]
-
-  def close(self) -> None:
-    self._open_files.close()
+    return self._where[name][0]
 
   def __enter__(self) -> 'Tensors':
     return self
 
   def __exit__(self, *_) -> None:
-    self.close()
+    self._open_files.close()
+
+
+def _open(path):
+  try:
+    return safe_open(path, framework='numpy')
+  except (SafetensorError, OSError) as error:
+    raise ValueError(
+      f'{path} cannot be read, it may be cut short ({error}): copy it again.'
+    ) from error
 
 
 def _shards(folder: str) -> dict[str, list[str] | None]:
@@ -251,8 +242,8 @@ def _lock(partial, folder):
   except BlockingIOError:
     os.close(lock)
     raise ValueError(f'{folder}: another process writes to it.') from None
-  except OSError:  # a file system without locks
-    return lock
+  except OSError:
+    pass  # a file system without locks
   return lock
 
 

@@ -26,13 +26,10 @@ and, where the family needs them, these:
   typed(fields, model_type) -> dict   config.json under another of MODEL_TYPES
                 than the first
 
-To add a layout, write its module and give it a place in LAYOUTS. Layouts share
-what their families share:
-
-  causal.py     heads, rope, dropout and fused projections of decoders
-  bert.py       fields and body of BERT, RoBERTa and ELECTRA
-  gpt2.py       sizes and layers of GPT-1 and GPT-2
-  mapping.py    `dense` and `norm`: a linear layer, a layer norm
+To add a layout, write its module and give it a place in LAYOUTS. Fields that
+need no more than a name and a default stand in a table, FIELDS, which is used
+both to read and to write. layouts/common.py has what most layouts share; BERT's
+and GPT-2's modules have what their relatives share with them.
 """
 
 import dataclasses
@@ -56,21 +53,10 @@ from models.pretrained.layouts import (
   t5,
 )
 
+_ENCODERS = (bert, roberta, electra)
+_DECODERS = (gpt1, gpt2, llama, bloom, gptj, gpt_neox, opt, rwkv)
 # In this order `suiting` tries them.
-LAYOUTS = (
-  bert,
-  roberta,
-  electra,
-  t5,
-  gpt1,
-  gpt2,
-  llama,
-  bloom,
-  gptj,
-  gpt_neox,
-  opt,
-  rwkv,
-)
+LAYOUTS = (*_ENCODERS, t5, *_DECODERS)
 # Fields of a config that do not decide the outputs: how weights are
 # initialised, how the model is regularised and run.
 FREE = (

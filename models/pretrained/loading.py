@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-from types import ModuleType
 from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -74,7 +73,7 @@ def load(
   with contextlib.ExitStack() as stack:
     config, readings = _open(stack, folder, overrides)
     for one in readings:
-      one.check_copies()
+      checks.copies(one.tensors, one.twins)
     if len(readings) == 1:
       return config, readings[0].read(shardings, seed)
     places = (None, None) if shardings is None else pair.split(shardings)
@@ -162,52 +161,29 @@ class Reading:
   new: list[str]  # paths of a new head's weights that the file lacks
   twins: list[tuple[str, str]]  # copies of tied weights, in the file's names
 
-  def check_copies(self) -> None:
-    """Raises ValueError if a copy of a tied weight differs from it."""
-    checks.copies(self.tensors, self.twins)
-
   def read(self, shardings: Any, seed: int) -> dict:
     """The parameters; see `models.pretrained.load`."""
-    flat_shardings = {}
-    if shardings is not None:
-      flat_shardings = flatten_dict(shardings, sep='/')
-    params = {}
-    if self.new:
-      for leaf, x in initial(self.config, self.new, seed).items():
-        place = flat_shardings.get(leaf)
-        params[leaf] = x if place is None else put(x, place)
+    places = flatten_dict(shardings or {}, sep='/')
+    params = initial(self.config, self.new, seed) if self.new else {}
+    if places:
+      params = {leaf: put(x, places[leaf]) for leaf, x in params.items()}
     by_leaf = {}
     for piece in self.pieces:
       by_leaf.setdefault(piece.leaf, []).append(piece)
-    shapes = leaf_shapes(self.config)
-    for leaf, own in by_leaf.items():
-      params[leaf] = build_leaf(
-        own,
-        shapes[leaf],
-        lambda name: self.tensors.read(self.names[name]),
-        flat_shardings.get(leaf),
-      )
+
+    def read(name):
+      return self.tensors.read(self.names[name])
+
+    for leaf, shape in leaf_shapes(self.config).items():
+      if leaf in by_leaf:
+        params[leaf] = build_leaf(by_leaf[leaf], shape, read, places.get(leaf))
     return unflatten_dict(params, sep='/')
 
 
-def _match(
-  folder: str,
-  module: ModuleType,
-  config: TransformerConfig,
-  published: TransformerConfig,
-  tensors: files.Tensors,
-) -> Reading:
-  """Finds a tensor for every weight.
+def _match(folder, module, config, published, tensors) -> Reading:
+  """Finds a tensor for every weight, or raises ValueError.
 
-  Args:
-    folder: the checkpoint.
-    module: its layout.
-    config: of the model.
-    published: the config without overrides.
-    tensors: of the checkpoint.
-
-  Raises:
-    ValueError: a weight that is missing, has no place or has another shape.
+  `published` is the config without overrides.
   """
   pieces = expand(module.weights(config), config, leaf_shapes(config))
   names = checks.find_names(module, tensors, pieces)

@@ -46,20 +46,34 @@ class Weight:
   place: View = whole
 
 
-def dense(ours: str, theirs: str) -> list[Weight]:
-  """A linear layer with its bias."""
-  return [
-    Weight(f'{ours}/kernel', f'{theirs}.weight', turned),
-    Weight(f'{ours}/bias', f'{theirs}.bias'),
-  ]
+def dense(ours: str, theirs: str, bias: bool = True) -> list[Weight]:
+  """A linear layer."""
+  kernel = Weight(f'{ours}/kernel', f'{theirs}.weight', turned)
+  return [kernel, _bias(ours, theirs)] if bias else [kernel]
 
 
-def norm(ours: str, theirs: str) -> list[Weight]:
-  """A layer norm: scale and bias."""
-  return [
-    Weight(f'{ours}/scale', f'{theirs}.weight'),
-    Weight(f'{ours}/bias', f'{theirs}.bias'),
-  ]
+def norm(ours: str, theirs: str, bias: bool = True) -> list[Weight]:
+  """A layer norm; without its bias an RMS norm."""
+  scale = Weight(f'{ours}/scale', f'{theirs}.weight')
+  return [scale, _bias(ours, theirs)] if bias else [scale]
+
+
+def _bias(ours, theirs):
+  return Weight(f'{ours}/bias', f'{theirs}.bias')
+
+
+def parts(
+  names: dict[str, str], ours: str, theirs: str, bias: bool = True
+) -> list[Weight]:
+  """Norms ('..._norm') and linear layers: our names -> theirs.
+
+  `ours` and `theirs` are what the names begin with.
+  """
+  out = []
+  for name, their in names.items():
+    part = norm if name.endswith('norm') else dense
+    out += part(ours + name, theirs + their, bias)
+  return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +124,7 @@ def _view(view, array, piece):
 def expand(
   weights: list[Weight], config: TransformerConfig, shapes: dict[str, tuple]
 ) -> list[Piece]:
-  """The pieces of all layers.
-
-  Args:
-    weights: of a layout.
-    config: says how many layers there are and whether they are stacked.
-    shapes: of our weights, by path.
+  """The pieces of all layers; `shapes` are those of our weights, by path.
 
   Raises:
     ValueError: the layout is wrong: it has a weight that the model does not
@@ -127,7 +136,7 @@ def expand(
     for leaf, layer, theirs in _layers(weight, config):
       if leaf not in shapes:
         raise ValueError(f'The layout has {leaf}, which the model does not.')
-      shape = shapes[leaf][1:] if layer is not None else shapes[leaf]
+      shape = shapes[leaf] if layer is None else shapes[leaf][1:]
       ours = np.broadcast_to(np.float32(0), shape)
       their_shape = weight.shape or weight.view(ours).shape
       size = weight.place(ours).size

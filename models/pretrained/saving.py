@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -121,16 +120,8 @@ def _with_types(config):
   return dataclasses.replace(config, token_types=1)
 
 
-def _tensors(
-  layout: ModuleType,
-  config: TransformerConfig,
-  flat: dict[str, np.ndarray],
-  dtype: str,
-) -> Iterator[tuple[str, np.ndarray]]:
-  """The tensors of a checkpoint by name, one after the other.
-
-  flat: our parameters by path.
-  """
+def _tensors(layout, config, flat, dtype) -> Iterator[tuple[str, np.ndarray]]:
+  """The tensors of a checkpoint by name, one after the other."""
   by_name = {}
   for piece in expand(layout.weights(config), config, leaf_shapes(config)):
     by_name.setdefault(piece.theirs, []).append(piece)

@@ -15,13 +15,10 @@ GENERATION = 'generation_config.json'  # what transformers reads to generate
 IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
 
 
-def published(folder: str, name: str, default: int | None) -> int | None:
-  """The id of a special token that transformers generates with.
+def published(folder: str, name: str) -> int | None:
+  """The id of a special token, one of IDS, that transformers generates with.
 
-  Args:
-    folder: a checkpoint.
-    name: one of IDS.
-    default: the id where no file has one.
+  None where no file has one.
 
   Raises:
     ValueError: it is neither an id nor a list of ids.
@@ -35,13 +32,13 @@ def published(folder: str, name: str, default: int | None) -> int | None:
       raise ValueError(f'{place}: {name} is {value!r}: it must be an id.')
     if first is not None and first >= 0:
       return first
-  return default
+  return None
 
 
 def start(folder: str, layout: ModuleType) -> int | None:
   """The id that a text begins with; None if nothing says it."""
   names = getattr(layout, 'START', ('bos_token_id',))
-  found = (published(folder, name, None) for name in names)
+  found = (published(folder, name) for name in names)
   default = getattr(layout, 'BOS', None)
   return next((i for i in found if i is not None), default)
 
@@ -64,12 +61,8 @@ def aligned(
   """The same model with positions that begin where transformers' RoBERTa's do.
 
   Those begin with the row after the `pad` id. The table gets or loses unread
-  rows before it.
-
-  Args:
-    config: of the model; all but RoBERTa's stay the same.
-    pad: the id of padding; None: the config stays the same.
-    flat: path -> weight; its table of positions is replaced.
+  rows before it, also in `flat`, path -> weight. Without a `pad` id, and for
+  all but RoBERTa's, nothing changes.
   """
   if config.family != 'encoder' or not config.position_offset or pad is None:
     return config

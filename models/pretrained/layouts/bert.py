@@ -1,12 +1,9 @@
-"""BERT (transformers' BertFor...), and what RoBERTa and ELECTRA share with it.
-
-Shared: `read_head`, `encoder_fields`, `encoder_json`, `head_part`, `body` and
-`body_spares`.
-"""
+"""BERT (transformers' BertFor...); RoBERTa and ELECTRA share most of it."""
 
 from models.config import TransformerConfig
-from models.pretrained.fields import ACTIVATION_NAMES, Fields, labels
-from models.pretrained.mapping import Spare, Weight, dense, norm
+from models.pretrained.fields import Fields, Table
+from models.pretrained.layouts import common
+from models.pretrained.mapping import Spare, Weight, norm, parts
 
 MODEL_TYPES = ('bert',)
 PREFIX = 'bert.'
@@ -36,27 +33,19 @@ HEADS = {
   'pooler': _POOLER,
   'none': {},
 }
-
-
-def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
-  """config.json of a BERT -> its config."""
-  f = fields
-  embed_dim = f.size('hidden_size', 768)
-  head = read_head(f, tensors, CLASSES)
-  if any(name.startswith('cls.seq_relationship.') for name in tensors):
-    head = 'mlm_nsp'  # published files say BertForMaskedLM and hold both
-  config = TransformerConfig(
-    **encoder_fields(f, head),
-    position='learned',
-    max_length=f.size('max_position_embeddings', 512),
-    token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.size('vocab_size', 30522),
-    embed_dim=embed_dim,
-  )
-  f.done(('directionality', *_POOLER_FIELDS, *_TINY_FIELDS))
-  return config
-
-
+FIELDS = {
+  'vocab_size': ('vocab_size', 30522),
+  'embed_dim': ('hidden_size', 768),
+  'mlp_dim': ('intermediate_size', 3072),
+  'encoder_layers': ('num_hidden_layers', 12),
+  'heads': ('num_attention_heads', 12),
+  'max_length': ('max_position_embeddings', 512),
+  'activation': ('hidden_act', 'gelu'),
+  'dropout': ('hidden_dropout_prob', 0.1),
+  'attention_dropout': ('attention_probs_dropout_prob', 0.1),
+  'norm_epsilon': ('layer_norm_eps', 1e-12),
+  'init_std': ('initializer_range', 0.02),
+}
 # Fields of the TensorFlow code's pooler, which no code ever read.
 _POOLER_FIELDS = (
   'pooler_fc_size',
@@ -65,36 +54,24 @@ _POOLER_FIELDS = (
   'pooler_size_per_head',
   'pooler_type',
 )
-
-
 # Fields of TinyBERT's training.
 _TINY_FIELDS = ('cell', 'emb_size', 'pre_trained', 'structure', 'training')
 
 
-def read_head(fields: Fields, tensors: set[str], classes: dict) -> str:
-  """Our head for the class that `architectures` names."""
-  # XLM-R's classes are RoBERTa's by another name.
-  name = fields.architecture(classes['none']).removeprefix('XLM')
-  heads = {name: head for head, name in classes.items()}
-  if name not in heads:
-    fields.refuse(
-      'architectures',
-      name,
-      f'a head that is not supported here; supported: {", ".join(heads)}',
-    )
-  head = heads[name]
-  if head in ('none', 'pooler'):
-    pooled = any('pooler.dense.' in name for name in tensors)
-    return 'pooler' if pooled and 'pooler' in classes else 'none'
-  return head
+def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
+  """config.json of a BERT -> its config."""
+  ours = read_encoder(fields, tensors, FIELDS, CLASSES)
+  fields.done('directionality', *_POOLER_FIELDS, *_TINY_FIELDS)
+  return TransformerConfig(**ours)
 
 
-def encoder_fields(fields: Fields, head: str) -> dict:
+def read_encoder(
+  fields: Fields, tensors: set[str], table: Table, classes: dict[str, str]
+) -> dict:
   """The fields of our config that BERT, RoBERTa and ELECTRA read alike."""
   f = fields
-  heads = f.size('num_attention_heads', 12)
-  width = f.size('hidden_size', 768)
-  dropout = f.get('hidden_dropout_prob', 0.1)
+  head = _head(f, tensors, classes)
+  ours = common.COMMON | f.table(table)
   f.expect(
     'position_embedding_type',
     'absolute',
@@ -110,101 +87,81 @@ def encoder_fields(fields: Fields, head: str) -> dict:
     'transformers read the one and some the other',
   )
   f.expect('pruned_heads', {}, None, why='layers of unequal size')
+  own_dropout, number = f.get('classifier_dropout', None), 0
   if head in ('sequence', 'tokens'):
-    f.expect(
-      'classifier_dropout',
-      None,
-      dropout,
-      why=f'the head would be trained with another dropout than {dropout}, '
-      'hidden_dropout_prob',
-    )
-  else:
-    f.get('classifier_dropout', None)
-  if width % heads:
-    f.refuse('hidden_size', width, f'not a multiple of {heads} heads')
+    number = f.classes()
+    if own_dropout not in (None, ours['dropout']):
+      f.refuse(
+        'classifier_dropout',
+        own_dropout,
+        'the head would be trained with another dropout than '
+        f'{ours["dropout"]}, hidden_dropout_prob',
+      )
   return {
+    **ours,
+    **common.split_heads(f, table, ours),
     'family': 'encoder',
-    'mlp_dim': f.size('intermediate_size', 3072),
-    'heads': heads,
-    'kv_heads': heads,
-    'head_dim': width // heads,
-    'encoder_layers': f.size('num_hidden_layers', 12),
-    'norm': 'layer_norm',
-    'norm_epsilon': f.get('layer_norm_eps', 1e-12),
+    'position': 'learned',
+    'token_types': f.get('type_vocab_size', 2),
     'norm_placement': 'post',
-    'parallel': 'none',
-    'activation': f.activation('hidden_act', 'gelu'),
-    'gated': False,
-    'bias': 'all',
-    'scale_attention': True,
     'embed_norm': True,
-    'scale_embed': False,
     'tie_embeddings': True,
-    'scale_output': False,
     'output_transform': True,
     'output_bias': True,
     'head': head,
-    'classes': f.classes() if head in ('sequence', 'tokens') else 0,
+    'classes': number,
     'init': 'truncated_normal',
-    'init_std': f.get('initializer_range', 0.02),
-    'dropout': dropout,
-    'attention_dropout': f.get('attention_probs_dropout_prob', 0.1),
-    'dropout_kind': 'residual',
-    'dtype': 'float32',
-    'scan': True,
-    'remat': 'none',
   }
+
+
+def _head(fields, tensors, classes):
+  """Our head for the class that `architectures` names."""
+  # XLM-R's classes are RoBERTa's by another name.
+  name = fields.architecture(classes['none']).removeprefix('XLM')
+  heads = {name: head for head, name in classes.items()}
+  if name not in heads:
+    supported = ', '.join(heads)
+    why = f'a head that is not supported here; supported: {supported}'
+    fields.refuse('architectures', name, why)
+  paired = any(x.startswith('cls.seq_relationship.') for x in tensors)
+  if paired and 'mlm_nsp' in classes:
+    return 'mlm_nsp'  # published files say BertForMaskedLM and hold both
+  if heads[name] in ('none', 'pooler'):
+    pooled = any('pooler.dense.' in name for name in tensors)
+    return 'pooler' if pooled and 'pooler' in classes else 'none'
+  return heads[name]
 
 
 def write(config: TransformerConfig) -> dict:
   """A BERT's config -> config.json."""
-  if config.head not in CLASSES:
-    raise ValueError(f'there is no BERT with model.head={config.head!r}')
-  return encoder_json(config) | {
-    'model_type': 'bert',
-    'architectures': [CLASSES[config.head]],
-  }
+  return write_encoder(config, 'bert', CLASSES)
 
 
-def encoder_json(config: TransformerConfig) -> dict:
+def write_encoder(
+  config: TransformerConfig, model_type: str, classes: dict[str, str]
+) -> dict:
   """The fields of config.json that BERT, RoBERTa and ELECTRA write alike."""
-  c = config
-  out = {
-    'vocab_size': c.vocab_size,
-    'hidden_size': c.embed_dim,
-    'num_hidden_layers': c.encoder_layers,
-    'num_attention_heads': c.heads,
-    'intermediate_size': c.mlp_dim,
-    'hidden_act': ACTIVATION_NAMES[c.activation],
-    'hidden_dropout_prob': c.dropout,
-    'attention_probs_dropout_prob': c.attention_dropout,
-    'max_position_embeddings': c.max_length,
-    'type_vocab_size': c.token_types,
-    'initializer_range': c.init_std or 0.02,
-    'layer_norm_eps': c.norm_epsilon,
-  }
-  return out | labels(c.classes)
+  out = common.write(config, model_type, classes, FIELDS)
+  return out | {'type_vocab_size': config.token_types}
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
   """Our weights <-> their tensors."""
-  out = body(config, PREFIX)
-  for ours, theirs in HEADS[config.head].items():
-    out += head_part(ours, theirs)
+  return encoder(config, PREFIX) + head_weights(HEADS[config.head])
+
+
+def head_weights(names: dict[str, str]) -> list[Weight]:
+  """Linear layers and norms, and (for 'vocabulary') the bias of the logits."""
+  layers = {ours: x for ours, x in names.items() if ours != 'vocabulary'}
+  out = parts(layers, '', '')
+  if 'vocabulary' in names:
+    out.append(Weight('vocabulary/bias', f'{names["vocabulary"]}.bias'))
   return out
 
 
-def head_part(ours: str, theirs: str) -> list[Weight]:
-  """A dense layer, a norm, or (for 'vocabulary') the bias of the logits."""
-  if ours == 'vocabulary':
-    return [Weight('vocabulary/bias', f'{theirs}.bias')]
-  return norm(ours, theirs) if ours.endswith('norm') else dense(ours, theirs)
-
-
-def body(config: TransformerConfig, prefix: str) -> list[Weight]:
+def encoder(config: TransformerConfig, prefix: str) -> list[Weight]:
   """The embeddings and layers of BERT, RoBERTa and ELECTRA."""
   tables = f'{prefix}embeddings.'
-  layer = f'{prefix}encoder.layer.*.'
   out = [
     Weight('embed/table', f'{tables}word_embeddings.weight'),
     Weight('embed/position', f'{tables}position_embeddings.weight'),
@@ -212,19 +169,22 @@ def body(config: TransformerConfig, prefix: str) -> list[Weight]:
   ]
   if config.token_types:
     out.append(Weight('embed/type', f'{tables}token_type_embeddings.weight'))
-  for name in ('query', 'key', 'value'):
-    out += dense(f'encoder/*/attention/{name}', f'{layer}attention.self.{name}')
-  out += dense('encoder/*/attention/output', f'{layer}attention.output.dense')
-  out += norm('encoder/*/attention_norm', f'{layer}attention.output.LayerNorm')
-  out += dense('encoder/*/mlp/input', f'{layer}intermediate.dense')
-  out += dense('encoder/*/mlp/output', f'{layer}output.dense')
-  out += norm('encoder/*/mlp_norm', f'{layer}output.LayerNorm')
-  return out
+  names = {
+    'attention/query': 'attention.self.query',
+    'attention/key': 'attention.self.key',
+    'attention/value': 'attention.self.value',
+    'attention/output': 'attention.output.dense',
+    'attention_norm': 'attention.output.LayerNorm',
+    'mlp/input': 'intermediate.dense',
+    'mlp/output': 'output.dense',
+    'mlp_norm': 'output.LayerNorm',
+  }
+  return out + parts(names, 'encoder/*/', f'{prefix}encoder.layer.*.')
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold."""
-  out = body_spares(config, PREFIX)
+  out = encoder_spares(config, PREFIX)
   if config.head in ('mlm', 'mlm_nsp'):
     table = 'bert.embeddings.word_embeddings.weight'
     out += [
@@ -234,7 +194,7 @@ def spares(config: TransformerConfig) -> list[Spare]:
   return out
 
 
-def body_spares(config: TransformerConfig, prefix: str) -> list[Spare]:
+def encoder_spares(config: TransformerConfig, prefix: str) -> list[Spare]:
   """What files of BERT, RoBERTa and ELECTRA may also hold."""
   buffers = ('embeddings.position_ids', 'embeddings.token_type_ids')
   out = [Spare(f'{prefix}{name}') for name in buffers]

@@ -43,33 +43,20 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
       "its head has a gelu where model.head='sequence' has BERT's tanh; "
       f'supported: {", ".join(CLASSES.values())}',
     )
-  head = bert.read_head(f, tensors, CLASSES)
-  common = bert.encoder_fields(f, head)
-  if head == 'mlm' and common['activation'] != 'gelu':
-    f.refuse(
-      'hidden_act', f.get('hidden_act'), 'another activation than the head has'
-    )
+  ours = bert.read_encoder(f, tensors, bert.FIELDS, CLASSES)
+  if ours['head'] == 'mlm' and ours['activation'] != 'gelu':
+    why = 'another activation than the head has'
+    f.refuse('hidden_act', f.get('hidden_act'), why)
   generator_size(f)
-  table_dim = f.size('embedding_size', 128)
-  embed_dim = f.size('hidden_size', 256)
-  config = TransformerConfig(
-    **common,
-    position='learned',
-    max_length=f.size('max_position_embeddings', 512),
-    token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.size('vocab_size', 30522),
-    embed_dim=embed_dim,
-    table_dim=0 if table_dim == embed_dim else table_dim,
-  )
+  width, table = f.size('hidden_size', 256), f.size('embedding_size', 128)
+  ours |= {'embed_dim': width, 'table_dim': 0 if table == width else table}
   f.done(
-    (
-      'summary_activation',
-      'summary_last_dropout',
-      'summary_type',
-      'summary_use_proj',
-    )
+    'summary_activation',
+    'summary_last_dropout',
+    'summary_type',
+    'summary_use_proj',
   )
-  return config
+  return TransformerConfig(**ours)
 
 
 def generator_size(fields: Fields) -> float | None:
@@ -97,28 +84,21 @@ def generator_size(fields: Fields) -> float | None:
 
 def write(config: TransformerConfig) -> dict:
   """An ELECTRA's config -> config.json."""
-  if config.head not in CLASSES:
-    raise ValueError(f'there is no ELECTRA with model.head={config.head!r}')
-  return bert.encoder_json(config) | {
-    'model_type': 'electra',
-    'architectures': [CLASSES[config.head]],
-    'embedding_size': config.table_width,
-  }
+  out = bert.write_encoder(config, 'electra', CLASSES)
+  return out | {'embedding_size': config.table_width}
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
   """Our weights <-> their tensors."""
-  out = bert.body(config, PREFIX)
+  out = bert.encoder(config, PREFIX) + bert.head_weights(HEADS[config.head])
   if config.table_dim:
     out += dense('encoder/projection', 'electra.embeddings_project')
-  for ours, theirs in HEADS[config.head].items():
-    out += bert.head_part(ours, theirs)
   return out
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold."""
-  out = bert.body_spares(config, PREFIX)
+  out = bert.encoder_spares(config, PREFIX)
   if config.head == 'mlm':
     table = 'electra.embeddings.word_embeddings.weight'
     out.append(Spare('generator_lm_head.weight', table))

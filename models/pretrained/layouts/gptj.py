@@ -5,83 +5,69 @@ the second. So the columns of queries and keys are reordered.
 """
 
 from models.config import TransformerConfig
-from models.pretrained.fields import ACTIVATION_NAMES, Fields
-from models.pretrained.layouts import causal, gpt2
-from models.pretrained.mapping import Spare, Weight, dense, norm, turned
+from models.pretrained.fields import Fields
+from models.pretrained.layouts import common, gpt2
+from models.pretrained.mapping import Spare, Weight, norm, parts
 
 MODEL_TYPES = ('gptj',)
 BOS = 50256
 PREFIX = 'transformer.'
 LENGTH = 'n_positions'  # transformers computes this many angles
 CLASSES = {'lm': 'GPTJForCausalLM', 'sequence': 'GPTJForSequenceClassification'}
+FIELDS = gpt2.SIZES | {
+  'vocab_size': ('vocab_size', 50400),
+  'embed_dim': ('n_embd', 'hidden_size', 4096),
+  'decoder_layers': ('n_layer', 'num_hidden_layers', 28),
+  'heads': ('n_head', 'num_attention_heads', 16),
+  'rope_dim': ('rotary_dim', 64),
+  'activation': ('activation_function', 'gelu_new'),
+  'dropout': ('resid_pdrop', 0.0),
+  'attention_dropout': ('attn_pdrop', 0.0),
+  'tie_embeddings': ('tie_word_embeddings', False),
+}
 
 
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a GPT-J -> its config."""
   f = fields
-  width = causal.either(f, ('n_embd', 'hidden_size'), 4096)
-  rope_dim = f.size('rotary_dim', 64)
+  ours = common.read_decoder(f, FIELDS, CLASSES, 'GPTJModel')
+  gpt2.one_rate(f, ours['dropout'], 0.0)
   f.expect('rotary', True, why='positions of another kind')
   f.expect('scale_attn_weights', True, why='its code always scales')
-  rates = ('resid_pdrop=0', 'embd_pdrop=0')
-  config = TransformerConfig(
-    **causal.COMMON
-    | causal.heads(f, width, 'n_head', 16)
-    | causal.dropout(f, 'attn_pdrop=0', *rates)
-    | causal.read_head(f, CLASSES, 'GPTJModel')
-    | {'parallel': 'one_norm', 'bias': 'mlp', 'output_bias': True},
-    vocab_size=f.size('vocab_size', 50400),
-    embed_dim=width,
-    mlp_dim=f.size('n_inner', None) or 4 * width,
-    decoder_layers=causal.either(f, ('n_layer', 'num_hidden_layers'), 28),
-    position='rope',
-    rope_theta=10_000.0,
-    rope_dim=rope_dim,
-    norm_epsilon=f.get('layer_norm_epsilon', 1e-5),
-    activation=f.activation('activation_function', 'gelu_new'),
-    tie_embeddings=f.get('tie_word_embeddings', False),
-    init_std=f.get('initializer_range', 0.02),
-  )
+  ours |= {
+    'mlp_dim': f.size('n_inner', None) or 4 * ours['embed_dim'],
+    'parallel': 'one_norm',
+    'bias': 'mlp',
+    'output_bias': True,
+    'position': 'rope',
+    'rope_theta': 10_000.0,
+  }
   # Rotary positions have no end.
-  f.done(('max_position_embeddings', 'n_positions', *gpt2.HARMLESS))
-  return config
+  f.done('max_position_embeddings', 'n_positions', *gpt2.HARMLESS)
+  return TransformerConfig(**ours)
 
 
 def write(config: TransformerConfig) -> dict:
   """A GPT-J's config -> config.json."""
   c = config
-  return {
-    'model_type': 'gptj',
-    **causal.write_head(c, CLASSES),
-    'vocab_size': c.vocab_size,
-    'n_embd': c.embed_dim,
-    'n_layer': c.decoder_layers,
-    'n_head': c.heads,
+  return common.write(c, 'gptj', CLASSES, FIELDS) | {
     'n_inner': c.mlp_dim,
-    'rotary_dim': c.rope_dim,
-    'activation_function': ACTIVATION_NAMES[c.activation],
-    'resid_pdrop': c.dropout,
     'embd_pdrop': c.dropout,
-    'attn_pdrop': c.attention_dropout,
-    'layer_norm_epsilon': c.norm_epsilon,
-    'initializer_range': c.init_std or 0.02,
-    'tie_word_embeddings': c.tie_embeddings,
   }
 
 
 def weights(config: TransformerConfig) -> list[Weight]:
   """Our weights <-> their tensors."""
   layer = f'{PREFIX}h.*.'
+  mlp = {'attention_norm': 'ln_1'}
+  mlp |= {'mlp/input': 'mlp.fc_in', 'mlp/output': 'mlp.fc_out'}
+  attention = {'value': 'v_proj', 'output': 'out_proj'}
   out = [
-    *causal.head_weights(config, f'{PREFIX}wte.weight'),
+    *common.head_weights(config, f'{PREFIX}wte.weight'),
     *norm('decoder/norm', f'{PREFIX}ln_f'),
-    *norm('decoder/*/attention_norm', f'{layer}ln_1'),
-    *dense('decoder/*/mlp/input', f'{layer}mlp.fc_in'),
-    *dense('decoder/*/mlp/output', f'{layer}mlp.fc_out'),
+    *parts(mlp, 'decoder/*/', layer),
+    *parts(attention, 'decoder/*/attention/', f'{layer}attn.', bias=False),
   ]
-  for ours, theirs in {'value': 'v_proj', 'output': 'out_proj'}.items():
-    ours = f'decoder/*/attention/{ours}/kernel'
-    out.append(Weight(ours, f'{layer}attn.{theirs}.weight', turned))
   for ours, theirs in {'query': 'q_proj', 'key': 'k_proj'}.items():
     ours = f'decoder/*/attention/{ours}/kernel'
     out += _unpaired(config, ours, f'{layer}attn.{theirs}.weight')
@@ -101,27 +87,20 @@ def _unpaired(config, ours, theirs):
     x = x.reshape(N, H, D)[:, :R].reshape(N, R // 2, 2, D)
     return x.transpose(3, 0, 2, 1)  # [D,N,2,R/2]
 
+  def rest(x):
+    return x.reshape(N, H, D)[:, R:].transpose(2, 0, 1)
+
   out = [
-    Weight(ours, theirs, pairs, shape, lambda k: k.reshape(D, N, H)[..., :R])
+    Weight(ours, theirs, pairs, shape, lambda k: k.reshape(D, N, H)[..., :R]),
+    Weight(ours, theirs, rest, shape, lambda k: k.reshape(D, N, H)[..., R:]),
   ]
-  if R < H:
-    out.append(
-      Weight(
-        ours,
-        theirs,
-        lambda x: x.reshape(N, H, D)[:, R:].transpose(2, 0, 1),
-        shape,
-        lambda k: k.reshape(D, N, H)[..., R:],
-      )
-    )
-  return out
+  return out if R < H else out[:1]
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold: masks, angles, a copy of the table."""
+  buffers = ('bias', 'masked_bias', 'embed_positions')
   return [
-    *causal.head_spares(config, f'{PREFIX}wte.weight'),
-    Spare(f'{PREFIX}h.*.attn.bias'),
-    Spare(f'{PREFIX}h.*.attn.masked_bias'),
-    Spare(f'{PREFIX}h.*.attn.embed_positions'),
+    *common.head_spares(config, f'{PREFIX}wte.weight'),
+    *(Spare(f'{PREFIX}h.*.attn.{name}') for name in buffers),
   ]

@@ -1,21 +1,34 @@
 """OPT (transformers' OPTForCausalLM)."""
 
 from models.config import TransformerConfig
-from models.pretrained.fields import ACTIVATION_NAMES, Fields
-from models.pretrained.layouts import causal
-from models.pretrained.mapping import Spare, Weight, norm, turned
+from models.pretrained.fields import Fields
+from models.pretrained.layouts import common
+from models.pretrained.mapping import Spare, Weight, norm, parts
 
 MODEL_TYPES = ('opt',)
 BOS = 2
 PREFIX = 'model.'
 CLASSES = {'lm': 'OPTForCausalLM', 'sequence': 'OPTForSequenceClassification'}
+FIELDS = {
+  'vocab_size': ('vocab_size', 50272),
+  'embed_dim': ('hidden_size', 768),
+  'mlp_dim': ('ffn_dim', 3072),
+  'decoder_layers': ('num_hidden_layers', 12),
+  'heads': ('num_attention_heads', 12),
+  'activation': ('activation_function', 'relu'),
+  'dropout': ('dropout', 0.1),
+  'attention_dropout': ('attention_dropout', 0.0),
+  'init_std': ('init_std', 0.02),
+  'tie_embeddings': ('tie_word_embeddings', True),
+}
 OFFSET = 2  # the first row of positions that its code uses
 
 
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of an OPT -> its config."""
   f = fields
-  width = f.size('hidden_size', 768)
+  ours = common.read_decoder(f, FIELDS, CLASSES, 'OPTModel')
+  width = ours['embed_dim']
   pre = f.get('do_layer_norm_before', True)
   f.expect(
     'word_embed_proj_dim',
@@ -37,51 +50,26 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   f.expect(
     'activation_dropout', 0, why="training would drop within the MLP's layer"
   )
-  config = TransformerConfig(
-    **causal.COMMON
-    | causal.heads(f, width, 'num_attention_heads', 12)
-    | causal.dropout(f, 'attention_dropout=0', 'dropout=0.1')
-    | causal.read_head(f, CLASSES, 'OPTModel')
-    | {
-      'norm_placement': 'pre' if pre else 'post',
-      'bias': 'all' if f.get('enable_bias', True) else 'none',
-    },
-    vocab_size=f.size('vocab_size', 50272),
-    embed_dim=width,
-    mlp_dim=f.size('ffn_dim', 3072),
-    decoder_layers=f.size('num_hidden_layers', 12),
-    position='learned',
-    max_length=f.size('max_position_embeddings', 2048) + OFFSET,
-    position_offset=OFFSET,
-    norm_epsilon=1e-5,
-    activation=f.activation('activation_function', 'relu'),
-    tie_embeddings=f.get('tie_word_embeddings', True),
-    init_std=f.get('init_std', 0.02),
-  )
-  f.done(('_remove_final_layer_norm', 'is_decoder'))
-  return config
+  ours |= {
+    'norm_placement': 'pre' if pre else 'post',
+    'norm_epsilon': 1e-5,
+    'bias': 'all' if f.get('enable_bias', True) else 'none',
+    'position': 'learned',
+    'max_length': f.size('max_position_embeddings', 2048) + OFFSET,
+    'position_offset': OFFSET,
+  }
+  f.done('_remove_final_layer_norm', 'is_decoder')
+  return TransformerConfig(**ours)
 
 
 def write(config: TransformerConfig) -> dict:
   """An OPT's config -> config.json."""
   c = config
-  return {
-    'model_type': 'opt',
-    **causal.write_head(c, CLASSES),
-    'vocab_size': c.vocab_size,
-    'hidden_size': c.embed_dim,
+  return common.write(c, 'opt', CLASSES, FIELDS) | {
     'word_embed_proj_dim': c.embed_dim,
-    'ffn_dim': c.mlp_dim,
-    'num_hidden_layers': c.decoder_layers,
-    'num_attention_heads': c.heads,
     'max_position_embeddings': c.max_length - OFFSET,
-    'activation_function': ACTIVATION_NAMES[c.activation],
     'do_layer_norm_before': c.norm_placement == 'pre',
     'enable_bias': c.bias == 'all',
-    'dropout': c.dropout,
-    'attention_dropout': c.attention_dropout,
-    'init_std': c.init_std or 0.02,
-    'tie_word_embeddings': c.tie_embeddings,
   }
 
 
@@ -90,28 +78,24 @@ def weights(config: TransformerConfig) -> list[Weight]:
   body = f'{PREFIX}decoder.'
   layer = f'{body}layers.*.'
   out = [
-    *causal.head_weights(config, f'{body}embed_tokens.weight'),
+    *common.head_weights(config, f'{body}embed_tokens.weight'),
     Weight('embed/position', f'{body}embed_positions.weight'),
     *norm('decoder/*/attention_norm', f'{layer}self_attn_layer_norm'),
     *norm('decoder/*/mlp_norm', f'{layer}final_layer_norm'),
   ]
   if config.norm_placement == 'pre':
     out += norm('decoder/norm', f'{body}final_layer_norm')
-  for ours, theirs in {
+  names = {
     'attention/query': 'self_attn.q_proj',
     'attention/key': 'self_attn.k_proj',
     'attention/value': 'self_attn.v_proj',
     'attention/output': 'self_attn.out_proj',
     'mlp/input': 'fc1',
     'mlp/output': 'fc2',
-  }.items():
-    ours, theirs = f'decoder/*/{ours}', layer + theirs
-    out.append(Weight(f'{ours}/kernel', f'{theirs}.weight', turned))
-    if config.bias == 'all':
-      out.append(Weight(f'{ours}/bias', f'{theirs}.bias'))
-  return out
+  }
+  return out + parts(names, 'decoder/*/', layer, config.bias == 'all')
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold: a copy of the table."""
-  return causal.head_spares(config, f'{PREFIX}decoder.embed_tokens.weight')
+  return common.head_spares(config, f'{PREFIX}decoder.embed_tokens.weight')

@@ -33,39 +33,27 @@ HEADS = {
 }
 
 
+FIELDS = bert.FIELDS | {'vocab_size': ('vocab_size', 50265)}
+
+
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a RoBERTa -> its config."""
   f = fields
-  head = bert.read_head(f, tensors, CLASSES)
-  common = bert.encoder_fields(f, head)
-  if head == 'mlm' and common['activation'] != 'gelu':
-    f.refuse(
-      'hidden_act', f.get('hidden_act'), 'another activation than the head has'
-    )
-  config = TransformerConfig(
-    **common,
-    position='learned',
-    max_length=f.size('max_position_embeddings', 512),
-    # Positions begin with the row after that of padding (fairseq).
-    position_offset=f.get('pad_token_id', 1) + 1,
-    token_types=f.get('type_vocab_size', 2),
-    vocab_size=f.size('vocab_size', 50265),
-    embed_dim=f.size('hidden_size', 768),
-    pooler_dropout=True,
-  )
+  ours = bert.read_encoder(f, tensors, FIELDS, CLASSES)
+  if ours['head'] == 'mlm' and ours['activation'] != 'gelu':
+    why = 'another activation than the head has'
+    f.refuse('hidden_act', f.get('hidden_act'), why)
+  # Positions begin with the row after that of padding (fairseq).
+  ours['position_offset'] = f.get('pad_token_id', 1) + 1
   f.done()
-  return config
+  return TransformerConfig(**ours, pooler_dropout=True)
 
 
 def write(config: TransformerConfig) -> dict:
   """A RoBERTa's config -> config.json."""
-  if config.head not in CLASSES:
-    raise ValueError(f'there is no RoBERTa with model.head={config.head!r}')
   if not config.position_offset:
     raise ValueError('its positions begin after a row for padding')
-  return bert.encoder_json(config) | {
-    'model_type': 'roberta',
-    'architectures': [CLASSES[config.head]],
+  return bert.write_encoder(config, 'roberta', CLASSES) | {
     'pad_token_id': config.position_offset - 1,
     'bos_token_id': 0,
     'eos_token_id': 2,
@@ -80,15 +68,12 @@ def typed(fields: dict, model_type: str) -> dict:
 
 def weights(config: TransformerConfig) -> list[Weight]:
   """Our weights <-> their tensors."""
-  out = bert.body(config, PREFIX)
-  for ours, theirs in HEADS[config.head].items():
-    out += bert.head_part(ours, theirs)
-  return out
+  return bert.encoder(config, PREFIX) + bert.head_weights(HEADS[config.head])
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold."""
-  out = bert.body_spares(config, PREFIX)
+  out = bert.encoder_spares(config, PREFIX)
   if config.head == 'mlm':
     out.append(Spare('lm_head.decoder.bias', 'lm_head.bias'))
     table = 'roberta.embeddings.word_embeddings.weight'

@@ -8,20 +8,28 @@ halving; a checkpoint that is loaded and saved keeps its own.
 
 from models.config import TransformerConfig
 from models.pretrained.fields import Fields
-from models.pretrained.layouts import causal
-from models.pretrained.mapping import Spare, Weight, norm, turned
+from models.pretrained.layouts import common
+from models.pretrained.mapping import Spare, Weight, dense, norm
 
 MODEL_TYPES = ('rwkv',)
 BOS = 0
 PREFIX = 'rwkv.'
 LENGTH = 'context_length'
 CLASSES = {'lm': 'RwkvForCausalLM'}
+FIELDS = {
+  'vocab_size': ('vocab_size', 50277),
+  'embed_dim': ('hidden_size', 4096),
+  'decoder_layers': ('num_hidden_layers', 32),
+  'norm_epsilon': ('layer_norm_epsilon', 1e-5),
+  'tie_embeddings': ('tie_word_embeddings', False),
+}
 
 
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of an RWKV-4 -> its config."""
   f = fields
-  width = f.size('hidden_size', 4096)
+  ours = common.read_decoder(f, FIELDS, CLASSES, 'RwkvModel')
+  width = ours['embed_dim']
   f.expect(
     'attention_hidden_size',
     None,
@@ -33,49 +41,31 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     1e-5,
     why='the last norm has 1e-5 in its code, the others would have another',
   )
-  config = TransformerConfig(
-    **causal.COMMON
-    | causal.read_head(f, CLASSES, 'RwkvModel')
-    | {
-      'family': 'rwkv',
-      'bias': 'none',
-      'scale_attention': False,
-      'embed_norm': True,
-      'init': 'rwkv',
-    },
-    vocab_size=f.size('vocab_size', 50277),
-    embed_dim=width,
-    mlp_dim=f.size('intermediate_size', None) or 4 * width,
-    heads=0,
-    kv_heads=0,
-    head_dim=0,
-    decoder_layers=f.size('num_hidden_layers', 32),
-    position='none',
-    norm_epsilon=1e-5,
-    activation='squared_relu',
-    tie_embeddings=f.get('tie_word_embeddings', False),
-    dropout=0.0,
-    attention_dropout=0.0,
-  )
+  ours |= {
+    'family': 'rwkv',
+    'mlp_dim': f.size('intermediate_size', None) or 4 * width,
+    **dict.fromkeys(('heads', 'kv_heads', 'head_dim'), 0),
+    'bias': 'none',
+    'scale_attention': False,
+    'embed_norm': True,
+    'position': 'none',
+    'activation': 'squared_relu',
+    'init': 'rwkv',
+    'dropout': 0.0,
+    'attention_dropout': 0.0,
+  }
   # The state has no end. Halving the states avoids overflow in half precision
   # and cancels out, except in the epsilon of the norms.
-  f.done(('context_length', 'max_position_embeddings', 'rescale_every'))
-  return config
+  f.done('context_length', 'max_position_embeddings', 'rescale_every')
+  return TransformerConfig(**ours)
 
 
 def write(config: TransformerConfig) -> dict:
   """An RWKV-4's config -> config.json."""
   c = config
-  return {
-    'model_type': 'rwkv',
-    **causal.write_head(c, CLASSES),
-    'vocab_size': c.vocab_size,
-    'hidden_size': c.embed_dim,
+  return common.write(c, 'rwkv', CLASSES, FIELDS) | {
     'attention_hidden_size': c.embed_dim,
     'intermediate_size': c.mlp_dim,
-    'num_hidden_layers': c.decoder_layers,
-    'layer_norm_epsilon': c.norm_epsilon,
-    'tie_word_embeddings': c.tie_embeddings,
     'rescale_every': 0,
   }
 
@@ -84,7 +74,7 @@ def weights(config: TransformerConfig) -> list[Weight]:
   """Our weights <-> their tensors."""
   layer = f'{PREFIX}blocks.*.'
   out = [
-    *causal.head_weights(config, f'{PREFIX}embeddings.weight', 'head'),
+    *common.head_weights(config, f'{PREFIX}embeddings.weight', 'head'),
     *norm('embed/norm', f'{PREFIX}blocks.0.pre_ln'),
     *norm('decoder/norm', f'{PREFIX}ln_out'),
     *norm('decoder/*/time_mix_norm', f'{layer}ln1'),
@@ -96,22 +86,17 @@ def weights(config: TransformerConfig) -> list[Weight]:
     'time_mix': ('attention', ('key', 'value', 'receptance'), ('output',)),
     'channel_mix': ('feed_forward', ('key', 'receptance'), ('value',)),
   }
+  shape = (1, 1, config.embed_dim)
   for ours, (theirs, mixed, others) in halves.items():
     ours, theirs = f'decoder/*/{ours}', layer + theirs
     for name in mixed:
-      out.append(
-        Weight(
-          f'{ours}/mix_{name}',
-          f'{theirs}.time_mix_{name}',
-          shape=(1, 1, config.embed_dim),
-        )
-      )
+      mu = f'{theirs}.time_mix_{name}'
+      out.append(Weight(f'{ours}/mix_{name}', mu, shape=shape))
     for name in (*mixed, *others):
-      kernel = f'{ours}/{name}/kernel'
-      out.append(Weight(kernel, f'{theirs}.{name}.weight', turned))
+      out += dense(f'{ours}/{name}', f'{theirs}.{name}', bias=False)
   return out
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold: a copy of the table."""
-  return causal.head_spares(config, f'{PREFIX}embeddings.weight', 'head')
+  return common.head_spares(config, f'{PREFIX}embeddings.weight', 'head')

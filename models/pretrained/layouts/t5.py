@@ -1,14 +1,32 @@
 """T5 1.0, 1.1, FLAN-T5, UL2 (transformers' T5ForConditionalGeneration)."""
 
 from models.config import TransformerConfig
-from models.pretrained.fields import ACTIVATION_NAMES, ACTIVATIONS, Fields
-from models.pretrained.mapping import Spare, Weight, turned
+from models.pretrained.fields import (
+  ACTIVATION_NAMES,
+  ACTIVATIONS,
+  Fields,
+  written,
+)
+from models.pretrained.layouts import common
+from models.pretrained.mapping import Spare, Weight, norm, parts, turned
 
 MODEL_TYPES = ('t5',)
 # What its decoder reads first: padding in all published models.
 START = ('decoder_start_token_id', 'pad_token_id')
 PREFIX = ''
 CLASSES = ('T5ForConditionalGeneration', 'T5WithLMHeadModel')
+FIELDS = {
+  'vocab_size': ('vocab_size', 32128),
+  'embed_dim': ('d_model', 512),
+  'mlp_dim': ('d_ff', 2048),
+  'encoder_layers': ('num_layers', 6),
+  'heads': ('num_heads', 8),
+  'head_dim': ('d_kv', 64),
+  'relative_buckets': ('relative_attention_num_buckets', 32),
+  'relative_max_distance': ('relative_attention_max_distance', 128),
+  'dropout': ('dropout_rate', 0.1),
+  'norm_epsilon': ('layer_norm_epsilon', 1e-6),
+}
 
 
 def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
@@ -25,46 +43,27 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   scaled = f.get('scale_decoder_outputs', tied)
   if tied and not scaled and 'lm_head.weight' in tensors:
     tied = False
-  layers = f.size('num_layers', 6)
-  dropout = f.get('dropout_rate', 0.1)
-  config = TransformerConfig(
-    family='encoder_decoder',
-    vocab_size=f.size('vocab_size', 32128),
-    embed_dim=f.size('d_model', 512),
-    mlp_dim=f.size('d_ff', 2048),
-    heads=f.size('num_heads', 8),
-    kv_heads=f.size('num_heads', 8),
-    head_dim=f.size('d_kv', 64),
-    encoder_layers=layers,
-    decoder_layers=f.size('num_decoder_layers', None) or layers,
-    position='relative_bias',
-    relative_buckets=f.size('relative_attention_num_buckets', 32),
-    relative_max_distance=f.size('relative_attention_max_distance', 128),
-    norm='rms_norm',
-    norm_epsilon=f.get('layer_norm_epsilon', 1e-6),
-    norm_placement='pre',
-    parallel='none',
-    activation=activation,
-    gated=gated,
-    bias='none',
-    scale_attention=False,
-    embed_norm=False,
-    scale_embed=False,
-    tie_embeddings=tied,
-    scale_output=scaled,
-    output_transform=False,
-    output_bias=False,
-    head='lm',
-    init='t5',
-    dropout=dropout,
-    attention_dropout=dropout,
-    dropout_kind='t5',
-    dtype='float32',
-    scan=True,
-    remat='none',
-  )
-  f.done(('classifier_dropout', 'initializer_factor', 'n_positions'))
-  return config
+  ours = common.COMMON | f.table(FIELDS)
+  layers = f.size('num_decoder_layers', None) or ours['encoder_layers']
+  ours |= {
+    'family': 'encoder_decoder',
+    'kv_heads': ours['heads'],
+    'decoder_layers': layers,
+    'position': 'relative_bias',
+    'norm': 'rms_norm',
+    'activation': activation,
+    'gated': gated,
+    'bias': 'none',
+    'scale_attention': False,
+    'tie_embeddings': tied,
+    'scale_output': scaled,
+    'head': 'lm',
+    'init': 't5',
+    'attention_dropout': ours['dropout'],
+    'dropout_kind': 't5',
+  }
+  f.done('classifier_dropout', 'initializer_factor', 'n_positions')
+  return TransformerConfig(**ours)
 
 
 def _activation(fields):
@@ -93,20 +92,10 @@ def write(config: TransformerConfig) -> dict:
   if c.gated:
     names = {'gelu_tanh': 'gelu', 'gelu': 'gelu_python'}
     activation = f'gated-{names.get(c.activation, activation)}'
-  fields = {
+  fields = written(c, FIELDS) | {
     'model_type': 't5',
     'architectures': [CLASSES[0]],
-    'vocab_size': c.vocab_size,
-    'd_model': c.embed_dim,
-    'd_kv': c.head_dim,
-    'd_ff': c.mlp_dim,
-    'num_heads': c.heads,
-    'num_layers': c.encoder_layers,
     'num_decoder_layers': c.decoder_layers,
-    'relative_attention_num_buckets': c.relative_buckets,
-    'relative_attention_max_distance': c.relative_max_distance,
-    'dropout_rate': c.dropout,
-    'layer_norm_epsilon': c.norm_epsilon,
     'feed_forward_proj': activation,
     'tie_word_embeddings': c.tie_embeddings,
     'is_encoder_decoder': True,
@@ -124,38 +113,24 @@ def weights(config: TransformerConfig) -> list[Weight]:
   out = [Weight('embed/table', 'shared.weight')]
   if not config.tie_embeddings:
     out.append(Weight('vocabulary/output', 'lm_head.weight', turned))
-  for stack in ('encoder', 'decoder'):
-    block = f'{stack}.block.*.layer'
-    kinds = [('attention', 'SelfAttention')]
-    if stack == 'decoder':
-      kinds.append(('cross_attention', 'EncDecAttention'))
-    for i, (ours, theirs) in enumerate(kinds):
-      for name in ('query', 'key', 'value', 'output'):
-        out.append(
-          Weight(
-            f'{stack}/*/{ours}/{name}/kernel',
-            f'{block}.{i}.{theirs}.{name[0]}.weight',
-            turned,
-          )
-        )
-      out.append(
-        Weight(f'{stack}/*/{ours}_norm/scale', f'{block}.{i}.layer_norm.weight')
-      )
-    mlp = {'input': 'wi', 'output': 'wo'}
-    if config.gated:
-      mlp = {'gate': 'wi_0', 'input': 'wi_1', 'output': 'wo'}
-    place = f'{block}.{len(kinds)}'
-    for ours, theirs in mlp.items():
-      name = f'{place}.DenseReluDense.{theirs}.weight'
-      out.append(Weight(f'{stack}/*/mlp/{ours}/kernel', name, turned))
-    out += [
-      Weight(f'{stack}/*/mlp_norm/scale', f'{place}.layer_norm.weight'),
-      Weight(f'{stack}/norm/scale', f'{stack}.final_layer_norm.weight'),
-      Weight(
-        f'{stack}/relative_bias/table',
-        f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
-      ),
-    ]
+  attention = {name: name[0] for name in ('query', 'key', 'value', 'output')}
+  mlp = {'input': 'wi', 'output': 'wo'}
+  if config.gated:
+    mlp = {'gate': 'wi_0', 'input': 'wi_1', 'output': 'wo'}
+  kinds = {'encoder': [('attention', 'SelfAttention.', attention)]}
+  kinds['decoder'] = [
+    *kinds['encoder'],
+    ('cross_attention', 'EncDecAttention.', attention),
+  ]
+  for stack, branches in kinds.items():
+    branches = [*branches, ('mlp', 'DenseReluDense.', mlp)]
+    for i, (branch, theirs, names) in enumerate(branches):
+      ours, layer = f'{stack}/*/{branch}', f'{stack}.block.*.layer.{i}.'
+      out += parts(names, f'{ours}/', layer + theirs, bias=False)
+      out += norm(f'{ours}_norm', f'{layer}layer_norm', bias=False)
+    bias = 'block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+    out.append(Weight(f'{stack}/relative_bias/table', f'{stack}.{bias}'))
+    out += norm(f'{stack}/norm', f'{stack}.final_layer_norm', bias=False)
   return out
 
 
