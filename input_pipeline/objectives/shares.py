@@ -53,7 +53,7 @@ class Shares:
       if self.chunks and not self.reported:
         self._report()
 
-  def _report(self) -> None:
+  def _report(self):
     self.reported = True
     for line in filter(None, (self.padding(), self.masked())):
       print(line, flush=True)
@@ -68,8 +68,7 @@ class Shares:
       f'Stream {stream} of data.streams={self.config.streams} has no document'
       f' in data.epochs={self.config.epochs}, and its rows are padding: there'
       f' are fewer chunks of data.block={self.config.block} documents than'
-      ' streams.'
-      ' Lower data.block or data.streams.',
+      ' streams. Lower data.block or data.streams.',
       flush=True,
     )
 
@@ -106,17 +105,14 @@ class Shares:
     rate, found = config.noise_density, self.predicted / self.filled[-1]
     if abs(found - rate) <= MISSED * rate:
       return ''
-    line = f'{found:.1%} of the tokens are predicted, not data.noise_density='
-    line += f'{rate:.1%}: '
     if found > rate:
-      return line + 'rows are so short that one token is a larger share.'
-    if config.predictions < (1 - MISSED) * rate * config.length:
-      return line + (
-        f'data.predictions={config.predictions} allows no more. Raise it.'
-      )
-    if config.whole_words:
-      return line + (
-        'words have more tokens than a row may predict. Set data.whole_words='
-        'False, or take another tokenizer.'
-      )
-    return line + 'rows have too few tokens that are neither [CLS] nor [SEP].'
+      why = 'rows are so short that one token is a larger share.'
+    elif config.predictions < (1 - MISSED) * rate * config.length:
+      why = f'data.predictions={config.predictions} allows no more. Raise it.'
+    elif config.whole_words:
+      why = 'words have more tokens than a row may predict. Set'
+      why += ' data.whole_words=False, or take another tokenizer.'
+    else:
+      why = 'rows have too few tokens that are neither [CLS] nor [SEP].'
+    found = f'{found:.1%} of the tokens are predicted'
+    return f'{found}, not data.noise_density={rate:.1%}: {why}'
