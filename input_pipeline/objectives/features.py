@@ -98,11 +98,10 @@ def encoder_decoder(
 ) -> np.ndarray:
   """Examples -> rows [rows, W] of an encoder-decoder's batch, in random order.
 
-  examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
-  `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
-  shifted right inside each segment, after the `start` id (T5's pad). Segments
-  count from 1, positions from 0 in each segment; weights are 1 on targets.
-  Examples with the same number in `groups` share a row (see packing).
+  examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T.
+  Decoder inputs are the targets shifted right inside each segment, after the
+  `start` id (T5's pad). Weights are 1 on targets. Examples with the same number
+  in `groups` share a row (see packing).
 
     encoder_inputs  a b </s> e </s> 0   segments  1 1 1 2 2 0
     inputs          0 c d 0 f           segments  1 1 1 2 2
@@ -281,19 +280,14 @@ def pairs_rows(
   Returns tokens [rows, length], and a dict of positions, segments, types (0 up
   to the first [SEP], then 1) [rows, length] and is_next [rows].
   """
-  tokens, positions, segments, types = np.zeros(
-    [4, len(pairs), length], np.int32
+  lines = [np.hstack([cls, a, sep, b, sep])[None] for a, b, _ in pairs]
+  middles = np.array([len(first) + 2 for first, *_ in pairs], int)
+  tokens, positions, segments, middle = _put(
+    lines, length, packing.one_each(len(pairs)), middles
   )
-  for row, (first, second, _) in enumerate(pairs):
-    middle, whole = len(first) + 2, len(first) + len(second) + 3
-    tokens[row, 0], tokens[row, 1 : middle - 1] = cls, first
-    tokens[row, middle - 1] = tokens[row, whole - 1] = sep
-    tokens[row, middle : whole - 1] = second
-    positions[row, :whole] = np.arange(whole)
-    segments[row, :whole] = 1
-    types[row, middle:whole] = 1
-  arrays = {'positions': positions, 'segments': segments, 'types': types}
+  types = (segments > 0) & (positions >= middle)
   labels = np.array([label for *_, label in pairs], np.int32)
+  arrays = {'positions': positions, 'segments': segments, 'types': types}
   return tokens, arrays | {'is_next': labels}
 
 

@@ -1,8 +1,7 @@
 """Reports: how full rows are, and what share of their tokens is predicted.
 
-Both are counted while the first chunks are made. If one falls short of what the
-config asks for, a report says so once, with its cause, and the run continues.
-The report comes after CHUNKS chunks, or at the end of the run.
+If one falls short of what the config asks for, a report says so once, with its
+cause, after CHUNKS chunks or at the end of the run. The run continues.
 """
 
 import threading
