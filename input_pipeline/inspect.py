@@ -155,16 +155,13 @@ def _parts(row, segment, tokenizer):
 
 def _marks(row, tokenizer):
   """Place -> how a predicted token is shown there."""
-  chosen = row['weights'] > 0
-  at, targets = row['predict_at'][chosen], row['targets'][chosen]
-  return {
-    place: f'{{{tokenizer.piece(target)}}}'
-    if read == target
-    else f'{{{tokenizer.piece(target)}: {tokenizer.piece(read)}}}'
-    for place, target, read in zip(
-      at.tolist(), targets.tolist(), row['inputs'][at].tolist(), strict=True
-    )
-  }
+  chosen, marks = row['weights'] > 0, {}
+  predicted = np.stack([row['predict_at'], row['targets']], axis=1)[chosen]
+  for place, target in predicted.tolist():
+    read = int(row['inputs'][place])
+    names = [target] if read == target else [target, read]
+    marks[place] = f'{{{": ".join(map(tokenizer.piece, names))}}}'
+  return marks
 
 
 def spell(

@@ -127,9 +127,8 @@ class Data:
       elif not eval_source:
         evaluate(own)
     if eval_source:
-      if 'synthetic' in (eval_source, config.source) and (
-        eval_source != config.source
-      ):
+      names = {eval_source, config.source}
+      if 'synthetic' in names and len(names) > 1:
         raise ValueError(
           f'eval.source={eval_source!r} and data.source={config.source!r} have'
           ' different tokens: both or neither must be synthetic.'

@@ -25,7 +25,7 @@ class Shares:
     self.filled = self.places = 0  # of inputs and targets, or of one row
     self.predicted = 0
     self.reported = self.empty = False
-    self._lock = threading.Lock()
+    self._lock = threading.RLock()
 
   def add(self, documents: int, batch: dict[str, np.ndarray]) -> None:
     """Counts the rows of a chunk of so many documents; name -> [rows, ...]."""
@@ -44,18 +44,15 @@ class Shares:
       self.places += np.array([side.size for side in sides])
       self.predicted += int(batch['weights'].sum())
       if self.chunks == CHUNKS:
-        self._report()
+        self.report()
 
   def report(self) -> None:
     """Reports what the chunks so far fall short of, if not yet reported."""
     with self._lock:
       if self.chunks and not self.reported:
-        self._report()
-
-  def _report(self):
-    self.reported = True
-    for line in filter(None, (self.padding(), self.masked())):
-      print(line, flush=True)
+        self.reported = True
+        for line in filter(None, (self.padding(), self.masked())):
+          print(line, flush=True)
 
   def report_empty(self, stream: int) -> None:
     """Reports once that a stream ended without any row."""
