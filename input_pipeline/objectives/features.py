@@ -65,14 +65,11 @@ def padding(shapes: Shapes, rows: int) -> np.ndarray:
 
 def split(rows: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
   """Rows [rows, W] -> name -> view [rows, ...]; every dtype has 4 bytes."""
-  parts, start = {}, 0
-  for (name, (tail, dtype)), width in zip(
-    shapes.items(), _widths(shapes), strict=True
-  ):
-    part = rows[:, start : start + width].view(dtype)
-    parts[name] = part.reshape(len(rows), *tail)
-    start += width
-  return parts
+  parts = np.split(rows, np.cumsum(_widths(shapes))[:-1], axis=1)
+  return {
+    name: part.view(dtype).reshape(len(rows), *tail)
+    for part, (name, (tail, dtype)) in zip(parts, shapes.items(), strict=True)
+  }
 
 
 def _widths(shapes):
