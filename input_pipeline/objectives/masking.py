@@ -166,10 +166,8 @@ def mask_tokens(
   draw = rng.random(at.shape)
   other = ids[rng.integers(len(ids), size=at.shape)]
   inputs = tokens.copy()
-  drawn = (masked_share <= draw) & (draw < masked_share + random_share)
-  for here, values in (
-    (chosen & drawn, other),
-    (chosen & (draw < masked_share), np.full(at.shape, mask)),
-  ):
-    inputs[rows[here], at[here]] = values[here]
+  here = chosen & (masked_share <= draw) & (draw < masked_share + random_share)
+  inputs[rows[here], at[here]] = other[here]
+  here = chosen & (draw < masked_share)
+  inputs[rows[here], at[here]] = mask
   return inputs
