@@ -1,10 +1,9 @@
-"""The rules that the keys data.* must keep: one function a rule.
+"""The rules that the keys data.* must keep.
 
-`check` runs them in the order of RULES, and the first broken one raises
-ValueError with the key, its value and what it must be. Rules that come later
-rely on the earlier ones: values first, then the choices (sources, tokenizer,
-objective), then the numbers that an objective needs, then what concerns
-batches and runs.
+`check` goes through them in order, and the first broken one raises ValueError
+with the key, its value and what it must be. Rules that come later rely on the
+earlier ones: the choices (sources, tokenizer, objective), then the numbers that
+an objective needs, then what concerns batches and runs.
 """
 
 import dataclasses
@@ -19,8 +18,17 @@ _HINT = '; configs/ablations.py sets and clears what goes with an objective'
 
 def check(config: DataConfig) -> None:
   """Raises ValueError, naming the key, for the first rule that is broken."""
-  for rule in RULES:
-    rule(config)
+  _sources(config)
+  _tokenizer_and_objective(config)
+  _sizes(config)
+  _noise(config)
+  if config.masks:
+    _masks(config)
+  _denoisers(config)
+  _rows(config)
+  _curriculum(config)
+  _start(config)
+  _run(config)
 
 
 def require(holds: object, key: str, value: Any, rule: str) -> None:
@@ -31,9 +39,8 @@ def require(holds: object, key: str, value: Any, rule: str) -> None:
 
 def all_set(config: DataConfig) -> None:
   """No key is without a value. The config runs this before its defaults."""
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    require(value is not None, field.name, value, 'be set')
+  for key, value in vars(config).items():
+    require(value is not None, key, value, 'be set')
 
 
 def mixture_pairs(mixture: Any) -> tuple[tuple[str, float], ...]:
@@ -46,113 +53,59 @@ def mixture_pairs(mixture: Any) -> tuple[tuple[str, float], ...]:
   return pairs
 
 
-# Sources.
-
-
-def _source(config):
+def _sources(config):
   if config.mixture:
-    require(
-      not config.source, 'source', config.source,
-      "be '' beside data.mixture, which names all sources",
-    )  # fmt: skip
-    return
-  require(
-    config.source.startswith(tuple(choices.SOURCES)), 'source', config.source,
-    f'be {choices.either(choices.SOURCES.values())}',
-  )  # fmt: skip
-  require(
-    config.source != 'synthetic' or not config.tokenizer, 'tokenizer',
-    config.tokenizer, "be '' for data.source='synthetic', which is tokens",
-  )  # fmt: skip
+    rule = "be '' beside data.mixture, which names all sources"
+    _must(config, not config.source, 'source', rule)
+    _mixture(config.mixture)
+  else:
+    known = config.source.startswith(tuple(choices.SOURCES))
+    rule = f'be {choices.either(choices.SOURCES.values())}'
+    _must(config, known, 'source', rule)
+    text = config.source != 'synthetic' or not config.tokenizer
+    rule = "be '' for data.source='synthetic', which is tokens"
+    _must(config, text, 'tokenizer', rule)
+  _must(config, config.text_field, 'text_field', 'name a field')
+  kinds = *choices.FIELDS, 'cache:'  # a cache may be made of the others
+  read = any(name.startswith(kinds) for _, name, _ in config.sources)
+  rule = f"be 'text': only {', '.join(choices.FIELDS)} have fields"
+  _must(config, read or config.text_field == 'text', 'text_field', rule)
 
 
-def _mixture(config):
+def _mixture(mixture):
   kinds = {k: v for k, v in choices.SOURCES.items() if k != 'synthetic'}
-  for n, (name, rate) in enumerate(config.mixture):
+  for n, (name, rate) in enumerate(mixture):
     key = f'mixture[{n}]'
     rule = f'be {choices.either(kinds.values())}'
     require(name.startswith(tuple(kinds)), key, name, rule)
     positive = 0 < rate < float('inf')
     require(positive, key, (name, rate), 'have a rate above 0')
-  names = [name for name, _ in config.mixture]
+  names = [name for name, _ in mixture]
   again = [name for name in names if names.count(name) > 1]
-  require(
-    not again, 'mixture', again, 'name a source once, with all of its rate'
-  )
-  total = sum(rate for _, rate in config.mixture)
-  require(
-    not names or abs(total - 1) <= 1e-6, 'mixture', config.mixture,
-    f'have rates whose sum is 1, not {total:.9g}',
-  )  # fmt: skip
+  rule = 'name a source once, with all of its rate'
+  require(not again, 'mixture', again, rule)
+  total = sum(rate for _, rate in mixture)
+  rule = f'have rates whose sum is 1, not {total:.9g}'
+  require(abs(total - 1) <= 1e-6, 'mixture', mixture, rule)
 
 
-def _text_field(config):
-  field = config.text_field
-  require(field, 'text_field', field, 'name a field')
-  names = [name for _, name, _ in config.sources]
-  kinds = *choices.FIELDS, 'cache:'  # a cache may be made of the others
-  require(
-    field == 'text' or any(name.startswith(kinds) for name in names),
-    'text_field', field,
-    f"be 'text': only {', '.join(choices.FIELDS)} have fields",
-  )  # fmt: skip
-
-
-# Choices.
-
-
-def _objective(config):
+def _tokenizer_and_objective(config):
+  """The choices exist, and no key is set that they do not read."""
   _one_of(config, 'objective', choices.OBJECTIVES)
-
-
-def _tokenizer_kind(config):
   kind, kinds = config.tokenizer_kind, choices.TOKENIZERS
   near = difflib.get_close_matches(kind, kinds, 1, 0.4)
   hint = ''.join(f' (did you mean {name!r}?)' for name in near)
   _one_of(config, 'tokenizer_kind', kinds, hint)
-
-
-def _normalization(config):
-  kinds, value = choices.NORMALIZATIONS, config.normalization
+  kinds = choices.NORMALIZATIONS
   rule = f'be one of {", ".join(map(repr, kinds))}'
-  require(value in kinds, 'normalization', value, rule)
-
-
-def _keys_of_the_tokenizer(config):
+  _must(config, config.normalization in kinds, 'normalization', rule)
   for key, kinds in choices.TOKENIZER_KEYS.items():
-    if config.tokenizer_kind not in kinds:
+    if kind not in kinds:
       _unused(config, key, 'tokenizer_kind')
-
-
-def _keys_of_the_objective(config):
   keys = {k for own in choices.OBJECTIVES.values() for k in sum(own, ())}
   own = choices.OBJECTIVES[config.objective]
   for key in sorted(keys.difference(own.needed, own.optional)):
     _unused(config, key, 'objective', _HINT)
-
-
-def _start(config):
-  start, objective = config.start, config.objective
-  require(
-    start in choices.STARTS or str(start).isdecimal(), 'start', start,
-    f'be one of {", ".join(choices.STARTS)}, or the id of a token',
-  )  # fmt: skip
-  require(
-    not config.masks or (start, config.bos) == ('pad', -1), 'start', start,
-    f"be 'pad', and data.bos -1: data.objective={objective!r} does not read"
-    ' them',
-  )  # fmt: skip
-  require(
-    not config.pairs or start != 'none', 'start', start,
-    f'be a token: targets of data.objective={objective!r} begin with one',
-  )  # fmt: skip
-  require(
-    config.bos == -1 or (config.bos >= 0 and start in ('none', 'bos')),
-    'bos', config.bos, f'be -1, or an id that data.start={start!r} reads',
-  )  # fmt: skip
-
-
-# Numbers.
 
 
 def _sizes(config):
@@ -163,24 +116,17 @@ def _sizes(config):
   for key in 'sentinels', 'document_tokens', 'predictions', 'target_length':
     why = f' for data.objective={config.objective!r}{_HINT}'
     _at_least(config, key, int(key in needed), why if key in needed else '')
-
-
-def _length(config):
   # [CLS] A [SEP] B [SEP] is the shortest pair of sentences.
   _at_least(config, 'length', 5 if config.objective == 'sentence_pairs' else 4)
-  require(
-    config.predictions <= config.length, 'predictions', config.predictions,
-    f'be at most data.length={config.length}',
-  )  # fmt: skip
+  rule = f'be at most data.length={config.length}'
+  _must(config, config.predictions <= config.length, 'predictions', rule)
 
 
 def _noise(config):
   needed = choices.OBJECTIVES[config.objective].needed
-  require(
-    'noise_density' not in needed or 0 < config.noise_density < 1,
-    'noise_density', config.noise_density,
-    'lie between 0 and 1, both excluded',
-  )  # fmt: skip
+  if 'noise_density' in needed:
+    rule = 'lie between 0 and 1, both excluded'
+    _must(config, 0 < config.noise_density < 1, 'noise_density', rule)
   if 'mean_span_length' in needed:
     _span(config, 'mean_span_length', config.mean_span_length)
   if config.objective == 'bert_style':
@@ -188,86 +134,61 @@ def _noise(config):
 
 
 def _masks(config):
-  if not config.masks:
-    return
   _one_of(config, 'masking', choices.MASKING)
-  require(
-    0 < config.masked_share <= 1, 'masked_share', config.masked_share,
-    'be above 0 and at most 1',
-  )  # fmt: skip
-  _share(config, 'random_share', round(1 - config.masked_share, 9))
+  share = config.masked_share
+  _must(config, 0 < share <= 1, 'masked_share', 'be above 0 and at most 1')
+  _share(config, 'random_share', round(1 - share, 9))
   _share(config, 'short_share')
-  require(
-    not config.whole_words or config.masking != 'electra',
-    'whole_words', config.whole_words,
-    "be False: data.masking='electra' draws tokens one by one",
-  )  # fmt: skip
-  require(
-    config.duplicates >= 0, 'duplicates', config.duplicates, 'be 0 or more'
-  )
+  words = not config.whole_words or config.masking != 'electra'
+  rule = "be False: data.masking='electra' draws tokens one by one"
+  _must(config, words, 'whole_words', rule)
+  _must(config, config.duplicates >= 0, 'duplicates', 'be 0 or more')
 
 
 def _denoisers(config):
   for denoiser in config.denoisers:
-    require(
+    known = (
       isinstance(denoiser, tuple)
       and len(denoiser) == 4
       and denoiser[0]
       and isinstance(denoiser[0], str)
-      and all(isinstance(number, int | float) for number in denoiser[1:]),
-      'denoisers', config.denoisers,
-      'have (mode, rate, mean span, share) for each denoiser',
-    )  # fmt: skip
+      and all(isinstance(number, int | float) for number in denoiser[1:])
+    )
+    rule = 'have (mode, rate, mean span, share) for each denoiser'
+    _must(config, known, 'denoisers', rule)
     mode, rate, mean, share = denoiser
     where = f'denoisers, {mode}:'
-    require(
-      0 < rate < 1 or (rate == 0 and not mean), f'{where} rate', rate,
-      'lie between 0 and 1, or be 0 beside a mean span of 0',
-    )  # fmt: skip
+    rule = 'lie between 0 and 1, or be 0 beside a mean span of 0'
+    possible = 0 < rate < 1 or (rate == 0 and not mean)
+    require(possible, f'{where} rate', rate, rule)
     require(share > 0, f'{where} share', share, 'be above 0')
     if mean:
       _span(config, f'{where} mean span', mean)
-  total = sum(share for *_, share in config.denoisers)
-  require(
-    config.objective != 'ul2' or abs(total - 1) < 1e-6,
-    'denoisers', config.denoisers,
-    f'have shares that sum to 1, not {total:g}',
-  )  # fmt: skip
+  if config.objective == 'ul2':
+    total = sum(share for *_, share in config.denoisers)
+    rule = f'have shares that sum to 1, not {total:g}'
+    _must(config, abs(total - 1) < 1e-6, 'denoisers', rule)
 
 
-# Batches and runs.
-
-
-def _pack(config):
-  require(
-    not config.pack or config.objective != 'sentence_pairs', 'pack',
-    config.pack,
-    "be False: data.objective='sentence_pairs' has one pair a row",
-  )  # fmt: skip
-
-
-def _holdout(config):
-  require(
-    config.holdout == 0 or config.holdout >= 2, 'holdout', config.holdout,
-    'be 0 (none) or at least 2 (every second document)',
-  )  # fmt: skip
-
-
-def _bad_share(config):
+def _rows(config):
+  apart = not config.pack or config.objective != 'sentence_pairs'
+  rule = "be False: data.objective='sentence_pairs' has one pair a row"
+  _must(config, apart, 'pack', rule)
+  rule = 'be 0 (none) or at least 2 (every second document)'
+  _must(config, config.holdout == 0 or config.holdout >= 2, 'holdout', rule)
   _share(config, 'max_bad_share')
 
 
 def _curriculum(config):
   phases = config.curriculum
-  require(
-    all(
-      isinstance(phase, tuple)
-      and [*map(type, phase)] == [float, int, int]
-      and 0 < phase[0] < 1
-      for phase in phases
-    )
-    and sum(phase[0] for phase in phases) < 1,
-    'curriculum', phases,
+  possible = all(
+    isinstance(phase, tuple)
+    and [*map(type, phase)] == [float, int, int]
+    and 0 < phase[0] < 1
+    for phase in phases
+  )
+  _must(
+    config, possible and sum(phase[0] for phase in phases) < 1, 'curriculum',
     'hold (share of the steps, length, predictions) each, and the shares must'
     ' leave some to data.length',
   )  # fmt: skip
@@ -276,55 +197,56 @@ def _curriculum(config):
     dataclasses.replace(config, curriculum=(), **sizes)  # runs all rules
 
 
-def _counts(config):
+def _start(config):
+  start, kind = config.start, f'data.objective={config.objective!r}'
+  known = start in choices.STARTS or str(start).isdecimal()
+  rule = f'be one of {", ".join(choices.STARTS)}, or the id of a token'
+  _must(config, known, 'start', rule)
+  read = not config.masks or (start, config.bos) == ('pad', -1)
+  rule = f"be 'pad', and data.bos -1: {kind} does not read them"
+  _must(config, read, 'start', rule)
+  rule = f'be a token: targets of {kind} begin with one'
+  _must(config, not config.pairs or start != 'none', 'start', rule)
+  read = config.bos == -1 or (config.bos >= 0 and start in ('none', 'bos'))
+  rule = f'be -1, or an id that data.start={start!r} reads'
+  _must(config, read, 'bos', rule)
+
+
+def _run(config):
   for key in 'threads', 'documents', 'epochs':
-    value = getattr(config, key)
-    require(value >= 0, key, value, 'be 0 (all) or more')
-
-
-def _streams(config):
-  require(
-    config.batch % config.streams == 0, 'batch', config.batch,
-    f'be a multiple of data.streams={config.streams}',
-  )  # fmt: skip
+    _must(config, getattr(config, key) >= 0, key, 'be 0 (all) or more')
+  rule = f'be a multiple of data.streams={config.streams}'
+  _must(config, config.batch % config.streams == 0, 'batch', rule)
 
 
 # Parts of rules.
 
 
+def _must(config, holds, key, rule):
+  require(holds, key, getattr(config, key), rule)
+
+
 def _one_of(config, key, names, hint=''):
-  value = getattr(config, key)
-  require(value in names, key, value, f'be one of {", ".join(names)}{hint}')
+  rule = f'be one of {", ".join(names)}{hint}'
+  _must(config, getattr(config, key) in names, key, rule)
 
 
 def _unused(config, key, choice, hint=''):
   """A key that the chosen objective or tokenizer does not read is unset."""
   value = getattr(config, key)
   rule = f'be {type(value)()!r}: data.{choice}={getattr(config, choice)!r}'
-  require(not value, key, value, f'{rule} does not read it{hint}')
+  _must(config, not value, key, f'{rule} does not read it{hint}')
 
 
 def _at_least(config, key, least, why=''):
-  value = getattr(config, key)
-  require(value >= least, key, value, f'be at least {least}{why}')
+  _must(config, getattr(config, key) >= least, key, f'be at least {least}{why}')
 
 
 def _share(config, key, most=1.0):
-  value = getattr(config, key)
-  require(0 <= value <= most, key, value, f'lie between 0 and {most:g}')
+  rule = f'lie between 0 and {most:g}'
+  _must(config, 0 <= getattr(config, key) <= most, key, rule)
 
 
 def _span(config, key, value):
-  require(
-    1 <= value < config.length, key, value,
-    f'be at least 1 token and below data.length={config.length}',
-  )  # fmt: skip
-
-
-RULES = (
-  *(_source, _mixture, _text_field),
-  *(_objective, _tokenizer_kind, _normalization),
-  *(_keys_of_the_tokenizer, _keys_of_the_objective),
-  *(_sizes, _length, _noise, _masks, _denoisers),
-  *(_pack, _holdout, _bad_share, _curriculum, _start, _counts, _streams),
-)
+  rule = f'be at least 1 token and below data.length={config.length}'
+  require(1 <= value < config.length, key, value, rule)

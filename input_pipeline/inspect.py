@@ -45,13 +45,9 @@ def show(
     raise ValueError(f'--batches={batches} must be at least 1.')
   settings = data_config.DataConfig(**config.data)
   data = pipeline.open_data(
-    settings,
-    config.seed,
-    config.model.vocab_size,
-    config.eval.source,
-    workdir,
-    family=config.model.family,
-  )
+    settings, config.seed, config.model.vocab_size, config.eval.source,
+    workdir, family=config.model.family,
+  )  # fmt: skip
   phases = settings.phases(config.train.steps)
   for last, phase in phases:
     if len(phases) > 1:
@@ -122,12 +118,10 @@ def show_row(
     for title, places, text in _parts(row, segment, tokenizer):
       size = f'{places[0]}..{places[-1]} ({len(places)} tokens)'
       lines.append(f'  segment {segment}, {title} {size}')
-      lines += textwrap.wrap(
-        text, 80, initial_indent='    ', subsequent_indent='    '
-      )
-  stacks = {'targets' if 'encoder_inputs' in row else 'row': 'segments'}
+      lines += [f'    {line}' for line in textwrap.wrap(text, 76)]
+  stacks = {'row': 'segments'}
   if 'encoder_inputs' in row:
-    stacks = {'encoder_inputs': 'encoder_segments'} | stacks
+    stacks = {'encoder_inputs': 'encoder_segments', 'targets': 'segments'}
   padding = [f'{(row[s] == 0).sum()} of {name}' for name, s in stacks.items()]
   lines.append(f'  padding: {", ".join(padding)}\n')
   return '\n'.join(lines)
@@ -161,16 +155,13 @@ def _parts(row, segment, tokenizer):
 
 def _marks(row, tokenizer):
   """Place -> how a predicted token is shown there."""
-  chosen = row['weights'] > 0
-  at, targets = row['predict_at'][chosen], row['targets'][chosen]
-  return {
-    place: f'{{{tokenizer.piece(target)}}}'
-    if read == target
-    else f'{{{tokenizer.piece(target)}: {tokenizer.piece(read)}}}'
-    for place, target, read in zip(
-      at.tolist(), targets.tolist(), row['inputs'][at].tolist(), strict=True
-    )
-  }
+  chosen, marks = row['weights'] > 0, {}
+  predicted = np.stack([row['predict_at'], row['targets']], axis=1)[chosen]
+  for place, target in predicted.tolist():
+    read = int(row['inputs'][place])
+    names = [target] if read == target else [target, read]
+    marks[place] = f'{{{": ".join(map(tokenizer.piece, names))}}}'
+  return marks
 
 
 def spell(
@@ -181,16 +172,15 @@ def spell(
 ) -> str:
   """The text at `places` of tokens [T], with names for special tokens."""
   marks, specials = marks or {}, set(tokenizer.specials)
-  words, run = [], []
-  for place in places.tolist():
-    token = int(tokens[place])
-    if place in marks or token in specials:
-      words += [tokenizer.decode(run)] if run else []
-      words.append(marks.get(place) or tokenizer.piece(token))
-      run = []
+  there = [(place, int(tokens[place])) for place in places.tolist()]
+  words = []
+  for named, run in itertools.groupby(
+    there, lambda at: at[0] in marks or at[1] in specials
+  ):
+    if named:
+      words += [marks.get(at) or tokenizer.piece(token) for at, token in run]
     else:
-      run.append(token)
-  words += [tokenizer.decode(run)] if run else []
+      words.append(tokenizer.decode([token for _, token in run]))
   return ' '.join(words)
 
 
@@ -276,22 +266,14 @@ def show_rates(sums: dict[str, int]) -> str:
 
 
 if __name__ == '__main__':
-  CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'configs/FILE.py[:ARG]'
+  ARGUMENTS = (
+    config_flags.DEFINE_config_file('config', None, 'configs/FILE.py[:ARG]'),
+    flags.DEFINE_string(
+      'workdir', None, "a run's folder, for its tokenizer; else it is not kept"
+    ),
+    flags.DEFINE_integer('examples', 2, 'rows shown', lower_bound=0),
+    flags.DEFINE_integer('batches', 100, 'batches measured'),
+    flags.DEFINE_bool('evaluation', False, 'the evaluation split'),
   )
-  WORKDIR = flags.DEFINE_string(
-    'workdir', None, "a run's folder, for its tokenizer; else it is not kept"
-  )
-  EXAMPLES = flags.DEFINE_integer('examples', 2, 'rows shown', lower_bound=0)
-  BATCHES = flags.DEFINE_integer('batches', 100, 'batches measured')
-  EVALUATION = flags.DEFINE_bool('evaluation', False, 'the evaluation split')
   flags.mark_flag_as_required('config')
-  command.run(
-    lambda: show(
-      CONFIG.value,
-      WORKDIR.value,
-      EXAMPLES.value,
-      BATCHES.value,
-      EVALUATION.value,
-    )
-  )
+  command.run(lambda: show(*(flag.value for flag in ARGUMENTS)))

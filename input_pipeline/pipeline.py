@@ -45,27 +45,17 @@ def open_data(
 ) -> 'Data':
   """Opens the source, the tokenizer and the evaluation's source.
 
-  Args:
-    config: what the data is.
-    seed: of all random draws.
-    vocab_size: rows of the model's table.
-    eval_source: a source; '' takes the source's own validation split, else its
-      held-out documents.
-    workdir: a run's folder, which has the tokenizer or gets it as
-      tokenizing.prepare says.
-    family: the model's topology.
-
-  Raises:
-    ValueError: names the key or the file that is wrong.
+  An `eval_source` of '' takes the source's own validation split, else its
+  held-out documents. `workdir` is a run's folder, which has the tokenizer or
+  gets it as tokenizing.prepare says; `vocab_size` counts the rows of the
+  model's table, and `family` is its topology. Raises ValueError, which names
+  the key or the file that is wrong.
   """
   return Data(config, seed, vocab_size, eval_source, workdir, family)
 
 
 def batch_shapes(config: DataConfig, family: str) -> dict[str, tuple]:
-  """Name -> (shape without the batch, dtype), without opening any data.
-
-  family is the model's topology. Raises ValueError as rows.batch_shapes does.
-  """
+  """Name -> (shape without the batch, dtype); see rows.batch_shapes."""
   cursor = config.cursor_shape[1:], np.int32
   return row_making.batch_shapes(config, family) | {'cursor': cursor}
 
@@ -75,7 +65,6 @@ class Data:
 
   Attributes:
     shapes: name -> (shape without the batch, dtype).
-    tokenizer: the tokenizer.
     start_id: the first id of a text, or None.
     fingerprint: everything that decides the rows, JSON-able.
     corpora: what is trained on, one for each source; see streams.corpus.
@@ -104,21 +93,22 @@ class Data:
 
   def _open(self, eval_source, vocab_size):
     """The corpora to train on, and those to evaluate on."""
-    config = self.config
-    reserved = Numbers.SPECIALS if config.masks else 0
-    corpora, evaluated = [], []
+    config, corpora, evaluated = self.config, [], []
+    reserved = config.sentinels + (Numbers.SPECIALS if config.masks else 0)
+    sizes = self.seed, vocab_size
 
     def opened(name, key):
       source = opening.open_source(
-        name, self.seed, vocab_size, config.sentinels + reserved, key,
-        config.text_field,
-      )  # fmt: skip
+        name, *sizes, reserved, key, config.text_field
+      )
       if isinstance(source, cache.TokenCache):
         where = f'{key}={name!r}'
-        tokenizing.check_cache(
-          config, self.seed, vocab_size, self.tokenizer, source, where
-        )
+        tokenizing.check_cache(config, *sizes, self.tokenizer, source, where)
       return source
+
+    def evaluate(name):
+      source = opened(name, 'eval.source')
+      evaluated.append(Corpus('eval.source', name, source, config))
 
     for key, name, _ in config.sources:
       source = opened(name, key)
@@ -135,18 +125,15 @@ class Data:
           ' eval.source.'
         )
       elif not eval_source:
-        split = opened(own, 'eval.source')
-        evaluated.append(Corpus('eval.source', own, split, config))
+        evaluate(own)
     if eval_source:
-      if 'synthetic' in (eval_source, config.source) and (
-        eval_source != config.source
-      ):
+      names = {eval_source, config.source}
+      if 'synthetic' in names and len(names) > 1:
         raise ValueError(
           f'eval.source={eval_source!r} and data.source={config.source!r} have'
           ' different tokens: both or neither must be synthetic.'
         )
-      source = opened(eval_source, 'eval.source')
-      evaluated.append(Corpus('eval.source', eval_source, source, config))
+      evaluate(eval_source)
     return corpora, evaluated
 
   def start(self) -> np.ndarray:
@@ -180,11 +167,7 @@ class Data:
     return found
 
   def report_shares(self) -> None:
-    """Reports what the rows made so far fall short of, if not yet reported.
-
-    The pipeline itself reports after a few blocks: call this where a program
-    stops, which may be before.
-    """
+    """Reports what rows fall short of, where a run ends before it is due."""
     self._shares.report()
 
   def batches(
@@ -209,14 +192,14 @@ class Data:
     size, repeat = self.config.block, self.config.repeats
     readers = [corpus.reader(size, repeat) for corpus in self.corpora]
     ends = []
-    batches = self._batches(
-      rows,
-      self.config.batch,
-      lambda s: self._padded(readers, s, cursor[s], ends),
-    )
-    return (
-      self._until(batches, ends, everywhere) if self.config.epochs else batches
-    )
+
+    def padded(stream):
+      return self._padded(readers, stream, cursor[stream], ends)
+
+    batches = self._batches(rows, self.config.batch, padded)
+    if self.config.epochs:
+      return self._until(batches, ends, everywhere)
+    return batches
 
   def evaluation(
     self, rows: np.ndarray, batch: int

@@ -53,7 +53,7 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
   """
   data = DataConfig(**config.data)
   for key, name, _ in data.sources:
-    if name == 'synthetic' or name.startswith('cache:'):
+    if _has_tokens(name):
       raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
   parts = [
     (key, name, os.path.join(out, str(n)) if data.mixture else out)
@@ -80,8 +80,6 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
       source = opening.open_source(
         name, *arguments, data.sentinels, key, data.text_field
       )
-      if source.tokenized:
-        raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
       job = writers.Tokens(key, name, data, *arguments, folder)
       count = len(source.files)
       names = [f'{n:05d}-of-{count:05d}.array_record' for n in range(count)]
@@ -100,9 +98,13 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
       if source.validation and not config.eval.source:
         evaluated.append(('eval.source', source.validation, part[2]))
     for key, name, place in evaluated:
-      if name and name != 'synthetic' and not name.startswith('cache:'):
+      if name and not _has_tokens(name):
         fill_one(key, name, os.path.join(place, cache.VALIDATION))
   return made
+
+
+def _has_tokens(name):
+  return name == 'synthetic' or name.startswith('cache:')
 
 
 def _kept_tokenizer(folder):
@@ -134,16 +136,14 @@ def prepare_tfds(
   splits = {'train': ('data.source', data.source)}
   if config.eval.source:
     splits['validation'] = ('eval.source', config.eval.source)
-  opened = {
-    split: opening.open_source(source, *arguments, key, data.text_field)
-    for split, (key, source) in splits.items()
-  }
-  for split, source in opened.items():
+  opened = {}
+  for split, (key, given) in splits.items():
+    source = opening.open_source(given, *arguments, key, data.text_field)
     if not isinstance(source, files.JsonFiles):
-      key, given = splits[split]
       raise ValueError(
         f'{key}={given!r}: --tfds makes a dataset of json: files.'
       )
+    opened[split] = source
   names = [
     f'{dataset}-{split}.{suffix}-{n:05d}-of-{len(source.files):05d}'
     for split, source in opened.items()
@@ -209,10 +209,7 @@ if __name__ == '__main__':
     'tfds', '', 'NAME[/CONFIG][:VERSION]: make this dataset, not a token cache.'
   )
   _FORMAT = flags.DEFINE_enum(
-    'format',
-    'array_record',
-    ['array_record', 'tfrecord'],
-    'The format of the dataset.',
+    'format', 'array_record', ['array_record', 'tfrecord'], 'Of the dataset.'
   )
   flags.mark_flag_as_required('config')
   command.run(main)

@@ -73,10 +73,7 @@ def prepare(
 
 
 def train(
-  config: DataConfig,
-  seed: int,
-  vocab_size: int,
-  seen: list[str] | None = None,
+  config: DataConfig, seed: int, vocab_size: int, seen: list[str] | None = None
 ) -> Vocabulary:
   """A tokenizer of the config's kind, trained on a sample of all sources.
 
@@ -89,24 +86,23 @@ def train(
     raise ValueError(
       "data.source='synthetic' has no text to train a tokenizer on."
     )
-  opened = [
-    opening.open_source(
+  opened = []
+  for key, name, rate in config.sources:
+    source = opening.open_source(
       name, seed, vocab_size, config.sentinels, key, config.text_field
     )
-    for key, name, _ in config.sources
-  ]
-  for source, (key, name, _) in zip(opened, config.sources, strict=True):
     if source.tokenized:
       raise ValueError(
         f'{key}={name!r} holds tokens and no text to train a tokenizer on: name'
         ' the source that it was made from.'
       )
+    opened.append((source, rate))
   limit = (vocab_size - config.sentinels) * sentence_piece.BYTES_PER_PIECE
   failures = []
 
   def texts():
     try:
-      for source, (*_, rate) in zip(opened, config.sources, strict=True):
+      for source, rate in opened:
         yield from _sample(source, limit * rate, config.holdout, seen)
     except ValueError as error:  # the trainer would report that it has no text
       failures.append(error)
@@ -120,11 +116,8 @@ def train(
   except ValueError as error:
     left_out = list(filter(None, seen))
     if left_out and not failures:
-      bad = (
-        f'{len(left_out)} of {len(seen)} documents cannot be read.'
-        f' {left_out[0]}'
-      )
-      both = [bad, error.args[0].strip()]
+      bad = f'{len(left_out)} of {len(seen)} documents cannot be read.'
+      both = [f'{bad} {left_out[0]}', error.args[0].strip()]
       if 2 * len(left_out) < len(seen):  # there is text, but too little
         both.reverse()
       error = ValueError(' '.join(both))
@@ -191,9 +184,8 @@ def _cached(config):
   for key, name, _ in config.sources:
     kind, _, folder = name.partition(':')
     if kind == 'cache':
-      folder = opening.cache_folder(folder)
-      manifest = read_manifest(folder, f'{key}={name!r}')
-      path = tokenizer_path(folder, manifest)
-      check_beside(folder, manifest, f'{key}={name!r}')
-      return path
+      folder, where = opening.cache_folder(folder), f'{key}={name!r}'
+      manifest = read_manifest(folder, where)
+      check_beside(folder, manifest, where)
+      return tokenizer_path(folder, manifest)
   return ''

@@ -60,8 +60,7 @@ def run(config: ConfigDict, out: str) -> None:
       f'data.tokenizer={data.tokenizer!r} is a tokenizer already: leave the key'
       ' out to train another.'
     )
-  start = time.perf_counter()
-  seen = []
+  start, seen = time.perf_counter(), []
   try:
     tokenizer = tokenizing.train(
       data, config.seed, config.model.vocab_size, seen
@@ -79,12 +78,10 @@ def run(config: ConfigDict, out: str) -> None:
 
 def describe(tokenizer: Vocabulary, kind: str) -> str:
   """A tokenizer's size and special tokens, as text."""
-  roles = ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
-  ids = {role: getattr(tokenizer, role) for role in roles}
   named = ', '.join(
     f'{role} {i} ({tokenizer.piece(i)})'
-    for role, i in ids.items()
-    if i is not None
+    for role in ('pad', 'bos', 'eos', 'unk', 'cls', 'sep', 'mask')
+    if (i := getattr(tokenizer, role)) is not None
   )
   lines = [f'{kind}: {tokenizer.size:,} ids', f'  {named}']
   if len(tokenizer.sentinels):

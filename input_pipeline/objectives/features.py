@@ -16,20 +16,42 @@ from input_pipeline.objectives.pieces import NOTHING, lengths_of, line_up
 Shapes = dict[str, tuple[tuple[int, ...], Any]]  # name -> (row's shape, dtype)
 
 
+# Name -> (shape without the batch, dtype) of each kind of batch.
+
+
 def encoder_decoder_shapes(length: int, target_length: int) -> Shapes:
-  """Name -> (shape without the batch, dtype) of an encoder-decoder's batch."""
-  encoder, decoder = ((length,), np.int32), ((target_length,), np.int32)
+  """The arrays of an encoder-decoder's batch."""
   return {
-    'encoder_inputs': encoder,
-    'encoder_positions': encoder,
-    'encoder_segments': encoder,
-    'inputs': decoder,
-    'targets': decoder,
-    'positions': decoder,
-    'segments': decoder,
+    **_ids(length, 'encoder_inputs', 'encoder_positions', 'encoder_segments'),
+    **_ids(target_length, 'inputs', 'targets', 'positions', 'segments'),
     'weights': ((target_length,), np.float32),
-    'cursor': ((4,), np.int32),
+    **_ids(4, 'cursor'),
   }
+
+
+def decoder_shapes(length: int, pairs: bool = False) -> Shapes:
+  """The arrays of a decoder's batch, of inputs and targets with `pairs`."""
+  return {
+    **_ids(length, 'inputs', 'targets', 'positions', 'segments'),
+    **(_ids(length, 'prefix') if pairs else {}),
+    'weights': ((length,), np.float32),
+    **_ids(4, 'cursor'),
+  }
+
+
+def encoder_shapes(length: int, predictions: int, pairs: bool) -> Shapes:
+  """The arrays of an encoder's batch, of pairs of texts with `pairs`."""
+  return {
+    **_ids(length, 'inputs', 'positions', 'segments', 'types'),
+    **_ids(predictions, 'predict_at', 'targets'),
+    'weights': ((predictions,), np.float32),
+    **({'is_next': ((), np.int32)} if pairs else {}),
+    **_ids(4, 'cursor'),
+  }
+
+
+def _ids(length, *names):
+  return dict.fromkeys(names, ((length,), np.int32))
 
 
 def padding(shapes: Shapes, rows: int) -> np.ndarray:
@@ -43,18 +65,24 @@ def padding(shapes: Shapes, rows: int) -> np.ndarray:
 
 def split(rows: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
   """Rows [rows, W] -> name -> view [rows, ...]; every dtype has 4 bytes."""
-  parts, start = {}, 0
-  for (name, (tail, dtype)), width in zip(
-    shapes.items(), _widths(shapes), strict=True
-  ):
-    part = rows[:, start : start + width].view(dtype)
-    parts[name] = part.reshape(len(rows), *tail)
-    start += width
-  return parts
+  parts = np.split(rows, np.cumsum(_widths(shapes))[:-1], axis=1)
+  return {
+    name: part.view(dtype).reshape(len(rows), *tail)
+    for part, (name, (tail, dtype)) in zip(parts, shapes.items(), strict=True)
+  }
 
 
 def _widths(shapes):
   return [math.prod(tail) for tail, _ in shapes.values()]
+
+
+def join(shapes: Shapes, **arrays: np.ndarray) -> np.ndarray:
+  """Arrays [rows, ...] side by side, [rows, W]; arrays left out are 0."""
+  rows = padding(shapes, len(arrays['inputs']))
+  parts = split(rows, shapes)
+  for name, values in arrays.items():
+    np.copyto(parts[name], values, casting='unsafe')
+  return rows
 
 
 def encoder_decoder(
@@ -67,69 +95,34 @@ def encoder_decoder(
 ) -> np.ndarray:
   """Examples -> rows [rows, W] of an encoder-decoder's batch, in random order.
 
-  examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T;
-  `shapes` comes from encoder_decoder_shapes. Decoder inputs are the targets
-  shifted right inside each segment, after the `start` id (T5's pad). Segments
-  count from 1, positions from 0 in each segment; weights are 1 on targets.
-  Examples with the same number in `groups` share a row (see packing).
+  examples is a list of (inputs [N, I], targets [N, J]) with I <= S and J <= T.
+  Decoder inputs are the targets shifted right inside each segment, after the
+  `start` id (T5's pad). Weights are 1 on targets. Examples with the same number
+  in `groups` share a row (see packing).
 
     encoder_inputs  a b </s> e </s> 0   segments  1 1 1 2 2 0
     inputs          0 c d 0 f           segments  1 1 1 2 2
     targets         c d </s> f </s>     weights   1 1 1 1 1
   """
   room = shapes['encoder_inputs'][0][0], shapes['inputs'][0][0]
-  lengths = np.stack(
-    [lengths_of(inputs for inputs, _ in examples),
-     lengths_of(targets for _, targets in examples)], axis=1,
-  )  # fmt: skip
-  rows, offsets, segments = (
-    packing.best_fit(lengths, room, rng, groups)
-    if pack
-    else packing.one_each(len(lengths))
+  sides = [[example[side] for example in examples] for side in (0, 1)]
+  sizes = np.stack([lengths_of(side) for side in sides], axis=1)
+  places = _places(sizes, room, rng, pack, groups)
+  read, read_positions, read_segments = _put(sides[0], room[0], places)
+  targets, positions, segments, starts = _put(
+    sides[1], room[1], places, start, side=1
   )
-  count = rows.max(initial=-1) + 1
-  whole = padding(shapes, count)
-  batch = split(whole, shapes)
-  encoder_arrays = [
-    batch[f'encoder_{n}'] for n in ('inputs', 'positions', 'segments')
-  ]
-  decoder_arrays = [
-    batch[n] for n in ('targets', 'positions', 'segments', 'inputs')
-  ]
-  first = 0
-  for inputs, targets in examples:
-    group = slice(first, first + len(inputs))
-    first = group.stop
-    places = rows[group], offsets[group], segments[group]
-    shifted = np.full_like(targets, start)
-    shifted[:, 1:] = targets[:, :-1]
-    _put(encoder_arrays, inputs, *places)
-    _put(decoder_arrays, targets, *places, shifted, side=1)
-  np.not_equal(batch['segments'], 0, out=batch['weights'], casting='unsafe')
-  return whole.take(np.argsort(rng.permutation(count)), axis=0)
-
-
-def decoder_shapes(length: int, pairs: bool = False) -> Shapes:
-  """Name -> (shape without the batch, dtype) of a decoder's batch."""
-  row = ((length,), np.int32)
-  names = ('inputs', 'targets', 'positions', 'segments')
-  return {
-    **dict.fromkeys((*names, 'prefix') if pairs else names, row),
-    'weights': ((length,), np.float32),
-    'cursor': ((4,), np.int32),
-  }
-
-
-def encoder_shapes(length: int, predictions: int, pairs: bool) -> Shapes:
-  """Name -> (shape without the batch, dtype) of an encoder's batch."""
-  row, predicted = ((length,), np.int32), ((predictions,), np.int32)
-  return {
-    **dict.fromkeys(('inputs', 'positions', 'segments', 'types'), row),
-    **dict.fromkeys(('predict_at', 'targets'), predicted),
-    'weights': ((predictions,), np.float32),
-    **({'is_next': ((), np.int32)} if pairs else {}),
-    'cursor': ((4,), np.int32),
-  }
+  return join(
+    shapes,
+    encoder_inputs=read,
+    encoder_positions=read_positions,
+    encoder_segments=read_segments,
+    inputs=_shifted(targets, positions, starts),
+    targets=targets,
+    positions=positions,
+    segments=segments,
+    weights=segments > 0,
+  )
 
 
 def lay_out(
@@ -137,56 +130,59 @@ def lay_out(
   length: int,
   rng: np.random.Generator,
   pack: bool,
-  *others: np.ndarray,
+  *others: int | np.ndarray,
 ) -> np.ndarray:
   """Pieces of one stack -> tokens, positions, segments [rows, length].
 
   pieces is a list of [N, L] arrays with L <= `length`; rows are in random
   order. Segments count from 1, positions from 0 in each segment. Each of the
-  `others` has a number for every piece, and gives one more [rows, length] with
-  that number at all places of the piece.
+  `others` is a number for every piece, or one for all, and gives one more
+  [rows, length] with that number at all places of the piece.
   """
   lengths = lengths_of(pieces)
   sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
-  rows, offsets, numbers = (
-    packing.best_fit(sizes, (length, 0), rng)
+  places = _places(sizes, (length, 0), rng, pack)
+  return _put(pieces, length, places, *others)
+
+
+def _places(sizes, room, rng, pack, groups=None):
+  """As packing.best_fit, or a row each without `pack`; rows in random order."""
+  rows, offsets, segments = (
+    packing.best_fit(sizes, room, rng, groups)
     if pack
-    else packing.one_each(len(lengths))
+    else packing.one_each(len(sizes))
   )
-  count = rows.max(initial=-1) + 1
-  rows = rng.permutation(count)[rows]
-  arrays = np.zeros([3 + len(others), count, length], np.int32)
-  first = 0
-  for piece in pieces:
-    group = slice(first, first + len(piece))
-    first = group.stop
-    own = [other[group, None] for other in others]
-    _put(arrays, piece, rows[group], offsets[group], numbers[group], *own)
-  return arrays
+  return rng.permutation(rows.max(initial=-1) + 1)[rows], offsets, segments
 
 
-def _put(arrays, tokens, rows, offsets, segments, *others, side=0):
-  """Writes N pieces, tokens [N, L], to their places in arrays [rows, T].
+def _put(pieces, length, places, *others, side=0):
+  """Pieces at their places: arrays [3 + others, rows, length]; see lay_out.
 
-  The arrays are those of the tokens, of their positions and segments, and of
-  the `others`, each [N, L] or [N, 1]. rows [N], offsets [N, 2] and segments [N]
-  come from packing; `side` is 0 for inputs, 1 for targets.
+  `places` come from _places; `side` is 0 for inputs, 1 for targets.
   """
-  offsets = offsets[:, side]
-  positions = np.arange(tokens.shape[1])
-  values = [tokens, positions, segments[:, None], *others]
-  real = tokens != NOTHING
-  if not real.all():
-    at = np.broadcast_to(rows[:, None], real.shape)[real]
-    at = at, (offsets[:, None] + positions)[real]
-    values = [np.broadcast_to(value, real.shape)[real] for value in values]
-  elif len(rows) > 1 and (np.diff(rows) == 1).all() and not offsets.any():
-    # Consecutive rows, as those of full examples: slices are fastest.
-    at = slice(rows[0], rows[0] + len(rows)), slice(len(positions))
-  else:
-    at = rows[:, None], offsets[:, None] + positions
-  for array, value in zip(arrays, values, strict=True):
-    array[at] = value
+  rows, offsets, segments = places
+  numbers = [np.broadcast_to(own, rows.shape) for own in (segments, *others)]
+  count = rows.max(initial=-1) + 1
+  arrays = np.zeros([2 + len(numbers), count, length], np.int32)
+  first = 0
+  for tokens in pieces:
+    group = slice(first, first + len(tokens))
+    first = group.stop
+    row, offset = rows[group], offsets[group, side]
+    positions = np.arange(tokens.shape[1])
+    values = [tokens, positions, *(own[group, None] for own in numbers)]
+    real = tokens != NOTHING
+    if not real.all():
+      at = np.broadcast_to(row[:, None], real.shape)[real]
+      at = at, (offset[:, None] + positions)[real]
+      values = [np.broadcast_to(value, real.shape)[real] for value in values]
+    elif not offset.any():  # as of full examples: slices are fastest
+      at = row, slice(len(positions))
+    else:
+      at = row[:, None], offset[:, None] + positions
+    for array, value in zip(arrays, values, strict=True):
+      array[at] = value
+  return arrays
 
 
 def decoder(
@@ -205,13 +201,12 @@ def decoder(
     inputs   0 a b 0 c    segments 1 1 1 2 2
     targets  a b e c f    weights  1 1 1 1 1
   """
-  length = shapes['inputs'][0][0]
-  own = () if np.ndim(start) == 0 else (start,)
-  targets, positions, segments, *own = lay_out(pieces, length, rng, pack, *own)
-  start = own[0] if own else np.int32(start)
+  targets, positions, segments, starts = lay_out(
+    pieces, shapes['inputs'][0][0], rng, pack, start
+  )
   return join(
     shapes,
-    inputs=_shifted(targets, positions, segments, start),
+    inputs=_shifted(targets, positions, starts),
     targets=targets,
     positions=positions,
     segments=segments,
@@ -244,19 +239,18 @@ def decoder_pairs(
   With `loss_on_inputs` weights are 1 on the inputs too: T5's language models
   (Raffel et al. 2020, table 2, and its published code).
   """
-  length = shapes['inputs'][0][0]
-  lines = []
-  for inputs, targets in examples:
-    line = np.hstack([inputs, targets])
-    real = line != NOTHING
-    if not real.all():
-      line = line_up(line, real, [], [])
-    lines.append(line)
+  lines = [np.hstack(example) for example in examples]
+  lines = [
+    line if (real := line != NOTHING).all() else line_up(line, real, [], [])
+    for line in lines
+  ]
   kept = lengths_of(inputs for inputs, _ in examples)
-  targets, positions, segments, kept = lay_out(lines, length, rng, pack, kept)
+  targets, positions, segments, kept, starts = lay_out(
+    lines, shapes['inputs'][0][0], rng, pack, kept, start
+  )
   return join(
     shapes,
-    inputs=_shifted(targets, positions, segments, np.int32(start)),
+    inputs=_shifted(targets, positions, starts),
     targets=targets,
     positions=positions,
     segments=segments,
@@ -265,12 +259,9 @@ def decoder_pairs(
   )
 
 
-def _shifted(targets, positions, segments, start):
-  """[rows, T]: each segment shifted right by one place, after the start id.
-
-  `start` is an id, or the id of each place's segment, [rows, T].
-  """
-  inputs = np.where(segments > 0, start, np.int32(0))
+def _shifted(targets, positions, starts):
+  """[rows, T]: each segment shifted right by one place, after its start id."""
+  inputs = starts.copy()
   np.copyto(inputs[:, 1:], targets[:, :-1], where=positions[:, 1:] > 0)
   return inputs
 
@@ -286,24 +277,15 @@ def pairs_rows(
   Returns tokens [rows, length], and a dict of positions, segments, types (0 up
   to the first [SEP], then 1) [rows, length] and is_next [rows].
   """
-  tokens, positions, segments, types = np.zeros(
-    [4, len(pairs), length], np.int32
+  lines = [np.hstack([cls, a, sep, b, sep])[None] for a, b, _ in pairs]
+  middles = np.array([len(first) + 2 for first, *_ in pairs], int)
+  tokens, positions, segments, middle = _put(
+    lines, length, packing.one_each(len(pairs)), middles
   )
-  for row, (first, second, _) in enumerate(pairs):
-    middle, whole = len(first) + 2, len(first) + len(second) + 3
-    tokens[row, 0], tokens[row, 1 : middle - 1] = cls, first
-    tokens[row, middle - 1] = tokens[row, whole - 1] = sep
-    tokens[row, middle : whole - 1] = second
-    positions[row, :whole] = np.arange(whole)
-    segments[row, :whole] = 1
-    types[row, middle:whole] = 1
+  types = (segments > 0) & (positions >= middle)
   labels = np.array([label for *_, label in pairs], np.int32)
-  return tokens, {
-    'positions': positions,
-    'segments': segments,
-    'types': types,
-    'is_next': labels,
-  }
+  arrays = {'positions': positions, 'segments': segments, 'types': types}
+  return tokens, arrays | {'is_next': labels}
 
 
 def encoder(
@@ -329,12 +311,3 @@ def encoder(
     shapes, inputs=inputs, predict_at=at, targets=targets, weights=chosen,
     **others,
   )  # fmt: skip
-
-
-def join(shapes: Shapes, **arrays: np.ndarray) -> np.ndarray:
-  """Arrays [rows, ...] side by side, [rows, W]; arrays left out are 0."""
-  rows = padding(shapes, len(arrays['inputs']))
-  parts = split(rows, shapes)
-  for name, values in arrays.items():
-    np.copyto(parts[name], values, casting='unsafe')
-  return rows

@@ -49,12 +49,8 @@ def target_length(config: DataConfig, family: str) -> int:
   if config.objective == 'span_corruption':
     return spans.span_lengths(config.length, *_noises(config)[0])[1]
   if config.objective == 'ul2':
-    return max(
-      ul2.sizes(raw, *noise)[1]
-      for raw, noise in zip(
-        raw_lengths(config, family), _noises(config), strict=True
-      )
-    )
+    pairs = zip(raw_lengths(config, family), _noises(config), strict=True)
+    return max(ul2.sizes(raw, *noise)[1] for raw, noise in pairs)
   return config.target_length or config.length
 
 

@@ -16,9 +16,7 @@ import numpy as np
 
 def frame(tokens: np.ndarray, cls: int, sep: int) -> np.ndarray:
   """[N, L] -> [N, L + 2]: [CLS] tokens [SEP] (Devlin et al. 2019, 3)."""
-  framed = np.empty([tokens.shape[0], tokens.shape[1] + 2], np.int32)
-  framed[:, 0], framed[:, 1:-1], framed[:, -1] = cls, tokens, sep
-  return framed
+  return np.pad(tokens, [(0, 0), (1, 1)], constant_values=[(0, 0), (cls, sep)])
 
 
 def masked_counts(
@@ -31,9 +29,8 @@ def masked_counts(
 ) -> np.ndarray:
   """How many tokens of each row are predicted, [N].
 
-  `lengths` [N] count [CLS] and [SEP]. BERT and ELECTRA: length * rate, rounded,
-  at least 1. RoBERTa: rounded up or down at random, so that the mean is exact.
-  At most `limit`, and at most the row's `candidates` [N].
+  `lengths` [N] count [CLS] and [SEP]. RoBERTa rounds up or down at random, so
+  that the mean is exact. At most `limit` and the row's `candidates` [N].
 
   >>> lengths = np.array([128, 64, 3])
   >>> masked_counts('bert', lengths, lengths - 2, 0.15, 20, None)
@@ -90,17 +87,15 @@ def choose_words(
   """Whole words to predict, with at most `counts` [N] tokens (BERT's release).
 
   A word begins at each of `starts` bool [N, T], and after each token that is
-  not maskable. In random order each word is taken if it still fits; a word that
-  would exceed the count is left out, as in the release. Returns what `choose`
-  returns.
+  not maskable. In random order each word is taken if it still fits, as in the
+  release. Returns what `choose` returns.
 
     maskable 0 1 1 1 1 0   starts 0 1 0 0 1 0   count 3: {1 2 3} or {4}
 
   In the release a word with more tokens than the row's count is never
   predicted: a short row, or one in a script without spaces, would predict
   little or nothing. Here, if words leave part of the count unused, single
-  tokens are drawn from such words. A row whose words fill the count, or that
-  has no word so long, is as in the release.
+  tokens are drawn from such words.
   """
   rows, length = maskable.shape
   starts = starts.copy()
@@ -171,10 +166,8 @@ def mask_tokens(
   draw = rng.random(at.shape)
   other = ids[rng.integers(len(ids), size=at.shape)]
   inputs = tokens.copy()
-  drawn = (masked_share <= draw) & (draw < masked_share + random_share)
-  for here, values in (
-    (chosen & drawn, other),
-    (chosen & (draw < masked_share), np.full(at.shape, mask)),
-  ):
-    inputs[rows[here], at[here]] = values[here]
+  here = chosen & (masked_share <= draw) & (draw < masked_share + random_share)
+  inputs[rows[here], at[here]] = other[here]
+  here = chosen & (draw < masked_share)
+  inputs[rows[here], at[here]] = mask
   return inputs

@@ -19,11 +19,10 @@ def best_fit(
   `groups` [N] share a row, in which they must fit. Returns rows [N], offsets
   [N, 2] and segments [N], counted from 1 in each row.
 
-  Each example goes into the row where it leaves least room. Long examples come
-  first, so that short ones fill the gaps; a row therefore mixes long and short
-  examples more than chance would. Their order in a row is random. An example
-  that fits beside no other needs no search; in T5's pretraining this is nearly
-  every one.
+  Each example goes into the row where it leaves least room, so a row mixes long
+  and short examples more than chance would. Their order in a row is random. An
+  example that fits beside no other needs no search: nearly every one in T5's
+  pretraining.
 
   >>> rng = np.random.default_rng(0)
   >>> rows, offsets, segments = best_fit([[3, 2], [5, 2], [4, 2]], (8, 4), rng)

@@ -68,18 +68,9 @@ def random_part(
   return tokens[start : start + length]
 
 
-def end_documents(
-  documents: Sequence[np.ndarray], eos: int
-) -> list[np.ndarray]:
-  """Documents, each with EOS after it, which a decoder learns to write."""
-  return [np.append(tokens, np.int32(eos)) for tokens in documents]
-
-
 def end_rows(tokens: np.ndarray, eos: int) -> np.ndarray:
-  """Tokens [N, L] -> int32 [N, L + 1], with EOS after each row."""
-  ended = np.empty([tokens.shape[0], tokens.shape[1] + 1], np.int32)
-  ended[:, :-1], ended[:, -1] = tokens, eos
-  return ended
+  """Tokens [N, L] -> [N, L + 1], with EOS after each row."""
+  return np.pad(tokens, [(0, 0), (0, 1)], constant_values=eos)
 
 
 def line_up(

@@ -38,11 +38,8 @@ Document = np.ndarray | Sequence[np.ndarray]
 def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   """Name -> (shape without the batch, dtype), without opening any data.
 
-  `family` is model.family.
-
-  Raises:
-    ValueError: the objective has no rows for the family, an example has no room
-      in a row, or it needs more sentinels than data.sentinels.
+  Raises ValueError if the objective has no rows for model.family, or if an
+  example has no room in a row or needs more sentinels than data.sentinels.
   """
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   if family not in FAMILIES[kind]:
@@ -95,8 +92,7 @@ def make_rows(
   documents = [documents[i] for i in rng.permutation(len(documents))]
   documents = [document for document in documents if len(document)]
   if config.masks:
-    rows = _masked_rows(documents, tokenizer, config, rng)
-    return features.encoder(shapes, *rows)
+    return _masked_rows(documents, tokenizer, config, shapes, rng)
   if config.document_tokens:
     documents = [
       pieces.random_part(ids, rng, config.document_tokens) for ids in documents
@@ -108,7 +104,8 @@ def make_rows(
 
 def _causal_rows(documents, tokenizer, config, shapes, rng):
   """Documents -> rows [rows, W] of a decoder, each token predicted."""
-  documents = pieces.end_documents(documents, tokenizer.eos)
+  eos = np.int32(tokenizer.eos)  # which a decoder learns to write
+  documents = [np.append(tokens, eos) for tokens in documents]
   start = start_id(tokenizer, config)
   if config.start == 'none':
     cut, start = pieces.windows(documents, config.length, config.concatenate)
@@ -119,23 +116,18 @@ def _causal_rows(documents, tokenizer, config, shapes, rng):
 
 def _pair_rows(documents, tokenizer, config, shapes, rng, family):
   """Documents -> rows [rows, W] of inputs and targets."""
-  start, groups = start_id(tokenizer, config), None
-  mirrored = config.objective == 'prefix' and config.pack
-  if mirrored and family == 'encoder_decoder':
+  layout = shapes, rng, config.pack, start_id(tokenizer, config)
+  if family != 'encoder_decoder':
+    examples = _examples(documents, tokenizer, config, rng, family)
+    return features.decoder_pairs(examples, *layout, config.loss_on_inputs)
+  groups = None
+  if config.objective == 'prefix' and config.pack:
     (raw_length,) = lengths.raw_lengths(config, family)
-    examples, groups = prefixes.mirrored(
-      pieces.cut(documents, raw_length, config.concatenate), rng,
-      config.length, tokenizer.eos,
-    )  # fmt: skip
+    cut = pieces.cut(documents, raw_length, config.concatenate)
+    examples, groups = prefixes.mirrored(cut, rng, config.length, tokenizer.eos)
   else:
     examples = _examples(documents, tokenizer, config, rng, family)
-  if family == 'encoder_decoder':
-    return features.encoder_decoder(
-      examples, shapes, rng, config.pack, start, groups
-    )
-  return features.decoder_pairs(
-    examples, shapes, rng, config.pack, start, config.loss_on_inputs
-  )
+  return features.encoder_decoder(examples, *layout, groups)
 
 
 def _examples(documents, tokenizer, config, rng, family):
@@ -159,13 +151,11 @@ def _examples(documents, tokenizer, config, rng, family):
       case 'prefix':
         return prefixes.prefix_lm(tokens, rng, eos)
       case 'iid_spans':
-        return t5_ablations.iid_spans(
-          tokens, rng, noise, sentinels, eos, config.target_length
-        )
+        most = config.target_length
+        return t5_ablations.iid_spans(tokens, rng, noise, sentinels, eos, most)
       case 'drop_tokens':
-        return t5_ablations.drop_tokens(
-          tokens, rng, noise, eos, config.target_length
-        )
+        most = config.target_length
+        return t5_ablations.drop_tokens(tokens, rng, noise, eos, most)
       case 'bert_style' | 'mass_style':
         ids = masking.ordinary(tokenizer.size, tokenizer.specials)
         return t5_ablations.bert_style(
@@ -178,42 +168,33 @@ def _examples(documents, tokenizer, config, rng, family):
   return [corrupt(tokens) for tokens in cut]
 
 
-def _masked_rows(documents, tokenizer, config, rng):
-  """Documents -> the arguments of features.encoder().
-
-  Tokens, what is read instead, positions to predict, which of these count, and
-  the other arrays of an encoder's batch.
-  """
-  cls, sep = tokenizer.cls, tokenizer.sep
+def _masked_rows(documents, tokenizer, config, shapes, rng):
+  """Documents -> rows [rows, W] of an encoder, some tokens predicted."""
+  cls, sep, limit = tokenizer.cls, tokenizer.sep, config.predictions
   tokens, others = _framed_rows(documents, cls, sep, config, rng)
   read = others['segments'] > 0
   special = read & ((tokens == cls) | (tokens == sep))
   # RoBERTa's code masks [CLS] and [SEP] too (fairseq's MaskTokensDataset).
-  maskable = read if config.masking == 'roberta' else read & ~special
+  roberta = config.masking == 'roberta'
+  maskable = read if roberta else read & ~special
   counts = masking.masked_counts(
     config.masking, read.sum(axis=1), maskable.sum(axis=1),
-    config.noise_density, config.predictions, rng,
+    config.noise_density, limit, rng,
   )  # fmt: skip
   if config.whole_words:
     starts = tokenizer.word_starts[tokens] | special
     starts[:, 1:] |= special[:, :-1]
-    at, chosen = masking.choose_words(
-      rng, maskable, starts, counts, config.predictions
-    )
+    at, chosen = masking.choose_words(rng, maskable, starts, counts, limit)
   else:
     again = config.masking == 'electra'
-    at, chosen = masking.choose(
-      rng, maskable, counts, config.predictions, again
-    )
+    at, chosen = masking.choose(rng, maskable, counts, limit, again)
   # BERT's random tokens are of the whole vocabulary.
-  ids = masking.ordinary(
-    tokenizer.size, tokenizer.specials if config.masking == 'roberta' else ()
-  )
+  ids = masking.ordinary(tokenizer.size, tokenizer.specials if roberta else ())
   inputs = masking.mask_tokens(
     tokens, at, chosen, rng, tokenizer.mask, ids, config.masked_share,
     config.random_share,
   )  # fmt: skip
-  return tokens, inputs, at, chosen, others
+  return features.encoder(shapes, tokens, inputs, at, chosen, others)
 
 
 def _framed_rows(documents, cls, sep, config, rng):
@@ -232,10 +213,8 @@ def _framed_rows(documents, cls, sep, config, rng):
   else:
     cut = pieces.cut(documents, length - 2, config.concatenate)
     framed = [masking.frame(piece, cls, sep) for piece in cut]
-  tokens, positions, segments = features.lay_out(
-    framed, length, rng, config.pack
-  )
-  return tokens, {'positions': positions, 'segments': segments}
+  rows = features.lay_out(framed, length, rng, config.pack)
+  return rows[0], {'positions': rows[1], 'segments': rows[2]}
 
 
 def _sentences(document):

@@ -194,9 +194,8 @@ def full_sentences(
   """
   if not documents:
     return np.zeros([0, length], np.int32)
-  sentences = [sentence for document in documents for sentence in document]
   last = np.cumsum([len(document) for document in documents])  # sentence, + 1
-  sizes = np.array([len(sentence) for sentence in sentences])
+  sizes = np.array([len(sentence) for d in documents for sentence in d])
   ends = np.zeros(len(sizes), bool)  # a document's last sentence
   ends[last - 1] = True
   # All text, with a separator after each document. `stops` is where a row ends,

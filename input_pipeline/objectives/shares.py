@@ -1,8 +1,7 @@
 """Reports: how full rows are, and what share of their tokens is predicted.
 
-Both are counted while the first chunks are made. If one falls short of what the
-config asks for, a report says so once, with its cause, and the run continues.
-The report comes after CHUNKS chunks, or at the end of the run.
+If one falls short of what the config asks for, a report says so once, with its
+cause, after CHUNKS chunks or at the end of the run. The run continues.
 """
 
 import threading
@@ -26,7 +25,7 @@ class Shares:
     self.filled = self.places = 0  # of inputs and targets, or of one row
     self.predicted = 0
     self.reported = self.empty = False
-    self._lock = threading.Lock()
+    self._lock = threading.RLock()
 
   def add(self, documents: int, batch: dict[str, np.ndarray]) -> None:
     """Counts the rows of a chunk of so many documents; name -> [rows, ...]."""
@@ -45,18 +44,15 @@ class Shares:
       self.places += np.array([side.size for side in sides])
       self.predicted += int(batch['weights'].sum())
       if self.chunks == CHUNKS:
-        self._report()
+        self.report()
 
   def report(self) -> None:
     """Reports what the chunks so far fall short of, if not yet reported."""
     with self._lock:
       if self.chunks and not self.reported:
-        self._report()
-
-  def _report(self) -> None:
-    self.reported = True
-    for line in filter(None, (self.padding(), self.masked())):
-      print(line, flush=True)
+        self.reported = True
+        for line in filter(None, (self.padding(), self.masked())):
+          print(line, flush=True)
 
   def report_empty(self, stream: int) -> None:
     """Reports once that a stream ended without any row."""
@@ -68,8 +64,7 @@ class Shares:
       f'Stream {stream} of data.streams={self.config.streams} has no document'
       f' in data.epochs={self.config.epochs}, and its rows are padding: there'
       f' are fewer chunks of data.block={self.config.block} documents than'
-      ' streams.'
-      ' Lower data.block or data.streams.',
+      ' streams. Lower data.block or data.streams.',
       flush=True,
     )
 
@@ -106,17 +101,14 @@ class Shares:
     rate, found = config.noise_density, self.predicted / self.filled[-1]
     if abs(found - rate) <= MISSED * rate:
       return ''
-    line = f'{found:.1%} of the tokens are predicted, not data.noise_density='
-    line += f'{rate:.1%}: '
     if found > rate:
-      return line + 'rows are so short that one token is a larger share.'
-    if config.predictions < (1 - MISSED) * rate * config.length:
-      return line + (
-        f'data.predictions={config.predictions} allows no more. Raise it.'
-      )
-    if config.whole_words:
-      return line + (
-        'words have more tokens than a row may predict. Set data.whole_words='
-        'False, or take another tokenizer.'
-      )
-    return line + 'rows have too few tokens that are neither [CLS] nor [SEP].'
+      why = 'rows are so short that one token is a larger share.'
+    elif config.predictions < (1 - MISSED) * rate * config.length:
+      why = f'data.predictions={config.predictions} allows no more. Raise it.'
+    elif config.whole_words:
+      why = 'words have more tokens than a row may predict. Set'
+      why += ' data.whole_words=False, or take another tokenizer.'
+    else:
+      why = 'rows have too few tokens that are neither [CLS] nor [SEP].'
+    found = f'{found:.1%} of the tokens are predicted'
+    return f'{found}, not data.noise_density={rate:.1%}: {why}'

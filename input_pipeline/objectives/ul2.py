@@ -22,11 +22,7 @@ from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
 def mode_ids(tokenizer: Vocabulary, config: DataConfig) -> list[np.ndarray]:
-  """Ids of the text of each denoiser's mode, one or several.
-
-  Raises:
-    ValueError: two modes have the same ids.
-  """
+  """Ids of each denoiser's mode; ValueError if two modes have the same."""
   names = [mode for mode, *_ in config.denoisers]
   ids = tokenizer.encode_batch([name.encode() for name in names], 1)
   found = {tuple(mode.tolist()) for mode in ids}
@@ -59,8 +55,8 @@ def suffix_corruption(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The S-denoiser: one span up to the end of a piece.
 
-  tokens [N, L]. All lengths of the span up to a limit are equally likely. A
-  piece of one token stays whole.
+  All lengths of the span up to a limit are equally likely. A piece of one token
+  stays whole.
 
     tokens   Thank you for inviting me to your party
     inputs   Thank you for inviting me <0> </s>
@@ -129,8 +125,7 @@ def denoise(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """Examples of all denoisers: a list of (inputs [N, I], targets [N, J]).
 
-  `modes` has the ids of each denoiser's mode, `lengths` the tokens of its raw
-  pieces.
+  `modes` has the ids of each denoiser's mode, `lengths` its pieces' tokens.
 
     tokens   Thank you for inviting me to your party last week
     [R]      inputs   [R] Thank you <0> me to your party <1> week </s>
@@ -138,8 +133,7 @@ def denoise(
     [S]      inputs   [S] Thank you for inviting me to your <0> </s>
              targets  <0> party last week </s>
   """
-  examples = []
-  shares = [share for *_, share in denoisers]
+  examples, shares = [], [share for *_, share in denoisers]
   for kind, tokens in cut(documents, lengths, shares, rng, concatenate):
     _, rate, mean, _ = denoisers[kind]
     if mean:

@@ -44,37 +44,36 @@ def batches(
     raise ValueError(f'rows {rows} are not positions in {batch} rows.')
   share = batch // streams
   wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
-  makers = [lambda s=s: stream_rows(s) for s in wanted]
-  places = list(wanted.values())
+  parts = [stream_rows(s) for s in wanted], list(wanted.values())
   if threads:
-    return _graph(makers, places, share, shapes, threads)
-  return _plain(makers, places, share, shapes)
+    return _graph(*parts, share, shapes, threads)
+  return _plain(*parts, share, shapes)
 
 
-# Both functions take `makers`, one function a stream that returns its iterator
-# of rows; `places`, the wanted rows of each stream's share; the `share`; and
-# the `shapes` that rows are split into in the end.
+# Both functions take `streams`, the iterators of their rows; `places`, the
+# wanted rows of each stream's share; the `share`; and the `shapes` that rows
+# are split into in the end.
 
 
-def _plain(makers, places, share, shapes):
+def _plain(streams, places, share, shapes):
   """Batches without TensorFlow."""
 
-  def shares(maker):
+  def shares(stream):
     left = []
-    for made in maker():
+    for made in stream:
       rows = np.concatenate([*left, made])
       full = len(rows) - len(rows) % share
       yield from rows[:full].reshape(-1, share, rows.shape[1])
       left = [rows[full:]]
 
-  streams = [shares(maker) for maker in makers]
+  streams = [shares(stream) for stream in streams]
   while True:
     taken = zip(streams, places, strict=True)
     rows = np.concatenate([next(stream)[place] for stream, place in taken])
     yield features.split(rows, shapes)
 
 
-def _graph(makers, places, share, shapes, threads):
+def _graph(streams, places, share, shapes, threads):
   """Batches from a tf.data graph: streams in parallel, in order.
 
   The accelerators are hidden from TensorFlow, which would take their memory.
@@ -86,7 +85,6 @@ def _graph(makers, places, share, shapes, threads):
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
   stop, failures = threading.Event(), []
-  streams = [maker() for maker in makers]
   empty = features.padding(shapes, 0)
 
   def next_rows(stream):
@@ -111,7 +109,7 @@ def _graph(makers, places, share, shapes, threads):
     parts = parts.take_while(lambda rows: tf.shape(rows)[0] > 0)
     return parts.rebatch(share, drop_remainder=True)
 
-  count = len(makers)
+  count = len(streams)
   wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
 
   def split(batch):  # [streams, share, W]

@@ -105,11 +105,9 @@ class ChunkReader:
     repeat: bool = False,
   ):
     self.source, self.size, self.parts = source, size, parts
-    self.repeat = repeat
-    self.split = holdout, held_out
-    self.limits, self.name = limits, name
-    self.files = len(source.files) if limits is None else len(limits)
-    self.open_files = files
+    self.split, self.open_files = (holdout, held_out), files
+    self.limits, self.name, self.repeat = limits, name, repeat
+    self.files = len(source.files if limits is None else limits)
     self._files = collections.OrderedDict()
     self._lock = threading.Lock()
 

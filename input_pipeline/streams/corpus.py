@@ -48,12 +48,12 @@ class Corpus:
 
   def reader(self, size: int, repeat: bool = False) -> chunks.ChunkReader:
     """A reader of chunks of `size` documents; see ChunkReader for `repeat`."""
-    count = self.config.streams
+    streams = self.config.streams
     files = len(self.source.files if self.limits is None else self.limits)
     return chunks.ChunkReader(
-      self.source, size, chunks.split_files(files, count), self.holdout,
-      self.held_out, files=2 * count, limits=self.limits,
-      name=f'{self.key}={self.name!r}', repeat=repeat,
+      self.source, size, chunks.split_files(files, streams), self.holdout,
+      self.held_out, 2 * streams, self.limits, f'{self.key}={self.name!r}',
+      repeat,
     )  # fmt: skip
 
   def documents_of(
@@ -85,11 +85,8 @@ class Corpus:
         if len(self.skipped) <= WARNINGS:
           print(describe(place, failures[place]), flush=True)
         elif len(self.skipped) == WARNINGS + 1:
-          print(
-            'More documents are skipped: data/skipped in metrics.jsonl counts'
-            ' them.',
-            flush=True,
-          )
+          counted = 'data/skipped in metrics.jsonl counts them.'
+          print(f'More documents are skipped: {counted}', flush=True)
       if failures:
         worst = describe(*failures.popitem())
         check_share(len(self.skipped), self.documents, self.config, worst)
