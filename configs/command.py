@@ -173,7 +173,7 @@ def _help(name: str) -> str:
   of = f' of {name}' if name else ''
   lines += ['', f'Keys{of}, each a flag: --config.KEY=VALUE', '']
   config = _load(name) if name else common.base()
-  own = _values(config)
+  own = _flat(config)
   own = {key: own[key] for key in common.KEYS if key in own} | own  # in order
   for key, value in own.items():
     shown, meaning = repr(value), ''
@@ -222,9 +222,9 @@ def summary(config: ConfigDict, width: int = 80) -> str:
 
   Keys that are off (without a value, '' or ()) are left out.
   """
-  base = _values(common.base())
+  base = _flat(common.base())
   values = {True: {}, False: {}}  # does it differ? -> group -> words
-  for key, value in _values(config).items():
+  for key, value in _flat(config).items():
     group, _, name = key.rpartition('.')
     differs = key not in base or value != base[key]
     if value not in (None, '', ()) or differs:
@@ -262,7 +262,7 @@ def _near_file(path: str) -> str:
 
 def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
   """Every --config.KEY must be a key of the config."""
-  keys = list(_values(config))
+  keys = list(_flat(config))
   for match in (re.match(_OVERRIDE, arg) for arg in argv[1:]):
     if match and (key := match[1]) not in keys:
       if any(k.startswith(f'{key}.') for k in keys):
@@ -291,12 +291,12 @@ def _near_key(key: str, keys: list[str]) -> str:
   return near[0] if near else ''
 
 
-def _values(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
+def _flat(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
   """All values, by their dotted keys."""
   values = {}
   for key, value in config.items():
     if isinstance(value, ConfigDict):
-      values |= _values(value, f'{prefix}{key}.')
+      values |= _flat(value, f'{prefix}{key}.')
     else:
       values[f'{prefix}{key}'] = value
   return values

@@ -309,8 +309,8 @@ def parse(arg: str, **options: Iterable[str]) -> dict[str, str]:
 
   Args:
     arg: a size, or 'key=value,key=value'.
-    **options: the values that each key may take, the default first; it may
-      come again. A bare value is a value of `size`.
+    **options: the values of each key, the default first; it may come again. A
+      bare value is one of `size`.
 
   Returns:
     A value for every option.

@@ -39,10 +39,10 @@ def get_config(arg: str = '') -> ConfigDict:
   size = common.parse(arg, size=('base', *SIZES))['size']
   c = paper.start('electra')
 
-  m = c.model
+  m, d = c.model, c.data
   m.encoder_layers, m.embed_dim, m.heads, m.head_dim, *others = SIZES[size]
   m.table_dim, m.generator_divisor, *recipe = others
-  peak, noise_density, batch, length, steps = recipe
+  peak, d.noise_density, d.batch, d.length, c.train.steps = recipe
   m.vocab_size = 30522  # BERT's, uncased
   m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim  # table 6
   m.position, m.max_length = 'learned', 512
@@ -59,19 +59,15 @@ def get_config(arg: str = '') -> ConfigDict:
   m.dropout = m.attention_dropout = 0.1  # table 6
   m.dropout_kind = 'residual'
 
-  d = c.data
   d.source = 'tfds:c4/en'  # for BERT's corpora; large: XLNet's (3.1)
   d.tokenizer_kind = 'wordpiece'  # the published code's: BERT's, uncased
   d.lowercase = True
   d.objective = 'mlm'
   d.concatenate = False  # the published code's
-  d.noise_density = noise_density
   d.masking = 'electra'
   d.masked_share = 0.85  # the published code's; the rest stays
-  d.length = length
   # The published code's: room for half a percent of the row more.
-  d.predictions = int((noise_density + 0.005) * length)
-  d.batch = batch
+  d.predictions = int((d.noise_density + 0.005) * d.length)
 
   c.optimizer.name = 'adamw'  # table 6
   c.optimizer.clip = 1.0  # this and the next are the published code's
@@ -83,9 +79,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 10_000
   c.schedule.end_fraction = 0.0
-  c.train.steps = steps
 
   if size == 'tiny':
-    paper.tiny(c, steps, warmup=30)
+    paper.tiny(c, c.train.steps, warmup=30)
     m.max_length = 128
   return common.finish(c)

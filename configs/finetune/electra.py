@@ -35,7 +35,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.data.label_scale = 5.0  # the published code's
   c.data.batch = 32
   c.train.epochs = 2.0 if task.startswith('squad/') else EPOCHS.get(task, 3.0)
-  c.schedule.learning_rate, decay = RATES[size]
+  c.schedule.learning_rate, c.tuning.layer_decay = RATES[size]
   c.train.warmup_share = 0.1
   c.optimizer.weight_decay = 0.0  # table 7
   return common.finish(c)
