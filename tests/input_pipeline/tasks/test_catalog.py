@@ -123,6 +123,45 @@ def test_half_of_wsc_is_trained_on(data):
     assert task.decode(example['span1_text'], example) == 'True'
 
 
+@pytest.mark.parametrize(
+  ('name', 'split', 'folder'),
+  [
+    *(('glue/cola', 'validation', 'glue'), ('glue/mrpc', 'validation', 'glue')),
+    ('super_glue/cb', 'validation', 'superglue'),
+    ('super_glue/copa', 'validation', 'superglue'),
+    ('super_glue/multirc', 'validation', 'superglue'),
+    ('wmt/en_ro', 'validation', 'hf_test_samples'),
+  ],
+)
+def test_targets_that_are_read_back_score_100(data, name, split, folder):
+  for module in ('sklearn', 'sacrebleu'):
+    pytest.importorskip(module)
+  task = catalog.find(name)
+  examples = catalog.examples(task, split, os.path.join(data, folder))
+  predictions = [task.decode(task.text_to_text(x)[0][1], x) for x in examples]
+  scores = task.metrics(examples, predictions)
+  names = task.averaged or tuple(scores)[:1]
+  assert [scores[name] for name in names] == pytest.approx([100] * len(names))
+
+
+@pytest.mark.parametrize(
+  ('name', 'path', 'score'),
+  [
+    ('squad/v2.0', 'squad/squad2_dev_5articles.json', 'exact_match'),
+    ('super_glue/record', 'superglue/ReCoRD/fewglue_train32.jsonl', 'f1'),
+    ('conll2003', 'hf_test_samples/conll/sample.json', 'f1'),
+    ('xsum', 'hf_test_samples/xsum/sample.json', 'rouge1'),
+    ('swag', 'hf_test_samples/swag/sample.json', 'accuracy'),
+  ],
+)
+def test_targets_of_single_files_score_100(data, name, path, score):
+  pytest.importorskip('rouge_score')
+  task = catalog.find(name)
+  examples = list(task.read(os.path.join(data, path)))
+  predictions = [task.decode(task.text_to_text(x)[0][1], x) for x in examples]
+  assert task.metrics(examples, predictions)[score] == pytest.approx(100)
+
+
 # ---- Records ----
 def test_every_task_is_whole():
   for name, task in catalog.TASKS.items():
@@ -305,5 +344,5 @@ def test_tfds_records_that_are_converted(prepared):
 
   prepare('race/high', features, {'dev': [record]})
   read = catalog.examples(catalog.find('race/high'), 'validation')
-  assert [x['label'] for x in read] == [1, 3]
+  assert [x['label'] for x in read] == ['B', 'D']
   assert read[1]['options'] == list('efgh')
