@@ -116,12 +116,10 @@ def _predict(
   match labels.config.objective:
     case 'text_to_text':  # an example that the task leaves out has no row
       return task.decode(answers[0], example) if rows else None
-    case 'classification':
+    case 'classification' | 'choice':
       return task.labels[int(np.argmax(answers[0]))]
     case 'regression':
       return float(answers[0][0]) * labels.config.label_scale
-    case 'choice':
-      return int(np.argmax(answers[0]))
     case 'tagging':
       chosen = np.argmax(answers[0], axis=-1)
       places = rows[0]['places']  # words beyond the row have no tag

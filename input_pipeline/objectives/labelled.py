@@ -134,11 +134,8 @@ class Format:
     label = example[self.task.label]
     if label is None:
       return 0
-    match self.task.kind:
-      case 'regression':
-        return float(label) / self.config.label_scale
-      case 'choice':
-        return int(label)
+    if self.task.kind == 'regression':
+      return float(label) / self.config.label_scale
     return self.task.labels.index(label)
 
   def _tagged(self, examples, tokenizer):

@@ -132,15 +132,12 @@ def _count(task, split, found, where):
     return f' ({missing} without a label)'
   if task.kind == 'regression':
     return f' (numbers from {min(labels):g} to {max(labels):g})'
-  known = task.labels
   if task.kind == 'tagging':
     labels = [tag for tags in labels for tag in tags]
-  elif task.kind == 'choice':
-    known = range(len(task.labels))
   counts = collections.Counter(labels)
-  if unknown := sorted(counts.keys() - set(known)):
+  if unknown := sorted(counts.keys() - set(task.labels)):
     raise ValueError(
       f'split {split!r} of task {task.name} ({where}) has the unknown label'
-      f' {unknown[0]!r}. The task has {either(map(repr, known))}.'
+      f' {unknown[0]!r}. The task has {either(map(repr, task.labels))}.'
     )
-  return f' ({", ".join(f"{name} {counts[name]}" for name in known)})'
+  return f' ({", ".join(f"{name} {counts[name]}" for name in task.labels)})'

@@ -11,12 +11,7 @@ from input_pipeline.tasks import files, formats, metrics
 from input_pipeline.tasks.task import Example, Task
 
 CHOICES = ('choice1', 'choice2', 'choice3', 'choice4')
-_LETTERS = 'ABCD'
-
-
-def _target(example):
-  label = example['label']
-  return formats.SECRET if label is None else CHOICES[label]
+LETTERS = ('A', 'B', 'C', 'D')  # RACE's own names
 
 
 # ---- SWAG ----
@@ -30,16 +25,9 @@ def read_swag(path: str) -> Iterator[Example]:
       'sent1': row['sent1'],
       'sent2': row['sent2'],
       'endings': [row[name] for name in endings],
-      'label': choice(place, row.get('label'), 4),
+      'label': files.class_name(place, row.get('label'), CHOICES),
       'idx': n,
     }
-
-
-def choice(place: str, value: object, choices: int) -> int | None:
-  """The index that a file's label is. Raises ValueError naming `place`."""
-  names = [str(n) for n in range(choices)]
-  name = files.class_name(place, value, names)
-  return None if name is None else int(name)
 
 
 def swag_texts(example: Example) -> list[tuple[str, str]]:
@@ -54,7 +42,8 @@ def swag_text(example: Example) -> list[tuple[str, str]]:
   choices = zip(CHOICES, example['endings'], strict=True)
   text = ' '.join(f'{name}: {ending}' for name, ending in choices)
   context = f'{example["sent1"]} {example["sent2"]}'
-  return [(f'swag {text} context: {context}', _target(example))]
+  target = example['label'] or formats.SECRET
+  return [(f'swag {text} context: {context}', target)]
 
 
 SWAG = Task(
@@ -75,7 +64,7 @@ SWAG = Task(
   labels=CHOICES,
   texts=swag_texts,
   text_to_text=swag_text,
-  decode=functools.partial(formats.as_choice, names=CHOICES),
+  decode=functools.partial(formats.as_class, labels=CHOICES),
   lengths=(512, 8),
   metrics=metrics.accuracy,
 )
@@ -97,7 +86,7 @@ def convert_race(record: Example) -> Iterator[Example]:
   """TFDS's record of an article -> an example for each question."""
   parts = (record[name] for name in ('questions', 'options', 'answers'))
   for question, options, answer in zip(*parts, strict=True):
-    if len(options) != 4 or answer not in _LETTERS:
+    if len(options) != 4 or answer not in LETTERS:
       raise ValueError(
         f'{question!r} has {len(options)} options and the answer {answer!r}. It'
         ' must have 4, and one of the letters A to D.'
@@ -106,7 +95,7 @@ def convert_race(record: Example) -> Iterator[Example]:
       'article': record['article'],
       'question': question,
       'options': list(options),
-      'label': _LETTERS.index(answer),
+      'label': answer,
       'example_id': record['example_id'],
     }
 
@@ -126,10 +115,10 @@ def race_texts(example: Example) -> list[tuple[str, str]]:
 
 
 def race_text(example: Example) -> list[tuple[str, str]]:
-  choices = zip(CHOICES, example['options'], strict=True)
+  choices = zip(LETTERS, example['options'], strict=True)
   text = ' '.join(f'{name}: {option}' for name, option in choices)
   text = f'race question: {example["question"]} {text}'
-  return [(f'{text} article: {example["article"]}', _target(example))]
+  return [(f'{text} article: {example["article"]}', example['label'])]
 
 
 def _race(name: str, parts: tuple[str, ...], pattern: str) -> Task:
@@ -146,11 +135,11 @@ def _race(name: str, parts: tuple[str, ...], pattern: str) -> Task:
     },
     read=read_race,
     convert=convert_race,
-    labels=CHOICES,
+    labels=LETTERS,
     texts=race_texts,
     length=512,
     text_to_text=race_text,
-    decode=functools.partial(formats.as_choice, names=CHOICES),
+    decode=functools.partial(formats.as_class, labels=LETTERS),
     lengths=(512, 8),
     metrics=metrics.accuracy,
   )

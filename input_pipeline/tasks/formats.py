@@ -54,21 +54,23 @@ def scored(
 
 
 def as_written(text: str, example: Example) -> str:
-  """The model's text is the prediction; one that is no class is wrong."""
+  """The model's text is the prediction."""
   return text
 
 
-def as_number(text: str, example: Example) -> float:
-  """The number that the text is; -1 if it is none."""
+def as_class(
+  text: str, example: Example, *, labels: Sequence[str]
+) -> str | None:
+  """The class that the text is, to the letter; None if it is none."""
+  return text if text in labels else None
+
+
+def as_number(text: str, example: Example) -> float | None:
+  """The number that the text is; None if it is none."""
   try:
     return float(text)
   except ValueError:
-    return -1.0
-
-
-def as_choice(text: str, example: Example, *, names: Sequence[str]) -> int:
-  """Which of the names the text is; -1 if it is none."""
-  return names.index(text) if text in names else -1
+    return None
 
 
 def pad_punctuation(text: str) -> str:

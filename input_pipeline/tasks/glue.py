@@ -16,6 +16,11 @@ _SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 _PAIR = ('sentence1', 'sentence2')
 _NLI = ('entailment', 'neutral', 'contradiction')
 _RTE = ('entailment', 'not_entailment')
+_COLA = ('unacceptable', 'acceptable')
+_SST2 = ('negative', 'positive')
+_MRPC = ('not_equivalent', 'equivalent')
+_QQP = ('not_duplicate', 'duplicate')
+_WNLI = ('not_entailment', 'entailment')
 
 
 # ---- Files ----
@@ -62,7 +67,7 @@ def _read_cola(path):
     path,
     fields={'sentence': 'sentence'},
     label='is_acceptable',
-    labels=COLA.labels,
+    labels=_COLA,
     columns=() if 'sentence' in files.header(path) else columns,
   )
 
@@ -72,7 +77,7 @@ def _read_mrpc(path):
     path,
     fields={'sentence1': '#1 String', 'sentence2': '#2 String'},
     label='Quality',
-    labels=MRPC.labels,
+    labels=_MRPC,
   )
 
 
@@ -115,13 +120,14 @@ def _files(folder, **own):
 
 
 # ---- Tasks ----
-def _format(prefix, fields):
-  """How a task of classes is text to text: the fields in T5's order."""
+def _format(prefix, fields, labels):
+  """A task's classes, and how it is text to text: the fields in T5's order."""
   return {
     'text_to_text': functools.partial(
       formats.classified, prefix=prefix, fields=fields
     ),
-    'decode': formats.as_written,
+    'labels': labels,
+    'decode': functools.partial(formats.as_class, labels=labels),
     'lengths': _LENGTHS,
   }
 
@@ -139,23 +145,20 @@ COLA = Task(
     'CoLA', train=('in_domain_train.tsv',), validation=('*_domain_dev.tsv',)
   ),
   read=_read_cola,
-  labels=('unacceptable', 'acceptable'),
   texts=_texts('sentence'),
   metrics=metrics.matthews,
-  **_format('cola', ('sentence',)),
+  **_format('cola', ('sentence',), _COLA),
 )
-_SST2_LABELS = ('negative', 'positive')
 SST2 = Task(
   name='glue/sst2',
   kind='classification',
   tfds=('glue/sst2',),
   splits=_SPLITS,
   files=_files('SST-2'),
-  read=_reader({'sentence': 'sentence'}, _SST2_LABELS),
-  labels=_SST2_LABELS,
+  read=_reader({'sentence': 'sentence'}, _SST2),
   texts=_texts('sentence'),
   metrics=metrics.accuracy,
-  **_format('sst2', ('sentence',)),
+  **_format('sst2', ('sentence',), _SST2),
 )
 MRPC = Task(
   name='glue/mrpc',
@@ -169,11 +172,10 @@ MRPC = Task(
     test=('msr_paraphrase_test.txt',),
   ),
   read=_read_mrpc,
-  labels=('not_equivalent', 'equivalent'),
   texts=_texts(*_PAIR),
   metrics=metrics.f1_accuracy,
   averaged=('f1', 'accuracy'),
-  **_format('mrpc', _PAIR),
+  **_format('mrpc', _PAIR, _MRPC),
 )
 STSB = Task(
   name='glue/stsb',
@@ -195,21 +197,17 @@ STSB = Task(
   averaged=('pearson', 'spearman'),
 )
 _QUESTIONS = ('question1', 'question2')
-_QQP_LABELS = ('not_duplicate', 'duplicate')
 QQP = Task(
   name='glue/qqp',
   kind='classification',
   tfds=('glue/qqp',),
   splits=_SPLITS,
   files=_files('QQP'),
-  read=_reader(
-    {x: x for x in _QUESTIONS}, _QQP_LABELS, 'is_duplicate', broken=True
-  ),
-  labels=_QQP_LABELS,
+  read=_reader({x: x for x in _QUESTIONS}, _QQP, 'is_duplicate', broken=True),
   texts=_texts(*_QUESTIONS),
   metrics=metrics.f1_accuracy,
   averaged=('f1', 'accuracy'),
-  **_format('qqp', _QUESTIONS),
+  **_format('qqp', _QUESTIONS, _QQP),
 )
 
 
@@ -224,10 +222,9 @@ def _mnli(name, splits):
     read=_reader(
       {'premise': 'sentence1', 'hypothesis': 'sentence2'}, _NLI, 'gold_label'
     ),
-    labels=_NLI,
     texts=_texts('premise', 'hypothesis'),
     metrics=metrics.accuracy,
-    **_format('mnli', ('hypothesis', 'premise')),
+    **_format('mnli', ('hypothesis', 'premise'), _NLI),
   )
 
 
@@ -255,10 +252,9 @@ QNLI = Task(
   splits=_SPLITS,
   files=_files('QNLI'),
   read=_reader({x: x for x in ('question', 'sentence')}, _RTE),
-  labels=_RTE,
   texts=_texts('question', 'sentence'),
   metrics=metrics.accuracy,
-  **_format('qnli', ('question', 'sentence')),
+  **_format('qnli', ('question', 'sentence'), _RTE),
 )
 RTE = Task(
   name='glue/rte',
@@ -267,20 +263,18 @@ RTE = Task(
   splits=_SPLITS,
   files=_files('RTE'),
   read=_reader({x: x for x in _PAIR}, _RTE),
-  labels=_RTE,
   texts=_texts(*_PAIR),
   metrics=metrics.accuracy,
-  **_format('rte', _PAIR),
+  **_format('rte', _PAIR, _RTE),
 )
-_WNLI_LABELS = ('not_entailment', 'entailment')
 WNLI = Task(
   name='glue/wnli',
   kind='classification',
   tfds=('glue/wnli',),
   splits=_SPLITS,
   files=_files('WNLI'),
-  read=_reader({x: x for x in _PAIR}, _WNLI_LABELS),
-  labels=_WNLI_LABELS,
+  read=_reader({x: x for x in _PAIR}, _WNLI),
+  labels=_WNLI,
   texts=_texts(*_PAIR),
   text_to_text=winograd.wnli_trained,
   evaluated=winograd.wnli_evaluated,
@@ -297,10 +291,9 @@ AX = Task(
     'test': ('AX/diagnostic.tsv', 'diagnostic/diagnostic.tsv', 'AX/test.tsv')
   },
   read=_read_ax,
-  labels=_NLI,
   texts=_texts('premise', 'hypothesis'),
   metrics=metrics.matthews,
-  **_format('mnli', ('hypothesis', 'premise')),
+  **_format('mnli', ('hypothesis', 'premise'), _NLI),
 )
 
 TASKS = (

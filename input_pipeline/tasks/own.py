@@ -107,8 +107,11 @@ def _from_table(name):
     texts=functools.partial(formats.texts, fields=fields),
     length=_length(name, options.get('length', '128')),
     text_to_text=functools.partial(write, prefix=prefix, fields=fields),
-    decode=formats.as_written if labels else formats.as_number,
+    decode=functools.partial(formats.as_class, labels=labels)
+    if labels
+    else formats.as_number,
     metrics=_METRICS[kind],
+    averaged=() if labels else ('pearson', 'spearman'),
   )
 
 

@@ -31,22 +31,6 @@ def read(
     yield {**own, 'label': label, 'idx': int(row['idx'])}
 
 
-def _read_copa(path):
-  fields = ('premise', *_COPA, 'question')
-  for example in read(path, fields=fields, labels=_COPA):
-    yield _chosen(example, _COPA)
-
-
-def _chosen(example, labels):
-  """The example with the index of its right choice in place of its name."""
-  label = example['label']
-  return {**example, 'label': None if label is None else labels.index(label)}
-
-
-def _convert_copa(record):
-  yield _chosen(record, _COPA)
-
-
 def _read_multirc(path):
   """One example for each answer of each question of each paragraph."""
   for place, row in files.jsonl(path, ('passage', 'idx')):
@@ -111,12 +95,6 @@ def record_text(example: Example) -> list[tuple[str, str]]:
   return [(text, answer) for answer in example['answers'] or [formats.SECRET]]
 
 
-def copa_text(example: Example) -> list[tuple[str, str]]:
-  label = example['label']
-  text = formats.joined(example, 'copa', (*_COPA, 'premise', 'question'))
-  return [(text, formats.SECRET if label is None else _COPA[label])]
-
-
 def axb_text(example: Example) -> list[tuple[str, str]]:
   """AX-b as RTE: sentence1 is the premise."""
   renamed = {
@@ -171,7 +149,7 @@ def _task(name: str, folder: str, **own: Any) -> Task:
       'validation': (f'{folder}/val.jsonl',),
       'test': (f'{folder}/test.jsonl',),
     },
-    'decode': formats.as_written,
+    'decode': functools.partial(formats.as_class, labels=own.get('labels')),
     'lengths': _LENGTHS,
     'metrics': metrics.accuracy,
   }
@@ -208,17 +186,16 @@ CB = _task(
   texts=_texts('premise', 'hypothesis'),
   text_to_text=_text('cb', 'hypothesis', 'premise'),
   metrics=metrics.f1_macro_accuracy,
+  averaged=('f1_macro', 'accuracy'),
 )
 COPA = _task(
   'copa',
   'COPA',
   kind='choice',
-  read=_read_copa,
-  convert=_convert_copa,
+  read=_reader(_COPA, 'premise', *_COPA, 'question'),
   labels=_COPA,
   texts=_copa_texts,
-  text_to_text=copa_text,
-  decode=functools.partial(formats.as_choice, names=_COPA),
+  text_to_text=_text('copa', *_COPA, 'premise', 'question'),
 )
 MULTIRC = _task(
   'multirc',
@@ -229,18 +206,21 @@ MULTIRC = _task(
   length=512,
   text_to_text=multirc_text,
   metrics=metrics.multirc,
+  averaged=('f1', 'exact_match'),
 )
 RECORD = _task(
   'record',
   'ReCoRD',
   kind='span',
   read=_read_record,
+  decode=formats.as_written,
   convert=_convert_record,
   label='answers',
   texts=_record_span,
   length=384,
   text_to_text=record_text,
   metrics=metrics.record,
+  averaged=('f1', 'exact_match'),
 )
 RTE = _task(
   'rte',
@@ -301,7 +281,6 @@ DPR = _task(
   splits={'train': 'train', 'validation': 'test'},
   files={'train': ('DPR/train.c.txt',), 'validation': ('DPR/test.c.txt',)},
   read=winograd.read_dpr,
-  convert=winograd.convert_dpr,
   labels=('0', '1'),
   texts=winograd.dpr_texts,
   text_to_text=winograd.dpr_trained,

@@ -73,11 +73,10 @@ def tags_text(example: Example) -> list[tuple[str, str]]:
   return [(text, ' '.join(example['ner']))]
 
 
-def tags_decode(text: str, example: Example) -> list[str]:
-  """The tags that the model wrote; 'O' for a word without a known one."""
-  tags = [tag if tag in _LABELS else 'O' for tag in text.split()]
-  number = len(example['tokens'])
-  return [*tags, *['O'] * number][:number]
+def tags_decode(text: str, example: Example) -> list[str | None]:
+  """The tags that the model wrote for the words; None for an unknown one."""
+  tags = text.split()[: len(example['tokens'])]
+  return [tag if tag in _LABELS else None for tag in tags]
 
 
 CONLL2003 = Task(

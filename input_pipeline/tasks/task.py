@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 # One example, by the names of TFDS's fields: texts, numbers, lists. A class is
-# its name, such as 'entailment', and the right one of several pairs its index;
-# None where the label is kept secret.
+# its name, such as 'entailment', and so is the right one of several pairs; None
+# where the label is kept secret.
 Example = Mapping[str, Any]
 
 KINDS = {
@@ -56,7 +56,7 @@ class Task:
   convert: Callable[[Example], Iterable[Example]] | None = None
 
   # ---- For encoders ----
-  labels: tuple[str, ...] = ()  # the classes, in TFDS's order
+  labels: tuple[str, ...] = ()  # the classes in TFDS's order, or the choices
   label: str = 'label'  # the field that has it
   # classification, regression: the text or the two texts. choice: the pairs.
   # tagging: the words; their labels are the field `label`. span: one Span.

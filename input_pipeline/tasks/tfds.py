@@ -37,7 +37,7 @@ def records(name: str, split: str, task: Task) -> Iterator[Example]:
   classes = features.get(task.label)
   classes = getattr(classes, 'feature', classes)  # of a sequence
   names = getattr(classes, 'names', None)
-  if names and task.kind != 'choice' and tuple(names) != task.labels:
+  if names and task.labels and tuple(names) != task.labels:
     raise ValueError(
       f'the classes of the dataset {name!r} are {names}, those of the task'
       f' {list(task.labels)}. Prepare the version that docs/tasks.md names.'

@@ -104,10 +104,10 @@ def wsc_texts(example: Example) -> tuple[str, str]:
   return wsc_input(example).removeprefix(f'{_PREFIX} '), example['span1_text']
 
 
-def wsc_decode(text: str, example: Example) -> str:
-  """'True' if the model wrote the example's noun, else 'False'."""
+def wsc_decode(text: str, example: Example) -> str | None:
+  """'True' if the model wrote the example's noun; None if it wrote nothing."""
   same = same_noun(text, example['span1_text'])
-  return '' if same is None else str(same)
+  return None if same is None else str(same)
 
 
 def same_noun(predicted: str, referent: str) -> bool | None:
@@ -154,13 +154,8 @@ def read_dpr(path: str) -> Iterator[Example]:
       'sentence': sentence.strip(),
       'pronoun': pronoun,
       'candidates': candidates,
-      'label': candidates.index(right),
+      'label': str(candidates.index(right)),
     }
-
-
-def convert_dpr(record: Example) -> Iterator[Example]:
-  """TFDS's class is the index of the right candidate."""
-  yield {**record, 'label': int(record['label'])}
 
 
 def dpr_input(example: Example) -> str:
@@ -171,7 +166,7 @@ def dpr_input(example: Example) -> str:
 
 
 def dpr_trained(example: Example) -> list[tuple[str, str]]:
-  return [(dpr_input(example), example['candidates'][example['label']])]
+  return [(dpr_input(example), example['candidates'][int(example['label'])])]
 
 
 def dpr_texts(example: Example) -> list[tuple[str, str]]:
@@ -180,10 +175,10 @@ def dpr_texts(example: Example) -> list[tuple[str, str]]:
   return [(marked, candidate) for candidate in example['candidates']]
 
 
-def dpr_decode(text: str, example: Example) -> int:
-  """Which candidate the model wrote; -1 if none."""
+def dpr_decode(text: str, example: Example) -> str | None:
+  """Which candidate the model wrote: '0' or '1'; None if neither."""
   candidates = list(example['candidates'])
-  return candidates.index(text) if text in candidates else -1
+  return str(candidates.index(text)) if text in candidates else None
 
 
 # ---- WNLI ----
@@ -221,10 +216,10 @@ def wnli_evaluated(example: Example) -> tuple[str, str]:
   return f'{_PREFIX} {_marked(premise, best.place)}', target
 
 
-def wnli_decode(text: str, example: Example) -> str:
-  """'entailment' if the model wrote the noun of the hypothesis."""
+def wnli_decode(text: str, example: Example) -> str | None:
+  """'entailment' if the model wrote the hypothesis's noun; None: no noun."""
   same = same_noun(text, wnli_evaluated(example)[1])
-  return {None: '', True: 'entailment', False: 'not_entailment'}[same]
+  return {True: 'entailment', False: 'not_entailment'}.get(same)
 
 
 def _clean_words(text):

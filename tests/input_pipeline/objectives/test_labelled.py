@@ -122,7 +122,7 @@ def test_rows_of_a_head():
 
 def test_a_choice_has_a_line_for_each_pair():
   config = Config(objective='choice', choices=2, length=6)
-  examples = [{'texts': [('a', 'b'), ('a', 'c c')], 'label': 1}]
+  examples = [{'texts': [('a', 'b'), ('a', 'c c')], 'label': 'yes'}]
   encoded = rows(config, examples)
   shapes = labelled.shapes(config, 'encoder')
   batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)

@@ -96,7 +96,7 @@ def test_bad_csv(tmp_path):
   good = header + '"S, ""x""\nnext",He,a,b,c,d,2\n'
   (example,) = catalog.find('swag').read(write(tmp_path, 'a.csv', good))
   assert example['sent1'] == 'S, "x"\nnext'
-  assert example['label'] == 2
+  assert example['label'] == 'choice3'
   more = good + 'S,He,a,b,c,d,e,1\n'
   found = failure('swag', write(tmp_path, 'b.csv', more))
   assert found.startswith('FILE, line 4 has 8 columns, not the 7')
@@ -177,8 +177,8 @@ def test_definite_pronouns(tmp_path):
   path = write(tmp_path, 'train.c.txt', text)
   read = list(catalog.find('super_glue/dpr').read(path))
   assert [(x['candidates'], x['label']) for x in read] == [
-    (['A', 'B'], 1),
-    (['C', 'D'], 0),
+    (['A', 'B'], '1'),
+    (['C', 'D'], '0'),
   ]
 
 

@@ -34,7 +34,7 @@ ROWS = [
    f'cb hypothesis: {B} premise: {A}', 'contradiction'),
   ('super_glue/copa',
    {'premise': 'P', 'choice1': 'A', 'choice2': 'B', 'question': 'cause',
-    'label': 1},
+    'label': 'choice2'},
    'copa choice1: A choice2: B premise: P question: cause', 'choice2'),
   ('super_glue/multirc',
    {'paragraph': '<b>Sent 1: </b>Hi.<br>Yes.', 'question': 'Q?',
@@ -58,7 +58,7 @@ ROWS = [
     'span2_text': 'he', 'span2_index': 4, 'label': 'False'}, None, None),
   ('super_glue/dpr',
    {'sentence': 'Bob asked Tom if he can go, he said.', 'pronoun': 'he',
-    'candidates': ['Bob', 'Tom'], 'label': 1},
+    'candidates': ['Bob', 'Tom'], 'label': '1'},
    'wsc: Bob asked Tom if *he* can go, he said.', 'Tom'),
   ('glue/wnli',
    {'sentence1': A, 'sentence2': B, 'label': 'entailment'}, None, None),
@@ -190,7 +190,7 @@ def test_nouns_are_compared_without_case_and_determiners(
   assert winograd.same_noun(predicted, referent) is same
   task = catalog.find('super_glue/wsc')
   text = task.decode(predicted, {'span1_text': referent})
-  assert text == ('' if same is None else str(same))
+  assert text == (None if same is None else str(same))
 
 
 # Premise, hypothesis, text, noun.
@@ -220,7 +220,7 @@ def test_wnli_is_evaluated_as_wsc(premise, hypothesis, text, noun):
   assert task.evaluated(example) == (text, noun)
   assert task.decode(f'the {noun}', example) == 'entailment'
   assert task.decode('nobody else', example) == 'not_entailment'
-  assert task.decode('', example) == ''
+  assert task.decode('', example) is None
 
 
 def test_wnli_without_a_pronoun():
@@ -233,16 +233,17 @@ def test_wnli_without_a_pronoun():
 def test_answers_are_read():
   stsb, copa = catalog.find('glue/stsb'), catalog.find('super_glue/copa')
   assert stsb.decode('3.8', {}) == 3.8
-  assert stsb.decode('three', {}) == -1.0
-  assert [copa.decode(x, {}) for x in ('choice1', 'choice2', 'x')] == [0, 1, -1]
+  assert stsb.decode('three', {}) is None
+  assert copa.decode('choice2', {}) == 'choice2'
+  assert copa.decode('choice3', {}) is None
   dpr = catalog.find('super_glue/dpr')
-  assert dpr.decode('Tom', {'candidates': ['Bob', 'Tom']}) == 1
-  assert dpr.decode('Ann', {'candidates': ['Bob', 'Tom']}) == -1
-  assert catalog.find('glue/rte').decode('entail', {}) == 'entail'
+  assert dpr.decode('Tom', {'candidates': ['Bob', 'Tom']}) == '1'
+  assert dpr.decode('Ann', {'candidates': ['Bob', 'Tom']}) is None
+  assert catalog.find('glue/rte').decode('entail', {}) is None
   tags = catalog.find('conll2003')
   example = {'tokens': ['a', 'b', 'c']}
-  assert tags.decode('O B-PER', example) == ['O', 'B-PER', 'O']
-  assert tags.decode('B-X O O O', example) == ['O', 'O', 'O']
+  assert tags.decode('O B-PER', example) == ['O', 'B-PER']
+  assert tags.decode('B-X O O O', example) == [None, 'O', 'O']
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,9 @@ def test_tasks_without_a_form_in_t5():
   def text(name, **example):
     return catalog.find(name).text_to_text(example)
 
-  swag = text('swag', sent1='S.', sent2='He', endings=list('abcd'), label=2)
+  swag = text(
+    'swag', sent1='S.', sent2='He', endings=list('abcd'), label='choice3'
+  )
   assert swag == [(
     'swag choice1: a choice2: b choice3: c choice4: d context: S. He',
     'choice3',
