@@ -286,9 +286,30 @@ def papers_masking(rule, text, segments, tokenizer, config, rng):
   return predicted, read
 
 
+@pytest.fixture
+def masked(monkeypatch):
+  """Documents, tokenizer, config -> tokens, inputs, positions, which of them
+  count, other arrays; and the rows of the batch."""
+
+  def make(documents, tokenizer, config):
+    seen = []
+
+    def encoder(*args, own=features.encoder):
+      seen.extend(args[1:])
+      return own(*args)
+
+    shapes = batch_shapes(config, 'encoder')
+    with monkeypatch.context() as patched:
+      patched.setattr(features, 'encoder', encoder)
+      rows = _masked_rows(documents, tokenizer, config, shapes, rng())
+    return *seen, features.split(rows, shapes)
+
+  return make
+
+
 @pytest.mark.parametrize('pack', [True, False])
 @pytest.mark.parametrize('rule', MASKING)
-def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
+def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
   """Token by token, in rows of one document and of several."""
   shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
   config = make_config(
@@ -305,9 +326,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     return own(*args)
 
   monkeypatch.setattr(masking, 'masked_counts', counts)
-  text, inputs, at, chosen, others = _masked_rows(
-    documents, tokenizer, config, rng()
-  )
+  text, inputs, _, _, others, batch = masked(documents, tokenizer, config)
   predicted, read = papers_masking(
     rule, text, others['segments'], tokenizer, config, before[0]
   )
@@ -319,10 +338,6 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     assert {len(pairs) for pairs in predicted} >= {1, 2, 3}
   np.testing.assert_array_equal(inputs, read)
   # The batch that a model reads.
-  shapes = batch_shapes(config, 'encoder')
-  batch = features.split(
-    features.encoder(shapes, text, inputs, at, chosen, others), shapes
-  )
   np.testing.assert_array_equal(batch['inputs'], read)
   for row, pairs in enumerate(predicted):
     here = batch['weights'][row] > 0
@@ -330,7 +345,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, monkeypatch):
     assert list(zip(places, targets, strict=True)) == pairs
 
 
-def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
+def test_roberta_masks_its_ends_as_words_of_their_own(masked, monkeypatch):
   """Even if the token after <s> does not begin a word."""
   config = make_config(
     'mlm', masking='roberta', whole_words=True, noise_density=0.4,
@@ -340,7 +355,7 @@ def test_roberta_masks_its_ends_as_words_of_their_own(monkeypatch):
   starts = np.zeros(40, bool)  # no token begins a word
   monkeypatch.setattr(type(tokenizer), 'word_starts', starts)
   documents = [np.array([7, 8], np.int32)] * 300
-  text, _, at, chosen, _ = _masked_rows(documents, tokenizer, config, rng())
+  text, _, at, chosen, *_ = masked(documents, tokenizer, config)
   assert text[0].tolist() == [tokenizer.cls, 7, 8, tokenizer.sep, 0, 0, 0, 0]
   found = {tuple(a[c].tolist()) for a, c in zip(at, chosen, strict=True)}
   assert {(0,), (3,), (1, 2), (0, 3)} <= found

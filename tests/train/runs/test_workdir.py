@@ -351,7 +351,8 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
 
     def check_saved(self):
       if self.failed:
-        raise self._unsaved(OSError(28, 'No space left on device'))
+        with self._writing():
+          raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(loop, 'Checkpoints', Full)
   config = config_of(half, train__steps=30, checkpoint__every=9)
