@@ -127,7 +127,7 @@ XSUM = Task(
     summary_text, source='document', target='summary'
   ),
   decode=formats.as_written,
-  metrics=metrics.rouge,
+  metrics=functools.partial(metrics.rouge, field='summary'),
 )
 
 TASKS = (CNN_DAILYMAIL, XSUM)

@@ -82,7 +82,7 @@ def _wmt(source: str, target: str) -> Task:
     label=target,
     text_to_text=functools.partial(translated, source=source, target=target),
     decode=formats.as_written,
-    metrics=metrics.bleu,
+    metrics=functools.partial(metrics.bleu, language=target),
   )
 
 
