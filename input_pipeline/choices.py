@@ -26,7 +26,8 @@ PAIRS = {
   'prefix': Keys((), _PAIR),
   # T5's objective, then those it is compared with (T5, section 3.3).
   'span_corruption': Keys(
-    (*_SPANS, 'mean_span_length', 'document_tokens'), ('loss_on_inputs',)
+    (*_SPANS, 'mean_span_length', 'document_tokens'),
+    ('loss_on_inputs', 'target_length'),  # beside tasks with longer targets
   ),
   'iid_spans': Keys((*_SPANS, 'target_length'), _PAIR),
   'drop_tokens': Keys(('noise_density', 'target_length'), _PAIR),

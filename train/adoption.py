@@ -6,12 +6,13 @@ import os
 from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
+from input_pipeline.choices import PAIRS
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import labelled
 from input_pipeline.tasks.task import Task
-from train import pretrained
 from train.runs import warm_start, workdir
 from train.runs.checkpoint import Checkpoints
+from train.settings import OWN
 
 # Keys of the data that belong to a checkpoint's tokenizer.
 TOKENIZER = ('tokenizer_kind', 'lowercase', 'sentinels', 'start', 'bos')
@@ -49,7 +50,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     labelled.Labelled(x.partition(':')[2], data.task_folder, 'data.source')
     for x in tasks
   ]
-  if data.objective == 'text_to_text':
+  if data.objective in PAIRS:
     lengths = [source.task.lengths for source in opened]
     data.length = data.length or max(length for length, _ in lengths)
     if config.model.family == 'encoder_decoder' and not data.target_length:
@@ -103,8 +104,8 @@ def is_published(source: str) -> bool:
 def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   """The config with the model and the tokenizer of `source`; '': as it is.
 
-  A published checkpoint is adopted where the run begins with it; see
-  `pretrained.begin`. With `scratch` it is adopted here.
+  `source` is a workdir; see `pretrained.adopt` for published checkpoints. With
+  `scratch` its tokenizer is named, which else comes with its parameters.
 
   Raises:
     ValueError: there is no such folder, it is of another family, or it has no
@@ -112,14 +113,6 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   """
   if not source:
     return config
-  if is_published(source) and config.data.framing == 'gpt1':
-    raise ValueError(
-      f'--from={source} is a published checkpoint, whose table lacks the rows '
-      "of data.framing='gpt1'. Bring it into a workdir first: python -m "
-      f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
-    )
-  if is_published(source):
-    return pretrained.adopt(source, config) if scratch else config
   folder, step = warm_start.parse(source)
   if not os.path.isdir(folder):
     raise ValueError(f'--from={source}: there is no folder {folder}.')
@@ -135,7 +128,7 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
       f'of {config.model.family!r}: take a recipe of that family.'
     )
   config = config.copy_and_resolve_references().unlock()
-  own = {*pretrained.OWN, 'family', 'generator_divisor'} - {'scan'}
+  own = {*OWN, 'family', 'generator_divisor'} - {'scan'}
   if config.data.framing:
     own |= {'start', 'bos'}  # the frame begins a text
   with config.ignore_type():

@@ -27,7 +27,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import terminal
-from train import adoption, loop, pretrained, sweeping
+from train import adoption, loop, sweeping
 from train.parallel import processes
 from train.runs import command, workdir
 
@@ -47,16 +47,30 @@ def finetune(
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
   """
-  config = adoption.adopt(adoption.resolve(config), source, scratch)
+  config = adoption.resolve(config)
+  if adoption.is_published(source):
+    config = _published(config, folder, source, scratch)
+    source = ''
+  else:
+    config = adoption.adopt(config, source, scratch)
   if jax.process_index() == 0:
     terminal.say(adoption.described(config))
-  if source and not scratch and adoption.is_published(source):
-    if workdir.begun(folder):
-      config = pretrained.adopt(source, config)
-    else:
-      config = pretrained.begin(source, config, folder)
-    source = ''
   loop.train(config, folder, init_from='' if scratch else source)
+
+
+def _published(config, folder, source, scratch):
+  """The config of a run that begins, or has begun, with published weights."""
+  from train import pretrained  # it needs the extra `pretrained`
+
+  if config.data.framing == 'gpt1':
+    raise ValueError(
+      f'--from={source} is a published checkpoint, whose table lacks the rows '
+      "of data.framing='gpt1'. Bring it into a workdir first: python -m "
+      f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
+    )
+  if scratch or workdir.begun(folder):
+    return pretrained.adopt(source, config)
+  return pretrained.begin(source, config, folder)
 
 
 def main():

@@ -45,13 +45,8 @@ from train.learning.state import TrainState
 from train.learning.tuning import make_tuning
 from train.runs import command, folders, opening, workdir
 from train.runs.checkpoint import Checkpoints
+from train.settings import OWN
 from train.setup import set_up
-
-# Fields that the config decides; the checkpoint decides all others.
-OWN = (
-  *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
-  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
-)
 
 
 def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:

@@ -115,7 +115,10 @@ def _predict(
   task = labels.task
   match labels.config.objective:
     case 'text_to_text':  # an example that the task leaves out has no row
-      return task.decode(answers[0], example) if rows else None
+      found = task.decode(answers[0], example) if rows else None
+      if task.kind == 'classification' and found not in task.labels:
+        return None  # the text is no class: metrics count it as wrong
+      return found
     case 'classification' | 'choice':
       return task.labels[int(np.argmax(answers[0]))]
     case 'regression':

@@ -45,9 +45,13 @@ def raw_lengths(
 
 
 def target_length(config: DataConfig, family: str) -> int:
-  """Tokens in an encoder-decoder's row of targets."""
+  """Tokens in an encoder-decoder's row of targets.
+
+  Those of span corruption have more where tasks beside it need more.
+  """
   if config.objective == 'span_corruption':
-    return spans.span_lengths(config.length, *_noises(config)[0])[1]
+    needed = spans.span_lengths(config.length, *_noises(config)[0])[1]
+    return max(needed, config.target_length)
   if config.objective == 'ul2':
     pairs = zip(raw_lengths(config, family), _noises(config), strict=True)
     return max(ul2.sizes(raw, *noise)[1] for raw, noise in pairs)
@@ -61,7 +65,7 @@ def check(config: DataConfig, family: str) -> None:
   raw = raw_lengths(config, family)
   density = config.noise_density
   runs = raw[0] * density * (1 - density)
-  if config.target_length:
+  if config.target_length and config.objective != 'span_corruption':
     tokens = raw[0] * density + (config.objective == 'iid_spans') * runs + 1
     if tokens > config.target_length:
       raise ValueError(

@@ -79,6 +79,9 @@ def write(
 
   A task without a benchmark's format has a line for each prediction.
   """
+  if task.kind == 'choice':  # numbers of choices; -1 where the text is none
+    names = dict(enumerate(task.labels))
+    predictions = [names.get(p) for p in predictions]
   group, _, name = task.name.partition('/')
   if group == 'glue' and name == 'mnli':
     name += split.removeprefix('validation').removeprefix('test')

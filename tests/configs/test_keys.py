@@ -74,6 +74,8 @@ def test_choices_are_those_of_the_code():
     'tokenizer_kind': choices.TOKENIZERS,
     'normalization': choices.NORMALIZATIONS,
     'start': choices.STARTS,
+    'rates': choices.RATES,
+    'framing': ('', *choices.FRAMING),
   }
   assert common.KEYS['optimizer.decay'].choices == optimizer.DECAY
   assert common.KEYS['sharding.rules'].choices == tuple(PRESETS)

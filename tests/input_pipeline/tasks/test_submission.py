@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from input_pipeline.tasks import submission
+from input_pipeline.tasks import catalog, submission
 from input_pipeline.tasks.metrics import classes
 
 
@@ -273,3 +273,12 @@ def test_bad_input(tmp_path, call, message):
   with pytest.raises(ValueError, match=message):
     call(str(tmp_path / 'new'))
   assert os.listdir(tmp_path) == []
+
+
+def test_choices_of_a_task_are_written_by_number(tmp_path):
+  task = catalog.find('super_glue/copa')
+  written = submission.write(
+    task, 'test', indexed(3), [1, 0, -1], str(tmp_path)
+  )
+  assert written == (str(tmp_path / 'COPA.jsonl'), 3, 1)
+  assert [line['label'] for line in objects(written.path)] == [1, 0, 0]

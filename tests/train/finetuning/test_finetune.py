@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -52,8 +51,8 @@ def recipe(task, **keys):
   config = bert.get_config('size=tiny')
   return set_keys(config, SMALL | {
     'data.source': task, 'data.length': 16, 'data.batch': 8,
-    'train.epochs': 2.0, 'schedule.learning_rate': 3e-3,
-    'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 50,
+    'train.epochs': 6.0, 'schedule.learning_rate': 3e-3,
+    'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 150,
   } | keys)  # fmt: skip
 
 
@@ -69,9 +68,9 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   assert config.data.objective == 'classification'
   assert (config.model.head, config.model.classes) == ('sequence', 2)
   assert config.data.length == 128
-  # Two epochs of 400 examples in batches of 8; warm-up over a tenth.
-  assert (config.train.steps, config.schedule.warmup_steps) == (100, 10)
-  assert config.checkpoint.every == 50
+  # Six epochs of 400 examples in batches of 8; warm-up over a tenth.
+  assert (config.train.steps, config.schedule.warmup_steps) == (300, 30)
+  assert config.checkpoint.every == 150
   with pytest.raises(ValueError, match='is no task'):
     adoption.resolve(recipe('docs'))
 
@@ -82,7 +81,7 @@ def test_a_run_learns_its_task(tuned, pretrained_run):
   before = opening.open_run(pretrained_run)
   assert set(run.params) == {'embed', 'encoder', 'pooler', 'classes'}
   assert run.tokenizer.fingerprint == before.tokenizer.fingerprint
-  rows = read_metrics(tuned)
+  rows = list(read_metrics(tuned))
   scores = [
     row['eval/tsv/praise/accuracy'] for row in rows if 'eval/score' in row
   ]
@@ -91,7 +90,7 @@ def test_a_run_learns_its_task(tuned, pretrained_run):
 
 def test_evaluation_gives_the_scores_of_the_run(tuned, tmp_path):
   found = evaluate.evaluate_run(tuned, predictions=str(tmp_path))
-  rows = read_metrics(tuned)
+  rows = list(read_metrics(tuned))
   assert found['tsv/praise/accuracy'] == rows[-1]['eval/tsv/praise/accuracy']
   assert found['score'] == rows[-1]['eval/score']
   assert found['labels'] == 24
@@ -100,11 +99,9 @@ def test_evaluation_gives_the_scores_of_the_run(tuned, tmp_path):
   assert set(written) == {'bad', 'good'}
 
 
-@pytest.mark.parametrize(('devices', 'batch'), [(1, 8), (4, 8), (2, 20)])
-def test_scores_do_not_depend_on_the_batch(tuned, devices, batch):
-  """24 examples: whole batches, or the last one filled with padding."""
-  if devices > jax.device_count():
-    pytest.skip(f'needs {devices} devices')
+@pytest.mark.parametrize('batch', [16, 40])
+def test_scores_do_not_depend_on_the_batch(tuned, batch):
+  """24 examples on 8 devices: the last batch is filled with padding."""
   run = opening.open_run(tuned)
   data = opening.open_data(run)
   expected = scoring.make_scoring(run.setup, data)(run.params)
@@ -155,7 +152,9 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
   with pytest.raises(ValueError, match="is of model.family='encoder'"):
     finetune.finetune(
-      t5.get_config('size=tiny'), str(tmp_path / 'a'), pretrained_run
+      set_keys(t5.get_config('size=tiny'), {'data.source': task}),
+      str(tmp_path / 'a'),
+      pretrained_run,
     )
   config = adoption.resolve(recipe(task))
   with pytest.raises(ValueError, match='needs model.head=sequence'):

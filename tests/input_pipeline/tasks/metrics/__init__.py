@@ -1,0 +1,1 @@
+"""Tests of metrics, against the libraries that papers use."""
