@@ -75,13 +75,7 @@ def write(
   predictions: Sequence[Any],
   folder: str,
 ) -> Written:
-  """Predictions for a split of a task, in the format of its benchmark.
-
-  A task without a benchmark's format has a line for each prediction.
-  """
-  if task.kind == 'choice':  # numbers of choices; -1 where the text is none
-    names = dict(enumerate(task.labels))
-    predictions = [names.get(p) for p in predictions]
+  """Predictions in the format of a task's benchmark, or a line each."""
   group, _, name = task.name.partition('/')
   if group == 'glue' and name == 'mnli':
     name += split.removeprefix('validation').removeprefix('test')
@@ -94,9 +88,8 @@ def write(
     return write_squad(examples, predictions, f'{path}.json')
   if task.kind == 'tagging':
     return write_conll(examples, predictions, f'{path}.txt')
-  lines = [
-    None if x is None else str(getattr(x, 'text', x)) for x in predictions
-  ]
+  texts = (getattr(x, 'text', x) for x in predictions)
+  lines = [x if x is None else str(x) for x in texts]
   return write_lines(lines, f'{path}.txt')
 
 

@@ -70,6 +70,7 @@ HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 COMMAND = {
   'configs.command',
   'configs.command.UserError',
+  'configs.command.is_fixable',
   'configs.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
