@@ -1,9 +1,8 @@
 """Predictions in the files that benchmarks and their scripts read.
 
-Each function writes a file whole or not at all, and raises FileExistsError
-rather than write over another. A prediction that the format has no place for
-is replaced, and `Written.replaced` counts it: GLUE's and SuperGLUE's servers
-want a class for every example.
+Each function writes a file whole, and raises FileExistsError rather than write
+over another. `Written.replaced` counts predictions that the format has no place
+for: GLUE's and SuperGLUE's servers want a class for every example.
 """
 
 import json

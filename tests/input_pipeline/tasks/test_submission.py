@@ -276,9 +276,10 @@ def test_bad_input(tmp_path, call, message):
 
 
 def test_choices_of_a_task_are_written_by_number(tmp_path):
+  """They are predicted by name, as classes."""
   task = catalog.find('super_glue/copa')
   written = submission.write(
-    task, 'test', indexed(3), [1, 0, -1], str(tmp_path)
+    task, 'test', indexed(3), ['choice2', 'choice1', None], str(tmp_path)
   )
   assert written == (str(tmp_path / 'COPA.jsonl'), 3, 1)
   assert [line['label'] for line in objects(written.path)] == [1, 0, 0]
