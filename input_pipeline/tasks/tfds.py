@@ -34,7 +34,7 @@ def records(name: str, split: str, task: Task) -> Iterator[Example]:
       f'the dataset {name!r} in TFDS_DATA_DIR={where} has no split {split!r},'
       f' only {", ".join(sorted(builder.info.splits))}. Prepare it again.'
     )
-  classes = features[task.label] if task.label in features else None
+  classes = dict(features.items()).get(task.label)
   classes = getattr(classes, 'feature', classes)  # of a sequence
   names = getattr(classes, 'names', None)
   if names and task.labels and tuple(names) != task.labels:

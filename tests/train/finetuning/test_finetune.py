@@ -184,7 +184,8 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   mixture = ((first, 0), (second, 0), (text, 0))
   keys = SMALL | MULTI | {
     'data.source': '', 'data.mixture': mixture, 'data.rates': 'examples',
-    'data.rate_cap': 50, 'data.sentinels': 20, 'data.document_tokens': 999, 'data.mean_span_length': 3.0,
+    'data.rate_cap': 50, 'data.sentinels': 20, 'data.document_tokens': 999,
+    'data.mean_span_length': 3.0,
     'data.objective': 'span_corruption', 'data.noise_density': 0.15,
     'model.vocab_size': 300,
   }  # fmt: skip
