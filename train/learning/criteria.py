@@ -178,9 +178,11 @@ def rtd(
   logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
   read = (batch['segments'] > 0).astype('float32')
   marked = read * (logits > 0)
-  loss = jax.nn.softplus(logits) - labels * logits  # a sigmoid's cross-entropy
   return _tokens(outputs['logits'], batch, *losses) | {
-    'replaced_loss': jnp.sum(read * loss),
+    # The cross-entropy of a sigmoid.
+    'replaced_loss': jnp.sum(
+      read * (jax.nn.softplus(logits) - labels * logits)
+    ),
     'read': jnp.sum(read),
     'replaced': jnp.sum(read * labels),
     'marked': jnp.sum(marked),
