@@ -208,6 +208,7 @@ CB = _task(
   texts=_texts('premise', 'hypothesis'),
   text_to_text=_text('cb', 'hypothesis', 'premise'),
   metrics=metrics.f1_macro_accuracy,
+  averaged=('f1_macro', 'accuracy'),
 )
 COPA = _task(
   'copa',
@@ -229,6 +230,7 @@ MULTIRC = _task(
   length=512,
   text_to_text=multirc_text,
   metrics=metrics.multirc,
+  averaged=('f1', 'exact_match'),
 )
 RECORD = _task(
   'record',
@@ -241,6 +243,7 @@ RECORD = _task(
   length=384,
   text_to_text=record_text,
   metrics=metrics.record,
+  averaged=('f1', 'exact_match'),
 )
 RTE = _task(
   'rte',
