@@ -80,6 +80,14 @@ def main():
       '--scratch needs --from, whose sizes and tokenizer it has.'
     )
   points = sweeping.points(_GRID.value, _SEEDS.value)
+  if _CONFIG.value is None:
+    if len(points) > 1 or not workdir.begun(_WORKDIR.value):
+      raise ValueError(
+        'Give --config=finetune/FILE.py:task=TASK: only a single run that has '
+        'begun goes on without it.'
+      )
+    loop.train(None, _WORKDIR.value)
+    return
   configs = {p: sweeping.configured(_CONFIG.value, p) for p in points}
 
   def run(point: sweeping.Point, folder: str) -> None:

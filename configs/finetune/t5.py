@@ -53,8 +53,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = 2**18
   c.train.z_loss = 1e-4  # as in pretraining
   c.eval.every = c.checkpoint.every = 5000
+  c.checkpoint.keep_every = 5000  # 3.1.3: the best one for each task
   if tiny:
     c.data.batch, c.data.streams = 32, 4
     c.train.steps, c.eval.every = 200, 100
-    c.checkpoint.every = 100
+    c.checkpoint.every, c.checkpoint.keep_every = 100, 0
   return common.finish(c)
