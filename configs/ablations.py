@@ -82,7 +82,7 @@ FIELDS = {
   'kv_heads': (),  # any divisor of model.heads
   'tie_embeddings': (False, True),
   'bias': common.KEYS['model.bias'].choices,
-  'objective': common.KEYS['data.objective'].choices,
+  'objective': tuple(OBJECTIVES),  # of text; tasks have others
 }
 
 

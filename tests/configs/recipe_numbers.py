@@ -17,11 +17,14 @@ NOT_OF_A_RECIPE = {
   *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
   *('data.tokenizer', 'data.streams', 'data.holdout', 'data.block'),
   *('data.max_bad_share', 'data.threads', 'data.text_field'),
-  'data.bos',
+  *('data.bos', 'data.task_folder'),
+  # Of mixtures, which no pretraining recipe is.
+  *('data.rates', 'data.rate_cap', 'data.rate_temperature'),
   *('train.log_every', 'train.accumulate'),
 }
 # On by default, where no table says otherwise.
 ON = {
+  'model.pooler': True,  # read by the heads of tasks alone
   'data.concatenate': True,
   'data.pack': True,
   'data.start': 'pad',
