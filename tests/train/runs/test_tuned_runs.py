@@ -148,7 +148,7 @@ def test_a_plain_run_that_begins_with_lora(tuned, source, tmp_path):
   [
     ({'tuning__alpha': 8.0}, 'factors for tuning.alpha=4.0 and tuning.rank=2'),
     (
-      {'tuning__rank': 3},
+      {'tuning__rank': 3, 'tuning__alpha': 6.0},
       'lora/decoder/layers/attention/query/a: 1x16x2 there',
     ),
     (
