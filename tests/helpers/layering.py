@@ -56,6 +56,7 @@ EVERYTHING = {
 IN_FILE = {
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/command.py': {'absl'},
+  'configs/papers/__main__.py': {'absl'},
   'configs/tree.py': {'absl'},
   'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
   'input_pipeline/inspect.py': {'absl', 'ml_collections'},
@@ -92,6 +93,7 @@ ORDER = {
     {'command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
+    {'papers'},
     {'tree_plot'},
     {'tree'},
     {'ablations'},

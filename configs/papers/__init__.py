@@ -1,0 +1,1 @@
+"""The papers' tables: a file a paper, a plain record a row."""

@@ -1,0 +1,159 @@
+"""The papers' tables: the commands of each row, and its numbers.
+
+  python -m configs.papers                          # lists the tables
+  python -m configs.papers t5.table2
+  python -m configs.papers t5.table2 --row=decoder-LM
+  python -m configs.papers bert.table1 --runs=runs  # our numbers beside them
+
+The runs of a row lie in RUNS/TABLE/ROW: its pretraining in `pretrain`, the
+fine-tuning on a task in a folder of the task's name. The commands that are
+printed write there, and --runs=RUNS reads from there. A number with an m behind
+it was copied from memory, the others from a copy of the paper. Ours are of the
+last evaluation, or with checkpoint.best='score' of the best one for each task.
+"""
+
+from absl import flags
+
+from configs import command, common
+from configs.papers import (
+  bert,
+  electra,
+  gpt1,
+  records,
+  roberta,
+  scores,
+  t5,
+  t5_scale,
+)
+from configs.papers.records import Row, Table
+
+TABLES = {
+  table.name: table
+  for paper in (t5, t5_scale, bert, roberta, electra, gpt1)
+  for table in paper.TABLES
+}
+ACROSS = 7  # columns side by side
+WIDTH = 12
+
+
+def find(name: str) -> Table:
+  """The table of a name.
+
+  Raises:
+    ValueError: there is none; names the nearest.
+  """
+  if name not in TABLES:
+    raise ValueError(common.unknown('table', name, TABLES))
+  return TABLES[name]
+
+
+def find_row(table: Table, name: str) -> Row:
+  """The row of a table.
+
+  Raises:
+    ValueError: there is none; names the nearest.
+  """
+  rows = {row.name: row for row in table.rows}
+  if name not in rows:
+    raise ValueError(common.unknown(f'row of {table.name}', name, rows))
+  return rows[name]
+
+
+def listed() -> str:
+  """All tables, a line each."""
+  lines = []
+  for table in TABLES.values():
+    able = sum(1 for row in table.rows if _reason(table, row) == '')
+    lines.append(
+      f'{table.name:15}{able:3} of {len(table.rows):2} rows can be run   '
+      f'{table.title}'
+    )
+  return '\n'.join(lines)
+
+
+def shown(table: Table, row: str = '', runs: str = '', data: str = '') -> str:
+  """A table as text.
+
+  Args:
+    table: the table.
+    row: one row; '': all.
+    runs: the folder of all runs, with our numbers; '': published ones alone,
+      and commands that write under 'runs'.
+    data: the folder of the tasks' files; '': from TFDS.
+
+  Raises:
+    ValueError: the table has no such row, or a file of a run cannot be read.
+  """
+  lines = [f'{table.name}: {table.title}']
+  if table.note:
+    lines.append(table.note)
+  for one in (find_row(table, row),) if row else table.rows:
+    lines += ['', one.name]
+    lines += [f'  {text}' for text in (one.note,) if text]
+    if reason := _reason(table, one):
+      lines.append(f'  It cannot be run. {reason}')
+    elif one.same:
+      lines.append(f'  Its runs are those of {one.same}:')
+    for run in records.runs(TABLES, table, one):
+      lines.append(f'  {run.command(runs or "runs", data)}')
+    lines += _numbers(table, one, runs)
+  return '\n'.join(lines)
+
+
+def _reason(table, row):
+  return records.resolve(TABLES, table, row)[1].why
+
+
+def _numbers(table: Table, row: Row, runs: str) -> list[str]:
+  """The published cells, and ours below them."""
+  published = records.cells(table, row)
+  lines = {
+    '': [column.name for column in table.columns],
+    'published': [
+      '-' if x is None else f'{x:g}' + 'm' * (mark == 'memory')
+      for x, mark in published
+    ],
+  }
+  if runs:
+    found = scores.ours(TABLES, table, row, runs)
+    lines['ours'] = [_text(ours.value) for ours in found]
+    lines['spread'] = [_text(ours.spread) for ours in found]
+    lines['difference'] = [
+      _text(ours.value - x, '+.2f') if None not in (ours.value, x) else '-'
+      for ours, (x, _) in zip(found, published, strict=True)
+    ]
+    lines['runs'] = [
+      f'{ours.runs}' + f' of {ours.runs + ours.left}' * bool(ours.left)
+      for ours in found
+    ]
+  shown = []
+  for first in range(0, len(table.columns), ACROSS):
+    for heading, texts in lines.items():
+      part = texts[first : first + ACROSS]
+      shown.append(
+        f'  {heading:11}' + ''.join(f'{text:>{WIDTH}}' for text in part)
+      )
+  return shown
+
+
+def _text(value, form='.2f'):
+  return '-' if value is None else format(value, form)
+
+
+def main(argv: list[str]) -> None:
+  names = argv[1:]
+  if not names:
+    print(listed())
+  options = flags.FLAGS
+  for name in names:
+    print(shown(find(name), options.row, options.runs, options.data))
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('row', '', 'one row of the table')
+  flags.DEFINE_string('runs', '', 'the folder RUNS of all runs')
+  flags.DEFINE_string(
+    'data', '', "the folder of the tasks' files as their authors publish them"
+  )
+  flags.FLAGS.set_gnu_getopt()  # flags may follow the table
+  command.start(main)

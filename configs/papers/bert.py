@@ -1,0 +1,193 @@
+"""Tables of BERT (Devlin et al. 2019).
+
+Cells: a copy of the paper, except tables 7 and 8, which are from memory.
+"""
+
+from configs.papers.records import Column, Row, Table
+
+MATCHED = Column('MNLI-m', 'glue/mnli', 'glue/mnli@validation_matched/accuracy')
+MISMATCHED = Column(
+  'MNLI-mm', 'glue/mnli', 'glue/mnli@validation_mismatched/accuracy'
+)
+MRPC = Column('MRPC', 'glue/mrpc', 'glue/mrpc/accuracy')
+SST2 = Column('SST-2', 'glue/sst2', 'glue/sst2/accuracy')
+QNLI = Column('QNLI', 'glue/qnli', 'glue/qnli/accuracy')
+# Table 1: F1 of QQP and MRPC, Spearman of STS-B, Matthews of CoLA (4.1).
+GLUE = (
+  MATCHED,
+  MISMATCHED,
+  Column('QQP', 'glue/qqp', 'glue/qqp/f1'),
+  QNLI,
+  SST2,
+  Column('CoLA', 'glue/cola', 'glue/cola/matthews'),
+  Column('STS-B', 'glue/stsb', 'glue/stsb/spearman'),
+  Column('MRPC', 'glue/mrpc', 'glue/mrpc/f1'),
+  Column('RTE', 'glue/rte', 'glue/rte/accuracy'),
+)
+GLUE = (*GLUE, Column('average', average=tuple((c.name,) for c in GLUE)))
+RATES = ('--grid', 'schedule.learning_rate=5e-5,4e-5,3e-5,2e-5')  # 4.1
+RESTARTS = (*RATES, '--seeds=5')  # 4.1: of the large model; how many is ours
+
+_OTHER = 'It is another system, whose model Treeline does not have.'
+_LEFT = (
+  'An encoder here sees both sides, and a decoder has no head for spans: a '
+  'model that reads [CLS] and spans from the left cannot be fine-tuned yet.'
+)
+_BILSTM = 'There is no BiLSTM, which the paper puts on top of the model.'
+_FEATURES = (
+  'The model is frozen and a BiLSTM of two layers reads its activations: '
+  'Treeline has no BiLSTM.'
+)
+_NO_MASK = 'data.masked_share must be above 0: some chosen tokens read [MASK].'
+_UNKNOWN = 'The paper does not say which rate: 3e-5 is the recipe of 4.1.'
+
+BASE = 'bert.table1/BERT-base'
+
+
+def _size(layers, width, heads):
+  return {
+    'model.encoder_layers': layers,
+    'model.embed_dim': width,
+    'model.mlp_dim': 4 * width,
+    'model.heads': heads,
+    'model.kv_heads': heads,
+    'model.head_dim': width // heads,
+  }
+
+
+def _masks(mask, random):
+  return {'data.masked_share': mask, 'data.random_share': random}
+
+
+TABLES = (
+  Table(
+    'bert.table1',
+    'GLUE, test; ours is on the validation split',
+    GLUE,
+    (
+      Row(
+        'pre-OpenAI-SOTA',
+        '80.6 80.1 66.1 82.3 93.2 35.0 81.0 86.0 61.7 74.0',
+        why=_OTHER,
+      ),
+      Row(
+        'BiLSTM-ELMo',
+        '76.4 76.1 64.8 79.8 90.4 36.0 73.3 84.9 56.8 71.0',
+        why=_OTHER,
+      ),
+      Row(
+        'OpenAI-GPT',
+        '82.1 81.4 70.3 87.4 91.3 45.4 80.0 82.3 56.0 75.1',
+        'gpt1.py:base',
+        recipe='gpt1.py',
+        flags=(),
+      ),
+      Row(
+        'BERT-base',
+        '84.6 83.4 71.2 90.5 93.5 52.1 85.8 88.9 66.4 79.6',
+        'bert.py:base',
+      ),
+      Row(
+        'BERT-large',
+        '86.7 85.9 72.1 92.7 94.9 60.5 86.5 89.3 70.1 82.1',
+        'bert.py:large',
+        flags=RESTARTS,
+      ),
+    ),
+    'bert.py',
+    RATES,
+  ),
+  Table(
+    'bert.table5',
+    'pretraining tasks, base size, dev',
+    (
+      MATCHED,
+      QNLI,
+      MRPC,
+      SST2,
+      Column('SQuAD-F1', 'squad/v1.1', 'squad/v1.1/f1'),
+    ),
+    (
+      Row('base', '84.4 88.4 86.7 92.7 88.5', start=BASE),
+      Row(
+        'no-NSP',
+        '83.9 84.9 86.5 92.6 87.9',
+        'ablations.py:bert:base,objective=doc_sentences',
+        note='Rows are whole sentences of one document, not pairs.',
+      ),
+      Row('left-to-right', '82.1 84.3 77.5 92.1 77.8', why=_LEFT),
+      Row('left-to-right-BiLSTM', '82.1 84.1 75.7 91.6 84.9', why=_BILSTM),
+    ),
+    'bert.py',
+    note=_UNKNOWN + ' SQuAD has its own (4.2).',
+  ),
+  Table(
+    'bert.table6',
+    'size of the model, dev, averages of 5 restarts; layers-width-heads',
+    (Column('perplexity'), MATCHED, MRPC, SST2),
+    (
+      Row('3-768-12', '5.84 77.9 79.8 88.4', 'bert.py:base', _size(3, 768, 12)),
+      Row('6-768-3', '5.24 80.6 82.2 90.7', 'bert.py:base', _size(6, 768, 3)),
+      Row('6-768-12', '4.68 81.9 84.8 91.3', 'bert.py:base', _size(6, 768, 12)),
+      Row('12-768-12', '3.99 84.4 86.7 92.9', start=BASE),
+      Row(
+        '12-1024-16',
+        '3.54 85.7 86.9 93.3',
+        'bert.py:base',
+        _size(12, 1024, 16),
+      ),
+      Row('24-1024-16', '3.23 86.6 87.8 93.7', start='bert.table1/BERT-large'),
+    ),
+    'bert.py',
+    ('--seeds=5',),
+    note=_UNKNOWN + ' The perplexity is that of held-out masked tokens: see '
+    "the pretraining run's metrics.jsonl.",
+  ),
+  Table(
+    'bert.table7',
+    'CoNLL-2003 named entities, F1; averages of 5 runs',
+    (
+      Column('dev', 'conll2003', 'conll2003/f1'),
+      Column('test'),
+    ),
+    (
+      Row('ELMo', '95.7 92.2', why=_OTHER),
+      Row('CVT', '- 92.6', why=_OTHER),
+      Row('CSE', '- 93.1', why=_OTHER),
+      Row('BERT-large', '96.6 92.8', 'bert.py:large,vocabulary=cased'),
+      Row('BERT-base', '96.4 92.4', 'bert.py:base,vocabulary=cased'),
+      Row('embeddings', '91.0 -', why=_FEATURES),
+      Row('second-to-last', '95.6 -', why=_FEATURES),
+      Row('last', '94.9 -', why=_FEATURES),
+      Row('weighted-sum-last-four', '95.9 -', why=_FEATURES),
+      Row('concatenated-last-four', '96.1 -', why=_FEATURES),
+      Row('weighted-sum-all', '95.5 -', why=_FEATURES),
+    ),
+    'bert.py',
+    ('--grid', 'schedule.learning_rate=5e-5,3e-5,2e-5', '--seeds=5'),
+    memory=True,
+    note='For the test set: python -m train.evaluate --workdir=W '
+    '--source=task:conll2003@test.',
+  ),
+  Table(
+    'bert.table8',
+    'how chosen tokens are replaced, dev; mask-same-random in percent',
+    (
+      MATCHED,
+      Column('NER', 'conll2003', 'conll2003/f1'),
+      Column('NER-features'),
+    ),
+    (
+      Row('80-10-10', '84.2 95.4 94.9', 'bert.py:base'),
+      Row('100-0-0', '84.3 94.9 94.0', 'bert.py:base', _masks(1.0, 0.0)),
+      Row('80-0-20', '84.1 95.2 94.6', 'bert.py:base', _masks(0.8, 0.2)),
+      Row('80-20-0', '84.4 95.2 94.7', 'bert.py:base', _masks(0.8, 0.0)),
+      Row('0-20-80', '83.7 94.8 94.6', why=_NO_MASK),
+      Row('0-0-100', '83.6 94.9 94.6', why=_NO_MASK),
+    ),
+    'bert.py',
+    memory=True,
+    note=f'The last column cannot be run. {_FEATURES} The vocabulary is '
+    'uncased; the paper does not say.',
+  ),
+)

@@ -1,0 +1,203 @@
+"""What a table of a paper is, and the commands of its rows."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+PRETRAIN = 'pretrain'  # the folder of a row's pretraining run
+ALONE = 'none'  # Row.recipe of a row that is not fine-tuned
+TRUNK = 'configs/'
+
+
+class Column(NamedTuple):
+  """A column of published cells, and where ours come from.
+
+  Attributes:
+    name: its heading.
+    task: what is fine-tuned for it, a task or a mixture; '': nothing.
+    metric: under 'eval/' in metrics.jsonl; '': the task's score, of a mixture
+      the mean of its tasks' scores.
+    average: columns whose mean it is; those in one group are averaged first.
+  """
+
+  name: str
+  task: str = ''
+  metric: str = ''
+  average: tuple[tuple[str, ...], ...] = ()
+
+
+class Row(NamedTuple):
+  """A row of a table.
+
+  Attributes:
+    name: of one word, its folder too.
+    cells: a number for each column, '-' where the paper has none; a number
+      with an m behind it is from memory.
+    config: of the pretraining, FILE.py:ARG under configs/.
+    keys: what is changed in it.
+    each: task -> keys, where every task has a pretraining run of its own.
+    same: 'TABLE/ROW' whose runs these are.
+    start: 'TABLE/ROW' whose pretraining run this row starts from.
+    recipe: of the fine-tuning, in place of the table's; ALONE: none.
+    tuned: keys that are changed in it.
+    by_task: task -> keys that are changed for it alone.
+    flags: of train.finetune, in place of the table's.
+    after: task -> the task whose fine-tuned run it starts from.
+    why: why it cannot be run; '': it can.
+    note: what differs from the paper.
+  """
+
+  name: str
+  cells: str
+  config: str = ''
+  keys: Mapping[str, Any] = {}
+  each: Mapping[str, Mapping[str, Any]] = {}
+  same: str = ''
+  start: str = ''
+  recipe: str = ''
+  tuned: Mapping[str, Any] = {}
+  by_task: Mapping[str, Mapping[str, Any]] = {}
+  flags: tuple[str, ...] | None = None
+  after: Mapping[str, str] = {}
+  why: str = ''
+  note: str = ''
+
+
+class Table(NamedTuple):
+  """A table of a paper.
+
+  Attributes:
+    name: 'PAPER.tableN'.
+    title: what it compares, and the published split.
+    columns: in the order of the cells.
+    rows: in the order of the paper.
+    recipe: of the fine-tuning, FILE.py[:ARG] under configs/finetune/.
+    flags: of train.finetune: seeds and grids.
+    over: what our cell is over the seeds, 'mean' or 'median'.
+    memory: whether all cells are from memory.
+    note: what is true of all rows.
+  """
+
+  name: str
+  title: str
+  columns: tuple[Column, ...]
+  rows: tuple[Row, ...]
+  recipe: str
+  flags: tuple[str, ...] = ()
+  over: str = 'mean'
+  memory: bool = False
+  note: str = ''
+
+  @property
+  def tasks(self) -> tuple[str, ...]:
+    """What each row is fine-tuned on."""
+    return tuple(dict.fromkeys(c.task for c in self.columns if c.task))
+
+
+class Cell(NamedTuple):
+  """A published number; None where the paper has none."""
+
+  value: float | None
+  mark: str  # read or memory
+
+
+class Run(NamedTuple):
+  """One run of a row.
+
+  Attributes:
+    task: what is fine-tuned; '': it is pretraining.
+    config: as --config has it, with its argument.
+    keys: what is changed in it.
+    folder: its workdir, under the folder of all runs.
+    origin: the workdir that it starts from, '' for none.
+    flags: more flags.
+  """
+
+  task: str
+  config: str
+  keys: Mapping[str, Any]
+  folder: str
+  origin: str = ''
+  flags: tuple[str, ...] = ()
+
+  def command(self, runs: str, data: str = '') -> str:
+    """The command, for the shell.
+
+    Args:
+      runs: the folder of all runs.
+      data: the folder of the tasks' files; '': from TFDS.
+    """
+    words = ['python', '-m', 'train.finetune' if self.task else 'train']
+    words.append(f'--config={self.config}')
+    if self.origin:
+      words.append(f'--from={runs}/{self.origin}')
+    words += [f'--workdir={runs}/{self.folder}', *self.flags]
+    keys = dict(self.keys)
+    if data and (self.task or 'task:' in str(keys.get('data.mixture', ''))):
+      keys['data.task_folder'] = data
+    words += [f'--config.{key}={value}' for key, value in keys.items()]
+    return ' '.join(shlex.quote(word) for word in words)
+
+
+def cells(table: Table, row: Row) -> list[Cell]:
+  """The published cells of a row, one for each column."""
+  found = []
+  for text in row.cells.split():
+    mark = 'memory' if table.memory or text.endswith('m') else 'read'
+    number = text.removesuffix('m')
+    found.append(Cell(None if number == '-' else float(number), mark))
+  return found
+
+
+def resolve(
+  tables: Mapping[str, Table], table: Table, row: Row
+) -> tuple[Table, Row]:
+  """The table and the row whose runs a row has: mostly its own."""
+  while row.same:
+    table, row = _find(tables, row.same)
+  return table, row
+
+
+def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
+  """All runs of a row, in the order in which they are made.
+
+  None for a row that cannot be run.
+  """
+  tasks = table.tasks
+  table, row = resolve(tables, table, row)
+  if row.why:
+    return
+  home = f'{table.name}/{row.name}'
+  start, origin = row, home
+  while start.start:
+    origin = start.start
+    start = _find(tables, origin)[1]
+  for task in row.each or ('',):
+    folder = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(task)
+    keys = {**start.keys, **row.each.get(task, {})}
+    yield Run('', TRUNK + start.config, keys, folder)
+  recipe = row.recipe or table.recipe
+  if recipe == ALONE:
+    return
+  file, _, argument = recipe.partition(':')
+  flags = table.flags if row.flags is None else row.flags
+  # What others start from comes first.
+  for task in sorted(tasks, key=lambda task: task in row.after):
+    begin = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(row.each)
+    if task in row.after:
+      begin = f'{home}/{row.after[task]}'
+    argued = f'task={task}' + f',{argument}' * bool(argument)
+    yield Run(
+      task,
+      f'{TRUNK}finetune/{file}:{argued}',
+      {**row.tuned, **row.by_task.get(task, {})},
+      f'{home}/{task}',
+      begin,
+      flags,
+    )
+
+
+def _find(tables, place):
+  """'TABLE/ROW' -> the table and the row."""
+  name, _, row = place.partition('/')
+  return tables[name], next(r for r in tables[name].rows if r.name == row)

@@ -1,0 +1,324 @@
+"""The papers' tables: their rows, their commands and our numbers in them."""
+
+import functools
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from configs import command
+from configs.papers import __main__ as papers
+from configs.papers import records, scores
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives.rows import batch_shapes
+from input_pipeline.tasks import catalog
+from models.config import TransformerConfig
+from tests.helpers import REPOSITORY
+from train import adoption
+from train.learning.optimizer import USES
+from train.learning.schedules import make_schedule
+from train.learning.tuning import make_tuning
+from train.settings import OWN, check_group, check_settings
+
+WANTED = {
+  't5': (1, 2, *range(4, 16)),
+  'bert': (1, 5, 6, 7, 8),
+  'roberta': (1, 2, 3, 4),
+  'electra': (1, 2, 5),
+}
+ROWS = [
+  pytest.param(table, row, id=f'{table.name}/{row.name}')
+  for table in papers.TABLES.values()
+  for row in table.rows
+]
+COLUMNS = {
+  column.name + column.task: column
+  for table in papers.TABLES.values()
+  for column in table.columns
+  if column.task
+}
+
+CHECKED = set()  # fine-tuning configs of other rows
+
+
+@functools.cache
+def load(config, overrides):
+  """The config that a command reads, through the flags that it has."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', flag_values=values, lock_config=True
+  )
+  arguments = ['x', f'--config={command.find_config(config)}', *overrides]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, 'argv', arguments)  # where it looks for overrides
+    values(arguments)
+  return values.config
+
+
+def config_of(run):
+  """A run's config, read back from its command."""
+  _, _, module, first, *rest = shlex.split(run.command('runs'))
+  assert module == ('train.finetune' if run.task else 'train')
+  overrides = [word for word in rest if word.startswith('--config.')]
+  return load(first.removeprefix('--config='), tuple(overrides))
+
+
+def tuned(run, before):
+  """A fine-tuning config with what its checkpoint and its task decide."""
+  config = config_of(run).copy_and_resolve_references().unlock()
+  family = before.model.family
+  family = 'encoder' if family == 'electra' else family
+  assert config.model.family == family
+  keys = {*before.model} - ({*OWN, 'family', 'generator_divisor'} - {'scan'})
+  for key in keys:
+    config.model[key] = before.model[key]
+  for key in adoption.TOKENIZER:
+    if not (config.data.framing and key in ('start', 'bos')):
+      config.data[key] = before.data[key]
+  tasks = [name.partition(':')[2] for name, _ in config.data.mixture]
+  tasks = tasks or [config.data.source.partition(':')[2]]
+  found = [catalog.find(name) for name in tasks]
+  if config.data.objective == 'text_to_text':
+    config.data.length = config.data.length or 512
+    if family == 'encoder_decoder':
+      config.data.target_length = max(task.lengths[1] for task in found)
+  else:
+    (task,) = found
+    config.data.length = task.length
+    config.data.objective = task.kind
+    config.model.head = adoption.HEADS.get(task.kind, config.model.head)
+    config.model.classes = 1 if task.kind == 'regression' else len(task.labels)
+    if task.kind in ('choice', 'span'):
+      config.model.classes = 0
+    if config.model.head not in ('sequence', 'choice'):
+      config.model.pooler, config.model.pooler_dropout = True, False
+    if task.kind != 'regression':
+      config.data.label_scale = 0.0
+    if task.kind == 'choice':
+      config.data.choices = 4
+  config.train.steps = config.train.steps or 1000
+  config.train.epochs = config.train.warmup_share = 0.0
+  if config.schedule.name.startswith('linear'):
+    config.schedule.warmup_steps = 100
+  config.eval.every = config.eval.every or 100
+  config.checkpoint.every = config.checkpoint.every or 100
+  return config.lock()
+
+
+def check(config):
+  check_settings(config, devices=1)
+  TransformerConfig(**config.model)
+  batch_shapes(DataConfig(**config.data), config.model.family)
+  check_group('optimizer', config.optimizer, USES)
+  make_schedule(config.schedule, config.train.steps)
+  make_tuning(config)
+
+
+def test_every_table_is_there():
+  assert list(papers.TABLES) == [
+    *(f'{paper}.table{n}' for paper, tables in WANTED.items() for n in tables),
+    'gpt1.glue',
+  ]
+
+
+@pytest.mark.parametrize('table', papers.TABLES.values(), ids=papers.TABLES)
+def test_every_row_and_number_is_printed(table):
+  text = papers.shown(table)
+  names = [row.name for row in table.rows]
+  assert len(set(names)) == len(names)
+  for row in table.rows:
+    part = papers.shown(table, row.name).split('\n')
+    assert '\n'.join(part[-3:]) in text
+    assert len(records.cells(table, row)) == len(table.columns)
+    numbers = [n for n in row.cells.split() if n != '-']
+    printed = [w for line in part for w in line.split()[1:]]
+    for number in numbers:
+      value, mark = float(number.removesuffix('m')), number.endswith('m')
+      assert f'{value:g}' + 'm' * (mark or table.memory) in printed
+    made = [*records.runs(papers.TABLES, table, row)]
+    assert bool(made) != ('It cannot be run.' in '\n'.join(part))
+
+
+@pytest.mark.parametrize(('table', 'row'), ROWS)
+def test_the_configs_of_a_row_can_run(table, row):
+  before = {}
+  for run in records.runs(papers.TABLES, table, row):
+    if run.task:
+      source = before[run.folder] = before[run.origin]
+      alike = (
+        *(run.config, str(run.keys), str(source.model)),
+        *(source.data[key] for key in adoption.TOKENIZER),
+      )
+      if alike not in CHECKED:
+        check(tuned(run, source))
+        CHECKED.add(alike)
+    else:
+      before[run.folder] = config_of(run)
+      check(before[run.folder])
+
+
+@pytest.mark.parametrize('name', COLUMNS)
+def test_a_column_names_a_metric_of_its_task(name):
+  column = COLUMNS[name]
+  if not column.metric:
+    assert column.task in catalog.GROUPS
+    return
+  found, _, metric = column.metric.rpartition('/')
+  task, _, split = found.partition('@')
+  assert task == column.task
+  task = catalog.find(task)
+  assert (split or 'validation') in task.splits
+  assert metric in task.metrics([], [])
+
+
+def test_scores_are_the_means_that_tasks_name():
+  found = {
+    name: task.averaged for name, task in catalog.TASKS.items() if task.averaged
+  }
+  assert found == scores.AVERAGED
+
+
+def write(folder, rows, steps=20, best='score'):
+  os.makedirs(folder)
+  config = {'train': {'steps': steps}, 'checkpoint': {'best': best}}
+  with open(os.path.join(folder, 'config.json'), 'w') as file:
+    json.dump(config, file)
+  with open(os.path.join(folder, 'metrics.jsonl'), 'w') as file:
+    for step, row in rows:
+      row = {f'eval/{key}': value for key, value in row.items()}
+      file.write(json.dumps({'step': step, **row}) + '\n')
+
+
+def ours(name, row, folder):
+  table = papers.find(name)
+  found = scores.ours(
+    papers.TABLES, table, papers.find_row(table, row), str(folder)
+  )
+  return dict(zip([c.name for c in table.columns], found, strict=True))
+
+
+def test_the_mean_over_seeds_of_the_best_point_of_a_grid(tmp_path):
+  place = tmp_path / 'bert.table1' / 'BERT-base' / 'glue' / 'rte'
+  for rate, seed, value in (
+    *(('2e-5', 0, 60.0), ('2e-5', 1, 64.0), ('5e-5', 0, 61.0)),
+    ('5e-5', 1, 59.0),
+  ):
+    rows = [(10, {'score': 99.0, 'glue/rte/accuracy': 99.0})]  # not the last
+    rows += [(20, {'score': value, 'glue/rte/accuracy': value})]
+    name = f'learning_rate={rate},seed={seed}'
+    write(place / name, rows, best='')
+  write(place / 'learning_rate=2e-5,seed=2', [], best='')  # has not ended
+  found = ours('bert.table1', 'BERT-base', tmp_path)
+  assert found['RTE'] == scores.Ours(62.0, pytest.approx(8**0.5), 2, 1)
+  assert found['CoLA'] == scores.Ours(None)
+  assert found['average'] == scores.Ours(None)
+  table = papers.find('bert.table1')
+  text = papers.shown(table, 'BERT-base', str(tmp_path))
+  (difference,) = [line for line in text.split('\n') if '-4.40' in line]
+  assert difference.split() == ['difference', '-', '-4.40', '-']
+  assert '2 of 3' in text
+
+
+def test_an_average_of_columns(tmp_path):
+  place = tmp_path / 'bert.table1' / 'BERT-large'
+  published = papers.find_row(papers.find('bert.table1'), 'BERT-large')
+  numbers = [float(x) for x in published.cells.split()]
+  rows = {}
+  for column, number in zip(
+    papers.find('bert.table1').columns, numbers, strict=True
+  ):
+    if column.task:
+      rows.setdefault(column.task, {'score': 1.0})[column.metric] = number
+  for task, row in rows.items():
+    row |= {f'{task}/f1': row.get(f'{task}/f1', 0.0)}
+    row |= {f'{task}/accuracy': 0.0, f'{task}/pearson': 0.0} | row
+    write(place / task, [(20, row)], best='')
+  found = ours('bert.table1', 'BERT-large', tmp_path)
+  assert found['MNLI-m'].value == 86.7
+  assert found['average'].value == pytest.approx(numbers[-1], abs=0.05)
+
+
+def test_each_task_of_a_mixture_takes_its_own_best_evaluation(tmp_path):
+  rows = [
+    (10, {
+      'score': 70.0, 'glue/cola/matthews': 40.0, 'glue/mrpc/f1': 90.0,
+      'glue/mrpc/accuracy': 80.0, 'glue/mrpc/invalid': 3,
+      'glue/mnli@validation_matched/accuracy': 50.0,
+      'glue/mnli@validation_mismatched/accuracy': 60.0,
+    }),
+    (20, {
+      'score': 60.0, 'glue/cola/matthews': 45.0, 'glue/mrpc/f1': 70.0,
+      'glue/mrpc/accuracy': 70.0, 'glue/mrpc/invalid': 900,
+      'glue/mnli@validation_matched/accuracy': 52.0,
+      'glue/mnli@validation_mismatched/accuracy': 54.0,
+    }),
+  ]  # fmt: skip
+  write(tmp_path / 't5.table1' / 'baseline' / 'glue', rows)
+  expected = (45 + 85 + 55) / 3
+  found = ours('t5.table1', 'baseline', tmp_path)
+  assert found['GLUE'].value == pytest.approx(expected)
+  # The same runs are the baseline of other tables.
+  found = ours('t5.table13', 'baseline', tmp_path)
+  assert found['GLUE'].value == pytest.approx(expected)
+  # A run that is not fine-tuned has the tasks' scores itself, without DPR.
+  rows[1][1].update({
+    'super_glue/rte/accuracy': 60.0, 'super_glue/wic/accuracy': 70.0,
+    'super_glue/dpr/accuracy': 0.0,
+  })  # fmt: skip
+  rows[0][1].update(rows[1][1] | rows[0][1])
+  write(tmp_path / 't5.table11' / 'equal' / 'pretrain', rows, best='')
+  found = ours('t5.table11', 'equal', tmp_path)
+  assert found['GLUE'].value == pytest.approx(expected)
+  assert found['SGLUE'].value == pytest.approx(65.0)
+
+
+def test_files_of_runs_that_cannot_be_read(tmp_path):
+  place = tmp_path / 'bert.table1' / 'BERT-base' / 'glue' / 'rte'
+  write(place, [(20, {'score': 1.0, 'glue/cola/matthews': 1.0})])
+  with pytest.raises(ValueError, match=r"no metric 'eval/glue/rte/accuracy'"):
+    ours('bert.table1', 'BERT-base', tmp_path)
+  (place / 'metrics.jsonl').write_text('{"step": 1}\n{"st\n')
+  with pytest.raises(ValueError, match=r'metrics\.jsonl:2: '):
+    ours('bert.table1', 'BERT-base', tmp_path)
+
+
+def test_commands_name_the_runs_that_the_report_reads():
+  table = papers.find('t5.table12')
+  row = papers.find_row(table, 'leave-one-out')
+  made = list(records.runs(papers.TABLES, table, row))
+  assert len(made) == 14
+  glue = made[0]
+  assert glue.folder == 't5.table12/leave-one-out/pretrain/glue'
+  assert all('glue/cola' not in name for name, _ in glue.keys['data.mixture'])
+  assert ('task:super_glue/rte', 2490) in glue.keys['data.mixture']
+  assert ('task:super_glue/rte', 1245) in made[1].keys['data.mixture']
+  assert made[7].origin == glue.folder
+  text = made[0].command('R', '/data of tasks')
+  assert "'--config.data.task_folder=/data of tasks'" in text
+
+
+def command_line(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'configs.papers', *arguments],
+    cwd=REPOSITORY, capture_output=True, text=True,
+  )  # fmt: skip
+
+
+def test_the_command():
+  found = command_line()
+  assert found.returncode == 0, found.stderr
+  assert all(name in found.stdout for name in papers.TABLES)
+  found = command_line('t5.table2', '--row=decoder-LM')
+  assert found.stdout.rstrip('\n') == papers.shown(
+    papers.find('t5.table2'), 'decoder-LM'
+  )
+  found = command_line('t5.tabel2')
+  assert (found.returncode, found.stdout) == (1, '')
+  assert "Did you mean 't5.table2'?" in found.stderr
+  found = command_line('t5.table2', '--row=decoder')
+  assert "Did you mean 'decoder-LM'?" in found.stderr
