@@ -221,7 +221,7 @@ def compare(
     if name in there and there[name] != here[name]
   ]
   trunk = set(TRUNK)
-  if (old.get('family'), new['family']) == ('electra', 'encoder'):
+  if (old.get('family'), new.get('family')) == ('electra', 'encoder'):
     trunk.remove('generator')
   for name in sorted(here.keys() ^ there.keys()):
     part = name.split('/')[1]
