@@ -125,11 +125,6 @@ def squad_decode(text: str, example: Example) -> str:
   if text.strip() == UNANSWERABLE or not words:
     return ''
   pattern = r'\s*'.join(map(re.escape, words))
-  # A word is not to be found inside another one.
-  if re.match(r'\w', words[0]):
-    pattern = rf'(?<!\w){pattern}'
-  if re.search(r'\w$', words[-1]):
-    pattern = rf'{pattern}(?!\w)'
   found = re.search(pattern, example['context'])
   return found[0] if found else text
 

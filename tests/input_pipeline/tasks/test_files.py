@@ -195,6 +195,25 @@ def test_multirc_has_an_example_for_each_answer(tmp_path):
   assert second['label'] is None
 
 
+def test_record_has_an_example_for_each_query(tmp_path):
+  text = 'Bob met Ann. Bob left.'
+  entities = [{'start': n, 'end': n + 2} for n in (0, 8, 13)]
+  answers = [{'start': n, 'end': n + 2, 'text': 'Bob'} for n in (0, 13)]
+  queries = [
+    {'query': '@placeholder left.', 'idx': 5, 'answers': answers},
+    {'query': '@placeholder met.', 'idx': 6},
+  ]
+  passage = {'text': text, 'entities': entities}
+  row = {'idx': 3, 'passage': passage, 'qas': queries}
+  path = write(tmp_path, 'x.jsonl', json.dumps(row))
+  first, second = catalog.find('super_glue/record').read(path)
+  assert first == {
+    'passage': text, 'query': '@placeholder left.', 'entities': ['Ann', 'Bob'],
+    'answers': ['Bob'], 'idx': {'passage': 3, 'query': 5},
+  }  # fmt: skip
+  assert second['answers'] is None
+
+
 def test_tags_begin_with_b(tmp_path):
   text = (
     '-DOCSTART- -X- -X- O\n\nU.N. NNP I-NP I-ORG\nofficial NN I-NP O\n'

@@ -178,6 +178,7 @@ def test_a_wrong_index_of_a_pronoun():
     ('the fuzzy bunny', 'Bunny', True),
     ('bunny', 'the fuzzy bunny', True),
     ('Bob', "Bob's hat", False),
+    ("Bob's hat", 'hat', False),
     ("Bob's", "Bob's hat", True),
     ('a cat', 'the dog', False),
     ('', 'the dog', None),
@@ -208,6 +209,11 @@ WNLI = [
   ('I carried the newspaper over my bag to keep it dry.',
    'I carried the newspaper over my bag to keep the bag dry.',
    'wsc: I carried the newspaper over my bag to keep *it* dry.', 'the bag'),
+  ('Ann said that the bell rang and it was loud.',
+   'Ann said that the bell was loud.',
+   'wsc: Ann said that the bell rang and *it* was loud.', 'the bell'),
+  ('He left because Tom said that he was ill.', 'Tom said that Tom was ill.',
+   'wsc: He left because Tom said that *he* was ill.', 'Tom'),
   ('Emma looked at Ann and saw her.', 'Emma saw Ann.',
    'wsc: Emma looked at Ann and saw *her* .', 'Ann'),
 ]  # fmt: skip
@@ -251,14 +257,14 @@ def test_answers_are_read():
   [
     ('J . S . Bach', 'J.S.  Bach'),
     ('3 . 5', '3.5'),
-    ('art', 'art'),  # not a part of 'party'
+    ('$ 3 . 5', '$3.5'),
     ('the moon', 'the moon'),  # not in the context
     ('unanswerable', ''),
     ('', ''),
   ],
 )
 def test_squad_answers_are_as_the_context_has_them(text, answer):
-  example = {'context': 'The party (J.S.  Bach) paid 3.5 for art.'}
+  example = {'context': 'The party (J.S.  Bach) paid US$3.5 for art.'}
   assert catalog.find('squad/v2.0').decode(text, example) == answer
 
 
