@@ -88,7 +88,8 @@ def train(
   setup = set_up(config)
   best = Best(
     config.checkpoint.best, setup.criterion,
-    setup.data.objective == 'causal', scored=setup.data.scored,
+    setup.data.objective == 'causal', labelled=setup.data.labelled,
+    scored=setup.data.scored,
   )  # fmt: skip
   changed = workdir.check(folder, config, accept_changed_config)
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)

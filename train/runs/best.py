@@ -28,6 +28,7 @@ class Best:
       ValueError if the evaluations report no such number.
     criterion: the run's; evaluations report its means.
     bytes_counted: whether evaluations report bits_per_byte too.
+    labelled: whether labels are predicted, and not tokens.
     scored: whether they report the score of tasks too.
   """
 
@@ -36,15 +37,16 @@ class Best:
     name: str,
     criterion: Criterion,
     bytes_counted: bool,
+    labelled: bool = False,
     scored: bool = False,
   ):
     self.step = None  # of the best evaluation; None: there is none yet
     self._name = name
     self._sign = -1 if name.endswith(LOWER) else 1
     self._value = -math.inf
-    known = {*criterion.means(defaultdict(float))}
-    if 'z_loss' in known:
-      known = (known | {'perplexity'}) - {'z_loss'}
+    known = {*criterion.means(defaultdict(float))} - {'z_loss'}
+    if not labelled:
+      known.add('perplexity')
     if scored:
       known.add('score')
     if bytes_counted:

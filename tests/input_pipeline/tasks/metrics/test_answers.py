@@ -165,20 +165,21 @@ def test_squad2(golds, found, exact, f1):
 
 
 def test_squad2_with_scores_of_no_answer():
-  examples = [asked('cat'), asked('dog'), asked(), asked()]
+  examples = [asked('cat'), asked('dog'), asked(), asked(), asked()]
   found = [
     Answer('cat', -3.0),
     Answer('dog', 1.0),  # right, but no answer is likelier
     Answer('fox', 2.0),
     Answer('owl', -1.0),  # answered, but there is no answer
+    Answer('elk', 4.0),
   ]
   assert metrics.squad2(examples, found) == {
-    'exact_match': 50,
-    'f1': 50,
-    # Answering up to -3 or up to 1 is right for three; the lowest is taken.
-    'best_exact_match': 75,
+    'exact_match': 60,
+    'f1': 60,
+    # Answering up to -3 or up to 1 is right for four; the lowest is taken.
+    'best_exact_match': 80,
     'best_exact_match_threshold': -3,
-    'best_f1': 75,
+    'best_f1': 80,
     'best_f1_threshold': -3,
   }
 
