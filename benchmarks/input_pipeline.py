@@ -39,7 +39,8 @@ from pathlib import Path
 from absl import app, flags
 
 from benchmarks import machine, samples, workers
-from configs import command, tree
+from configs import tree
+from configs.commands import command
 from input_pipeline import prepare
 from input_pipeline.sources import paths
 

@@ -17,7 +17,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import samples
-from configs import command, tree
+from configs import tree
+from configs.commands import command
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features
 from input_pipeline.objectives.rows import batch_shapes, encode, make_rows

@@ -24,7 +24,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import machine, samples
-from configs.command import start
+from configs.commands.command import start
 
 HERE = Path(__file__).resolve()
 STEPS = 10

@@ -23,7 +23,8 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import machine
-from configs import command, tree
+from configs import tree
+from configs.commands import command
 
 HERE = Path(__file__).resolve()
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import machine
-from configs import command
+from configs.commands import command
 from input_pipeline.sources import paths
 
 HERE = Path(__file__).resolve()

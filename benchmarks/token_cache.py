@@ -25,7 +25,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import machine, samples
-from configs import command, t5
+from configs import t5
+from configs.commands import command
 from input_pipeline import config, pipeline, prepare
 from input_pipeline.streams import chunks, cursors
 

@@ -47,7 +47,7 @@ import jax
 from absl import app, flags
 
 from benchmarks import machine, step_profile, train_step_models, workers
-from configs import command
+from configs.commands import command
 from input_pipeline.sources import paths
 
 HERE = Path(__file__).resolve()

@@ -3,7 +3,8 @@
 `python -m configs.keys > docs/config.md` writes the document again.
 """
 
-from configs import command, common
+from configs import common
+from configs.commands import command
 
 INTRODUCTION = """\
 # Config keys

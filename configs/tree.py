@@ -20,7 +20,8 @@ from types import ModuleType
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import command, common
+from configs import common
+from configs.commands import command
 from configs.differences import differences
 from configs.systems import DECODER, ENCODER, PAIR, SYSTEMS
 

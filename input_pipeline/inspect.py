@@ -8,7 +8,7 @@ Special tokens have their names. A masked token that is predicted shows as
     --config.data.source='json:c4/*.json.gz' --config.data.holdout=100
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -22,11 +22,11 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import command
+from configs.commands import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
 from input_pipeline.streams import cursors
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 
 def show(
@@ -102,7 +102,7 @@ def show_phase(
 
 
 def show_row(
-  row: dict[str, np.ndarray], number: int, tokenizer: Vocabulary
+  row: dict[str, np.ndarray], number: int, tokenizer: Tokenizer
 ) -> str:
   """One row as a reader wants it: every segment's text, sizes and weights."""
   places = [
@@ -167,7 +167,7 @@ def _marks(row, tokenizer):
 def spell(
   tokens: np.ndarray,
   places: np.ndarray,
-  tokenizer: Vocabulary,
+  tokenizer: Tokenizer,
   marks: dict[int, str] | None = None,
 ) -> str:
   """The text at `places` of tokens [T], with names for special tokens."""
@@ -186,7 +186,7 @@ def spell(
 
 def count(
   batch: dict[str, np.ndarray],
-  tokenizer: Vocabulary,
+  tokenizer: Tokenizer,
   objective: str = 'span_corruption',
 ) -> dict[str, int]:
   """Sums over a batch: rows, segments, places and tokens.

@@ -29,8 +29,8 @@ from input_pipeline.streams import (
   seeds,
 )
 from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tokenizers.interface import start_id
 from input_pipeline.tokenizers.numbers import Numbers
-from input_pipeline.tokenizers.vocabulary import start_id
 
 PADDING = 64  # rows of padding that a stream without documents gives at a time
 

@@ -19,7 +19,7 @@ again. On a finished folder it checks every byte and rebuilds what is damaged.
 input_pipeline/README.md has sizes and times.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -31,7 +31,7 @@ import tempfile
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import command, interrupt
+from configs.commands import command, interrupt
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.preparation import writers

@@ -13,12 +13,12 @@ from input_pipeline.sources.manifest import (
 )
 from input_pipeline.streams import chunks, corpus, mixture
 from input_pipeline.tokenizers import kinds, sentence_piece
-from input_pipeline.tokenizers.numbers import Numbers
-from input_pipeline.tokenizers.vocabulary import (
-  Vocabulary,
+from input_pipeline.tokenizers.interface import (
+  Tokenizer,
   check_size,
   check_specials,
 )
+from input_pipeline.tokenizers.numbers import Numbers
 
 
 def path_in(workdir: str, kind: str) -> str:
@@ -32,7 +32,7 @@ def path_in(workdir: str, kind: str) -> str:
 
 def prepare(
   config: DataConfig, seed: int, vocab_size: int, workdir: str | None
-) -> Vocabulary:
+) -> Tokenizer:
   """The tokenizer, which is saved in the workdir if it is not there.
 
   It is data.tokenizer, or a token cache's, or trained on the source. One
@@ -74,7 +74,7 @@ def prepare(
 
 def train(
   config: DataConfig, seed: int, vocab_size: int, seen: list[str] | None = None
-) -> Vocabulary:
+) -> Tokenizer:
   """A tokenizer of the config's kind, trained on a sample of all sources.
 
   Each source gives as much text as its rate says. A list `seen` gets an entry
@@ -151,7 +151,7 @@ def check_cache(
   config: DataConfig,
   seed: int,
   vocab_size: int,
-  tokenizer: Vocabulary,
+  tokenizer: Tokenizer,
   source: TokenCache,
   name: str,
 ) -> None:

@@ -13,7 +13,7 @@ tokens of data.objective, and model.vocab_size. The same text gives the same
 bytes.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -24,13 +24,13 @@ import time
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import command
+from configs.commands import command
 from input_pipeline import config as data_config
 from input_pipeline import tokenizing
 from input_pipeline.sources import paths
 from input_pipeline.streams import corpus
 from input_pipeline.tokenizers import kinds
-from input_pipeline.tokenizers.vocabulary import Vocabulary, check_size
+from input_pipeline.tokenizers.interface import Tokenizer, check_size
 
 
 def run(config: ConfigDict, out: str) -> None:
@@ -76,7 +76,7 @@ def run(config: ConfigDict, out: str) -> None:
   print(f'Wrote {out} after {time.perf_counter() - start:.1f} s.')
 
 
-def describe(tokenizer: Vocabulary, kind: str) -> str:
+def describe(tokenizer: Tokenizer, kind: str) -> str:
   """A tokenizer's size and special tokens, as text."""
   named = ', '.join(
     f'{role} {i} ({tokenizer.piece(i)})'

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.config import TransformerConfig
 
-FAMILIES = ('encoder_decoder', 'decoder', 'rwkv')  # that write text
+GENERATIVE = ('encoder_decoder', 'decoder', 'rwkv')  # that write text
 
 
 def decode(
@@ -43,7 +43,7 @@ def decode(
       decoder its start token and a prompt, padded on the left.
     segments: int [B,S], above 0 where `source` has a token.
     rngs: [B] keys, one a row; needed where `temperature` is not 0.
-    model: of one of FAMILIES.
+    model: of one of GENERATIVE.
     length: T, the number of tokens to write.
     eos: the token that ends a row; 0s follow it.
     start: what the decoder of an encoder-decoder reads first (data.start).

@@ -33,7 +33,7 @@ CLEAN = {
   'models/build.py': 'from models.families import electra, encoder\n',
   'input_pipeline/sources/opening.py': 'def f():\n  import tensorflow as tf\n',
   'input_pipeline/pipeline.py': 'def f():\n  import pyarrow\n',
-  'input_pipeline/inspect.py': 'from configs import command\n',
+  'input_pipeline/inspect.py': 'from configs.commands import command\n',
   'train/loop.py': 'import optax\nfrom models import build\n'
   'from input_pipeline import pipeline\n',
   'tests/test_x.py': 'import pytest\nimport torch\nfrom train import loop\n',

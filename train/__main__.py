@@ -8,7 +8,7 @@ run, training resumes from its newest checkpoint, without --config too. With
 `--coordinator=HOST:PORT --processes=N --process=I` on each.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()

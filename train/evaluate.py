@@ -8,7 +8,7 @@ metrics; --predictions=DIR writes the answers as the benchmark wants them, with
 --source=task:NAME@test those of a split without labels.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import terminal
+from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import scoring

@@ -17,7 +17,7 @@ own. In the end a table shows the median, the best and the spread over the
 seeds.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -26,7 +26,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import terminal
+from configs.commands import terminal
 from train import adoption, loop, sweeping
 from train.parallel import processes
 from train.runs import command, workdir

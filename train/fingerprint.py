@@ -5,7 +5,7 @@ and data. Two runs that print the same are the same to the last bit, on
 whatever mesh they ran.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()

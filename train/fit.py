@@ -6,7 +6,7 @@ floating-point operations and seconds to compile. A step that does not fit fails
 to compile, as it would on the slice; the error says by how much.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()

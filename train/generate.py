@@ -8,7 +8,7 @@ line. White space around a text counts. Decoding is greedy; with --temperature=1
 (and --top_k, --top_p) tokens are drawn, the same for the same --seed.
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.sources.lines import read_lines
-from input_pipeline.tokenizers.vocabulary import start_id
+from input_pipeline.tokenizers.interface import start_id
 from models import decoding
 from train.parallel import processes
 from train.prompts import encode, first_examples, show, target_length
@@ -120,10 +120,10 @@ def generate(
   """
   run = opening.open_run(folder, step)
   family = run.model.config.family
-  if family not in decoding.FAMILIES:
+  if family not in decoding.GENERATIVE:
     raise ValueError(
       f'--workdir={folder} holds a model of family {family!r}, which writes no '
-      f'text; {", ".join(decoding.FAMILIES)} do.'
+      f'text; {", ".join(decoding.GENERATIVE)} do.'
     )
   if texts is None:
     data = opening.open_data(run)

@@ -12,8 +12,8 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from configs import terminal
-from configs.command import summary
+from configs.commands import terminal
+from configs.commands.command import summary
 from input_pipeline import pipeline
 from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded

@@ -17,7 +17,7 @@ checkpoint written again (in another dtype or in other files):
   python -m models.pretrained --from=CHECKPOINT --to=NEW
 """
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
@@ -36,7 +36,7 @@ from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import export as tokenizer_export
 from input_pipeline.tokenizers import kinds, published
-from input_pipeline.tokenizers.vocabulary import start_id
+from input_pipeline.tokenizers.interface import start_id
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import pair

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from configs.command import UserError
+from configs.commands.command import UserError
 from input_pipeline import pipeline
 from train import scoring
 from train.evaluate import EmptySplitError, evaluate, make_eval_step

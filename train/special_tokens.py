@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers.vocabulary import start_id
+from input_pipeline.tokenizers.interface import start_id
 from models import decoding, pretrained
 from models.pretrained import pair, special
 
@@ -22,7 +22,7 @@ def adopt(source: str, config: ConfigDict) -> None:
   Raises ValueError if the checkpoint's start is not a number.
   """
   start, data = pretrained.start_token(source), config.data
-  if start is None or config.model.family not in decoding.FAMILIES:
+  if start is None or config.model.family not in decoding.GENERATIVE:
     return
   if start >= config.model.vocab_size:
     print(

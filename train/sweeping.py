@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from configs import terminal
-from configs.command import UserError, is_fixable
+from configs.commands import terminal
+from configs.commands.command import UserError, is_fixable
 from input_pipeline.sources import paths
 from train.reporting.metrics import read_metrics
 from train.runs import workdir

@@ -14,7 +14,8 @@ last evaluation, or with checkpoint.best='score' of the best one for each task.
 
 from absl import flags
 
-from configs import command, common
+from configs import common
+from configs.commands import command
 from configs.papers import (
   bert,
   electra,

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 
 def frame(
-  texts: Sequence[np.ndarray], tokenizer: Vocabulary, config: DataConfig
+  texts: Sequence[np.ndarray], tokenizer: Tokenizer, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, bool]:
   """The ids of one or two texts -> a line of ids, its types, whether it is cut.
 
@@ -38,7 +38,7 @@ def frame(
   return line, types, cut
 
 
-def closing(tokenizer: Vocabulary, config: DataConfig) -> int:
+def closing(tokenizer: Tokenizer, config: DataConfig) -> int:
   """How many tokens end a line."""
   return len(_marks(tokenizer, config)[2])
 

@@ -18,7 +18,7 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features, framing, lengths, reading
 from input_pipeline.objectives.pieces import NOTHING
 from input_pipeline.tasks.task import Example, Task
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 
 class Encoded(NamedTuple):
@@ -45,7 +45,7 @@ class Format:
   trained: bool
 
   def encode(
-    self, examples: Sequence[Example], tokenizer: Vocabulary
+    self, examples: Sequence[Example], tokenizer: Tokenizer
   ) -> Encoded:
     """Examples -> their rows.
 

@@ -15,7 +15,7 @@ import numpy as np
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import framing
 from input_pipeline.tasks.task import Span
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 STRIDE = 128  # tokens from the start of a window to that of the next
 QUESTION = 64  # tokens of a question, at most
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 def tokens_of(
-  text: str, tokenizer: Vocabulary, kind: str
+  text: str, tokenizer: Tokenizer, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Ids of a text, int [tokens], and where each is in it, int [tokens, 2].
 
@@ -81,7 +81,7 @@ def _places(match, sizes):
 
 
 def windows(
-  span: Span, tokenizer: Vocabulary, config: DataConfig
+  span: Span, tokenizer: Tokenizer, config: DataConfig
 ) -> list[dict[str, Any]]:
   """The rows of a question, each with its answer's place and its `window`.
 

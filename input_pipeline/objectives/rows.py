@@ -22,10 +22,10 @@ from input_pipeline.objectives import (
   t5_ablations,
   ul2,
 )
-from input_pipeline.tokenizers.vocabulary import Vocabulary, start_id
+from input_pipeline.tokenizers.interface import Tokenizer, start_id
 
 # The families that each kind of objective has rows for.
-FAMILIES = {
+FAMILIES_OF = {
   'pairs': ('encoder_decoder', 'decoder', 'rwkv'),
   'masked': ('encoder', 'electra'),
   'causal': ('decoder', 'rwkv'),
@@ -45,10 +45,10 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   """
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   kind = 'labelled' if config.labelled else kind
-  if family not in FAMILIES[kind]:
+  if family not in FAMILIES_OF[kind]:
     raise ValueError(
       f'data.objective={config.objective!r} makes rows for model.family'
-      f' {" or ".join(FAMILIES[kind])}, not for {family!r}.'
+      f' {" or ".join(FAMILIES_OF[kind])}, not for {family!r}.'
     )
   if config.labelled:
     return labelled.shapes(config, family)
@@ -70,7 +70,7 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
 
 
 def encode(
-  texts: Sequence[bytes], tokenizer: Vocabulary, config: DataConfig
+  texts: Sequence[bytes], tokenizer: Tokenizer, config: DataConfig
 ) -> list[Document]:
   """UTF-8 texts -> documents: the ids of each, or of each of its sentences."""
   if not config.sentences:
@@ -83,7 +83,7 @@ def encode(
 
 def make_rows(
   documents: Sequence[Document],
-  tokenizer: Vocabulary,
+  tokenizer: Tokenizer,
   config: DataConfig,
   shapes: features.Shapes,
   rng: np.random.Generator,

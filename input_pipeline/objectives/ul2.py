@@ -18,10 +18,10 @@ import numpy as np
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import prefixes, spans
 from input_pipeline.objectives.pieces import line_up
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 
-def mode_ids(tokenizer: Vocabulary, config: DataConfig) -> list[np.ndarray]:
+def mode_ids(tokenizer: Tokenizer, config: DataConfig) -> list[np.ndarray]:
   """Ids of each denoiser's mode; ValueError if two modes have the same."""
   names = [mode for mode, *_ in config.denoisers]
   ids = tokenizer.encode_batch([name.encode() for name in names], 1)

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from configs import command, terminal
+from configs.commands import command, terminal
 from input_pipeline.preparation.writers import Examples, Tokens
 from input_pipeline.sources import hashes, manifest, paths
 from input_pipeline.sources.files import Source
@@ -103,7 +103,7 @@ def _begun(folder, fresh):
     return fresh
   old = manifest.read_manifest(folder, name)
   files = old['files']
-  changed = fingerprints.differences(old | {'files': {}}, fresh)
+  changed = fingerprints.changes(old | {'files': {}}, fresh)
   if changed:
     raise ValueError(
       f'{name} was begun with another source, tokenizer or config:\n  '

@@ -8,7 +8,7 @@ from typing import Any
 
 from input_pipeline.sources import hashes, paths
 
-FORMAT = 1
+FORMAT = 1  # of the manifest: raised when older code could not read it
 MANIFEST = 'manifest.json'
 FIX = (
   'Run the same command of input_pipeline.prepare again: it rebuilds what is'

@@ -11,7 +11,7 @@ from input_pipeline.objectives.labelled import Format
 from input_pipeline.objectives.rows import encode
 from input_pipeline.sources.files import Source
 from input_pipeline.streams import chunks
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 WARNINGS = 5  # documents and files that are reported one by one
 NO_TOKEN = 'its text has no token'
@@ -63,7 +63,7 @@ class Corpus:
     )  # fmt: skip
 
   def documents_of(
-    self, file: int, records: list[tuple[int, Any]], tokenizer: Vocabulary
+    self, file: int, records: list[tuple[int, Any]], tokenizer: Tokenizer
   ) -> list[np.ndarray] | list[list[np.ndarray]]:
     """A file's records (line, record) as documents: ids, or ids by sentence.
 

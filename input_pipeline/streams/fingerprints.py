@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-from configs.differences import differences as changed_values
+from configs.differences import differences
 from input_pipeline.config import DataConfig
 from input_pipeline.streams.corpus import Corpus
 
@@ -69,10 +69,10 @@ def _described(config):
   return fields
 
 
-def differences(old: Any, new: Any, path: str = '') -> list[str]:
-  """What differs between two fingerprints, a readable line each."""
+def changes(old: Any, new: Any, path: str = '') -> list[str]:
+  """A readable line for each difference between two fingerprints."""
   found = []
-  for key, a, b in changed_values({path: old}, {path: new}):
+  for key, a, b in differences({path: old}, {path: new}):
     key = key.removeprefix('.')
     if not (isinstance(a, list) and isinstance(b, list)):
       hint = ' (CHANGELOG.md lists what each version makes differently)'
@@ -81,7 +81,7 @@ def differences(old: Any, new: Any, path: str = '') -> list[str]:
       found.append(f'{key}: {_entries(a, b)}, now {_entries(b, a)}')
     else:
       for n, pair in enumerate(zip(a, b, strict=True)):
-        found += differences(*pair, f'{key}[{_file(pair[0]) or n}]')
+        found += changes(*pair, f'{key}[{_file(pair[0]) or n}]')
   return found
 
 

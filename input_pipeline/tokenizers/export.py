@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import json_format, subwords
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 CONFIG = 'tokenizer_config.json'
 # Names of a tokenizer's files, transformers' and the first publishers'.
@@ -31,7 +31,7 @@ def published(folder: str) -> dict[str, bytes]:
 
 
 def around(
-  tokenizer: Vocabulary, config: DataConfig, family: str, start: int | None
+  tokenizer: Tokenizer, config: DataConfig, family: str, start: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
   """Ids before and after a text in a run's rows.
 
@@ -44,7 +44,7 @@ def around(
 
 
 def files(
-  tokenizer: Vocabulary,
+  tokenizer: Tokenizer,
   kind: str,
   before: Sequence[int] = (),
   after: Sequence[int] = (),

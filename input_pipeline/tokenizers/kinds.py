@@ -23,8 +23,8 @@ from collections.abc import Iterable
 
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import merges, sentence_piece, subwords
+from input_pipeline.tokenizers.interface import Tokenizer
 from input_pipeline.tokenizers.published import load as load
-from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 
 def file_name(kind: str) -> str:
@@ -41,7 +41,7 @@ def train(
   specials: bool = False,
   normalization: str = '',
   lossless: bool = False,
-) -> Vocabulary:
+) -> Tokenizer:
   """A tokenizer of `vocab_size` pieces, sentinels included, from `texts`.
 
   With `specials` it has the tokens that masking needs. `normalization` and
@@ -58,7 +58,7 @@ def train(
   return merges.train(texts, kind, vocab_size, sentinels, lowercase, specials)
 
 
-def save(tokenizer: Vocabulary, path: str, flag: str = '--workdir') -> None:
+def save(tokenizer: Tokenizer, path: str, flag: str = '--workdir') -> None:
   """Writes the tokenizer, whole or not at all. `flag` named the folder."""
   folder = os.path.dirname(path) or '.'
   try:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from input_pipeline.tokenizers.vocabulary import Vocabulary
+from input_pipeline.tokenizers.interface import Tokenizer
 
 
-class Numbers(Vocabulary):
+class Numbers(Tokenizer):
   """Ids that are shown as numbers.
 
   Pad 0, EOS 1, unknown 2; sentinels come last. With `specials`, [CLS], [SEP]

@@ -17,8 +17,8 @@ from input_pipeline.tokenizers import (
   settings,
   subwords,
 )
+from input_pipeline.tokenizers.interface import Tokenizer
 from input_pipeline.tokenizers.plain_files import FETCH
-from input_pipeline.tokenizers.vocabulary import Vocabulary
 
 WHOLE = 'tokenizer.json'
 # The files of each kind; a folder's first complete entry is read. If WHOLE is
@@ -45,7 +45,7 @@ CLASSES = {
 
 def load(
   path: str, sentinels: int, kind: str = 'unigram', lowercase: bool = False
-) -> Vocabulary:
+) -> Tokenizer:
   """The tokenizer of `kind` in a file or folder `path`.
 
   `sentinels` are appended if the file has none; `lowercase` is WordPiece's.

@@ -15,15 +15,15 @@ import sentencepiece
 
 from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
+from input_pipeline.tokenizers.interface import Texts, Tokenizer
 from input_pipeline.tokenizers.subwords import Subwords
-from input_pipeline.tokenizers.vocabulary import Texts, Vocabulary
 
 BYTES_PER_PIECE = 400  # training reads this much text for each piece
 TYPES = {1: 'unigram', 2: 'bpe', 3: 'word', 4: 'char'}  # trainer_spec's
 BYTE = re.compile(r'<0x([0-9A-F]{2})>')  # a piece that stands for one byte
 
 
-class SentencePiece(Vocabulary):
+class SentencePiece(Tokenizer):
   """A .model file; encoding runs outside the interpreter lock.
 
   `model` is the serialized model. If it has no <extra_id_N> pieces, `sentinels`

@@ -16,7 +16,7 @@ import numpy as np
 
 from input_pipeline.sources import hashes
 from input_pipeline.tokenizers import json_format, scripts
-from input_pipeline.tokenizers.vocabulary import Texts, Vocabulary
+from input_pipeline.tokenizers.interface import Texts, Tokenizer
 
 KNOWN = 1 << 17  # words whose ids are kept, at most
 WORD = 32  # bytes of a word whose ids are kept, at most
@@ -43,7 +43,7 @@ def open_content(content: dict) -> Any:
   return library().Tokenizer.from_str(text)
 
 
-class Subwords(Vocabulary):
+class Subwords(Tokenizer):
   """The base of all kinds in a tokenizer.json.
 
   New words are encoded outside the interpreter lock; words seen before are
@@ -237,7 +237,7 @@ class ByteBpe(Subwords):
     return starts
 
 
-class Bytes(Vocabulary):
+class Bytes(Tokenizer):
   """Bytes as ids (Xue et al. 2022, ByT5): byte b is id b + 3.
 
   Pad 0, EOS 1, unknown 2, which no text has; the sentinels come last, as in T5.

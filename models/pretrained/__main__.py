@@ -5,7 +5,7 @@ It reads and writes workdirs, which only `train` knows; nothing imports it.
 
 import runpy
 
-from configs import startup
+from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()

@@ -49,7 +49,7 @@ def generation(config: TransformerConfig, fields: dict) -> dict[str, bytes]:
   Empty for a model that generates nothing or has no special tokens.
   """
   ids = {name: fields[name] for name in IDS if fields.get(name) is not None}
-  if config.family not in decoding.FAMILIES or config.head != 'lm' or not ids:
+  if config.family not in decoding.GENERATIVE or config.head != 'lm' or not ids:
     return {}
   text = json.dumps(ids, indent=2, sort_keys=True) + '\n'
   return {GENERATION: text.encode()}

@@ -5,7 +5,7 @@ import pytest
 from configs import ablations, tree
 from input_pipeline.choices import OBJECTIVES
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives.rows import FAMILIES, batch_shapes
+from input_pipeline.objectives.rows import FAMILIES_OF, batch_shapes
 from models.config import TransformerConfig
 from tests.configs import recipe_pairs
 from tests.configs.ablated import TINY, refusal
@@ -31,7 +31,7 @@ def test_a_change_needs_nothing_else(system):
     if data.objective != kind:
       kind = 'masked' if 'masking' in OBJECTIVES[data.objective][0] else 'pairs'
     reason = refusal(dict(config.model))
-    if family not in FAMILIES[kind]:
+    if family not in FAMILIES_OF[kind]:
       reason = f'{data.objective!r} makes rows for model.family'
     if not reason:
       check(config)

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import command
+from configs.commands import command
 from configs.papers import __main__ as papers
 from configs.papers import records, scores
 from input_pipeline.config import DataConfig

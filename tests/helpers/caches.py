@@ -13,7 +13,7 @@ CAUSAL = {
   'objective': 'causal', 'sentinels': 0, 'noise_density': 0.0,
   'mean_span_length': 0.0, 'document_tokens': 0,
 }  # fmt: skip
-FAMILIES = {'causal': 'decoder', 'span_corruption': 'encoder_decoder'}
+FAMILY_OF = {'causal': 'decoder', 'span_corruption': 'encoder_decoder'}
 COUNTS = (150, 230, 97)  # documents of each file
 BAD = 50  # in the first file: documents that are none
 EMPTY = 60  # and one without a token
@@ -58,7 +58,7 @@ def open_data(source, made, eval_source='', **changes):
   if not source.startswith('cache'):
     changes['tokenizer'] = str(made / 'tokenizer.model')
   config = data_config(source=source, **changes)
-  family = FAMILIES[config.objective]
+  family = FAMILY_OF[config.objective]
   return pipeline.open_data(config, 5, VOCABULARY, eval_source, family=family)
 
 

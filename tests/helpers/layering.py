@@ -55,7 +55,7 @@ EVERYTHING = {
 # Allowed in one file alone.
 IN_FILE = {
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
-  'configs/command.py': {'absl'},
+  'configs/commands/command.py': {'absl'},
   'configs/papers/__main__.py': {'absl'},
   'configs/tree.py': {'absl'},
   'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
@@ -69,15 +69,15 @@ IN_FILE = {
 HANDS_OVER = {'models/pretrained/__main__.py': {'train'}}
 # What every command shares is no config: all packages may import it.
 COMMAND = {
-  'configs.command',
-  'configs.command.UserError',
-  'configs.command.is_fixable',
-  'configs.interrupt',
+  'configs.commands.command',
+  'configs.commands.command.UserError',
+  'configs.commands.command.is_fixable',
+  'configs.commands.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
-  'configs.startup',
-  'configs.terminal',
-  'configs.command.summary',
+  'configs.commands.startup',
+  'configs.commands.terminal',
+  'configs.commands.command.summary',
 }
 # Allowed inside functions of a whole package.
 METRICS = {'rouge_score', 'sacrebleu', 'scipy', 'sklearn'}
@@ -88,9 +88,10 @@ LAZY = {'input_pipeline': LAZILY | METRICS | {'pyarrow'}}
 # decides. No two files import each other, however far round.
 ORDER = {
   'configs': (
-    {'differences', 'interrupt', 'memory', 'systems', 'terminal'},
-    {'common', 'startup'},
-    {'command', 'paper'},
+    {'commands.interrupt', 'commands.memory', 'commands.terminal'},
+    {'differences', 'systems'},
+    {'common', 'commands.startup'},
+    {'commands.command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
     {'papers'},

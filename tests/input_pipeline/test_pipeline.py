@@ -52,7 +52,7 @@ def test_tokenizer_in_the_workdir(corpus, workdir, tmp_path):
   assert copy.read_bytes() == Path(path).read_bytes()
   gone = json_config(corpus, tokenizer='/no/such.model')
   again = open_data(gone, 5, VOCABULARY, workdir=str(tmp_path))
-  assert fingerprints.differences(first.fingerprint, again.fingerprint) == []
+  assert fingerprints.changes(first.fingerprint, again.fingerprint) == []
   with pytest.raises(ValueError, match=r"data\.tokenizer='/no/such.model'"):
     open_data(gone, 5, VOCABULARY)
   other = tokenizing.prepare(json_config(corpus), 0, 280, None)
@@ -77,17 +77,17 @@ def test_fingerprint(corpus, workdir, data):
   faster = open_data(
     json_config(corpus, threads=1), 5, VOCABULARY, workdir=workdir
   )
-  assert fingerprints.differences(data.fingerprint, faster.fingerprint) == []
+  assert fingerprints.changes(data.fingerprint, faster.fingerprint) == []
   other = open_data(
     json_config(corpus, block=9), 6, VOCABULARY, workdir=workdir
   )
-  assert fingerprints.differences(data.fingerprint, other.fingerprint) == [
+  assert fingerprints.changes(data.fingerprint, other.fingerprint) == [
     'data.block: 8, now 9',
     'seed: 5, now 6',
   ]
   fewer = json_config(corpus, '[01].json.gz')
   fewer = open_data(fewer, 5, VOCABULARY, workdir=workdir)
-  changes = fingerprints.differences(data.fingerprint, fewer.fingerprint)
+  changes = fingerprints.changes(data.fingerprint, fewer.fingerprint)
   assert 'source: 3 entries (2.json.gz among them), now 2 entries' in changes
 
 

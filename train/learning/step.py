@@ -11,7 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from configs.command import UserError
+from configs.commands.command import UserError
 from train.learning.criteria import ADDED, criterion_for
 from train.learning.state import TrainState
 from train.learning.tuning import EVERYTHING, Tuning

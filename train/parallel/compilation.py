@@ -8,7 +8,7 @@ import tempfile
 
 import jax
 
-from configs import terminal
+from configs.commands import terminal
 
 LIMIT = 4 * 2**30  # bytes that the folder may hold
 LEAST = 0.3  # seconds: programs that compile faster are not kept

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from configs.command import UserError
+from configs.commands.command import UserError
 from configs.differences import changed_keys
 from train.parallel import compilation
 

@@ -17,7 +17,7 @@ from tensorboardX import summary  # noqa: E402
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: E402
 from tensorboardX.record_writer import masked_crc32c  # noqa: E402
 
-from configs import terminal  # noqa: E402
+from configs.commands import terminal  # noqa: E402
 
 if sys.modules['torch'] is None:
   del sys.modules['torch']

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs import terminal
+from configs.commands import terminal
 from input_pipeline.sources import paths
 from train.reporting import board
 

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from configs import terminal
+from configs.commands import terminal
 from train.learning.state import count_params
 from train.reporting.flops import peak_flops
 

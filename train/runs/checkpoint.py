@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from configs import terminal
-from configs.command import UserError
+from configs.commands import terminal
+from configs.commands.command import UserError
 from train.learning.state import TrainState
 from train.parallel import processes
 from train.runs import checksums, folders, storage

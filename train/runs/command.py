@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import jax
 
-from configs import command
+from configs.commands import command
 from train.runs.workdir import read_config as get_config
 
 __all__ = ['get_config', 'run']
 
 
 def run(main: Callable[[], None]) -> None:
-  """As `configs.command.run`, but one of several processes exits at once.
+  """As `configs.commands.command.run`; one of several processes ends at once.
 
   An orderly end would wait for the other processes, which in turn wait for this
   one in a collective operation.

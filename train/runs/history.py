@@ -110,7 +110,7 @@ def source(entries: list[Entry]) -> Entry | None:
   return entries[0].get('from') if entries else None
 
 
-def changed_keys(entries: list[Entry], step: int) -> dict[str, Any]:
+def keys_changed_since(entries: list[Entry], step: int) -> dict[str, Any]:
   """The keys of the config changed since a step, with their newest values."""
   return {
     key: new

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.streams import fingerprints
-from input_pipeline.tokenizers.vocabulary import start_id
+from input_pipeline.tokenizers.interface import start_id
 from train.applying import Texts, apply
 from train.runs import history, workdir
 from train.runs.checkpoint import Checkpoints
@@ -186,7 +186,7 @@ def open_data(run: Run) -> pipeline.Data:
     kinds = ('eval_source',) * ('eval.source' in since)
     check_data(run.fingerprint, data.fingerprint, run.folder, kinds)
   else:
-    for line in fingerprints.differences(run.fingerprint, data.fingerprint):
+    for line in fingerprints.changes(run.fingerprint, data.fingerprint):
       _warn(f'other data than in training: {line}')
   phases = run.data.phases(run.config.train.steps)
   return data.phase(
@@ -215,7 +215,7 @@ def check_resumed_data(
 
 def _changed_since(folder: str, step: int) -> dict[str, Any]:
   """Keys of the config that changed after the checkpoint of `step`."""
-  return history.changed_keys(history.read(folder), step)
+  return history.keys_changed_since(history.read(folder), step)
 
 
 def check_data(
@@ -227,7 +227,7 @@ def check_data(
   names those of 'source' and 'eval_source' whose documents may differ: returns
   a line for each accepted difference, and warns of them.
   """
-  changed = fingerprints.differences(saved, now)
+  changed = fingerprints.changes(saved, now)
   documents = all(x.startswith(('source', 'eval_source')) for x in changed)
   if changed and accept and all(x.startswith(accept) for x in changed):
     _warn('other data than before, as accepted:\n  ' + '\n  '.join(changed))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import terminal
+from configs.commands import terminal
 from configs.differences import changed_keys
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
@@ -124,7 +124,8 @@ def _read_saved(folder: str, path: str) -> ConfigDict:
     with open(path, encoding='utf-8') as file:
       found = json.load(file)['config']
     step = int(path.split(os.sep)[-3])
-    for key, value in history.changed_keys(history.read(folder), step).items():
+    changed = history.keys_changed_since(history.read(folder), step)
+    for key, value in changed.items():
       changes.put(found, key, value)
   except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(_damaged(path, error)) from error

@@ -12,8 +12,8 @@ from input_pipeline.objectives import features, lengths, ul2
 from input_pipeline.objectives.pieces import NOTHING
 from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.sources import synthetic
+from input_pipeline.tokenizers.interface import check_specials
 from input_pipeline.tokenizers.numbers import Numbers
-from input_pipeline.tokenizers.vocabulary import check_specials
 from tests.helpers.corpora import data_config
 from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,

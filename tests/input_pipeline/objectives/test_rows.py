@@ -153,7 +153,7 @@ def test_impossible_starts(objective, changes, message):
 
 def test_rows_of_an_older_format_are_named():
   """The error when a run of an older version is resumed."""
-  [line] = fingerprints.differences({'format': 4}, {'format': 5})
+  [line] = fingerprints.changes({'format': 4}, {'format': 5})
   assert line.startswith('format: 4, now 5 (')
   assert 'CHANGELOG.md' in line
 

@@ -120,9 +120,7 @@ def test_an_upgraded_package_is_named(packages):
   shutil.rmtree(packages / 'beta-2.0.dist-info')
   install(packages, 'beta', '2.1', 9)
   after = opened_again()
-  lines = fingerprints.differences(
-    before.fingerprint, after.fingerprint, 'source'
-  )
+  lines = fingerprints.changes(before.fingerprint, after.fingerprint, 'source')
   assert lines[1] == "source[beta].version: '2.0', now '2.1'"
   assert len(lines) == 2
   assert lines[0].startswith('source[beta].sha256: ')
@@ -132,7 +130,7 @@ def test_text_decides_the_fingerprint(packages):
   before = open_docs().fingerprint
   path = packages / 'alpha' / '3.py'
   path.write_text(path.read_text().replace('purpose', 'use'))
-  lines = fingerprints.differences(before, opened_again().fingerprint, 'source')
+  lines = fingerprints.changes(before, opened_again().fingerprint, 'source')
   assert [line.split(':')[0] for line in lines] == ['source[alpha].sha256']
 
 

@@ -281,7 +281,7 @@ def test_reports_and_fingerprint(open_data, corpus):
   assert sum(own) == report['documents']
   assert json.loads(json.dumps(data.fingerprint)) == data.fingerprint
   other = open_data(mixture=mixed(corpus, RATES | {'a': 0.375, 'b': 0.5}))
-  changes = fingerprints.differences(data.fingerprint, other.fingerprint)
+  changes = fingerprints.changes(data.fingerprint, other.fingerprint)
   assert changes == [
     'data.mixture[0][1]: 0.5, now 0.375',
     'data.mixture[1][1]: 0.375, now 0.5',

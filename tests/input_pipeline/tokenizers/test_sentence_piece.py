@@ -10,8 +10,8 @@ import pytest
 import sentencepiece
 
 from input_pipeline.tokenizers import kinds, sentence_piece
+from input_pipeline.tokenizers.interface import check_size
 from input_pipeline.tokenizers.numbers import Numbers
-from input_pipeline.tokenizers.vocabulary import check_size
 
 
 def texts(count=600):

@@ -190,7 +190,7 @@ def test_where_parameters_come_from(tmp_path):
 # A command whose tokenizer's training, or whose compiler, gets Ctrl-C.
 INTERRUPTED = """
 import os, signal, sys
-from configs import startup
+from configs.commands import startup
 startup.begin()
 from input_pipeline.tokenizers import kinds
 from train import __main__ as program

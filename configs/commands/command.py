@@ -18,9 +18,11 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from configs import common, interrupt, memory
+from configs import common
+from configs.commands import interrupt, memory
 
-HERE = os.path.dirname(os.path.abspath(__file__))  # the packaged configs
+# The folder of the packaged configs.
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Folder of a config's name -> that of the packaged file.
 FOLDERS = {
   '': '',

@@ -2,7 +2,7 @@
 
 Every command that imports JAX or TensorFlow begins with
 
-  from configs import startup
+  from configs.commands import startup
 
   if __name__ == '__main__':
     startup.begin()
@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 
-from configs import interrupt, memory
+from configs.commands import interrupt, memory
 
 # What the interpreter was set up with.
 _report, _report_unraisable = sys.excepthook, sys.unraisablehook

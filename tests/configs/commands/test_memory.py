@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from configs import command, memory
+from configs.commands import command, memory
 from tests.helpers import REPOSITORY
 
 

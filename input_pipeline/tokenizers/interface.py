@@ -15,7 +15,7 @@ Texts = Sequence[bytes | str]
 PADDING = 1024  # the model's table may have fewer unused rows than this
 
 
-class Vocabulary(abc.ABC):
+class Tokenizer(abc.ABC):
   """A tokenizer of any kind.
 
   Attributes:
@@ -86,7 +86,7 @@ class Vocabulary(abc.ABC):
 # ---- What a config asks of a tokenizer --------------------------------------
 
 
-def start_id(tokenizer: Vocabulary, config: DataConfig) -> int | None:
+def start_id(tokenizer: Tokenizer, config: DataConfig) -> int | None:
   """The id that a text begins with, or None; see data.start.
 
   'bos' falls back to the vocabulary's `pad` if neither the vocabulary nor
@@ -111,7 +111,7 @@ def start_id(tokenizer: Vocabulary, config: DataConfig) -> int | None:
   return found
 
 
-def check_size(tokenizer: Vocabulary, vocab_size: int) -> None:
+def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
   """Raises ValueError unless the ids fit a table of `vocab_size` rows."""
   if not 0 <= vocab_size - tokenizer.size < PADDING:
     raise ValueError(
@@ -121,7 +121,7 @@ def check_size(tokenizer: Vocabulary, vocab_size: int) -> None:
     )
 
 
-def check_specials(tokenizer: Vocabulary, config: DataConfig) -> None:
+def check_specials(tokenizer: Tokenizer, config: DataConfig) -> None:
   """Raises ValueError unless the vocabulary has what the objective needs."""
   needed = {'an end of text (EOS)': tokenizer.eos}
   if config.masks:

@@ -10,7 +10,8 @@ import tomllib
 
 import pytest
 
-from configs import command, common, t5
+from configs import common, t5
+from configs.commands import command
 from tests.helpers import REPOSITORY
 from train import __main__ as train_command
 
@@ -143,7 +144,7 @@ def test_every_program_is_started_alike():
   for path in glob.glob('[a-z]*/**/*.py', recursive=True):
     with open(path) as file:
       used = '  app' + '.run' in file.read()
-    assert used == (path == 'configs/command.py'), path
+    assert used == (path == 'configs/commands/command.py'), path
 
 
 def test_a_summary_shows_what_differs_first():
@@ -215,7 +216,7 @@ def test_a_terminal_that_cannot_show_a_character():
 
 
 PRINTS = """
-from configs import command
+from configs.commands import command
 command.run(lambda: print('caf\u00e9 \u2581'))
 """
 

@@ -43,7 +43,7 @@ def test_importing_the_packages_changes_nothing_global(tmp_path):
 
 
 BEGIN = """
-from configs import startup
+from configs.commands import startup
 if __name__ == '__main__':
   startup.begin()
 """
@@ -67,7 +67,9 @@ def test_commands_begin_before_they_import_libraries():
 
 
 STOP = 'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'
-RUN = f'from configs import command\ncommand.run(lambda: exec({STOP!r}))'
+RUN = (
+  f'from configs.commands import command\ncommand.run(lambda: exec({STOP!r}))'
+)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_ctrl_c_before_the_first_step(tmp_path, moment, command):
 
 IN_A_CALLBACK = """
 import gc, os, signal, sys, time
-from configs import startup
+from configs.commands import startup
 
 startup.begin()
 again = []
@@ -129,7 +131,7 @@ def test_ctrl_c_while_the_collector_works():
 )
 def test_streams_that_are_closed(code, status):
   """As in a background job: `python -m train ... >&- 2>&-`."""
-  code = f'import sys\nfrom configs import command, interrupt\n{code}'
+  code = f'import sys\nfrom configs.commands import command, interrupt\n{code}'
   done = subprocess.run(
     ['sh', '-c', 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]
   )
