@@ -6,6 +6,7 @@ only the streams that these belong to.
 """
 
 import atexit
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -17,11 +18,10 @@ from input_pipeline.objectives import features
 _OPEN = weakref.WeakSet()  # iterators of a graph
 
 
-@atexit.register
-def _close():
+@functools.cache  # once
+def _close_at_exit():
   """TensorFlow's threads must not call Python while it shuts down."""
-  for iterator in list(_OPEN):
-    iterator.close()
+  atexit.register(lambda: [iterator.close() for iterator in list(_OPEN)])
 
 
 def batches(
@@ -132,6 +132,7 @@ def _graph(streams, places, share, shapes, threads):
   )
   iterator = _iterate(dataset, split, streams, stop, failures)
   _OPEN.add(iterator)
+  _close_at_exit()
   return iterator
 
 

@@ -1,7 +1,6 @@
 """Several processes of one run: how they meet, agree and stop together."""
 
 import contextlib
-import hashlib
 import itertools
 import json
 import signal
@@ -15,14 +14,15 @@ from jax.experimental import multihost_utils
 
 from configs.commands.command import UserError
 from configs.differences import changed_keys
+from input_pipeline.sources.hashes import sha256
 from train.parallel import compilation
 
 T = TypeVar('T')
-flags.disclaim_key_flags()  # --help shows them as flags of the program
 
 
 def define_flags() -> None:
   """Defines the flags that `join` reads, for programs that run on a mesh."""
+  flags.disclaim_key_flags()  # --help shows them as flags of the program
   flags.DEFINE_string(
     'coordinator', '', 'HOST:PORT of process 0 of several, or auto.'
   )
@@ -73,7 +73,7 @@ def check_alike(what: str, value: dict, advice: str) -> None:
   if jax.process_count() == 1:
     return
   text = json.dumps(value, sort_keys=True).encode()
-  digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
+  digest = np.frombuffer(bytes.fromhex(sha256(text)), np.uint8)
   digests = multihost_utils.process_allgather(digest)
   if (digests == digests[0]).all():
     return

@@ -1,6 +1,7 @@
 """TensorBoard's files: written in this thread, completed after a kill."""
 
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -8,22 +9,37 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-# tensorboardX imports torch if it is installed. That takes seconds, and neither
-# scalars nor texts need it: hide it during this import.
-sys.modules.setdefault('torch', None)
-from tensorboardX import summary  # noqa: E402
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: E402
-from tensorboardX.record_writer import masked_crc32c  # noqa: E402
-
-from configs.commands import terminal  # noqa: E402
-
-if sys.modules['torch'] is None:
-  del sys.modules['torch']
+from configs.commands import terminal
 
 PREFIX = 'events.out.tfevents.'
 FLUSH = 30  # seconds between flushes, beside those the caller asks for
+
+
+@functools.cache
+def _library() -> SimpleNamespace:
+  """What tensorboardX has of TensorBoard's formats, imported without torch.
+
+  tensorboardX imports torch if it is installed. That takes seconds, and neither
+  scalars nor texts need it.
+  """
+  hide = 'torch' not in sys.modules
+  if hide:
+    sys.modules['torch'] = None
+  try:
+    from tensorboardX import record_writer, summary
+    from tensorboardX.proto import event_pb2
+  finally:
+    if hide:
+      del sys.modules['torch']
+  return SimpleNamespace(
+    Event=event_pb2.Event,
+    SessionLog=event_pb2.SessionLog,
+    checksum=record_writer.masked_crc32c,
+    summary=summary,
+  )
 
 
 class Board:
@@ -46,17 +62,17 @@ class Board:
     # TensorBoard reads files in the order of their names.
     name = f'{PREFIX}{time.time():.6f}.{socket.gethostname()}.{first}'
     self._file = open(os.path.join(folder, name), 'wb')  # noqa: SIM115
-    self._add(Event(file_version='brain.Event:2'))
-    start = SessionLog(status=SessionLog.START)
-    self._add(Event(step=first, session_log=start))
+    self._add(file_version='brain.Event:2')
+    session = _library().SessionLog
+    self._add(step=first, session_log=session(status=session.START))
     self.flush()
 
   def scalar(self, step: int, name: str, value: float) -> None:
-    self._add(Event(step=step, summary=summary.scalar(name, value)))
+    self._add(step=step, summary=_library().summary.scalar(name, value))
 
   def text(self, step: int, name: str, text: str) -> None:
     """TensorBoard shows it as Markdown."""
-    self._add(Event(step=step, summary=summary.text(name, text)))
+    self._add(step=step, summary=_library().summary.text(name, text))
 
   def flush(self) -> None:
     """Hands all events to the system, where they outlive this process."""
@@ -68,15 +84,15 @@ class Board:
     with self._writing() as file:
       file.close()
 
-  def _add(self, event: Event) -> None:
+  def _add(self, **fields: Any) -> None:
     """Writes a TFRecord: the length, its checksum, the event, its checksum."""
-    event.wall_time = time.time()
+    event = _library().Event(wall_time=time.time(), **fields)
     data = event.SerializeToString()
     length = struct.pack('<Q', len(data))
     with self._writing() as file:
       for part in (length, data):
         file.write(part)
-        file.write(struct.pack('<I', masked_crc32c(part)))
+        file.write(struct.pack('<I', _library().checksum(part)))
     if time.monotonic() - self._flushed > FLUSH:
       self.flush()
 
@@ -101,11 +117,12 @@ def shown(folder: str) -> dict[str, set[int]]:
   Each start hides what earlier files have for its first step and later ones.
   """
   steps = defaultdict(set)
+  start = _library().SessionLog.START
   names = os.listdir(folder) if os.path.isdir(folder) else []
   for name in sorted(name for name in names if name.startswith(PREFIX)):
     path = os.path.join(folder, name)
     for event in _events(path):
-      if event.session_log.status == SessionLog.START:
+      if event.session_log.status == start:
         for name, found in steps.items():
           steps[name] = {step for step in found if step < event.step}
       for value in event.summary.value:
@@ -128,7 +145,7 @@ def complete(
         board.scalar(row['step'], name, number)
 
 
-def _events(path: str) -> Iterator[Event]:
+def _events(path: str) -> Iterator[Any]:
   """The events of a file, up to one that a kill or a full disk spoiled."""
   with open(path, 'rb') as file:
     while len(header := file.read(12)) == 12:
@@ -137,7 +154,7 @@ def _events(path: str) -> Iterator[Event]:
       if len(data) < length + 4:
         return
       try:
-        event = Event.FromString(data[:-4])
+        event = _library().Event.FromString(data[:-4])
       except Exception:  # protobuf's own kind
         return
       yield event

@@ -11,28 +11,44 @@ from tests.helpers import REPOSITORY
 
 # A package whose import takes all of ours, after the libraries that they use.
 PACKAGE = """
-import os, signal, sys
-import flax.linen, jax, matplotlib.figure, optax, orbax.checkpoint
-import sentencepiece, tensorboardX
+import atexit, importlib, os, signal, sys
+from absl import flags
+import flax.linen, jax, matplotlib.figure, ml_collections, optax
+import orbax.checkpoint, orjson, safetensors, sentencepiece
 
 def state():
   signals = [signal.getsignal(number) for number in signal.valid_signals()]
   hooks = sys.excepthook, sys.unraisablehook
-  return dict(os.environ), signals, hooks, list(sys.path), list(sys.argv)
+  late = [sys.modules.get(name, '-') for name in ('torch', 'tensorboardX')]
+  return (
+    dict(os.environ), signals, hooks, list(sys.path), list(sys.argv), late,
+    atexit._ncallbacks(),
+  )
 
-before = state()
-import configs.ablations, input_pipeline.pipeline, models.pretrained
-import train.generate, train.loop, train.pretrained
-models.pretrained.load
-assert state() == before
+before, known = state(), set(flags.FLAGS)
+for module in MODULES:
+  importlib.import_module(module)
+  assert state() == before, module
+  for name in set(flags.FLAGS) - known:  # each command has its own flags
+    delattr(flags.FLAGS, name)
 """
 
 
-def test_importing_the_packages_changes_nothing_global(tmp_path):
-  """Not even for a package that runs as `python -m`, as our commands do."""
+def test_importing_a_module_changes_nothing_global(tmp_path):
+  """Not even in a package that runs as `python -m`, as our commands do.
+
+  torch and tensorboardX, which imports it, wait until they are used.
+  """
+  modules = [
+    path.relative_to(REPOSITORY).with_suffix('').as_posix().replace('/', '.')
+    for package in ('configs', 'models', 'input_pipeline', 'train')
+    for path in sorted((REPOSITORY / package).rglob('*.py'))
+    if path.stem not in ('__init__', '__main__')
+  ]
+  assert len(modules) > 200
   package = tmp_path / 'theirs'
   package.mkdir()
-  (package / '__init__.py').write_text(PACKAGE)
+  (package / '__init__.py').write_text(f'MODULES = {modules}{PACKAGE}')
   (package / '__main__.py').write_text('print("done")')
   done = subprocess.run(
     [sys.executable, '-m', 'theirs'], cwd=tmp_path,
