@@ -74,6 +74,7 @@ def measure(folder, data, source):
   whole.data.source = source
   whole.data.tokenizer = f'{data}/tok_t5/t5_cc_all_derived_32100.model'
   number = itertools.count()
+  result = {}
 
   def prepared():
     place = f'{folder}/cache{next(number)}'
@@ -88,7 +89,6 @@ def measure(folder, data, source):
     )
     return result['tokens']
 
-  result = {}
   result['prepared'] = timed(prepared)
   opened = pipeline.open_data(
     config.DataConfig(

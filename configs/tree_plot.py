@@ -51,6 +51,7 @@ def draw(systems: dict, edges: dict[str, str], path: str) -> None:
     )
   rows, bands = place(systems, edges)
   figure = _figure(systems, edges, rows, bands)
+  # As input_pipeline.sources.paths.replacing, which configs must not import.
   part = f'{path}.{os.getpid()}.part'
   try:
     figure.savefig(part, format=ending[1:], dpi=400)

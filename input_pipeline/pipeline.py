@@ -109,7 +109,7 @@ class Data:
         tokenizing.check_cache(config, *sizes, self.tokenizer, source, where)
       return source
 
-    def evaluate(name):
+    def add_evaluated(name):
       source = opened(name, 'eval.source')
       evaluated.append(self._corpus('eval.source', name, source))
 
@@ -131,7 +131,7 @@ class Data:
         )
       elif not eval_source:
         for each in getattr(source, 'validations', None) or (own,):
-          evaluate(each)
+          add_evaluated(each)
     if eval_source:
       names = {eval_source, config.source}
       if 'synthetic' in names and len(names) > 1:
@@ -139,7 +139,7 @@ class Data:
           f'eval.source={eval_source!r} and data.source={config.source!r} have'
           ' different tokens: both or neither must be synthetic.'
         )
-      evaluate(eval_source)
+      add_evaluated(eval_source)
     return corpora, evaluated
 
   def _corpus(self, key, name, source, *split, trained=False, **limit):

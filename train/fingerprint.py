@@ -27,6 +27,7 @@ def digest(tree: Any) -> str:
   """sha256 of a tree of arrays: paths, types, shapes and bytes, by path."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+  # Streamed: the arrays are never in memory as one string of bytes.
   result = hashlib.sha256()
   for path, leaf in sorted(named.items()):
     leaf = np.asarray(leaf)

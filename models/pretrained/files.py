@@ -1,4 +1,4 @@
-"""Directories in Hugging Face layout: config.json and safetensors."""
+"""Folders in Hugging Face layout: config.json and safetensors."""
 
 import contextlib
 import errno
@@ -49,7 +49,7 @@ def read_config(folder: str) -> dict:
   """
   path = os.path.join(folder, CONFIG)
   if not os.path.isdir(folder):
-    raise ValueError(f'{folder} is not a directory.')
+    raise ValueError(f'{folder} is not a folder.')
   if not os.path.exists(path):
     raise ValueError(f'{folder} has no {CONFIG}: it is not a checkpoint.')
   fields = read_json(path)
@@ -80,7 +80,7 @@ def read_json(path: str) -> dict:
 
 
 class Tensors:
-  """The tensors of a directory, each of which is read on demand.
+  """The tensors of a folder, each of which is read on demand.
 
   Attributes:
     shapes: by name, from the headers of the files; no tensor is read for them.
@@ -145,7 +145,7 @@ def _shards(folder: str) -> dict[str, list[str] | None]:
         ' pytorch_model.bin is a Python pickle, which is not read. Convert it '
         'once, where torch is installed: '
         f'transformers.AutoModel.from_pretrained({folder!r})'
-        ".save_pretrained(NEW_DIRECTORY) (with the class that config.json's "
+        ".save_pretrained(NEW_FOLDER) (with the class that config.json's "
         '`architectures` names, so that its head is kept).'
       )
     raise ValueError(f'{folder} has no {SINGLE} and no {INDEX}.{hint}')
@@ -190,12 +190,12 @@ def check_free(folder: str) -> None:
   if os.path.lexists(folder):
     raise ValueError(
       f'{folder} exists and is not empty. Nothing is overwritten: name a new '
-      'directory.'
+      'folder.'
     )
 
 
 @contextlib.contextmanager
-def new_directory(folder: str) -> Iterator[str]:
+def new_folder(folder: str) -> Iterator[str]:
   """A folder to write into, which gets its name once all is written.
 
   What a killed program left there is deleted first.
@@ -254,19 +254,19 @@ def write(
   shard_bytes: int,
   beside: dict[str, bytes],
 ) -> None:
-  """Writes a checkpoint: the whole directory, or nothing.
+  """Writes a checkpoint: the whole folder, or nothing.
 
   Args:
-    folder: the new directory; an empty one may exist.
+    folder: the new folder; an empty one may exist.
     config: the fields of config.json.
     tensors: one after the other; at most one shard of them is held in memory.
     shard_bytes: the most that a file has, unless one tensor is larger.
     beside: name -> content of other files.
 
   Raises:
-    ValueError: the directory is not empty.
+    ValueError: the folder is not empty.
   """
-  with new_directory(folder) as partial:
+  with new_folder(folder) as partial:
     _write_weights(partial, tensors, shard_bytes)
     _write_json(os.path.join(partial, CONFIG), config)
     for name, content in beside.items():

@@ -54,7 +54,7 @@ def load(
 
   Args:
     folder: config.json and safetensors, in one file or several. For ELECTRA's
-      pair: a directory that holds two such directories, 'generator' and
+      pair: a folder that holds two such folders, 'generator' and
       'discriminator'.
     shardings: tree of Sharding like the parameters (of `read_config`); None:
       NumPy arrays on this host.

@@ -1,7 +1,7 @@
 """ELECTRA's pair: generator and discriminator, each with its own checkpoint.
 
 Here they are one model with one set of tables (models/families/electra.py), and
-its checkpoint is a directory that holds the two.
+its checkpoint is a folder that holds the two.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from models.pretrained import files
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import electra
 
-NAMES = ('discriminator', 'generator')  # of the directories
+NAMES = ('discriminator', 'generator')  # of the folders
 _GENERATOR = ('generator', 'vocabulary')  # weights of the generator alone
 
 
 def is_pair(folder: str) -> bool:
-  """Whether a directory holds a pair."""
+  """Whether a folder holds a pair."""
   return all(os.path.isdir(os.path.join(folder, name)) for name in NAMES)
 
 

@@ -34,7 +34,7 @@ def save(
   Args:
     config: of the model.
     params: its parameters.
-    folder: a new or an empty directory. ELECTRA's pair makes two in it.
+    folder: a new or an empty folder. ELECTRA's pair makes two in it.
     layout: a model_type, where several suit; '': the first that does.
     dtype: of the weights in the files.
     shard_bytes: of one file, at most.
@@ -54,7 +54,7 @@ def save(
   flat = flatten_dict(params, sep='/')
   checks.params(flat, leaf_shapes(config))
   if config.family == 'electra':
-    with files.new_directory(folder) as partial:
+    with files.new_folder(folder) as partial:
       for name, half, weights in zip(
         pair.NAMES, pair.split_config(config), pair.split(params), strict=True
       ):

@@ -1,4 +1,4 @@
-"""Checkpoint directories of a small BERT, and ways to damage them."""
+"""Checkpoint folders of a small BERT, and ways to damage them."""
 
 import json
 import os

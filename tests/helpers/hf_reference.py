@@ -29,7 +29,7 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 def saved(model: torch.nn.Module, folder) -> str:
-  """Saves the model as transformers does; returns the directory."""
+  """Saves the model as transformers does; returns the folder."""
   model.save_pretrained(str(folder))
   return str(folder)
 

@@ -66,11 +66,12 @@ def _multiply(
   if not multipliers:
     return optax.identity()
 
+  names = set()
+
   def factor(path, _):
     names.add(path[-1].key)
     return multipliers.get(path[-1].key, 1.0)
 
-  names = set()
   factors = jax.tree_util.tree_map_with_path(factor, axes, is_leaf=is_names)
   for name in multipliers:
     if name not in names:

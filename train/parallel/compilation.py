@@ -1,7 +1,6 @@
 """JAX's compilation cache, which makes later starts of a program quick."""
 
 import contextlib
-import hashlib
 import os
 import platform
 import tempfile
@@ -9,6 +8,7 @@ import tempfile
 import jax
 
 from configs.commands import terminal
+from input_pipeline.sources.hashes import sha256
 
 LIMIT = 4 * 2**30  # bytes that the folder may hold
 LEAST = 0.3  # seconds: programs that compile faster are not kept
@@ -77,5 +77,4 @@ def _processor() -> str:
   names = 'flags', 'Features', 'model name'
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
     features = ''.join(sorted({x for x in file if x.startswith(names)}))
-  digest = hashlib.sha256(features.encode()).hexdigest()[:12]
-  return f'{platform.machine()}-{digest}'
+  return f'{platform.machine()}-{sha256(features.encode())[:12]}'

@@ -19,7 +19,7 @@ class MetricsWriter:
   and the numbers. A number that is not finite is written as null.
 
   Args:
-    workdir: an existing directory.
+    workdir: an existing folder.
     resume_step: the step of the checkpoint that the run resumes from. Later
       rows are dropped, since the run makes them again; so is a last line that a
       kill cut short. None drops all rows.

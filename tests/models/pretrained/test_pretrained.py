@@ -186,7 +186,7 @@ def test_names_and_extras_of_old_files(folder):
   assert_equal(loaded, params)
 
 
-def test_the_pair_of_electra_is_two_directories(tmp_path):
+def test_the_pair_of_electra_is_two_folders(tmp_path):
   config, params = make(
     family='electra', head='rtd', generator_divisor=2, table_dim=8
   )

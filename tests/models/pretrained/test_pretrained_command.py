@@ -241,7 +241,7 @@ def test_a_full_disk_while_exporting(published, tmp_path):
 def test_what_a_killed_export_left_is_cleared(published, tmp_path):
   """The same command clears it, unless another process still writes."""
   target = tmp_path / 'to'
-  with files.new_directory(str(target)) as partial:
+  with files.new_folder(str(target)) as partial:
     with pytest.raises(ValueError, match='to: another process writes to it'):
       command.convert(published, str(target), 'float32')
     with open(os.path.join(partial, 'shard-0'), 'w') as file:

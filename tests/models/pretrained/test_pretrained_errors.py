@@ -1,4 +1,4 @@
-"""Checkpoint directories with something wrong, and the errors that name it."""
+"""Checkpoint folders with something wrong, and the errors that name it."""
 
 import json
 import os
@@ -22,8 +22,8 @@ def folder(tmp_path):
   return str(tmp_path / 'bert')
 
 
-def test_a_directory_that_is_not_a_checkpoint(tmp_path):
-  refused(str(tmp_path / 'nowhere'), 'nowhere is not a directory')
+def test_a_folder_that_is_not_a_checkpoint(tmp_path):
+  refused(str(tmp_path / 'nowhere'), 'nowhere is not a folder')
   refused(str(tmp_path), r'has no config\.json')
   (tmp_path / 'config.json').write_text('{')
   refused(str(tmp_path), r'config\.json is not JSON')
