@@ -25,6 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from configs.commands import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
+from input_pipeline.choices import WHOLE_TEXT
 from input_pipeline.streams import cursors
 from input_pipeline.tokenizers.interface import Tokenizer
 
@@ -226,8 +227,8 @@ def count(
     shown = of_text(batch['encoder_inputs'], read)
   elif 'prefix' in batch:
     shown = of_text(batch['targets'], segments & ~weights)
-  if objective in ('bert_style', 'mass_style', 'deshuffling'):
-    shown = 0  # the targets have the whole text
+  if objective in WHOLE_TEXT:
+    shown = 0
   if objective == 'causal':
     return sums | {'text': sums['tokens']}  # with an end of text each
   return sums | {'text': shown + predicted, 'noise': predicted}

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from input_pipeline import config, pipeline, tokenizing
+from input_pipeline import choices, config, pipeline, tokenizing
 from input_pipeline.objectives import features, lengths, ul2
 from input_pipeline.objectives.pieces import NOTHING
 from input_pipeline.objectives.rows import batch_shapes, make_rows
@@ -91,7 +91,7 @@ def text_of(objective, inputs, targets, data):
     text, unused = restored(*both, sentinels)
     assert not any(unused.values())  # one token stays whole
     return text
-  if objective in ('bert_style', 'mass_style', 'deshuffling'):
+  if objective in choices.WHOLE_TEXT:
     assert len(inputs) == len(targets)
     if objective == 'deshuffling':
       assert sorted(inputs) == sorted(targets)
