@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs.commands import terminal
@@ -19,10 +18,9 @@ from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
-from train.recording import Recorder, TrainingError
+from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import progress
 from train.reporting.flops import step_flops
-from train.reporting.metrics import read_metrics
 from train.reporting.tally import Tally
 from train.runs import (
   folders,
@@ -32,7 +30,7 @@ from train.runs import (
   warm_start_tokenizer,
   workdir,
 )
-from train.runs.best import Best
+from train.runs.best import best_of
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup, set_up
 
@@ -86,17 +84,10 @@ def train(
     'configs', plain, 'Give all of them the same --config flags.'
   )
   setup = set_up(config)
-  best = Best(
-    config.checkpoint.best, setup.criterion,
-    setup.data.objective == 'causal', labelled=setup.data.labelled,
-    scored=setup.data.scored,
-  )  # fmt: skip
+  best = best_of(setup)
   changed = workdir.check(folder, config, accept_changed_config)
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)
-  _say(summary(config, shutil.get_terminal_size().columns))
-  _say(progress.overview(setup.state.params, setup.axes, setup.places.params))
-  if told := setup.tuning.describe(setup.state.params):
-    _say(told)
+  _describe(setup)
 
   # ---- Data ----------------------------------------------------------------
 
@@ -131,12 +122,9 @@ def train(
   counts = saved.get('counts') if saved and start else {}
   tally = Tally(setup.criterion.means, counts)
 
-  # ---- The compiled steps, one for each phase that is still to come --------
+  # ---- The compiled steps, and the run's records ---------------------------
 
   phases = _phases(setup, data, start)
-
-  # ---- The run's records ---------------------------------------------------
-
   if origin and not origin.own:
     checkpoints.save(state, start, metadata | {'counts': tally.state()})
     checkpoints.wait()
@@ -161,7 +149,7 @@ def train(
     processes.listening() as asked_to_stop,
   ):
     stop = False
-    if _evaluation_missing(folder, start, config):
+    if evaluation_missing(folder, start, config):
       now = next((x for x in phases if start <= x.last), phases[-1])
       stop = not recorder.evaluate(state, start, now.data, asked_to_stop)
     # Freeze long-lived objects so that the garbage collector skips them: it
@@ -214,6 +202,15 @@ def _say(text: str) -> None:
   """Prints in the first process."""
   if jax.process_index() == 0:
     terminal.say(text)
+
+
+def _describe(setup: Setup) -> None:
+  """Prints the config, the parameters and what of them is trained."""
+  params = setup.state.params
+  _say(summary(setup.config, shutil.get_terminal_size().columns))
+  _say(progress.overview(params, setup.axes, setup.places.params))
+  if lines := setup.tuning.describe(params):
+    _say(lines)
 
 
 def _open_data(
@@ -333,18 +330,3 @@ def _outcome(folder: str, step: int, steps: int, stop: bool) -> str:
       f'train.steps={steps}.'
     )
   return f'Done: step {step} of {steps}. The run is in {folder}.'
-
-
-def _evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
-  """Whether the step to start from is due to be evaluated, and is not yet.
-
-  Step 0 is due, so that an unreadable split fails at once. A later step is due
-  if a kill came between its checkpoint and its evaluation.
-  """
-  if step != config.train.steps and step % config.eval.every:
-    return False
-  # Only the first process writes the metrics, so only it can tell.
-  missing = jax.process_index() == 0 and not any(
-    row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
-  )
-  return bool(multihost_utils.broadcast_one_to_all(missing))

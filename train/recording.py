@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
 from input_pipeline import pipeline
@@ -152,3 +154,18 @@ class Recorder:
         else 'No checkpoint had been saved yet.'
       )
     )
+
+
+def evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
+  """Whether the step to start from is due to be evaluated, and is not yet.
+
+  Step 0 is due, so that an unreadable split fails at once. A later step is due
+  if a kill came between its checkpoint and its evaluation.
+  """
+  if step != config.train.steps and step % config.eval.every:
+    return False
+  # Only the first process writes the metrics, so only it can tell.
+  missing = jax.process_index() == 0 and not any(
+    row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
+  )
+  return bool(multihost_utils.broadcast_one_to_all(missing))

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from input_pipeline.sources import paths
 from train.learning.criteria import Criterion
+from train.setup import Setup
 
 NAME = 'best.json'
 # Numbers of which a lower value is better. Of all others, which are accuracies,
@@ -89,3 +90,14 @@ class Best:
     metric, value = f'eval/{self._name}', self._sign * self._value
     found = {'step': self.step, 'metric': metric, 'value': value}
     paths.write(os.path.join(folder, NAME), f'{json.dumps(found)}\n'.encode())
+
+
+def best_of(setup: Setup) -> Best:
+  """The best step of a run, by its `checkpoint.best`."""
+  return Best(
+    setup.config.checkpoint.best,
+    setup.criterion,
+    bytes_counted=setup.data.objective == 'causal',
+    labelled=setup.data.labelled,
+    scored=setup.data.scored,
+  )

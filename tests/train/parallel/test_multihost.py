@@ -13,7 +13,7 @@ import pytest
 
 from configs import t5
 from tests.helpers import runs
-from train import loop
+from train import recording
 from train.fingerprint import fingerprint
 from train.runs import workdir
 
@@ -249,4 +249,4 @@ def test_only_the_first_process_reads_metrics(tmp_path, monkeypatch):
   """The others may start before the file exists."""
   monkeypatch.setattr(jax, 'process_index', lambda: 1)
   config = t5.get_config('tiny')
-  assert not loop._evaluation_missing(str(tmp_path), 0, config)
+  assert not recording.evaluation_missing(str(tmp_path), 0, config)

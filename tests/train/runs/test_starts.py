@@ -10,7 +10,7 @@ from configs import bert, common, gpt2, t5
 from configs.differences import changed_keys
 from tests.helpers import runs
 from tests.train.runs.test_checkpoint import flip
-from train import loop
+from train import recording
 from train.runs import changes, warm_start, workdir
 from train.runs.checkpoint import Checkpoints
 
@@ -145,7 +145,7 @@ def test_which_start_evaluates_first(tmp_path):
   rows = '{"step": 100, "train/loss": 1.0}\n{"step": 200, "eval/loss": 1.0}\n'
   (tmp_path / 'metrics.jsonl').write_text(rows)
   due = [0, 50, 100, 200, 250, 300]
-  found = [loop._evaluation_missing(str(tmp_path), n, config) for n in due]
+  found = [recording.evaluation_missing(str(tmp_path), n, config) for n in due]
   assert found == [True, False, True, False, True, True]
 
 
