@@ -15,7 +15,6 @@ one another with inputs that do not.
 
 import difflib
 import re
-from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
@@ -120,22 +119,6 @@ def split(arg: str) -> tuple[str, dict[str, str]]:
     else:
       own.append(part)
   return f'{name}:{",".join(own)}' if own else name, fields
-
-
-def sweep(reference: str) -> Iterator[dict]:
-  """Every change of one field of a system, 'NAME[:ARG]'.
-
-  Yields the overrides of each change: {'model.position': 'rope',
-  'model.rope_theta': 10000.0, ...}. Some are impossible: the run says why.
-  """
-  config = tree.config_of(reference)
-  heads = config.model.heads
-  divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
-  for field, values in FIELDS.items():
-    for value in values or divisors:
-      overrides = change(config, field, value)
-      if overrides:
-        yield overrides
 
 
 def change(config: ConfigDict, field: str, value) -> dict:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ablations, tree
+from configs import tree
 from models.build import build
 from models.config import TransformerConfig
-from tests.configs.ablated import TINY, refusal
+from tests.helpers.ablated import TINY, refusal, sweep
 from train.learning.criteria import criterion_for
 
 B, T, V = 2, 8, 32
@@ -69,7 +69,7 @@ def cases():
   seen, found = set(), []
   for system in TINY:
     own = dict(tree.config_of(system).model)
-    for overrides in ({}, *ablations.sweep(system)):
+    for overrides in ({}, *sweep(system)):
       names = {key: key.removeprefix('model.') for key in overrides}
       model = {n: overrides[key] for key, n in names.items() if n in own}
       fields = toy(own | model)

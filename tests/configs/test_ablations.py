@@ -7,9 +7,9 @@ from input_pipeline.choices import OBJECTIVES
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import FAMILIES_OF, batch_shapes
 from models.config import TransformerConfig
-from tests.configs import recipe_pairs
-from tests.configs.ablated import TINY, refusal
+from tests.configs.recipes import pairs
 from tests.helpers import runs
+from tests.helpers.ablated import TINY, refusal, sweep
 from train.loop import train
 from train.settings import check_settings
 
@@ -23,7 +23,7 @@ def check(config):
 
 @pytest.mark.parametrize('system', [*TINY, 'llama:version=2'])  # long rows
 def test_a_change_needs_nothing_else(system):
-  for overrides in ablations.sweep(system):
+  for overrides in sweep(system):
     config = tree.config_of(system)
     config.update_from_flattened_dict(overrides)
     data, family = config.data, config.model.family
@@ -156,7 +156,7 @@ BROUGHT = {
   'bert_style': _SPANS | {'random_share': 0.1},
   'mass_style': _SPANS,
   'deshuffling': _CHUNK | {'concatenate': False},
-  'ul2': _CHUNK | {'denoisers': recipe_pairs.DENOISERS, 'sentinels': 128},
+  'ul2': _CHUNK | {'denoisers': pairs.DENOISERS, 'sentinels': 128},
   'mlm': _MASKS,
   'sentence_pairs': _MASKS | {'short_share': 0.1, 'pack': False},
   'full_sentences': _MASKS,

@@ -7,13 +7,8 @@ from configs import common, tree
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
-from tests.configs import (
-  recipe_decoders,
-  recipe_encoders,
-  recipe_gpts,
-  recipe_pairs,
-)
-from tests.configs.recipe_numbers import (
+from tests.configs.recipes import decoders, encoders, gpts, pairs
+from tests.configs.recipes.numbers import (
   GROUPS,
   NOT_OF_A_RECIPE,
   ON,
@@ -24,9 +19,9 @@ from train.learning import optimizer
 from train.learning.schedules import make_schedule
 from train.settings import check_group, check_settings
 
-TABLES = (recipe_encoders, recipe_pairs, recipe_gpts, recipe_decoders)
+TABLES = (encoders, pairs, gpts, decoders)
 SYSTEMS = {k: v for table in TABLES for k, v in table.SYSTEMS.items()}
-VARIANTS = recipe_pairs.VARIANTS | recipe_decoders.VARIANTS
+VARIANTS = pairs.VARIANTS | decoders.VARIANTS
 
 
 def flat(config: ConfigDict) -> dict:
@@ -89,8 +84,7 @@ CASES |= {
   )
 }
 CASES |= {
-  f'ul2:{size}': (recipe_pairs.FLAN_UL2, size, None)
-  for size in recipe_pairs.FLAN_UL2.sizes
+  f'ul2:{size}': (pairs.FLAN_UL2, size, None) for size in pairs.FLAN_UL2.sizes
 }
 
 

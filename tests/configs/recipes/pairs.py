@@ -1,6 +1,6 @@
-"""The encoder-decoders' tables. See recipe_numbers.py."""
+"""The encoder-decoders' tables. See numbers.py."""
 
-from tests.configs.recipe_numbers import (
+from tests.configs.recipes.numbers import (
   ADAFACTOR,
   INVERSE_SQRT,
   T5_BLOCK,

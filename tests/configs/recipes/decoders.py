@@ -1,6 +1,6 @@
-"""The tables of the other decoders and of RWKV. See recipe_numbers.py."""
+"""The tables of the other decoders and of RWKV. See numbers.py."""
 
-from tests.configs.recipe_gpts import (
+from tests.configs.recipes.gpts import (
   BYTES,
   DENSE,
   LAYERS,
@@ -10,7 +10,7 @@ from tests.configs.recipe_gpts import (
   TO_THE_END,
   widths,
 )
-from tests.configs.recipe_numbers import (
+from tests.configs.recipes.numbers import (
   ADAFACTOR,
   GPT3_ADAM,
   GPT_BLOCK,

@@ -8,16 +8,7 @@ import pytest
 import torch
 import transformers
 
-from configs import (
-  bert,
-  bloom,
-  gpt2,
-  llama,
-  palm,
-  roberta,
-  rwkv,
-  t5,
-)
+from configs import bert, bloom, gpt2, llama, palm, roberta, rwkv, t5
 from input_pipeline.tokenizers import kinds
 from models import pretrained
 from models.build import build
@@ -25,7 +16,7 @@ from tests.helpers import hf_decoders
 from tests.helpers import hf_reference as reference
 from tests.helpers.checkpoints import edit, make
 from tests.models.pretrained.conftest import MASKED, ODD, V
-from tests.models.pretrained.test_pretrained_special import ROBERTA, recipe
+from tests.models.pretrained.test_special import ROBERTA, recipe
 from train import pretrained as command
 
 # Runs that begin without a checkpoint: bos, eos, pad, decoder start.

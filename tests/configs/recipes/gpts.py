@@ -1,6 +1,6 @@
-"""The tables of GPT-1 and systems close to it. See recipe_numbers.py."""
+"""The tables of GPT-1 and systems close to it. See numbers.py."""
 
-from tests.configs.recipe_numbers import (
+from tests.configs.recipes.numbers import (
   GPT3_ADAM,
   GPT_BLOCK,
   Recipe,

@@ -1,6 +1,8 @@
-"""The systems that tests change, and the changes that a model refuses."""
+"""The systems that tests change, their changes, and those a model refuses."""
 
-from configs import tree
+from collections.abc import Iterator
+
+from configs import ablations, tree
 
 
 def tiny(system: str) -> str:
@@ -32,3 +34,19 @@ def refusal(fields: dict) -> str:
   ):
     return 'needs model.output_transform'
   return ''
+
+
+def sweep(reference: str) -> Iterator[dict]:
+  """Every change of one field of a system, 'NAME[:ARG]'.
+
+  Yields the overrides of each change: {'model.position': 'rope',
+  'model.rope_theta': 10000.0, ...}. Some are impossible: the run says why.
+  """
+  config = tree.config_of(reference)
+  heads = config.model.heads
+  divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
+  for field, values in ablations.FIELDS.items():
+    for value in values or divisors:
+      overrides = ablations.change(config, field, value)
+      if overrides:
+        yield overrides

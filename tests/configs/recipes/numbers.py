@@ -1,9 +1,8 @@
 """How a published recipe is written down, for tests of `configs/`.
 
-The tables (recipe_encoders.py, recipe_pairs.py, recipe_gpts.py and
-recipe_decoders.py) are typed from the papers and their authors' code, never
-from the configs. A key of a recipe that no table names must be off: 0, '',
-False, empty or unset.
+The tables (encoders.py, pairs.py, gpts.py and decoders.py) are typed from the
+papers and their authors' code, never from the configs. A key of a recipe that
+no table names must be off: 0, '', False, empty or unset.
 """
 
 from collections.abc import Callable

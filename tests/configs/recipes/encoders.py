@@ -1,6 +1,6 @@
-"""BERT, RoBERTa and ELECTRA: the tables. See recipe_numbers.py."""
+"""BERT, RoBERTa and ELECTRA: the tables. See numbers.py."""
 
-from tests.configs.recipe_numbers import LAYER_NORM, Recipe
+from tests.configs.recipes.numbers import LAYER_NORM, Recipe
 
 ENCODER = LAYER_NORM | {
   'norm_placement': 'post',

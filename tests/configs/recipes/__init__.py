@@ -1,0 +1,1 @@
+"""The published recipes, as tables typed from the papers and their code."""
