@@ -152,7 +152,7 @@ def profile(name, setting):
 def check_losses(results):
   """Without dropout the same weights must give the same losses.
 
-  The first tells of the model, the second of gradients and optimizer.
+  The first loss tests the model, the second gradients and optimizer.
 
   Raises:
     RuntimeError: they do not, so the steps are not the same computation.

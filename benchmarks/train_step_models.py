@@ -59,7 +59,7 @@ def learning_rate(config):
 
 
 def write_weights(config, dropout, folder):
-  """Writes newly born weights for all three to read -> how many they are."""
+  """Writes new weights for all three to read; returns how many they are."""
   fields = config.model.to_dict()
   fields |= {'dropout': dropout, 'attention_dropout': dropout}
   fields['rope_scaling'] = tuple(fields['rope_scaling'])

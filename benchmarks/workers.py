@@ -1,4 +1,4 @@
-"""Workers: processes that measure when they are told to, a line at a time."""
+"""Workers: processes that measure when a line asks them to."""
 
 import contextlib
 import json

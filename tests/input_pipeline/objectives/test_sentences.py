@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import sentences
+from tests.helpers.objectives import rng
 
 CLS, SEP = 1, 2
-
-
-def rng(seed=0):
-  return np.random.default_rng(seed)
 
 
 # ---- Splitting --------------------------------------------------------------
@@ -27,7 +24,7 @@ def rng(seed=0):
       ' He left.',
     ],
     ['See Fig. 3 and No. 5, p. 12, of Jan. 2020.', ' No.', ' Then go.'],
-    ['So am I.', ' He was born at 3.5 miles, e.g. here, i.e. there.'],
+    ['So am I.', ' He was met at 3.5 miles, e.g. here, i.e. there.'],
     ['"Why?" he asked (twice!).', ' "Go."', " 'Now!'", ' Et al. Nobody.'],
     ['Wait... what?', ' Really?!', ' 42 is it.', ' É tarde.', ' 3 more.'],
     ['今日は。', '明日も！', '「はい。」', 'そう？', 'OK.'],
