@@ -77,6 +77,8 @@ T5 = {
   'dropout_kind': 't5',
 }
 
+# An encoder for the classes of a task.
+ENCODER = TransformerConfig(**BERT | {'head': 'sequence', 'classes': 3})
 TABLE = 'bert.embeddings.word_embeddings.weight'
 
 

@@ -12,14 +12,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from tests.helpers.forks import Program
 from train.learning.state import TrainState
+from train.runs import workdir
 
 # Later processes reuse what earlier ones have compiled.
 COMPILED = tempfile.mkdtemp(prefix='treeline_compiled_')
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
-
 # Each system made tiny. Dropout is on.
 NARROW = {'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.dropout': 0.1}
 SMALL = NARROW | {
@@ -59,6 +60,8 @@ CONFIG = {
   'eval.samples': 0,
   'checkpoint.every': 4,
 }
+# Overrides for a short run.
+STEPS = {'train__steps': 4, 'checkpoint__every': 2, 'eval__every': 4}
 
 
 def write_text(folder: Path) -> str:
@@ -158,3 +161,30 @@ def small_state(step: int, seed: int = 0) -> TrainState:
     opt_state=({'row': rng.normal(size=(3, 16)).astype('float32')}, ()),
     cursor=rng.integers(9, size=(4, 4), dtype='int32'),
   )
+
+
+def config_of(folder: Path, **changes) -> ConfigDict:
+  """The config of a workdir, with changed keys, with __ for the dot."""
+  config = workdir.read_config(str(folder))
+  config.unlock()
+  config.update_from_flattened_dict(
+    {key.replace('__', '.'): value for key, value in changes.items()}
+  )
+  return config.lock()
+
+
+def program(
+  name: str, folder: Path, *flags: str
+) -> subprocess.CompletedProcess:
+  """Runs `python -m train.NAME --workdir=FOLDER` to its end."""
+  command = [sys.executable, '-m', f'train.{name}', f'--workdir={folder}']
+  return run([*command, *flags])
+
+
+def files(folder: Path) -> dict[Path, int]:
+  """When each file and folder in it was last changed."""
+  return {
+    f: f.stat().st_mtime_ns
+    for f in folder.rglob('*')
+    if f.is_file() or f.is_dir()
+  }

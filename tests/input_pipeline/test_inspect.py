@@ -5,12 +5,10 @@ import pytest
 
 from input_pipeline import inspect, pipeline, tokenizing
 from input_pipeline.tokenizers import subwords
-from tests.input_pipeline.objectives.test_masking import (
-  make_config as masked_config,
-)
-from tests.input_pipeline.objectives.test_objectives import (
+from tests.helpers.objectives import (
   PAIRS,
   NoSpaces,
+  masked_config,
   pairs_config,
 )
 

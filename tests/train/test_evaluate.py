@@ -1,93 +1,57 @@
-"""Programs that open a run from its workdir: train.evaluate, train.generate."""
+"""train.evaluate: a run is opened from its workdir, and evaluated."""
 
-import functools
 import json
 import math
-import os
 import re
 import shutil
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import roberta
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers import kinds
 from tests.helpers import runs
-from train import generate, prompts
+from tests.helpers.runs import files, program
 from train.evaluate import EmptySplitError, evaluate, evaluate_run
 from train.runs import opening, workdir
 from train.runs.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.slow
 
-TEXT = 'abc <extra_id_0> defg hij<extra_id_1>'
 
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  """The workdir of a run on one device, evaluated at steps 0, 4 and 8."""
-  source = runs.write_text(tmp_path_factory.mktemp('data') / 'text')
-  folder = tmp_path_factory.mktemp('run') / 'run'
-  runs.train(
-    folder,
-    data__source=source,
-    train__steps=8,
-    eval__every=4,
-    eval__batches=2,
-    checkpoint__every=4,
-    sharding__mesh__data=1,
-  )
-  return folder
-
-
-def program(name, folder, *flags):
-  command = [sys.executable, '-m', f'train.{name}', f'--workdir={folder}']
-  return runs.run([*command, *flags])
-
-
-def files(folder):
-  return {
-    f: f.stat().st_mtime_ns
-    for f in folder.rglob('*')
-    if f.is_file() or f.is_dir()
-  }
-
-
-def test_evaluation_is_the_runs_own(run):
+def test_evaluation_is_the_runs_own(evaluated):
   """At each step, also on devices that cannot make the run's mesh, and it is
   the mean over the tokens of the held-out documents."""
-  before = files(run)
-  done = program('evaluate', run)
+  before = files(evaluated)
+  done = program('evaluate', evaluated)
   assert done.returncode == 0, done.stderr
   assert done.stderr == ''
   found = {8: json.loads(done.stdout.splitlines()[-1])}
-  found[4] = evaluate_run(str(run), 4)
+  found[4] = evaluate_run(str(evaluated), 4)
   for step, means in found.items():
     assert set(means) == {'step', 'loss', 'perplexity', 'accuracy', 'tokens'}
     assert means['perplexity'] == pytest.approx(math.exp(means['loss']))
     assert means['step'] == step
     for name in ('loss', 'accuracy', 'tokens'):
-      expected = dict(runs.rows(run, f'eval/{name}'))[step]
+      expected = dict(runs.rows(evaluated, f'eval/{name}'))[step]
       assert means[name] == pytest.approx(expected, rel=1e-5 * (step == 4))
-    assert_means(means, held_out(run, step, batches=2))
+    assert_means(means, held_out(evaluated, step, batches=2))
   assert found[8]['loss'] < found[4]['loss']
-  assert files(run) == before
+  assert files(evaluated) == before
 
 
-def test_evaluation_of_the_whole_split(run):
+def test_evaluation_of_the_whole_split(evaluated):
   """Where eval.batches is 0; in what batches makes no difference."""
-  config = workdir.read_config(str(run))
+  config = workdir.read_config(str(evaluated))
   config.eval.batches = 0
   config.sharding.mesh.data = -1  # of all devices here
-  found = evaluate_run(str(run), 8, config)
-  loss, hits = held_out(run, 8, rows=48)
+  found = evaluate_run(str(evaluated), 8, config)
+  loss, hits = held_out(evaluated, 8, rows=48)
   assert_means(found, (loss, hits))
-  assert len(loss) > 1.5 * len(held_out(run, 8, batches=1)[0])
+  assert len(loss) > 1.5 * len(held_out(evaluated, 8, batches=1)[0])
 
 
 def assert_means(means, truth):
@@ -97,10 +61,10 @@ def assert_means(means, truth):
   assert means['accuracy'] == pytest.approx(hits.mean(), rel=1e-6)
 
 
-def held_out(run, step, rows=16, batches=0):
+def held_out(evaluated, step, rows=16, batches=0):
   """The loss of each predicted token of the split's first batches, or of all,
   and whether the likeliest one is right, in float64."""
-  opened = opening.open_run(str(run), step)
+  opened = opening.open_run(str(evaluated), step)
   data = opening.open_data(opened)
   apply = jax.jit(lambda *x: opened.model.apply({'params': opened.params}, *x))
   losses, hits = [], []
@@ -117,21 +81,21 @@ def held_out(run, step, rows=16, batches=0):
   return np.concatenate(losses), np.concatenate(hits)
 
 
-def test_another_config(run, capsys):
+def test_another_config(evaluated, capsys):
   """Other data is reported; another model is an error."""
   flags = ['--config=configs/t5.py:tiny']
-  with open(run / 'config.json') as file:
+  with open(evaluated / 'config.json') as file:
     config = json.load(file)
   source = config['data']['source']
   settings = runs.CONFIG | runs.SYSTEMS['t5']
   settings |= {'data.source': source, 'data.holdout': 5}
   flags += [f'--config.{key}={value}' for key, value in settings.items()]
-  done = program('evaluate', run, *flags)
+  done = program('evaluate', evaluated, *flags)
   assert done.returncode == 0, done.stderr
   assert 'other data than in training: data.holdout: 10, now 5' in done.stderr
   tokens = json.loads(done.stdout.splitlines()[-1])['tokens']
-  assert tokens > 1.5 * runs.rows(run, 'eval/tokens')[-1][1]
-  done = program('evaluate', run, *flags, '--config.model.embed_dim=24')
+  assert tokens > 1.5 * runs.rows(evaluated, 'eval/tokens')[-1][1]
+  done = program('evaluate', evaluated, *flags, '--config.model.embed_dim=24')
   assert done.returncode == 1
   assert 'Error: The parameters in' in done.stderr
   assert 'Traceback' not in done.stderr
@@ -206,8 +170,8 @@ def test_help(name):
       assert f'  --{flag}: ' in done.stdout
 
 
-def test_what_cannot_be_opened(run, tmp_path):
-  done = program('evaluate', run, '--step=5')
+def test_what_cannot_be_opened(evaluated, tmp_path):
+  done = program('evaluate', evaluated, '--step=5')
   assert done.returncode == 1
   assert re.search(
     r'Error: No checkpoint of step 5 .* are: 4, 8\.', done.stderr
@@ -217,175 +181,10 @@ def test_what_cannot_be_opened(run, tmp_path):
     evaluate_run(str(tmp_path / 'nowhere'))
   with pytest.raises(ValueError, match='holds no run'):
     evaluate_run(str(tmp_path))
-  shutil.copy(run / 'config.json', tmp_path)
+  shutil.copy(evaluated / 'config.json', tmp_path)
   with pytest.raises(CheckpointError, match='there are: none'):
     evaluate_run(str(tmp_path))
-  shutil.copytree(run / 'checkpoints', tmp_path / 'checkpoints')
+  shutil.copytree(evaluated / 'checkpoints', tmp_path / 'checkpoints')
   with pytest.raises(ValueError, match=r'tokenizer.model is missing'):
     evaluate_run(str(tmp_path))
   assert not (tmp_path / 'tokenizer.model').exists()
-
-
-def test_generation(run, tmp_path):
-  """As a program, of texts; the same as asked for in this process."""
-  before = files(run)
-  path = tmp_path / 'texts'
-  path.write_text(f'\n{TEXT}\n\nabc\n')
-  done = program('generate', run, '--step=8', '--text=a b c', f'--file={path}')
-  assert done.returncode == 0, done.stderr
-  assert done.stderr == ''
-  inputs = re.findall('(?m)^input: +(.*)$', done.stdout)
-  assert inputs[0] == 'a b c'
-  assert re.fullmatch(r'abc ?<extra_id_0> defg hij ?<extra_id_1>', inputs[1])
-  assert inputs[2] == 'abc'
-  assert len(re.findall('(?m)^prediction: ', done.stdout)) == 3
-  assert 'target' not in done.stdout
-  texts = ['a b c', TEXT, 'abc']
-  assert generate.generate(str(run), texts=texts) == done.stdout[:-1]
-  assert files(run) == before
-
-
-def written(run, source, seed=None, length=16):
-  """Texts [B], token by token, each from all that was written before it.
-
-  Without a cache, the likeliest tokens; with a seed drawn at temperature 1, the
-  key of row r and step t that of the seed folded with r, then with t.
-  """
-  opened = opening.open_run(str(run))
-  tokenizer = opening.open_tokenizer(opened)
-  segments = (source > 0).astype('int32')
-  tokens = np.full((len(source), length + 1), tokenizer.pad)
-
-  @jax.jit
-  def choose(inputs, t):
-    arrays = source, inputs, segments, jnp.ones_like(inputs)
-    logits = opened.model.apply({'params': opened.params}, *arrays)
-    logits = logits[:, t, : tokenizer.size]
-    if seed is None:
-      return logits.argmax(-1)
-    keys = [
-      jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), t)
-      for row in range(len(source))
-    ]
-    pairs = zip(keys, logits, strict=True)
-    return jnp.stack([jax.random.categorical(key, x) for key, x in pairs])
-
-  for t in range(length):
-    tokens[:, t + 1] = choose(tokens[:, :-1], t)
-  texts = []
-  for row in tokens[:, 1:]:
-    ends = np.flatnonzero(row == tokenizer.eos)
-    texts.append(tokenizer.decode(row[: ends[0]] if len(ends) else row))
-  return texts
-
-
-def shown(name, text):
-  return re.findall(f'(?m)^{name}: *(.*)$', text)
-
-
-def test_generation_of_held_out_examples(run):
-  """The first of each row; the likeliest tokens, whatever they are."""
-  text = generate.generate(str(run), samples=3, length=16)
-  opened = opening.open_run(str(run))
-  tokenizer = opening.open_tokenizer(opened)
-  data = opening.open_data(opened)
-  batch = next(data.evaluation(np.arange(16), 16))
-  rows = np.flatnonzero(batch['segments'].any(axis=1))[:3]
-  sources = []
-  for name, ids, segments in (
-    ('input', 'encoder_inputs', 'encoder_segments'),
-    ('target', 'targets', 'segments'),
-  ):
-    first = [batch[ids][r][batch[segments][r] == 1] for r in rows]
-    assert shown(name, text) == [tokenizer.decode(x).strip() for x in first]
-    assert all(len(x) > 2 for x in first)
-    sources.append(first)
-  width = batch['encoder_inputs'].shape[1]
-  source = [np.pad(x, (0, width - len(x))) for x in sources[0]]
-  expected = written(run, np.stack(source))
-  assert shown('prediction', text) == [x.strip() for x in expected]
-
-
-def test_drawn_tokens(run):
-  """By the seed, row by row."""
-
-  def drawn(count, seed=0, **sampling):
-    text = generate.generate(
-      str(run), texts=[TEXT] * count, seed=seed, length=16, **sampling
-    )
-    return shown('prediction', text)
-
-  opened = opening.open_run(str(run))
-  tokenizer = opening.open_tokenizer(opened)
-  source = prompts.encode(
-    tokenizer, [TEXT], 32, 'encoder_decoder', pairs=True, start=None
-  )
-  source = np.repeat(source['source'], 3, axis=0)
-  first = drawn(3, temperature=1.0)
-  assert first == [x.strip() for x in written(run, source, 0)]
-  assert len(set(first)) == 3
-  other = [x.strip() for x in written(run, source, 1)]
-  assert drawn(3, seed=1, temperature=1.0) == other != first
-  # More than a batch: 16 rows.
-  assert drawn(20, temperature=1.0)[:3] == first
-  greedy = [x.strip() for x in written(run, source[:1])]
-  assert drawn(1) == drawn(1, temperature=1.0, top_k=1) == greedy
-  assert drawn(1, temperature=1.0, top_p=1e-6) == greedy
-
-
-@pytest.mark.parametrize(
-  ('flags', 'message'),
-  [
-    (['--top_k=5'], '--top_k and --top_p need --temperature'),
-    (['--temperature=1', '--top_p=1.5'], '--top_p=1.5 must be above 0'),
-    (['--temperature=-1'], '--temperature=-1.0 must be at least 0'),
-    (['--text=<extra_id_99>'], 'has 1 sentinels, of which the tokenizer knows'),
-    (['--file=nowhere.txt'], 'nowhere.txt'),
-  ],
-)
-def test_generation_of_what_cannot_be(run, flags, message):
-  done = program('generate', run, *flags)
-  assert done.returncode == 1
-  assert done.stderr.startswith('Error: ')
-  assert message in done.stderr
-  assert 'Traceback' not in done.stderr
-
-
-def test_sentinels_in_texts(run):
-  """Wherever they stand, and as in training: nothing else, then EOS."""
-  published = os.path.join(os.environ.get('TREELINE_DATA', ''), 'tok_t5')
-  found = [run / 'tokenizer.model']
-  if os.path.isdir(published):
-    found += [
-      os.path.join(published, name)
-      for name in os.listdir(published)
-      if 'cc_all' in name
-    ]
-  for path in found:
-    tokenizer = kinds.load(str(path), 20)
-    encode = functools.partial(
-      prompts.encode,
-      tokenizer,
-      length=64,
-      family='encoder_decoder',
-      pairs=True,
-      start=0,
-    )
-    first, second = (int(i) for i in tokenizer.sentinels[:2])
-    for text in (
-      TEXT,
-      '<extra_id_0><extra_id_1>',
-      'a\t<extra_id_0>b <extra_id_1>',
-    ):
-      ids = encode([text])['source'][0]
-      ids = ids[ids > 0].tolist()
-      assert ids.count(first) == ids.count(second) == 1
-      assert ids[-1] == tokenizer.eos
-      words = tokenizer.decode(ids[: ids.index(first)])
-      assert words == text[: text.index('<')].strip()
-      assert re.sub(r'\s', '', tokenizer.decode(ids)) == re.sub(r'\s', '', text)
-    for text in ('', '  ', 'ab ' * 64):
-      with pytest.raises(ValueError, match='tokens; it needs one'):
-        encode([text])
-    both = encode([TEXT, 'a'])
-    np.testing.assert_array_equal(both['segments'], both['source'] > 0)

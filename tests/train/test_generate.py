@@ -9,7 +9,7 @@ import pytest
 
 from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.decoders import tiny_decoder
-from tests.input_pipeline.objectives.test_masking import make_config
+from tests.helpers.objectives import masked_config
 from train import generate, prompts
 
 
@@ -145,7 +145,7 @@ def run_of(position, tokenizer):
   mesh = jax.sharding.Mesh(jax.devices()[:1], 'data')
   places = {'max_length': 8} if position == 'learned' else {}
   model = types.SimpleNamespace(config=tiny_decoder(position, **places))
-  data = make_config('causal', length=12)
+  data = masked_config('causal', length=12)
   setup = types.SimpleNamespace(model=model, mesh=mesh, data=data)
   return types.SimpleNamespace(
     model=model, setup=setup, data=data, params={}, tokenizer=tokenizer,
@@ -167,7 +167,7 @@ def test_a_length_beyond_the_learned_positions(monkeypatch, decoded):
     ('rope', 9, True),
   ):
     run = run_of(position, tokenizer)
-    run.data = make_config('causal', source='docs', length=12)
+    run.data = masked_config('causal', source='docs', length=12)
     monkeypatch.setattr(opening, 'open_run', lambda *_, run=run: run)
     if may:
       generate.generate('W', texts=['a'], length=length)

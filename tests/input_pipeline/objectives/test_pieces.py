@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import pieces
-from tests.input_pipeline.objectives.test_spans import piece
+from tests.helpers.objectives import piece
 
 
 @pytest.mark.parametrize('concatenate', [True, False])

@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import features, prefixes
-from tests.input_pipeline.objectives.test_t5_ablations import (
-  EOS,
-  close,
-  lists,
-  piece,
-  rng,
-)
+from tests.helpers.objectives import EOS, lists, piece, rng
+from tests.input_pipeline.objectives.test_t5_ablations import close
 
 
 @pytest.mark.parametrize('length', [1, 2, 9])

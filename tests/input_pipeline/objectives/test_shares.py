@@ -14,9 +14,7 @@ from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.streams import chunks
 from input_pipeline.tokenizers import subwords
 from input_pipeline.tokenizers.numbers import Numbers
-from tests.input_pipeline.objectives.test_masking import (
-  make_config as masked_config,
-)
+from tests.helpers.objectives import masked_config
 
 # Rows that the authors' rule leaves part-filled: by side and length, a bit less
 # than is measured in docs/packing.md.

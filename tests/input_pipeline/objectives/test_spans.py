@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import spans
+from tests.helpers.objectives import EOS, piece, restored
 
-EOS = 1
 SENTINELS = np.arange(999, 899, -1, np.int32)
-
 # From T5's published helper: length, density, mean span -> raw length, length
 # of the targets, noise tokens, spans.
 LENGTHS = [
@@ -62,30 +61,10 @@ def test_no_room():
     spans.span_lengths(2, 0.15, 3.0)
 
 
-def piece(length, rows=4):
-  return np.arange(100, 100 + rows * length, dtype=np.int32).reshape(rows, -1)
-
-
 def corrupt(tokens, density=0.15, mean=3.0, seed=0, sentinels=None):
   sentinels = np.arange(9_999, 8_999, -1) if sentinels is None else sentinels
   rng = np.random.default_rng(seed)
   return spans.span_corruption(tokens, rng, density, mean, sentinels, EOS)
-
-
-def restored(inputs, targets, sentinels):
-  """The text of inputs and targets together, and the spans left over."""
-  assert inputs[-1] == targets[-1] == EOS
-  known = set(sentinels.tolist())
-  hidden, text = {}, []
-  for token in targets[:-1].tolist():
-    if token in known:
-      hidden[token] = span = []
-    else:
-      span.append(token)
-  assert list(hidden) == sentinels[: len(hidden)].tolist()
-  for token in inputs[:-1].tolist():
-    text += hidden.pop(token) if token in known else [token]
-  return text, hidden
 
 
 @pytest.mark.parametrize('length', [2, 3, 4, 7, 20, 100, 568])

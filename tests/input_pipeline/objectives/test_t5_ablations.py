@@ -7,28 +7,9 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import t5_ablations
-from input_pipeline.objectives.pieces import NOTHING
+from tests.helpers.objectives import EOS, lists, piece, rng
 
-EOS = 1
 SENTINELS = np.arange(9_999, 9_899, -1, np.int32)
-
-
-def rng(seed=0):
-  return np.random.default_rng(seed)
-
-
-def piece(length, rows=4):
-  return np.arange(100, 100 + rows * length, dtype=np.int32).reshape(rows, -1)
-
-
-def lists(array):
-  """Rows as lists, without what fills the shorter ones."""
-  rows = [row.tolist() for row in array]
-  for row in rows:
-    while row and row[-1] == NOTHING:
-      row.pop()
-    assert NOTHING not in row
-  return rows
 
 
 def close(found, total, p):

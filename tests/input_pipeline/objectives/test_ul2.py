@@ -6,25 +6,8 @@ import numpy as np
 import pytest
 
 from input_pipeline.objectives import ul2
-from tests.input_pipeline.objectives.test_spans import restored
-from tests.input_pipeline.objectives.test_t5_ablations import (
-  EOS,
-  SENTINELS,
-  close,
-  lists,
-  piece,
-  rng,
-)
-
-UL2 = (
-  ('[R]', 0.15, 3.0, 0.13),
-  ('[R]', 0.15, 8.0, 0.13),
-  ('[S]', 0.25, 0.0, 0.22),
-  ('[X]', 0.5, 3.0, 0.13),
-  ('[X]', 0.5, 8.0, 0.13),
-  ('[X]', 0.15, 32.0, 0.13),
-  ('[X]', 0.5, 32.0, 0.13),
-)
+from tests.helpers.objectives import EOS, UL2, lists, piece, restored, rng
+from tests.input_pipeline.objectives.test_t5_ablations import SENTINELS, close
 
 
 @pytest.mark.parametrize('length', [1, 2, 3, 40])

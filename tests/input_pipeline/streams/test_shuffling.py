@@ -15,9 +15,7 @@ from input_pipeline.objectives.rows import batch_shapes, make_rows
 from input_pipeline.streams import chunks
 from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.corpora import BATCH, data_config, open_data, take
-from tests.input_pipeline.objectives.test_masking import (
-  make_config as masked_config,
-)
+from tests.helpers.objectives import masked_config
 
 FIRST = 10  # the id of a document or piece; the next ones follow
 ORDERS = list(itertools.permutations(range(FIRST, FIRST + 4)))

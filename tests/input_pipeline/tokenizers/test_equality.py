@@ -1,6 +1,5 @@
 """Ids equal those of reference tokenizers, on real and on odd text."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ import sentencepiece
 from input_pipeline.sources import documentation
 from input_pipeline.tokenizers import kinds
 from tests.helpers import tokenizer_references as references
+from tests.helpers.tokenizers import write_gpt2
 
 
 @pytest.fixture(scope='module')
@@ -135,11 +135,3 @@ def test_without_published_files(documents, kind, tmp_path):
     write_gpt2(tokenizer, tmp_path)
     reference = references.Gpt2(tmp_path)
   same(tokenizer, lines, lambda line: reference.encode(decoded(line)))
-
-
-def write_gpt2(tokenizer, folder):
-  """The files that GPT-2's vocabulary is published as."""
-  content = json.loads(tokenizer.model)['model']
-  (folder / 'encoder.json').write_text(json.dumps(content['vocab']))
-  lines = ['#version: 0.2', *map(' '.join, content['merges'])]
-  (folder / 'vocab.bpe').write_text('\n'.join(lines) + '\n')

@@ -14,7 +14,7 @@ from input_pipeline.tokenizers import (
   subwords,
 )
 from tests.helpers.corpora import data_config
-from tests.input_pipeline.objectives.test_masking import make_config
+from tests.helpers.objectives import masked_config
 
 TEXTS = (
   'A man is  eating a piece of bread, 1234 times.',
@@ -259,9 +259,9 @@ def test_ids_around_a_text():
   masked = kinds.train(corpus(), 420, 0, 'byte_bpe', specials=True)
   t5 = kinds.train(corpus(), 420, 10, 'unigram')
   around = export.around
-  config = make_config('mlm', source='docs')
+  config = masked_config('mlm', source='docs')
   assert around(masked, config, 'encoder', None) == ((0,), (2,))
-  config = make_config('causal')
+  config = masked_config('causal')
   assert around(t5, config, 'decoder', 7) == ((7,), ())
   assert around(t5, config, 'decoder', None) == ((), ())
   config = data_config(

@@ -7,11 +7,8 @@ from input_pipeline.objectives import features, masking
 from input_pipeline.objectives.rows import batch_shapes, encode, make_rows
 from input_pipeline.tokenizers import kinds, scripts
 from tests.helpers import corpora
-from tests.input_pipeline.objectives.test_masking import (
-  make_config,
-  rng,
-  slow_words,
-)
+from tests.helpers.objectives import masked_config, rng
+from tests.input_pipeline.objectives.test_masking import slow_words
 
 TEXTS = {
   'chinese': (
@@ -52,7 +49,7 @@ def test_share_of_masked_tokens(language, kind):
   # Words with spaces too: WordPiece has no pieces of Chinese words.
   both = [*texts, *corpora.texts(60)]
   tokenizer = kinds.train(both, 480, 0, kind, False, True)
-  config = make_config(
+  config = masked_config(
     'mlm', whole_words=True, length=128, predictions=20, concatenate=False
   )
   shapes = batch_shapes(config, 'encoder')
@@ -179,7 +176,7 @@ def test_the_share_holds_in_short_rows(text):
   texts = [
     whole[at : at + draw.integers(8, 20)] for at in draw.integers(40, size=200)
   ]
-  config = make_config(
+  config = masked_config(
     'mlm', whole_words=True, length=32, predictions=5, concatenate=False,
     pack=False,
   )  # fmt: skip

@@ -14,7 +14,7 @@ from input_pipeline.tokenizers import export, json_format, kinds, subwords
 from input_pipeline.tokenizers.plain_files import NEVER
 from tests.helpers import tokenizer_references as references
 from tests.helpers.corpora import data_config
-from tests.input_pipeline.tokenizers.test_kinds import TEXT, texts
+from tests.helpers.tokenizers import TEXT, texts
 
 NAMES = {'unigram': 'spiece.model', 'bpe': 'tokenizer.model'}
 CLASSES = {

@@ -7,8 +7,7 @@ import pytest
 import transformers
 
 from input_pipeline.tokenizers import json_format, kinds, subwords
-from tests.input_pipeline.tokenizers.test_equality import write_gpt2
-from tests.input_pipeline.tokenizers.test_kinds import texts
+from tests.helpers.tokenizers import texts, write_gpt2
 
 TEXTS = (
   'Über schön, naïve CAFÉ é e\u0301 \u0130',

@@ -5,7 +5,6 @@ with a run that was not interrupted.
 """
 
 import itertools
-import json
 import os
 import random
 import re
@@ -20,14 +19,12 @@ import pytest
 from tests.helpers import runs
 from tests.helpers.corpora import texts, write
 from train.fingerprint import fingerprint
-from train.runs import folders
 
 pytestmark = [
   pytest.mark.slow,
   # TensorStore's threads print after a checkpoint that could not be read.
   pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),
 ]
-
 
 # Prints the most documents that a row of the first batch has.
 DOCUMENTS = """
@@ -50,11 +47,6 @@ def most_documents(folder):
   done = runs.run([sys.executable, '-c', DOCUMENTS, str(folder)])
   assert done.returncode == 0, done.stderr
   return int(done.stdout.split()[-1])
-
-
-@pytest.fixture(scope='module')
-def source(tmp_path_factory):
-  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
 
 
 @pytest.fixture(scope='module')
@@ -214,60 +206,6 @@ def test_changed_data(whole, source):
   assert 'Traceback' not in done.stderr
 
 
-def test_steps_before_a_damaged_document_are_kept(tmp_path):
-  words = [f'word{n % 97} and {n * n % 89} of them' for n in range(2000)]
-  for file in range(4):
-    lines = [
-      json.dumps({'text': ' '.join(words[n : n + 12])})
-      for n in range(file, 700, 4)
-    ]
-    lines[150:] = ['{"text": "cut'] if file == 3 else lines[150:]
-    (tmp_path / f'{file}.json').write_text('\n'.join(lines))
-  done = runs.run(
-    runs.command(
-      tmp_path / 'run',
-      data__source=f'json:{tmp_path}/*.json',
-      data__max_bad_share=0.0,
-      data__tokenizer_kind='bytes',
-      model__vocab_size=300,
-      checkpoint__every=1000,
-      train__steps=1000,
-      eval__every=1000,
-    )
-  )
-  assert done.returncode == 1
-  assert '3.json, line 151' in done.stderr
-  last = runs.rows(tmp_path / 'run')[-1][0]
-  assert 0 < last <= runs.checkpoints(tmp_path / 'run')[-1]
-
-
-def test_loss_that_is_not_finite(tmp_path, source):
-  folder = tmp_path / 'run'
-  done = runs.run(
-    runs.command(
-      folder,
-      data__source=source,
-      checkpoint__every=1,
-      schedule__learning_rate=1e30,
-    )
-  )
-  assert done.returncode == 1
-  last = done.stderr.strip().split('\n')[-1]
-  found = re.match(
-    r'Error: The loss of step (\d+) is \S+, the norm of its gradient nan', last
-  )
-  step = int(found[1])
-  cursor = json.loads(re.search(r'its batch: (\[\[.*?\]\])', last)[1])
-  assert np.shape(cursor) == (4, 4)
-  kept = runs.checkpoints(folder)
-  assert kept
-  assert kept[-1] < step
-  assert f'The checkpoint of step {kept[-1]} is the last good one' in last
-  assert 'Traceback' not in done.stderr
-  # The row is written, with null for the number that is not finite.
-  assert runs.rows(folder, 'train/grad_norm')[-1] == (step, None)
-
-
 @pytest.fixture(scope='module')
 def eight(tmp_path_factory, source):
   """The workdir of a run of four steps on eight devices."""
@@ -381,13 +319,3 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
   stdout = runs.train(folder, **config)
   assert f'Going on from the checkpoint of step {last - 1}.' in stdout
   assert_equal_runs(folder, whole)
-
-
-def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-  def makedirs(*_, **__):
-    raise OSError(30, 'Read-only file system')
-
-  monkeypatch.setattr(os, 'makedirs', makedirs)
-  message = 'no files can be written there .Read-only file system'
-  with pytest.raises(OSError, match=message):
-    folders.make(str(tmp_path / 'run'))

@@ -50,11 +50,6 @@ def params_of(folder, step):
 
 
 @pytest.fixture(scope='module')
-def source(tmp_path_factory):
-  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
-
-
-@pytest.fixture(scope='module')
 def plain(tmp_path_factory, source):
   """A run that trained everything."""
   folder = tmp_path_factory.mktemp('plain') / 'run'

@@ -1,9 +1,7 @@
 """Runs that begin with another's parameters: --init_from, --init_state."""
 
-import json
 import os
 import shutil
-import tempfile
 
 import jax
 import numpy as np
@@ -11,43 +9,25 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import bert, llama, palm, t5
-from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
-from input_pipeline.tokenizers import kinds
-from models.build import build
-from models.config import TransformerConfig
 from tests.helpers import runs
-from tests.helpers.corpora import texts
-from tests.input_pipeline.tokenizers.test_sentence_piece_json import saved
+from tests.helpers.warm_starts import (
+  BYTES,
+  PALM,
+  begun,
+  config_of,
+  new_run,
+  parts,
+)
 from train import loop
 from train.evaluate import evaluate_run
 from train.fingerprint import digest, fingerprint
-from train.learning.optimizer import make_optimizer
-from train.learning.schedules import make_schedule
-from train.learning.state import abstract_params, abstract_state, create_state
-from train.parallel import sharding
-from train.runs import (
-  folders,
-  history,
-  warm_start,
-  warm_start_tokenizer,
-  workdir,
-)
+from train.learning.state import create_state
+from train.runs import history, warm_start, workdir
 from train.runs.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 
-BYTES = {
-  'data.tokenizer_kind': 'bytes',
-  'data.lowercase': False,
-  'model.vocab_size': 300,
-}
-SHORT = {'train.steps': 4, 'checkpoint.every': 2, 'eval.batches': 1}
-PALM = runs.SMALL | {
-  'model.kv_heads': 1,
-  'model.rope_dim': 8,
-  'model.decoder_layers': 1,
-}
 UL2 = {
   'data.objective': 'ul2',
   'data.denoisers': runs.SYSTEMS['ul2']['data.denoisers'],
@@ -60,73 +40,6 @@ LLAMA = runs.NARROW | {
   'model.head_dim': 4,
   'model.rope_dim': 4,
 }
-
-
-def config_of(file, arg, *changes):
-  config = file.get_config(arg).unlock()
-  for some in (runs.CONFIG, SHORT, *changes):
-    config.update_from_flattened_dict(some)
-  return config.lock()
-
-
-def parts(config, devices=None):
-  """Model, optimizer, abstract state."""
-  model = build(TransformerConfig(**config.model))
-  schedule = make_schedule(config.schedule, config.train.steps)
-  optimizer = make_optimizer(
-    config.optimizer, schedule, abstract_params(model)[1]
-  )
-  shape = abstract_state(
-    model,
-    optimizer,
-    DataConfig(**config.data).cursor_shape,
-    sharding.make_mesh(config.sharding.mesh, config.sharding.rules, devices),
-    sharding.make_rules(config.sharding.rules),
-  )
-  return model, optimizer, shape
-
-
-def new_run(folder, config, step=0):
-  """Makes a workdir with a checkpoint of a new state; returns the state."""
-  model, optimizer, shape = parts(config)
-  data_config = DataConfig(**config.data)
-  arguments = data_config, config.seed, config.model.vocab_size
-  folders.make(str(folder))
-  tokenizing.prepare(*arguments, str(folder))
-  data = pipeline.open_data(
-    *arguments, config.eval.source, str(folder), family=config.model.family
-  )
-  state = create_state(model, optimizer, shape, data.start(), config.seed + 1)
-  state = state.replace(step=state.step + step)
-  run = {'config': json.loads(config.to_json()), 'data': data.fingerprint}
-  with Checkpoints(str(folder)) as checkpoints:
-    checkpoints.save(state, step, run)
-  workdir.claim(str(folder), config)
-  return jax.device_get(state)
-
-
-def begun(tmp_path, config, source, **flags):
-  """The origin of a run, and the state it begins with."""
-  model, optimizer, shape = parts(config)
-  origin = warm_start.find(str(tmp_path), config, shape, str(source), **flags)
-  cursor = np.zeros(DataConfig(**config.data).cursor_shape, 'int32')
-  state = warm_start.create(
-    origin, model, optimizer, shape, cursor, config.seed
-  )
-  return origin, state
-
-
-@pytest.fixture(scope='module')
-def source(tmp_path_factory):
-  return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
-
-
-@pytest.fixture(scope='module')
-def language_model(tmp_path_factory, source):
-  """A tiny PaLM at step 3: its workdir, config and state."""
-  folder = tmp_path_factory.mktemp('palm') / 'run'
-  config = config_of(palm, 'tiny', BYTES, PALM, {'data.source': source})
-  return folder, config, new_run(folder, config, 3)
 
 
 def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
@@ -268,10 +181,10 @@ def test_another_head(source, tmp_path, gains):
   if gains:
     model, optimizer, shape = parts(new)
     cursor = np.zeros(DataConfig(**new.data).cursor_shape, 'int32')
-    born = create_state(model, optimizer, shape, cursor, new.seed).params
-    born = flatten_dict(jax.device_get(born), sep='/')
+    drawn = create_state(model, optimizer, shape, cursor, new.seed).params
+    drawn = flatten_dict(jax.device_get(drawn), sep='/')
     for name in HEADS:
-      np.testing.assert_array_equal(ours[name], born[name])
+      np.testing.assert_array_equal(ours[name], drawn[name])
   with pytest.raises(ValueError, match=r'params/pooler/dense/bias: .*missing'):
     # With the optimizer's state, nothing may be new or left out.
     begun(target, new, folder, init_state=True)
@@ -310,63 +223,6 @@ def bert_run(tmp_path_factory, source):
   changes = {'data.source': source}
   new_run(folder, config_of(bert, 'tiny', BYTES, BERT, changes))
   return folder, changes
-
-
-def test_tokenizers(language_model, source, tmp_path):
-  """One that is not the source's is reported, and needs as many pieces."""
-  folder = tmp_path / 'run'
-  shutil.copytree(language_model[0], folder)
-  own = BYTES, PALM, {'data.source': source}
-  origin, _ = begun(tmp_path, config_of(palm, 'tiny', *own), folder)
-
-  def prepare(**changes):
-    changes = {f'data.{key}': value for key, value in changes.items()}
-    config = config_of(palm, 'tiny', *own, changes)
-    target = tempfile.mkdtemp(dir=tmp_path)
-    data = DataConfig(**config.data)
-    return warm_start_tokenizer.prepare(origin, data, 0, 300, target)
-
-  path = folder / 'tokenizer.json'
-  message = prepare(tokenizer=str(path))
-  assert message.endswith(f'is the tokenizer of {folder}.')
-  with pytest.raises(ValueError, match=r"has 'bytes': give --config.data.tok"):
-    prepare(tokenizer_kind='unigram')
-  for pieces in (259, 260):
-    model = tmp_path / f'{pieces}.model'
-    kinds.save(kinds.train(texts(4000), pieces, 0), str(model))
-    named = {'tokenizer': str(model), 'tokenizer_kind': 'unigram'}
-    if pieces == 259:
-      assert 'ids have other meanings' in prepare(**named)
-      continue
-    with pytest.raises(ValueError, match='has 260 pieces, the tokenizer of .*'):
-      prepare(**named)
-  # It was changed after the checkpoint was saved; then it is gone.
-  path.write_text(path.read_text().replace('<pad>', '<pax>'))
-  with pytest.raises(ValueError, match=r'tokenizer.json'):
-    prepare()
-  path.unlink()
-  with pytest.raises(ValueError, match='holds no tokenizer'):
-    prepare()
-
-
-def test_a_unigram_tokenizer_in_json(source, tmp_path):
-  """A run that was given a tokenizer.json has no .model to copy."""
-  model = kinds.train(texts(4000), 140, 0).model
-  kind = {
-    'data.tokenizer': saved(model, 'unigram', tmp_path, extra_ids=0),
-    'data.tokenizer_kind': 'unigram',
-    'data.source': source,
-  }
-  folder, new = tmp_path / 'run', tmp_path / 'new'
-  new_run(folder, config_of(palm, 'tiny', BYTES, PALM, kind))
-  new.mkdir()
-  config = config_of(palm, 'tiny', BYTES, PALM, kind | {'data.tokenizer': ''})
-  origin, _ = begun(new, config, folder)
-  data = DataConfig(**config.data)
-  warm_start_tokenizer.prepare(origin, data, 0, 300, str(new))
-  ours, theirs = (x / 'tokenizer.json' for x in (new, folder))
-  assert os.listdir(new) == ['tokenizer.json']
-  assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
