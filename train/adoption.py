@@ -12,17 +12,10 @@ from input_pipeline.sources import labelled
 from input_pipeline.tasks.task import Task
 from train.runs import warm_start, workdir
 from train.runs.checkpoint import Checkpoints
-from train.settings import OWN
+from train.settings import HEADS, OWN
 
 # Keys of the data that belong to a checkpoint's tokenizer.
 TOKENIZER = ('tokenizer_kind', 'lowercase', 'sentinels', 'start', 'bos')
-# The heads of tasks that have one alone.
-HEADS = {
-  'regression': 'sequence',
-  'choice': 'choice',
-  'tagging': 'tokens',
-  'span': 'span',
-}
 NEW_ROWS = 3  # start, delimiter and extract of data.framing='gpt1'
 
 
@@ -66,7 +59,9 @@ def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
   """The head that a task needs: the objective is the task's kind."""
   task: Task = source.task
   config.data.objective = task.kind
-  config.model.head = HEADS.get(task.kind, config.model.head)
+  heads = HEADS.get(task.kind, ())
+  if len(heads) == 1:
+    (config.model.head,) = heads
   config.model.classes = {
     'classification': len(task.labels),
     'tagging': len(task.labels),

@@ -133,8 +133,7 @@ def target_length(config: TransformerConfig, data: DataConfig) -> int:
 def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
   """Inputs, targets (if any) and predictions as text, row by row.
 
-  Rows of padding are left out. A prediction ends at its first EOS. (It cannot
-  end at 0, which may be a word of the vocabulary.)
+  Rows of padding are left out. A prediction ends at its first EOS.
   """
   lines = []
   for row, tokens in enumerate(predicted):
@@ -147,7 +146,14 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
       own = examples['target_segments'][row] > 0
       target = tokenizer.decode(examples['targets'][row][own])
       lines.append(f'target:     {target}')
-    ends = np.flatnonzero(tokens == tokenizer.eos)
-    text = tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)
-    lines += [f'prediction: {text}', '']
+    lines += [f'prediction: {until_eos(tokenizer, tokens)}', '']
   return '\n'.join(lines)
+
+
+def until_eos(tokenizer: Any, tokens: np.ndarray) -> str:
+  """The text of tokens [T] before their first EOS.
+
+  (It cannot end at 0, which may be a word of the vocabulary.)
+  """
+  ends = np.flatnonzero(tokens == tokenizer.eos)
+  return tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)

@@ -21,7 +21,7 @@ from input_pipeline.streams.corpus import Corpus
 from models import decoding
 from train.learning import heads
 from train.parallel import sharding
-from train.prompts import target_length
+from train.prompts import padded, target_length, until_eos
 from train.setup import Setup
 
 SCORE = 'score'  # the mean over the tasks of each task's score
@@ -117,7 +117,8 @@ def _predict(
     case 'text_to_text':  # an example that the task leaves out has no row
       found = task.decode(answers[0], example) if rows else None
       if task.kind == 'classification' and found not in task.labels:
-        return None  # the text is no class: metrics count it as wrong
+        # A user's own `decode` may return any text. None is counted as wrong.
+        return None
       return found
     case 'classification' | 'choice':
       return task.labels[int(np.argmax(answers[0]))]
@@ -147,7 +148,7 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
       with setup.on_mesh():
         found = jax.device_get(run(params, batch))
       if data.config.pairs:
-        yield from (_decoded(data.tokenizer, ids) for ids in found[:count])
+        yield from (until_eos(data.tokenizer, ids) for ids in found[:count])
       else:
         yield from found[:count]
 
@@ -176,15 +177,10 @@ def _batches(setup, data, labels, rows):
 
 def _sources(setup, data, rows):
   """'source', 'segments' [rows,S] as `decoding.decode` reads them."""
-  width = data.config.length
-  whole = setup.model.config.family != 'encoder_decoder'
-  source, segments = np.zeros((2, len(rows), width), np.int32)
-  for n, row in enumerate(rows):
-    ids = row['inputs']
-    if whole:  # a decoder's prompt is padded on the left
-      ids = [data.start_id, *ids]
-    place = slice(width - len(ids), width) if whole else slice(len(ids))
-    source[n, place], segments[n, place] = ids, 1
+  decoder = setup.model.config.family != 'encoder_decoder'
+  before = [data.start_id] if decoder else []
+  ids = [[*before, *row['inputs']] for row in rows]
+  source, segments = padded(ids, data.config.length, left=decoder)
   return {'source': source, 'segments': segments}
 
 
@@ -200,11 +196,6 @@ def _text(setup, data):
     )  # fmt: skip
 
   return write
-
-
-def _decoded(tokenizer, ids):
-  ends = np.flatnonzero(ids == tokenizer.eos)
-  return tokenizer.decode(ids[: ends[0]] if len(ends) else ids)
 
 
 def _logits(params, batch, *, model):

@@ -144,7 +144,7 @@ OWN = (
   *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
   *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
 )
-# The heads that learn each kind of task.
+# The heads that learn each kind of labelled task.
 HEADS = {
   'classification': ('sequence', 'sequence_lm'),
   'regression': ('sequence',),

@@ -19,9 +19,10 @@ from configs.commands.command import UserError, is_fixable
 from input_pipeline.sources import paths
 from train.reporting.metrics import read_metrics
 from train.runs import workdir
+from train.scoring import SCORE
 
 NAME = 'scores.json'  # in the folder of all runs
-SCORE = 'eval/score'
+_SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl
 
 
 class Point(NamedTuple):
@@ -185,7 +186,7 @@ def rows_of(folder: str) -> list[dict[str, Any]]:
   if not os.path.exists(os.path.join(folder, workdir.NAME)):
     return []
   steps = workdir.read_config(folder).train.steps
-  found = [row for row in read_metrics(folder) if SCORE in row]
+  found = [row for row in read_metrics(folder) if _SCORE in row]
   return found if found and found[-1]['step'] == steps else []
 
 
@@ -197,13 +198,13 @@ def final(folder: str) -> dict[str, float]:
   rows = rows_of(folder)
   if not rows:
     return {}
-  best = workdir.read_config(folder).checkpoint.best == 'score'
-  return max(rows, key=lambda row: row[SCORE]) if best else rows[-1]
+  best = workdir.read_config(folder).checkpoint.best == SCORE
+  return max(rows, key=lambda row: row[_SCORE]) if best else rows[-1]
 
 
 def score(folder: str) -> float | None:
   """The score of a run that has ended, in the unit of its metrics."""
-  return final(folder).get(SCORE)
+  return final(folder).get(_SCORE)
 
 
 def summary(
@@ -219,7 +220,7 @@ def summary(
   for group in dict.fromkeys(point.group for point in found):
     ended = [final(folders[p]) for p in found if p.group == group]
     ended = [row for row in ended if row]
-    scores = [row[SCORE] for row in ended]
+    scores = [row[_SCORE] for row in ended]
     row = {'group': group, 'runs': len(scores), 'scores': scores}
     if scores:
       names = [

@@ -23,7 +23,7 @@ from train import adoption
 from train.learning.optimizer import USES
 from train.learning.schedules import make_schedule
 from train.learning.tuning import make_tuning
-from train.settings import OWN, check_group, check_settings
+from train.settings import HEADS, OWN, check_group, check_settings
 
 WANTED = {
   't5': (1, 2, *range(4, 16)),
@@ -91,7 +91,8 @@ def tuned(run, before):
     (task,) = found
     config.data.length = task.length
     config.data.objective = task.kind
-    config.model.head = adoption.HEADS.get(task.kind, config.model.head)
+    heads = HEADS.get(task.kind, ())
+    config.model.head = heads[0] if len(heads) == 1 else config.model.head
     config.model.classes = 1 if task.kind == 'regression' else len(task.labels)
     if task.kind in ('choice', 'span'):
       config.model.classes = 0
