@@ -7,12 +7,12 @@ CoLA/in_domain_train.tsv and its two dev files, MRPC/msr_paraphrase_train.txt
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from input_pipeline.tasks import files, formats, metrics, winograd
-from input_pipeline.tasks.task import Example, Task
+from input_pipeline.tasks.task import SPLITS, Example, Task
 
 _LENGTHS = (512, 84)  # of T5's GLUE mixture
-_SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 _PAIR = ('sentence1', 'sentence2')
 _NLI = ('entailment', 'neutral', 'contradiction')
 _RTE = ('entailment', 'not_entailment')
@@ -120,51 +120,55 @@ def _files(folder, **own):
 
 
 # ---- Tasks ----
-def _format(prefix, fields, labels):
-  """A task's classes, and how it is text to text: the fields in T5's order."""
-  return {
-    'text_to_text': functools.partial(
-      formats.classified, prefix=prefix, fields=fields
-    ),
+def _task(
+  name: str,
+  folder: str,
+  fields: Sequence[str],
+  labels: Sequence[str],
+  **own: Any,
+) -> Task:
+  """A task of classes in GLUE's layout: all splits in one folder.
+
+  An encoder reads the `fields`. A text-to-text model reads them too, in the
+  same order and after the name of the task.
+  """
+  defaults = {
+    'kind': 'classification',
+    'tfds': (f'glue/{name}',),
+    'splits': SPLITS,
+    'files': _files(folder),
+    'read': _reader({field: field for field in fields}, labels),
     'labels': labels,
+    'texts': functools.partial(formats.texts, fields=fields),
+    'text_to_text': _text(name, *fields),
     'decode': functools.partial(formats.as_class, labels=labels),
     'lengths': _LENGTHS,
+    'metrics': metrics.accuracy,
   }
+  return Task(name=f'glue/{name}', **{**defaults, **own})
 
 
-def _texts(*fields):
-  return functools.partial(formats.texts, fields=fields)
+def _text(prefix, *fields):
+  return functools.partial(formats.classified, prefix=prefix, fields=fields)
 
 
-COLA = Task(
-  name='glue/cola',
-  kind='classification',
-  tfds=('glue/cola',),
-  splits=_SPLITS,
+COLA = _task(
+  'cola',
+  'CoLA',
+  ('sentence',),
+  _COLA,
   files=_files(
     'CoLA', train=('in_domain_train.tsv',), validation=('*_domain_dev.tsv',)
   ),
   read=_read_cola,
-  texts=_texts('sentence'),
   metrics=metrics.matthews,
-  **_format('cola', ('sentence',), _COLA),
 )
-SST2 = Task(
-  name='glue/sst2',
-  kind='classification',
-  tfds=('glue/sst2',),
-  splits=_SPLITS,
-  files=_files('SST-2'),
-  read=_reader({'sentence': 'sentence'}, _SST2),
-  texts=_texts('sentence'),
-  metrics=metrics.accuracy,
-  **_format('sst2', ('sentence',), _SST2),
-)
-MRPC = Task(
-  name='glue/mrpc',
-  kind='classification',
-  tfds=('glue/mrpc',),
-  splits=_SPLITS,
+SST2 = _task('sst2', 'SST-2', ('sentence',), _SST2)
+MRPC = _task(
+  'mrpc',
+  'MRPC',
+  _PAIR,
+  _MRPC,
   files=_files(
     'MRPC',
     train=('msr_paraphrase_train.txt',),
@@ -172,16 +176,15 @@ MRPC = Task(
     test=('msr_paraphrase_test.txt',),
   ),
   read=_read_mrpc,
-  texts=_texts(*_PAIR),
   metrics=metrics.f1_accuracy,
   averaged=('f1', 'accuracy'),
-  **_format('mrpc', _PAIR, _MRPC),
 )
-STSB = Task(
-  name='glue/stsb',
+STSB = _task(
+  'stsb',
+  'STS-B',
+  _PAIR,
+  (),
   kind='regression',
-  tfds=('glue/stsb',),
-  splits=_SPLITS,
   files=_files(
     'STS-B',
     train=('sts-train.tsv',),
@@ -189,42 +192,36 @@ STSB = Task(
     test=('sts-test.tsv',),
   ),
   read=_read_stsb,
-  texts=_texts(*_PAIR),
   text_to_text=functools.partial(formats.scored, prefix='stsb', fields=_PAIR),
   decode=formats.as_number,
-  lengths=_LENGTHS,
   metrics=metrics.pearson_spearman,
   averaged=('pearson', 'spearman'),
 )
 _QUESTIONS = ('question1', 'question2')
-QQP = Task(
-  name='glue/qqp',
-  kind='classification',
-  tfds=('glue/qqp',),
-  splits=_SPLITS,
-  files=_files('QQP'),
+QQP = _task(
+  'qqp',
+  'QQP',
+  _QUESTIONS,
+  _QQP,
   read=_reader({x: x for x in _QUESTIONS}, _QQP, 'is_duplicate', broken=True),
-  texts=_texts(*_QUESTIONS),
   metrics=metrics.f1_accuracy,
   averaged=('f1', 'accuracy'),
-  **_format('qqp', _QUESTIONS, _QQP),
 )
+_PREMISE = ('premise', 'hypothesis')
+_MNLI_TEXT = _text('mnli', 'hypothesis', 'premise')
 
 
 def _mnli(name, splits):
   """MNLI: `splits` are our names of splits -> a part of their files' names."""
-  return Task(
-    name=f'glue/{name}',
-    kind='classification',
-    tfds=(f'glue/{name}',),
+  return _task(
+    name,
+    'MNLI',
+    _PREMISE,
+    _NLI,
     splits={split: split for split in splits},
     files={split: (f'MNLI/{file}.tsv',) for split, file in splits.items()},
-    read=_reader(
-      {'premise': 'sentence1', 'hypothesis': 'sentence2'}, _NLI, 'gold_label'
-    ),
-    texts=_texts('premise', 'hypothesis'),
-    metrics=metrics.accuracy,
-    **_format('mnli', ('hypothesis', 'premise'), _NLI),
+    read=_reader(dict(zip(_PREMISE, _PAIR, strict=True)), _NLI, 'gold_label'),
+    text_to_text=_MNLI_TEXT,
   )
 
 
@@ -245,55 +242,29 @@ MNLI_MATCHED = _mnli(
 MNLI_MISMATCHED = _mnli(
   'mnli_mismatched', {'validation': 'dev_mismatched', 'test': 'test_mismatched'}
 )
-QNLI = Task(
-  name='glue/qnli',
-  kind='classification',
-  tfds=('glue/qnli',),
-  splits=_SPLITS,
-  files=_files('QNLI'),
-  read=_reader({x: x for x in ('question', 'sentence')}, _RTE),
-  texts=_texts('question', 'sentence'),
-  metrics=metrics.accuracy,
-  **_format('qnli', ('question', 'sentence'), _RTE),
-)
-RTE = Task(
-  name='glue/rte',
-  kind='classification',
-  tfds=('glue/rte',),
-  splits=_SPLITS,
-  files=_files('RTE'),
-  read=_reader({x: x for x in _PAIR}, _RTE),
-  texts=_texts(*_PAIR),
-  metrics=metrics.accuracy,
-  **_format('rte', _PAIR, _RTE),
-)
-WNLI = Task(
-  name='glue/wnli',
-  kind='classification',
-  tfds=('glue/wnli',),
-  splits=_SPLITS,
-  files=_files('WNLI'),
-  read=_reader({x: x for x in _PAIR}, _WNLI),
-  labels=_WNLI,
-  texts=_texts(*_PAIR),
+QNLI = _task('qnli', 'QNLI', ('question', 'sentence'), _RTE)
+RTE = _task('rte', 'RTE', _PAIR, _RTE)
+WNLI = _task(
+  'wnli',
+  'WNLI',
+  _PAIR,
+  _WNLI,
   text_to_text=winograd.wnli_trained,
   evaluated=winograd.wnli_evaluated,
   decode=winograd.wnli_decode,
-  lengths=_LENGTHS,
-  metrics=metrics.accuracy,
 )
-AX = Task(
-  name='glue/ax',
-  kind='classification',
-  tfds=('glue/ax',),
+AX = _task(
+  'ax',
+  'AX',
+  _PREMISE,
+  _NLI,
   splits={'test': 'test'},
   files={
     'test': ('AX/diagnostic.tsv', 'diagnostic/diagnostic.tsv', 'AX/test.tsv')
   },
   read=_read_ax,
-  texts=_texts('premise', 'hypothesis'),
+  text_to_text=_MNLI_TEXT,
   metrics=metrics.matthews,
-  **_format('mnli', ('hypothesis', 'premise'), _NLI),
 )
 
 TASKS = (

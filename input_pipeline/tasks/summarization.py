@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from input_pipeline.sources import paths
 from input_pipeline.tasks import files, formats, metrics
-from input_pipeline.tasks.task import Example, Task
+from input_pipeline.tasks.task import SPLITS, Example, Task
 
-_SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 # Publisher -> the folder of its stories, beside the lists of addresses.
 _STORIES = {'cnn': 'cnn/stories', 'dm': 'dailymail/stories'}
 # How a line ends that is a whole sentence.
@@ -105,7 +104,7 @@ CNN_DAILYMAIL = Task(
   name='cnn_dailymail',
   kind='text',
   tfds=('cnn_dailymail',),
-  splits=_SPLITS,
+  splits=SPLITS,
   files=_files('cnn_dailymail', 'all', 'cnn_dailymail/all'),
   read=read_cnn,
   label='highlights',
@@ -119,7 +118,7 @@ XSUM = Task(
   name='xsum',
   kind='text',
   tfds=('xsum',),
-  splits=_SPLITS,
+  splits=SPLITS,
   files=_files('xsum'),
   read=functools.partial(read_pairs, fields=('document', 'summary')),
   label='summary',

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from input_pipeline.tasks import files, formats, metrics, winograd
-from input_pipeline.tasks.task import Example, Span, Task
+from input_pipeline.tasks.task import SPLITS, Example, Span, Task
 
 _LENGTHS = (512, 62)  # of T5's SuperGLUE mixture
-_SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 _RTE = ('entailment', 'not_entailment')
 _TRUTH = ('False', 'True')
 _COPA = ('choice1', 'choice2')
@@ -143,7 +142,7 @@ def _task(name: str, folder: str, **own: Any) -> Task:
   defaults = {
     'kind': 'classification',
     'tfds': (f'super_glue/{name}',),
-    'splits': _SPLITS,
+    'splits': SPLITS,
     'files': {
       'train': (f'{folder}/train.jsonl',),
       'validation': (f'{folder}/val.jsonl',),

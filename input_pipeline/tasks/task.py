@@ -18,6 +18,9 @@ KINDS = {
   'text': 'a text',
 }
 
+# Our splits, where TFDS calls them the same.
+SPLITS = {x: x for x in ('train', 'validation', 'test')}
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:

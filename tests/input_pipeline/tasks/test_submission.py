@@ -82,6 +82,15 @@ def test_all_files_of_both_benchmarks():
   assert found == [f'{name}.jsonl' for name in superglue.split()]
 
 
+def test_classes_are_those_of_the_tasks():
+  for group, files in (
+    ('glue', submission.GLUE),
+    ('super_glue', submission.SUPERGLUE),
+  ):
+    for name, (_, found) in files.items():
+      assert tuple(found) == catalog.TASKS[f'{group}/{name}'].labels, name
+
+
 def test_what_is_replaced_is_counted(tmp_path):
   found = [None, 'positive']
   written = submission.write_glue('sst2', indexed(2), found, str(tmp_path))
