@@ -21,7 +21,12 @@ _OPEN = weakref.WeakSet()  # iterators of a graph
 @functools.cache  # once
 def _close_at_exit():
   """TensorFlow's threads must not call Python while it shuts down."""
-  atexit.register(lambda: [iterator.close() for iterator in list(_OPEN)])
+
+  def close():
+    for iterator in list(_OPEN):
+      iterator.close()
+
+  atexit.register(close)
 
 
 def batches(
