@@ -99,6 +99,6 @@ def test_room_ends_where_learned_positions_end(family):
 
   assert finite(most)
   assert not finite(most + 1)
-  with pytest.raises(ValueError, match='input has 9 tokens.* positions for 8'):
+  with pytest.raises(ValueError, match='text has 9 tokens.* positions for 8'):
     decoding.room(model.config, np.ones([1, 9]))
   assert decoding.room(tiny_decoder('rope'), np.ones([1, 9])) is None

@@ -12,8 +12,10 @@ import transformers
 
 from configs import electra
 from input_pipeline.tokenizers.numbers import Numbers
+from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
+from tests.helpers import checkpoints
 from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import init_params, tiny_config
@@ -122,5 +124,26 @@ def test_what_cannot_be_applied(tmp_path):
     applying.apply(model, {}, tokenizer, None, ['a'], ['b'])
   with pytest.raises(ValueError, match='41 tokens, but model.max_length=40'):
     applying.apply(model, {}, tokenizer, None, [[9] * 41])
-  with pytest.raises(ValueError, match='holds no tokenizer'):
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path):
+  with pytest.raises(ValueError, match='has no config.json'):
     applying.open_published(str(tmp_path))
+
+
+def test_a_tokenizer_that_cannot_be_read(tmp_path):
+  """Each reason stands once, with all attempts that failed for it."""
+  published = str(tmp_path)
+  pretrained.save(*checkpoints.make(), published)
+  with pytest.raises(ValueError, match=r'holds no tokenizer of .* bytes\.$'):
+    applying.open_published(published)
+  (tmp_path / 'tokenizer.json').write_text('{')
+  with pytest.raises(ValueError, match='holds no tokenizer') as caught:
+    applying.open_published(published)
+  _, *reasons = str(caught.value).split('\n')
+  (reason,) = [x for x in reasons if 'is not JSON' in x]
+  attempts = (
+    '  unigram, bpe, wordpiece (data.lowercase=False), '
+    'wordpiece (data.lowercase=True), byte_bpe, bytes: '
+  )
+  assert reason.startswith(attempts), reason

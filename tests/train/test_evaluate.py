@@ -213,9 +213,10 @@ def test_what_cannot_be_opened(run, tmp_path):
     r'Error: No checkpoint of step 5 .* are: 4, 8\.', done.stderr
   )
   assert 'Traceback' not in done.stderr
-  with pytest.raises(ValueError, match='nowhere: there is no such folder'):
-    evaluate_run(str(tmp_path / 'nowhere'))
-  with pytest.raises(ValueError, match='holds no run'):
+  missing = str(tmp_path / 'nowhere')
+  with pytest.raises(ValueError, match=f'^{missing}: there is no such folder'):
+    evaluate_run(missing)
+  with pytest.raises(ValueError, match=f'^{tmp_path} holds no run'):
     evaluate_run(str(tmp_path))
   shutil.copy(run / 'config.json', tmp_path)
   with pytest.raises(CheckpointError, match='there are: none'):

@@ -43,7 +43,7 @@ MISTAKES = [
   (['--config=t5:tny', W], "size 'tny' is unknown. Did you mean 'tiny'?"),
   (['--config={}/none.py', W], 'has no function get_config'),
   ([W, '--config.seed=1'], 'give --config=FILE.py as well'),
-  ([W], 'holds no run yet (no config.json): give --config'),
+  ([W], 'holds no run yet (no config.json). To begin one, give a config'),
   ([C, '--workdir={}/file'], 'no files can be written there (File exists)'),
   ([C, W, '--process=1'], '--processes and --process need --coordinator'),
   ([C, W, '--coordinator=here'], 'must be HOST:PORT, or auto'),
