@@ -4,12 +4,11 @@
 
 DIR is the folder of benchmarks/samples.py.
 
-Each system's tiny model, with the published vocabulary and so many rows of the
-table, trains a few steps of its own objective twice: once without interruption,
-once killed with SIGKILL after a checkpoint and started again. Told are the
-losses and whether the fingerprints (parameters, optimizer, cursor, data) and
-all losses are equal; if they are not, the exit status is 1. In the results'
-file, systems that are not run this time stay as they are.
+Each system's tiny model, with a published vocabulary, trains a few steps twice:
+once without interruption, once killed with SIGKILL after a checkpoint and
+resumed. The losses are reported, and whether all losses and fingerprints
+(parameters, optimizer, cursor, data) are equal; if not, the exit status is 1.
+In the results' file, systems that are not run this time stay as they are.
 """
 
 import json
@@ -76,7 +75,7 @@ def command(
 
 
 def run(command: list[str], kill_after: int = 0) -> int:
-  """Exit status; with `kill_after`, killed when that step's losses are told."""
+  """Exit status; with `kill_after`, killed when that step is reported."""
   process = subprocess.Popen(
     command,
     cwd=HERE.parent.parent,
@@ -101,14 +100,14 @@ def losses(workdir: Path) -> dict[int, float]:
 
 
 def fingerprint(workdir: Path) -> dict:
-  told = subprocess.run(
+  printed = subprocess.run(
     [sys.executable, '-m', 'train.fingerprint', f'--workdir={workdir}'],
     cwd=HERE.parent.parent,
     stdout=subprocess.PIPE,
     text=True,
     check=True,
   ).stdout
-  return json.loads(told)
+  return json.loads(printed)
 
 
 def compare(name: str, data: Path, vocabularies: dict, folder: Path) -> dict:

@@ -36,7 +36,7 @@ _OUT = flags.DEFINE_string(
 
 
 def names() -> list[str]:
-  """Files of `configs` with a recipe: the systems whose makers told it."""
+  """The files of `configs` with a published recipe."""
   found = []
   for name in dict.fromkeys(key.partition(':')[0] for key in tree.SYSTEMS):
     try:

@@ -35,7 +35,7 @@ _OUT = flags.DEFINE_string(
 
 
 def first_step(workdir: str, steps: int, tokenizer: str) -> float:
-  """Seconds from the start of a run until it tells of its first step."""
+  """Seconds from the start of a run until it reports its first step."""
   clock = time.perf_counter()
   process = subprocess.Popen(
     [
@@ -65,7 +65,7 @@ def first_step(workdir: str, steps: int, tokenizer: str) -> float:
 
 
 def compile_seconds(size: str) -> dict:
-  """What `train.fit` says of a size of T5 on the topology."""
+  """The report of `train.fit` for one size of T5 on the topology."""
   out = subprocess.run(
     [
       sys.executable,

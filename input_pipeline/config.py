@@ -7,14 +7,16 @@ from input_pipeline import config_checks
 from input_pipeline.choices import LABELLED, MASKED, PAIRS
 
 # Documents of a chunk by default. At C4's 480 tokens a document a chunk fills
-# 15 rows or more. Its last row is part-filled: half a row is lost of 15.
+# 15 rows or more. The last row is part-filled, so about half a row of the 15 is
+# lost.
 CHUNK = 128
 PER_DOCUMENT = 32  # tokens of a row for each document, where that is more
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """The keys `data.*`; their defaults live in configs/common.py.
+  """The keys `data.*`. configs/common.py has their meanings and defaults; a
+  test holds the defaults here equal to those.
 
   All but `threads` decide the batches, or which documents they come from.
   Raises ValueError naming the key when a value is impossible: config_checks

@@ -44,7 +44,7 @@ def test_runs_from_python(texts, tmp_path, monkeypatch, capsys):
     monkeypatch, 'train_on_texts.py', f'--workdir={workdir}', texts, '--steps=4'
   )
   shown = capsys.readouterr().out
-  assert 'Going on from the checkpoint of step 4' in shown
+  assert 'Resuming from the checkpoint of step 4' in shown
   assert "{'step': 4, 'loss': " in shown
 
   run(monkeypatch, 'apply_a_model.py', workdir, 'The function returns')

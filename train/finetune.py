@@ -7,7 +7,7 @@
 --from is a workdir, or a published checkpoint in Hugging Face layout; it
 decides the sizes of the model and the tokenizer. Without it the parameters are
 drawn from the seed; with --scratch too, but model and tokenizer are those of
---from, to compare. A run goes on where it was stopped, as those of
+--from, to compare. A run that was stopped resumes, as those of
 `python -m train`; `python -m train.evaluate --workdir=W` gives its scores.
 
 --seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) make a run of
@@ -35,7 +35,7 @@ from train.runs import command, workdir
 def finetune(
   config: ConfigDict, folder: str, source: str = '', scratch: bool = False
 ) -> None:
-  """Fine-tunes one run, or goes on with it.
+  """Fine-tunes one run, or resumes it.
 
   Args:
     config: from `configs/finetune/`.
@@ -84,7 +84,7 @@ def main():
     if len(points) > 1 or not workdir.begun(_WORKDIR.value):
       raise ValueError(
         'Give --config=finetune/FILE.py:task=TASK: only a single run that has '
-        'begun goes on without it.'
+        'begun resumes without it.'
       )
     loop.train(None, _WORKDIR.value)
     return

@@ -25,7 +25,7 @@ def test_a_digest_is_of_names_types_shapes_and_bytes():
   )
   digests = [digest(x) for x in (tree, *others)]
   assert len(set(digests)) == len(digests)
-  # How it lies in memory, and the order of its parts, are not told.
+  # Neither the layout in memory nor the order of the parts is hashed.
   same = {'c': np.int32(4), 'a': {'b': np.asfortranarray(array)}}
   assert digest(same) == digests[0]
   assert digest(jax.tree.map(jax.numpy.asarray, {'x': np.int32(3)})) == digest(

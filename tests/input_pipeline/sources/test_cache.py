@@ -17,10 +17,10 @@ from tests.helpers.caches import (
   CAUSAL,
   COUNTS,
   EMPTY,
-  blocks_until_the_end,
   contents,
   documents,
   open_data,
+  rows_until_the_end,
   settings,
 )
 from tests.helpers.corpora import (
@@ -87,7 +87,7 @@ def test_every_token_once_an_epoch(corpus, made, source, streams):
   counts = np.zeros(VOCABULARY, int)
   readers = [part.reader(data.config.block) for part in data.corpora]
   for stream in range(streams):
-    for rows in blocks_until_the_end(data, readers, stream):
+    for rows in rows_until_the_end(data, readers, stream):
       parts = pipeline.features.split(rows, data.shapes)
       np.add.at(counts, parts['targets'][parts['segments'] > 0], 1)
   kept = [

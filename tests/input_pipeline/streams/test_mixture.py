@@ -15,7 +15,7 @@ import pytest
 from input_pipeline import choices, pipeline, prepare, tokenizing
 from input_pipeline.streams import chunks, cursors, fingerprints, mixture
 from tests.helpers import runs
-from tests.helpers.caches import CAUSAL, blocks_until_the_end, settings
+from tests.helpers.caches import CAUSAL, rows_until_the_end, settings
 from tests.helpers.corpora import assert_same, data_config, texts, write
 from tests.input_pipeline.objectives.test_masking import (
   make_config as masked_config,
@@ -318,7 +318,7 @@ def epochs_of(data, stream_count=4):
   readers = [part.reader(8) for part in data.corpora]
   counts = np.zeros(VOCABULARY, int)
   for stream in range(stream_count):
-    for rows in blocks_until_the_end(data, readers, stream):
+    for rows in rows_until_the_end(data, readers, stream):
       counts += counted([pipeline.features.split(rows, data.shapes)])
   return counts
 
@@ -489,5 +489,5 @@ def test_training_to_the_end_of_the_data(tmp_path, corpus, tokenizer):
   ended = fingerprint(str(tmp_path), step)
   done = runs.run(start(data__epochs=0))
   assert done.returncode == 0, done.stderr
-  assert f'Going on from the checkpoint of step {step}.' in done.stdout
+  assert f'Resuming from the checkpoint of step {step}.' in done.stdout
   assert fingerprint(str(tmp_path))['data'] == ended['data']

@@ -213,7 +213,7 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
     assert process.returncode == -signal.SIGKILL
   done = runs.run([*command, f'--workdir={killed}'])
   assert done.returncode == 0, done.stderr
-  assert 'Going on from the checkpoint of step' in done.stdout
+  assert 'Resuming from the checkpoint of step' in done.stdout
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)

@@ -30,12 +30,12 @@ def create(seed):
 
 
 @pytest.fixture(scope='module')
-def born():
+def initial():
   return create(3)
 
 
-def test_a_state_begins_at_step_0_and_the_given_cursor(born):
-  shapes, state = born
+def test_a_state_begins_at_step_0_and_the_given_cursor(initial):
+  shapes, state = initial
   assert (int(state.step), int(state.opt_state[0].count)) == (0, 0)
   np.testing.assert_array_equal(state.cursor, CURSOR)
   for moments in (state.opt_state[0].mu, state.opt_state[0].nu):
@@ -45,8 +45,8 @@ def test_a_state_begins_at_step_0_and_the_given_cursor(born):
     assert (x.shape, x.dtype) == (shape.shape, shape.dtype)
 
 
-def test_moments_are_sharded_like_their_weights(born):
-  _, state = born
+def test_moments_are_sharded_like_their_weights(initial):
+  _, state = initial
   cut = PartitionSpec(None, 'fsdp', 'tensor')  # layers, embed, mlp
   adam = state.opt_state[0]
   for tree in (state.params, adam.mu, adam.nu):
@@ -56,8 +56,8 @@ def test_moments_are_sharded_like_their_weights(born):
     assert x.sharding.is_fully_replicated
 
 
-def test_the_seed_decides_the_parameters(born):
-  _, state = born
+def test_the_seed_decides_the_parameters(initial):
+  _, state = initial
   (_, same), (_, other) = create(3), create(4)
   for a, b in zip(
     *(jax.tree.leaves(x.params) for x in (state, same)), strict=True

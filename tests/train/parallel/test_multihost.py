@@ -171,7 +171,7 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
   assert 1 <= step < 12
   assert runs.checkpoints(folder) == [step]
   stdout = runs.train(folder, devices=8, **settings)
-  assert f'Going on from the checkpoint of step {step}.' in stdout
+  assert f'Resuming from the checkpoint of step {step}.' in stdout
   np.testing.assert_allclose(runs.rows(folder), runs.rows(one), rtol=1e-5)
   ours, expected = fingerprint(str(folder)), fingerprint(str(one))
   assert ours['cursor'] == expected['cursor']
@@ -188,7 +188,7 @@ def test_damaged_checkpoint_of_two(two, source, tmp_path):
   data[len(data) // 2] ^= 1
   file.write_bytes(data)
   stdout, _ = finish(start_two(folder, data__source=source, **SETTINGS))
-  assert 'Going on from the checkpoint of step 8.' in stdout
+  assert 'Resuming from the checkpoint of step 8.' in stdout
   assert (folder / 'damaged_checkpoints' / '12').is_dir()
   assert runs.checkpoints(folder) == [8, 12]
   assert runs.rows(folder) == runs.rows(two[0])

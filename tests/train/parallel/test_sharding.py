@@ -111,12 +111,12 @@ def train_config(config, host_batches, preset, sizes, devices=None):
       batches[0],
     )
     compiled = compile_train_step(step, shape, batch_shape)
-  born = jax.device_get(state.params)
+  initial = jax.device_get(state.params)
   metrics = []
   for batch in batches:
     state, values = compiled(state, batch)
     metrics.append(jax.device_get(values))
-  return born, state, metrics
+  return initial, state, metrics
 
 
 def assert_same_training(ours, expected):
@@ -132,8 +132,8 @@ def assert_same_training(ours, expected):
     jax.tree.leaves(expected[0]),
     strict=True,
   )
-  for (path, a), b, born in pairs:
-    moved = np.abs(b - born).max()
+  for (path, a), b, initial in pairs:
+    moved = np.abs(b - initial).max()
     assert moved > 1e-4, path
     assert np.abs(a - b).max() <= 1e-3 * moved, path
 

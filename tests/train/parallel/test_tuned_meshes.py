@@ -50,16 +50,16 @@ def one_device():
 
 @pytest.mark.parametrize('preset', ['fsdp', 'fsdp_tensor'])
 def test_lora_on_eight_devices_equals_one(one_device, preset):
-  _, born, expected, losses = one_device
+  _, initial, expected, losses = one_device
   setup, first, state, ours = train(preset, MESHES[preset], **LORA)
-  jax.tree.map(np.testing.assert_array_equal, first, born)
+  jax.tree.map(np.testing.assert_array_equal, first, initial)
   np.testing.assert_allclose(ours, losses, rtol=1e-5)
-  flat, other, born = (
+  flat, other, initial = (
     flatten_dict(jax.device_get(x), sep='/')
-    for x in (state.params, expected.params, born)
+    for x in (state.params, expected.params, initial)
   )
   for name, x in flat.items():
-    moved = np.abs(other[name] - born[name]).max()
+    moved = np.abs(other[name] - initial[name]).max()
     assert (moved > 0) == name.startswith('lora/'), name
     assert np.abs(x - other[name]).max() <= 1e-3 * moved, name
 

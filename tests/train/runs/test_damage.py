@@ -105,7 +105,7 @@ def test_a_failure_is_reported_without_waiting(tmp_path, monkeypatch):
   checkpoints.check_saved()
   goes_on.set()
   ended.wait()
-  message = 'No space left.*are unharmed.*to go on from step 1'
+  message = 'No space left.*are unharmed.*to resume from step 1'
   while checkpoints._manager.is_saving_in_progress():
     time.sleep(0.01)
   with pytest.raises(CheckpointError, match=message):

@@ -44,10 +44,10 @@ OLD = {'source': {'a.txt': 3}, 'eval_source': {'b.txt': 4}, 'tokenizer': 'x'}
 def test_data_that_changed(changed, accept, accepted, capsys):
   """Documents may be others where that is accepted; tokens never."""
   if accepted:
-    told = opening.check_data(OLD, OLD | changed, 'W', accept)
-    assert len(told) == len(changed)
+    lines = opening.check_data(OLD, OLD | changed, 'W', accept)
+    assert len(lines) == len(changed)
     err = capsys.readouterr().err
-    assert all(line in err for line in told)
+    assert all(line in err for line in lines)
     return
   with pytest.raises(ValueError, match='changed since the .* in W') as caught:
     opening.check_data(OLD, OLD | changed, 'W', accept)

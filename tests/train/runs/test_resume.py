@@ -129,7 +129,7 @@ def test_killed_at_any_moment(whole, source, tmp_path):
   # The workdir alone is enough to go on.
   done = runs.run([*command[:3], f'--workdir={folder}'])
   assert done.returncode == 0, done.stderr
-  assert f'Going on from the checkpoint of step {saved[-1]}.' in done.stdout
+  assert f'Resuming from the checkpoint of step {saved[-1]}.' in done.stdout
   assert_equal_runs(folder, whole)
 
 
@@ -148,7 +148,7 @@ def test_damaged_checkpoint(whole, copied, source):
   assert f'is now in {aside}' in done.stderr
   assert 'Traceback' not in done.stderr
   assert aside.is_dir()
-  assert 'Going on from the checkpoint of step 20.' in done.stdout
+  assert 'Resuming from the checkpoint of step 20.' in done.stdout
   assert_equal_runs(copied, whole)
   assert runs.checkpoints(copied) == [20, 36, 40]
 
@@ -292,7 +292,7 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   shutil.copytree(eight, folder)
   config = {'data__source': source, 'checkpoint__keep_every': 20}
   stdout = runs.train(folder, devices=devices, **config, train__steps=6)
-  assert 'Going on from the checkpoint of step 4.' in stdout
+  assert 'Resuming from the checkpoint of step 4.' in stdout
   ours, expected = runs.rows(folder), runs.rows(whole)[:6]
   assert [step for step, _ in ours] == [step for step, _ in expected]
   np.testing.assert_allclose(ours, expected, rtol=1e-4)
@@ -379,7 +379,7 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert runs.checkpoints(folder)[-1] == last - 1
   stdout = runs.train(folder, **config)
-  assert f'Going on from the checkpoint of step {last - 1}.' in stdout
+  assert f'Resuming from the checkpoint of step {last - 1}.' in stdout
   assert_equal_runs(folder, whole)
 
 

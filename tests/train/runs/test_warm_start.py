@@ -156,7 +156,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
   shutil.rmtree(killed / 'checkpoints' / '4')
   shutil.rmtree(moved)  # the run no longer needs it
   loop.train(config, str(killed), init_from=f'{moved}:3')
-  assert 'Going on from the checkpoint of step 2' in capfd.readouterr().out
+  assert 'Resuming from the checkpoint of step 2' in capfd.readouterr().out
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   assert runs.rows(killed) == runs.rows(whole)
   for flags in (
@@ -199,7 +199,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
   own |= {'data.noise_density': 0.0, 'data.mean_span_length': 0.0}
   own |= {'data.streams': 8, 'checkpoint.every': 1}
   config = config_of(t5, 'tiny', system, own)
-  with pytest.raises(ValueError, match='goes on from step 4'):
+  with pytest.raises(ValueError, match='continues from step 4'):
     loop.train(config, str(after), init_from=str(folder), init_state=True)
   own['train.steps'] = 6
   config = config_of(t5, 'tiny', system, own)
@@ -268,10 +268,10 @@ def test_another_head(source, tmp_path, gains):
   if gains:
     model, optimizer, shape = parts(new)
     cursor = np.zeros(DataConfig(**new.data).cursor_shape, 'int32')
-    born = create_state(model, optimizer, shape, cursor, new.seed).params
-    born = flatten_dict(jax.device_get(born), sep='/')
+    initial = create_state(model, optimizer, shape, cursor, new.seed).params
+    initial = flatten_dict(jax.device_get(initial), sep='/')
     for name in HEADS:
-      np.testing.assert_array_equal(ours[name], born[name])
+      np.testing.assert_array_equal(ours[name], initial[name])
   with pytest.raises(ValueError, match=r'params/pooler/dense/bias: .*missing'):
     # With the optimizer's state, nothing may be new or left out.
     begun(target, new, folder, init_state=True)

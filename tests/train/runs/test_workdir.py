@@ -308,7 +308,7 @@ def test_keys_of_a_begun_run_are_overridden(whole, half):
   assert 'another config. Different are:\n  model.embed_dim: 16' in done.stderr
   done = runs.run([*command, '--config.sharding.mesh.data=1'])
   assert done.returncode == 0, done.stderr
-  assert 'Going on from the checkpoint of step 2.' in done.stdout
+  assert 'Resuming from the checkpoint of step 2.' in done.stdout
   ours, theirs = (fingerprint(str(folder)) for folder in (half, whole))
   assert [ours[x] for x in ('cursor', 'data')] == [
     theirs[x] for x in ('cursor', 'data')
@@ -356,7 +356,7 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
 
   monkeypatch.setattr(loop, 'Checkpoints', Full)
   config = config_of(half, train__steps=30, checkpoint__every=9)
-  with pytest.raises(CheckpointError, match='space left.* go on from step 2'):
+  with pytest.raises(CheckpointError, match='space left.* resume from step 2'):
     loop.train(config, str(half))
   assert runs.rows(half)[-1][0] in (9, 10)
 
