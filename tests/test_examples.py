@@ -29,7 +29,7 @@ def run(monkeypatch, script, *arguments):
 
 
 def test_runs_from_python(texts, tmp_path, monkeypatch, capsys):
-  """Two are compared; one of them goes on in another script and is applied."""
+  """Two runs are compared; another script resumes one and applies it."""
   run(
     monkeypatch, 'compare_an_ablation.py', f'--folder={tmp_path}', texts,
     '--steps=4',

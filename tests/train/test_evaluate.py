@@ -59,8 +59,10 @@ def files(folder):
 
 
 def test_evaluation_is_the_runs_own(run):
-  """At each step, also on devices that cannot make the run's mesh, and it is
-  the mean over the tokens of the held-out documents."""
+  """Evaluation gives the run's numbers at each step, on any mesh.
+
+  They are the means over the tokens of the held-out documents.
+  """
   before = files(run)
   done = program('evaluate', run)
   assert done.returncode == 0, done.stderr
@@ -80,7 +82,7 @@ def test_evaluation_is_the_runs_own(run):
 
 
 def test_evaluation_of_the_whole_split(run):
-  """Where eval.batches is 0; in what batches makes no difference."""
+  """eval.batches=0 reads the whole split, in batches of any size."""
   config = workdir.read_config(str(run))
   config.eval.batches = 0
   config.sharding.mesh.data = -1  # of all devices here
@@ -138,7 +140,7 @@ def test_another_config(run, capsys):
 
 
 def test_the_split_ends_where_no_text_is_left():
-  """Not at a batch whose rows are too short for a prediction."""
+  """A batch whose rows are too short for a prediction does not end it."""
 
   def batch(tokens, predicted):
     return {'present': np.array(tokens), 'weight': np.array(float(predicted))}
@@ -167,7 +169,7 @@ def test_the_split_ends_where_no_text_is_left():
 
 
 def test_documents_without_a_masked_token(tmp_path):
-  """In batches of 2 some have no prediction; none ends the evaluation."""
+  """Some batches of 2 have no prediction; none ends the evaluation."""
   rng = np.random.default_rng(0)
   words = ['one', 'two', 'three', 'four']
   documents = [' '.join(rng.choice(words, n)) for n in rng.integers(1, 4, 400)]
@@ -198,7 +200,7 @@ def test_documents_without_a_masked_token(tmp_path):
 
 @pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])
 def test_help(name):
-  """With the flags for several processes."""
+  """Help lists the flags for several processes too."""
   done = runs.run([sys.executable, '-m', f'train.{name}', '--help'])
   assert done.returncode == 0
   for flag in ('workdir', 'config', 'coordinator', 'processes'):
@@ -228,7 +230,7 @@ def test_what_cannot_be_opened(run, tmp_path):
 
 
 def test_generation(run, tmp_path):
-  """As a program, of texts; the same as asked for in this process."""
+  """The program generates the same as the function in this process."""
   before = files(run)
   path = tmp_path / 'texts'
   path.write_text(f'\n{TEXT}\n\nabc\n')
@@ -285,7 +287,7 @@ def shown(name, text):
 
 
 def test_generation_of_held_out_examples(run):
-  """The first of each row; the likeliest tokens, whatever they are."""
+  """The first example of each row is continued with the likeliest tokens."""
   text = generate.generate(str(run), samples=3, length=16)
   opened = opening.open_run(str(run))
   tokenizer = opening.open_tokenizer(opened)
@@ -308,7 +310,7 @@ def test_generation_of_held_out_examples(run):
 
 
 def test_drawn_tokens(run):
-  """By the seed, row by row."""
+  """Tokens are drawn by the seed, row by row."""
 
   def drawn(count, seed=0, **sampling):
     text = generate.generate(
@@ -353,7 +355,7 @@ def test_generation_of_what_cannot_be(run, flags, message):
 
 
 def test_sentinels_in_texts(run):
-  """Wherever they stand, and as in training: nothing else, then EOS."""
+  """Sentinels may stand anywhere in a text; only EOS is added."""
   published = os.path.join(os.environ.get('TREELINE_DATA', ''), 'tok_t5')
   found = [run / 'tokenizer.model']
   if os.path.isdir(published):

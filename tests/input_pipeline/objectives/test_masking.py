@@ -171,7 +171,7 @@ def slow_words(maskable, starts):
 
 
 def test_whole_words():
-  """Whole words; one that still fits is taken; all are equally likely."""
+  """Words are masked whole, may fill the count, and are equally likely."""
   N, T, P = 4000, 24, 9
   row = rng(5)
   maskable, starts = row.random(T) < 0.85, row.random(T) < 0.6
@@ -197,7 +197,7 @@ def test_whole_words():
 
 
 def test_whole_words_equal_the_algorithm():
-  """BERT's, word by word, with the same random order of words."""
+  """BERT's algorithm goes word by word; the random order is the same."""
   N, T, P = 50, 30, 8
   maskable, starts = rng(1).random((N, T)) < 0.8, rng(2).random((N, T)) < 0.5
   counts = rng(3).integers(1, P + 1, N)
@@ -310,7 +310,7 @@ def masked(monkeypatch):
 @pytest.mark.parametrize('pack', [True, False])
 @pytest.mark.parametrize('rule', MASKING)
 def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
-  """Token by token, in rows of one document and of several."""
+  """Rows of one document and of several equal the papers' token by token."""
   shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
   config = make_config(
     'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
@@ -346,7 +346,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
 
 
 def test_roberta_masks_its_ends_as_words_of_their_own(masked, monkeypatch):
-  """Even if the token after <s> does not begin a word."""
+  """<s> is apart from the next token, even if that does not begin a word."""
   config = make_config(
     'mlm', masking='roberta', whole_words=True, noise_density=0.4,
     length=8, predictions=4, concatenate=False, pack=False,

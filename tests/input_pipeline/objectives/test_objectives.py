@@ -215,7 +215,7 @@ def test_an_encoder_decoder_has_no_loss_on_inputs():
 
 
 def test_rows_of_unequal_examples():
-  """Packed as encoder-decoder rows, every example is unchanged."""
+  """Every example is unchanged when packed as encoder-decoder rows."""
   inputs = np.full([6, 5], NOTHING, np.int32)
   targets = np.full([6, 4], NOTHING, np.int32)
   for row in range(6):
@@ -368,7 +368,7 @@ def test_pieces_are_as_long_as_a_row_allows(objective, pair, decoder):
 
 
 def test_room_for_noise_that_is_drawn_token_by_token():
-  """For tokens the mean; for runs of noise the mean and four deviations."""
+  """Tokens need room for the mean; runs for the mean and four deviations."""
   values = {'length': 129, 'noise_density': 0.4, 'target_length': 84}
   # 128 * 0.4 * 0.6 runs, their variance 0.28 times that, and one more.
   for sentinels in (42, 43):
@@ -468,7 +468,7 @@ class NoSpaces(Numbers):
   ],
 )
 def test_odd_documents(odd, objective, family, monkeypatch, capsys):
-  """Each is read, or skipped, counted and reported; no token is lost."""
+  """Each document is read, or skipped, counted and reported; none is lost."""
   pytest.importorskip('tensorflow')
   monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   make = pairs_config if objective in PAIRS else masked_config
@@ -495,7 +495,7 @@ def test_odd_documents(odd, objective, family, monkeypatch, capsys):
 
 @pytest.mark.parametrize('objective', ['causal', 'sentence_pairs'])
 def test_a_source_without_rows(objective, tmp_path, monkeypatch):
-  """An error, instead of reading it for ever."""
+  """The source is refused, instead of being read for ever."""
   pytest.importorskip('tensorflow')
   monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   (tmp_path / 'a.json').write_text('{"text": " "}')

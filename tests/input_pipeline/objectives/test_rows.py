@@ -62,7 +62,7 @@ def causal_rows(documents, **changes):
 
 @pytest.mark.parametrize('pack', [True, False])
 def test_rows_that_are_windows(pack):
-  """As nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens.
+  """nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens in this way:
 
   x = line[i : i + T], y = line[i + 1 : i + T + 1], i in steps of T.
   """
@@ -459,7 +459,7 @@ def test_pairs_need_five_tokens():
 
 
 def test_a_document_alone_is_reported(tmp_path, capfd):
-  """Once: its pairs have no random part."""
+  """A chunk of one document is reported once: its pairs are not random."""
   for number in range(7):
     (tmp_path / f'{number}.txt').write_text(
       'One. Two. Three.\n\n' * (number or 2)

@@ -133,8 +133,10 @@ def test_rows_of_each_source_in_turn(open_data):
 
 
 def test_each_kind_of_draw_has_a_seed_of_its_own(open_data, monkeypatch):
-  """By its domain: a source's documents, a document, shards, chunks, and the
-  source of a row. Evaluation draws again."""
+  """Documents, places, shards, chunks and sources draw by different seeds.
+
+  Evaluation draws differently again.
+  """
   found, own = {}, np.random.default_rng
 
   def recorded(seed=None):
@@ -202,7 +204,7 @@ ONE_OF_EACH_FAMILY = (
   ],
 )
 def test_every_objective_on_hosts(corpus, objective, family):
-  """In both phases of a curriculum, from the start and resumed.
+  """Hosts see the same rows in both phases, from the start and resumed.
 
   One objective of each family runs on all hosts of 1, 2 and 4; the others run
   on one host of 4.
@@ -237,7 +239,7 @@ def test_every_objective_on_hosts(corpus, objective, family):
 
 
 def test_a_mixture_of_one(open_data, corpus):
-  """Its documents are those of the source alone; only the cursor differs."""
+  """A mixture of one has the source's documents; only its cursor differs."""
   data = open_data(mixture=((f'json:{corpus}/b*.gz', 1.0),))
   assert take(data, 1)[0]['cursor'].shape == (16, 5)
   assert data.report()['documents_0'] == data.report()['documents']
@@ -259,7 +261,7 @@ def whole_evaluation(data):
 
 
 def test_evaluation_of_all_sources(open_data, corpus):
-  """Each held-out document of each source, once."""
+  """Evaluation reads each held-out document of each source once."""
   data = open_data()
   alone = [open_data(source=name) for name, _ in mixed(corpus)]
   expected = sum(counted(whole_evaluation(other)) for other in alone)
@@ -289,7 +291,7 @@ def test_reports_and_fingerprint(open_data, corpus):
 
 
 def test_caches_mix(open_data, corpus, tokenizer, tmp_path):
-  """Prepared together, trained together: the rows of the texts."""
+  """Caches that are prepared and trained on together have the texts' rows."""
   config = settings('', data__tokenizer=tokenizer)
   config.data.mixture = mixed(corpus)
   made = prepare.prepare(config, str(tmp_path), jobs=1)
@@ -328,7 +330,7 @@ def epochs_of(data, stream_count=4):
 def test_first_documents(
   open_data, corpus, tokenizer, tmp_path, documents, kind
 ):
-  """Exactly N documents, three times: T5's repeated data."""
+  """Exactly N documents are read three times: T5's repeated data."""
   source = f'json:{corpus}/a*.gz'
   if kind == 'cache':
     config = settings(source, data__tokenizer=tokenizer)
@@ -388,7 +390,7 @@ def rows_of_streams(batches, stream_count, shapes):
 
 @pytest.mark.parametrize('kind', ['one', 'mixture', 'synthetic'])
 def test_the_end_comes_when_all_streams_are_there(open_data, corpus, kind):
-  """Rows of one epoch, then padding, then the error; from any step on."""
+  """One epoch's rows come, then padding, then the error; from any step on."""
   if kind == 'synthetic':
     changes = {'source': 'synthetic', 'tokenizer': '', 'documents': 600}
   else:
@@ -417,7 +419,7 @@ def test_the_end_comes_when_all_streams_are_there(open_data, corpus, kind):
 
 @pytest.mark.parametrize('count', [1, 4, 16])
 def test_every_document_epochs_times(open_data, corpus, tokenizer, count):
-  """In the batches themselves, also with more streams than chunks."""
+  """Batches have each document so often, even with few chunks for streams."""
   data = open_data(
     source=f'json:{corpus}/a*.gz', epochs=2, streams=count, block=16
   )
@@ -434,7 +436,7 @@ def test_every_document_epochs_times(open_data, corpus, tokenizer, count):
 
 
 def test_the_end_on_two_hosts(open_data, corpus):
-  """After the same batch, though the streams of one end before the other's."""
+  """Both end after the same batch, though one's streams end earlier."""
   data = open_data(source=f'json:{corpus}/a*.gz', epochs=1, block=64)
   whole = until_the_end(data, ROWS)
   barrier, truths = threading.Barrier(2, timeout=60), {}
@@ -469,7 +471,7 @@ def test_next_chunk():
 
 @pytest.mark.slow
 def test_training_to_the_end_of_the_data(tmp_path, corpus, tokenizer):
-  """The last step is saved and reported; more epochs go on from there."""
+  """The last step is saved and reported; more epochs continue from there."""
   settings = {
     'model__vocab_size': VOCABULARY, 'data__tokenizer': tokenizer,
     'data__source': f'json:{corpus}/a*.gz', 'data__sentinels': 40,

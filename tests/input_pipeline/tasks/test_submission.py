@@ -73,7 +73,7 @@ def test_glue_by_name(tmp_path, task, name):
 
 
 def test_all_files_of_both_benchmarks():
-  """As the servers' sample submissions have them."""
+  """Names and lines are those of the servers' sample submissions."""
   glue = 'CoLA SST-2 MRPC STS-B QQP MNLI-m MNLI-mm QNLI RTE WNLI AX'
   found = [name for name, _ in submission.GLUE.values()]
   assert found == [f'{name}.tsv' for name in glue.split()]
@@ -276,7 +276,7 @@ def test_bad_input(tmp_path, call, message):
 
 
 def test_choices_of_a_task_are_written_by_number(tmp_path):
-  """They are predicted by name, as classes."""
+  """Choices are predicted by name, as classes are."""
   task = catalog.find('super_glue/copa')
   written = submission.write(
     task, 'test', indexed(3), ['choice2', 'choice1', None], str(tmp_path)

@@ -40,7 +40,7 @@ def bert(wordpiece, tmp_path):
 
 
 def test_names_of_files(gpt2, bert, bpe, wordpiece):
-  """A folder or a file, by their published names; Windows' line ends too."""
+  """Published names of folders and files are read; also Windows' line ends."""
   assert kinds.load(str(gpt2), 0, 'byte_bpe').model == bpe.model
   (gpt2 / 'encoder.json').rename(gpt2 / 'vocab.json')
   (gpt2 / 'vocab.bpe').rename(gpt2 / 'merges.txt')
@@ -54,7 +54,7 @@ def test_names_of_files(gpt2, bert, bpe, wordpiece):
 
 
 def test_remote_folder(gpt2, bpe):
-  """In TensorFlow's filesystem, which stands in for gs://."""
+  """TensorFlow's filesystem stands for gs://."""
   tf = pytest.importorskip('tensorflow')
   for name in ('encoder.json', 'vocab.bpe'):
     tf.io.gfile.copy(str(gpt2 / name), f'ram://gpt2/{name}', overwrite=True)
@@ -272,7 +272,7 @@ def test_edited_tokenizer_json(bpe, tmp_path, edited, message):
 
 
 def test_added_tokens_that_are_text(bpe, tmp_path):
-  """Such as some models have for runs of spaces: the text may have them."""
+  """Some models add tokens for runs of spaces, which a text may have."""
   content = json.loads(bpe.model)
   flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'special'), False)
   content['added_tokens'] += [
@@ -395,7 +395,7 @@ def test_config(values, message):
 
 
 def test_published(tmp_path):
-  """Sizes, special ids, and one fingerprint for BERT's two files."""
+  """Sizes and special ids are as published; BERT's two files are equal."""
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
     pytest.skip('no real data: TREELINE_DATA is not set')

@@ -23,7 +23,7 @@ def documents():
 
 
 def test_merges_are_the_librarys(documents):
-  """Byte-level BPE: the same pieces and merges in the same order."""
+  """Byte-level BPE learns the same pieces and merges in the same order."""
   library = subwords.library()
   reference = library.Tokenizer(library.models.BPE())
   split = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -117,7 +117,10 @@ def test_the_same_bytes(kind, masks):
 
 
 def test_in_other_processes(tmp_path):
-  """Where hash tables have another order."""
+  """Training gives the same bytes in another process.
+
+  Hash tables have another order there.
+  """
   program = """
 from input_pipeline.tokenizers import kinds
 from tests.input_pipeline.tokenizers.test_kinds import SIZES, texts
@@ -153,7 +156,7 @@ def test_impossible_sizes(kind, size, message):
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'unigram'])
 def test_odd_documents(kind):
-  """One word, a very long word, nothing, NULs: training works with all."""
+  """Training works with one word, a very long word, nothing, and NULs."""
   odd = ['', 'word', 'x' * 100_000, '\0' * 999, 'a\0b', ' \n ', '\u200d']
   tokenizer = kinds.train([*odd, *texts()], SIZES.get(kind) + 90, 0, kind)
   ids = tokenizer.encode_batch([text.encode() for text in odd])
@@ -177,7 +180,7 @@ def command(*flags):
 
 
 def test_command(tmp_path):
-  """Writes a file for data.tokenizer; reports a mistake in one line."""
+  """The command writes a file for data.tokenizer; a mistake is one line."""
   (tmp_path / 'text').write_text('\n\n'.join(texts()))
   flags = (
     '--config=configs/t5.py:tiny',
@@ -203,7 +206,7 @@ def test_command(tmp_path):
 
 
 def test_impossible_outputs(tmp_path):
-  """In this process, which is faster than the command."""
+  """The function runs in this process, which is faster than the command."""
   from configs import t5
   from input_pipeline import train_tokenizer
 
@@ -268,7 +271,7 @@ FULLWIDTH = 'ﬁne ＡＢＣ  x²\tÅ 2048 bada'
 
 
 def test_a_lossless_unigram():
-  """PaLM's (Chowdhery et al. 2022, 2): every character comes back."""
+  """Every character comes back with PaLM's (Chowdhery et al. 2022, 2)."""
   lines = [*texts(), *['bada 1 22 333 4096  duku'] * 9]
   made = kinds.train(lines, 400, 5, 'unigram', lossless=True)
   plain = kinds.train(lines, 100, 5, 'unigram')
@@ -332,7 +335,7 @@ def test_settings_of_training(values, message):
 
 
 def test_recipes_train_their_vocabularies(tmp_path):
-  """PaLM's and Gopher's; Chinchilla's is Gopher's without NFKC."""
+  """PaLM and Gopher have their own; Chinchilla's is Gopher's without NFKC."""
   from configs import chinchilla, gopher, palm
   from input_pipeline.config import DataConfig
 

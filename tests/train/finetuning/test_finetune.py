@@ -76,7 +76,7 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
 
 
 def test_a_run_learns_its_task(tuned, pretrained_run):
-  """From the trunk and the tokenizer of the source, with a new head."""
+  """The run takes trunk and tokenizer of the source, with a new head."""
   run = opening.open_run(tuned)
   before = opening.open_run(pretrained_run)
   assert set(run.params) == {'embed', 'encoder', 'pooler', 'classes'}
@@ -175,7 +175,7 @@ MULTI = {
 
 @pytest.mark.slow
 def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
-  """SIGKILL while it learns two tasks and a text: not a bit differs."""
+  """SIGKILL ends it while it learns two tasks and a text; no bit differs."""
   first = labelled.write_task(tmp_path / 'one')
   second = labelled.write_task(tmp_path / 'two', count=40).replace(
     'name=praise', 'name=blame'

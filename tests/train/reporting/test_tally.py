@@ -49,7 +49,7 @@ def test_two_terms_have_a_weight_each():
 
 
 def test_a_checkpoint_keeps_the_counts():
-  """They are exact, even numbers that float32 cannot hold."""
+  """Counts are exact, even numbers that float32 cannot hold."""
   whole = Tally(lm_means, {})
   whole.add(lm_sums(np.float32(0.1), 3.0), 2**25 + 1)
   resumed = Tally(lm_means, json.loads(json.dumps(whole.state())))
@@ -79,7 +79,7 @@ def test_peak_memory():
 
 
 def test_perplexity():
-  """It is e to a token's cross-entropy, without a second term of the loss."""
+  """Perplexity is e to a token's loss, without the loss of the pairs."""
 
   def step(params, batch):
     second = {'next_loss': 3.0, 'next_correct': 1.0, 'pairs': 1.0}

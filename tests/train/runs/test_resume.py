@@ -101,7 +101,7 @@ def wait_for(process, folder, step, saving):
 
 
 def test_killed_at_any_moment(whole, source, tmp_path):
-  """SIGKILL at random moments, also while it saves, and one SIGTERM."""
+  """SIGKILL comes at random, also during a save; SIGTERM comes once."""
   folder = tmp_path / 'run'
   command = runs.command(folder, data__source=source, checkpoint__keep_every=20)
   rng = random.Random(0)
@@ -166,7 +166,7 @@ def test_no_checkpoint_can_be_read(copied, source):
 
 @pytest.mark.parametrize('every', [1, 4])
 def test_full_disk(whole, copied, source, every):
-  """It is reported right after the save, before any other work."""
+  """The failure is reported right after the save, before any other work."""
   config = {'data__source': source, 'checkpoint__keep_every': 20}
   # Writing a file of more than so many bytes is an error.
   done = runs.run(

@@ -130,9 +130,10 @@ def language_model(tmp_path_factory, source):
 
 
 def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
-  """UL2R (Tay et al. 2022): another objective, other data, the same weights.
+  """UL2R has another objective and data on the same weights.
 
-  Killed and resumed, with the flag or without, it ends the same.
+  Killed and resumed, with the flag or without, it ends the same (Tay et al.
+  2022).
   """
   folder, config, state = language_model
   change = UL2 | {'data.length': 64, 'data.source': source, 'seed': 5}
@@ -175,7 +176,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
 
 
 def test_the_first_state(language_model, source, tmp_path):
-  """It has all parameters, a new optimizer, and step 0."""
+  """The state has all parameters, a new optimizer, and step 0."""
   folder, _, theirs = language_model
   config = config_of(palm, 'tiny', BYTES, PALM, UL2, {'data.source': source})
   origin, ours = begun(tmp_path, config, folder)
@@ -187,9 +188,9 @@ def test_the_first_state(language_model, source, tmp_path):
 
 
 def test_language_model_adaptation(source, tmp_path, capfd):
-  """T5 goes on as a prefix language model (Lester et al. 2021).
+  """T5 continues as a prefix language model (Lester et al. 2021).
 
-  It keeps its optimizer and schedule; rows have another length.
+  The run keeps its optimizer and schedule; rows have another length.
   """
   folder, after = tmp_path / 'run', tmp_path / 'adapted'
   own = {'data.source': source, 'checkpoint.keep': 9}
@@ -220,7 +221,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
 
 
 def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
-  """LLaMA 3.1 from 3, on a mesh of 8 devices from a replicated run."""
+  """LLaMA 3.1 begins with 3, on a mesh of 8 devices from a replicated run."""
   folder = tmp_path / 'three'
   own = BYTES | LLAMA | {'data.source': source}
   theirs = new_run(folder, config_of(llama, 'tiny,version=3', own))
@@ -313,7 +314,7 @@ def bert_run(tmp_path_factory, source):
 
 
 def test_tokenizers(language_model, source, tmp_path):
-  """One that is not the source's is reported, and needs as many pieces."""
+  """A tokenizer that is not the source's is reported; its size must agree."""
   folder = tmp_path / 'run'
   shutil.copytree(language_model[0], folder)
   own = BYTES, PALM, {'data.source': source}
@@ -370,7 +371,7 @@ def test_a_unigram_tokenizer_in_json(source, tmp_path):
 
 
 def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
-  """After a run changes eval.source, older checkpoints use the new one too."""
+  """Older checkpoints use a run's new eval.source too."""
   held_out = [tmp_path / f'{name}.txt' for name in 'ab']
   held_out[0].write_text('one two three')
   held_out[1].write_text('four')

@@ -77,7 +77,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_another_start_while_one_trains(half, texts):
-  """It is refused before it changes anything."""
+  """The second start is refused before it changes anything."""
   files = {file: file.read_bytes() for file in half.iterdir() if file.is_file()}
   held = folders.lock(str(half))
   with pytest.raises(ValueError, match='another process trains there'):
@@ -101,7 +101,7 @@ def test_moved_data(whole, half, texts, tmp_path):
 
 
 def test_repaired_data(half, texts, tmp_path, capfd):
-  """They are refused, with the file's name; then accepted and reported."""
+  """Repaired data are refused, with the file's name, until accepted."""
   shutil.copytree(texts, tmp_path / 'moved')
   with open(tmp_path / 'moved' / '1.txt', 'a') as file:
     file.write('\n\nthe end that was missing\n')
@@ -123,7 +123,7 @@ def test_repaired_data(half, texts, tmp_path, capfd):
   'change', [{'schedule__learning_rate': 0.5}, {'model__embed_dim': 24}]
 )
 def test_a_lost_config(half, change):
-  """The newest checkpoint's is used."""
+  """The config of the newest checkpoint is used."""
   whole = workdir.read_config(str(half))
   config = config_of(half, **change, checkpoint__keep=7)
   (half / workdir.NAME).unlink()
@@ -228,7 +228,7 @@ def test_values_of_another_type(half, group, key, value, message):
 
 
 def test_keys_taken_from_the_workdir(half, texts, tmp_path):
-  """Such as where the data are, and how much is evaluated."""
+  """The workdir says where the data are, and how much is evaluated."""
   shutil.copytree(texts, tmp_path / 'moved')
   source = f'text:{tmp_path}/moved/*.txt'
   edit(half, 'eval', 'batches', 3)
@@ -252,7 +252,7 @@ def test_each_step_uses_its_own_config(whole, half):
 
 
 def test_another_tokenizer(half, texts, tmp_path):
-  """It is undamaged and of the same size, but trained on other documents."""
+  """The file is undamaged and of the same size, but of other documents."""
   config = config_of(half, data__source=f'text:{texts}/0.txt')
   other = tokenizing.train(DataConfig(**config.data), 0, 256)
   path = half / 'tokenizer.model'
@@ -302,7 +302,7 @@ def test_any_missing_key_is_reported(tmp_path):
 
 
 def test_keys_of_a_begun_run_are_overridden(whole, half):
-  """Such as its mesh, without --config."""
+  """Flags override keys such as its mesh, without --config."""
   command = [sys.executable, '-m', 'train', f'--workdir={half}']
   done = runs.run([*command, '--config.model.embed_dim=24'])
   assert 'another config. Different are:\n  model.embed_dim: 16' in done.stderr
@@ -317,7 +317,7 @@ def test_keys_of_a_begun_run_are_overridden(whole, half):
 
 
 def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
-  """It stops and saves; when started again, it evaluates first."""
+  """The run stops and saves; when started again, it evaluates first."""
 
   def asked(step, params, batches, *rest):
     signal.raise_signal(signal.SIGTERM)
@@ -341,7 +341,7 @@ def test_asked_to_stop_while_evaluating(whole, half, monkeypatch, capfd):
 
 
 def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
-  """It does not wait for the next save."""
+  """The run does not wait for the next save."""
 
   class Full(Checkpoints):
     failed = False
@@ -362,7 +362,7 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
 
 
 def test_a_state_that_is_not_finite(texts, tmp_path):
-  """Its loss was finite, but it is not saved as the last good one."""
+  """The step's loss is finite, but its state is not saved as the last good."""
   changes = STEPS | {'checkpoint__every': 1, 'schedule__learning_rate': 1e42}
   source = f'text:{texts}/*.txt'
   done = runs.run(runs.command(tmp_path, data__source=source, **changes))
@@ -374,7 +374,7 @@ def test_a_state_that_is_not_finite(texts, tmp_path):
 
 
 def test_rows_of_several_steps(whole, half):
-  """Their loss is the mean over all predicted tokens since the row before."""
+  """The loss is the mean over all predicted tokens since the row before."""
   config = config_of(half, train__log_every=4, checkpoint__every=1)
   loop.train(config, str(half))
   data = pipeline.open_data(
@@ -405,7 +405,10 @@ def test_rows_of_several_steps(whole, half):
 
 
 def test_another_rate(whole, half):
-  """It is refused; then accepted, recorded, and kept by later starts."""
+  """Another rate is refused; with the flag it is accepted and recorded.
+
+  Later starts keep it.
+  """
   change = {'schedule__learning_rate': 0.5, 'train__label_smoothing': 0.1}
   config = config_of(half, **change)
   message = 'learning_rate: 1.0 there, 0.5 now(?s:.*)--accept_changed_config'
@@ -464,7 +467,7 @@ def test_what_may_change(half, change, may):
 
 
 def test_steps_of_a_curriculum(tmp_path):
-  """They may not change: its phases are shares of them."""
+  """train.steps cannot change: the phases are shares of the steps."""
   config = bert.get_config('tiny')
   workdir.claim(str(tmp_path), config)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
@@ -476,7 +479,7 @@ def test_steps_of_a_curriculum(tmp_path):
 
 
 def test_a_run_that_has_not_trained(half, texts, tmp_path):
-  """It was evaluated once. Any config may follow, as in a new folder."""
+  """Any config may follow one that was only evaluated, as in a new folder."""
   shutil.rmtree(half / 'checkpoints')
   path = half / 'metrics.jsonl'
   rows = path.read_text().splitlines(keepends=True)
@@ -496,7 +499,7 @@ def test_a_run_that_has_not_trained(half, texts, tmp_path):
 
 
 def test_the_best_checkpoint_is_kept(half, monkeypatch):
-  """Wherever its evaluation comes; a resumed run keeps it too."""
+  """The best is kept wherever its evaluation comes, and by a resumed run."""
   losses = iter([6.0, 5.0, 2.0, math.nan, 3.0, 2.5, 1.0, 4.0])  # of steps 2-9
 
   def found(*_):
