@@ -136,7 +136,8 @@ def test_multirc(tmp_path):
 
 
 @pytest.mark.skipif(
-  'TREELINE_DATA' not in os.environ, reason='needs TREELINE_DATA'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 def test_real_multirc_gets_its_labels_back(tmp_path):
   """The file has the shape of the published one, which has the labels too."""

@@ -398,7 +398,7 @@ def test_published(tmp_path):
   """Sizes and special ids are as published; BERT's two files are equal."""
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   data = Path(folder)
   bert = kinds.load(str(data / 'tok_bert'), 0, 'wordpiece', True)
   file = str(data / 'tok_bert' / 'tokenizer.json')

@@ -35,7 +35,7 @@ def trained():
 def published():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   return Path(folder) / 'tok_t5' / 't5_cc_all_derived_32100.model'
 
 

@@ -244,7 +244,7 @@ def test_published_vocabularies(kind, file, tmp_path):
   """1,000 documents of C4 and odd texts have the ids of transformers."""
   data = os.environ.get('TREELINE_DATA')
   if not data:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   data = Path(data)
   options = {'extra_ids': 0} if kind == 'unigram' else {}
   folder = saved((data / file).read_bytes(), kind, tmp_path, **options)

@@ -105,7 +105,8 @@ def test_only_the_active_process_writes(tmp_path):
 
 
 @pytest.mark.skipif(
-  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+  not os.path.exists('/dev/full'),
+  reason='needs /dev/full, which only Linux has',
 )
 def test_full_disk(tmp_path):
   writer = MetricsWriter(str(tmp_path))
@@ -169,7 +170,8 @@ def test_missing_rows_are_reported(tmp_path, capsys):
 
 
 @pytest.mark.skipif(
-  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+  not os.path.exists('/dev/full'),
+  reason='needs /dev/full, which only Linux has',
 )
 def test_a_full_disk_under_tensorboard_ends_nothing(tmp_path, capfd):
   """The failure is one line; the next start adds the missing points."""

@@ -231,7 +231,8 @@ def test_some_scores_of_no_answer():
 
 
 @pytest.mark.skipif(
-  'TREELINE_DATA' not in os.environ, reason='needs TREELINE_DATA'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 def test_real_questions_of_squad2():
   """Each question's first answer is right; without answers only some are."""
