@@ -238,7 +238,7 @@ def test_lines(tmp_path):
 def test_never_over_another_file(tmp_path):
   there = tmp_path / 'SST-2.tsv'
   there.write_text('mine')
-  with pytest.raises(FileExistsError, match='SST-2.tsv is there already'):
+  with pytest.raises(FileExistsError, match='SST-2.tsv exists'):
     submission.write_glue('sst2', indexed(1), ['positive'], str(tmp_path))
   assert there.read_text() == 'mine'
   assert os.listdir(tmp_path) == ['SST-2.tsv']
@@ -250,7 +250,7 @@ def test_never_over_another_file(tmp_path):
     (lambda f: submission.write_glue('sst', [], [], f), "no file for 'sst'"),
     (
       lambda f: submission.write_glue('sst2', indexed(1), ['good'], f),
-      r"\['good'\] are none of the classes",
+      r"\['good'\] are not among the classes",
     ),
     (
       lambda f: submission.write_glue('sst2', indexed(2), ['positive'], f),
@@ -260,7 +260,7 @@ def test_never_over_another_file(tmp_path):
       lambda f: submission.write_superglue(
         'rte', [{'idx': 4}, {'idx': 4}], ['entailment'] * 2, f
       ),
-      'The example 4 is there twice',
+      'The example 4 occurs twice',
     ),
     (
       lambda f: submission.write_conll(

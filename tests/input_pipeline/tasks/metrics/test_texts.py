@@ -158,5 +158,5 @@ def test_bad_tags():
   with pytest.raises(ValueError, match='has 1 words, and 2 predicted tags'):
     metrics.entity_f1([{'ner': ['O']}], [['O', 'O']])
   for tag in ('PER', 'B-', 'S-PER', '-PER'):
-    with pytest.raises(ValueError, match='is no tag'):
+    with pytest.raises(ValueError, match='is not a tag'):
       metrics.entity_f1([{'ner': ['O']}], [[tag]])
