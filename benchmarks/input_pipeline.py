@@ -190,7 +190,7 @@ def report(results):
 
 def main(_):
   if unknown := set(_ONLY.value) - TASKS.keys():
-    raise app.UsageError(f'--only: {unknown} is none of {list(TASKS)}.')
+    raise app.UsageError(f'--only: {unknown} is not among {list(TASKS)}.')
   data = samples.root(_DATA.value)
   with tempfile.TemporaryDirectory() as place:
     folder = Path(place)

@@ -102,7 +102,7 @@ def main(_):
         path = published['bert'][0]
       else:
         kind, path = 'unigram', published['t5'][0]
-      # T5's file has 100 sentinels, of which one stands for all more.
+      # T5's file has 100 sentinels; one of them is used for all further ones.
       sentinels = settings.sentinels
       tokenizer = kinds.load(
         path, min(sentinels, 100), kind, settings.lowercase

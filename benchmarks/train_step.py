@@ -265,7 +265,7 @@ def main(_):
     ('models', _MODELS.value, train_step_models.NAMES),
   ):
     if unknown := set(given) - set(known):
-      raise app.UsageError(f'--{flag}: {unknown} is none of {known}.')
+      raise app.UsageError(f'--{flag}: {unknown} is not among {known}.')
   jax.config.update('jax_platforms', 'cpu')
   for model in _MODELS.value:
     entry = compare(model, names)

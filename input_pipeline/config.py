@@ -43,7 +43,7 @@ class DataConfig:
   # (mode, rate, mean span, share) each. A mean span of 0 reaches the end of the
   # text; with rate 0 too it starts anywhere and has no sentinel.
   denoisers: tuple = ()
-  predictions: int = 0  # P, at most so many masked tokens in a row
+  predictions: int = 0  # P, the most masked tokens in a row
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
@@ -125,7 +125,7 @@ class DataConfig:
     return self.threads or os.cpu_count()
 
   def phases(self, steps: int) -> list[tuple[int, 'DataConfig']]:
-    """(last step, config) of each phase of a run of so many steps, in order.
+    """(last step, config) of each phase of a run of `steps` steps, in order.
 
     One phase, unless there is a curriculum. Raises ValueError where a share of
     it is not a whole number of steps.

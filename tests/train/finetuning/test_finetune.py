@@ -71,7 +71,7 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   # Six epochs of 400 examples in batches of 8; warm-up over a tenth.
   assert (config.train.steps, config.schedule.warmup_steps) == (300, 30)
   assert config.checkpoint.every == 150
-  with pytest.raises(ValueError, match='is no task'):
+  with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
 
 
@@ -143,14 +143,14 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
   for grid, error in (
     (['data.batch'], 'must be KEY=VALUE'),
     (['data.batches=1'], 'has no key'),
-    (['data.batch=x'], "'x' is no int"),
+    (['data.batch=x'], "'x' is not of type int"),
   ):
     with pytest.raises(ValueError, match=error):
       sweeping.configured(config, sweeping.points(grid, 1)[0])
 
 
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
-  with pytest.raises(ValueError, match="is of model.family='encoder'"):
+  with pytest.raises(ValueError, match="has model.family='encoder'"):
     finetune.finetune(
       set_keys(t5.get_config('size=tiny'), {'data.source': task}),
       str(tmp_path / 'a'),
