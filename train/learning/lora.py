@@ -74,8 +74,8 @@ def factors(
       near = difflib.get_close_matches(name, known, 1, 0.4)
       hint = f' Did you mean {near[0]!r}?' if near else ''
       raise ValueError(
-        f'tuning.matrices has {name!r}, which the model does not have.{hint} '
-        f'There are: {", ".join(sorted(known))}.'
+        f'tuning.matrices has {name!r}, which LoRA cannot change.{hint} '
+        f'It can change: {", ".join(sorted(known))}.'
       )
     for path in known[name]:
       *outer, rows, columns = params[path].shape
