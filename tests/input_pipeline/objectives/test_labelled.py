@@ -79,7 +79,10 @@ def rows(config, examples, record=None, family='encoder', trained=True):
   ],
 )
 def test_frames(kind, one, two, types):
-  """Devlin et al. 2019, 3.2; Liu et al. 2019; Radford et al. 2018, 3.3."""
+  """Frames are those of the papers.
+
+  Devlin et al. 2019, 3.2; Liu et al. 2019; Radford et al. 2018, 3.3.
+  """
   config = Config(framing=kind)
   examples = [
     {'texts': ('a b',), 'label': 'yes'},

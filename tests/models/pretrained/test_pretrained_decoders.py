@@ -73,7 +73,7 @@ def test_logits_gradients_and_weights_equal_torch(name, tmp_path):
 
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_cached_steps_equal_torch(name, tmp_path):
-  """A prompt, with or without left padding, then one token at a time."""
+  """The cache takes a prompt, padded on the left or not, then single tokens."""
   model = torch_model(name)
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)

@@ -37,7 +37,7 @@ def test_a_token_counts_the_same_in_any_batch():
 
 
 def test_two_terms_have_a_weight_each():
-  """1 nat per token for 4 and 3 for 12; 0.5 nats per pair for 3 and 2 for 1."""
+  """Losses are 1 nat for 4 tokens and 3 for 12; 0.5 for 3 pairs and 2 for 1."""
   tally = Tally(mlm_nsp_means, {})
   for loss, weight, pair, pairs in ((1.0, 4, 0.5, 3), (3.0, 12, 2.0, 1)):
     sums = {'next_loss': pair * pairs, 'next_correct': 0.0, 'pairs': pairs}
