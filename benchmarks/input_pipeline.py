@@ -7,9 +7,9 @@ DIR is the folder of benchmarks/samples.py. The sample of C4 is written into 8
 files as allenai/c4 publishes them, each in an order of its own. Treeline reads
 these ('raw') or a token cache of them ('cached') and makes batches of 128 rows
 of 512 tokens (UL2 of 400): parses, shuffles, tokenizes, cuts, corrupts, packs.
-All rates are tokens of the text a second, medians of --repeats after one that
-is not counted; the sides are measured in turn, each in a process of its own,
-held to so many cores, its pipeline open from the first repeat to the last.
+Rates are tokens of text per second: the median of --repeats runs after one
+warm-up. Each side runs in its own process, limited to the given cores, and
+keeps its pipeline open. The sides take turns.
 
 'lists' and 'arrays' are what the tokenizer's own library takes for the same
 texts, in memory already, in batches, on all of these cores: SentencePiece into
@@ -190,7 +190,7 @@ def report(results):
 
 def main(_):
   if unknown := set(_ONLY.value) - TASKS.keys():
-    raise app.UsageError(f'--only: {unknown} is none of {list(TASKS)}.')
+    raise app.UsageError(f'--only: {unknown} is not among {list(TASKS)}.')
   data = samples.root(_DATA.value)
   with tempfile.TemporaryDirectory() as place:
     folder = Path(place)

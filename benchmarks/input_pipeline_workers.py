@@ -36,7 +36,8 @@ def rate_of(iterator, count, seconds):
   """Tokens a second of an endless iterator of batches.
 
   The clock starts when its buffers are full and stops when they are full again,
-  so that nothing is made off the clock; what is counted, afterwards.
+  so every batch that counts is made while the clock runs. Tokens are counted
+  afterwards.
   """
   next(iterator)
   gc.unfreeze()

@@ -2,11 +2,11 @@
 
   python -m benchmarks.packing --data=DIR
 
-DIR is the folder of benchmarks/samples.py. Blocks of the sample's documents
-become rows as in training, each document once (a corpus that is smaller than a
-block as often as it goes into one). One line for each kind of rows that systems
-and sizes have; the vocabulary is a published one of the recipe's kind, or T5's.
-`python -m input_pipeline.inspect` shows the same of one config.
+DIR is the folder of benchmarks/samples.py. Chunks of the sample's documents
+become rows as in training. Each document is read once; a corpus smaller than a
+chunk is repeated until it fills one. Each kind of rows that systems and sizes
+have is one line; the vocabulary is a published one of the recipe's kind, or
+T5's. `python -m input_pipeline.inspect` shows the same of one config.
 """
 
 import dataclasses
@@ -73,9 +73,9 @@ def measure(phase, family, documents, tokenizer):
   if phase.repeats:
     documents = documents * max(1, phase.block // len(documents))
   for first in range(0, len(documents), phase.block):
-    block = documents[first : first + phase.block]
+    chunk = documents[first : first + phase.block]
     rng = np.random.default_rng(first)
-    made = make_rows(block, tokenizer, phase, shapes, rng, family)
+    made = make_rows(chunk, tokenizer, phase, shapes, rng, family)
     batch = features.split(made, shapes)
     filled += [(batch[name] > 0).sum() for name in names]
     rows += len(made)
@@ -102,7 +102,7 @@ def main(_):
         path = published['bert'][0]
       else:
         kind, path = 'unigram', published['t5'][0]
-      # T5's file has 100 sentinels, of which one stands for all more.
+      # T5's file has 100 sentinels; one of them is used for all further ones.
       sentinels = settings.sentinels
       tokenizer = kinds.load(
         path, min(sentinels, 100), kind, settings.lowercase

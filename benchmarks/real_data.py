@@ -4,12 +4,11 @@
 
 DIR is the folder of benchmarks/samples.py.
 
-Each system's tiny model, with the published vocabulary and a token table of its
-size, trains a few steps of its own objective twice: once without interruption,
-once killed with SIGKILL after a checkpoint and resumed. The losses are
-reported, and whether all losses and fingerprints (parameters, optimizer,
-cursor, data) are equal; if not, the exit status is 1. In the results' file,
-systems that are not run this time stay as they are.
+Each system's tiny model, with a published vocabulary, trains a few steps twice:
+once without interruption, once killed with SIGKILL after a checkpoint and
+resumed. The losses are reported, and whether all losses and fingerprints
+(parameters, optimizer, cursor, data) are equal; if not, the exit status is 1.
+In the results' file, systems that are not run this time stay as they are.
 """
 
 import json

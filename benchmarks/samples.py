@@ -45,8 +45,10 @@ def texts(data: str) -> list[str]:
 
 
 def write(folder: Path, data: str, files: int, copies: int) -> str:
-  """Writes files as allenai/c4 publishes them, each the sample `copies` times
-  in an order of its own; returns the source that they are."""
+  """Writes files as allenai/c4 publishes them; returns their data.source.
+
+  Each has `copies` shuffled copies of the sample.
+  """
   documents, rng = lines(data), random.Random(0)
   for number in range(files):
     mixed = rng.sample(documents, len(documents)) * copies

@@ -65,7 +65,7 @@ def first_step(workdir: str, steps: int, tokenizer: str) -> float:
 
 
 def compile_seconds(size: str) -> dict:
-  """What `train.fit` says of a size of T5 on the topology."""
+  """The report of `train.fit` for one size of T5 on the topology."""
   out = subprocess.run(
     [
       sys.executable,

@@ -90,7 +90,7 @@ def profile(step, compiled):
 
 
 def operation_seconds(data):
-  """Seconds by operation of the step's program, what lies within one out."""
+  """Seconds of each operation of the step's program, without nested ones."""
   seconds = collections.Counter()
   for plane in data.planes:
     for line in plane.lines:

@@ -4,11 +4,11 @@
 
 The C4 sample of DIR (benchmarks/samples.py) is written --copies times,
 shuffled, into --files files and prepared by one process with T5's tokenizer.
-Rows of 512 tokens are then made from the cache by blocks.make_rows, one stream
-after the other in one thread, and the documents read alone. All rates are per
-second of CPU time, so that other work on the machine does not count; medians of
---repeats. Memory is that of the process after a tenth and all of --rows rows of
-the whole pipeline.
+Rows of 512 tokens are then made from the cache by `Data.stream_rows`, one
+stream after the other in one thread; then the documents alone are read. All
+rates are per second of CPU time, so that other work on the machine does not
+count; they are medians of --repeats. Memory is that of the process after a
+tenth and all of --rows rows of the whole pipeline.
 """
 
 import contextlib
@@ -73,8 +73,7 @@ def measure(folder, data, source):
   whole = t5.get_config('small')
   whole.data.source = source
   whole.data.tokenizer = f'{data}/tok_t5/t5_cc_all_derived_32100.model'
-  number = itertools.count()
-  result = {}
+  number, result = itertools.count(), {}
 
   def prepared():
     place = f'{folder}/cache{next(number)}'
@@ -115,8 +114,8 @@ def measure(folder, data, source):
     tokens = 0
     for stream in range(8):
       rows = opened.stream_rows([reader], stream, opened.start()[stream])
-      for block in itertools.islice(rows, 20):
-        parts = pipeline.features.split(block, opened.shapes)
+      for chunk in itertools.islice(rows, 20):
+        parts = pipeline.features.split(chunk, opened.shapes)
         tokens += int((parts['segments'] > 0).sum())
     return tokens
 

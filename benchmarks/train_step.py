@@ -17,8 +17,9 @@ scale, no momentum, update clipping 1), of AdamW for the others (matrices and
 tables decay, gradients are not clipped); learning rates are constant. The peers
 get no attention mask, torch its fused AdamW and its kernel for GELU, which
 suits them best; Treeline, as in training, makes its masks from segments. BERT
-predicts 15% of its tokens: Treeline makes logits at these, as in training, the
-peers at all, for they have no other way, and leave the others out of the loss.
+predicts 15% of its tokens: Treeline computes logits only for these, as in
+training. The peers compute all logits, because they cannot do otherwise, and
+leave the rest out of the loss.
 
 Each runs in a process that stays alive; the processes step in turn, one at a
 time, starting with another one each round. All read the same weights, written
@@ -264,7 +265,7 @@ def main(_):
     ('models', _MODELS.value, train_step_models.NAMES),
   ):
     if unknown := set(given) - set(known):
-      raise app.UsageError(f'--{flag}: {unknown} is none of {known}.')
+      raise app.UsageError(f'--{flag}: {unknown} is not among {known}.')
   jax.config.update('jax_platforms', 'cpu')
   for model in _MODELS.value:
     entry = compare(model, names)

@@ -59,7 +59,7 @@ def learning_rate(config):
 
 
 def write_weights(config, dropout, folder):
-  """Writes new weights for all three to read; returns how many they are."""
+  """Writes initial weights, which all three read; returns their number."""
   fields = config.model.to_dict()
   fields |= {'dropout': dropout, 'attention_dropout': dropout}
   fields['rope_scaling'] = tuple(fields['rope_scaling'])
@@ -73,7 +73,7 @@ def write_weights(config, dropout, folder):
 
 
 def _suit_peers(path):
-  """Has the peers compute the same by their fastest means."""
+  """Sets the peers to their fastest equivalent functions."""
   with open(path, encoding='utf-8') as file:
     fields = json.load(file)
   for name in ('hidden_act', 'activation_function'):

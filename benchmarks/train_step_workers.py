@@ -1,7 +1,7 @@
 """The workers of benchmarks/train_step.py: a model and its training step each.
 
-One process each, which makes a step when its standard input asks for one.
-The Flax peer's runs in another environment, where Treeline is not installed.
+Each is one process, which makes a step when its standard input asks for one.
+The Flax peer runs in another environment, where Treeline is not installed.
 """
 
 import contextlib

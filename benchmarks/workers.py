@@ -1,4 +1,4 @@
-"""Workers: processes that measure when a line asks them to."""
+"""Workers: processes that measure when a line of their input asks for it."""
 
 import contextlib
 import json
@@ -10,8 +10,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def start(stack, python, module, *arguments):
-  """Starts `python -m module`, which ends with the stack -> (process, what it
-  says when it is ready). Arguments are strings or become JSON."""
+  """Starts `python -m module`; returns the process and its first line.
+
+  The process prints that line when it is ready, and ends with the stack.
+  Arguments are strings or become JSON.
+  """
   words = [a if isinstance(a, str) else json.dumps(a) for a in arguments]
   process = subprocess.Popen(
     [python, '-m', module, *words],

@@ -84,7 +84,7 @@ KEYS = {
     str, 'which matrices of the blocks have a bias', ('none', 'mlp', 'all')),
   'model.scale_attention': Key(bool, 'multiply queries by H^-1/2'),
   'model.window': Key(0, 'keys that a query sees in banded layers'),
-  'model.window_every': Key(0, 'one layer in so many is banded'),
+  'model.window_every': Key(0, 'n: one layer in n is banded'),
   'model.prefix': Key(False, 'the inputs of a decoder see one another'),
   # Embeddings and heads.
   'model.table_dim': Key(0, 'width of the token table; 0: D'),
@@ -130,8 +130,8 @@ KEYS = {
   'data.mixture': Key(
     (), '(source, rate) of each source; rate is its share of the rows'),
   'data.rates': Key(
-    'given', 'what the rates of a mixture are: shares; or counts of examples, '
-    '0 where the source is counted; equal: all alike',
+    'given', 'how to read the rates of a mixture. given: shares; examples: '
+    'counts of examples, 0 to count them; equal: all are the same',
     ('given', 'examples', 'equal')),
   'data.rate_cap': Key(0, 'K, the largest count of examples; 0: any'),
   'data.rate_temperature': Key(1.0, 'T: rates are counts to the power 1/T'),
@@ -164,7 +164,7 @@ KEYS = {
     'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
     'regression', 'choice', 'tagging', 'span')),
   'data.framing': Key(
-    '', 'how the texts of a task stand in a row', ('', 'bert', 'roberta',
+    '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),
   'data.choices': Key(0, 'C, pairs of texts of an example of a choice'),
   'data.label_scale': Key(0.0, 'regression: labels are divided by this'),
@@ -176,7 +176,7 @@ KEYS = {
     0, "T, if the objective's targets vary in length"),
   'data.denoisers': Key(
     (), 'UL2: (mode, noise density, mean span, share of the rows) of each'),
-  'data.predictions': Key(0, 'P, at most so many masked tokens in a row'),
+  'data.predictions': Key(0, 'P, the most masked tokens in a row'),
   'data.masking': Key('', 'whose rule decides how many tokens are masked', (
     'bert', 'roberta', 'electra')),
   'data.masked_share': Key(0.0, 'share of the chosen tokens that read [MASK]'),
@@ -265,7 +265,7 @@ KEYS = {
   'train.log_every': Key(100, 'steps between rows of metrics'),
   'eval.source': Key('', "'': the held-out documents of data.source"),
   'eval.every': Key(10_000, 'steps between evaluations'),
-  'eval.batches': Key(0, 'at most so many batches; 0: the whole split'),
+  'eval.batches': Key(0, 'the most batches to evaluate; 0: the whole split'),
   'eval.samples': Key(0, 'rows that are decoded after an evaluation'),
   'checkpoint.every': Key(5_000, 'steps between checkpoints'),
   'checkpoint.keep': Key(2, 'how many of the newest checkpoints are kept'),

@@ -1,9 +1,8 @@
 """Draws the tree of `configs.tree`: time runs to the right.
 
 Each system is at its date. It shares a row with its ancestor if there is room;
-otherwise a line leads down to it. A row belongs to one such chain, and all that
-a line passes is younger than the line's beginning. So nothing overlaps, however
-the tree grows.
+otherwise a line leads down to it. A row belongs to one chain of descendants. A
+line passes only systems that are younger than its start, so nothing overlaps.
 """
 
 import os

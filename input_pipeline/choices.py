@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Keys(NamedTuple):
-  """The keys that an objective reads and some others do not.
+  """The keys that only some objectives read, for one objective.
 
   With an objective that does not list it, a key must be 0, '' or False.
   """

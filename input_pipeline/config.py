@@ -7,8 +7,8 @@ from input_pipeline import config_checks
 from input_pipeline.choices import LABELLED, MASKED, PAIRS
 
 # Documents of a chunk by default. At C4's 480 tokens a document a chunk fills
-# 15 rows or more. The last row is part-filled, so about half a row of
-# the 15 is lost.
+# 15 rows or more. The last row is part-filled, so about half a row of the 15 is
+# lost.
 CHUNK = 128
 PER_DOCUMENT = 32  # tokens of a row for each document, where that is more
 
@@ -45,7 +45,7 @@ class DataConfig:
   # (mode, rate, mean span, share) each. A mean span of 0 reaches the end of the
   # text; with rate 0 too it starts anywhere and has no sentinel.
   denoisers: tuple = ()
-  predictions: int = 0  # P, at most so many masked tokens in a row
+  predictions: int = 0  # P, the most masked tokens in a row
   # Phases before the one of `length` and `predictions`: (share of the steps,
   # length, predictions) each; see phases().
   curriculum: tuple[tuple[float, int, int], ...] = ()
@@ -127,7 +127,7 @@ class DataConfig:
     return self.threads or os.cpu_count()
 
   def phases(self, steps: int) -> list[tuple[int, 'DataConfig']]:
-    """(last step, config) of each phase of a run of so many steps, in order.
+    """(last step, config) of each phase of a run of `steps` steps, in order.
 
     One phase, unless there is a curriculum. Raises ValueError where a share of
     it is not a whole number of steps.

@@ -14,7 +14,7 @@ The split for evaluation, from eval.source or a tfds source, is DIR/validation.
 
 makes a dataset of the text instead, for tfds:c4/en with TFDS_DATA_DIR=DIR.
 
-After a kill the same command goes on: it keeps finished files and starts others
+After a kill the same command resumes: it keeps finished files and starts others
 again. On a finished folder it checks every byte and rebuilds what is damaged.
 input_pipeline/README.md has sizes and times.
 """
@@ -180,7 +180,8 @@ def main() -> None:
       made = prepare(config, out, _JOBS.value)
   except KeyboardInterrupt:
     interrupt.end(
-      'Interrupted. The same command goes on with the files that are finished.'
+      'Interrupted. Run the same command again to resume: it keeps the finished'
+      ' files.'
     )
   if name:
     name = name.partition(':')[0]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.config import TransformerConfig
+from models.positions import check_places
 
 GENERATIVE = ('encoder_decoder', 'decoder', 'rwkv')  # that write text
 
@@ -140,15 +141,8 @@ def room(config: TransformerConfig, segments: np.ndarray) -> int | None:
   Raises:
     ValueError: the source alone has more tokens than there are positions.
   """
-  if config.position != 'learned':
-    return None
-  places = config.max_length - config.position_offset
   longest = int(np.sum(np.asarray(segments) > 0, axis=1).max())
-  if longest > places:
-    raise ValueError(
-      f'An input has {longest} tokens, but model.max_length='
-      f'{config.max_length} has positions for {places}: shorten it.'
-    )
-  if config.family == 'encoder_decoder':  # the target has its own positions
-    return places
+  places = check_places(longest, config)
+  if places is None or config.family == 'encoder_decoder':
+    return places  # a target has positions of its own
   return places - longest + 1  # the last token is written but never read

@@ -137,6 +137,22 @@ def relative_bucket(
   return (offset + jnp.where(distance < exact, distance, far)).astype('int32')
 
 
+def check_places(longest: int, config: TransformerConfig) -> int | None:
+  """How many positions a text may have; None: they have no end.
+
+  Raises ValueError if `longest`, the tokens of the longest text, are more.
+  """
+  if config.position != 'learned':
+    return None
+  places = config.max_length - config.position_offset
+  if longest > places:
+    raise ValueError(
+      f'A text has {longest} tokens, but model.max_length={config.max_length} '
+      f'has positions for {places}: shorten it.'
+    )
+  return places
+
+
 class RelativeBias(nn.Module):
   """T5's bias of the attention logits: one scalar per bucket and head."""
 

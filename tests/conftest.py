@@ -45,6 +45,6 @@ gc.set_threshold(50_000, 20, 20)
 
 @pytest.fixture(autouse=True, scope='module')
 def clear_caches():
-  """What jax keeps of a module's programs does not serve the next one."""
+  """Drops jax's compiled programs after each module: the next has others."""
   yield
   jax.clear_caches()

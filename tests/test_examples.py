@@ -29,7 +29,7 @@ def run(monkeypatch, script, *arguments):
 
 
 def test_runs_from_python(texts, tmp_path, monkeypatch, capsys):
-  """Two are compared; one of them goes on in another script and is applied."""
+  """Two runs are compared; another script resumes one and applies it."""
   run(
     monkeypatch, 'compare_an_ablation.py', f'--folder={tmp_path}', texts,
     '--steps=4',
@@ -44,7 +44,7 @@ def test_runs_from_python(texts, tmp_path, monkeypatch, capsys):
     monkeypatch, 'train_on_texts.py', f'--workdir={workdir}', texts, '--steps=4'
   )
   shown = capsys.readouterr().out
-  assert 'Going on from the checkpoint of step 4' in shown
+  assert 'Resuming from the checkpoint of step 4' in shown
   assert "{'step': 4, 'loss': " in shown
 
   run(monkeypatch, 'apply_a_model.py', workdir, 'The function returns')

@@ -79,7 +79,7 @@ def test_words(pattern):
 
 
 def test_documents_name_files_that_exist():
-  """Paths in backticks, links, and modules that are run."""
+  """Paths in backticks, links, and modules that are run exist."""
   missing = []
   for document in files('.md'):
     if document == 'CHANGELOG.md':  # it also names what is gone

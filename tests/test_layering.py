@@ -1,4 +1,7 @@
-"""Imports point one way (design: configs, models, input_pipeline <- train).
+"""Imports point one way.
+
+train imports models, input_pipeline and what configs/commands shares; none of
+these imports train.
 
 Every import statement of the packages is read from the source, those inside
 functions too, and checked against the tables in tests/helpers/layering.py.

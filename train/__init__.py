@@ -10,6 +10,7 @@ From Python (see examples/):
 """
 
 import importlib
+from typing import Any
 
 # What a program needs, and the module that has it. They are imported on first
 # use: importing jax takes seconds.
@@ -22,7 +23,7 @@ _FOUND_IN = {
 __all__ = sorted(_FOUND_IN)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
   if name in _FOUND_IN:
     return getattr(importlib.import_module(_FOUND_IN[name]), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

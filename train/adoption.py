@@ -20,12 +20,12 @@ NEW_ROWS = 3  # start, delimiter and extract of data.framing='gpt1'
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-  """The config with what the record of its task decides.
+  """The config, with the keys that its task decides filled in.
 
-  For an encoder, or a decoder with a head: the objective, the head, its classes
-  and `data.choices`. For all: lengths that are 0. `train.epochs` and
-  `train.warmup_share` become steps, and evaluations and checkpoints that are
-  0 come once an epoch.
+  An encoder, or a decoder with a head, gets the objective, the head, the number
+  of classes and `data.choices`. Lengths of 0 become the task's. `train.epochs`
+  and `train.warmup_share` become steps; `eval.every` and `checkpoint.every` of
+  0 become an epoch.
 
   Raises:
     ValueError: no task is named, or it cannot be read.
@@ -36,7 +36,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   tasks = [name for name in names if name.startswith('task:')]
   if not tasks:
     raise ValueError(
-      f'data.source={data.source!r} is no task: name one, '
+      f'data.source={data.source!r} is not a task: name one, '
       '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
     )
   opened = [
@@ -76,7 +76,7 @@ def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
 
 
 def _resolve_steps(config: ConfigDict, examples: int) -> None:
-  """Epochs and shares become steps; what is 0 happens once an epoch."""
+  """Turns epochs and shares into steps, and intervals of 0 into an epoch."""
   train = config.train
   epoch = math.ceil(examples / config.data.batch)
   if train.epochs:
@@ -97,10 +97,11 @@ def is_published(source: str) -> bool:
 
 
 def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
-  """The config with the model and the tokenizer of `source`; '': as it is.
+  """The config with the model and the tokenizer of `source`; '': unchanged.
 
   `source` is a workdir; see `pretrained.adopt` for published checkpoints. With
-  `scratch` its tokenizer is named, which else comes with its parameters.
+  `scratch`, data.tokenizer names its tokenizer, which otherwise comes with its
+  parameters.
 
   Raises:
     ValueError: there is no such folder, it is of another family, or it has no
@@ -119,8 +120,8 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
     family = 'encoder'  # the discriminator
   if family != config.model.family:
     raise ValueError(
-      f'--from={source} is of model.family={theirs.model.family!r}, the config '
-      f'of {config.model.family!r}: take a recipe of that family.'
+      f'--from={source} has model.family={theirs.model.family!r}, but the '
+      f'config has {config.model.family!r}: use a recipe of that family.'
     )
   config = config.copy_and_resolve_references().unlock()
   own = {*OWN, 'family', 'generator_divisor'} - {'scan'}

@@ -20,6 +20,7 @@ from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
 from models.families.encoder import Encoder
+from models.positions import check_places
 from train.prompts import padded, text_ids
 
 Texts = Sequence[str | Sequence[int]]
@@ -50,6 +51,7 @@ def open_published(folder: str, **overrides: Any) -> Published:
   `overrides` are fields of the model that its config.json leaves open, such as
   `dtype` or `head`. Raises ValueError if it cannot be read or has no tokenizer.
   """
+  pretrained.read_config(folder, **overrides)  # first: is it a checkpoint?
   tokenizer = _tokenizer(folder)
   config, params = pretrained.load(folder, **overrides)
   start = pretrained.start_token(folder)
@@ -63,17 +65,21 @@ def _tokenizer(folder):
   """
   from models.pretrained import pair  # it needs the extra `pretrained`
 
-  errors = []
+  reasons = {}  # message -> the attempts that failed with it
   for place in (folder, os.path.join(folder, pair.NAMES[0])):
     for kind in filter(lambda kind: published.holds(place, kind), TOKENIZERS):
       for lowercase in (False, True) if kind == 'wordpiece' else (False,):
+        name = f'{kind} (data.lowercase={lowercase})'
+        name = name if kind == 'wordpiece' else kind
         try:
           return kinds.load(place, 0, kind, lowercase)
         except ValueError as error:
-          errors.append(f'\n  as {kind}: {error}')
+          reasons.setdefault(str(error), []).append(name)
   raise ValueError(
     f'{folder} holds no tokenizer of the kinds {", ".join(TOKENIZERS)}.'
-    + ''.join(errors)
+    + " Each was tried; 'the config' and data.* mean an attempt's settings:"
+    * bool(reasons)
+    + ''.join(f'\n  {", ".join(x)}: {why}' for why, x in reasons.items())
   )
 
 
@@ -149,10 +155,5 @@ def _rows(config, tokenizer, texts, before, after):
     for x in texts
   ]
   length = max(map(len, rows))
-  places = config.max_length - config.position_offset
-  if config.position == 'learned' and length > places:
-    raise ValueError(
-      f'A text has {length} tokens, but model.max_length={config.max_length} '
-      f'has positions for {places}: shorten it.'
-    )
+  check_places(length, config)
   return padded(rows, length)

@@ -3,9 +3,9 @@
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
 run itself did at that step, and prints a line of JSON. With --config=FILE.py
 (and --config.KEY=VALUE) it uses another config, for other data or devices; that
-config must describe the same model. A run that has learned a task gets its
-metrics; --predictions=DIR writes the answers as the benchmark wants them, with
---source=task:NAME@test those of a split without labels.
+config must describe the same model. A run that has learned a task gets the
+metrics of the task; --predictions=DIR writes its answers in the format of the
+benchmark, with --source=task:NAME@test for a split without labels.
 """
 
 from configs.commands import startup
@@ -130,7 +130,7 @@ def evaluate_run(
 ) -> dict[str, float]:
   """'step', and what `evaluate` returns of the checkpoint; see open_run.
 
-  Of tasks also 'TASK/METRIC' of each, and their mean 'score'.
+  For tasks there are also the numbers 'TASK/METRIC', and the mean 'score'.
 
   Args:
     folder: the workdir.
@@ -154,7 +154,7 @@ def evaluate_run(
       )
       terminal.say(
         f'{written.path}: {written.rows:,} predictions, {written.replaced} '
-        'replaced because the format has no place for them'
+        'replaced because the format cannot hold them'
       )
   means = {}
   if not scores or any(one.metrics for one in scores):

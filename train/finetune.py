@@ -5,15 +5,15 @@
     --config.data.task_folder=FOLDER
 
 --from is a workdir, or a published checkpoint in Hugging Face layout; it
-decides the sizes of the model and the tokenizer. Without it the parameters are
-drawn from the seed; with --scratch too, but model and tokenizer are those of
---from, to compare. A run goes on where it was stopped, as those of
-`python -m train`; `python -m train.evaluate --workdir=W` gives its scores.
+decides the sizes of the model and the tokenizer. Without --from the seed draws
+the parameters. --scratch draws them too, but keeps the sizes and the tokenizer
+of --from, for a comparison. A run that was stopped resumes, as with
+`python -m train`; `python -m train.evaluate --workdir=W` reports its scores.
 
---seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) make a run of
-each seed and each point of the grid, in a folder of its own under W; runs that
-have ended are not made again. --jobs=N makes N at once, each a process of its
-own. In the end a table shows the median, the best and the spread over the
+--seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) train a run
+for each seed and each point of the grid, each in its own folder under W. Runs
+that have ended are skipped. --jobs=N trains N runs at once, each in its own
+process. At the end a table shows the median, the best and the spread over the
 seeds.
 """
 
@@ -35,14 +35,14 @@ from train.runs import command, workdir
 def finetune(
   config: ConfigDict, folder: str, source: str = '', scratch: bool = False
 ) -> None:
-  """Fine-tunes one run, or goes on with it.
+  """Fine-tunes one run, or resumes it.
 
   Args:
     config: from `configs/finetune/`.
     folder: the workdir.
     source: a workdir (WORKDIR[:STEP]) or a published checkpoint; '': the seed
       draws all parameters.
-    scratch: only the model's sizes and the tokenizer are the source's.
+    scratch: take only the model's sizes and the tokenizer from the source.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
@@ -65,7 +65,7 @@ def _published(config, folder, source, scratch):
   if config.data.framing == 'gpt1':
     raise ValueError(
       f'--from={source} is a published checkpoint, whose table lacks the rows '
-      "of data.framing='gpt1'. Bring it into a workdir first: python -m "
+      "of data.framing='gpt1'. Convert it to a workdir first: python -m "
       f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
     )
   if scratch or workdir.begun(folder):
@@ -77,14 +77,14 @@ def main():
   processes.join()
   if _SCRATCH.value and not _FROM.value:
     raise ValueError(
-      '--scratch needs --from, whose sizes and tokenizer it has.'
+      '--scratch needs --from, which gives the sizes and the tokenizer.'
     )
   points = sweeping.points(_GRID.value, _SEEDS.value)
   if _CONFIG.value is None:
     if len(points) > 1 or not workdir.begun(_WORKDIR.value):
       raise ValueError(
         'Give --config=finetune/FILE.py:task=TASK: only a single run that has '
-        'begun goes on without it.'
+        'begun resumes without it.'
       )
     loop.train(None, _WORKDIR.value)
     return
@@ -111,13 +111,13 @@ if __name__ == '__main__':
     'from', '', 'WORKDIR[:STEP], or a published checkpoint.'
   )
   _SCRATCH = flags.DEFINE_bool(
-    'scratch', False, 'Draw the parameters from the seed all the same.'
+    'scratch', False, 'Take only the sizes and the tokenizer of --from.'
   )
-  _SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of this many seeds.')
+  _SEEDS = flags.DEFINE_integer('seeds', 1, 'How many seeds to train.')
   _GRID = flags.DEFINE_multi_string(
     'grid', [], 'KEY=VALUE,VALUE: runs with each value of a config key.'
   )
-  _JOBS = flags.DEFINE_integer('jobs', 1, 'Runs that are made at once.')
+  _JOBS = flags.DEFINE_integer('jobs', 1, 'How many runs train at once.')
   processes.define_flags()
   flags.adopt_module_key_flags(processes)
   command.run(main)

@@ -122,7 +122,7 @@ def generate(
   family = run.model.config.family
   if family not in decoding.GENERATIVE:
     raise ValueError(
-      f'--workdir={folder} holds a model of family {family!r}, which writes no '
+      f'{folder} holds a model of model.family={family!r}, which generates no '
       f'text; {", ".join(decoding.GENERATIVE)} do.'
     )
   if texts is None:
@@ -149,8 +149,9 @@ def generate(
   most = decoding.room(run.model.config, segments)
   if most is not None and length > most:
     raise ValueError(
-      f'--length={length}: model.max_length={run.model.config.max_length} has '
-      f'positions for {most} tokens after this input.'
+      f'A length of {length} tokens is too much: model.max_length='
+      f'{run.model.config.max_length} has positions for {most} after this '
+      'input.'
     )
   decode = _decoding(run.setup, tokenizer, start, **sampling)
   together = min(len(source), run.data.batch)
@@ -218,7 +219,7 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
   _TEXT = flags.DEFINE_multi_string(
-    'text', None, 'An input, or what to go on from.'
+    'text', None, 'An input, or the beginning of a text.'
   )
   _FILE = flags.DEFINE_string('file', None, 'Inputs, one a line.')
   _SAMPLES = flags.DEFINE_integer(

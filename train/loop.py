@@ -61,8 +61,8 @@ def train(
   Args:
     config: from `configs/`; None: the config of the run in the workdir.
     folder: the workdir.
-    accept_changed_data: go on though the data differ from the checkpoint's.
-    accept_changed_config: go on though keys of `changes.CHANGEABLE` changed.
+    accept_changed_data: resume although the data differ from the checkpoint's.
+    accept_changed_config: resume although keys of `changes.CHANGEABLE` differ.
     init_from: WORKDIR[:STEP], whose parameters a new run takes; see
       `warm_start`.
     init_state: take the optimizer's state and the step too.
@@ -109,7 +109,7 @@ def train(
     accepted = opening.check_resumed_data(
       saved, data, start, folder, changed, accept_changed_data
     )
-    _say(f'Going on from the checkpoint of step {start}.')
+    _say(f'Resuming from the checkpoint of step {start}.')
   entries = history.go_on(
     folder, saved, start, warm_start.provenance(origin), changed, accepted
   )
@@ -323,7 +323,7 @@ def _outcome(folder: str, step: int, steps: int, stop: bool) -> str:
   """What a run says at its end."""
   if stop:
     saved = f'the checkpoint of step {step} is saved. ' if step else ''
-    return f'Asked to stop: {saved}Run the same command again to go on.'
+    return f'Asked to stop: {saved}Run the same command again to resume.'
   if step > steps:
     return (
       f'Nothing to do: the checkpoint in {folder} is of step {step}, beyond '

@@ -26,7 +26,7 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
     the inputs of a pair, or else the first half of a text.
   """
   empty = jnp.all(batch['segments'] == 0, axis=1)
-  first = jnp.argsort(empty)[:rows]  # else in order
+  first = jnp.argsort(empty)[:rows]  # padding last, the others in their order
   batch = {name: x[first] for name, x in batch.items()}
   own = answered = batch['segments'] == 1
   if 'encoder_inputs' in batch:
@@ -39,7 +39,7 @@ def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
       taken = jnp.sum(own * batch['prefix'], axis=1, keepdims=True)
     taken = jnp.where(jnp.any(own, axis=1, keepdims=True), taken, 0)
     at = places + taken - own.shape[1]
-    read = at >= 0  # the last ones
+    read = at >= 0  # the source is padded on the left
     source = jnp.take_along_axis(batch['inputs'], jnp.maximum(at, 0), axis=1)
     source = jnp.where(read, source, 0)
     answered = own & (places >= taken - 1)

@@ -26,11 +26,11 @@ from train.setup import Setup
 
 
 class TrainingError(UserError):
-  """Training cannot go on; the message names the checkpoint that is kept."""
+  """Training cannot continue; the message names the checkpoint that is kept."""
 
 
 class Recorder:
-  """Where the numbers and states of a run go, which trains from `step` on."""
+  """Writes the metrics, checkpoints and evaluations of a run from `step` on."""
 
   def __init__(
     self,
@@ -57,7 +57,10 @@ class Recorder:
     self.score = scoring.make_scoring(setup, data)
 
   def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
-    """Counts a step; its metrics, or a TrainingError if they are not finite."""
+    """Counts a step and returns its metrics.
+
+    Raises TrainingError if the loss or the gradient is not finite.
+    """
     values = jax.device_get(metrics)
     cursor, sums = values.pop('cursor'), values.pop('sums')
     values = {name: float(x) for name, x in values.items()}

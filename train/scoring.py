@@ -1,8 +1,8 @@
 """Scores: a model's answer to every example of a task, and the task's metrics.
 
 Every host makes the rows of all examples, and its devices compute their share
-of each batch. So any number of hosts gives one answer to every example, and
-rows that fill the last batch are never counted.
+of each batch. So every example gets one answer on any number of hosts, and rows
+that fill the last batch are never counted.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ class Scores:
     split: our name of the split.
     examples: in the order of the file.
     predictions: one for each, of the type that the task's metrics expect.
-    metrics: name -> number; {} where labels are secret.
-    cut: how many examples lost tokens that their row had no room for.
+    metrics: name -> number; {} if labels are secret.
+    cut: how many examples lost tokens because their row was full.
   """
 
   task: Any
@@ -55,7 +55,7 @@ class Scores:
 
 
 def means(found: Sequence[Scores]) -> dict[str, float]:
-  """'TASK/METRIC' -> number of all that have labels, and their mean 'score'.
+  """'TASK/METRIC' -> number, of tasks with labels, and their mean 'score'.
 
   A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'.
   """
@@ -111,7 +111,7 @@ def _score(
 def _predict(
   labels: labelled.Format, example: Any, rows: list[dict], answers: list
 ) -> Any:
-  """The prediction for an example, from what the model says of its rows."""
+  """The prediction for an example, from the model's answers to its rows."""
   task = labels.task
   match labels.config.objective:
     case 'text_to_text':  # an example that the task leaves out has no row
@@ -135,7 +135,7 @@ def _predict(
 
 
 def _answering(setup: Setup, data: pipeline.Data) -> Callable:
-  """(params, format, rows) -> what the model says of each row."""
+  """(params, format, rows) -> the model's answer to each row."""
   run = jax.jit(
     _text(setup, data)
     if data.config.pairs
@@ -199,7 +199,7 @@ def _text(setup, data):
 
 
 def _logits(params, batch, *, model):
-  """What the head says of each row, float32 [B,...]; a span's is [B,2,T]."""
+  """The head's output for each row, float32 [B,...]; a span's is [B,2,T]."""
   if model.config.head == 'choice':
     return heads.choice_logits(model, params, batch)
   outputs = heads.apply(model, params, batch)

@@ -35,7 +35,7 @@ class Setup:
   config: ConfigDict  # the whole one
   data: DataConfig  # its group `data`
   model: nn.Module
-  tuning: Tuning  # what of it is trained
+  tuning: Tuning  # which parameters are trained
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation  # applies the schedule
   mesh: Mesh

@@ -1,4 +1,4 @@
-"""Runs of several seeds and of the points of a grid, and their table."""
+"""Trains several seeds and the points of a grid, and makes their table."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ _SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl
 
 
 class Point(NamedTuple):
-  """One run: (key of the config, value), the seed among them."""
+  """One run: pairs of (key of the config, value), with the seed."""
 
   keys: tuple[tuple[str, Any], ...]
 
@@ -37,13 +37,13 @@ class Point(NamedTuple):
 
   @property
   def group(self) -> str:
-    """What runs that differ in their seed alone have in common."""
+    """The name without the seed."""
     others = tuple((key, x) for key, x in self.keys if key != 'seed')
     return Point(others).name
 
 
 def points(grid: Sequence[str], seeds: int) -> list[Point]:
-  """The runs of --grid KEY=VALUE,VALUE and --seeds=N; one where both are plain.
+  """The runs of --grid KEY=VALUE,VALUE and --seeds=N; by default one.
 
   Raises:
     ValueError: a grid that cannot be read.
@@ -85,7 +85,7 @@ def configured(config: ConfigDict, point: Point) -> ConfigDict:
       read = json.loads(value.lower()) if kind is bool else kind(value)
     except (ValueError, TypeError) as error:
       raise ValueError(
-        f'--grid={key}: {value!r} is no {kind.__name__}.'
+        f'--grid={key}: {value!r} is not of type {kind.__name__}.'
       ) from error
     group[name] = read
   return config.lock()
@@ -97,17 +97,17 @@ def run_all(
   jobs: int,
   run: Callable[[Point, str], None],
 ) -> None:
-  """Makes the runs that have not ended, then prints and writes their table.
+  """Trains the runs that have not ended, then prints and writes their table.
 
   Args:
     found: the runs.
     folder: each run's workdir is a folder in it.
-    jobs: how many at once; more than one are processes of their own, of this
-      same command.
-    run: makes one run in a workdir.
+    jobs: how many train at once; several are separate processes of this
+      command.
+    run: trains one run in a workdir.
 
   Raises:
-    UserError: a run has failed; the others are made all the same.
+    UserError: a run has failed, after the others have been trained.
   """
   folders = {point: os.path.join(folder, point.name) for point in found}
   left = [p for p in found if score(folders[p]) is None]
@@ -136,19 +136,19 @@ def run_all(
   if failed:
     names = '\n'.join(f'  {p.name}: {why}' for p, why in failed.items())
     raise UserError(
-      f'{len(failed)} of {len(found)} runs failed:\n{names}\nThe same command '
-      'makes them again.'
+      f'{len(failed)} of {len(found)} runs failed:\n{names}\nRun the same '
+      'command again to repeat them.'
     )
 
 
 def _side_by_side(
   left: Iterable[Point], folders: dict[Point, str], jobs: int
 ) -> dict[Point, str]:
-  """Makes runs as processes of this command; run -> why it failed."""
+  """Trains runs as processes of this command; returns why runs failed."""
   if jax.default_backend() != 'cpu':
     raise ValueError(
       f'--jobs={jobs}: processes of one command cannot share an accelerator. '
-      'Take --jobs=1, or give each of several commands devices of its own.'
+      'Use --jobs=1, or several commands, each with its own devices.'
     )
   ours = r'--?(workdir|seeds|grid|jobs)(=|$)'
   args = [x for x in sys.argv[1:] if not re.match(ours, x)]
@@ -182,7 +182,7 @@ def _side_by_side(
 
 
 def rows_of(folder: str) -> list[dict[str, Any]]:
-  """The scored evaluations of a run that has ended; [] of any other."""
+  """The scored evaluations of a run; [] if it has not ended."""
   if not os.path.exists(os.path.join(folder, workdir.NAME)):
     return []
   steps = workdir.read_config(folder).train.steps
@@ -191,9 +191,9 @@ def rows_of(folder: str) -> list[dict[str, Any]]:
 
 
 def final(folder: str) -> dict[str, float]:
-  """The evaluation that counts of a run that has ended, {} of any other.
+  """The evaluation of a run that counts; {} if the run has not ended.
 
-  The last one; with checkpoint.best='score' the best one.
+  It is the last one, or the best one with checkpoint.best='score'.
   """
   rows = rows_of(folder)
   if not rows:
@@ -212,9 +212,9 @@ def summary(
 ) -> list[dict[str, Any]]:
   """A row of numbers for each point of the grid, over its seeds.
 
-  `median`, `best`, `mean` and `spread` (the standard deviation of a sample; of
-  one run there is none) of the score; `scores` of each seed; and the median of
-  each metric.
+  A row has `median`, `best`, `mean` and `spread` of the score, the `scores` of
+  the seeds, and the median of each metric. The spread is the standard deviation
+  of a sample, None for one run.
   """
   rows = []
   for group in dict.fromkeys(point.group for point in found):

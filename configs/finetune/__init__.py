@@ -1,1 +1,1 @@
-"""Fine-tuning recipes: a file a paper, on top of its pretraining config."""
+"""Fine-tuning recipes: one file per paper, on top of its pretraining config."""

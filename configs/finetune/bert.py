@@ -1,14 +1,14 @@
 """Fine-tuning BERT (Devlin et al. 2019, 4 and A.3).
 
-`finetune/bert.py:task=TASK[,size=SIZE][,vocabulary=...]`: a task as
-`docs/tasks.md` lists them, or any with --config.data.source=task:...; sizes are
-those of `bert.py`. A size matters without --from alone: a checkpoint decides
-the sizes of its model.
+`finetune/bert.py:task=TASK[,size=SIZE][,vocabulary=...]`: docs/tasks.md lists
+the tasks, and --config.data.source=task:... names any other. Sizes are those of
+`bert.py`. They count only without --from: a checkpoint decides the sizes of its
+model.
 
 GLUE: 3 epochs of batches of 32, the rate that is best on the validation split
 (4.1). SQuAD 1.1: rate 5e-5, 3 epochs (4.2); 2.0: batches of 48, 2 epochs (4.3).
-SWAG: 2e-5, batches of 16 (4.4). `sweep` is the grid of A.3; the miniatures' own
-is MINIATURES (README of the release).
+SWAG: 2e-5, batches of 16 (4.4). `sweep` is the grid of A.3; MINIATURES is that
+of the miniatures (README of the release).
 Reached: GLUE test 79.6 (base), 82.1 (large); see `configs.papers bert.table1`.
 """
 
@@ -25,7 +25,7 @@ OWN = {
   'squad/v2.0': (5e-5, 48, 2.0),  # 4.3
   'swag': (2e-5, 16, 3.0),  # 4.4
 }
-# README of the miniatures: 4 epochs of each.
+# README of the miniatures: each is trained for 4 epochs.
 MINIATURES = {
   'schedule.learning_rate': (3e-4, 1e-4, 5e-5, 3e-5),
   'data.batch': (8, 16, 32, 64, 128),

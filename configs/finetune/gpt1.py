@@ -4,8 +4,8 @@
 6.25e-5, warm-up over 0.2% of the steps, then a line to 0. A text begins with a
 start token, a delimiter stands between two, and the class is read from an
 extract token at the end: three new rows of the table. The loss of the text
-itself is added with weight 0.5; numbers (STS-B) and choices go without it.
---from takes a workdir; bring a published checkpoint into one with
+itself is added with weight 0.5, except for numbers (STS-B) and choices. --from
+takes a workdir; convert a published checkpoint to one with
 `python -m models.pretrained --from=CHECKPOINT --workdir=RUN`.
 
 Pairs of similar sentences are read in one order here; the paper reads both and

@@ -1,7 +1,7 @@
 """What all fine-tuning recipes share: reading a task in place of text.
 
-The record of the task decides the rest when `train.finetune` opens it: the
-objective, the head and its classes, and the lengths and steps that are 0 here.
+`train.finetune` opens the task, whose record decides the rest: the objective,
+the head and its classes, and the lengths and steps that are 0 here.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ def split_arg(arg: str) -> tuple[str, str]:
 
 
 def read_task(config: ConfigDict, task: str) -> ConfigDict:
-  """A pretraining config, unlocked, that reads a task: all examples at once."""
+  """The pretraining config, unlocked, changed to read a task."""
   config.unlock()
   for key in CLEARED:
     config.data[key] = common.KEYS[f'data.{key}'].default

@@ -1,1 +1,1 @@
-"""The papers' tables: a file a paper, a plain record a row."""
+"""The papers' tables: one file per paper, one plain record per row."""

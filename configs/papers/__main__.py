@@ -1,14 +1,14 @@
-"""The papers' tables: the commands of each row, and its numbers.
+"""Prints the papers' tables: the commands of each row, and its numbers.
 
   python -m configs.papers                          # lists the tables
   python -m configs.papers t5.table2
   python -m configs.papers t5.table2 --row=decoder-LM
   python -m configs.papers bert.table1 --runs=runs  # our numbers beside them
 
-The runs of a row lie in RUNS/TABLE/ROW: its pretraining in `pretrain`, the
-fine-tuning on a task in a folder of the task's name. The commands that are
-printed write there, and --runs=RUNS reads from there. A number with an m behind
-it was copied from memory, the others from a copy of the paper. Ours are of the
+The runs of a row are in RUNS/TABLE/ROW: its pretraining in `pretrain`, the
+fine-tuning on a task in a folder with the task's name. The printed commands
+write there, and --runs=RUNS reads from there. A number that ends in m is from
+memory; the others are from a copy of the paper. Our numbers are those of the
 last evaluation, or with checkpoint.best='score' of the best one for each task.
 """
 
@@ -38,10 +38,10 @@ WIDTH = 12
 
 
 def find(name: str) -> Table:
-  """The table of a name.
+  """The table with a name.
 
   Raises:
-    ValueError: there is none; names the nearest.
+    ValueError: there is none; the message has the nearest name.
   """
   if name not in TABLES:
     raise ValueError(common.unknown('table', name, TABLES))
@@ -49,10 +49,10 @@ def find(name: str) -> Table:
 
 
 def find_row(table: Table, name: str) -> Row:
-  """The row of a table.
+  """The row of a table with a name.
 
   Raises:
-    ValueError: there is none; names the nearest.
+    ValueError: there is none; the message has the nearest name.
   """
   rows = {row.name: row for row in table.rows}
   if name not in rows:
@@ -61,7 +61,7 @@ def find_row(table: Table, name: str) -> Row:
 
 
 def listed() -> str:
-  """All tables, a line each."""
+  """All tables, one a line."""
   lines = []
   for table in TABLES.values():
     able = sum(1 for row in table.rows if _reason(table, row) == '')
@@ -78,7 +78,7 @@ def shown(table: Table, row: str = '', runs: str = '', data: str = '') -> str:
   Args:
     table: the table.
     row: one row; '': all.
-    runs: the folder of all runs, with our numbers; '': published ones alone,
+    runs: the folder of all runs, with our numbers; '': only published numbers,
       and commands that write under 'runs'.
     data: the folder of the tasks' files; '': from TFDS.
 

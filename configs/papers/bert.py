@@ -1,6 +1,7 @@
 """Tables of BERT (Devlin et al. 2019).
 
-Cells: a copy of the paper, except tables 7 and 8, which are from memory.
+Cells are from a copy of the paper, except tables 7 and 8, which are from
+memory.
 """
 
 from configs.papers.records import Column, Row, Table
@@ -30,10 +31,10 @@ RESTARTS = (*RATES, '--seeds=5')  # 4.1: of the large model; how many is ours
 
 _OTHER = 'It is another system, whose model Treeline does not have.'
 _LEFT = (
-  'An encoder here sees both sides, and a decoder has no head for spans: a '
-  'model that reads [CLS] and spans from the left cannot be fine-tuned yet.'
+  'A left-to-right model cannot be fine-tuned this way yet: encoders here read '
+  'both sides, and decoders have no head for spans.'
 )
-_BILSTM = 'There is no BiLSTM, which the paper puts on top of the model.'
+_BILSTM = 'Treeline has no BiLSTM, which the paper puts on top of the model.'
 _FEATURES = (
   'The model is frozen and a BiLSTM of two layers reads its activations: '
   'Treeline has no BiLSTM.'

@@ -1,6 +1,6 @@
 """Tables of ELECTRA (Clark et al. 2020): 1, 2 and 5.
 
-Cells: a copy of the paper.
+Cells are from a copy of the paper.
 
 Scores are medians of 10 fine-tuning runs from one checkpoint (3.1). GLUE's is
 the mean of 8 tasks: accuracy, Matthews of CoLA, Spearman of STS-B, no WNLI.
@@ -116,9 +116,9 @@ TABLES = (
         {'data.batch': 2048, _STEPS: 464_000},
         recipe='roberta.py',
         after=_MNLI,
-        note='BERT with masks that are drawn again and no sentence pairs, as '
-        'long as ELECTRA-400K in FLOPs; the number of steps is from memory, '
-        "and the vocabulary and rates are RoBERTa's.",
+        note='BERT with dynamic masks and no sentence pairs, with as many '
+        'FLOPs as ELECTRA-400K. The number of steps is from memory; the '
+        "vocabulary and rates are RoBERTa's.",
       ),
       Row(
         'ELECTRA-400K',

@@ -1,4 +1,4 @@
-"""GLUE of GPT-1 (Radford et al. 2018, tables 2 and 4). Cells: from memory."""
+"""GLUE of GPT-1 (Radford et al. 2018, tables 2 and 4), cells from memory."""
 
 from configs.papers.bert import MATCHED, MISMATCHED, QNLI
 from configs.papers.records import Column, Row, Table
@@ -31,6 +31,6 @@ TABLES = (
     'gpt1.py',
     memory=True,
     note="GLUE's own score counts WNLI and two metrics of some tasks, which "
-    'are not in the paper: it has no number of ours.',
+    'are not in the paper. So we have no number for it.',
   ),
 )

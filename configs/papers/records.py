@@ -17,7 +17,7 @@ class Column(NamedTuple):
     task: what is fine-tuned for it, a task or a mixture; '': nothing.
     metric: under 'eval/' in metrics.jsonl; '': the task's score, of a mixture
       the mean of its tasks' scores.
-    average: columns whose mean it is; those in one group are averaged first.
+    average: the columns whose mean it is, in groups that are averaged first.
   """
 
   name: str
@@ -30,20 +30,20 @@ class Row(NamedTuple):
   """A row of a table.
 
   Attributes:
-    name: of one word, its folder too.
-    cells: a number for each column, '-' where the paper has none; a number
-      with an m behind it is from memory.
+    name: one word, also the name of its folder.
+    cells: a number for each column, '-' if the paper has none; a number that
+      ends in m is from memory.
     config: of the pretraining, FILE.py:ARG under configs/.
     keys: what is changed in it.
-    each: task -> keys, where every task has a pretraining run of its own.
-    same: 'TABLE/ROW' whose runs these are.
+    each: task -> keys, if every task has its own pretraining run.
+    same: 'TABLE/ROW' that has the same runs.
     start: 'TABLE/ROW' whose pretraining run this row starts from.
     recipe: of the fine-tuning, in place of the table's; ALONE: none.
     tuned: keys that are changed in it.
     by_task: task -> keys that are changed for it alone.
     flags: of train.finetune, in place of the table's.
     after: task -> the task whose fine-tuned run it starts from.
-    why: why it cannot be run; '': it can.
+    why: the reason why it cannot be run; '': it can.
     note: what differs from the paper.
   """
 
@@ -73,7 +73,7 @@ class Table(NamedTuple):
     rows: in the order of the paper.
     recipe: of the fine-tuning, FILE.py[:ARG] under configs/finetune/.
     flags: of train.finetune: seeds and grids.
-    over: what our cell is over the seeds, 'mean' or 'median'.
+    over: how our cell sums up the seeds, 'mean' or 'median'.
     memory: whether all cells are from memory.
     note: what is true of all rows.
   """
@@ -152,16 +152,16 @@ def cells(table: Table, row: Row) -> list[Cell]:
 def resolve(
   tables: Mapping[str, Table], table: Table, row: Row
 ) -> tuple[Table, Row]:
-  """The table and the row whose runs a row has: mostly its own."""
+  """The table and the row that the runs of a row belong to."""
   while row.same:
     table, row = _find(tables, row.same)
   return table, row
 
 
 def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
-  """All runs of a row, in the order in which they are made.
+  """All runs of a row, in the order to train them.
 
-  None for a row that cannot be run.
+  A row that cannot be run has none.
   """
   tasks = table.tasks
   table, row = resolve(tables, table, row)
@@ -181,7 +181,7 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
     return
   file, _, argument = recipe.partition(':')
   flags = table.flags if row.flags is None else row.flags
-  # What others start from comes first.
+  # Runs that others start from come first.
   for task in sorted(tasks, key=lambda task: task in row.after):
     begin = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(row.each)
     if task in row.after:

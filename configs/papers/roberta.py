@@ -1,6 +1,6 @@
 """Tables of RoBERTa (Liu et al. 2019): 1 to 4.
 
-Cells are from memory, but for RoBERTa's last row of table 4, which is in the
+Cells are from memory, except the row 500K-steps of table 4, which is in the
 README of the release. Scores are medians of five runs.
 """
 
@@ -42,7 +42,7 @@ def _batch(name, numbers, batch, steps, rate):
 TABLES = (
   Table(
     'roberta.table1',
-    'masks that stay and masks that are drawn again, base size, dev',
+    'static and dynamic masks, base size, dev',
     (SQUAD2, MATCHED, SST2),
     (
       Row('reference', '76.3 84.3 92.8', why=_COPY),
@@ -58,8 +58,8 @@ TABLES = (
     ('--seeds=5',),
     'median',
     memory=True,
-    note="Rows are full sentences here; the paper's are pairs of segments "
-    'with the prediction of the next one, as in BERT.',
+    note="Rows are full sentences here; the paper's are pairs of segments with "
+    "BERT's next-sentence prediction.",
   ),
   Table(
     'roberta.table2',
@@ -75,8 +75,8 @@ TABLES = (
       Row(
         'sentence-pair',
         '88.7 76.2 82.9 92.1 63.0',
-        why='data.objective=sentence_pairs fills its rows with many '
-        'sentences; pairs of single ones are not there.',
+        why='data.objective=sentence_pairs fills its rows with many sentences; '
+        'no objective has pairs of single sentences.',
       ),
       Row(
         'full-sentences',
@@ -118,8 +118,8 @@ TABLES = (
       Row(
         'books-wikipedia',
         '93.6m 87.3m 89.0m 95.3m',
-        why='16 GB of books and Wikipedia are not public; with C4 it is the '
-        'next row.',
+        why='16 GB of books and Wikipedia are not public. The next row has C4 '
+        'instead.',
       ),
       Row(
         'additional-data',

@@ -1,4 +1,4 @@
-"""Our cells: numbers that runs have written, over their seeds."""
+"""Our cells: numbers that runs have written, averaged over their seeds."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from configs.papers import records
 from configs.papers.records import ALONE, PRETRAIN, Row, Table
 
-# Task -> the metrics whose mean is its score; of others it is the first.
+# Task -> the metrics whose mean is its score; others take their first metric.
 AVERAGED = {
   'glue/mrpc': ('f1', 'accuracy'),
   'glue/qqp': ('f1', 'accuracy'),
@@ -27,7 +27,7 @@ class Ours(NamedTuple):
 
   Attributes:
     value: the mean or the median over the seeds; None: no run has ended.
-    spread: the standard deviation of a sample; None of less than two runs.
+    spread: the standard deviation of a sample; None for fewer than two runs.
     runs: how many have ended.
     left: how many have begun and not ended.
   """
@@ -86,7 +86,7 @@ def _cell(tables, table, row, column, runs):
       groups.setdefault(','.join(others), []).append(ended)
   if not groups:
     return Ours(None, left=left)
-  # Of a grid the point counts that is best on the validation split.
+  # The point of a grid that is best on the validation split counts.
   chosen = max(
     groups.values(),
     key=lambda group: statistics.mean(_number(e, column.task) for e in group),
@@ -123,7 +123,7 @@ def _read(workdir: str, best: bool) -> _Ended | None:
           found = json.loads(line)
         except ValueError as error:
           raise ValueError(
-            f'{path}:{number}: this line is no JSON ({error}): remove it.'
+            f'{path}:{number}: this line is not JSON ({error}): remove it.'
           ) from error
         if 'eval/score' in found:
           rows[found['step']] = found

@@ -1,8 +1,8 @@
 """Tables of T5 (Raffel et al. 2020): 1, 2 and 4 to 10; t5_scale.py: 11 to 15.
 
-Cells: a copy of the paper, on validation splits. The baseline
-(3.1) pretrains for 2^19 steps, then learns each task alone for 2^18 steps; each
-task takes the checkpoint that is best for it (3.1.3).
+Cells are from a copy of the paper, on validation splits. The baseline (3.1)
+pretrains for 2^19 steps, then learns each task alone for 2^18 steps; each task
+takes the checkpoint that is best for it (3.1.3).
 """
 
 from configs.papers.records import Column, Row, Table
@@ -128,8 +128,8 @@ def _noise(density, length, **keys):
   return {'data.noise_density': density, 'data.target_length': length, **keys}
 
 
-# The lengths of targets are the published code's. A quarter or half of the
-# tokens, each alone, need more sentinels than 100.
+# The lengths of targets are the published code's. If a quarter or half of the
+# tokens are corrupted one by one, they need more than 100 sentinels.
 TABLE6 = (
   Row(
     '10%', '82.82 19.00 80.38 69.55 26.87 39.28 27.44', OURS, _noise(0.1, 103)
@@ -256,7 +256,7 @@ TABLE1 = (
     'standard-deviation',
     '.235 .065 .343 .416 .112 .090 .108',
     why='It is the spread over ten runs of the baseline, each pretrained '
-    'and fine-tuned with a seed of its own (--config.seed).',
+    'and fine-tuned with its own seed (--config.seed).',
   ),
   Row(
     'no-pretraining',

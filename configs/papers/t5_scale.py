@@ -1,7 +1,8 @@
 """Tables of T5 (Raffel et al. 2020): 11 and 12 on mixtures, 13 to 15 on scale.
 
-Cells: a copy of the paper (11 to 13, 15) on validation splits; table 14 is on
-test splits, but SQuAD, from public notes and, where marked, from memory.
+Cells of tables 11 to 13 and 15 are from a copy of the paper, on validation
+splits. Table 14 is on test splits, except SQuAD; its cells are from public
+notes or, where marked, from memory.
 """
 
 from configs.finetune.t5 import GLUE, SUPER_GLUE
@@ -9,7 +10,7 @@ from configs.papers.records import ALONE, Column, Row, Table
 from configs.papers.t5 import BASELINE, OURS, REACHED, RECIPE, TASKS
 
 C4 = 'tfds:c4/en'
-# Task -> (source, examples) of each part, 0 where a source is counted.
+# Task -> (source, examples) of each part; 0: the source's examples are counted.
 PARTS = {
   'glue': tuple((f'task:{name}', n) for name, n in GLUE),
   'cnn_dailymail': (('task:cnn_dailymail', 0),),
@@ -25,12 +26,12 @@ STEPS = 'train.steps'
 def mixture(without='', text=0, counts=()):
   """`data.mixture` of C4 and all tasks but one.
 
-  RTE is in both benchmarks: it counts half in each (the published code's).
+  RTE is in both benchmarks and counts half in each, as in the published code.
 
   Args:
     without: the task, or the benchmark, that is left out; '': none.
     text: examples that C4 counts as; 0: data.rate_cap; -1: there is no C4.
-    counts: (source, examples) that replace those of PARTS.
+    counts: (source, examples) pairs that replace those of PARTS.
   """
   found = [(C4, text)] if text >= 0 else []
   halved = without not in ('glue', 'super_glue')
@@ -170,7 +171,7 @@ TABLE13 = (
 )
 
 # ---- Tables 14 and 15: the final models (3.7) ----
-# How many examples C4 counts as; two pairs of languages count as a million.
+# How many examples C4 counts as; each of two language pairs counts a million.
 TEXT = {
   'small': 710_000,
   'base': 2_620_000,
@@ -282,7 +283,7 @@ TABLE14 = (
     '89.4 69.2 97.1 93.6m 91.5m 92.7m 92.3m 74.8m 90.7m 91.3 91.0m 99.2m '
     '89.2m 91.8m 90.1 95.5 84.6 87.1m 90.5m 95.2m 90.6m 84.4m 52.5m 90.6m '
     '90.0m 88.2m 69.9m 89.0m 33.8 43.8 38.5 43.47 20.30 40.63',
-    why='They are the best of many systems.',
+    why='Its cells are the best of many systems.',
   ),
   *(
     Row(size, numbers, f't5.py:{size}', _final(size), by_task=_OWN)
@@ -319,9 +320,9 @@ TABLES = (
     FINAL,
     TABLE14,
     RECIPE,
-    note='Ours decodes greedily; the paper has a beam of 4 for WMT and '
-    'CNN/DM. WSC learns from its own examples, without those of DPR. WNLI is '
-    'not trained on; our average of GLUE is without it.',
+    note='We decode greedily; the paper has a beam of 4 for WMT and CNN/DM. '
+    'WSC is trained on its own examples, without those of DPR. WNLI is not '
+    'trained on, and our average of GLUE is without it.',
   ),
   Table(
     't5.table15',

@@ -1,13 +1,12 @@
-"""Framing: what stands around and between the texts that an encoder reads.
+"""Framing: the special tokens around and between the texts of an example.
 
   bert     [CLS] a b [SEP]    [CLS] a b [SEP] c d [SEP]       Devlin et al. 2019
   types      0   0 0   0        0   0 0   0   1 1   1         3.2 and 4
   roberta  <s> a b </s>       <s> a b </s> </s> c d </s>      Liu et al. 2019
   gpt1     start a b extract  start a b delimiter c d extract Radford et al.
                                                               2018, 3.3
-A line that has no room for its texts is cut as the published codes cut it: a
-pair loses tokens at the end of its longer text, of the second where both are as
-long.
+Texts that do not fit are cut as in the published codes: a pair loses tokens at
+the end of its longer text, or of the second if both are equally long.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from input_pipeline.tokenizers.interface import Tokenizer
 def frame(
   texts: Sequence[np.ndarray], tokenizer: Tokenizer, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-  """The ids of one or two texts -> a line of ids, its types, whether it is cut.
+  """Ids of one or two texts -> a line of ids, its types, whether it was cut.
 
   The line has at most data.length tokens.
   """
@@ -44,7 +43,7 @@ def closing(tokenizer: Tokenizer, config: DataConfig) -> int:
 
 
 def _marks(tokenizer, config):
-  """What stands before the first text, between two, and after the last."""
+  """The tokens before the first text, between two, and after the last."""
   cls, sep = tokenizer.cls, tokenizer.sep
   match config.framing:
     case 'bert':
@@ -54,7 +53,10 @@ def _marks(tokenizer, config):
     case 'gpt1':  # three rows of the table that no piece has
       size = tokenizer.size
       return [size], [size + 1], [size + 2]
-  raise ValueError(f'data.framing={config.framing!r} frames no texts.')
+  raise ValueError(
+    f'data.framing={config.framing!r} frames no text: set it to bert, roberta '
+    'or gpt1.'
+  )
 
 
 def shorten(

@@ -1,7 +1,7 @@
 """Labelled examples -> the arrays that a head, or a text-to-text model, reads.
 
-An encoder reads one or two framed texts (see framing), and a head on top has a
-class, a number, a class for each word or a span to predict.
+An encoder reads one or two framed texts (see framing). Its head predicts a
+class, a number, a class for each word, or a span.
 
 A text-to-text model reads the task's input, then EOS, and writes its target,
 then EOS (Raffel et al. 2020, 2.4).
@@ -22,12 +22,12 @@ from input_pipeline.tokenizers.interface import Tokenizer
 
 
 class Encoded(NamedTuple):
-  """What some examples became.
+  """The rows of some examples.
 
   Attributes:
-    rows: of each example its rows, each a dict of what goes into the arrays of
-      the batch, without padding. T5 trains on several rows of an example with
-      several answers, and a long context has several windows.
+    rows: a list for each example. A row is a dict of what goes into the arrays
+      of the batch, without padding. An example has several rows if T5 trains on
+      several answers, or if its context has several windows.
     cut: how many examples lost tokens that no other row has.
   """
 
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-  """How the examples of a task are read; `trained` on, or evaluated."""
+  """How a task's examples are read, to be `trained` on or evaluated."""
 
   task: Task
   config: DataConfig
@@ -93,7 +93,7 @@ class Format:
     return self.task.text_to_text(example)[:1]
 
   def _rooms(self, target):
-    """The most tokens of inputs and targets beside their EOS."""
+    """The most tokens of inputs and of targets, without their EOS."""
     config = self.config
     if self.family == 'encoder_decoder':
       return config.length - 1, (config.target_length or config.length) - 1
@@ -101,7 +101,7 @@ class Format:
     return config.length - 2 - min(target, end), end
 
   def _classified(self, examples, tokenizer):
-    """Rows of one or two texts; of a 'choice' all of its pairs."""
+    """Rows of one or two texts, or of all pairs of a 'choice'."""
     choices = [self.task.texts(example) for example in examples]
     if self.config.objective != 'choice':
       choices = [[texts] for texts in choices]
@@ -109,7 +109,7 @@ class Format:
       found = sorted({len(x) for x in choices})
       raise ValueError(
         f'{self.task.name} has examples with {found} choices, but'
-        f' data.choices={self.config.choices}.'
+        f' data.choices={self.config.choices}: all must have as many.'
       )
     texts = [t.encode() for own in choices for pair in own for t in pair]
     ids = iter(tokenizer.encode_batch(texts))
@@ -130,7 +130,7 @@ class Format:
     return Encoded(rows, cut)
 
   def number(self, example: Example) -> float:
-    """The number that stands for an example's label; 0 where it is secret."""
+    """An example's label as a number; 0 if the label is secret."""
     label = example[self.task.label]
     if label is None:
       return 0
@@ -183,7 +183,7 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
   `inputs`, `positions`, `segments`, and an encoder's `types`: int [B,T], T is
   data.length; of a 'choice' [B,C,T], C is data.choices. `labels` are int [B]
   (float32 of a 'regression'; [B,T] of 'tagging'), or `start` and `end` int [B]
-  of a 'span'. `weights` float32, as labels.
+  of a 'span'. `weights` are float32, in the shape of the labels.
   """
   row = ((config.length,), np.int32)
   one = ((), np.int32)
@@ -248,7 +248,7 @@ def examples(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """`Encoded.rows` of a text-to-text model -> (inputs, targets) arrays.
 
-  One pair [N,I], [N,J], filled with pieces.NOTHING.
+  The list has one pair, [N,I] and [N,J], padded with pieces.NOTHING.
   """
   found = [row for own in documents for row in own]
   if not found:
@@ -266,26 +266,26 @@ def _stack(lines):
 def task_config(
   config: DataConfig, task: Task, family: str, key: str
 ) -> DataConfig:
-  """The config by which a task's examples are read: `config`, or its share.
+  """The config for the examples of a task, alone or in a mixture with text.
 
-  Beside corpora with an objective for texts, a task is text to text in the rows
-  that the corpora have (Raffel et al. 2020, 3.5.3).
+  In a mixture whose objective is for text, a task is text to text, in rows of
+  the same sizes (Raffel et al. 2020, 3.5.3).
 
   Raises:
-    ValueError: the objective is not one for this task; names `key`.
+    ValueError: the objective does not fit the task; the message has `key`.
   """
   if config.labelled and config.objective != task.kind:
     raise ValueError(
       f'{key} is task {task.name}, whose kind is {task.kind!r}, but'
       f' data.objective={config.objective!r}: set it to {task.kind!r}, or to'
-      " 'text_to_text' for a model that writes."
+      " 'text_to_text' for a model that generates text."
     )
   if config.labelled or config.objective == 'text_to_text':
     return config
   if not config.pairs:
     raise ValueError(
       f'{key} is task {task.name}: data.objective={config.objective!r} reads no'
-      " labels. Take 'text_to_text', or objectives with inputs and targets."
+      " labels. Set it to 'text_to_text', or to one with inputs and targets."
     )
   unread = {key for keys in PAIRS.values() for key in sum(keys, ())}
   unset = {name: type(getattr(config, name))() for name in sorted(unread)}

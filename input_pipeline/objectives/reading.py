@@ -1,7 +1,7 @@
 """Questions about a text: windows of the text, and spans of tokens in them.
 
-A context that is too long for a row is read in several windows, which overlap
-(BERT's published code for SQuAD):
+A context that is too long for a row is read in several windows that overlap, as
+in BERT's published code for SQuAD:
 
   [CLS] question [SEP] tokens 0 to 380 of the context [SEP]
   [CLS] question [SEP] tokens 128 to 508 [SEP]
@@ -22,7 +22,7 @@ QUESTION = 64  # tokens of a question, at most
 MOST = 30  # tokens of an answer, at most
 LIKELIEST = 20  # starts and ends of a window that are tried
 
-# Parts of a text that the kinds of tokenizer never join.
+# Parts of a text that a tokenizer of the kind never joins.
 _PARTS = {
   'wordpiece': re.compile(r'\w+|[^\w\s]'),
   'byte_bpe': re.compile(
@@ -36,10 +36,10 @@ class Window(NamedTuple):
   """The part of a context that a row has.
 
   Attributes:
-    first: the place in the row of its first token of the context.
+    first: where in the row the context begins.
     characters: int [tokens, 2], where each token begins and ends in the text.
     best: bool [tokens], whether no other window has more context on both sides
-      of the token. Only there may an answer begin.
+      of the token. An answer may begin only at such a token.
   """
 
   first: int
@@ -50,10 +50,10 @@ class Window(NamedTuple):
 def tokens_of(
   text: str, tokenizer: Tokenizer, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Ids of a text, int [tokens], and where each is in it, int [tokens, 2].
+  """Ids of a text, int [tokens], and their places in it, int [tokens, 2].
 
-  `kind` is data.tokenizer_kind. A token whose own place is not known (its text
-  was changed by the tokenizer) has that of its word.
+  `kind` is data.tokenizer_kind. A token whose own place is unknown, because the
+  tokenizer changed the text, has the place of its word.
   """
   pattern = _PARTS.get(kind, _WORDS)
   found = list(pattern.finditer(text))
@@ -85,8 +85,9 @@ def windows(
 ) -> list[dict[str, Any]]:
   """The rows of a question, each with its answer's place and its `window`.
 
-  `start` and `end` are places in the row of the first answer's first and last
-  token; both are 0, [CLS]'s place, where the window does not hold it all.
+  `start` and `end` are the places in the row of the first answer's first and
+  last token. Both are 0, the place of [CLS], if the window does not hold the
+  whole answer.
   """
   (question,) = tokenizer.encode_batch([span.question.encode()])
   question = question[:QUESTION]
@@ -112,7 +113,7 @@ def windows(
 
 
 def _answer(span, characters):
-  """The first and the last token of the first answer; None: none is there."""
+  """The first and the last token of the first answer; None without one."""
   if not span.answers:
     return None
   begin, text = span.answers[0]
@@ -124,7 +125,7 @@ def _answer(span, characters):
 def _best(starts, room, tokens):
   """The window in which each token has the most context on its poorer side.
 
-  As BERT's code, which also adds 0.01 for each token of the window.
+  As in BERT's code, 0.01 is added for each token of the window.
   """
   places = np.arange(tokens)
   scores = []
@@ -153,13 +154,13 @@ def answer(
 ) -> Answer:
   """The likeliest answer over all windows (Devlin et al. 2019, 4.2 and 4.3).
 
-  An answer begins where its window is the best one for the token, ends at most
-  MOST tokens on, and is one of the LIKELIEST starts and ends of a window.
+  An answer begins at a token for which its window is the best, has at most MOST
+  tokens, and has a start and an end among the LIKELIEST of its window.
 
   Args:
     span: the question.
     rows: its windows, from `windows`.
-    logits: float [2,T] of each: of the start and of the end.
+    logits: float [2,T] for each row: of the start and of the end.
   """
   best, text, null = -np.inf, '', np.inf
   for row, (starts, ends) in zip(rows, logits, strict=True):

@@ -1,7 +1,7 @@
 """Filling a folder with files that are made once, by several processes.
 
 The folder's manifest gets an entry when a file is finished, and a file gets its
-name when all of it is written. So a killed program can go on where it was.
+name when all of it is written. So a killed program can resume.
 """
 
 import concurrent.futures
@@ -82,8 +82,8 @@ def fill(
         if isinstance(error, concurrent.futures.BrokenExecutor):
           raise command.UserError(
             'A process that prepares was killed: is the memory full? The same'
-            ' command goes on with the files that are finished; --jobs=1 needs'
-            ' the least memory.'
+            ' command resumes and keeps the finished files; --jobs=1 needs the'
+            ' least memory.'
           ) from error
         raise
     if [source.fingerprint for source in opened] != made_of:
@@ -97,7 +97,7 @@ def fill(
 
 
 def _begun(folder, fresh):
-  """The manifest to go on with: the folder's, without damaged files."""
+  """The manifest to resume with: the folder's, without damaged files."""
   name = f'--out={folder}'
   if not paths.exists(os.path.join(folder, manifest.MANIFEST)):
     return fresh
@@ -179,7 +179,7 @@ def _make(path, number):
   except OSError as error:
     raise OSError(
       f'{path} cannot be made: {error.strerror or error}. The same command'
-      ' goes on with the files that are finished.'
+      ' resumes and keeps the finished files.'
     ) from error
   finally:
     with contextlib.suppress(OSError):

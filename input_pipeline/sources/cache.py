@@ -51,7 +51,7 @@ class TokenCache(files.Source):
       raise ValueError(
         f'{name}: its preparation was not finished, {len(entries)} of'
         f' {len(names)} files are made. Run the same command of'
-        ' input_pipeline.prepare again to go on with it.'
+        ' input_pipeline.prepare again to finish it.'
       )
     manifest.check_beside(folder, self.manifest, name)
     self.files = [os.path.join(folder, name) for name in names]

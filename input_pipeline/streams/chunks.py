@@ -205,7 +205,7 @@ def walk(
     if 0 < epochs <= epoch:
       raise SourceEnded(
         f'{reader.name}: a stream has read its share of it data.epochs={epochs}'
-        ' times. Raise data.epochs (0: without end) to go on.'
+        ' times. To train longer, raise data.epochs (0: without end).'
       )
     shards = shard_order(reader.files, reader.parts, seed, epoch)
     shards = shards[stream::streams]

@@ -1,6 +1,6 @@
 """The fingerprint of opened data: everything that decides its rows, as JSON.
 
-A checkpoint stores it, and a run that goes on compares it with its data's.
+A checkpoint stores it, and a run that resumes compares it with its data's.
 """
 
 import dataclasses

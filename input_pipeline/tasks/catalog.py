@@ -26,8 +26,8 @@ TASKS = {
   )
   for task in group.TASKS
 }
-# A group -> its tasks that are trained on, each once. GLUE's is without WNLI
-# and SuperGLUE's has DPR, as in T5 (2.4).
+# A group -> the tasks to train on. GLUE has no WNLI and SuperGLUE has DPR, as
+# in T5 (2.4).
 GROUPS = {
   'glue': (
     *('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/qqp', 'glue/stsb'),
@@ -45,10 +45,10 @@ GROUPS = {
 
 
 def find(name: str) -> Task:
-  """The task of a name, such as 'glue/cola', or a user's own (see own.py).
+  """The task with a name, such as 'glue/cola', or a user's own (see own.py).
 
   Raises:
-    ValueError: it is unknown; names the nearest.
+    ValueError: the name is unknown; the message has the nearest name.
   """
   if own.is_own(name):
     return own.find(name)
@@ -65,7 +65,7 @@ def examples(task: Task, split: str, folder: str = '') -> list[Example]:
   Args:
     task: the record of the task.
     split: our name of the split.
-    folder: with the files as the authors publish them; '': TFDS has them.
+    folder: the folder of the published files; '': TFDS is read.
 
   Raises:
     ValueError: there is no such split or file, a file is not as published, a
@@ -98,7 +98,7 @@ def _from_tfds(task: Task, split: str) -> Iterable[Example]:
       if task.convert:
         yield from task.convert(record)
       elif task.kind == 'regression' and record[task.label] < 0:
-        yield {**record, task.label: None}  # TFDS's secret number is -1
+        yield {**record, task.label: None}  # TFDS has -1 for a secret number
       else:
         yield record
 
@@ -109,7 +109,7 @@ def _files(task: Task, split: str, folder: str) -> list[str]:
   for name in names:
     if found := paths.match(name):
       return found
-  where = f'{folder!r} (data.task_folder)' if folder else 'this folder'
+  where = f'{folder!r} (data.task_folder)' if folder else 'the current folder'
   looked = f' Looked for {", ".join(names)}.' if names else ''
   raise ValueError(
     f'there is no file of split {split!r} of task {task.name} in {where}.'

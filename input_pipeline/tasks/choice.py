@@ -1,4 +1,4 @@
-"""The right one of four continuations or answers: SWAG and RACE.
+"""Multiple choice: SWAG has four continuations, RACE four answers.
 
 Zellers et al. 2018; Lai et al. 2017. Neither is among T5's tasks: their
 text-to-text form is ours, in T5's style.
@@ -31,7 +31,7 @@ def read_swag(path: str) -> Iterator[Example]:
 
 
 def swag_texts(example: Example) -> list[tuple[str, str]]:
-  """The first sentence, and how the second begins with each ending."""
+  """The first sentence beside the second one with each ending."""
   return [
     (example['sent1'], f'{example["sent2"]} {ending}')
     for ending in example['endings']
@@ -101,7 +101,7 @@ def convert_race(record: Example) -> Iterator[Example]:
 
 
 def race_texts(example: Example) -> list[tuple[str, str]]:
-  """The article, and the question with each option, which fills its gap."""
+  """The article beside the question with each option, put into its gap."""
   question = example['question']
   return [
     (

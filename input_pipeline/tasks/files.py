@@ -1,6 +1,6 @@
 """Readers of the files that tasks are published in; errors name the line.
 
-All are UTF-8, with or without a byte order mark, with line ends of any system.
+Files are UTF-8, with or without a byte order mark, with any system's line ends.
 """
 
 import csv
@@ -32,12 +32,12 @@ def text(path: str) -> str:
       ' the file, for example with iconv.'
     ) from error
   if not found.strip():
-    raise ValueError(f'{path} is empty: bring the whole file.')
+    raise ValueError(f'{path} is empty: fetch the file again.')
   return found
 
 
 def lines(path: str) -> Iterator[tuple[str, str]]:
-  """(place, line) of a file, without line ends; empty lines at its end too."""
+  """(place, line) of a file, without line ends, with the empty lines."""
   for n, line in enumerate(text(path).split('\n'), 1):
     yield f'{path}, line {n}', line.removesuffix('\r')
 
@@ -61,15 +61,15 @@ def tsv(
   more: bool = False,
   broken: bool = False,
 ) -> Iterator[Row]:
-  """Rows of a file of columns parted by tabs; quotes have no meaning (GLUE).
+  """Rows of a file whose columns are separated by tabs; quotes mean nothing.
 
   Args:
     path: the file.
     needed: columns that it must have.
-    columns: their names, where the file's first line is no header.
+    columns: their names, if the file's first line is not a header.
     more: whether a row may have further columns, which are not read.
-    broken: whether rows with too few or too many columns are left out and
-      counted, as TFDS does where a published file has some.
+    broken: whether to leave out and count rows with too few or too many
+      columns, as TFDS does for published files that have some.
 
   Raises:
     ValueError: a column is missing, or a row has too few or too many.
@@ -91,8 +91,8 @@ def tsv(
     )
     if not broken:
       raise ValueError(
-        f'{reason}. Columns are parted by one tab, and quotes do not protect a'
-        ' tab or the end of a line: repair or remove the line.'
+        f'{reason}. A tab separates columns, even inside quotes: repair or'
+        ' remove the line.'
       )
     left_out.append(reason)
   if left_out:
@@ -104,8 +104,8 @@ def _check_columns(place, columns, needed):
   if missing:
     raise ValueError(
       f'{place}: there is no column {", ".join(map(repr, missing))}, only'
-      f' {", ".join(columns)}. The first line names the columns: bring the file'
-      ' in its published layout, or name the columns that it has.'
+      f' {", ".join(columns)}. The first line names the columns: use the file'
+      ' as published, or name the columns that it has.'
     )
 
 
@@ -136,22 +136,22 @@ def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
     elif cells:
       raise ValueError(
         f'{place} has {len(cells)} columns, not the {len(columns)} of'
-        f' {", ".join(columns)}. A text with a comma must stand in quotes.'
+        f' {", ".join(columns)}. A text with a comma must be in quotes.'
       )
 
 
 def jsonl(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
-  """Objects of a file with one in each line.
+  """Objects of a file with one JSON object in each line.
 
   Raises:
-    ValueError: a line is no JSON object, or a field is missing.
+    ValueError: a line is not a JSON object, or a field is missing.
   """
   for place, line in filled(path):
     try:
       fields = json.loads(line)
     except json.JSONDecodeError as error:
       raise ValueError(
-        f'{place}: no JSON object: {error.msg} at column {error.colno}.'
+        f'{place}: not a JSON object: {error.msg} at column {error.colno}.'
       ) from error
     yield Row(place, checked(place, fields, needed))
 
@@ -162,29 +162,29 @@ def parsed(path: str) -> Any:
     return json.loads(text(path))
   except json.JSONDecodeError as error:
     raise ValueError(
-      f'{path}, line {error.lineno}: no JSON: {error.msg} at column'
-      f' {error.colno}. Bring the whole file.'
+      f'{path}, line {error.lineno}: not JSON: {error.msg} at column'
+      f' {error.colno}. Fetch the file again.'
     ) from error
 
 
 def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
-  """`fields`, an object that has the `needed` ones, or a ValueError."""
+  """Returns `fields`; raises ValueError if it lacks one or is no object."""
   if not isinstance(fields, dict):
-    raise ValueError(f'{place}: {str(fields)[:40]!r} is no JSON object.')
+    raise ValueError(f'{place}: {str(fields)[:40]!r} is not a JSON object.')
   missing = [name for name in needed if name not in fields]
   if missing:
     raise ValueError(
       f'{place}: there is no field {", ".join(map(repr, missing))}, only'
-      f' {", ".join(fields)}. Bring the file in its published layout.'
+      f' {", ".join(fields)}. Use the file as published.'
     )
   return fields
 
 
 def columns(path: str) -> Iterator[tuple[str, list[list[str]]]]:
-  """Sentences of a file with a word in each line and an empty line after each.
+  """Sentences of a file with a word in each line (CoNLL-2003).
 
-  Columns are parted by spaces or tabs (CoNLL-2003); the lines that begin a
-  document are left out.
+  An empty line ends a sentence; spaces or tabs separate columns. The lines that
+  begin a document are left out.
 
   Yields:
     The place of the sentence's first word, and its rows of columns.
@@ -204,7 +204,7 @@ def columns(path: str) -> Iterator[tuple[str, list[list[str]]]]:
     if len(cells) != number:
       raise ValueError(
         f'{place} has {len(cells)} columns, the lines before it have {number}.'
-        ' Each line is a word and its columns, an empty line ends a sentence.'
+        ' Each line must be a word and its columns, or empty after a sentence.'
       )
     begin = begin if sentence else place
     sentence.append(cells)
@@ -215,12 +215,13 @@ def columns(path: str) -> Iterator[tuple[str, list[list[str]]]]:
 def class_name(
   place: str, value: Any, labels: Sequence[str], field: str = 'label'
 ) -> str | None:
-  """The class that a file's value stands for: its name, its number or a truth.
+  """The class that a value of a file names; None if the label is secret.
 
-  None, -1 and '' are a label that is kept secret: None.
+  A value is a class's name, its number, True or False. Secret labels are None,
+  -1 and ''.
 
   Raises:
-    ValueError: it stands for none; names `place`.
+    ValueError: the value names no class; the message has `place`.
   """
   if (
     value is None or value in ('', '-1') or (value == -1 and value is not True)
@@ -239,10 +240,10 @@ def class_name(
 
 
 def number(place: str, value: Any, field: str) -> float | None:
-  """The number of a field; None where it is ''. Raises ValueError."""
+  """The number in a field; None for ''. Raises ValueError for other texts."""
   if value == '':
     return None
   try:
     return float(value)
   except (TypeError, ValueError) as error:
-    raise ValueError(f'{place}: {field} {value!r} is no number.') from error
+    raise ValueError(f'{place}: {field} {value!r} is not a number.') from error

@@ -1,6 +1,6 @@
 """How examples are written for text-to-text models, and how answers are read.
 
-As the code published with T5 writes them (Raffel et al. 2020, 2.4 and
+The strings are those of T5's published code (Raffel et al. 2020, 2.4 and
 appendix D).
 """
 
@@ -22,7 +22,7 @@ def texts(example: Example, *, fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def joined(example: Example, prefix: str, fields: Sequence[str]) -> str:
-  """The prefix, and of each field its name and its text.
+  """The prefix, then the name and the text of each field.
 
   >>> joined({'question': 'Why?', 'answer': 'So.'}, 'qa', ['question'])
   'qa question: Why?'
@@ -61,12 +61,12 @@ def as_written(text: str, example: Example) -> str:
 def as_class(
   text: str, example: Example, *, labels: Sequence[str]
 ) -> str | None:
-  """The class that the text is, to the letter; None if it is none."""
+  """The class whose name is exactly the text; None if there is none."""
   return text if text in labels else None
 
 
 def as_number(text: str, example: Example) -> float | None:
-  """The number that the text is; None if it is none."""
+  """The text as a number; None if it is not one."""
   try:
     return float(text)
   except ValueError:
@@ -74,7 +74,7 @@ def as_number(text: str, example: Example) -> float | None:
 
 
 def pad_punctuation(text: str) -> str:
-  """Spaces around every ASCII punctuation mark; one space for several.
+  """Puts spaces around ASCII punctuation; makes several spaces one.
 
   >>> pad_punctuation('(J.S.)  Bach')
   ' ( J . S . ) Bach'
@@ -83,5 +83,5 @@ def pad_punctuation(text: str) -> str:
 
 
 def join_spaced(*texts: str) -> str:
-  """Texts joined by one space, and one space for several inside them."""
+  """Joins texts with a space; makes several spaces inside them one."""
   return _SPACES.sub(' ', ' '.join(texts))

@@ -1,6 +1,6 @@
 """GLUE (Wang et al. 2019): nine tasks, and the diagnostic set AX.
 
-Files lie as in GLUE's zips, or as the tasks' own authors publish them:
+Files are named as in GLUE's zips, or as the tasks' own authors publish them:
 CoLA/in_domain_train.tsv and its two dev files, MRPC/msr_paraphrase_train.txt
 (whose test file is then the validation split), STS-B/sts-train.tsv.
 """
@@ -40,8 +40,7 @@ def read(
     fields: our name of a text -> the column that has it.
     label: the column of the label.
     labels: the classes; none: the label is a number.
-    columns: see files.tsv, as `broken`.
-    broken: see files.tsv.
+    columns, broken: see files.tsv.
   """
   rows = files.tsv(
     path,
@@ -82,7 +81,7 @@ def _read_mrpc(path):
 
 
 def _read_stsb(path):
-  """The authors' files have no header, and two more columns in some rows."""
+  """The authors' files have no header; some rows have two more columns."""
   columns = ('genre', 'file', 'year', 'old_index', 'score', *_PAIR)
   return read(
     path,
@@ -93,7 +92,7 @@ def _read_stsb(path):
 
 
 def _read_ax(path):
-  """The published file without labels, or the whole one with them."""
+  """Reads the published file without labels, or the whole one with them."""
   whole = 'Premise' in files.header(path)
   names = ('Premise', 'Hypothesis') if whole else _PAIR
   return read(

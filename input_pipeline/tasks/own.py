@@ -1,10 +1,11 @@
 """A user's own task: a record in a Python file, or a table with named columns.
 
-FILE.py:NAME is the Task called NAME in a Python file. Of a table,
+FILE.py:NAME is the Task called NAME in a Python file. A table (tsv, csv or
+jsonl) is
 
   tsv:TRAIN,validation=FILE,text=COLUMN,text2=COLUMN,label=COLUMN,kind=KIND
 
-(or csv:, jsonl:) the classes are those of the training file, sorted.
+Its classes are those of the training file, sorted.
 """
 
 import functools
@@ -29,7 +30,7 @@ _KEYS = {
   'text': 'the column of the text',
   'text2': 'the column of a second text',
   'label': "the column of the label; 'label' if left out",
-  'kind': 'classification, if left out, or regression',
+  'kind': 'classification or regression; classification if left out',
   'name': "what a text-to-text model reads first; the file's name if left out",
   'length': 'tokens of a row of an encoder; 128 if left out',
 }
@@ -44,7 +45,7 @@ def find(name: str) -> Task:
   """The task that FILE.py:NAME, or FORMAT:TRAIN,KEY=VALUE,..., describes.
 
   Raises:
-    ValueError: the description, or the training file, is not right.
+    ValueError: the description or the training file is wrong.
   """
   if '.py:' in name:
     return _from_python(name)
@@ -78,8 +79,8 @@ def _from_table(name):
   if not train or 'text' not in options:
     raise ValueError(
       f'task {name!r} names no {"column text" if train else "training file"}:'
-      f' write {layout}:TRAIN,text=COLUMN,label=COLUMN,validation=FILE. There'
-      f' are: {", ".join(_KEYS)}.'
+      f' write {layout}:TRAIN,text=COLUMN,label=COLUMN,validation=FILE. The'
+      f' keys are: {", ".join(_KEYS)}.'
     )
   fields = tuple(options[key] for key in ('text', 'text2') if key in options)
   label = options.get('label', 'label')
@@ -124,8 +125,8 @@ def _options(name: str, pairs: Sequence[str]) -> Mapping[str, str]:
     if not equals or not value or key in options:
       raise ValueError(
         f'task {name!r}: {key!r} must have one value, {_KEYS[key]}. A file or'
-        ' column with a comma in its name cannot be said here: use a Python'
-        ' file.'
+        ' column whose name has a comma must be named in a Python file'
+        ' (docs/tasks.md).'
       )
     options[key] = value
   return options
@@ -151,7 +152,7 @@ def _classes(name, read, train):
   if len(found) < 2:
     raise ValueError(
       f'task {name!r}: {train} has only one class, {found.pop()!r}. There is'
-      ' nothing to learn: check the column label=.'
+      ' nothing to learn: check label=COLUMN.'
     )
   return tuple(sorted(found))
 
@@ -165,11 +166,12 @@ def read_table(
   kind: str,
   labels: Sequence[str] = (),
 ) -> Iterator[Example]:
-  """Examples of a table; where it has no column `label`, it is secret.
+  """Examples of a table; without a column `label`, all labels are secret.
+
+  `labels` are the classes of the training file; (): any label is accepted.
 
   Raises:
-    ValueError: a column is missing, or a label is not among `labels`, which
-      are the training file's (none: every label is taken).
+    ValueError: a column is missing, or a label is not among `labels`.
   """
   for n, (place, row) in enumerate(READERS[layout](path, fields)):
     value = row.get(label)

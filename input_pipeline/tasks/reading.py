@@ -20,8 +20,7 @@ UNANSWERABLE = 'unanswerable'  # what a text-to-text model writes for no answer
 def read_squad(path: str, *, unanswerable: bool) -> Iterator[Example]:
   """Questions of a SQuAD file; `unanswerable`: of version 2.0.
 
-  Also of a file whose `data` are the questions themselves, each with its
-  context.
+  The `data` of the file may also be the questions, each with its context.
 
   Raises:
     ValueError: a field is missing, or a question of version 1.1 has no answer.
@@ -58,7 +57,7 @@ def read_squad(path: str, *, unanswerable: bool) -> Iterator[Example]:
     yield example
   if misplaced:
     print(
-      f'{path}: {len(misplaced)} questions have an answer that is not at its'
+      f'{path}: in {len(misplaced)} questions an answer does not begin at its'
       f' answer_start, such as {misplaced[0]!r}.',
       flush=True,
     )
@@ -79,7 +78,7 @@ def _questions(place, data):
 
 
 def _answers(place, answers):
-  """TFDS's two lists, from a list of answers or from such lists."""
+  """Answers as TFDS has them, in two lists; the file has lists or pairs."""
   if isinstance(answers, dict):
     files.checked(place, answers, ('text', 'answer_start'))
     return {name: list(answers[name]) for name in ('text', 'answer_start')}
@@ -92,7 +91,7 @@ def _answers(place, answers):
 
 
 def squad_span(example: Example) -> Span:
-  """What an encoder reads."""
+  """The question, context and answers, as an encoder reads them."""
   answers = example['answers']
   return Span(
     example['question'],
@@ -102,7 +101,7 @@ def squad_span(example: Example) -> Span:
 
 
 def squad_text(example: Example) -> list[tuple[str, str]]:
-  """Question and context, and the first answer, with padded punctuation."""
+  """Question and context, then the first answer, with padded punctuation."""
   question, context = (
     formats.pad_punctuation(example[name]) for name in ('question', 'context')
   )
@@ -114,7 +113,7 @@ def squad_text(example: Example) -> list[tuple[str, str]]:
 
 
 def squad_decode(text: str, example: Example) -> str:
-  """The answer as the context writes it, without padding; '': there is none.
+  """The answer as the context writes it, without padding; '' is no answer.
 
   An answer that the context does not have stays as the model wrote it.
 
@@ -156,9 +155,9 @@ SQUAD2 = _squad('v2.0', True, metrics.squad2)
 
 # ---- TriviaQA ----
 def read_trivia(path: str) -> Iterator[Example]:
-  """Questions of a TriviaQA file, with their documents of ../evidence.
+  """Questions of a TriviaQA file, with their documents in ../evidence.
 
-  Documents that the files do not have are left out, and counted.
+  Missing documents are left out and counted.
   """
   whole = files.checked(path, files.parsed(path), ('Data',))
   above = os.path.dirname(os.path.dirname(path))
@@ -190,14 +189,14 @@ def read_trivia(path: str) -> Iterator[Example]:
     }
   if missing:
     print(
-      f'{path}: {len(missing)} documents are left out, which the files lack,'
-      f' such as {missing[0]}.',
+      f'{path}: {len(missing)} documents are missing and left out, such as'
+      f' {missing[0]}.',
       flush=True,
     )
 
 
 def _documents(rows, above, folder, missing):
-  """(row, text) of the documents that are there."""
+  """(row, text) of the documents that exist."""
   found = []
   for row in rows:
     path = os.path.join(above, 'evidence', folder, row.get('Filename', ''))
@@ -209,7 +208,7 @@ def _documents(rows, above, folder, missing):
 
 
 def _trivia_answer(place, row):
-  """The answer's names; None where it is secret."""
+  """The answer's names; None if the answer is secret."""
   if 'Answer' not in row:
     return None
   needed = ('Aliases', 'NormalizedAliases', 'NormalizedValue', 'Type', 'Value')
@@ -229,7 +228,7 @@ def _trivia_answer(place, row):
 
 
 def _convert_trivia(record):
-  """TFDS has no names where the answer is secret."""
+  """Makes a secret answer None: TFDS has one without names."""
   answer = record['answer']
   yield {**record, 'answer': answer if answer['aliases'] else None}
 
@@ -251,7 +250,7 @@ def trivia_text(example: Example) -> list[tuple[str, str]]:
   names = (example['answer'] or {}).get('normalized_aliases', [])
   pairs = []
   for context in map(formats.pad_punctuation, _contexts(example)):
-    # As TensorFlow's lower: bytes, where only ASCII letters have a case.
+    # As in TensorFlow, bytes are lowered: only ASCII letters change.
     lowered = context.encode().lower()
     for name in map(formats.pad_punctuation, names):
       if name.encode().lower() in lowered:
@@ -260,7 +259,7 @@ def trivia_text(example: Example) -> list[tuple[str, str]]:
 
 
 def trivia_evaluated(example: Example) -> tuple[str, str]:
-  """The first document that has the answer, or the first one."""
+  """The first document with the answer, or else the first document."""
   if pairs := trivia_text(example):
     return pairs[0]
   question = formats.pad_punctuation(example['question'])

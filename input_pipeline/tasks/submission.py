@@ -1,8 +1,8 @@
 """Predictions in the files that benchmarks and their scripts read.
 
-Each function writes a file whole, and raises FileExistsError rather than write
-over another. `Written.replaced` counts predictions that the format has no place
-for: GLUE's and SuperGLUE's servers want a class for every example.
+Each function writes a whole file, and raises FileExistsError if it exists.
+`Written.replaced` counts predictions that the format cannot hold: GLUE's and
+SuperGLUE's servers need a class for every example.
 """
 
 import json
@@ -20,7 +20,7 @@ _NLI = ('entailment', 'neutral', 'contradiction')
 _CB = ('entailment', 'contradiction', 'neutral')
 _RTE = ('entailment', 'not_entailment')
 # GLUE's tasks by the names of TFDS's configs: the file, and the classes in
-# TFDS's order. The server reads the names of some, and the numbers of others.
+# TFDS's order. The server reads names for some and numbers for others.
 GLUE: Mapping[str, tuple[str, tuple[str, ...]]] = {
   'cola': ('CoLA.tsv', ('unacceptable', 'acceptable')),
   'sst2': ('SST-2.tsv', ('negative', 'positive')),
@@ -35,7 +35,7 @@ GLUE: Mapping[str, tuple[str, tuple[str, ...]]] = {
   'ax': ('AX.tsv', _NLI),
 }
 _NUMBERED = ('cola', 'sst2', 'mrpc', 'qqp', 'wnli')
-# SuperGLUE's: the file, and class -> what stands in it.
+# SuperGLUE's: the file, and class -> its label in the file.
 _TRUTH = {'False': 'false', 'True': 'true'}
 SUPERGLUE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   'boolq': ('BoolQ.jsonl', _TRUTH),
@@ -56,10 +56,10 @@ class Written(NamedTuple):
   """The file that was written.
 
   Attributes:
-    path: where it is.
+    path: its path.
     rows: how many predictions it has.
-    replaced: how many of them had to be replaced: None by the first class, what
-      is no finite number by 0, a line's end inside a text by a space.
+    replaced: how many of them were replaced: None by the first class, a number
+      that is not finite by 0, a line end inside a text by a space.
   """
 
   path: str
@@ -74,7 +74,7 @@ def write(
   predictions: Sequence[Any],
   folder: str,
 ) -> Written:
-  """Predictions in the format of a task's benchmark, or a line each."""
+  """Writes predictions in the format of a task's benchmark, or one a line."""
   group, _, name = task.name.partition('/')
   if group == 'glue' and name == 'mnli':
     name += split.removeprefix('validation').removeprefix('test')
@@ -95,19 +95,19 @@ def write(
 def write_glue(
   task: str, examples: Examples, predictions: Sequence[Any], folder: str
 ) -> Written:
-  """GLUE's file of a task: columns `index` and `prediction`.
+  """Writes GLUE's file of a task: columns `index` and `prediction`.
 
-  Its server reads all eleven files from one zip.
+  The server reads all eleven files from one zip.
 
   Args:
     task: the name of TFDS's config, such as 'cola', 'mnli_matched', 'ax'.
     examples: with `idx`.
     predictions: class names, and numbers for STS-B.
-    folder: where the file goes; it is made.
+    folder: the file's folder, which is made if missing.
 
   Raises:
-    ValueError: an unknown task or class, or an index that is there twice.
-    FileExistsError: the file is there.
+    ValueError: a task or class is unknown, or an index occurs twice.
+    FileExistsError: the file exists.
   """
   name, classes = _of(GLUE, task, 'GLUE')
   indices = _indices(examples, predictions)
@@ -132,20 +132,20 @@ def write_glue(
 def write_superglue(
   task: str, examples: Examples, predictions: Sequence[Any], folder: str
 ) -> Written:
-  """SuperGLUE's file of a task: a line {"idx": 0, "label": ...} an example.
+  """Writes SuperGLUE's file of a task: {"idx": 0, "label": ...} in each line.
 
-  MultiRC has a line a paragraph, with its questions and their answers. ReCoRD's
-  label is the text of an entity, and its idx that of the query.
+  MultiRC has a line for each paragraph, with its questions and their answers.
+  ReCoRD's label is the text of an entity, and its idx is that of the query.
 
   Args:
     task: the name of TFDS's config, such as 'boolq', 'wsc', 'axb'.
     examples: with `idx`.
     predictions: class names, and texts for ReCoRD.
-    folder: where the file goes; it is made.
+    folder: the file's folder, which is made if missing.
 
   Raises:
-    ValueError: an unknown task or class, or an index that is there twice.
-    FileExistsError: the file is there.
+    ValueError: a task or class is unknown, or an index occurs twice.
+    FileExistsError: the file exists.
   """
   name, classes = _of(SUPERGLUE, task, 'SuperGLUE')
   indices = _indices(examples, predictions)
@@ -167,7 +167,7 @@ def write_superglue(
 
 
 def _paragraphs(indices, labels):
-  """MultiRC's lines, of (paragraph, question, answer) and labels."""
+  """MultiRC's lines, from (paragraph, question, answer) and labels."""
   found = {}
   for (paragraph, question, answer), label in zip(indices, labels, strict=True):
     questions = found.setdefault(paragraph, {})
@@ -195,24 +195,24 @@ def write_squad(
   threshold: float = 0.0,
   null_odds: str = '',
 ) -> Written:
-  """SQuAD's JSON for its scripts: id -> answer; '' is no answer.
+  """Writes SQuAD's JSON for its scripts: id -> answer; '' is no answer.
 
   Args:
     examples: with `id`.
-    predictions: texts, or what has `text` and `null`: how much likelier no
+    predictions: texts, or objects with `text` and `null`: how much likelier no
       answer is (SQuAD 2.0).
     path: of the file.
-    threshold: no answer is written where `null` is above it.
-    null_odds: where id -> `null` goes too, for `--na-prob-file`; '': nowhere.
+    threshold: '' is written if `null` is above it.
+    null_odds: the file of id -> `null`, for `--na-prob-file`; '': none.
 
   Raises:
-    ValueError: an id is there twice, or null_odds of predictions without them.
-    FileExistsError: a file is there.
+    ValueError: an id occurs twice, or a prediction has no `null` for null_odds.
+    FileExistsError: a file exists.
   """
   ids = _unique([example['id'] for example in examples], predictions)
   nulls = [getattr(p, 'null', None) for p in predictions]
   if null_odds and None in nulls:
-    raise ValueError('Not every prediction has a score of no answer to write.')
+    raise ValueError(f'{null_odds}: a prediction has no score of no answer.')
   texts = [getattr(p, 'text', p) for p in predictions]
   found = {
     i: '' if text is None or (null is not None and null > threshold) else text
@@ -235,10 +235,10 @@ def write_conll(
   words: str = 'tokens',
   tags: str = 'ner',
 ) -> Written:
-  """CoNLL's columns for its script: word, tag, predicted tag.
+  """Writes CoNLL's columns for its script: word, tag, predicted tag.
 
-  A line a word, and an empty line after each sentence. A word without a
-  predicted tag has 'O', and is counted as replaced.
+  A word is a line, and an empty line ends a sentence. A word without a
+  predicted tag gets 'O', which counts as replaced.
 
   Args:
     examples: with words and tags.
@@ -249,7 +249,7 @@ def write_conll(
 
   Raises:
     ValueError: there are more tags than words, or a word has a space.
-    FileExistsError: the file is there.
+    FileExistsError: the file exists.
   """
   _check_length(examples, predictions)
   lines, rows, replaced = [], 0, 0
@@ -263,8 +263,8 @@ def write_conll(
       row = [*row[:2], row[2] or 'O']
       if any(text.split() != [text] for text in row):
         raise ValueError(
-          f'Example {i}: {row} is no row of columns, which have no spaces and'
-          ' are never empty.'
+          f'Example {i}: {row} cannot be columns of a line: no column may be'
+          ' empty or have a space.'
         )
       lines.append(' '.join(row))
       rows += 1
@@ -274,12 +274,12 @@ def write_conll(
 
 
 def write_lines(predictions: Sequence[str | None], path: str) -> Written:
-  """A text a line: summaries and translations, in the order of the examples.
+  """Writes a text in each line: summaries, or translations.
 
-  Line ends inside a text become spaces, and None an empty line.
+  Line ends inside a text become spaces, and None becomes an empty line.
 
   Raises:
-    FileExistsError: the file is there.
+    FileExistsError: the file exists.
   """
   lines = [' '.join((text or '').splitlines()) for text in predictions]
   changed = [a != b for a, b in zip(lines, predictions, strict=True)]
@@ -287,7 +287,7 @@ def write_lines(predictions: Sequence[str | None], path: str) -> Written:
   return Written(path, len(lines), sum(changed))
 
 
-# ---- What all share ----
+# ---- Checks and writing ----
 
 
 def _of(files, task, benchmark):
@@ -300,10 +300,10 @@ def _of(files, task, benchmark):
 
 
 def _classes(predictions, classes):
-  """What stands for each prediction, and how many are None."""
+  """Each prediction's label in the file, and how many predictions are None."""
   if unknown := set(predictions) - {None, *classes}:
     raise ValueError(
-      f'{sorted(map(str, unknown))} are none of the classes {list(classes)}.'
+      f'{sorted(map(str, unknown))} are not among the classes {list(classes)}.'
     )
   first = next(iter(classes.values()))
   written = [first if p is None else classes[p] for p in predictions]
@@ -324,12 +324,12 @@ def _indices(examples, predictions):
 
 
 def _unique(indices, predictions):
-  """The indices. Raises ValueError where one is there twice."""
+  """Returns the indices; raises ValueError if one occurs twice."""
   _check_length(indices, predictions)
   seen = set()
   for index in indices:
     if index in seen:
-      raise ValueError(f'The example {index} is there twice.')
+      raise ValueError(f'The example {index} occurs twice.')
     seen.add(index)
   return indices
 
@@ -344,7 +344,7 @@ def _check_length(examples, predictions):
 def _check_free(path):
   if paths.exists(path):
     raise FileExistsError(
-      f'{path} is there already: predictions are not written over a file.'
+      f'{path} exists, and predictions replace no file: name another folder.'
     )
 
 

@@ -14,7 +14,7 @@ from input_pipeline.tasks.task import SPLITS, Example, Task
 
 # Publisher -> the folder of its stories, beside the lists of addresses.
 _STORIES = {'cnn': 'cnn/stories', 'dm': 'dailymail/stories'}
-# How a line ends that is a whole sentence.
+# The endings of a line that is a whole sentence.
 _ENDS = ('.', '!', '?', '...', "'", '`', '"', '\u2019', '\u201d', ')')
 
 
@@ -26,11 +26,11 @@ def read_pairs(path: str, *, fields: Sequence[str]) -> Iterator[Example]:
 
 
 def read_cnn(path: str) -> Iterator[Example]:
-  """CSV or JSONL with `article` and `highlights`, or a list of addresses.
+  """Reads CSV or JSONL with `article` and `highlights`, or a list of addresses.
 
-  Of a list (all_train.txt) the stories are read, CNN's and then the Daily
-  Mail's as in TFDS; those without an article or a highlight are left out and
-  counted, as in TFDS.
+  A list (all_train.txt) names stories. As in TFDS, CNN's come first, then the
+  Daily Mail's; stories without an article or a highlight are left out and
+  counted.
 
   Raises:
     ValueError: a story is missing.
@@ -67,12 +67,12 @@ def _story(above, place, address):
       return publisher, name, path
   raise ValueError(
     f'{place}: {address!r} has no story {name}.story in'
-    f' {" or ".join(_STORIES.values())} under {above}. Bring both folders.'
+    f' {" or ".join(_STORIES.values())} under {above}. Put both folders there.'
   )
 
 
 def story_parts(text: str) -> tuple[str, str]:
-  """The article and the highlights of a story, lines ended by periods."""
+  """The article and the highlights of a story; a period ends each line."""
   parts, part = ([], []), 0
   for line in (line.strip() for line in text.split('\n')):
     if line.startswith('@highlight'):

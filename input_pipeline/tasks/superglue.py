@@ -1,6 +1,6 @@
 """SuperGLUE (Wang et al. 2019): eight tasks, AX-b, AX-g, and DPR.
 
-Files lie as in SuperGLUE's zips; DPR's are train.c.txt and test.c.txt of
+Files are named as in SuperGLUE's zips; DPR's are train.c.txt and test.c.txt of
 Rahman and Ng (2012). AX-b and AX-g are read by a model of RTE.
 """
 
@@ -52,7 +52,7 @@ def _read_multirc(path):
 
 
 def _read_record(path):
-  """One example for each query; entities and answers sorted, each once."""
+  """One example for each query, with its distinct entities and answers."""
   for place, row in files.jsonl(path, ('passage', 'qas', 'idx')):
     passage = files.checked(place, row['passage'], ('text', 'entities'))
     text = passage['text']
@@ -70,13 +70,13 @@ def _read_record(path):
 
 
 def _convert_record(record):
-  """TFDS has no answers where they are secret."""
+  """Makes secret answers None: TFDS has an empty list."""
   yield {**record, 'answers': record['answers'] or None}
 
 
 # ---- Texts ----
 def multirc_text(example: Example) -> list[tuple[str, str]]:
-  """The generic text without HTML's marks."""
+  """The joined fields without HTML tags."""
   text = formats.joined(example, 'multirc', _MULTIRC)
   text = re.sub('</?b>', '', text.replace('<br>', ' '))
   return [(text, example['label'] or formats.SECRET)]
@@ -271,7 +271,7 @@ AXG = _task(
   texts=_texts('premise', 'hypothesis'),
   text_to_text=_text('rte', 'hypothesis', 'premise'),
 )
-# Its test split, whose labels are published, is what is evaluated.
+# The test split is evaluated: its labels are published.
 DPR = _task(
   'dpr',
   'DPR',

@@ -20,8 +20,8 @@ _SPLITS = {
 def read_conll(path: str) -> Iterator[Example]:
   """Sentences of a file of columns (word, part of speech, chunk, entity).
 
-  Or of JSONL, an object with `words` and `ner`. Tags become IOB2 as in TFDS,
-  where each entity begins with B; the authors' files have IOB1.
+  The file may also be JSONL, with `words` and `ner`. Tags become IOB2 as in
+  TFDS: each entity begins with B. The authors' files have IOB1.
 
   Raises:
     ValueError: a tag is unknown.
@@ -31,7 +31,7 @@ def read_conll(path: str) -> Iterator[Example]:
       if len(row['words']) != len(row['ner']):
         raise ValueError(
           f'{place} has {len(row["words"])} words and {len(row["ner"])} tags.'
-          ' There must be one for each word.'
+          ' There must be a tag for each word.'
         )
       yield _sentence(place, row['words'], row['ner'])
     return

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 # One example, by the names of TFDS's fields: texts, numbers, lists. A class is
-# its name, such as 'entailment', and so is the right one of several pairs; None
-# where the label is kept secret.
+# its name, such as 'entailment', and so is the right choice. A secret label is
+# None.
 Example = Mapping[str, Any]
 
 KINDS = {
@@ -26,7 +26,7 @@ SPLITS = {x: x for x in ('train', 'validation', 'test')}
 class Span:
   """A question about a text, and the parts of the text that answer it.
 
-  `answers` are (start, text), start in characters; none: no answer is there.
+  `answers` are (start in characters, text); () if the text has no answer.
   """
 
   question: str
@@ -44,41 +44,41 @@ class Task:
 
   name: str  # GROUP/NAME, such as 'glue/cola'
   kind: str  # KINDS
-  # 'NAME/CONFIG:VERSION', several where they are read one after the other.
+  # 'NAME/CONFIG:VERSION'; several are read one after the other.
   tfds: tuple[str, ...] = ()
   # Our name of a split -> that of TFDS. The first is trained on; those whose
   # names begin with 'validation' are evaluated; 'test' has no labels.
   splits: Mapping[str, str]
-  # Our name of a split -> its file, under a folder with the files as their
-  # authors publish them; several names where several layouts are common. A name
-  # may be a glob pattern of several files, read in the order of their names.
+  # Our name of a split -> its file in a folder as its authors publish it;
+  # several names if several layouts are common. A name may be a glob pattern:
+  # its files are read in the order of their names.
   files: Mapping[str, tuple[str, ...]]
   # (path of a file) -> its examples. Raises ValueError naming file and line.
   read: Callable[[str], Iterator[Example]]
-  # What a record of TFDS becomes, where that is not one example as it stands.
+  # A record of TFDS -> its examples; None: a record is an example.
   convert: Callable[[Example], Iterable[Example]] | None = None
 
   # ---- For encoders ----
   labels: tuple[str, ...] = ()  # the classes in TFDS's order, or the choices
-  label: str = 'label'  # the field that has it
+  label: str = 'label'  # the field of the label
   # classification, regression: the text or the two texts. choice: the pairs.
   # tagging: the words; their labels are the field `label`. span: one Span.
-  # None: a 'text' is not for encoders.
+  # None: encoders cannot learn a task of the kind 'text'.
   texts: Callable[[Example], Any] | None = None
   length: int = 128  # tokens of a row of an encoder
 
   # ---- For text-to-text models ----
-  # (input, target) pairs that are trained on; none where T5 leaves an example
-  # out of training.
+  # (input, target) pairs to train on. An example that T5 does not train on has
+  # none.
   text_to_text: Callable[[Example], Sequence[tuple[str, str]]]
-  # The input and the target that are evaluated; None: the first pair above.
+  # The input and the target to evaluate; None: the first pair above.
   evaluated: Callable[[Example], tuple[str, str] | None] | None = None
   # (the model's text, example) -> prediction, of the type that metrics expect.
   decode: Callable[[str, Example], Any]
   lengths: tuple[int, int] = (512, 512)  # tokens of inputs and targets
 
   # ---- Scores ----
-  # (examples, predictions) -> name -> number, in percent where papers do so.
-  # The first one is the task's own score unless `averaged` names several.
+  # (examples, predictions) -> name -> number, in percent where papers use
+  # percent. The first is the task's score, unless `averaged` names several.
   metrics: Callable[[Sequence[Example], Sequence[Any]], dict[str, float]]
   averaged: tuple[str, ...] = ()  # their mean is the score in a benchmark

@@ -50,7 +50,7 @@ def records(name: str, split: str, task: Task) -> Iterator[Example]:
 
 
 def _plain(value: Any, feature: Any) -> Any:
-  """A value of TFDS as Python's own: texts, numbers, lists, dicts."""
+  """A value of TFDS in plain Python: texts, numbers, lists, dicts."""
   if hasattr(feature, 'int2str'):
     if hasattr(value, 'tolist') and getattr(value, 'ndim', 0):
       return [_plain(x, feature) for x in value]

@@ -45,7 +45,7 @@ def read(path: str, *, language: str) -> Iterator[Example]:
   if len(ours) != len(theirs):
     raise ValueError(
       f'{path} has {len(ours)} lines, {other} has {len(theirs)}. Line n of one'
-      ' must be the translation of line n of the other: bring both files whole.'
+      ' must be the translation of line n of the other: fetch both files again.'
     )
   for pair in zip(ours, theirs, strict=True):
     if any(pair):

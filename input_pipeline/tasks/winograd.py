@@ -54,9 +54,9 @@ def read_wsc(path: str) -> Iterator[Example]:
 
 
 def _in_text(place, example, span):
-  """A span's text as the text has it: its case and its spaces (wsc.fixed)."""
+  """A span as the text writes it: the same case and spaces (wsc.fixed)."""
   text, found = example['text'], example[f'{span}_text']
-  # Two spans of the published files have other words in between.
+  # The words of two published spans are apart in the text.
   apart = ('Kamenev and Zinoviev', 'Kamenev, Zinoviev, and Stalin')
   if found in text or found in apart:
     return found
@@ -75,7 +75,7 @@ def wsc_input(example: Example) -> str:
   """The text of SuperGLUE's WSC with the pronoun between asterisks.
 
   Raises:
-    ValueError: the pronoun is not where the example says.
+    ValueError: the pronoun is not at span2_index.
   """
   text, pronoun = example['text'], example['span2_text']
   blank = _SPECIAL.get(text)
@@ -91,7 +91,7 @@ def wsc_input(example: Example) -> str:
 
 
 def wsc_trained(example: Example) -> list[tuple[str, str]]:
-  """Only nouns that the pronoun does stand for are trained on."""
+  """Trains only on nouns that the pronoun stands for."""
   return [wsc_evaluated(example)] if example['label'] == 'True' else []
 
 
@@ -111,7 +111,7 @@ def wsc_decode(text: str, example: Example) -> str | None:
 
 
 def same_noun(predicted: str, referent: str) -> bool | None:
-  """Whether two noun phrases stand for the same; None if nothing is predicted.
+  """Whether two noun phrases mean the same; None if nothing is predicted.
 
   Case and determiners do not count, and one phrase may have more words. 'Bob'
   is not "Bob's hat".
@@ -133,14 +133,14 @@ def _without_determiners(text):
 
 # ---- DPR ----
 def read_dpr(path: str) -> Iterator[Example]:
-  """Four lines an example: sentence, pronoun, candidates, the right one."""
+  """An example is four lines: sentence, pronoun, candidates, the right one."""
   rows = list(files.filled(path))
   for n in range(0, len(rows), 4):
     place, sentence = rows[n]
     if len(rows) < n + 4:
       raise ValueError(
-        f'{place}: the last example has {len(rows) - n} lines, not 4. Bring the'
-        ' whole file.'
+        f'{place}: the last example has {len(rows) - n} lines, not 4. Fetch the'
+        ' file again.'
       )
     pronoun, both, right = (line.strip() for _, line in rows[n + 1 : n + 4])
     candidates = [candidate.strip() for candidate in both.split(',')]
@@ -228,7 +228,7 @@ def _clean_words(text):
 
 
 def _match(words, others, at):
-  """How well the hypothesis fits around the pronoun `at`, and what it has."""
+  """How well the hypothesis fits around pronoun `at`, and its words there."""
   before, after = words[:at], words[at + 1 :]
   hypothesis = ' '.join(others)
   # What precedes the pronoun is compared backwards, from the pronoun on.
@@ -253,7 +253,7 @@ def _search(pattern, hypothesis):
     return re.search(pattern, hypothesis)
   except re.error as error:
     raise ValueError(
-      f'WNLI: {pattern!r}, words around a pronoun, is no regular expression:'
+      f'WNLI: {pattern!r}, words around a pronoun, is not a regular expression:'
       f' {error}. Leave the example out.'
     ) from error
 
@@ -281,7 +281,10 @@ def _candidate(candidate, hypothesis):
   pattern = ' '.join(rf'{re.escape(word)}[.,?!]?' for word in words)
   found = re.search(pattern, hypothesis, re.IGNORECASE)
   if not found:
-    raise ValueError(f'WNLI: {" ".join(words)!r} is not in {hypothesis!r}.')
+    raise ValueError(
+      f'WNLI: {" ".join(words)!r} is not in {hypothesis!r}. Leave the example'
+      ' out.'
+    )
   noun = found[0]
   if noun and noun[-1] in '.,!?':
     noun = noun[:-1]

@@ -1,4 +1,4 @@
-"""The tokenizers there are: how each kind is loaded, trained and saved.
+"""Every kind of tokenizer: how it is loaded, trained and saved.
 
 data.tokenizer_kind names the kind, data.tokenizer the file or the folder of a
 published vocabulary:

@@ -22,8 +22,9 @@ def read_config(folder: str, **overrides: Any) -> TransformerConfig:
   """The config of a checkpoint; see `load`."""
   if pair.is_pair(folder):
     own = pair.check_overrides(folder, overrides)
+    halves = (os.path.join(folder, name) for name in pair.NAMES)
     config = pair.join_config(
-      *(read_config(os.path.join(folder, name), **own) for name in pair.NAMES)
+      folder, *(read_config(half, **own) for half in halves)
     )
     pair.check_size(folder, config)
     return config
@@ -48,9 +49,9 @@ def load(
   """Reads a checkpoint.
 
   The files' headers are enough for every check (see `check`) but one: copies of
-  tied weights must be equal. So nothing is read of a checkpoint that will not
-  do. Tensors are read one at a time: beside the result the host holds about one
-  of them, and with shardings one layer of a stacked weight.
+  tied weights must be equal. So no tensor is read from a checkpoint that does
+  not fit. Tensors are read one at a time: beside the result the host holds
+  about one of them, and with shardings one layer of a stacked weight.
 
   Args:
     folder: config.json and safetensors, in one file or several. For ELECTRA's

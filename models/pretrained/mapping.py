@@ -1,4 +1,7 @@
-"""Which of our numbers is which of theirs: declared once, used both ways."""
+"""The mapping between our weights and a published checkpoint's tensors.
+
+It is declared once, and used to read and to write.
+"""
 
 import dataclasses
 from collections.abc import Callable

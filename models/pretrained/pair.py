@@ -64,17 +64,17 @@ def split(tree: dict) -> tuple[dict, dict]:
 
 
 def join_config(
-  discriminator: TransformerConfig, generator: TransformerConfig
+  folder: str, discriminator: TransformerConfig, generator: TransformerConfig
 ) -> TransformerConfig:
-  """The config of the pair.
+  """The config of the pair in a folder.
 
   Raises:
     ValueError: they are not a pair; names what does not agree.
   """
   if (discriminator.head, generator.head) != ('rtd', 'mlm'):
     raise ValueError(
-      f'ELECTRA is a discriminator (rtd) and a generator (mlm), not '
-      f'{discriminator.head} and {generator.head}.'
+      f"{folder}: the discriminator must have model.head='rtd' and the "
+      f"generator 'mlm', not {discriminator.head!r} and {generator.head!r}."
     )
   pair = dataclasses.replace(
     discriminator,
@@ -86,8 +86,8 @@ def join_config(
     ours, theirs = (getattr(x, field.name) for x in (expected, generator))
     if ours != theirs:
       raise ValueError(
-        f'The generator has model.{field.name}={theirs!r}; beside this '
-        f'discriminator it must have {ours!r}.'
+        f'{folder}: the generator has model.{field.name}={theirs!r}; beside '
+        f'this discriminator it must have {ours!r}.'
       )
   return pair
 

@@ -24,7 +24,7 @@ def run(name, out, *flags):
 
 
 def test_train_step(tmp_path):
-  """It fails by itself where the losses differ."""
+  """The benchmark itself fails if the losses of the systems differ."""
   found = run(
     'train_step', tmp_path / 'out.json', '--models=bert', '--layers=1',
     '--batch=2', '--length=16', '--dropout=0', '--only=treeline,torch',
@@ -37,7 +37,7 @@ def test_train_step(tmp_path):
 def test_input_pipeline(tmp_path):
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   found = run(
     'input_pipeline', tmp_path / 'out.json', f'--data={folder}',
     '--only=span_corruption', '--cores=1', '--repeats=1', '--seconds=0.05',

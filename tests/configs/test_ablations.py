@@ -122,7 +122,7 @@ def test_nothing_else_differs(arg, changed):
   'system', sorted({key.partition(':')[0] for key in tree.SYSTEMS})
 )
 def test_every_argument_of_a_system_can_stand_beside_a_field(system):
-  """Such as the size 'base', which is spelled nearly like the field 'bias'."""
+  """The size 'base', for one, is spelled nearly like the field 'bias'."""
   args = []
   for size, value in tree.module_of(system).SIZES.items():
     if isinstance(value, dict):

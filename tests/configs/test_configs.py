@@ -172,7 +172,7 @@ def test_tuples_of_other_things(paper, key, value):
 
 
 def test_rows_end_before_learned_positions_do():
-  """Rows of the encoder and of the decoder, in every phase."""
+  """Rows of encoder and decoder fit the positions in every phase."""
   config = ablations.get_config('t5:tiny,position=learned')
   config.data.objective, config.data.noise_density = 'drop_tokens', 0.5
   config.data.mean_span_length, config.data.sentinels = 0.0, 0

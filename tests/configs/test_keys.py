@@ -30,7 +30,7 @@ def group(name: str) -> dict[str, common.Key]:
   [('model', TransformerConfig), ('data', DataConfig)],
 )
 def test_fields_are_the_keys(name, described):
-  """The same names and types, and the same default where a field has one."""
+  """Fields and keys have the same names, types and defaults."""
   fields = {field.name: field for field in dataclasses.fields(described)}
   hints = typing.get_type_hints(described)
   keys = group(name)

@@ -240,7 +240,7 @@ def test_chinchillas_fifty_models(size):
 
 @pytest.mark.parametrize('size', bert.GRID)
 def test_berts_miniatures(size):
-  """Turc et al. 2019: by their rule, since most figures are not at hand."""
+  """The counts are by the rule of Turc et al. (2019): F is 4 D."""
   layers, D = map(int, size.split('x'))
   V, F = 30_522, 4 * D
   norm = 2 * D

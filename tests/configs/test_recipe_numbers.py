@@ -170,7 +170,7 @@ def check_how_it_goes(reference: str, config: ConfigDict) -> None:
 
 @pytest.mark.parametrize('reference', CASES)
 def test_every_size_can_start(reference):
-  """It passes the checks of a run before anything is built."""
+  """Every size passes the checks of a run before anything is built."""
   config = tree.config_of(reference)
   check_how_it_goes(reference, config)
   check_settings(config, devices=1)

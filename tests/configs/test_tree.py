@@ -63,7 +63,7 @@ def test_a_system_builds_and_descends_from_an_older_one(key):
   'name', dict.fromkeys(key.split(':')[0] for key in tree.SYSTEMS)
 )
 def test_every_recipe_can_run(name):
-  """Each size: no key missing or unused, a mesh, a schedule."""
+  """Each size has every key it needs, a mesh and a schedule."""
   module = tree.module_of(name)
   arguments = list(module.SIZES)
   if arguments and isinstance(module.SIZES[arguments[0]], dict):
@@ -89,7 +89,7 @@ def test_every_recipe_can_run(name):
 
 @pytest.mark.parametrize('key', tree.SYSTEMS)
 def test_a_file_says_what_the_published_run_cost(key):
-  """And what it reached; for undisclosed systems, that it is not known."""
+  """The file also says what the run reached, or that it is not published."""
   text = tree.module_of(key).__doc__
   if key in UNDISCLOSED:
     assert 'not published' in text
@@ -125,7 +125,7 @@ def test_undisclosed_systems_name_an_ancestor_to_use(key):
 
 
 def test_difference_is_exact():
-  """Applied to one config it gives the other, and it holds nothing else."""
+  """The difference turns one config into the other and has nothing else."""
   for pair in (('gpt2', 'llama'), ('rwkv', 't5'), ('bert:2x128', 'electra')):
     old, new = map(tree.config_of, pair)
     found = tree.difference(old, new)

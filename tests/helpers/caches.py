@@ -62,8 +62,8 @@ def open_data(source, made, eval_source='', **changes):
   return pipeline.open_data(config, 5, VOCABULARY, eval_source, family=family)
 
 
-def blocks_until_the_end(data, readers, stream):
-  """Blocks of a stream's rows, up to the end that must come."""
+def rows_until_the_end(data, readers, stream):
+  """The rows of a stream, chunk by chunk, up to the end that must come."""
   with contextlib.suppress(chunks.SourceEnded):
     yield from data.stream_rows(readers, stream, data.start()[stream])
     pytest.fail('no end')

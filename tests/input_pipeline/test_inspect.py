@@ -87,7 +87,7 @@ def test_inspect_shows_rows_that_exist(tmp_path, monkeypatch, capsys):
 
 
 def test_inspect_ends_where_no_text_is_left(tmp_path, monkeypatch, capsys):
-  """Not at documents of which no token is masked."""
+  """Documents of which no token is masked do not end it."""
   pytest.importorskip('tensorflow')
   monkeypatch.setattr(tokenizing, 'prepare', lambda *_: subwords.Bytes(0, True))
   (tmp_path / '0.json').write_text('{"text": "a"}\n' * 80)

@@ -29,7 +29,7 @@ from tests.helpers.corpora import (
 
 
 def test_evaluation_source(corpus, workdir):
-  """Another source for evaluation leaves all of the first to training."""
+  """Another source for evaluation leaves the whole first one to training."""
   own = json_config(corpus, '[01].json.gz')
   other = f'json:{corpus}/2.json.gz'
   data = open_data(own, 5, VOCABULARY, other, workdir)
@@ -179,7 +179,7 @@ def test_closed_iterators_keep_nothing_open(data, monkeypatch):
 
 
 def test_closed_while_another_graph_is_built(data):
-  """The garbage collector may do so at any moment."""
+  """The garbage collector may close an iterator at any moment."""
   tf = pytest.importorskip('tensorflow')
   iterator = data.batches(data.start(), np.arange(BATCH))
   next(iterator)
@@ -194,7 +194,7 @@ def test_closed_while_another_graph_is_built(data):
 
 @pytest.mark.parametrize('ending', ['running', 'deleted', 'failed'])
 def test_processes_end_cleanly(corpus, workdir, ending, tmp_path):
-  """Whatever the graph's threads are doing."""
+  """A process ends cleanly while the graph's threads still work."""
   write(tmp_path / 'a.json.gz', texts(400))
   data = (tmp_path / 'a.json.gz').read_bytes()
   (tmp_path / 'a.json.gz').write_bytes(

@@ -90,7 +90,7 @@ def cuts(preset):
 
 
 def test_decoder(preset):
-  """Two layers; alibi's bias is cut with the heads."""
+  """The decoder has two layers; alibi's bias is cut with the heads."""
   own = {'position': 'alibi', 'decoder_layers': 2}
   rows, t = cuts(preset)
   assert constraints(BASE | SIZES | own, preset) == wanted(
@@ -128,7 +128,7 @@ def test_encoder_decoder(preset):
 
 
 def test_encoder(preset):
-  """Logits at the predicted positions; tables of positions and types."""
+  """The encoder has tables of positions and types, and logits [B,P,V]."""
   own = {'encoder_layers': 1, 'head': 'mlm', 'table_dim': 10}
   rows, t = cuts(preset)
   fields = electra.ENCODER | SIZES | own

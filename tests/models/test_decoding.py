@@ -27,7 +27,7 @@ def models():
 
 @pytest.mark.parametrize(('model', 'params'), models())
 def test_the_likeliest_tokens_are_written(model, params):
-  """After prompts of three lengths, padded on the left."""
+  """Prompts have three lengths, padded on the left."""
   rng = np.random.default_rng(0)
   prompts = [[0, *rng.integers(3, 39, n)] for n in (5, 1, 3)]
   source, segments = np.zeros((2, 3, 6), 'int32')
@@ -55,7 +55,7 @@ def test_the_likeliest_tokens_are_written(model, params):
 
 @pytest.mark.parametrize('family', ['encoder_decoder', 'decoder'])
 def test_room_ends_where_learned_positions_end(family):
-  """The longest text that `room` allows has finite logits; a longer one not."""
+  """The longest text that `room` allows has finite logits; a longer has not."""
   pair = family == 'encoder_decoder'
   model = build(
     tiny_decoder(
@@ -99,6 +99,6 @@ def test_room_ends_where_learned_positions_end(family):
 
   assert finite(most)
   assert not finite(most + 1)
-  with pytest.raises(ValueError, match='input has 9 tokens.* positions for 8'):
+  with pytest.raises(ValueError, match='text has 9 tokens.* positions for 8'):
     decoding.room(model.config, np.ones([1, 9]))
   assert decoding.room(tiny_decoder('rope'), np.ones([1, 9])) is None

@@ -55,11 +55,11 @@ def scaled(params, factors):
 
 
 def test_t5_drops_out_at_five_places(monkeypatch):
-  """Raffel et al. 2020, 2.1, and the published code (Mesh TensorFlow).
+  """T5 drops out at five places (Raffel et al. 2020, 2.1; Mesh TensorFlow).
 
-  At the input and the output of each stack, on the attention weights, in the
-  MLP and on what each branch adds; all positions share a mask. If nothing is
-  dropped, each place only multiplies, as the next weight could.
+  The places are the input and the output of each stack, the attention
+  weights, the MLP, and what each branch adds; all positions share a mask. If
+  nothing is dropped, each place only multiplies, as the next weight could.
   """
   sizes = {'kv_heads': N, 'encoder_layers': 1, 'decoder_layers': 1}
   sizes |= {'heads': N, 'scan': False}
@@ -90,7 +90,7 @@ def test_t5_drops_out_at_five_places(monkeypatch):
 
 
 def test_bert_drops_out_at_three_places(monkeypatch):
-  """Its embeddings, attention weights and branches, each number on its own."""
+  """BERT drops numbers of embeddings, attention weights and branches alone."""
   fields = bert.ENCODER | {'head': 'mlm', 'encoder_layers': 1, 'scan': False}
   config = TransformerConfig(**fields | RATES | {'table_dim': 0})
   params = bert.random_params(config)
@@ -134,7 +134,7 @@ def test_parallel_branches_drop_out_each_by_itself(monkeypatch):
 
 @pytest.mark.parametrize('family', ['decoder', 'rwkv'])
 def test_layers_of_a_scan_draw_masks_of_their_own(family):
-  """Each adds 1 (RWKV: 1/2) where it drops nothing, to a stream of zeros."""
+  """Each layer adds 1 (RWKV: 1/2) where it drops nothing, to zeros."""
   layers = 2
   if family == 'rwkv':
     fields = RWKV | {'embed_dim': 24, 'decoder_layers': layers}
@@ -205,7 +205,7 @@ def test_heads_drop_out_as_in_the_published_code(
 
 @pytest.mark.parametrize('kind', ['t5', 'residual'])
 def test_attention_weights_are_dropped(monkeypatch, kind):
-  """After the softmax: a key for every query (T5), or a single weight."""
+  """Weights are dropped after the softmax: a whole key (T5), or one weight."""
   config = small_config(heads=N, kv_heads=N, dropout_kind=kind, **RATES)
   D, H = config.embed_dim, config.head_dim
   rng = np.random.default_rng(0)

@@ -135,7 +135,7 @@ INITS = ('t5', 'fan_in', 'glorot', 'normal', 'truncated_normal', 'gpt2')
 
 @pytest.mark.parametrize('init', [*INITS, 'megatron'])
 def test_decoder(init):
-  """With learned positions, a gate, a projection and an output table."""
+  """The decoder has learned positions, a gate, a projection, two tables."""
   own = {
     'position': 'learned',
     'max_length': 70,
@@ -156,7 +156,7 @@ def test_decoder(init):
 
 @pytest.mark.parametrize('init', ['t5', 'megatron'])
 def test_encoder_decoder(init):
-  """T5 1.1, which does not scale logits; residual branches of both stacks."""
+  """T5 1.1 does not scale logits; both stacks have residual branches."""
   own = {'gated': True, 'tie_embeddings': False, 'scale_output': False}
   config, found = initial(T5 | SIZES | own | named(init))
   check(config, found, 'embed/table', 'table')
@@ -232,7 +232,7 @@ def test_electras_pair():
 
 
 def test_types_are_drawn_like_tokens():
-  """Not like positions, where these are drawn in another way."""
+  """Types are not drawn like positions, where these have another way."""
   own = {'token_types': 70, 'max_length': 70} | named('gpt2')
   config = TransformerConfig(**test_electra.ENCODER | SIZES | own)
   tokens = np.ones((1, 1), 'int32')

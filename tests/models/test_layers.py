@@ -32,7 +32,7 @@ def test_dropout_is_fair_and_shares_masks_over_a_sequence(rate):
 
 @pytest.mark.parametrize('approximate', [False, True])
 def test_gelu_and_its_gradient(approximate):
-  """Against float64; the gradient by differences."""
+  """GELU is compared in float64, its gradient with differences."""
   x = np.linspace(-12, 12, 481)
 
   def truth(x):

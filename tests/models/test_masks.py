@@ -24,7 +24,7 @@ def test_prefix():
 
 
 def test_segments():
-  """Padding sees nothing either, not even itself."""
+  """Padding sees nothing, not even itself."""
   queries, keys = jnp.array([[1, 1, 2, 0]]), jnp.array([[1, 2, 2, 0, 3]])
   assert rows(masks.segments(queries, keys)) == [
     [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]

@@ -193,7 +193,7 @@ def test_packed_examples_do_not_see_each_other(params):
 
 
 def test_no_position_sees_later_ones(params):
-  """Other tokens from position 8 on leave the logits before it the same."""
+  """Other tokens from position 8 on do not change the logits before it."""
   config = small_config()
   other = dict(BATCH, inputs=BATCH['inputs'].copy())
   other['inputs'][1, 8:] = 33 - other['inputs'][1, 8:]

@@ -55,7 +55,7 @@ def test_partial_rope_leaves_the_rest():
   'scaling', [(8.0, 1.0, 4.0, 8192.0), (32.0, 2.0, 3.0, 512.0)]
 )
 def test_llama_stretches_long_wavelengths(scaling):
-  """As LLaMA 3.1's published code does (`apply_scaling` in model.py)."""
+  """The expected are those of LLaMA 3.1's `apply_scaling` (model.py)."""
   plain = tiny_decoder('rope', head_dim=64, rope_dim=64, rope_theta=5e5)
   factor, low, high, former = scaling
   kinds = set()
@@ -110,7 +110,7 @@ def test_relative_shift(both):
 
 
 def test_transformer_xl_equals_its_formula():
-  """Dai et al. 2019, 3.3: the four terms, one by one."""
+  """The four terms are summed one by one (Dai et al. 2019, 3.3)."""
   config = tiny_decoder('transformer_xl', decoder_layers=1, scan=False)
   model = build(config)
   params = random_params(model)
@@ -157,7 +157,7 @@ def test_transformer_xl_equals_its_formula():
 
 @pytest.mark.parametrize('position', POSITIONS)
 def test_order_matters_to_every_scheme(position):
-  """Except 'none', where a decoder only knows which tokens came before."""
+  """With 'none', a decoder only knows which tokens came before."""
   config = tiny_decoder(position)
   model = build(config)
   params = random_params(model)
@@ -184,7 +184,7 @@ def test_learned_positions_end(offset, places):
 
 
 def test_what_transformer_xl_adds_to_a_layer():
-  """Cross-attention has no distances, and so nothing is added to it."""
+  """Cross-attention has no distances, so nothing is added to it."""
   no_buckets = {'relative_buckets': 0, 'relative_max_distance': 0}
   config = tiny_config(position='transformer_xl', **no_buckets)
   params, _ = abstract_params(build(config))

@@ -97,7 +97,7 @@ def test_what_is_computed_in_float32(name):
   'norm', ['layer_norm', 'layer_norm_no_bias', 'rms_norm']
 )
 def test_norms(norm):
-  """Rounded once, at the end, to the nearest bfloat16 number or so."""
+  """Norms are rounded once, at the end, to about the nearest bfloat16."""
   rng = np.random.default_rng(0)
   x = half(rng, 8, 256, mean=20.0)
   scale, bias = rng.normal(1, 0.3, (2, 256)).astype('float32')
@@ -117,7 +117,7 @@ def test_norms(norm):
 
 
 def test_attention():
-  """With logits of some tens, whose first decimal bfloat16 would lose."""
+  """Logits are some tens, whose first decimal bfloat16 would lose."""
   rng = np.random.default_rng(1)
   q, k = half(rng, 2, 9, 3, 16, scale=3.0), half(rng, 2, 9, 3, 16, scale=3.0)
   v, d_out = half(rng, 2, 9, 3, 16), half(rng, 2, 9, 3, 16)
@@ -187,7 +187,7 @@ def test_loss():
 
 @pytest.mark.parametrize(('inputs', 'outputs'), [(24, 40), (40, 24)])
 def test_gradients_of_products(inputs, outputs):
-  """They are summed in float32 and rounded once."""
+  """Gradients are summed in float32 and rounded once."""
   rng = np.random.default_rng(4)
   x, kernel = half(rng, 2, 50, inputs), half(rng, inputs, outputs)
   dy = half(rng, 2, 50, outputs)
@@ -203,7 +203,7 @@ def test_gradients_of_products(inputs, outputs):
 
 @pytest.mark.parametrize('approximate', [False, True])
 def test_gradient_of_gelu(approximate):
-  """That of float32, which test_layers checks, rounded once."""
+  """The float32 gradient, which test_layers checks, is rounded once."""
   x = jnp.linspace(-4, 4, 801).astype(HALF)
   slope = jax.vmap(jax.grad(lambda x: gelu(x, approximate)))
   truth = slope(x.astype('float32')).astype(HALF)

@@ -33,7 +33,7 @@ def prepared(name):
 
 
 def run(model, params, *arguments):
-  """Compiled whole, which is faster here than op by op."""
+  """Runs a function compiled, which is faster here than op by op."""
   apply = jax.jit(lambda p, *x: model.apply({'params': p}, *x))
   return apply(params, *arguments)
 
@@ -83,7 +83,7 @@ def test_packed_equals_separate():
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_cached_equals_whole(name):
-  """The inputs at once, then one target after the other."""
+  """The inputs are read at once, then one target at a time."""
   _, model, params = prepared(name)
   x = tokens()
   prefix = np.arange(T)[None] < 5

@@ -51,7 +51,7 @@ def softmax(logits):
 
 
 def close(counts, expected):
-  """Pearson's statistic is below its bound."""
+  """Asserts that Pearson's statistic is below its bound."""
   common = expected > 5
   assert counts[expected < 1e-9].sum() == 0
   value = ((counts - expected) ** 2 / np.maximum(expected, 1e-9))[common].sum()
@@ -75,7 +75,7 @@ def test_tokens_come_as_often_as_the_softmax_says(drawn, temperature):
 
 @pytest.mark.parametrize('limits', [{'top_k': 3}, {'top_p': 0.7}])
 def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
-  """They apply to logits that the temperature has divided."""
+  """Limits apply to logits that the temperature has divided."""
   draw, logits = drawn
   shares = softmax(logits() / 2.0)
   order = np.argsort(-shares)
@@ -107,7 +107,7 @@ def test_limit_keeps_the_likeliest_tokens():
 
 
 def test_steps_and_rows_are_independent():
-  """With logits that are always the same, any two tokens are independent."""
+  """Any two tokens are independent, if logits are always the same."""
   model = build(tiny_decoder(decoder_layers=1, output_bias=True))
   params = jax.tree.map(np.zeros_like, random_params(model))
   bias = np.random.default_rng(0).normal(size=50).astype('float32')

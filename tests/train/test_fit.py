@@ -66,7 +66,7 @@ def batch_of(model, rows=B, length=T):
 
 @pytest.mark.parametrize('name', MODELS)
 def test_operations_are_the_products_of_the_loss(name):
-  """Each product that is traced, forward and twice backward."""
+  """Each traced product counts once forward and twice backward."""
   config = TransformerConfig(**MODELS[name] | {'scan': False})
   model = build(config)
   params, _ = abstract_params(model)
@@ -84,7 +84,7 @@ def test_operations_are_the_products_of_the_loss(name):
 
 
 def test_operations_are_palms_formula():
-  """6 N + 12 L H Q T a token (Chowdhery et al. 2022, appendix B)."""
+  """PaLM counts 6 N + 12 L H Q T a token (Chowdhery et al. 2022, B)."""
   config = TransformerConfig(**BASE | SIZES | ROPE | {'kv_heads': 4})
   model = build(config)
   params, _ = abstract_params(model)
@@ -96,7 +96,7 @@ def test_operations_are_palms_formula():
 
 
 def test_operations_beside_xlas_count():
-  """Of one unrolled step; XLA counts what is no product as well."""
+  """XLA's count of one unrolled step includes what is no product."""
   sizes = {'embed_dim': 128, 'mlp_dim': 512, 'head_dim': 32, 'vocab_size': 512}
   fields = BASE | SIZES | sizes | {'position': 'none', 'decoder_layers': 2}
   config = TransformerConfig(**fields | {'scan': False})
@@ -171,7 +171,7 @@ def test_a_tiny_step_here():
 
 
 def test_a_step_that_does_not_fit(monkeypatch):
-  """As TPU's compiler says it."""
+  """The message is that of TPU's compiler."""
 
   def refuse(self, *_, **__):
     raise jax.errors.JaxRuntimeError(
@@ -187,7 +187,7 @@ def test_a_step_that_does_not_fit(monkeypatch):
   ('platform', 'peak'), [('tpu', 70), ('cpu', 50 + 40 - 30 + 20)]
 )
 def test_peak_memory(platform, peak):
-  """A TPU's compiler gives it; elsewhere what is donated counts once."""
+  """A TPU's compiler reports it; elsewhere donated bytes count once."""
 
   class Memory:
     argument_size_in_bytes = 50

@@ -75,7 +75,7 @@ def test_texts_as_a_decoder_reads_them():
 
 
 def test_texts_are_shown_whole():
-  """Also where a word's id is 0, at either end; rows of padding are not."""
+  """A word's id may be 0, at either end; rows of padding are not shown."""
 
   class Letters:
     eos = 1
@@ -154,7 +154,7 @@ def run_of(position, tokenizer):
 
 
 def test_a_length_beyond_the_learned_positions(monkeypatch, decoded):
-  """It is refused: of a start and three tokens, 5 more have positions."""
+  """A start and three tokens leave positions for 5 more."""
   tokenizer = Numbers(300, 0)
   tokenizer.encode_batch = lambda given: [np.array([7, 8, 9]) for _ in given]
   tokenizer.decode = str
@@ -173,7 +173,7 @@ def test_a_length_beyond_the_learned_positions(monkeypatch, decoded):
       generate.generate('W', texts=['a'], length=length)
       assert decoded.pop() == length
       continue
-    message = f'--length={length or 6}: model.max_length=8 .* for 5 tokens'
+    message = f'of {length or 6} tokens .*: model.max_length=8 .* for 5 after'
     with pytest.raises(ValueError, match=message):
       generate.generate('W', texts=['a'], length=length)
   assert not decoded

@@ -20,7 +20,7 @@ TEXT = 'abc <extra_id_0> defg hij<extra_id_1>'
 
 
 def test_generation(evaluated, tmp_path):
-  """As a program, of texts; the same as asked for in this process."""
+  """The program generates the same as the function in this process."""
   before = files(evaluated)
   path = tmp_path / 'texts'
   path.write_text(f'\n{TEXT}\n\nabc\n')
@@ -79,7 +79,7 @@ def shown(name, text):
 
 
 def test_generation_of_held_out_examples(evaluated):
-  """The first of each row; the likeliest tokens, whatever they are."""
+  """The first example of each row is continued with the likeliest tokens."""
   text = generate.generate(str(evaluated), samples=3, length=16)
   opened = opening.open_run(str(evaluated))
   tokenizer = opening.open_tokenizer(opened)
@@ -102,7 +102,7 @@ def test_generation_of_held_out_examples(evaluated):
 
 
 def test_drawn_tokens(evaluated):
-  """By the seed, row by row."""
+  """Tokens are drawn by the seed, row by row."""
 
   def drawn(count, seed=0, **sampling):
     text = generate.generate(
@@ -147,7 +147,7 @@ def test_generation_of_what_cannot_be(evaluated, flags, message):
 
 
 def test_sentinels_in_texts(evaluated):
-  """Wherever they stand, and as in training: nothing else, then EOS."""
+  """Sentinels may stand anywhere in a text; only EOS is added."""
   published = os.path.join(os.environ.get('TREELINE_DATA', ''), 'tok_t5')
   found = [evaluated / 'tokenizer.model']
   if os.path.isdir(published):

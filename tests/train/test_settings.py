@@ -95,7 +95,7 @@ def test_heads_and_objectives():
 
 
 def test_a_groups_keys():
-  """Those that the choice uses are set, others are not, unless to nothing."""
+  """Keys that the choice uses must be set; others must be off."""
 
   class Group(dict):
     name = property(lambda self: self['name'])

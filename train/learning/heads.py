@@ -19,7 +19,7 @@ TEXT = 0.5  # weight of GPT-1's loss of the text (Radford et al. 2018, 3.2)
 def apply(
   model: nn.Module, params: dict, batch: dict[str, jax.Array], **rngs: Any
 ) -> Any:
-  """The model's outputs for the arrays of the batch that it reads."""
+  """Applies the model to the arrays of the batch that it reads."""
   return model.apply(
     {'params': params},
     **{name: batch[name] for name in model.INPUTS},
@@ -28,7 +28,7 @@ def apply(
 
 
 def weights(batch: dict[str, jax.Array]) -> Sums:
-  """How many labels there are."""
+  """The number of labels."""
   return {'weight': jnp.sum(batch['weights'])}
 
 
@@ -60,10 +60,10 @@ def classes(
   rng: jax.Array | None = None,
   *losses: float,
 ) -> Sums:
-  """Cross-entropy of the classes `labels` [B], or [B,T] of every word.
+  """Cross-entropy of the classes `labels`, [B] or, for words, [B,T].
 
-  The arguments, here and below, are those of `criteria.lm`; no other losses
-  are added.
+  The arguments, here and below, are those of `criteria.lm`; `losses` are not
+  used.
   """
   logits = _class_logits(apply(model, params, batch, dropout=rng))
   loss, _, correct = cross_entropy(logits, batch['labels'])
@@ -77,7 +77,7 @@ def choice(
   rng: jax.Array | None = None,
   *losses: float,
 ) -> Sums:
-  """Cross-entropy of the right one of C rows (Devlin et al. 2019, 4.4).
+  """Cross-entropy of the right row among C (Devlin et al. 2019, 4.4).
 
   The model reads B x C rows of `inputs` [B,C,T] and gives each a number; a
   softmax over these is the probability of `labels` [B].
@@ -155,7 +155,8 @@ def classes_and_text(
 ) -> Sums:
   """`classes`, and the loss of the text itself (Radford et al. 2018, 3.2).
 
-  Every token after the first is predicted: `text_loss` over `tokens` of them.
+  Every token after the first is predicted: `text_loss` is the sum over
+  `tokens`.
   """
   outputs = apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['classes'], batch['labels'])
@@ -168,7 +169,7 @@ def classes_and_text(
 
 
 def classes_and_text_weights(batch: dict[str, jax.Array]) -> Sums:
-  """Labels, and the tokens that are predicted."""
+  """The numbers of labels and of predicted tokens."""
   read = jnp.sum(batch['segments'][:, 1:] > 0, dtype='float32')
   return weights(batch) | {'tokens': read}
 

@@ -11,13 +11,13 @@ _STACKS = {'encoder', 'decoder', 'generator'}
 
 
 def layer_decay(decay: float, params: dict) -> optax.GradientTransformation:
-  """Multiplies updates by decay^n: ELECTRA's published code.
+  """Multiplies updates by decay^n, as in ELECTRA's published code.
 
   The head has n = 0, the top one of L layers n = 2, the lowest n = L + 1, and
-  what the first layer reads (embeddings, their projection, relative biases) n =
-  L + 2. The last norm of a pre-norm stack, which ELECTRA does not have, takes
-  the free place n = 1. Norms and biases have the rate of their layer. The
-  factor acts on the whole step, weight decay included.
+  what the first layer reads (embeddings, their projection, relative biases) has
+  n = L + 2. The last norm of a pre-norm stack, which ELECTRA does not have, has
+  n = 1. Norms and biases have the n of their layer. The factor applies to the
+  whole step, weight decay included.
 
   Args:
     decay: above 0, at most 1.
@@ -54,5 +54,5 @@ def layer_decay(decay: float, params: dict) -> optax.GradientTransformation:
 
 
 def _own(path: Path) -> Path:
-  """The path in the model, of LoRA's factors too."""
+  """The path in the model; LoRA's factors have that of their matrix."""
   return path[1:] if path[0] == lora.KEY else path

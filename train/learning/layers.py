@@ -1,4 +1,4 @@
-"""Which layer a parameter belongs to, stacked or written out one by one."""
+"""The layer that a parameter belongs to, in stacked and in single layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +32,8 @@ def by_layer(
 
   Args:
     params: arrays or shapes.
-    inside: int [n], L -> [n]: numbers of the layers, from the lowest, which is
-      0, to L - 1, in a stack of L.
+    inside: layers int [n], L -> their numbers [n]; a stack has the layers 0,
+      the lowest, to L - 1.
     outside: path, L -> the number of a parameter that belongs to no layer; L
       is that of the deepest stack.
   """
@@ -59,7 +59,7 @@ def by_layer(
 
 
 def _stack(path: Path) -> tuple[Path, int | None]:
-  """Where the stack of a parameter is, and its layer; None: all of them."""
+  """The path of a parameter's stack, and its layer; None: it has all layers."""
   for i, part in enumerate(path):
     if part == _STACKED:
       return path[:i], None

@@ -7,7 +7,7 @@ the key 'lora':
   encoder/layers/attention/query/kernel         W, [L,I,O]
   lora/encoder/layers/attention/query/a, .../b  A, [L,I,R]; B, [L,R,O]
 
-Models know nothing of them: they get the sums, from `merge`. So LoRA works for
+Models never see the factors: they get the sums, from `merge`. So LoRA works for
 every family. The paper's dropout of A's inputs is not a function of the
 parameters, and is left out.
 """
@@ -31,7 +31,8 @@ def matrices(
   """The matrices that can have factors: name -> paths.
 
   A matrix of the blocks has one name in all layers and stacks, such as
-  'attention/query'; another one has its path, such as 'encoder/projection'.
+  'attention/query'; another matrix is named by its path, such as
+  'encoder/projection'.
 
   Args:
     axes: a tree like the model's parameters, a tuple of axis names for each.
@@ -58,12 +59,12 @@ def factors(
     params: shapes of the model's parameters.
     axes: a tuple of axis names for each.
     parts: see `matrices`.
-    names: those of `matrices` that are chosen.
+    names: the chosen names of `matrices`.
     rank: R.
 
   Raises:
-    ValueError: the model has no matrix of a name, or R is no less than a side
-      of a matrix.
+    ValueError: the model has no matrix with a name, or R is not below both
+      sides of a matrix.
   """
   known = matrices(axes, parts)
   shapes, named = {}, {}
@@ -73,15 +74,15 @@ def factors(
       near = difflib.get_close_matches(name, known, 1, 0.4)
       hint = f' Did you mean {near[0]!r}?' if near else ''
       raise ValueError(
-        f'tuning.matrices has {name!r}, which is no matrix of the model.{hint} '
-        f'There are: {", ".join(sorted(known))}.'
+        f'tuning.matrices has {name!r}, which LoRA cannot change.{hint} '
+        f'It can change: {", ".join(sorted(known))}.'
       )
     for path in known[name]:
       *outer, rows, columns = params[path].shape
       if rank >= min(rows, columns):
         raise ValueError(
           f'tuning.rank is {rank}; it must be below {min(rows, columns)}, the '
-          f'smaller side of {name}, or the factors are no smaller than it.'
+          f'smaller side of {name}: larger factors are not low-rank.'
         )
       *layers, row_axis, column_axis = axes[path]
       for factor, shape, own_axes in (
@@ -95,9 +96,9 @@ def factors(
 
 
 def draw(shapes: dict, rng: jax.Array) -> dict:
-  """New factors: A uniform in +-I^-1/2 and B 0, as in peft and loralib.
+  """New factors: A is uniform in +-I^-1/2 and B is 0, as in peft and loralib.
 
-  So the model begins as it was. (The paper's A is normal.)
+  The model is at first unchanged, as B is 0. (The paper's A is normal.)
 
   Args:
     shapes: from `factors`.

@@ -1,18 +1,17 @@
-"""What of a model is trained: the config group `tuning`.
+"""Which parameters are trained: the config group `tuning`.
 
   all         every parameter
   lora        low-rank factors of chosen matrices (lora.py)
   adapters    small layers after each MLP (model.adapter_dim) and all norms:
               Houlsby et al. 2019; T5 (Raffel et al. 2020, 3.5.1, table 10)
-  head        what stands on the trunk alone
-  unfreezing  the top layer first, then one more from time to time (T5, 3.5.1)
+  head        only what is on top of the trunk
+  unfreezing  the top layer first, then one more layer at a time (T5, 3.5.1)
 
-With `lora` and `adapters` the head is trained too, where it is a task's. The
-output projection and its transform ('vocabulary') are a language model's own
-and stay as they are.
+With `lora` and `adapters` a task's head is trained too. A language model's
+output projection and its transform ('vocabulary') stay frozen.
 
-Frozen weights have no gradient and no optimizer state, but belong to the
-checkpoint. With `unfreezing` every weight has both, and all the time.
+Frozen weights have no gradient and no optimizer state, but are in the
+checkpoint. With `unfreezing` every weight always has both.
 """
 
 import dataclasses
@@ -29,12 +28,12 @@ from train.learning.layers import by_layer
 TRUNK = 'embed', 'encoder', 'decoder', 'generator'
 CHOICES = 'all', 'lora', 'adapters', 'head', 'unfreezing'
 ADAPTER = 'adapter'  # of models/block.py
-_LORA_STREAM = 1  # of the seed: the model's weights are drawn from the seed
+_LORA_STREAM = 1  # of the seed; the model's weights use the seed itself
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-  """What is trained. Trees of parameters are nested dicts.
+  """Which parameters are trained. Trees of parameters are nested dicts.
 
   The model's tree has the model's parameters; the state's tree has LoRA's
   factors beside them.
@@ -55,7 +54,7 @@ class Tuning:
     """Shapes and axis names of the model's tree -> of the state's.
 
     Raises:
-      ValueError: a matrix that the model does not have; or nothing is trained.
+      ValueError: the model lacks a chosen matrix, or nothing is trained.
     """
     if self.train == 'lora':
       shapes, names = lora.factors(
@@ -70,7 +69,7 @@ class Tuning:
     return params, axes
 
   def drawn(self, shapes: dict, seed: int) -> dict:
-    """What the state's tree has beside the model's, new: LoRA's factors.
+    """New values for what only the state's tree has: LoRA's factors.
 
     Args:
       shapes: of the state's tree.
@@ -113,18 +112,18 @@ class Tuning:
     return unflatten_dict(flatten_dict(frozen) | flatten_dict(trained))
 
   def merged(self, params: dict) -> dict:
-    """The state's tree -> the model's, for every use of the model."""
+    """The state's tree -> the model's, with LoRA's factors merged into it."""
     if self.train != 'lora':
       return params
     return lora.merge(params, self.alpha / self.rank)
 
   def thawed(self, tree: dict, step: jax.Array) -> dict:
-    """Gradients or updates, 0 where a weight is still frozen at a step.
+    """Gradients or updates, set to 0 for weights that are frozen at a step.
 
-    Layer l of L is trained from step (L - 1 - l) / L of all steps on: the top
-    one at once, the lowest in the last L-th. Encoder and decoder go in
-    parallel. What belongs to no layer is always trained: T5 says so of the
-    embeddings, and says nothing of the last norms, which are on top, and of
+    Layer l of L is trained after (L - 1 - l) / L of all steps: the top one from
+    the start, the lowest in the last L-th. Encoder and decoder are unfrozen in
+    parallel. Parameters outside the layers are always trained: T5 says so of
+    the embeddings, and does not mention the last norms, which are on top, and
     the relative biases, which all layers share.
     """
     if self.train != 'unfreezing':
@@ -138,7 +137,7 @@ class Tuning:
     return jax.tree.map(lambda x, on: jnp.where(on, x, 0), tree, on)
 
   def describe(self, params: dict) -> str:
-    """A line about what is trained; '' if it is everything, all the time.
+    """A line about what is trained; '' if everything always is.
 
     Args:
       params: arrays or shapes of the state's tree.
@@ -162,7 +161,7 @@ EVERYTHING = Tuning()
 
 
 def make_tuning(config: ConfigDict) -> Tuning:
-  """The tuning of a whole config.
+  """The Tuning of a config.
 
   Raises:
     ValueError: an unknown choice, a missing key or an ignored one.
@@ -205,7 +204,7 @@ def make_tuning(config: ConfigDict) -> Tuning:
 
 
 def is_added(path: tuple[str, ...]) -> bool:
-  """Whether a parameter is there for tuning alone: LoRA's or an adapter's."""
+  """Whether a parameter exists only for tuning: LoRA's or an adapter's."""
   return path[0] == lora.KEY or ADAPTER in path
 
 

@@ -58,7 +58,8 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
       head = generator_config(c)
       forward = _stack(c, c.encoder_layers, B, T, causal=False)
       forward += _stack(head, c.encoder_layers, B, T, causal=False)
-      forward += B * T * c.embed_dim * (c.embed_dim + 1)  # is it replaced?
+      # The discriminator's head: a dense layer and one logit.
+      forward += B * T * c.embed_dim * (c.embed_dim + 1)
     case 'rwkv':  # five square matrices, and two of the channel mix
       layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
       forward = c.decoder_layers * B * T * layer
@@ -94,7 +95,7 @@ def _stack(
   mlp = (3 if c.gated else 2) * c.embed_dim * c.mlp_dim
   queries, keys, pairs = _attention(c)
   row = length * (mlp + queries + keys) + length**2 * pairs
-  shared = 0  # what all rows have in common
+  shared = 0  # computed once for all rows
   if c.position == 'transformer_xl':  # queries with distances
     distances = length if causal else 2 * length - 1
     row += length * distances * c.heads * c.head_dim

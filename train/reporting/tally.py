@@ -73,8 +73,7 @@ class Tally:
 
 
 def peak_memory() -> dict[str, int]:
-  """The most bytes that this process used: on the host, and on the fullest of
-  the devices that report it."""
+  """Peak memory in bytes: of the host, and of the fullest reporting device."""
   unit = 1 if sys.platform == 'darwin' else 1024
   host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   found = {'train/peak_host_bytes': host}

@@ -16,8 +16,8 @@ from train.learning.criteria import Criterion
 from train.setup import Setup
 
 NAME = 'best.json'
-# Numbers of which a lower value is better. Of all others, which are accuracies,
-# a higher one is.
+# Numbers that are better if lower; all others are accuracies or scores, which
+# are better if higher.
 LOWER = 'loss', 'perplexity', 'bits_per_byte'
 
 
@@ -30,7 +30,7 @@ class Best:
     criterion: the run's; evaluations report its means.
     bytes_counted: whether evaluations report bits_per_byte too.
     labelled: whether labels are predicted, and not tokens.
-    scored: whether they report the score of tasks too.
+    scored: whether evaluations report the score of tasks too.
   """
 
   def __init__(

@@ -67,9 +67,7 @@ def check(
   if accept and not refused:
     return
   another = 'To begin another run with its parameters, '
-  leave = (
-    'Take another --workdir, or leave --config out to go on with this run.'
-  )
+  leave = 'Take another --workdir, or leave --config out to resume this run.'
   if accept:
     advice = (
       f'These cannot change in a run that has trained. {another}give another '
@@ -79,7 +77,7 @@ def check(
     advice = f'{leave} {another}add --init_from={folder}.'
   else:
     advice = (
-      f'{leave} To go on with these changes, add --accept_changed_config.'
+      f'{leave} To resume with these changes, add --accept_changed_config.'
     )
   what = f'--workdir={folder} holds the run of another config. Different are:'
   shown = lines(old, new, refused if accept else keys)
@@ -87,7 +85,7 @@ def check(
 
 
 def may_change(key: str, old: dict, new: dict) -> bool:
-  """Whether a run can go on from its checkpoint with another value."""
+  """Whether a run can resume from its checkpoint with another value."""
   if not _is_in(key, CHANGEABLE):
     return False
   values = get(old, key), get(new, key)

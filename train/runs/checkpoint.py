@@ -110,14 +110,14 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """An error inside it is one of saving a checkpoint."""
+    """Turns an error inside into a CheckpointError that says what to do."""
     try:
       yield
     except Exception as error:
       steps = self.steps()
       there = (
         'The checkpoints already there are unharmed; make room and run the '
-        f'same command again to go on from step {steps[-1]}.'
+        f'same command again to resume from step {steps[-1]}.'
         if steps
         else 'There is no checkpoint yet: make room and run the same command '
         'again; it begins with the first step.'

@@ -85,7 +85,7 @@ def open_run(
     CheckpointError: the checkpoint is missing, damaged, or of another model.
   """
   if not os.path.isdir(folder):
-    raise ValueError(f'--workdir={folder}: there is no such folder.')
+    raise ValueError(f'{folder}: there is no such folder.')
   own = config is None
   config = workdir.read_config(folder) if own else config
   checkpoints = Checkpoints(folder, read_only=True)
@@ -102,7 +102,7 @@ def open_run(
 
 
 def _compare_models(saved: dict, config: ConfigDict) -> None:
-  """Warns of keys by which a config's model computes something else."""
+  """Warns of each key that makes the model compute other than in training."""
   old = workdir.checked(saved, "The checkpoint's config").model
   for key in sorted(old):
     if key not in UNUSED and old[key] != config.model[key]:

@@ -5,10 +5,11 @@ and sharding may differ from the source's. What happens to a parameter:
 
   both models have it, in one shape         it is taken
   both have it, in different shapes         an error
-  one has it, and it is a head's            if it is new, the seed draws it; if
-                                            it is the source's, it is left out.
-                                            Only if `model.head` differs
-  one has it, and it is the trunk's         an error
+  only the new model has it, a head's       the seed draws it, if `model.head`
+                                            differs
+  only the source has it, a head's          it is left out, if `model.head`
+                                            differs
+  only one has it, the trunk's              an error
   the token table has more rows here        the seed draws the further rows
   it is LoRA's or an adapter's, and new     the seed draws it
   it is LoRA's, and only the source's       it is merged into its matrix
@@ -18,7 +19,7 @@ Fine-tuning ELECTRA takes its discriminator: its generator is left out, if
 
 `TRUNK` names the parts of the trunk. Steps count from 0, and the optimizer is
 new. With `--init_state` the optimizer's state and the step are taken too: the
-schedule goes on where the source was. The data begin at their start.
+schedule continues where the source was. The data begin at their start.
 
 The tokenizer is the source's, unless `data.tokenizer` names one; then both must
 have the same number of pieces. The first checkpoint is saved before the first
@@ -157,7 +158,7 @@ def _check_source(
     raise ValueError(
       f'--workdir={folder} holds a run that was begun {begun}. Parameters are '
       'taken once, at the beginning: leave --init_from and --init_state out to '
-      'go on, or take another --workdir.'
+      'resume, or take another --workdir.'
     )
 
 
@@ -172,7 +173,7 @@ def _make(
 ) -> Origin:
   if optimizer and step >= config.train.steps:
     raise ValueError(
-      f'train.steps is {config.train.steps}, but --init_state goes on from '
+      f'train.steps is {config.train.steps}, but --init_state continues from '
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)

@@ -1,4 +1,4 @@
-"""Beginning a run with the parameters of one that trained LoRA's factors."""
+"""Begins a run with the parameters of a run that trained LoRA's factors."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ _BEFORE = f'params/{lora.KEY}/'
 def merged(
   folder: str, there: Shapes, here: Shapes, old: Mapping, new: ConfigDict
 ) -> tuple[str, ...]:
-  """The source's factors if the new run has none: they are merged.
+  """The names of the source's factors to merge; () if the new run has factors.
 
   Args:
     folder: the source's workdir, for messages.
@@ -39,7 +39,7 @@ def merged(
       f"The checkpoint in {folder} has LoRA's factors for tuning.alpha="
       f'{theirs["alpha"]} and tuning.rank={theirs["rank"]}; with alpha='
       f'{ours.alpha} and rank={ours.rank} the model would compute something '
-      'else. Take its values.'
+      "else. Set both keys to the checkpoint's values."
     )
   return ()
 
@@ -61,7 +61,7 @@ def restore(
     mesh: of the new run.
 
   Returns:
-    The arrays that are wanted, by path.
+    The wanted arrays, by path.
   """
   shapes = checkpoints.shapes(step) if factors else {}
   place = NamedSharding(mesh, PartitionSpec())

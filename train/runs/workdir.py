@@ -70,7 +70,8 @@ def read_config(folder: str) -> ConfigDict:
     if saved:
       return _read_saved(folder, saved)
     raise ValueError(
-      f'--workdir={folder} holds no run yet (no {NAME}): give --config.'
+      f'{folder} holds no run yet (no {NAME}). To begin one, give a config: '
+      f'python -m train --config=FILE --workdir={folder}'
     )
   try:
     with open(path, encoding='utf-8-sig') as file:

@@ -1,19 +1,18 @@
 """Metrics of tasks: (examples, predictions) -> name -> number.
 
 Numbers are in percent, except counts and thresholds. An example has TFDS's
-fields. These entries are there only where they are not 0:
+fields. Three counts are given only if they are not 0:
 
-  undefined  how many numbers have no value, and are given as 0: all of them
-             without examples, a correlation with what never changes (Matthews,
-             Pearson, Spearman), an F1 where neither side has anything to find.
-  invalid    how many predictions are no prediction: None where a class is
-             asked (the model's text names none), no finite number where a
-             number is. They are wrong.
-  cut        how many words have no predicted tag; they count as 'O'.
+  undefined  scores without a value, which are given as 0: all of them if there
+             are no examples; a correlation (Matthews, Pearson, Spearman) with a
+             constant; an F1 if neither labels nor predictions have a positive.
+  invalid    predictions that cannot be used: None where the model's text names
+             no class, or a number that is not finite. They count as wrong.
+  cut        words without a predicted tag, which count as 'O'.
 
-Each function raises ValueError where an example has no gold label, or where
-there are not as many predictions as examples. scikit-learn, SciPy, sacrebleu
-and rouge-score come with pip install 'treeline-lm[tasks]'.
+Each function raises ValueError if an example has no gold label, or if there are
+more or fewer predictions than examples. scikit-learn, SciPy, sacrebleu and
+rouge-score come with pip install 'treeline-lm[tasks]'.
 """
 
 from input_pipeline.tasks.metrics.answers import record, squad, squad2, trivia

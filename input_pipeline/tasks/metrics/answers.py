@@ -1,7 +1,7 @@
-"""Answers to questions: normalised texts, their overlap, and no answer.
+"""Scores of answers to questions, some of which have no answer.
 
-A prediction is a text, or has the attributes `text` and `null`: how much
-likelier no answer is than this text (input_pipeline.objectives.reading).
+A prediction is a text, or has the attributes `text` and `null`, which says how
+much likelier no answer is than the text (input_pipeline.objectives.reading).
 """
 
 import re
@@ -33,8 +33,8 @@ def normalise_squad(text: str) -> str:
 def normalise_trivia(text: str) -> str:
   """A text as TriviaQA's published script compares it.
 
-  As SQuAD's, but punctuation becomes a space, and typographic quotes are
-  punctuation too.
+  It differs from SQuAD's in that punctuation becomes a space, and that
+  typographic quotes are punctuation too.
   """
   marks = string.punctuation + '‘’´`'
   text = ''.join(' ' if c in marks else c for c in text.lower())
@@ -44,7 +44,8 @@ def normalise_trivia(text: str) -> str:
 def token_f1(gold: str, predicted: str) -> float:
   """F1 (0 to 1) of the words of two normalised texts, counted as bags.
 
-  Two texts without words have no word in common: 0, as in SQuAD 1.1's script.
+  Two texts without words have no word in common, so F1 is 0 as in SQuAD 1.1's
+  script.
   """
   golds, found = gold.split(), predicted.split()
   common = (Counter(golds) & Counter(found)).total()
@@ -70,9 +71,9 @@ def text_of(prediction: Any) -> str:
 def squad2_match(golds: Sequence[str], predicted: str) -> tuple[float, float]:
   """Exact match and F1 (0 to 1) by SQuAD 2.0's script.
 
-  No gold answer, or none that has a word, means that nothing must be answered.
-  Where either side is empty, both scores are 1 if both are and else 0
-  (Rajpurkar et al. 2018, 5).
+  A question has no answer if no gold answer has a word. If only one side is
+  empty, both scores are 0; if both sides are, both are 1 (Rajpurkar et al.
+  2018, 5).
   """
   golds = [gold for gold in golds if normalise_squad(gold)] or ['']
   exact, f1 = best_match(golds, predicted, normalise_squad)
@@ -84,10 +85,10 @@ def best_threshold(
 ) -> tuple[float, float]:
   """The best mean score over all thresholds for no answer, and the threshold.
 
-  A question gets no answer where `null` is above the threshold. SQuAD 2.0's
-  script looks for it among the values of `null`, and so does this; of several
-  that are equally good, the lowest. Unlike the script, equal values of `null`
-  stay together: no threshold can part them.
+  A question gets no answer if its `null` is above the threshold. As in SQuAD
+  2.0's script, thresholds are values of `null`, and ties go to the lowest.
+  Unlike in the script, equal values of `null` stay together: no threshold can
+  separate them.
 
   Args:
     kept: float [N], the score of each question with its answer.
@@ -95,12 +96,13 @@ def best_threshold(
     null: float [N], how much likelier no answer is.
 
   Returns:
-    The mean score; the threshold, lowest `null` - 1 where nothing is answered.
+    The mean score and the threshold, which is the lowest `null` - 1 if it is
+    best to answer nothing.
   """
   order = np.argsort(null, kind='stable')
   null, gain = null[order], (kept - dropped)[order]
   totals = dropped.sum() + np.concatenate([[0.0], np.cumsum(gain)])
-  # A threshold ends where the next value of `null` is another one.
+  # Equal values of `null` are a group, which ends where the next one differs.
   ends = np.append(np.flatnonzero(np.diff(null)), len(null) - 1) + 1
   ends = np.concatenate([[0], ends])
   best = ends[np.argmax(totals[ends])]
@@ -113,8 +115,8 @@ def golds_of(
 ) -> Sequence[str]:
   """The gold answers of an example of SQuAD, ReCoRD or TriviaQA.
 
-  They are a list of texts, or a dict with `text` (SQuAD), or with `aliases`
-  and `normalized_aliases` (TriviaQA).
+  The field has a list of texts, or a dict with `text` (SQuAD), or with
+  `aliases` and `normalized_aliases` (TriviaQA).
   """
   found = example[field]
   if not isinstance(found, Mapping):
@@ -135,8 +137,8 @@ def squad(examples: Examples, predictions: Sequence[Any]) -> Scores:
 def record(examples: Examples, predictions: Sequence[Any]) -> Scores:
   """`f1` and `exact_match` over `answers` [...], as SQuAD's (ReCoRD).
 
-  An example that is there several times, with the same passage and query, is
-  one question, and its first prediction counts (Zhang et al. 2018; T5).
+  Examples with the same passage and query are one question, of which the first
+  prediction counts (Zhang et al. 2018; T5).
   """
   scores.check_length(examples, predictions)
   first = {}
@@ -163,9 +165,9 @@ def trivia(examples: Examples, predictions: Sequence[Any]) -> Scores:
 def squad2(examples: Examples, predictions: Sequence[Any]) -> Scores:
   """`exact_match` and `f1` of SQuAD 2.0, where some questions have no answer.
 
-  A text '' is no answer. Predictions that have `null` (see above) are no
-  answer where it is above 0. They also give the scores with the thresholds that
-  are best for these examples, as BERT and later papers report them on dev:
+  The text '' means no answer, and so does a `null` (see above) over 0. If
+  predictions have `null`, there are also the scores at the thresholds that are
+  best for these examples, as BERT and later papers report them on dev:
   `best_exact_match`, `best_f1`, and the thresholds themselves (Rajpurkar et al.
   2018; Devlin et al. 2019, 4.3).
 
@@ -175,7 +177,9 @@ def squad2(examples: Examples, predictions: Sequence[Any]) -> Scores:
   scores.check_length(examples, predictions)
   nulls = [getattr(p, 'null', None) for p in predictions]
   if 0 < nulls.count(None) < len(nulls):
-    raise ValueError('Some predictions have a score of no answer, some none.')
+    raise ValueError(
+      'Some predictions have `null`, the score of no answer, and some have not.'
+    )
   scored = bool(nulls) and nulls[0] is not None
   names = ('exact_match', 'f1')
   if not predictions:
@@ -206,9 +210,9 @@ def _answered(examples, predictions, field, normalise):
     golds = golds_of(example, field)
     if not golds:
       raise ValueError(
-        f'Example {i} has no answer in {field!r}. Metrics need gold answers;'
-        ' of a test split, write the predictions. squad2 reads questions'
-        ' without an answer.'
+        f'Example {i} has no answer in {field!r}, but this metric needs gold'
+        ' answers. For a test split, write the predictions. For questions'
+        ' without an answer, use the metric squad2.'
       )
     pairs.append(best_match(golds, text_of(found), normalise))
   means = np.mean(pairs, axis=0) if pairs else (None, None)

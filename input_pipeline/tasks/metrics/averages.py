@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from input_pipeline.tasks.metrics.scores import Scores
 
-# A column is what is averaged first: (task, metric) of one or several numbers.
+# The numbers (task, metric) of a column are averaged first.
 Columns = tuple[tuple[tuple[str, str], ...], ...]
 
 
@@ -64,7 +64,7 @@ def glue_average(
 ) -> Scores:
   """`average` of the tasks of GLUE, as one of the papers defines it.
 
-  'glue'     the benchmark's own: 9 tasks; the metrics of a task, and the two
+  'glue'     that of the benchmark: 9 tasks; the metrics of a task, and the two
              sets of MNLI, are averaged first (Wang et al. 2018, 3).
   't5'       the same without WNLI, which T5 excludes on validation (Raffel et
              al. 2020, table 16 has the cells).
@@ -75,11 +75,11 @@ def glue_average(
 
   Args:
     results: task -> metrics, by the names of TFDS's configs ('cola',
-      'mnli_matched'). More tasks may be there.
+      'mnli_matched'). Other tasks may be among them.
     convention: see above.
 
   Returns:
-    `average`, and `undefined` where numbers of these tasks are.
+    `average`, and `undefined` if numbers of these tasks are undefined.
 
   Raises:
     ValueError: a task is missing, or the convention is unknown.
@@ -87,7 +87,8 @@ def glue_average(
   """
   if convention not in GLUE:
     raise ValueError(
-      f'Unknown convention {convention!r} of an average: one of {list(GLUE)}.'
+      f'The convention {convention!r} is unknown: it must be one of'
+      f' {list(GLUE)}.'
     )
   return _average(results, GLUE[convention])
 
@@ -97,8 +98,8 @@ def superglue_average(
 ) -> Scores:
   """`average` of the 8 tasks of SuperGLUE (Wang et al. 2019, 3).
 
-  The two metrics of CB, MultiRC and ReCoRD are averaged first. T5 has the same
-  (Raffel et al. 2020, table 14). See glue_average.
+  The two metrics of CB, MultiRC and ReCoRD are averaged first, as in T5 (Raffel
+  et al. 2020, table 14). See glue_average.
   """
   return _average(results, SUPERGLUE)
 

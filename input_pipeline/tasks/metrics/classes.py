@@ -12,11 +12,11 @@ from input_pipeline.tasks.metrics.scores import Examples, Scores
 
 CB = ('entailment', 'contradiction', 'neutral')
 POSITIVE = ('equivalent', 'duplicate')  # what MRPC and QQP look for
-NO_NUMBER = -1.0  # what T5 reads where a text is no number
+NO_NUMBER = -1.0  # T5's value of a text that is not a number
 
 
 def accuracy(examples: Examples, predictions: Sequence[Any]) -> Scores:
-  """`accuracy`: how many predictions are the example's `label`."""
+  """`accuracy`: the share of predictions that equal the example's `label`."""
   golds = scores.labels(examples, predictions)
   if not golds:
     return scores.percents({'accuracy': None})
@@ -29,9 +29,9 @@ def accuracy(examples: Examples, predictions: Sequence[Any]) -> Scores:
 def matthews(examples: Examples, predictions: Sequence[Any]) -> Scores:
   """`matthews`: the correlation coefficient of any number of classes.
 
-  None counts as a class of its own, as T5 does (-1), so that it is never right.
-  Where all labels, or all predictions, are one class it is undefined: 0, as
-  scikit-learn and the published tables have it.
+  None is a class of its own that is never right, as in T5 (-1). If all labels
+  or all predictions are one class, the coefficient is undefined and given as 0,
+  as in scikit-learn and the published tables.
   """
   golds = scores.labels(examples, predictions)
   invalid = scores.invalid(predictions)
@@ -53,15 +53,15 @@ def f1_accuracy(
   *,
   positive: Collection[str] = POSITIVE,
 ) -> Scores:
-  """`f1` of the class that is looked for, and `accuracy` (MRPC, QQP).
+  """`f1` of the positive class, and `accuracy` (MRPC, QQP).
 
-  None counts as the class that is wrong, as T5 does: it is a false positive
-  where the label is negative.
+  None counts as the wrong class, as in T5: if the label is negative, it is a
+  false positive.
 
   Args:
     examples: with a `label`.
     predictions: classes.
-    positive: names of the class that is looked for.
+    positive: names of the positive class.
   """
   golds = [gold in positive for gold in scores.labels(examples, predictions)]
   f1 = _binary_f1(golds, _binary(golds, predictions, positive))
@@ -76,8 +76,8 @@ def f1_macro_accuracy(
 ) -> Scores:
   """`f1_macro`, the mean of the F1 of each class, and `accuracy` (CB).
 
-  A class that is in no label and no prediction has the F1 0, as in T5's metric,
-  and is counted in `undefined`.
+  A class that neither labels nor predictions have gets an F1 of 0, as in T5's
+  metric, and is counted in `undefined`.
 
   Args:
     examples: with a `label`.
@@ -85,7 +85,7 @@ def f1_macro_accuracy(
     classes: the names of all classes.
 
   Raises:
-    ValueError: a label is none of the classes.
+    ValueError: a label is not one of the classes.
   """
   golds = scores.labels(examples, predictions)
   if unknown := set(golds) - set(classes):
@@ -94,7 +94,7 @@ def f1_macro_accuracy(
     return scores.percents({'f1_macro': None, 'accuracy': None})
   with scores.extra():
     from sklearn.metrics import f1_score
-  # scikit-learn wants one type of labels: numbers, and -1 for what is no class.
+  # scikit-learn needs labels of one type: numbers, and -1 for no class.
   number = {name: i for i, name in enumerate(classes)}
   each = f1_score(
     [number[gold] for gold in golds],
@@ -113,7 +113,7 @@ def multirc(examples: Examples, predictions: Sequence[Any]) -> Scores:
 
   An example is one answer of a question, with `label` 'True' or 'False' and
   `idx` {paragraph, question, answer} (Khashabi et al. 2018; Wang et al. 2019).
-  None counts as the class that is wrong.
+  None counts as the wrong class.
   """
   labels = scores.labels(examples, predictions)
   golds = [gold == 'True' for gold in labels]
@@ -132,8 +132,8 @@ def pearson_spearman(
 ) -> Scores:
   """`pearson` and `spearman` correlation with the number `label` (STS-B).
 
-  What is no finite number is -1, as T5 reads it. Both are undefined where
-  either side has one value only.
+  A prediction that is not a finite number counts as -1, as in T5. Both are
+  undefined if all labels, or all predictions, are equal.
   """
   golds = np.float64(scores.labels(examples, predictions))
   valid = [p is not None and math.isfinite(p) for p in predictions]
@@ -153,7 +153,7 @@ def pearson_spearman(
 
 
 def _binary(golds, predictions, positive):
-  """Whether each prediction is positive; None is what the label is not."""
+  """Whether each prediction is positive; None counts as the wrong class."""
   return [
     (not gold) if found is None else found in positive
     for gold, found in zip(golds, predictions, strict=True)
@@ -161,7 +161,7 @@ def _binary(golds, predictions, positive):
 
 
 def _binary_f1(golds, found):
-  """F1 (0 to 1) of what is True; None where nothing is, on either side."""
+  """F1 (0 to 1) of True; None if neither side has a True."""
   if not any(golds) and not any(found):
     return None
   with scores.extra():

@@ -1,4 +1,4 @@
-"""What all metrics share."""
+"""Checks, counts and percentages that all metrics share."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,15 @@ def labels(examples: Examples, predictions: Sequence[Any]) -> list[Any]:
   """The labels of the examples.
 
   Raises:
-    ValueError: there is none, or not as many predictions.
+    ValueError: an example has no label, or the numbers of examples and
+      predictions differ.
   """
   check_length(examples, predictions)
   for i, example in enumerate(examples):
     if example['label'] is None:
       raise ValueError(
-        f'Example {i} has no label: its split keeps them secret. Metrics need'
-        ' labels; of a test split, write the predictions.'
+        f'Example {i} has no label: the labels of its split are secret. Metrics'
+        ' need labels; for a test split, write the predictions.'
       )
   return [example['label'] for example in examples]
 
@@ -42,9 +43,9 @@ def invalid(predictions: Sequence[Any]) -> int:
 def percents(
   values: Mapping[str, float | None], undefined: int = 0, **counts: int
 ) -> Scores:
-  """Values from 0 to 1 in percent, None as 0, and those counts that are not 0.
+  """Values from 0 to 1 as percent, None as 0, and the counts that are not 0.
 
-  `undefined` counts the values that are None, beside those given.
+  `undefined` is raised by the number of values that are None.
   """
   scores = {k: 0.0 if v is None else 100 * float(v) for k, v in values.items()}
   counts['undefined'] = undefined + sum(v is None for v in values.values())

@@ -16,19 +16,19 @@ def entity_f1(
 ) -> Scores:
   """`f1`, `precision` and `recall` of whole entities of all examples together.
 
-  An entity is right if its first word, last word and type are, by the rules of
-  CoNLL's script (Tjong Kim Sang and De Meulder 2003, 4); seqeval has the same
-  ones. Precision without predicted entities is undefined, and recall without
-  entities.
+  An entity is right if its first word, last word and type are right, by the
+  rules of CoNLL's script (Tjong Kim Sang and De Meulder 2003, 4), which seqeval
+  also has. Precision is undefined without predicted entities, and recall
+  without labelled ones.
 
   Args:
     examples: with a list of tags, such as 'B-PER', 'I-PER' and 'O'.
-    predictions: a tag for each word; None is 'O', and counted. Words at the end
-      that have none are 'O' too.
+    predictions: a tag for each word. None, and a missing tag at the end, are
+      'O' and counted.
     field: the field of the tags.
 
   Raises:
-    ValueError: a tag is none, or an example has more tags than words.
+    ValueError: a tag has another form, or there are more tags than words.
   """
   scores.check_length(examples, predictions)
   golds, founds, cut, invalid = set(), set(), 0, 0
@@ -56,8 +56,8 @@ def entity_f1(
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
   """(first word, last word, type) of the entities that tags mark.
 
-  B- begins one, and so does I- after 'O' or after another type; this reads
-  both IOB1 and IOB2. Worked example: B-PER I-PER I-LOC O -> (0, 1, PER),
+  B- begins an entity, and so does I- after 'O' or after another type, so both
+  IOB1 and IOB2 are read. Example: B-PER I-PER I-LOC O -> (0, 1, PER),
   (2, 2, LOC).
 
   Raises:
@@ -67,7 +67,7 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
   for i, tag in enumerate([*tags, OUTSIDE]):
     mark, _, new = tag.partition('-')
     if tag != OUTSIDE and (mark not in ('B', 'I') or not new):
-      raise ValueError(f"{tag!r} is no tag: one is 'O', B-TYPE or I-TYPE.")
+      raise ValueError(f"{tag!r} is not a tag: use 'O', B-TYPE or I-TYPE.")
     if kind and (mark == 'B' or new != kind):
       found.append((start, i - 1, kind))
     if mark == 'B' or new != kind:

@@ -16,9 +16,9 @@ def rouge(
 ) -> Scores:
   """`rouge1`, `rouge2`, `rougeLsum`: F1 of n-grams and of sentences' LCS.
 
-  As T5 computes them (Lin 2004; Raffel et al. 2020, 2.3): rouge-score without
-  stemming, a line a sentence, and a line ends after ' . ' too. The number is
-  the median over 1000 bootstrap samples of the examples, drawn from a fixed
+  They are computed as in T5 (Lin 2004; Raffel et al. 2020, 2.3): by rouge-score
+  without stemming; each line is a sentence, and ' . ' ends a line too. A score
+  is the median over 1000 bootstrap samples of the examples, drawn from a fixed
   seed.
 
   Args:
@@ -54,8 +54,8 @@ def bleu(
 ) -> Scores:
   """`bleu` of a corpus, by sacrebleu with T5's choices (see bleu_signature).
 
-  Cased, tokenised as 'intl', counts of 0 smoothed by 'exp' (Papineni et al.
-  2002; Raffel et al. 2020, 2.3).
+  Texts are cased and tokenised as 'intl'; 'exp' smooths counts of 0 (Papineni
+  et al. 2002; Raffel et al. 2020, 2.3).
 
   Args:
     examples: sentences by their language.
@@ -70,9 +70,9 @@ def bleu(
 
 
 def bleu_signature() -> str:
-  """The signature that sacrebleu gives to `bleu`: its version and choices."""
+  """sacrebleu's signature of `bleu`: its version and choices."""
   metric = _bleu()
-  metric.corpus_score(['a'], [['a']])  # it names the number of references
+  metric.corpus_score(['a'], [['a']])  # the signature counts the references
   return str(metric.get_signature())
 
 

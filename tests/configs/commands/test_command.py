@@ -43,7 +43,7 @@ MISTAKES = [
   (['--config=t5:tny', W], "size 'tny' is unknown. Did you mean 'tiny'?"),
   (['--config={}/none.py', W], 'has no function get_config'),
   ([W, '--config.seed=1'], 'give --config=FILE.py as well'),
-  ([W], 'holds no run yet (no config.json): give --config'),
+  ([W], 'holds no run yet (no config.json). To begin one, give a config'),
   ([C, '--workdir={}/file'], 'no files can be written there (File exists)'),
   ([C, W, '--process=1'], '--processes and --process need --coordinator'),
   ([C, W, '--coordinator=here'], 'must be HOST:PORT, or auto'),
@@ -110,7 +110,7 @@ def test_mistakes_of_the_command_line(ended, number):
 
 @pytest.mark.parametrize('flag', ['--help', '-h', '--helpfull'])
 def test_help(capsys, monkeypatch, flag):
-  """It says what the program does, and each key's value and meaning."""
+  """Help says what the program does, and each key's value and meaning."""
   monkeypatch.setitem(sys.modules, '__main__', train_command)
   with pytest.raises(SystemExit) as ended:
     command._flags(['train', flag, '--config=configs/bert.py:base'], '')
@@ -140,7 +140,10 @@ def test_help_of_programs_without_a_config(module):
 
 
 def test_every_program_is_started_alike():
-  """So that --help, Ctrl-C and closed streams are the same everywhere."""
+  """Only command.py starts programs.
+
+  Thus --help, Ctrl-C and closed streams are the same in all of them.
+  """
   for path in glob.glob('[a-z]*/**/*.py', recursive=True):
     with open(path) as file:
       used = '  app' + '.run' in file.read()
@@ -148,7 +151,7 @@ def test_every_program_is_started_alike():
 
 
 def test_a_summary_shows_what_differs_first():
-  """Every key that has a value, once, in lines that fit."""
+  """A summary has every key with a value once, in lines that fit."""
   config = t5.get_config('tiny').copy_and_resolve_references().unlock()
   config.seed = 3
   config.data.curriculum = ((0.5, 64, 0),)
@@ -222,7 +225,7 @@ command.run(lambda: print('caf\u00e9 \u2581'))
 
 
 def test_a_folder_of_the_users_own(tmp_path):
-  """With the name of a package of ours but no __init__.py, it hides nothing."""
+  """A user's folder may be named as one of our packages and hides nothing."""
   for name in ('configs', 'models', 'train', 'input_pipeline'):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'common.py').write_text('x = 1')

@@ -66,7 +66,7 @@ if __name__ == '__main__':
 
 
 def test_commands_begin_before_they_import_libraries():
-  """Those of the packages that import JAX or TensorFlow."""
+  """Each command of a package that imports JAX or TensorFlow begins first."""
   count = 0
   for package in ('input_pipeline', 'models', 'train'):
     for path in (REPOSITORY / package).rglob('*.py'):
@@ -98,7 +98,7 @@ RUN = (
   ],
 )
 def test_ctrl_c_before_the_first_step(tmp_path, moment, command):
-  """While it imports, reads flags or runs: a line, and the status 130."""
+  """Ctrl-C ends imports, flags and runs with one line and status 130."""
   (tmp_path / f'{moment}.py').write_text(STOP)
   done = subprocess.run(
     [sys.executable, *(word.replace('{}', str(tmp_path)) for word in command)],
@@ -131,7 +131,7 @@ for _ in range(1000):
 
 
 def test_ctrl_c_while_the_collector_works():
-  """Python prints what a callback raises, and goes on."""
+  """Python would print what a callback raises, and continue."""
   done = subprocess.run(
     [sys.executable, '-c', IN_A_CALLBACK], capture_output=True, text=True
   )
@@ -146,7 +146,7 @@ def test_ctrl_c_while_the_collector_works():
   ],
 )
 def test_streams_that_are_closed(code, status):
-  """As in a background job: `python -m train ... >&- 2>&-`."""
+  """Output is closed in a background job: `python -m train ... >&- 2>&-`."""
   code = f'import sys\nfrom configs.commands import command, interrupt\n{code}'
   done = subprocess.run(
     ['sh', '-c', 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]

@@ -253,7 +253,7 @@ def test_pairs_need_five_tokens():
 
 
 def test_a_document_alone_is_reported(tmp_path, capfd):
-  """Once: its pairs have no random part."""
+  """A chunk of one document is reported once: its pairs are not random."""
   for number in range(7):
     (tmp_path / f'{number}.txt').write_text(
       'One. Two. Three.\n\n' * (number or 2)

@@ -79,7 +79,10 @@ def rows(config, examples, record=None, family='encoder', trained=True):
   ],
 )
 def test_frames(kind, one, two, types):
-  """Devlin et al. 2019, 3.2; Liu et al. 2019; Radford et al. 2018, 3.3."""
+  """Frames are those of the papers.
+
+  Devlin et al. 2019, 3.2; Liu et al. 2019; Radford et al. 2018, 3.3.
+  """
   config = Config(framing=kind)
   examples = [
     {'texts': ('a b',), 'label': 'yes'},
@@ -94,7 +97,7 @@ def test_frames(kind, one, two, types):
 
 
 def test_the_longer_text_of_a_pair_is_cut():
-  """As BERT's _truncate_seq_pair; the second where both are as long."""
+  """BERT's _truncate_seq_pair cuts the second where both are as long."""
   texts = [np.arange(9), np.arange(20, 25)]
   kept, cut = framing.shorten(texts, 9)
   assert [x.tolist() for x in kept] == [[0, 1, 2, 3, 4], [20, 21, 22, 23]]
@@ -142,7 +145,7 @@ def test_numbers_are_divided_by_the_scale():
 
 
 def test_a_words_first_token_has_its_tag():
-  """Devlin et al. 2019, 5.3: other tokens of a word count nothing."""
+  """A word's other tokens do not count (Devlin et al. 2019, 5.3)."""
   config = Config(objective='tagging', length=7)
   examples = [
     {
@@ -191,7 +194,7 @@ LONG = ' '.join(f'w{n}' for n in range(300))
 
 
 def test_windows_of_a_long_context():
-  """BERT's code: a stride of 128 tokens, and the window with most context."""
+  """BERT's code has a stride of 128 tokens; the widest context counts."""
   config = Config(objective='span', length=200)
   span = Span('who', LONG, ((LONG.index('w290'), 'w290 w291'),))
   windows = reading.windows(span, Words(), config)

@@ -151,7 +151,7 @@ def slow_words(maskable, starts):
 
 
 def test_whole_words():
-  """Whole words; one that still fits is taken; all are equally likely."""
+  """Words are masked whole, may fill the count, and are equally likely."""
   N, T, P = 4000, 24, 9
   row = rng(5)
   maskable, starts = row.random(T) < 0.85, row.random(T) < 0.6
@@ -177,7 +177,7 @@ def test_whole_words():
 
 
 def test_whole_words_equal_the_algorithm():
-  """BERT's, word by word, with the same random order of words."""
+  """BERT's algorithm goes word by word; the random order is the same."""
   N, T, P = 50, 30, 8
   maskable, starts = rng(1).random((N, T)) < 0.8, rng(2).random((N, T)) < 0.5
   counts = rng(3).integers(1, P + 1, N)

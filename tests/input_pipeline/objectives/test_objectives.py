@@ -189,7 +189,7 @@ def test_an_encoder_decoder_has_no_loss_on_inputs():
 
 
 def test_rows_of_unequal_examples():
-  """Packed as encoder-decoder rows, every example is unchanged."""
+  """Every example is unchanged when packed as encoder-decoder rows."""
   inputs = np.full([6, 5], NOTHING, np.int32)
   targets = np.full([6, 4], NOTHING, np.int32)
   for row in range(6):

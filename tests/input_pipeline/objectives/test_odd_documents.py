@@ -45,7 +45,7 @@ def odd(tmp_path_factory):
   ],
 )
 def test_odd_documents(odd, objective, family, monkeypatch, capsys):
-  """Each is read, or skipped, counted and reported; no token is lost."""
+  """Each document is read, or skipped, counted and reported; none is lost."""
   pytest.importorskip('tensorflow')
   monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   make = pairs_config if objective in PAIRS else masked_config
@@ -72,7 +72,7 @@ def test_odd_documents(odd, objective, family, monkeypatch, capsys):
 
 @pytest.mark.parametrize('objective', ['causal', 'sentence_pairs'])
 def test_a_source_without_rows(objective, tmp_path, monkeypatch):
-  """An error, instead of reading it for ever."""
+  """The source is refused, instead of being read for ever."""
   pytest.importorskip('tensorflow')
   monkeypatch.setattr(tokenizing, 'prepare', lambda *_: NoSpaces())
   (tmp_path / 'a.json').write_text('{"text": " "}')

@@ -63,7 +63,7 @@ def test_best_fit(capacity):
 
 
 def test_any_example_may_be_the_first_of_a_row():
-  """Not always the longest, which is placed first."""
+  """The longest, which is placed first, is not always first in its row."""
   rng = np.random.default_rng(0)
   lengths = np.stack([rng.integers(1, 17, 4000), np.zeros(4000, int)], axis=1)
   rows, _, segments = packing.best_fit(lengths, (16, 0), rng)

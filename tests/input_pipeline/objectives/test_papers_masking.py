@@ -104,7 +104,7 @@ def masked(monkeypatch):
 @pytest.mark.parametrize('pack', [True, False])
 @pytest.mark.parametrize('rule', MASKING)
 def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
-  """Token by token, in rows of one document and of several."""
+  """Rows of one document and of several equal the papers' token by token."""
   shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
   config = masked_config(
     'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
@@ -140,7 +140,7 @@ def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
 
 
 def test_roberta_masks_its_ends_as_words_of_their_own(masked, monkeypatch):
-  """Even if the token after <s> does not begin a word."""
+  """<s> is apart from the next token, even if that does not begin a word."""
   config = masked_config(
     'mlm', masking='roberta', whole_words=True, noise_density=0.4,
     length=8, predictions=4, concatenate=False, pack=False,

@@ -141,7 +141,7 @@ def test_pieces_are_as_long_as_a_row_allows(objective, pair, decoder):
 
 
 def test_room_for_noise_that_is_drawn_token_by_token():
-  """For tokens the mean; for runs of noise the mean and four deviations."""
+  """Tokens need room for the mean; runs for the mean and four deviations."""
   values = {'length': 129, 'noise_density': 0.4, 'target_length': 84}
   # 128 * 0.4 * 0.6 runs, their variance 0.28 times that, and one more.
   for sentinels in (42, 43):

@@ -54,7 +54,7 @@ def causal_rows(documents, **changes):
 
 @pytest.mark.parametrize('pack', [True, False])
 def test_rows_that_are_windows(pack):
-  """As nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens.
+  """nanoGPT, Megatron-LM and RWKV-LM cut a line of tokens in this way:
 
   x = line[i : i + T], y = line[i + 1 : i + T + 1], i in steps of T.
   """

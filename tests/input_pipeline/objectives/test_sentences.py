@@ -187,7 +187,7 @@ def test_labels_of_pairs_are_right():
 
 
 def test_half_of_the_pairs_are_replaced():
-  """Of the pairs with a choice: documents have two sentences here."""
+  """Documents have two sentences, so every pair can be replaced."""
   N = 10_000
   documents = [[np.arange(9), np.arange(9)]] * N
   pairs = sentences.sentence_pairs(documents, rng(), 18, 0.0)
@@ -198,7 +198,7 @@ def test_half_of_the_pairs_are_replaced():
 
 
 def test_a_tenth_of_the_documents_have_short_pairs():
-  """The length is drawn once for each document, evenly from 2 on."""
+  """A document's length is drawn once, evenly from 2 on."""
   N = 4000
   documents = [[np.arange(1)] * 50 for _ in range(N)]
   pairs = [
@@ -239,7 +239,7 @@ def test_tokens_are_dropped_evenly_from_both_ends():
 
 
 def slow_rows(documents, length, across):
-  """Sentence by sentence: into the row if it still fits, else a new row."""
+  """A sentence goes into the row if it still fits, else into a new row."""
   rows, row = [], [CLS]
 
   def close():

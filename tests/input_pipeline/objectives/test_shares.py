@@ -149,7 +149,7 @@ def test_chunks_grow_with_the_rows(length, block):
 
 
 def test_all_phases_of_a_curriculum_have_the_same_chunks():
-  """So that a cursor is the same place in all phases."""
+  """A cursor is thus the same place in all phases."""
   settings = masked_config(
     'mlm', length=8192, block=0, curriculum=((0.5, 64, 4),)
   )
@@ -189,7 +189,7 @@ def chunks_of(data, batches, stream):
 
 @pytest.mark.parametrize('changes', [{}, {'documents': 26}, {'holdout': 27}])
 def test_a_corpus_smaller_than_a_chunk(changes, tmp_path, monkeypatch):
-  """26 documents in chunks of 256: each 9 times, in all four streams."""
+  """26 documents are in chunks of 256 nine times each, in all four streams."""
   count = 27 if changes else 26
   data = open_file(tmp_path, monkeypatch, count, block=256, **changes)
   for stream in range(4):
@@ -202,7 +202,7 @@ def test_a_corpus_smaller_than_a_chunk(changes, tmp_path, monkeypatch):
   'changes', [{'epochs': 9, 'streams': 1, 'block': 256}, {'block': 128}]
 )
 def test_no_document_twice(changes, tmp_path, monkeypatch):
-  """If epochs are counted, or chunks have the usual size."""
+  """No document is repeated where epochs count or chunks are of usual size."""
   data = open_file(tmp_path, monkeypatch, 26, **changes)
   found = chunks_of(data, 2, 0)
   assert found
@@ -286,7 +286,7 @@ def test_files_too_small_for_their_chunks(capsys):
   ],
 )
 def test_nothing_is_reported(objective, family, changes, documents, capsys):
-  """For full rows, and for rows of one document or pair by design."""
+  """Full rows, and rows of one document or pair by design, need no report."""
   settings = masked_config(objective, **changes)
   run_chunks(settings, family, documents)
   assert not capsys.readouterr().out

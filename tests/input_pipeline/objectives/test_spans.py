@@ -39,7 +39,7 @@ def test_lengths(length, density, mean, raw, targets, noise, count):
 
 
 def test_halves_are_rounded_as_in_t5s_graph():
-  """In float32, where 0.15 is 0.15000000596 and a product has 24 bits."""
+  """T5 rounds in float32, where 0.15 is 0.15000000596."""
   found = [spans.noise_counts(n, 0.15, 3.0)[0] for n in (10, 30, 190, 350)]
   # 1.5 and 4.5, to even; 28.5000019 and 52.5000038, up.
   assert found == [2, 4, 29, 53]
@@ -147,7 +147,7 @@ def test_equals_the_transcription(length, density, mean):
   ('items', 'segments'), [(7, 3), (6, 1), (6, 6), (9, 4)]
 )
 def test_segmentation_is_uniform(items, segments):
-  """Chi-square over all compositions, at a fixed seed."""
+  """Chi-square finds all compositions equally likely, at a fixed seed."""
   rows = 40_000
   rng = np.random.default_rng(0)
   drawn = spans.random_segmentation(rng, rows, items, segments)
@@ -167,7 +167,7 @@ def test_segmentation_is_uniform(items, segments):
 
 
 def test_few_segments_of_a_long_piece_are_uniform():
-  """Their mean is the same, within four standard errors."""
+  """The segments' means are equal, within four standard errors."""
   items, segments, rows = 131_072, 3, 64
   rng = np.random.default_rng(0)
   drawn = spans.random_segmentation(rng, rows, items, segments)
@@ -176,7 +176,7 @@ def test_few_segments_of_a_long_piece_are_uniform():
 
 
 def test_noise_is_spread_evenly():
-  """All places are dropped equally often, except for the fixed ends."""
+  """All places but the fixed ends are dropped equally often."""
   tokens = piece(100, rows=20_000) * 0 + np.arange(100, 200, dtype=np.int32)
   inputs, _ = corrupt(tokens, seed=1)
   stays = np.array([(inputs == 100 + i).sum() for i in range(100)]) / 20_000

@@ -49,7 +49,7 @@ def test_iid_noise_equals_the_transcriptions(length, density):
 
 
 def text_of_runs(inputs, targets):
-  """The text of both: runs of one take the place of the other's sentinels."""
+  """The text: runs of one side replace the sentinels of the other."""
   known, text = set(SENTINELS.tolist()), []
 
   def runs(tokens):

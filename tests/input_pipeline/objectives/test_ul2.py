@@ -39,7 +39,7 @@ def test_suffix_corruption(length):
 
 @pytest.mark.parametrize('length', [1, 2, 3, 12])
 def test_the_suffix_denoiser_of_the_papers_code(length):
-  """It calls T5's prefix language modelling (the paper's appendix).
+  """The code calls T5's prefix language modelling (the paper's appendix).
 
   The text has two parts and no sentinel; the first has 1 to L - 1 tokens, all
   equally likely.

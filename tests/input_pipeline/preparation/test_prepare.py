@@ -80,7 +80,7 @@ def test_refused(corpus, made, tmp_path, changes, message):
 
 
 def test_kills(corpus, made, tmp_path):
-  """Two processes, killed at random moments and run again: the same bytes."""
+  """Two processes, killed at random and run again, write the same bytes."""
   for number in range(6):  # more files, so that kills come in between
     for file in range(3):
       name = tmp_path / f'{number}{file}.json.gz'
@@ -115,7 +115,7 @@ def test_kills(corpus, made, tmp_path):
 
 
 def test_remote(corpus, tmp_path):
-  """TensorFlow's filesystem in place of gs://: source, cache, tokenizer."""
+  """TensorFlow's filesystem stands for gs://: source, cache, tokenizer."""
   tf = pytest.importorskip('tensorflow')
   for path in corpus.glob('*.gz'):
     tf.io.gfile.copy(str(path), f'ram://remote/{path.name}', overwrite=True)
@@ -144,7 +144,7 @@ def test_remote(corpus, tmp_path):
 
 @pytest.mark.parametrize('suffix', ['array_record', 'tfrecord'])
 def test_tfds(corpus, made, tmp_path, suffix, monkeypatch):
-  """json files as a dataset: the same texts, and its own validation split."""
+  """A dataset of json files has the same texts and a validation split."""
   tfds = pytest.importorskip('tensorflow_datasets')
   config = settings(
     f'json:{corpus}/[01].json.gz', eval__source=f'json:{corpus}/2.json.gz'
@@ -205,7 +205,7 @@ def test_tfds_is_not_found_before_it_is_finished(corpus, tmp_path, monkeypatch):
   ],
 )
 def test_errors_are_one_line(corpus, made, tmp_path, flags, lines, message):
-  """Also the error of one process among several."""
+  """The error of one process among several is one line too."""
   flags = [f'tokenizer={made}/tokenizer.model', *flags]
   done = subprocess.run(
     command(corpus, tmp_path, *(f'--config.data.{flag}' for flag in flags)),
@@ -229,7 +229,7 @@ def test_errors_are_one_line(corpus, made, tmp_path, flags, lines, message):
   ],
 )
 def test_a_full_disk(corpus, tmp_path, flags, name):
-  """One line names the file, and no half of it is left."""
+  """One line names the file, and no part of the file is left."""
   flags = ['--config.data.tokenizer_kind=bytes', '--jobs=1', *flags]
   done = runs.run(command(corpus, tmp_path, *flags), largest=20_000)
   assert done.returncode == 1

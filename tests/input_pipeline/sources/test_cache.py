@@ -17,10 +17,10 @@ from tests.helpers.caches import (
   CAUSAL,
   COUNTS,
   EMPTY,
-  blocks_until_the_end,
   contents,
   documents,
   open_data,
+  rows_until_the_end,
   settings,
 )
 from tests.helpers.corpora import (
@@ -55,7 +55,7 @@ def test_no_tokenizer_of_tokens(made):
 def test_rows_are_those_of_the_text(
   corpus, made, objective, concatenate, capfd
 ):
-  """In training, over more than an epoch, and in evaluation, bit for bit."""
+  """Rows are equal bit for bit, in evaluation and over several epochs."""
   objective = objective | {'concatenate': concatenate}
   raw = open_data(f'json:{corpus}/*.json.gz', made, **objective)
   cached = open_data(f'cache:{made}', made, **objective)
@@ -81,13 +81,13 @@ def test_rows_are_those_of_the_text(
 @pytest.mark.parametrize('source', ['raw', 'cache'])
 @pytest.mark.parametrize('streams', [1, 4])
 def test_every_token_once_an_epoch(corpus, made, source, streams):
-  """In the rows of a causal epoch, over all streams; counted by id."""
+  """The rows of a causal epoch have each id as often as the documents."""
   name = f'json:{corpus}/*.json.gz' if source == 'raw' else f'cache:{made}'
   data = open_data(name, made, **CAUSAL, streams=streams, holdout=7, epochs=1)
   counts = np.zeros(VOCABULARY, int)
   readers = [part.reader(data.config.block) for part in data.corpora]
   for stream in range(streams):
-    for rows in blocks_until_the_end(data, readers, stream):
+    for rows in rows_until_the_end(data, readers, stream):
       parts = pipeline.features.split(rows, data.shapes)
       np.add.at(counts, parts['targets'][parts['segments'] > 0], 1)
   kept = [
@@ -103,7 +103,7 @@ def test_every_token_once_an_epoch(corpus, made, source, streams):
 
 
 def test_memory_of_ids(made):
-  """16 bits an id, and unchanged documents, empty and bad ones too."""
+  """An id takes 16 bits; documents are the same, empty and bad ones too."""
   source = cache.TokenCache(str(made))
   assert source.dtype == np.uint16
   assert source.lengths == list(COUNTS)
@@ -264,7 +264,7 @@ def test_damage_is_refused_and_rebuilt(corpus, made, tmp_path, what):
 
 
 def test_damage_that_is_seen_when_read(made, tmp_path, monkeypatch):
-  """Where files are too large to be hashed whole."""
+  """Files that are too large to be hashed whole are checked when read."""
   folder = tmp_path / 'cache'
   shutil.copytree(made, folder)
   monkeypatch.setattr(hashes, 'WHOLE', 0)

@@ -46,7 +46,7 @@ def test_parquet(tmp_path, kind):
 
 
 def test_parquet_has_the_rows_of_json(tmp_path):
-  """Two files, held-out documents and limits among them."""
+  """Rows of two files are equal, held out or not, with a limit or without."""
   pytest.importorskip('tensorflow')
   for n, count in enumerate((150, 230)):
     own = texts(count, n)
@@ -103,7 +103,7 @@ def test_a_parquet_file_is_read_in_parts(tmp_path, monkeypatch):
 
 
 def test_bad_parquet_documents(tmp_path, capsys):
-  """Empty, null and not UTF-8: each is reported with its row."""
+  """Empty, null and not UTF-8 are each reported with their row."""
   values = [text.encode() for text in DOCUMENTS[:400]]
   values[7], values[150], values[301] = None, b'', b'\xff\xfe'
   path = write_parquet(tmp_path / 'a.parquet', values, pa.binary())

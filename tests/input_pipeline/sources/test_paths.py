@@ -46,7 +46,8 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.skipif(
-  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+  not os.path.exists('/dev/full'),
+  reason='needs /dev/full, which only Linux has',
 )
 def test_a_full_disk_names_the_file():
   def fill():

@@ -60,7 +60,7 @@ def assert_same_rows(first, second):
 
 
 def test_zst(tmp_path, monkeypatch):
-  """Frames of the zstd program and of Arrow, one after another."""
+  """Frames of the zstd program and of Arrow follow one another in a file."""
   monkeypatch.setattr(lines, 'BUFFER', 7)
   path = tmp_path / 'a.txt.zst'
   path.write_bytes(SKIPPABLE + FOREIGN + zst(b'\nthree') + SKIPPABLE)
@@ -114,7 +114,7 @@ def test_the_checksum_of_a_zst(tmp_path):
 
 
 def test_a_zst_with_a_long_window(tmp_path):
-  """A window of 2 GiB (zstd --long=31), more than the library takes."""
+  """The library refuses a window of 2 GiB (zstd --long=31)."""
   path = tmp_path / 'a.zst'
   path.write_bytes(bytes.fromhex('28b52ffd 00 a8 210000') + b'text')
   message = r'a\.zst, line 1: .*window of more than 128 MiB.*without --long'
@@ -145,7 +145,7 @@ def test_files_of_another_kind(tmp_path, name, data, message):
 @pytest.mark.parametrize('ending', ['', '.gz', '.zst'])
 @pytest.mark.parametrize('size', [1, 1 << 16])
 def test_byte_order_marks(tmp_path, monkeypatch, ending, size):
-  """Programs of Windows write one; it is not part of the text."""
+  """Windows programs write the mark, which is not part of the text."""
   monkeypatch.setattr(lines, 'BUFFER', size)
   compress = {'.gz': gzip.compress, '.zst': zst}.get(ending, bytes)
   mark = b'\xef\xbb\xbf'
@@ -189,7 +189,7 @@ def test_text_field(tmp_path):
 
 
 def test_remote_parquet_and_zst():
-  """TensorFlow's filesystem in place of gs://."""
+  """TensorFlow's filesystem stands for gs://."""
   tf = pytest.importorskip('tensorflow')
   tf.io.gfile.makedirs('ram://remote_files')
   with tf.io.gfile.GFile('ram://remote_files/a.json.zst', 'wb') as file:
@@ -212,7 +212,7 @@ def test_remote_parquet_and_zst():
 
 
 def test_a_mixture_of_all_and_its_caches(tmp_path):
-  """The same rows from the files and from token caches of them."""
+  """Rows from the files equal those from their token caches."""
   pytest.importorskip('tensorflow')
   own = [texts(count, n) for n, count in enumerate((150, 230, 97))]
   write_parquet(tmp_path / 'a.parquet', own[0], row_group_size=64)
@@ -267,7 +267,7 @@ def test_textfile_and_text(books):
 
 
 def test_the_order_of_textfiles(books, tmp_path):
-  """The same in any place; each part of it has files of every folder."""
+  """The order is the same in any place; each part has files of all folders."""
   source = open_source(f'textfile:{books}/**/*.txt')
   shutil.move(books, tmp_path / 'moved')
   moved = open_source(f'textfile:{tmp_path}/moved/*/*.txt')
@@ -283,7 +283,7 @@ def test_the_order_of_textfiles(books, tmp_path):
 
 
 def test_rows_of_textfiles(books):
-  """Held-out files, chunks, cursors; all other files are read."""
+  """Held-out files are not trained on; all other files are read."""
   pytest.importorskip('tensorflow')
   (books / '0' / '000.txt').write_bytes(b'\xff')
   config = data_config(

@@ -99,7 +99,7 @@ def test_bad_lines(line, message):
 
 @pytest.mark.parametrize('value', ['NaN', '1e999', '"\\ud800"', '9' * 30])
 def test_what_python_takes_for_json(value):
-  """Beside the text: as lenient as `json`, though the parser is stricter."""
+  """The reader is as lenient as `json`, though its parser is stricter."""
   line = f'{{"text": "a", "other": {value}, "text": "b"}}'.encode()
   assert files.JsonFiles(['a']).text(line) == b'b'
 
@@ -138,7 +138,7 @@ def test_unknown_source():
   ],
 )
 def test_dangling_links(tmp_path, pattern, link):
-  """A glob would skip them: a link to a file, or to a folder of files."""
+  """A glob would skip a link to a missing file or folder of files."""
   (tmp_path / 'a.txt').write_text('text')
   (tmp_path / 'other').mkdir()
   (tmp_path / 'other' / 'a.txt').write_text('text')

@@ -64,7 +64,7 @@ def test_holdout_indices():
 @pytest.mark.parametrize('holdout', [0, 5])
 @pytest.mark.parametrize('order', ['together', 'apart', 'random'])
 def test_chunk_reader(tmp_path, holdout, order):
-  """However streams ask, they get their chunks; a file is read about once."""
+  """Streams get their chunks in any order; a file is read about once."""
   count, parts = 1000, 4
   texts = [str(i) for i in range(count)]
   write(tmp_path / 'a.json.gz', texts)

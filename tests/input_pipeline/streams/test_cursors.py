@@ -70,7 +70,7 @@ def test_cursors_advance(either):
 
 
 def test_resuming_anywhere(either):
-  """From every batch's cursor on, and from cursors inside and between."""
+  """Rows resume from every batch's cursor, and inside and between chunks."""
   whole = take(either, 14)
   for done in 1, 2, 3, 7, 11:
     rest = take(either, 14 - done, last_cursor(whole[done - 1]))
@@ -79,7 +79,7 @@ def test_resuming_anywhere(either):
 
 
 def test_resuming_from_every_row(either):
-  """The rows of a stream go on in the same way from the cursor of any row."""
+  """A stream's rows continue in the same way from any row's cursor."""
   rows = np.arange(4)  # those of stream 0
   whole = take(either, 8, rows=rows)
   flat = {n: np.concatenate([b[n] for b in whole]) for n in whole[0]}
@@ -179,7 +179,7 @@ def text_of(batches, data):
 @pytest.mark.parametrize('concatenate', [True, False])
 @pytest.mark.parametrize('pack', [True, False])
 def test_evaluation(corpus, workdir, concatenate, pack):
-  """The whole split once, every token of it, on any number of hosts."""
+  """Any number of hosts sees every token of the split once."""
   changed = json_config(corpus, concatenate=concatenate, pack=pack)
   data = open_data(changed, 5, VOCABULARY, workdir=workdir)
   whole = []
@@ -236,7 +236,7 @@ def test_phases_of_a_curriculum(data):
 
 @pytest.mark.slow
 def test_memory_is_flat(either):
-  """Over two hundred thousand rows: about as many objects as before."""
+  """Two hundred thousand rows leave about as many objects as before."""
   config = dataclasses.replace(either.config, batch=512, length=16)
   large = either.phase(config)
   iterator = large.batches(large.start(), np.arange(512))

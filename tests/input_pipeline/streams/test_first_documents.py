@@ -11,7 +11,7 @@ import pytest
 from input_pipeline import pipeline, prepare
 from input_pipeline.streams import chunks, cursors
 from tests.helpers import runs
-from tests.helpers.caches import blocks_until_the_end, settings
+from tests.helpers.caches import rows_until_the_end, settings
 from tests.helpers.corpora import assert_same, texts
 from tests.helpers.mixtures import (
   COUNTS,
@@ -30,7 +30,7 @@ def epochs_of(data, stream_count=4):
   readers = [part.reader(8) for part in data.corpora]
   counts = np.zeros(VOCABULARY, int)
   for stream in range(stream_count):
-    for rows in blocks_until_the_end(data, readers, stream):
+    for rows in rows_until_the_end(data, readers, stream):
       counts += counted([pipeline.features.split(rows, data.shapes)])
   return counts
 
@@ -40,7 +40,7 @@ def epochs_of(data, stream_count=4):
 def test_first_documents(
   open_mixture, sources, tokenizer, tmp_path, documents, kind
 ):
-  """Exactly N documents, three times: T5's repeated data."""
+  """Exactly N documents are read three times: T5's repeated data."""
   source = f'json:{sources}/a*.gz'
   if kind == 'cache':
     config = settings(source, data__tokenizer=tokenizer)
@@ -100,7 +100,7 @@ def rows_of_streams(batches, stream_count, shapes):
 
 @pytest.mark.parametrize('kind', ['one', 'mixture', 'synthetic'])
 def test_the_end_comes_when_all_streams_are_there(open_mixture, sources, kind):
-  """Rows of one epoch, then padding, then the error; from any step on."""
+  """One epoch's rows come, then padding, then the error; from any step on."""
   if kind == 'synthetic':
     changes = {'source': 'synthetic', 'tokenizer': '', 'documents': 600}
   else:
@@ -129,7 +129,7 @@ def test_the_end_comes_when_all_streams_are_there(open_mixture, sources, kind):
 
 @pytest.mark.parametrize('count', [1, 4, 16])
 def test_every_document_epochs_times(open_mixture, sources, tokenizer, count):
-  """In the batches themselves, also with more streams than chunks."""
+  """Batches have each document so often, even with few chunks for streams."""
   data = open_mixture(
     source=f'json:{sources}/a*.gz', epochs=2, streams=count, block=16
   )
@@ -146,7 +146,7 @@ def test_every_document_epochs_times(open_mixture, sources, tokenizer, count):
 
 
 def test_the_end_on_two_hosts(open_mixture, sources):
-  """After the same batch, though the streams of one end before the other's."""
+  """Both end after the same batch, though one's streams end earlier."""
   data = open_mixture(source=f'json:{sources}/a*.gz', epochs=1, block=64)
   whole = until_the_end(data, ROWS)
   barrier, truths = threading.Barrier(2, timeout=60), {}
@@ -181,7 +181,7 @@ def test_next_chunk():
 
 @pytest.mark.slow
 def test_training_to_the_end_of_the_data(tmp_path, sources, tokenizer):
-  """The last step is saved and reported; more epochs go on from there."""
+  """The last step is saved and reported; more epochs continue from there."""
   settings = {
     'model__vocab_size': VOCABULARY, 'data__tokenizer': tokenizer,
     'data__source': f'json:{sources}/a*.gz', 'data__sentinels': 40,
@@ -201,5 +201,5 @@ def test_training_to_the_end_of_the_data(tmp_path, sources, tokenizer):
   ended = fingerprint(str(tmp_path), step)
   done = runs.run(start(data__epochs=0))
   assert done.returncode == 0, done.stderr
-  assert f'Going on from the checkpoint of step {step}.' in done.stdout
+  assert f'Resuming from the checkpoint of step {step}.' in done.stdout
   assert fingerprint(str(tmp_path))['data'] == ended['data']

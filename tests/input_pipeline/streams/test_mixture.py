@@ -86,8 +86,10 @@ def test_rows_of_each_source_in_turn(open_mixture):
 
 
 def test_each_kind_of_draw_has_a_seed_of_its_own(open_mixture, monkeypatch):
-  """By its domain: a source's documents, a document, shards, chunks, and the
-  source of a row. Evaluation draws again."""
+  """Documents, places, shards, chunks and sources draw by different seeds.
+
+  Evaluation draws differently again.
+  """
   found, own = {}, np.random.default_rng
 
   def recorded(seed=None):
@@ -155,7 +157,7 @@ ONE_OF_EACH_FAMILY = (
   ],
 )
 def test_every_objective_on_hosts(sources, objective, family):
-  """In both phases of a curriculum, from the start and resumed.
+  """Hosts see the same rows in both phases, from the start and resumed.
 
   One objective of each family runs on all hosts of 1, 2 and 4; the others run
   on one host of 4.
@@ -190,14 +192,14 @@ def test_every_objective_on_hosts(sources, objective, family):
 
 
 def test_a_mixture_of_one(open_mixture, sources):
-  """Its documents are those of the source alone; only the cursor differs."""
+  """A mixture of one has the source's documents; only its cursor differs."""
   data = open_mixture(mixture=((f'json:{sources}/b*.gz', 1.0),))
   assert take(data, 1)[0]['cursor'].shape == (16, 5)
   assert data.report()['documents_0'] == data.report()['documents']
 
 
 def test_evaluation_of_all_sources(open_mixture, sources):
-  """Each held-out document of each source, once."""
+  """Evaluation reads each held-out document of each source once."""
   data = open_mixture()
   alone = [open_mixture(source=name) for name, _ in mixed(sources)]
   expected = sum(counted(whole_evaluation(other)) for other in alone)
@@ -227,7 +229,7 @@ def test_reports_and_fingerprint(open_mixture, sources):
 
 
 def test_caches_mix(open_mixture, sources, tokenizer, tmp_path):
-  """Prepared together, trained together: the rows of the texts."""
+  """Caches that are prepared and trained on together have the texts' rows."""
   config = settings('', data__tokenizer=tokenizer)
   config.data.mixture = mixed(sources)
   made = prepare.prepare(config, str(tmp_path), jobs=1)

@@ -24,7 +24,7 @@ def test_domains_keep_their_numbers():
 
 
 def test_no_two_places_draw_alike():
-  """Nor two seeds, nor two domains."""
+  """Two seeds, and two domains, draw differently too."""
   every = list(itertools.product((0, 1), range(5), (0, 1), (0, 1)))
   drawn = [seeds.generator(*place).integers(1 << 60) for place in every]
   assert len(np.unique(drawn)) == len(every)

@@ -68,7 +68,7 @@ def ours(tokens):
 
 
 def assert_uniform(counts, values):
-  """Each of the values about as often as the others, and nothing else."""
+  """Asserts that only the values occur, each about as often as the others."""
   assert counts.keys() == {*values}
   mean = sum(counts.values()) / len(values)
   spread = (mean * (1 - 1 / len(values))) ** 0.5
@@ -80,7 +80,7 @@ def assert_uniform(counts, values):
 
 @pytest.mark.parametrize(('objective', 'family'), CASES)
 def test_documents_of_a_chunk_are_shuffled(objective, family):
-  """Joined in one row they come in all 24 orders, each once."""
+  """Four documents joined in a row come in all 24 orders, each once."""
   config = settings(objective, length=32, concatenate=True, pack=False)
   documents = [[FIRST + n] for n in range(4)]
   counts = collections.Counter()
@@ -122,7 +122,7 @@ def test_pairs_of_a_chunk_are_shuffled():
 
 
 def test_shards_of_an_epoch_are_shuffled():
-  """Files, and the parts of each, by the seed and by the epoch."""
+  """The seed and the epoch order the files, and the parts of each."""
   orders = [
     sum(((f, p) for p in parts), ())
     for f in range(2)
@@ -169,7 +169,7 @@ def test_long_documents_give_a_random_part(objective, family):
 
 @pytest.mark.parametrize('share', [0.5, 1.0])
 def test_random_tokens_are_no_special_ones(share):
-  """T5's MASS and BERT styles: any ordinary token, each as likely."""
+  """T5's MASS and BERT styles draw all ordinary tokens equally often."""
   config = data_config(
     objective='bert_style', random_share=share, noise_density=0.5,
     mean_span_length=0.0, length=256, concatenate=False,
@@ -211,9 +211,9 @@ def alike(tmp_path):
 
 
 def test_noise_is_drawn_for_each_place(alike):
-  """Never the same for two seeds, sources, streams, epochs, shards or chunks.
+  """Two seeds, sources, streams, epochs, shards or chunks differ in noise.
 
-  Nor for training and evaluation.
+  Training and evaluation differ too.
   """
   batches = []
   for seed in 0, 1:

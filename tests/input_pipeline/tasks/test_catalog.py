@@ -58,7 +58,7 @@ FILES = [
 def data():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   return folder
 
 

@@ -58,18 +58,18 @@ BAD = [
    'FILE, line 2: byte 0xef is not UTF-8'),
   ('glue/rte', '', 'FILE is empty'),
   ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\thigh\n',
-   "FILE, line 2: score 'high' is no number"),
+   "FILE, line 2: score 'high' is not a number"),
   ('glue/cola', 'gj04\t1\tbad\n', 'FILE, line 1 has 3 columns, not the 4'),
   ('super_glue/cb', '{"premise": "a", "hypothesis": "b"}\n',
    "FILE, line 1: there is no field 'idx', only premise, hypothesis"),
   ('super_glue/cb', '\n{"premise": \n',
-   'FILE, line 2: no JSON object: Expecting value'),
-  ('super_glue/cb', '[1]\n', "FILE, line 1: '[1]' is no JSON object"),
+   'FILE, line 2: not a JSON object: Expecting value'),
+  ('super_glue/cb', '[1]\n', "FILE, line 1: '[1]' is not a JSON object"),
   ('super_glue/dpr', 'A saw B.\nit\nA,B\nC\n',
    "FILE, line 4: 'C' is not one of two candidates"),
   ('super_glue/dpr', 'A saw B.\nit\nA,B\nA\n\nB saw A.\n',
    'FILE, line 6: the last example has 1 lines, not 4'),
-  ('squad/v1.1', '{"data": [\n{]}', 'FILE, line 2: no JSON'),
+  ('squad/v1.1', '{"data": [\n{]}', 'FILE, line 2: not JSON'),
   ('squad/v1.1', '{"version": "1.1"}', "FILE: there is no field 'data'"),
   ('squad/v1.1', json.dumps({'data': [{'paragraphs': [{'context': 'C', 'qas': [
     {'id': 'x', 'question': 'Q', 'answers': []}]}]}]}),
@@ -129,7 +129,7 @@ def test_answers_in_the_wrong_place_are_counted(tmp_path, capsys):
   path = write(tmp_path, 'x.json', json.dumps(data))
   assert len(list(catalog.find('squad/v1.1').read(path))) == 3
   assert (
-    '2 questions have an answer that is not at its answer_start, such as'
+    'in 2 questions an answer does not begin at its answer_start, such as'
     in (capsys.readouterr().out)
   )
 
@@ -246,7 +246,7 @@ def test_trivia_reads_the_evidence_that_is_there(tmp_path, capsys):
   assert first['entity_pages']['wiki_context'] == ['About Emma.']
   assert first['answer']['aliases'] == ['Emma']
   assert second['answer'] is None
-  assert '1 documents are left out' in capsys.readouterr().out
+  assert '1 documents are missing and left out' in capsys.readouterr().out
 
 
 def test_stories_of_cnn(tmp_path, capsys):

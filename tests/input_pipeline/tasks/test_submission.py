@@ -73,7 +73,7 @@ def test_glue_by_name(tmp_path, task, name):
 
 
 def test_all_files_of_both_benchmarks():
-  """As the servers' sample submissions have them."""
+  """Names and lines are those of the servers' sample submissions."""
   glue = 'CoLA SST-2 MRPC STS-B QQP MNLI-m MNLI-mm QNLI RTE WNLI AX'
   found = [name for name, _ in submission.GLUE.values()]
   assert found == [f'{name}.tsv' for name in glue.split()]
@@ -145,7 +145,8 @@ def test_multirc(tmp_path):
 
 
 @pytest.mark.skipif(
-  'TREELINE_DATA' not in os.environ, reason='needs TREELINE_DATA'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 def test_real_multirc_gets_its_labels_back(tmp_path):
   """The file has the shape of the published one, which has the labels too."""
@@ -246,7 +247,7 @@ def test_lines(tmp_path):
 def test_never_over_another_file(tmp_path):
   there = tmp_path / 'SST-2.tsv'
   there.write_text('mine')
-  with pytest.raises(FileExistsError, match='SST-2.tsv is there already'):
+  with pytest.raises(FileExistsError, match='SST-2.tsv exists'):
     submission.write_glue('sst2', indexed(1), ['positive'], str(tmp_path))
   assert there.read_text() == 'mine'
   assert os.listdir(tmp_path) == ['SST-2.tsv']
@@ -258,7 +259,7 @@ def test_never_over_another_file(tmp_path):
     (lambda f: submission.write_glue('sst', [], [], f), "no file for 'sst'"),
     (
       lambda f: submission.write_glue('sst2', indexed(1), ['good'], f),
-      r"\['good'\] are none of the classes",
+      r"\['good'\] are not among the classes",
     ),
     (
       lambda f: submission.write_glue('sst2', indexed(2), ['positive'], f),
@@ -268,7 +269,7 @@ def test_never_over_another_file(tmp_path):
       lambda f: submission.write_superglue(
         'rte', [{'idx': 4}, {'idx': 4}], ['entailment'] * 2, f
       ),
-      'The example 4 is there twice',
+      'The example 4 occurs twice',
     ),
     (
       lambda f: submission.write_conll(
@@ -285,7 +286,7 @@ def test_bad_input(tmp_path, call, message):
 
 
 def test_choices_of_a_task_are_written_by_number(tmp_path):
-  """They are predicted by name, as classes."""
+  """Choices are predicted by name, as classes are."""
   task = catalog.find('super_glue/copa')
   written = submission.write(
     task, 'test', indexed(3), ['choice2', 'choice1', None], str(tmp_path)

@@ -130,7 +130,7 @@ def test_edited_tokenizer_json(bpe, tmp_path, edited, message):
 
 
 def test_added_tokens_that_are_text(bpe, tmp_path):
-  """Such as some models have for runs of spaces: the text may have them."""
+  """Some models add tokens for runs of spaces, which a text may have."""
   content = json.loads(bpe.model)
   flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'special'), False)
   content['added_tokens'] += [

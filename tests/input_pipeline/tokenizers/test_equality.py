@@ -18,7 +18,7 @@ from tests.helpers.tokenizers import write_gpt2
 def data():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   return Path(folder)
 
 
@@ -58,7 +58,7 @@ def test_wordpiece(data, lines):
 
 
 def test_wordpiece_cased(data, lines, tmp_path):
-  """The published vocabulary, with capitals."""
+  """A vocabulary with capitals gives the ids of BERT's code."""
   pieces = (data / 'tok_bert' / 'vocab.txt').read_text().split('\n')[:-1]
   pieces += [p.capitalize() for p in pieces if p.isalpha() and p.isascii()]
   pieces += ['É', '##É', 'ș', 'ț', 'Ș', '##ă', '##ț']
@@ -125,7 +125,7 @@ def documents():
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe'])
 def test_without_published_files(documents, kind, tmp_path):
-  """A vocabulary trained on the installed documentation; odd texts."""
+  """A vocabulary trained on installed documentation reads odd texts alike."""
   lines = [text.encode() for text in documents[:20]] + references.odd_texts()
   texts = [*documents, *references.ODD * 50]  # pieces of odd characters too
   tokenizer = kinds.train(texts, 1500, 0, kind)

@@ -106,7 +106,7 @@ def test_pieces_of_spaces_merge_as_sentencepiece_does(spread, tmp_path):
 
 
 def test_a_vocabulary_without_specials_is_exported_as_its_rows_are(tmp_path):
-  """With no token around a text, and with one on both sides."""
+  """Rows have no special token, or one on each side of a text."""
   ours = kinds.train(corpus(), 420, 10, 'byte_bpe')
   [ids] = ours.encode_batch(['a man'])
   for around in ((), ()), ((ours.eos,), (int(ours.sentinels[0]),)):
@@ -146,7 +146,7 @@ def bert_like(content):
 
 
 def llama3_like(content):
-  """Its split pattern, and BOS before a text, after a ByteLevel step."""
+  """Gives LLaMA 3's split pattern, and BOS before a text."""
   vocab = content['model']['vocab']
   ids = {'<|begin_of_text|>': len(vocab), '<|end_of_text|>': len(vocab) + 1}
   flags = dict.fromkeys(('single_word', 'lstrip', 'rstrip'), False)
@@ -199,7 +199,7 @@ def llama3_like(content):
   ('kind', 'edit'), [('byte_bpe', llama3_like), ('wordpiece', bert_like)]
 )
 def test_a_published_tokenizer_comes_out_as_it_went_in(kind, edit, tmp_path):
-  """Its own post-processor, split pattern and pairs of texts."""
+  """The post-processor, split pattern and pairs of texts are its own."""
   ours = kinds.train(corpus(), 420, 0, kind, specials=kind == 'wordpiece')
   content = json.loads(ours.model)
   names = edit(content)

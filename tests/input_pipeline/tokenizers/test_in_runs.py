@@ -13,7 +13,7 @@ from tests.helpers.tokenizers import SENTINELS, SIZES, texts
 
 @pytest.mark.parametrize('kind', TOKENIZERS)
 def test_in_a_workdir(kind, tmp_path):
-  """Trained, written to it and opened from it; another size is refused."""
+  """A tokenizer is trained, saved and opened; another size is refused."""
   source = tmp_path / 'text'
   source.write_text('\n\n'.join(texts()))
   size = SIZES.get(kind, 266)
@@ -63,7 +63,7 @@ def test_sentinels_in_prompts(made):
 
 
 def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
-  """Of every kind; a run that has begun keeps its tokenizer."""
+  """Every kind is put aside; a run that has begun keeps its tokenizer."""
   from train.runs import workdir
 
   for name in 'tokenizer.model', 'tokenizer.json':

@@ -33,7 +33,7 @@ def documents(tokenizer, kind):
 
 
 def test_ids(tokenizer, kind):
-  """int32, in range, and no special id is made from text."""
+  """Ids are int32 and in range; no text has a special id."""
   for ids in tokenizer.encode_batch(documents(tokenizer, kind)):
     assert ids.dtype == np.int32
     assert ids.ndim == 1
@@ -148,7 +148,7 @@ def test_decoded_special_ids(tokenizer, kind):
 
 
 def test_byte_lengths(tokenizer, kind):
-  """They sum to the length of the text; special ids have 0."""
+  """Lengths sum to that of the text; special ids have 0."""
   lengths = tokenizer.byte_lengths()
   assert (lengths.dtype, lengths.shape) == (np.int32, (tokenizer.size,))
   assert not lengths[list(tokenizer.specials)].any()
@@ -223,7 +223,7 @@ def test_saved_file_is_the_librarys(made, kind, tmp_path):
 
 @pytest.mark.parametrize('kind', TOKENIZERS)
 def test_special_names_in_a_text(tokenizer):
-  """They are ordinary text."""
+  """The names of special tokens are ordinary text."""
   names = ' '.join(tokenizer.piece(i) for i in tokenizer.specials)
   names = names.replace('<extra_id_', '<extra-id_')  # SentencePiece reads it
   [ids] = tokenizer.encode_batch([names.encode()])
@@ -232,7 +232,7 @@ def test_special_names_in_a_text(tokenizer):
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe'])
 def test_threads(made, kind, monkeypatch):
-  """Only the threads asked for, and the same ids with any number of them."""
+  """Only as many threads run as asked for, and any number gives the same."""
   sample = [text.encode() for text in texts(3000)]
   sample += [f'{text} {n}'.encode() for n, text in enumerate(texts(3000))]
   wanted = made(kind, False).encode_batch(sample)

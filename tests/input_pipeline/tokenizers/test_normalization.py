@@ -13,7 +13,7 @@ FULLWIDTH = 'ﬁne ＡＢＣ  x²\tÅ 2048 bada'
 
 
 def test_a_lossless_unigram():
-  """PaLM's (Chowdhery et al. 2022, 2): every character comes back."""
+  """Every character comes back with PaLM's (Chowdhery et al. 2022, 2)."""
   lines = [*texts(), *['bada 1 22 333 4096  duku'] * 9]
   made = kinds.train(lines, 400, 5, 'unigram', lossless=True)
   plain = kinds.train(lines, 100, 5, 'unigram')
@@ -77,7 +77,7 @@ def test_settings_of_training(values, message):
 
 
 def test_recipes_train_their_vocabularies(tmp_path):
-  """PaLM's and Gopher's; Chinchilla's is Gopher's without NFKC."""
+  """PaLM and Gopher have their own; Chinchilla's is Gopher's without NFKC."""
   from configs import chinchilla, gopher, palm
   from input_pipeline.config import DataConfig
 

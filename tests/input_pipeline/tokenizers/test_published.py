@@ -15,7 +15,7 @@ from tests.helpers.tokenizers import texts
 
 
 def test_names_of_files(gpt2, bert, bpe, wordpiece):
-  """A folder or a file, by their published names; Windows' line ends too."""
+  """Published names of folders and files are read; also Windows' line ends."""
   assert kinds.load(str(gpt2), 0, 'byte_bpe').model == bpe.model
   (gpt2 / 'encoder.json').rename(gpt2 / 'vocab.json')
   (gpt2 / 'vocab.bpe').rename(gpt2 / 'merges.txt')
@@ -29,7 +29,7 @@ def test_names_of_files(gpt2, bert, bpe, wordpiece):
 
 
 def test_remote_folder(gpt2, bpe):
-  """In TensorFlow's filesystem, which stands in for gs://."""
+  """TensorFlow's filesystem stands for gs://."""
   tf = pytest.importorskip('tensorflow')
   for name in ('encoder.json', 'vocab.bpe'):
     tf.io.gfile.copy(str(gpt2 / name), f'ram://gpt2/{name}', overwrite=True)
@@ -208,10 +208,10 @@ def test_config(values, message):
 
 
 def test_published(tmp_path):
-  """Sizes, special ids, and one fingerprint for BERT's two files."""
+  """Sizes and special ids are as published; BERT's two files are equal."""
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   data = Path(folder)
   bert = kinds.load(str(data / 'tok_bert'), 0, 'wordpiece', True)
   file = str(data / 'tok_bert' / 'tokenizer.json')

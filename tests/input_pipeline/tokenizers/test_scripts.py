@@ -41,7 +41,7 @@ def documents(language):
 @pytest.mark.parametrize('kind', ['byte_bpe', 'unigram', 'bpe', 'wordpiece'])
 @pytest.mark.parametrize('language', TEXTS)
 def test_share_of_masked_tokens(language, kind):
-  """15% of all tokens, and in a row the number that BERT's rule asks for.
+  """15% of all tokens are masked; a row has as many as BERT's rule says.
 
   A row may have a few less if its last word does not fit.
   """
@@ -113,7 +113,7 @@ def test_parts_of_other_characters():
 
 
 def test_a_word_of_a_whole_row():
-  """It exceeds every count: its tokens are drawn, all equally likely."""
+  """Tokens of a word above every count are drawn, all equally likely."""
   N, T = 4000, 30
   maskable = np.ones((N, T), bool)
   starts = np.zeros((N, T), bool)
@@ -127,7 +127,7 @@ def test_a_word_of_a_whole_row():
 
 
 def test_a_long_word_fills_the_count():
-  """Of five words of one token and one of 20, six tokens: one is the long's."""
+  """Five words of one token and one of 20 give six: one is the long word's."""
   maskable = np.ones((500, 25), bool)
   starts = np.zeros((500, 25), bool)
   starts[:, [0, 1, 2, 3, 4, 5]] = True
@@ -170,7 +170,7 @@ def test_words_that_fit_are_as_in_berts_release():
 
 @pytest.mark.parametrize('text', ['Zm9v+2JhcmJh/enF1eHh5', 'donaudampfschiff'])
 def test_the_share_holds_in_short_rows(text):
-  """Documents of 8 to 20 characters, in words longer than a row's count."""
+  """Documents have 8 to 20 characters; words exceed a row's count."""
   tokenizer = kinds.train(corpora.texts(60), 300, 0, 'byte_bpe', False, True)
   draw, whole = rng(3), text * 8
   texts = [

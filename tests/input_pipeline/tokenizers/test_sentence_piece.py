@@ -35,7 +35,7 @@ def trained():
 def published():
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   return Path(folder) / 'tok_t5' / 't5_cc_all_derived_32100.model'
 
 
@@ -112,7 +112,7 @@ def test_too_few_sentinels(trained):
 
 
 def test_no_pad():
-  """A decoder starts with BOS then, as LLaMA's, or else with EOS."""
+  """A decoder then starts with BOS, as LLaMA's, or else with EOS."""
   for bos, pad in (1, 1), (-1, 2):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -125,7 +125,7 @@ def test_no_pad():
 
 
 def test_sentinels_are_added_as_in_t5(published):
-  """Removes the published model's extra pieces and adds them again."""
+  """The published model's extra pieces are removed and added again."""
   proto = pytest.importorskip('sentencepiece.sentencepiece_model_pb2')
   whole = published.read_bytes()
   model = proto.ModelProto.FromString(whole)

@@ -101,7 +101,7 @@ def test_decoded(kind, folder):
 
 
 def test_in_a_workdir(kind, folder, tmp_path):
-  """Kept as tokenizer.json, opened again, and bound to the run."""
+  """The file is kept as tokenizer.json, reopened, and bound to the run."""
   source = tmp_path / 'text'
   source.write_text('\n\n'.join(texts()))
   config = data_config(
@@ -127,7 +127,7 @@ def test_in_a_workdir(kind, folder, tmp_path):
 
 
 def test_exported(kind, folder, tmp_path):
-  """The same ids as were read, without special tokens and with the rows'."""
+  """Exported files give the ids that were read, with and without specials."""
   ours = kinds.load(folder, 7, kind)
   lines = [*texts(20), TEXT, ' a  b ']
   around = ((), (ours.eos,)) if kind == 'unigram' else ((ours.pad,), ())
@@ -241,10 +241,10 @@ def test_bytes_that_no_text_has_need_no_piece(tmp_path):
   ],
 )
 def test_published_vocabularies(kind, file, tmp_path):
-  """1,000 documents of C4, and odd texts."""
+  """1,000 documents of C4 and odd texts have the ids of transformers."""
   data = os.environ.get('TREELINE_DATA')
   if not data:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   data = Path(data)
   options = {'extra_ids': 0} if kind == 'unigram' else {}
   folder = saved((data / file).read_bytes(), kind, tmp_path, **options)

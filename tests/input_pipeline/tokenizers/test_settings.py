@@ -64,7 +64,7 @@ def ids_of(tokenizer):
 @pytest.mark.parametrize('strip', [True, False, None])
 @pytest.mark.parametrize('lower', [True, False])
 def test_wordpiece_settings(lower, strip, chinese, pieces, tmp_path):
-  """As transformers reads them, in a folder and in a tokenizer.json."""
+  """A folder's and a tokenizer.json's settings mean what transformers means."""
   config = {
     'do_lower_case': lower,
     'strip_accents': strip,
@@ -87,7 +87,7 @@ def test_wordpiece_settings(lower, strip, chinese, pieces, tmp_path):
 
 
 def test_accents_of_an_uncased_vocabulary_are_kept(pieces, tmp_path):
-  """By hand: 'Über schön' keeps its dots if strip_accents is false."""
+  """'Über schön' keeps its dots if strip_accents is false."""
   config = {'do_lower_case': True, 'strip_accents': False}
   ours = kinds.load(bert(tmp_path, pieces, config), 0, 'wordpiece', True)
   [ids] = ours.encode_batch(['Über schön'])

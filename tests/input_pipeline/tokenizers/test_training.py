@@ -22,7 +22,7 @@ def documents():
 
 
 def test_merges_are_the_librarys(documents):
-  """Byte-level BPE: the same pieces and merges in the same order."""
+  """Byte-level BPE learns the same pieces and merges in the same order."""
   library = subwords.library()
   reference = library.Tokenizer(library.models.BPE())
   split = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -116,7 +116,10 @@ def test_the_same_bytes(kind, masks):
 
 
 def test_in_other_processes(tmp_path):
-  """Where hash tables have another order."""
+  """Training gives the same bytes in another process.
+
+  Hash tables have another order there.
+  """
   program = """
 from input_pipeline.tokenizers import kinds
 from tests.helpers.tokenizers import SIZES, texts
@@ -152,7 +155,7 @@ def test_impossible_sizes(kind, size, message):
 
 @pytest.mark.parametrize('kind', ['wordpiece', 'byte_bpe', 'unigram'])
 def test_odd_documents(kind):
-  """One word, a very long word, nothing, NULs: training works with all."""
+  """Training works with one word, a very long word, nothing, and NULs."""
   odd = ['', 'word', 'x' * 100_000, '\0' * 999, 'a\0b', ' \n ', '\u200d']
   tokenizer = kinds.train([*odd, *texts()], SIZES.get(kind) + 90, 0, kind)
   ids = tokenizer.encode_batch([text.encode() for text in odd])
@@ -176,7 +179,7 @@ def command(*flags):
 
 
 def test_command(tmp_path):
-  """Writes a file for data.tokenizer; reports a mistake in one line."""
+  """The command writes a file for data.tokenizer; a mistake is one line."""
   (tmp_path / 'text').write_text('\n\n'.join(texts()))
   flags = (
     '--config=configs/t5.py:tiny',
@@ -202,7 +205,7 @@ def test_command(tmp_path):
 
 
 def test_impossible_outputs(tmp_path):
-  """In this process, which is faster than the command."""
+  """The function runs in this process, which is faster than the command."""
   from configs import t5
   from input_pipeline import train_tokenizer
 

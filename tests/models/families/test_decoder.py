@@ -86,7 +86,7 @@ def test_packed_equals_separate(name):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_cached_equals_whole(name):
-  """A prompt of five tokens at once, then one token after the other."""
+  """A prompt of five tokens is read at once, then one token at a time."""
   _, model, params = prepared(name)
   x = tokens()
   whole = model.apply({'params': params}, x, np.ones_like(x))

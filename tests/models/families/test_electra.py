@@ -182,7 +182,7 @@ def test_samples_are_distributed_as_the_softmax(params):
 
 
 def test_the_discriminator_is_an_encoder(params, outputs):
-  """Its tables and weights alone give the same logits."""
+  """An encoder with its tables and weights gives the same logits."""
   encoder = TransformerConfig(**ENCODER)
   own = {name: params[name] for name in ('embed', 'encoder', 'replaced')}
   shapes, _ = abstract_params(build(encoder))
@@ -267,9 +267,12 @@ def test_published_sizes(size, generator, heads):
 
 
 def test_dense_layers_without_an_initializer_start_as_glorot():
-  """google-research/electra: tf.layers.dense of the projection to the model's
-  width (modeling.py) and of the discriminator's last number
-  (run_pretraining.py); all other matrices are truncated normal of 0.02."""
+  """google-research/electra uses tf.layers.dense without an initializer.
+
+  The layers are the projection to the model's width (modeling.py) and the
+  discriminator's last (run_pretraining.py); all other matrices are truncated
+  normal of 0.02.
+  """
   sizes = {'embed_dim': 240, 'mlp_dim': 240, 'head_dim': 60, 'table_dim': 40}
   config = make_config(**sizes, encoder_layers=1)
   model = build(config)

@@ -23,7 +23,7 @@ NO_POSITION = dict.fromkeys(
 
 
 def make_rows(seed):
-  """Rows: both texts, the first, the second, and three more of the first."""
+  """Rows of both texts, the first, the second, and three more of the first."""
   rng = np.random.default_rng(seed)
   tokens = np.tile(rng.integers(5, 40, T), (6, 1))
   types = np.tile(rng.integers(0, 2, T), (6, 1))

@@ -268,7 +268,7 @@ def test_a_prompt_padded_on_the_left(params, outputs):
 
 
 def test_no_position_sees_later_ones(params):
-  """The gradient of one position's logits by every token's embedding."""
+  """The gradient of a position's logits is 0 at every later embedding."""
   model = build(make_config())
 
   def at(table, position):

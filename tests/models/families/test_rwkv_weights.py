@@ -66,7 +66,7 @@ def test_initial_weights_are_as_published(scan):
 
 @pytest.mark.parametrize('size', [s for s in rwkv.SIZES if s != 'tiny'])
 def test_parameters_are_the_papers(size):
-  """2 V D + 13 D^2 L + D (11 L + 4) (Peng et al. 2023, table 2)."""
+  """The paper has 2 V D + 13 D^2 L + D (11 L + 4) (Peng et al. 2023, t. 2)."""
   config = TransformerConfig(**rwkv.get_config(size).model)
   L, D, V = config.decoder_layers, config.embed_dim, config.vocab_size
   shapes, axes = abstract_params(build(config))

@@ -113,7 +113,7 @@ def test_a_run_is_exported_with_the_length_of_its_rows(
 
 
 def test_the_ids_of_special_tokens_of_a_decoder(tmp_path):
-  """They are those of the run's tokenizer, not transformers' defaults."""
+  """The ids are those of the run's tokenizer, not transformers' defaults."""
   config = llama.get_config('tiny').copy_and_resolve_references().unlock()
   config.data.update({'tokenizer_kind': 'bytes', 'sentinels': 0})
   tokenizer = kinds.train([], 300, 0, 'bytes')
@@ -157,7 +157,7 @@ def test_a_rewritten_checkpoint_keeps_its_tokenizer(pair, tmp_path, capsys):
 
 
 def test_a_rewritten_checkpoint_means_the_same(tmp_path):
-  """It keeps its class, labels and special tokens."""
+  """The checkpoint keeps its class, labels and special tokens."""
   names = {'id2label': {0: 'a', 1: 'b', 2: 'c'}, 'pad_token_id': 2}
   sizes = {'vocab_size': 30, 'num_hidden_layers': 2, 'hidden_size': 12}
   sizes |= {'num_attention_heads': 3, 'intermediate_size': 10}
@@ -191,7 +191,7 @@ def test_a_rewritten_checkpoint_means_the_same(tmp_path):
 
 
 def flip(path):
-  """A single flipped bit is enough."""
+  """Flips one bit."""
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 1
   path.write_bytes(data)
@@ -228,7 +228,7 @@ def test_exported_files_follow_the_umask(published, tmp_path):
 
 
 def test_a_full_disk_while_exporting(published, tmp_path):
-  """One line names the folder; nothing of it is left."""
+  """One line names the folder; no part of the export is left."""
   target = tmp_path / 'to'
   arguments = ['-m', 'models.pretrained', f'--from={published}']
   done = runs.run([sys.executable, *arguments, f'--to={target}'], largest=2000)

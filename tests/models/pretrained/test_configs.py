@@ -31,7 +31,7 @@ def test_the_number_of_classes():
 
 
 def test_the_size_of_the_generator_of_electra(tmp_path):
-  """In a pair it is compared with the generator's width."""
+  """A pair's files state the share, which the generator's width must have."""
   sizes = {0.25: 0.25, '0.25': 0.25, '1/4': 0.25, 1: 1.0}
   for value, share in sizes.items():
     assert electra.generator_size(Fields({'generator_size': value})) == share
@@ -77,7 +77,7 @@ def test_a_layout_is_found_without_its_name(name):
 
 
 def test_config_json_is_plain(tmp_path):
-  """It is plain JSON, and names the class of the head."""
+  """The file is plain JSON, and names the class of the head."""
   for name in LAYOUTS:
     layout, _, fields = CASES[name]
     written = layout.write(layout.read(Fields(dict(fields)), set()))

@@ -73,7 +73,7 @@ def test_logits_gradients_and_weights_equal_torch(name, tmp_path):
 
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_cached_steps_equal_torch(name, tmp_path):
-  """A prompt at once, padded on the left or not, then token by token."""
+  """The cache takes a prompt, padded on the left or not, then single tokens."""
   model = torch_model(name)
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)
@@ -127,7 +127,7 @@ FAR = {
 
 @pytest.mark.parametrize('name', FAR)
 def test_far_positions_equal_torch(name, tmp_path):
-  """There the last bit of a wavelength matters."""
+  """The last bit of a wavelength matters far from the start."""
   start, changes = FAR[name]
   model = torch_model(name, **changes)
   config, params = pretrained.load(reference.saved(model, tmp_path / 'theirs'))
@@ -244,7 +244,7 @@ def test_a_tied_table_must_be_its_copy(tmp_path):
 
 
 def test_published_files_without_prefix_and_with_masks(tmp_path):
-  """As gpt2's files: names of a body alone, and a mask for each layer."""
+  """gpt2's files have names of a body alone, and a mask for each layer."""
   model = torch_model('gpt2')
   folder = reference.saved(model, tmp_path / 'theirs')
   _, expected = pretrained.load(folder)
@@ -294,7 +294,7 @@ def test_the_length_of_rows_is_written_if_weights_do_not_show_it(
 
 
 def test_an_exported_rwkv_is_evaluated_as_it_was_trained(tmp_path):
-  """With more layers than transformers' default between two halvings."""
+  """The model has more layers than transformers' rescale_every."""
   model = torch_model('rwkv', num_hidden_layers=7)
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)

@@ -186,7 +186,7 @@ def test_unstacked_layers_are_the_same_model(tmp_path):
 
 
 def test_two_steps_of_the_recipe_of_bert_equal_its_released_code(tmp_path):
-  """Two steps, so that both moments of Adam have a past."""
+  """Two steps are taken, so that both moments of Adam have a past."""
   model = torch_model('BertForPreTraining', {})
   folder = reference.saved(model, tmp_path / 'theirs')
   config, params = pretrained.load(folder)

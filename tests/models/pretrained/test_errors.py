@@ -172,7 +172,7 @@ def test_a_byte_order_mark_and_json_that_is_nested_deeply(folder):
 
 
 def set_field(folder, field, value):
-  """As `edit`, but None becomes null."""
+  """Edits config.json as `edit` does, but None becomes null."""
   path = os.path.join(folder, 'config.json')
   with open(path) as file:
     fields = json.load(file)

@@ -37,7 +37,7 @@ RUNS = [
 
 @pytest.mark.parametrize(('file', 'name', 'expected'), RUNS)
 def test_the_ids_of_a_run(file, name, expected, vocabulary, tmp_path):
-  """They are those of its vocabulary and of its rows."""
+  """The ids are those of its vocabulary and of its rows."""
   tokenizer = vocabulary[name]
   kinds.save(tokenizer, str(tmp_path / 'tokenizer.json'))
   config = file.get_config('tiny')
@@ -125,7 +125,7 @@ def test_which_file_and_field_name_the_start(
 
 
 def test_a_start_beyond_the_vocabulary(tmp_path, capsys):
-  """As in tiny models, whose files keep transformers' default."""
+  """Files of tiny models may keep transformers' default start."""
   model = hf_decoders.torch_model('gpt2')
   folder = reference.saved(model, tmp_path / 'in')
   config = command.adopt(folder, recipe(gpt2, 'synthetic'))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -208,7 +209,10 @@ def test_the_pair_of_electra_is_two_folders(tmp_path):
   with pytest.raises(ValueError, match="model.head is 'mlm'; .*'rtd'.*/gener"):
     pretrained.load(folder, head='mlm')
   edit(os.path.join(folder, 'generator'), num_hidden_layers=2)
-  refused(folder, r'generator has model\.encoder_layers=2.* must have 3')
+  refused(folder, r'^.*/pair: .* model\.encoder_layers=2.* must have 3')
+  shutil.rmtree(f'{folder}/generator')
+  shutil.copytree(f'{folder}/discriminator', f'{folder}/generator')
+  refused(folder, r"^.*/pair: .* model\.head='rtd' .* not 'rtd' and 'rtd'")
 
 
 def test_both_halves_of_a_pair_are_checked_before_either_is_read(

@@ -229,7 +229,7 @@ def test_encoders_frame_texts_as_their_rows(
 
 @pytest.mark.parametrize('pad', [0, 1, 6])
 def test_positions_of_roberta_follow_its_padding(pad, tmp_path):
-  """Whatever the other ids are, including that of <pad> in RoBERTa's own."""
+  """No other id matters, nor does that of <pad> in RoBERTa's own vocabulary."""
   config, params = make(**ROBERTA)
   folder = str(tmp_path / 'out')
   kept = {'pad_token_id': pad, 'bos_token_id': 3, 'eos_token_id': 4}

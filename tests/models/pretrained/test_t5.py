@@ -49,7 +49,10 @@ def torch_model(version):
 
 
 def published(model, version, folder):
-  """As the released files are: transformers 5 would call 1.1 tied as well."""
+  """Saves a model with the config.json of the released files.
+
+  transformers 5 would write that 1.1 is tied as well.
+  """
   folder = reference.saved(model, folder)
   path = os.path.join(folder, 'config.json')
   with open(path) as file:
@@ -91,7 +94,7 @@ def torch_logits(model, batch):
 
 @pytest.mark.parametrize('version', VERSIONS)
 def test_logits_gradients_and_weights_equal_torch(version, tmp_path):
-  """Also beyond the distance of 20, where the last bucket begins."""
+  """Rows reach beyond the distance of 20, where the last bucket begins."""
   model = torch_model(version)
   folder = published(model, version, tmp_path / 'theirs')
   config, params = pretrained.load(folder)

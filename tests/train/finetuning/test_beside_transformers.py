@@ -25,7 +25,8 @@ GLUE = os.path.join(os.environ.get('TREELINE_DATA', ''), 'glue')
 STEPS, BATCH, RATE = 6, 8, 5e-5
 
 pytestmark = pytest.mark.skipif(
-  not os.environ.get('TREELINE_DATA'), reason='TREELINE_DATA is not set'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 
 

@@ -71,12 +71,12 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   # Six epochs of 400 examples in batches of 8; warm-up over a tenth.
   assert (config.train.steps, config.schedule.warmup_steps) == (300, 30)
   assert config.checkpoint.every == 150
-  with pytest.raises(ValueError, match='is no task'):
+  with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
 
 
 def test_a_run_learns_its_task(tuned, pretrained_run):
-  """From the trunk and the tokenizer of the source, with a new head."""
+  """The run takes trunk and tokenizer of the source, with a new head."""
   run = opening.open_run(tuned)
   before = opening.open_run(pretrained_run)
   assert set(run.params) == {'embed', 'encoder', 'pooler', 'classes'}
@@ -143,14 +143,14 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
   for grid, error in (
     (['data.batch'], 'must be KEY=VALUE'),
     (['data.batches=1'], 'has no key'),
-    (['data.batch=x'], "'x' is no int"),
+    (['data.batch=x'], "'x' is not of type int"),
   ):
     with pytest.raises(ValueError, match=error):
       sweeping.configured(config, sweeping.points(grid, 1)[0])
 
 
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
-  with pytest.raises(ValueError, match="is of model.family='encoder'"):
+  with pytest.raises(ValueError, match="has model.family='encoder'"):
     finetune.finetune(
       set_keys(t5.get_config('size=tiny'), {'data.source': task}),
       str(tmp_path / 'a'),
@@ -175,7 +175,7 @@ MULTI = {
 
 @pytest.mark.slow
 def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
-  """SIGKILL while it learns two tasks and a text: not a bit differs."""
+  """SIGKILL ends it while it learns two tasks and a text; no bit differs."""
   first = labelled.write_task(tmp_path / 'one')
   second = labelled.write_task(tmp_path / 'two', count=40).replace(
     'name=praise', 'name=blame'
@@ -213,7 +213,7 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
     assert process.returncode == -signal.SIGKILL
   done = runs.run([*command, f'--workdir={killed}'])
   assert done.returncode == 0, done.stderr
-  assert 'Going on from the checkpoint of step' in done.stdout
+  assert 'Resuming from the checkpoint of step' in done.stdout
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)

@@ -139,7 +139,7 @@ def test_optax_adafactor():
 
 
 def test_optax_adafactor_with_momentum_and_decay():
-  """PaLM's: with a constant rate, its square is optax's decay per step."""
+  """PaLM decays weights by the squared rate, which is constant in optax."""
   rng = np.random.default_rng(5)
   shapes = {'kernel': (12, 20), 'table': (8, 4)}
   params = normal(rng, shapes)

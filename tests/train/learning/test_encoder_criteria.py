@@ -116,7 +116,7 @@ def test_heads_without_a_criterion():
 
 @pytest.mark.parametrize('head', ['rtd', 'mlm', 'mlm_nsp'])
 def test_names_of_the_means_are_known_before_any_sum(head):
-  """`checkpoint.best` is one of them."""
+  """`checkpoint.best` names one of the means."""
   config = make_config()
   if head != 'rtd':
     config = TransformerConfig(**(ENCODER | {'head': head}))

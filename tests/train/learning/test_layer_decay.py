@@ -33,7 +33,10 @@ def factors(config, decay=0.8, tuning=None):
 
 @pytest.mark.parametrize('scan', [True, False])
 def test_rates_fall_as_in_the_published_code_of_electra(scan):
-  """There: decay^(L + 2 - depth); embeddings 0, layer l l + 1, head L + 2."""
+  """The code has decay^(L + 2 - depth).
+
+  The depth of embeddings is 0, of layer l l + 1, of the head L + 2.
+  """
   config = dataclasses.replace(ENCODER, scan=scan, table_dim=8)
   L = config.encoder_layers
   found = factors(config)
@@ -72,7 +75,7 @@ def test_rates_of_other_models():
 
 
 def test_the_configs_optimizer_has_the_rates():
-  """Of the whole step, weight decay included."""
+  """The rates apply to the whole step, weight decay included."""
   c = bert.get_config('tiny').unlock()
   c.data.source, c.optimizer.clip = 'synthetic', 0.0
   c.schedule.warmup_steps = 0  # else the first rate is 0

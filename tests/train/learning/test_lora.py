@@ -286,7 +286,7 @@ def test_new_factors_change_nothing_and_are_drawn_from_the_seed(trained):
   ('changes', 'message'),
   [
     ({'matrices': ('attention/qery',)}, "Did you mean 'attention/query'"),
-    ({'matrices': ('embed/table',)}, 'no matrix of the model'),
+    ({'matrices': ('embed/table',)}, 'which LoRA cannot change'),
     ({'rank': WIDTH}, f'below {WIDTH}, the smaller side of attention/query'),
   ],
 )

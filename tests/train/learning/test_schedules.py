@@ -68,9 +68,12 @@ def test_warmup_and_decay(name, steps, warmup):
 
 @pytest.mark.parametrize(('steps', 'warmup'), [(100, 10), (100, 0), (7, 7)])
 def test_electras_warm_up_multiplies_the_decayed_rate(steps, warmup):
-  """google-research/electra, model/optimization.py: polynomial_decay of power 1
-  to 0, times min(1, step / warmup_steps). BERT's warm-up goes up to the peak
-  instead, and the rate drops where it ends."""
+  """ELECTRA's code is google-research/electra, model/optimization.py.
+
+  It has polynomial_decay of power 1 to 0, times min(1, step
+  warmup_steps).
+  BERT's warm-up goes up to the peak instead, and the rate drops where it ends.
+  """
   rate = make_schedule(
     schedule(
       name='linear_throughout',
@@ -101,7 +104,7 @@ def test_the_transformers_schedule():
 @pytest.mark.parametrize('steps', [50, 300])  # a run may end before its decay
 @pytest.mark.parametrize('name', ['linear', 'cosine'])
 def test_a_decay_with_an_end_of_its_own(name, steps):
-  """GPT-3, 2.3 and B: it falls over 260 of 300 billion tokens, then is flat."""
+  """GPT-3's rate falls over 260 of 300 billion tokens and stays (2.3, B)."""
   settings = {
     'name': name, 'learning_rate': 0.5, 'warmup_steps': 10, 'end_fraction': 0.1
   }  # fmt: skip

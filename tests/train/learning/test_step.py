@@ -111,7 +111,7 @@ def test_keys_of_train_reach_loss_and_gradient(params, logits, keys):
 
 
 def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):
-  """With masks that drop nothing, only the scaling of each place is left."""
+  """Masks that drop nothing leave only the scaling of each place."""
   keep_all = lambda key, p, shape: jnp.ones(shape, bool)  # noqa: E731
   monkeypatch.setattr(jax.random, 'bernoulli', keep_all)
   run = descent(model__dropout=RATE, model__attention_dropout=ATTENTION)
@@ -138,7 +138,7 @@ def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):
 
 @pytest.mark.parametrize('accumulate', [1, 2])
 def test_dropout_is_drawn_for_each_seed_step_part_and_row(params, accumulate):
-  """Equal rows have different losses; computed again, they have the same."""
+  """Equal rows have different losses; a step computed again has the same."""
   alike = {name: np.tile(x[:1], (B, 1)) for name, x in BATCH.items()}
   keys = {'model__dropout': RATE, 'train__accumulate': accumulate}
   run, other = descent(**keys), descent(**keys, seed=1)
@@ -251,7 +251,7 @@ def test_a_compiled_step_donates_its_state(params):
 
 
 def test_sums_of_an_evaluation(params, logits):
-  """No label smoothing, no z-loss; bytes are the targets'."""
+  """Sums have no label smoothing and no z-loss; bytes are the targets'."""
   lengths = np.arange(3, 3 + V)
   run = functools.partial(
     eval_step, model=model_of(make_config()), byte_lengths=lengths

@@ -171,7 +171,7 @@ def layers_of(names, stack):
 
 @pytest.mark.parametrize('make', [adamw, adafactor])
 def test_layers_thaw_from_the_top_both_stacks_in_parallel(make):
-  """12 steps: a new layer every 6 steps in the encoder, 4 in the decoder."""
+  """12 steps thaw a layer every 6 in the encoder, every 4 in the decoder."""
   config = dataclasses.replace(T5, scan=False)
   states, norms, _ = trained(
     config, Tuning('unfreezing', steps=12), 12, BATCH, make(decay='all')

@@ -99,7 +99,7 @@ def test_the_variable_wins(monkeypatch):
 
 @pytest.mark.parametrize('arguments', [[], ['--nocompilation_cache']])
 def test_programs_are_kept_by_default(arguments, monkeypatch, tmp_path):
-  """Unless the flag says otherwise, which every command that joins has."""
+  """Every command that joins has the flag that turns this off."""
   values, changed = flags.FlagValues(), {}
   for name in ('DEFINE_string', 'DEFINE_integer', 'DEFINE_bool'):
     define = functools.partial(getattr(flags, name), flag_values=values)

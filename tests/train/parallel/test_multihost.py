@@ -114,7 +114,7 @@ def two(tmp_path_factory, source):
 
 
 def test_same_batches(one):
-  """They are equal bit for bit, and each process reads only its half."""
+  """Batches are equal bit for bit, and each process reads only its half."""
 
   def start(address, process, devices):
     command = [sys.executable, '-c', BATCHES, one, address, process]
@@ -158,7 +158,7 @@ def test_same_training(one, two):
 
 
 def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
-  """One of the two gets SIGTERM; one process with eight devices goes on."""
+  """One of the two gets SIGTERM; one process with eight devices resumes."""
   folder = tmp_path / 'run'
   settings = SETTINGS | {'data__source': source, 'checkpoint__every': 1000}
   processes = start_two(folder, **settings)
@@ -171,7 +171,7 @@ def test_checkpoint_of_two_resumes_in_one(one, two, source, tmp_path):
   assert 1 <= step < 12
   assert runs.checkpoints(folder) == [step]
   stdout = runs.train(folder, devices=8, **settings)
-  assert f'Going on from the checkpoint of step {step}.' in stdout
+  assert f'Resuming from the checkpoint of step {step}.' in stdout
   np.testing.assert_allclose(runs.rows(folder), runs.rows(one), rtol=1e-5)
   ours, expected = fingerprint(str(folder)), fingerprint(str(one))
   assert ours['cursor'] == expected['cursor']
@@ -188,7 +188,7 @@ def test_damaged_checkpoint_of_two(two, source, tmp_path):
   data[len(data) // 2] ^= 1
   file.write_bytes(data)
   stdout, _ = finish(start_two(folder, data__source=source, **SETTINGS))
-  assert 'Going on from the checkpoint of step 8.' in stdout
+  assert 'Resuming from the checkpoint of step 8.' in stdout
   assert (folder / 'damaged_checkpoints' / '12').is_dir()
   assert runs.checkpoints(folder) == [8, 12]
   assert runs.rows(folder) == runs.rows(two[0])
@@ -228,7 +228,7 @@ def test_one_that_fails_ends_the_other(source, tmp_path):
 
 
 def test_processes_with_different_configs(source, tmp_path):
-  """They fail before anything is compiled or written."""
+  """Both fail before anything is compiled or written."""
   flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
   stderr, _ = errors(
     runs.command(

@@ -243,7 +243,7 @@ def test_state_is_the_same_on_any_mesh(tmp_path):
 
 
 def test_accumulated_gradients_are_the_whole_batchs(host_batches):
-  """Even if the parts have very different weights."""
+  """The parts may have very different weights."""
   runs = {
     parts: train(
       host_batches,
@@ -266,7 +266,7 @@ def test_accumulated_gradients_are_the_whole_batchs(host_batches):
 
 
 def test_one_host_needs_all_rows():
-  """Its global batch is its own, sharded over the mesh."""
+  """A single host's global batch is its own, sharded over the mesh."""
   own = np.random.default_rng(0).integers(0, 100, (16, 3))
   for preset, sizes in MESHES.items():
     mesh = sharding.make_mesh(mesh_sizes(**sizes), preset)

@@ -38,7 +38,7 @@ def test_curves(tmp_path):
 
 
 def test_what_curves_show(tmp_path, monkeypatch):
-  """Each number in its panel, by step; a panel without numbers is left out."""
+  """Each number is in its panel, by step; an empty panel is left out."""
   figures = []
 
   class Figure(curves.Figure):

@@ -105,7 +105,8 @@ def test_only_the_active_process_writes(tmp_path):
 
 
 @pytest.mark.skipif(
-  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+  not os.path.exists('/dev/full'),
+  reason='needs /dev/full, which only Linux has',
 )
 def test_full_disk(tmp_path):
   writer = MetricsWriter(str(tmp_path))
@@ -126,7 +127,7 @@ def scalars(workdir, name='train/loss'):
 
 
 def test_points_lost_in_a_kill_are_added(tmp_path):
-  """They are in metrics.jsonl, but TensorBoard's buffer was not flushed."""
+  """The points are in metrics.jsonl; TensorBoard's buffer was not flushed."""
   killed, again = tmp_path / 'killed', tmp_path / 'again'
   writer = MetricsWriter(str(killed.mkdir() or killed))
   for step in (1, 2, 3):
@@ -146,7 +147,7 @@ def test_points_lost_in_a_kill_are_added(tmp_path):
 
 
 def test_a_start_hides_later_points(tmp_path):
-  """The run went on from an older checkpoint, and will make them again."""
+  """The run resumed from an older checkpoint, and will make them again."""
   write(tmp_path, [1, 2, 3, 4])
   with MetricsWriter(str(tmp_path), 2):
     assert board.shown(str(tmp_path / 'tensorboard'))['train/loss'] == {1, 2}
@@ -169,10 +170,11 @@ def test_missing_rows_are_reported(tmp_path, capsys):
 
 
 @pytest.mark.skipif(
-  not os.path.exists('/dev/full'), reason='only Linux has /dev/full'
+  not os.path.exists('/dev/full'),
+  reason='needs /dev/full, which only Linux has',
 )
 def test_a_full_disk_under_tensorboard_ends_nothing(tmp_path, capfd):
-  """It is reported in one line; the next start adds the missing points."""
+  """The failure is one line; the next start adds the missing points."""
   writer = MetricsWriter(str(tmp_path))
   writer._board._file.close()
   writer._board._file = open('/dev/full', 'wb')  # noqa: SIM115

@@ -37,7 +37,7 @@ def test_a_token_counts_the_same_in_any_batch():
 
 
 def test_two_terms_have_a_weight_each():
-  """1 nat per token for 4 and 3 for 12; 0.5 nats per pair for 3 and 2 for 1."""
+  """Losses are 1 nat for 4 tokens and 3 for 12; 0.5 for 3 pairs and 2 for 1."""
   tally = Tally(mlm_nsp_means, {})
   for loss, weight, pair, pairs in ((1.0, 4, 0.5, 3), (3.0, 12, 2.0, 1)):
     sums = {'next_loss': pair * pairs, 'next_correct': 0.0, 'pairs': pairs}
@@ -49,7 +49,7 @@ def test_two_terms_have_a_weight_each():
 
 
 def test_a_checkpoint_keeps_the_counts():
-  """They are exact, even numbers that float32 cannot hold."""
+  """Counts are exact, even numbers that float32 cannot hold."""
   whole = Tally(lm_means, {})
   whole.add(lm_sums(np.float32(0.1), 3.0), 2**25 + 1)
   resumed = Tally(lm_means, json.loads(json.dumps(whole.state())))
@@ -79,7 +79,7 @@ def test_peak_memory():
 
 
 def test_perplexity():
-  """It is e to a token's cross-entropy, without a second term of the loss."""
+  """Perplexity is e to a token's loss, without the loss of the pairs."""
 
   def step(params, batch):
     second = {'next_loss': 3.0, 'next_correct': 1.0, 'pairs': 1.0}

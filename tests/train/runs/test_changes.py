@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_another_rate(finished, half):
-  """It is refused; then accepted, recorded, and kept by later starts."""
+  """Another rate is refused; with the flag it is accepted and recorded.
+
+  Later starts keep it.
+  """
   change = {'schedule__learning_rate': 0.5, 'train__label_smoothing': 0.1}
   config = config_of(half, **change)
   message = 'learning_rate: 1.0 there, 0.5 now(?s:.*)--accept_changed_config'
@@ -76,7 +79,7 @@ def test_what_may_change(half, change, may):
 
 
 def test_steps_of_a_curriculum(tmp_path):
-  """They may not change: its phases are shares of them."""
+  """train.steps cannot change: the phases are shares of the steps."""
   config = bert.get_config('tiny')
   workdir.claim(str(tmp_path), config)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
@@ -88,7 +91,7 @@ def test_steps_of_a_curriculum(tmp_path):
 
 
 def test_a_run_that_has_not_trained(half, texts, tmp_path):
-  """It was evaluated once. Any config may follow, as in a new folder."""
+  """Any config may follow one that was only evaluated, as in a new folder."""
   shutil.rmtree(half / 'checkpoints')
   path = half / 'metrics.jsonl'
   rows = path.read_text().splitlines(keepends=True)

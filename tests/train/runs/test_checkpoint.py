@@ -52,7 +52,7 @@ def copied(three, tmp_path):
   ],
 )
 def test_which_are_kept(tmp_path, keep, keep_every, best, kept):
-  """The newest, those at multiples, the best; in any order."""
+  """The newest, those at multiples and the best are kept, in any order."""
   checkpoints = Checkpoints(str(tmp_path), keep, keep_every)
   checkpoints.best = best
   steps = [10, 12, 2, 4, 6, 8]  # as their names are sorted

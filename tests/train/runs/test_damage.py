@@ -52,7 +52,7 @@ def restored_step(folder) -> int:
 
 @pytest.mark.parametrize('name', ['run[lr=1e-3]', '[!a]*?', 'a{b,c} %20#'])
 def test_any_name_of_a_workdir(tmp_path, name):
-  """It is not a pattern, though Orbax looks for files with patterns."""
+  """A name is not a pattern, though Orbax looks for files with patterns."""
   folder = tmp_path / name
   with Checkpoints(str(folder)) as checkpoints:
     for step, state in STATES.items():
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_checksums_is_not_saved(tmp_path, monkeypatch):
 
 
 def test_a_failure_is_reported_without_waiting(tmp_path, monkeypatch):
-  """While a save goes on, nothing is reported."""
+  """Nothing is reported while a save is under way."""
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(jax.tree.map(jax.device_put, STATES[1]), 1, {})
   checkpoints.wait()
@@ -105,7 +105,7 @@ def test_a_failure_is_reported_without_waiting(tmp_path, monkeypatch):
   checkpoints.check_saved()
   goes_on.set()
   ended.wait()
-  message = 'No space left.*are unharmed.*to go on from step 1'
+  message = 'No space left.*are unharmed.*to resume from step 1'
   while checkpoints._manager.is_saving_in_progress():
     time.sleep(0.01)
   with pytest.raises(CheckpointError, match=message):
@@ -123,7 +123,7 @@ def test_nowhere_to_write_checksums(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('how', ['cut', 'gone', 'flipped'])
 def test_damage_to_any_file(good, tmp_path, capsys, how):
-  """Even one bit: the run reports it and falls back to an older one."""
+  """The run reports even one bit and falls back to an older checkpoint."""
   newest = good / 'checkpoints' / '2'
   names = [f.relative_to(newest) for f in newest.rglob('*') if f.is_file()]
   assert sum(name.parent.name == 'd' for name in names) >= 2  # the arrays

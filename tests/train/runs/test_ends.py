@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def test_asked_to_stop_while_evaluating(finished, half, monkeypatch, capfd):
-  """It stops and saves; when started again, it evaluates first."""
+  """The run stops and saves; when started again, it evaluates first."""
 
   def asked(step, params, batches, *rest):
     signal.raise_signal(signal.SIGTERM)
@@ -49,7 +49,7 @@ def test_asked_to_stop_while_evaluating(finished, half, monkeypatch, capfd):
 
 
 def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
-  """It does not wait for the next save."""
+  """The run does not wait for the next save."""
 
   class Full(Checkpoints):
     failed = False
@@ -64,13 +64,13 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
 
   monkeypatch.setattr(loop, 'Checkpoints', Full)
   config = config_of(half, train__steps=30, checkpoint__every=9)
-  with pytest.raises(CheckpointError, match='space left.* go on from step 2'):
+  with pytest.raises(CheckpointError, match='space left.* resume from step 2'):
     loop.train(config, str(half))
   assert runs.rows(half)[-1][0] in (9, 10)
 
 
 def test_a_state_that_is_not_finite(source, tmp_path):
-  """Its loss was finite, but it is not saved as the last good one."""
+  """The step's loss is finite, but its state is not saved as the last good."""
   changes = STEPS | {'checkpoint__every': 1, 'schedule__learning_rate': 1e42}
   done = runs.run(runs.command(tmp_path, data__source=source, **changes))
   assert done.returncode == 1

@@ -8,7 +8,10 @@ from train.runs import opening
 
 
 def test_devices_that_do_not_make_the_mesh_hold_the_whole_model(capsys):
-  """As many as the batch can be cut for; only of a run's own config."""
+  """As many devices as divide the batch hold the whole model each.
+
+  This is for a run's own config only.
+  """
   config = t5.get_config('tiny').unlock()
   config.data.batch = 12
   config.sharding.rules = 'fsdp'

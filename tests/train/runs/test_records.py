@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_rows_of_several_steps(finished, half):
-  """Their loss is the mean over all predicted tokens since the row before."""
+  """The loss is the mean over all predicted tokens since the row before."""
   config = config_of(half, train__log_every=4, checkpoint__every=1)
   loop.train(config, str(half))
   data = pipeline.open_data(
@@ -52,7 +52,7 @@ def test_rows_of_several_steps(finished, half):
 
 
 def test_the_best_checkpoint_is_kept(half, monkeypatch):
-  """Wherever its evaluation comes; a resumed run keeps it too."""
+  """The best is kept wherever its evaluation comes, and by a resumed run."""
   losses = iter([6.0, 5.0, 2.0, math.nan, 3.0, 2.5, 1.0, 4.0])  # of steps 2-9
 
   def found(*_):

@@ -93,7 +93,7 @@ def wait_for(process, folder, step, saving):
 
 
 def test_killed_at_any_moment(whole, source, tmp_path):
-  """SIGKILL at random moments, also while it saves, and one SIGTERM."""
+  """SIGKILL comes at random, also during a save; SIGTERM comes once."""
   folder = tmp_path / 'run'
   command = runs.command(folder, data__source=source, checkpoint__keep_every=20)
   rng = random.Random(0)
@@ -121,7 +121,7 @@ def test_killed_at_any_moment(whole, source, tmp_path):
   # The workdir alone is enough to go on.
   done = runs.run([*command[:3], f'--workdir={folder}'])
   assert done.returncode == 0, done.stderr
-  assert f'Going on from the checkpoint of step {saved[-1]}.' in done.stdout
+  assert f'Resuming from the checkpoint of step {saved[-1]}.' in done.stdout
   assert_equal_runs(folder, whole)
 
 
@@ -140,7 +140,7 @@ def test_damaged_checkpoint(whole, copied, source):
   assert f'is now in {aside}' in done.stderr
   assert 'Traceback' not in done.stderr
   assert aside.is_dir()
-  assert 'Going on from the checkpoint of step 20.' in done.stdout
+  assert 'Resuming from the checkpoint of step 20.' in done.stdout
   assert_equal_runs(copied, whole)
   assert runs.checkpoints(copied) == [20, 36, 40]
 
@@ -158,7 +158,7 @@ def test_no_checkpoint_can_be_read(copied, source):
 
 @pytest.mark.parametrize('every', [1, 4])
 def test_full_disk(whole, copied, source, every):
-  """It is reported right after the save, before any other work."""
+  """The failure is reported right after the save, before any other work."""
   config = {'data__source': source, 'checkpoint__keep_every': 20}
   # Writing a file of more than so many bytes is an error.
   done = runs.run(
@@ -230,7 +230,7 @@ def test_saved_on_eight_devices(eight, whole, source, tmp_path, devices):
   shutil.copytree(eight, folder)
   config = {'data__source': source, 'checkpoint__keep_every': 20}
   stdout = runs.train(folder, devices=devices, **config, train__steps=6)
-  assert 'Going on from the checkpoint of step 4.' in stdout
+  assert 'Resuming from the checkpoint of step 4.' in stdout
   ours, expected = runs.rows(folder), runs.rows(whole)[:6]
   assert [step for step, _ in ours] == [step for step, _ in expected]
   np.testing.assert_allclose(ours, expected, rtol=1e-4)
@@ -317,5 +317,5 @@ def test_every_family_killed(mixture, tmp_path, system, moments):
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert runs.checkpoints(folder)[-1] == last - 1
   stdout = runs.train(folder, **config)
-  assert f'Going on from the checkpoint of step {last - 1}.' in stdout
+  assert f'Resuming from the checkpoint of step {last - 1}.' in stdout
   assert_equal_runs(folder, whole)

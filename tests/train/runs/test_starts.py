@@ -22,7 +22,7 @@ FREE = {
 
 
 def test_keys_that_any_start_may_change():
-  """They change no batch and no number."""
+  """These keys change no batch and no number."""
   free = {key for key in common.KEYS if changes.is_free(key)}
   groups = {key for key in free if key.startswith(('checkpoint.', 'sharding.'))}
   assert free - groups == FREE
@@ -72,7 +72,7 @@ def test_more_steps(config, keys, may, tmp_path):
 
 
 def test_the_config_of_the_newest_undamaged_checkpoint(tmp_path, capsys):
-  """The newest by number, not by name; its state may be damaged."""
+  """The newest is found by number, not by name; its state may be damaged."""
   config = t5.get_config('tiny')
   state = jax.tree.map(jax.device_put, runs.small_state(0))
   with Checkpoints(str(tmp_path)) as checkpoints:
@@ -110,7 +110,7 @@ def test_an_edited_number_of_an_adam_run(group, key, value, tmp_path):
 
 
 def test_keys_that_a_checkpoints_config_takes_from_the_run():
-  """Those that may change, and where the data are; nothing else."""
+  """The run gives keys that may change, and where the data are; no other."""
   saved = t5.get_config('tiny')
   may = {'data__source': 'text:b', 'eval__source': 'text:c'}
   may |= {'eval__batches': 3, 'sharding__rules': 'fsdp'}
@@ -140,7 +140,7 @@ def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
 
 
 def test_which_start_evaluates_first(tmp_path):
-  """One whose step is due and has no numbers yet."""
+  """A start whose step is due and has no numbers yet evaluates first."""
   config = changed(t5.get_config('tiny'), train__steps=250, eval__every=100)
   rows = '{"step": 100, "train/loss": 1.0}\n{"step": 200, "eval/loss": 1.0}\n'
   (tmp_path / 'metrics.jsonl').write_text(rows)
@@ -150,7 +150,7 @@ def test_which_start_evaluates_first(tmp_path):
 
 
 def test_parameters_that_only_one_model_has():
-  """Only a head's, if the heads differ; never the optimizer's."""
+  """Only a head's parameters may be new, and only if the heads differ."""
   both = {'params/embed/table': (9, 4), 'params/encoder/norm/scale': (4,)}
   head = {'params/pooler/dense/bias': (4,)}
 
@@ -214,7 +214,7 @@ command.run(program.main)
 
 @pytest.mark.parametrize('moment', ['tokenizer', 'compile'])
 def test_ctrl_c_before_training(tmp_path, moment):
-  """A line, and the status 130: not a traceback of a library."""
+  """Ctrl-C gives one line and status 130, not a traceback of a library."""
   workdir = tmp_path / 'w'
   source = 'synthetic'
   if moment == 'tokenizer':

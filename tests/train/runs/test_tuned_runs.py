@@ -148,7 +148,7 @@ def test_a_plain_run_that_begins_with_lora(tuned, source, tmp_path):
     ),
     (
       {'tuning__matrices': "('attention/qery',)"},
-      "'attention/qery', which is no matrix of the model. Did you mean 'att",
+      "'attention/qery', which LoRA cannot change. Did you mean 'att",
     ),
     ({'tuning__rank': 0}, 'tuning.rank is 0; tuning.train=lora needs a number'),
     ({'tuning__train': 'all'}, 'tuning.train=all does not use it'),

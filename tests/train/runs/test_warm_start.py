@@ -43,9 +43,10 @@ LLAMA = runs.NARROW | {
 
 
 def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
-  """UL2R (Tay et al. 2022): another objective, other data, the same weights.
+  """UL2R has another objective and data on the same weights.
 
-  Killed and resumed, with the flag or without, it ends the same.
+  Killed and resumed, with the flag or without, it ends the same (Tay et al.
+  2022).
   """
   folder, config, state = language_model
   change = UL2 | {'data.length': 64, 'data.source': source, 'seed': 5}
@@ -69,7 +70,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
   shutil.rmtree(killed / 'checkpoints' / '4')
   shutil.rmtree(moved)  # the run no longer needs it
   loop.train(config, str(killed), init_from=f'{moved}:3')
-  assert 'Going on from the checkpoint of step 2' in capfd.readouterr().out
+  assert 'Resuming from the checkpoint of step 2' in capfd.readouterr().out
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   assert runs.rows(killed) == runs.rows(whole)
   for flags in (
@@ -88,7 +89,7 @@ def test_ul2_on_a_language_model(language_model, source, tmp_path, capfd):
 
 
 def test_the_first_state(language_model, source, tmp_path):
-  """It has all parameters, a new optimizer, and step 0."""
+  """The state has all parameters, a new optimizer, and step 0."""
   folder, _, theirs = language_model
   config = config_of(palm, 'tiny', BYTES, PALM, UL2, {'data.source': source})
   origin, ours = begun(tmp_path, config, folder)
@@ -100,9 +101,9 @@ def test_the_first_state(language_model, source, tmp_path):
 
 
 def test_language_model_adaptation(source, tmp_path, capfd):
-  """T5 goes on as a prefix language model (Lester et al. 2021).
+  """T5 continues as a prefix language model (Lester et al. 2021).
 
-  It keeps its optimizer and schedule; rows have another length.
+  The run keeps its optimizer and schedule; rows have another length.
   """
   folder, after = tmp_path / 'run', tmp_path / 'adapted'
   own = {'data.source': source, 'checkpoint.keep': 9}
@@ -112,7 +113,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
   own |= {'data.noise_density': 0.0, 'data.mean_span_length': 0.0}
   own |= {'data.streams': 8, 'checkpoint.every': 1}
   config = config_of(t5, 'tiny', system, own)
-  with pytest.raises(ValueError, match='goes on from step 4'):
+  with pytest.raises(ValueError, match='continues from step 4'):
     loop.train(config, str(after), init_from=str(folder), init_state=True)
   own['train.steps'] = 6
   config = config_of(t5, 'tiny', system, own)
@@ -133,7 +134,7 @@ def test_language_model_adaptation(source, tmp_path, capfd):
 
 
 def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
-  """LLaMA 3.1 from 3, on a mesh of 8 devices from a replicated run."""
+  """LLaMA 3.1 begins with 3, on a mesh of 8 devices from a replicated run."""
   folder = tmp_path / 'three'
   own = BYTES | LLAMA | {'data.source': source}
   theirs = new_run(folder, config_of(llama, 'tiny,version=3', own))
@@ -226,7 +227,7 @@ def bert_run(tmp_path_factory, source):
 
 
 def test_another_evaluation_of_older_checkpoints(source, tmp_path, capfd):
-  """After a run changes eval.source, older checkpoints use the new one too."""
+  """Older checkpoints use a run's new eval.source too."""
   held_out = [tmp_path / f'{name}.txt' for name in 'ab']
   held_out[0].write_text('one two three')
   held_out[1].write_text('four')

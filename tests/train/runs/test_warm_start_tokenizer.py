@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_tokenizers(language_model, source, tmp_path):
-  """One that is not the source's is reported, and needs as many pieces."""
+  """A tokenizer that is not the source's is reported; its size must agree."""
   folder = tmp_path / 'run'
   shutil.copytree(language_model[0], folder)
   own = BYTES, PALM, {'data.source': source}

@@ -35,7 +35,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_another_start_while_one_trains(half, texts):
-  """It is refused before it changes anything."""
+  """The second start is refused before it changes anything."""
   files = {file: file.read_bytes() for file in half.iterdir() if file.is_file()}
   held = folders.lock(str(half))
   with pytest.raises(ValueError, match='another process trains there'):
@@ -59,7 +59,7 @@ def test_moved_data(finished, half, texts, tmp_path):
 
 
 def test_repaired_data(half, texts, tmp_path, capfd):
-  """They are refused, with the file's name; then accepted and reported."""
+  """Repaired data are refused, with the file's name, until accepted."""
   shutil.copytree(texts, tmp_path / 'moved')
   with open(tmp_path / 'moved' / '1.txt', 'a') as file:
     file.write('\n\nthe end that was missing\n')
@@ -81,7 +81,7 @@ def test_repaired_data(half, texts, tmp_path, capfd):
   'change', [{'schedule__learning_rate': 0.5}, {'model__embed_dim': 24}]
 )
 def test_a_lost_config(half, change):
-  """The newest checkpoint's is used."""
+  """The config of the newest checkpoint is used."""
   before = workdir.read_config(str(half))
   config = config_of(half, **change, checkpoint__keep=7)
   (half / workdir.NAME).unlink()
@@ -186,7 +186,7 @@ def test_values_of_another_type(half, group, key, value, message):
 
 
 def test_keys_taken_from_the_workdir(half, texts, tmp_path):
-  """Such as where the data are, and how much is evaluated."""
+  """The workdir says where the data are, and how much is evaluated."""
   shutil.copytree(texts, tmp_path / 'moved')
   source = f'text:{tmp_path}/moved/*.txt'
   edit(half, 'eval', 'batches', 3)
@@ -210,7 +210,7 @@ def test_each_step_uses_its_own_config(finished, half):
 
 
 def test_another_tokenizer(half, texts, tmp_path):
-  """It is undamaged and of the same size, but trained on other documents."""
+  """The file is undamaged and of the same size, but of other documents."""
   config = config_of(half, data__source=f'text:{texts}/0.txt')
   other = tokenizing.train(DataConfig(**config.data), 0, 256)
   path = half / 'tokenizer.model'
@@ -260,13 +260,13 @@ def test_any_missing_key_is_reported(tmp_path):
 
 
 def test_keys_of_a_begun_run_are_overridden(finished, half):
-  """Such as its mesh, without --config."""
+  """Flags override keys such as its mesh, without --config."""
   command = [sys.executable, '-m', 'train', f'--workdir={half}']
   done = runs.run([*command, '--config.model.embed_dim=24'])
   assert 'another config. Different are:\n  model.embed_dim: 16' in done.stderr
   done = runs.run([*command, '--config.sharding.mesh.data=1'])
   assert done.returncode == 0, done.stderr
-  assert 'Going on from the checkpoint of step 2.' in done.stdout
+  assert 'Resuming from the checkpoint of step 2.' in done.stdout
   ours, theirs = (fingerprint(str(folder)) for folder in (half, finished))
   assert [ours[x] for x in ('cursor', 'data')] == [
     theirs[x] for x in ('cursor', 'data')

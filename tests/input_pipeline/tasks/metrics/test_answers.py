@@ -203,7 +203,7 @@ def test_equal_scores_of_no_answer_stay_together():
 
 @pytest.mark.parametrize('seed', range(5))
 def test_best_threshold_is_the_best_of_all(seed):
-  """Beside trying every threshold, with and without ties."""
+  """Trying every threshold finds the same, with and without ties."""
   rng = np.random.default_rng(seed)
   null = rng.integers(-3, 4, 12) if seed % 2 else rng.normal(size=12)
   words = ('cat', 'dog', 'black cat', '')
@@ -231,7 +231,8 @@ def test_some_scores_of_no_answer():
 
 
 @pytest.mark.skipif(
-  'TREELINE_DATA' not in os.environ, reason='needs TREELINE_DATA'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 def test_real_questions_of_squad2():
   """Each question's first answer is right; without answers only some are."""

@@ -46,7 +46,7 @@ def test_published_averages_of_glue(convention, cells, printed):
 
 
 def test_published_average_of_superglue():
-  """T5's baseline (Raffel et al. 2020, table 16)."""
+  """The average is that of T5's baseline (Raffel et al. 2020, table 16)."""
   cells = (
     *(76.62, 91.22, 91.96, 66.20, 66.13, 25.78),
     *(69.05, 68.16, 75.34, 68.04, 78.56),

@@ -227,7 +227,7 @@ def test_correlations_beside_scipy():
 
 
 def test_what_is_no_number():
-  """It is -1, as T5 reads it."""
+  """A text that is no number counts as -1, as in T5."""
   golds = [1.0, 2.0, 3.0, 4.0, 0.5]
   examples = labelled(golds)
   found = [1.5, None, 3.0, float('nan'), float('inf')]

@@ -13,7 +13,7 @@ FOUND = 'A cat sat on a mat . The dog barked . It was happy .'
 
 
 def test_rouge_of_one_example_is_the_librarys():
-  """One example: every bootstrap sample is the example."""
+  """Every bootstrap sample of one example is that example."""
   found = metrics.rouge([{'highlights': GOLD}], [FOUND])
   scorer = rouge_scorer.RougeScorer(list(found), use_stemmer=False)
   lines = [text.replace(' . ', ' .\n') for text in (GOLD, FOUND)]
@@ -77,7 +77,7 @@ def test_bleu_is_sacrebleus():
 
 
 def test_bleu_smoothing():
-  """No 4-gram in common: 'exp' counts half a match (Chen and Cherry 2014)."""
+  """'exp' counts half a match if no 4-gram matches (Chen and Cherry 2014)."""
   scores = metrics.bleu([{'de': 'a b c x'}], ['a b c d'], language='de')
   expected = (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** 0.25
   assert scores == {'bleu': pytest.approx(100 * expected)}
@@ -109,7 +109,7 @@ def test_bleu_signature():
   ],
 )
 def test_entities(text, expected):
-  """By the rules of CoNLL's script."""
+  """Entities are found by the rules of CoNLL's script."""
   assert tags.entities(text.split()) == expected
 
 
@@ -158,5 +158,5 @@ def test_bad_tags():
   with pytest.raises(ValueError, match='has 1 words, and 2 predicted tags'):
     metrics.entity_f1([{'ner': ['O']}], [['O', 'O']])
   for tag in ('PER', 'B-', 'S-PER', '-PER'):
-    with pytest.raises(ValueError, match='is no tag'):
+    with pytest.raises(ValueError, match='is not a tag'):
       metrics.entity_f1([{'ner': ['O']}], [[tag]])
