@@ -51,7 +51,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
   else:
     _resolve_head(config, opened[0])
     data.length = data.length or opened[0].task.length
-  _resolve_steps(config, sum(len(source.examples) for source in opened))
+  most = data.documents or math.inf
+  count = sum(min(len(source.examples), most) for source in opened)
+  _resolve_steps(config, count)
   return config.lock()
 
 

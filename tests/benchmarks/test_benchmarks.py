@@ -34,6 +34,28 @@ def test_train_step(tmp_path):
   assert case['times_treeline']['torch'] > 0
 
 
+def test_finetuning_parity(tmp_path):
+  """Two seeds of both sides; the same command again makes no run twice."""
+  folder = os.environ.get('TREELINE_DATA')
+  if not folder:
+    pytest.skip('no real data: TREELINE_DATA is not set')
+  flags = (
+    f'--data={folder}', f'--folder={tmp_path}', '--tasks=rte', '--seeds=2',
+    '--examples=16', '--epochs=1',
+  )  # fmt: skip
+  first, again = (
+    run('finetuning_parity', tmp_path / f'{name}.json', *flags)['rte']
+    for name in ('first', 'again')
+  )
+  assert first['steps'] == 1
+  for side in 'treeline', 'torch':
+    assert len(first[side]['scores']) == 2
+    assert again[side] == first[side]
+    # RTE's dev split has 277 examples.
+    right = [277 * x / 100 for x in first[side]['scores']]
+    assert right == pytest.approx([round(x) for x in right])
+
+
 def test_input_pipeline(tmp_path):
   folder = os.environ.get('TREELINE_DATA')
   if not folder:

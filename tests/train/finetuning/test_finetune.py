@@ -71,6 +71,11 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   # Six epochs of 400 examples in batches of 8; warm-up over a tenth.
   assert (config.train.steps, config.schedule.warmup_steps) == (300, 30)
   assert config.checkpoint.every == 150
+  # An epoch of the first 100 examples.
+  few = adoption.resolve(
+    recipe(task, **{'data.documents': 100, 'eval.every': 0})
+  )
+  assert (few.train.steps, few.eval.every) == (75, 13)
   with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from input_pipeline.tasks import metrics
 from input_pipeline.tasks.metrics import answers
@@ -73,6 +74,27 @@ def test_squad(golds, found, exact, f1):
   assert metrics.squad([asked(*golds)], [found]) == {
     'exact_match': pytest.approx(exact),
     'f1': pytest.approx(f1),
+  }
+
+
+@pytest.mark.parametrize('metric', [metrics.squad, metrics.trivia])
+def test_f1_beside_scikit_learn_on_random_answers(metric):
+  """Of words that come once, F1 is that of a yes or no for each word."""
+  rng = np.random.default_rng(0)
+  words = np.array(['cat', 'dog', 'owl', 'fox', 'elk', 'bee', 'ant', 'yak'])
+  examples, found, f1s, exact = [], [], [], []
+  for _ in range(40):
+    golds = rng.integers(0, 2, (3, len(words)))
+    golds[:, 0] = 1  # none is empty
+    own = rng.integers(0, 2, len(words))  # all of them may be 0
+    texts = [' '.join(words[gold > 0]) for gold in golds]
+    examples.append(asked(*texts) | {'answer': {'aliases': texts}})
+    found.append('The ' + ', '.join(words[own > 0]))
+    f1s.append(max(sklearn.metrics.f1_score(gold, own) for gold in golds))
+    exact.append((golds == own).all(1).any())
+  assert metric(examples, found) == {
+    'exact_match': pytest.approx(100 * np.mean(exact)),
+    'f1': pytest.approx(100 * np.mean(f1s)),
   }
 
 

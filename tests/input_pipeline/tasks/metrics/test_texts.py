@@ -28,6 +28,21 @@ def test_rouge_of_one_example_is_the_librarys():
   assert found['rougeLsum'] != pytest.approx(100 * unsplit)
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_rouge_beside_the_library_on_random_texts(seed):
+  rng = np.random.default_rng(seed)
+  gold, found = (
+    ' . '.join(' '.join(rng.choice(list('abcdefgh'), 6)) for _ in range(3))
+    for _ in range(2)
+  )
+  scores = metrics.rouge([{'summary': gold}], [found], field='summary')
+  expected = rouge_scorer.RougeScorer(list(scores), use_stemmer=False).score(
+    *(text.replace(' . ', ' .\n') for text in (gold, found))
+  )
+  for name, score in scores.items():
+    assert score == pytest.approx(100 * expected[name].fmeasure)
+
+
 def test_rouge_by_hand():
   # 3 of 4 words, 2 of 3 pairs; the LCS has 3 words.
   scores = metrics.rouge([{'summary': 'a b c d'}], ['a b c x'], field='summary')
@@ -76,6 +91,23 @@ def test_bleu_is_sacrebleus():
     assert other != pytest.approx(expected.score)
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_bleu_beside_sacrebleu_on_random_texts(seed):
+  """Near copies, and one empty translation."""
+  rng = np.random.default_rng(seed)
+  words = ['Der', 'Hund', 'schläft,', 'sagt', 'er.', '3,5', '„so“', 'U.S.', '-']
+  golds = [' '.join(rng.choice(words, rng.integers(5, 12))) for _ in range(9)]
+  found = [
+    ' '.join(w if rng.random() < 0.8 else rng.choice(words) for w in x.split())
+    for x in golds
+  ]
+  found[seed] = ''
+  expected = sacrebleu.corpus_bleu(found, [golds], tokenize='intl').score
+  scores = metrics.bleu([{'de': gold} for gold in golds], found, language='de')
+  assert scores == {'bleu': pytest.approx(expected)}
+  assert 5 < expected < 95
+
+
 def test_bleu_smoothing():
   """'exp' counts half a match if no 4-gram matches (Chen and Cherry 2014)."""
   scores = metrics.bleu([{'de': 'a b c x'}], ['a b c d'], language='de')
@@ -111,6 +143,47 @@ def test_bleu_signature():
 def test_entities(text, expected):
   """Entities are found by the rules of CoNLL's script."""
   assert tags.entities(text.split()) == expected
+
+
+def conll_entities(words):
+  """Where entities begin and end, asked of each word as CoNLL's script does."""
+  starts, ends = [], []
+  padded = ['O', *words, 'O']
+  for i, (before, tag, after) in enumerate(
+    zip(padded, padded[1:], padded[2:], strict=False)
+  ):
+    if tag == 'O':
+      continue
+    if tag[0] == 'B' or before == 'O' or before[2:] != tag[2:]:
+      starts.append(i)
+    if after == 'O' or after[0] == 'B' or after[2:] != tag[2:]:
+      ends.append((i, tag[2:]))
+  return {(a, b, kind) for a, (b, kind) in zip(starts, ends, strict=True)}
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_entity_f1_on_random_tags(seed):
+  """Beside CoNLL's rules; sequences that no scheme allows are among them."""
+  rng = np.random.default_rng(seed)
+  known = ['O', 'O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC', 'B-A-B', 'I-A-B']
+  golds = [list(rng.choice(known, rng.integers(12))) for _ in range(30)]
+  found = [
+    [tag if rng.random() < 0.6 else rng.choice(known) for tag in tags]
+    for tags in golds
+  ]
+  ours, theirs = (
+    {(n, *x) for n, tags in enumerate(every) for x in conll_entities(tags)}
+    for every in (golds, found)
+  )
+  right = len(ours & theirs)
+  precision, recall = right / len(theirs), right / len(ours)
+  examples = [{'ner': tags} for tags in golds]
+  assert metrics.entity_f1(examples, found) == {
+    'f1': pytest.approx(100 * 2 * precision * recall / (precision + recall)),
+    'precision': pytest.approx(100 * precision),
+    'recall': pytest.approx(100 * recall),
+  }
+  assert 0 < right < len(ours)
 
 
 def test_entity_f1():
@@ -152,6 +225,9 @@ def test_no_entities():
   assert metrics.entity_f1(none, [['O', 'O']]) == zero | {'undefined': 3}
   assert metrics.entity_f1(some, [['O', 'O']]) == zero | {'undefined': 1}
   assert metrics.entity_f1(none, [['O', 'B-PER']]) == zero | {'undefined': 1}
+  # An empty prediction: both words are 'O'.
+  scores = metrics.entity_f1(some, [[]])
+  assert scores == zero | {'undefined': 1, 'cut': 2}
 
 
 def test_bad_tags():
