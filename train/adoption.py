@@ -58,7 +58,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
   else:
     _resolve_head(config, opened[0])
     data.length = data.length or opened[0].task.length
-  _resolve_steps(config, sum(len(source.examples) for source in opened))
+  counts = [len(source.examples) for source in opened]
+  if data.documents:  # of each source so many are read
+    counts = [min(count, data.documents) for count in counts]
+  _resolve_steps(config, sum(counts))
   return config.lock()
 
 

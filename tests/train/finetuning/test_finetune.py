@@ -71,6 +71,9 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   # Six epochs of 400 examples in batches of 8; warm-up over a tenth.
   assert (config.train.steps, config.schedule.warmup_steps) == (300, 30)
   assert config.checkpoint.every == 150
+  # An epoch of data.documents has no more examples than are read.
+  config = adoption.resolve(recipe(task, **{'data.documents': 80}))
+  assert (config.train.steps, config.schedule.warmup_steps) == (60, 6)
   with pytest.raises(ValueError, match='is no task'):
     adoption.resolve(recipe('docs'))
 
