@@ -54,7 +54,7 @@ PRETRAINING = {
     'model.dropout': 0,  # nothing is read twice
     'model.attention_dropout': 0,
     'schedule.warmup_steps': 100,
-    'train.steps': 4000,
+    'train.steps': 2000,
   },
   't5': {'data.batch': 16, 'train.steps': 2000},
 }
@@ -66,28 +66,40 @@ PRETRAINING_OF_BOTH = {
   'checkpoint.every': 500,
   'train.log_every': 100,
 }
-# What the recipes of fine-tuning read. Few examples are where pretraining
-# counts most.
-EXAMPLES = 3000
+# Few examples are where pretraining counts most. The rates are those of the
+# pretraining, which suit models without it too.
 FINETUNING = {
-  'bert': {'data.length': 64, 'schedule.learning_rate': 3e-4},
+  'bert': {
+    'data.documents': 3000,
+    'data.length': 64,
+    'schedule.learning_rate': 1e-3,
+  },
   't5': {
+    'data.documents': 3000,
     'data.batch': 8,
     'data.length': 256,
-    'train.steps': 400,
+    'schedule.learning_rate': 1e-2,
+    'train.steps': 200,
     'eval.every': 200,
     'checkpoint.every': 200,
     'checkpoint.best': '',  # the last one counts, as BERT's
   },
-  'minilm': {'data.length': 64, 'schedule.learning_rate': 5e-5},
+  'minilm': {
+    'data.documents': 1000,
+    'data.batch': 16,
+    'data.length': 48,
+    'schedule.learning_rate': 1e-4,
+    'train.epochs': 2,
+    'eval.every': 1000,  # in the end alone
+  },
 }
+SEEDS = {'bert': 5, 't5': 5, 'minilm': 3}
 
 
 def commands(
   data: str,
   folder: str,
   text: str,
-  seeds: int,
   names: Sequence[str] = MODELS,
   weights: str = '',
 ) -> dict[str, list[str]]:
@@ -97,7 +109,6 @@ def commands(
     data: the folder of GLUE.
     folder: that of all runs.
     text: what is read in pretraining, as data.source.
-    seeds: how many of each fine-tuning.
     names: the models.
     weights: the folder of MiniLM; '': that of its package.
   """
@@ -114,14 +125,14 @@ def commands(
       source = weights or published()
     recipe = 't5' if name == 't5' else 'bert'
     recipe = f'finetune/{recipe}.py:task={TASK},size=tiny'
-    keys = {'data.task_folder': data, 'data.documents': EXAMPLES}
+    keys = {'data.task_folder': data} | FINETUNING[name]
     for how in HOWS if name in PRETRAINING else HOWS[:1]:
       runs = f'{folder}/{name}-{how}'
       found[f'{name}-{how}'] = [
         'train.finetune', f'--config={recipe}',
-        *_flags(keys | FINETUNING[name]), f'--from={source}',
+        *_flags(keys), f'--from={source}',
         *(['--scratch'] if how == 'scratch' else []),
-        f'--seeds={seeds}', f'--workdir={runs}',
+        f'--seeds={SEEDS[name]}', f'--workdir={runs}',
       ]  # fmt: skip
     found[f'{name}-again'] = [
       'train.evaluate', f'--workdir={folder}/{name}-pretrained/seed=0',
@@ -233,12 +244,12 @@ def difference(
 def table(results: Mapping[str, Mapping[str, Any]], constant: float) -> str:
   """The results as text; `constant` is the score of one answer for all."""
   header = (
-    f'{"model":8}{"parameters":12}{"runs":>5}'
+    f'{"model":8}{"parameters":12}{"examples":>8}{"runs":>5}'
     + ''.join(f'{name:>8}' for name in NUMBERS)
     + f'{"seconds":>9}{"of CPU":>8}'
   )
   lines = [
-    f'{TASK}, {EXAMPLES:,} examples. The most frequent class: {constant:.2f}',
+    f'{TASK}. The most frequent class alone: {constant:.2f}',
     header,
   ]
   for name, found in results.items():
@@ -246,7 +257,8 @@ def table(results: Mapping[str, Mapping[str, Any]], constant: float) -> str:
       if how not in found:
         continue
       row = found[how]
-      line = f'{name:8}{how:12}{row["runs"]:>5}'
+      examples = FINETUNING[name]['data.documents']
+      line = f'{name:8}{how:12}{examples:>8}{row["runs"]:>5}'
       for number in NUMBERS:
         value = row[number]
         line += f'{"-" if value is None else format(value, ".2f"):>8}'
@@ -307,7 +319,7 @@ def main(_):
       f'Error: --only={",".join(unknown)}: there are {", ".join(MODELS)}.'
     )
   data, folder = _DATA.value, Path(_WORKDIR.value)
-  steps = commands(data, str(folder), _TEXT.value, _SEEDS.value, _ONLY.value)
+  steps = commands(data, str(folder), _TEXT.value, _ONLY.value)
   if _LIST.value:
     print('\n'.join(f'python -m {shlex.join(x)}' for x in steps.values()))
     return
@@ -320,7 +332,7 @@ def main(_):
   print(f'\n{table(found, constant)}')
   # The commands without the folders of this machine.
   text = re.sub(r'[^:,]*/', '', _TEXT.value)
-  steps = commands('GLUE', 'W', text, _SEEDS.value, _ONLY.value, 'MINILM')
+  steps = commands('GLUE', 'W', text, _ONLY.value, 'MINILM')
   for name, row in found.items():
     row['commands'] = [
       f'python -m {shlex.join(args)}'
@@ -340,7 +352,6 @@ if __name__ == '__main__':
   _TEXT = flags.DEFINE_string(
     'text', 'docs', 'What is read in pretraining, as data.source.'
   )
-  _SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each fine-tuning.')
   _ONLY = flags.DEFINE_list('only', list(MODELS), f'Of {", ".join(MODELS)}.')
   _LIST = flags.DEFINE_bool('list', False, 'Print the commands alone.')
   _OUT = flags.DEFINE_string(

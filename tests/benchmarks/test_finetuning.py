@@ -28,7 +28,7 @@ def glue(tmp_path_factory):
 
 
 def test_every_command_has_a_config_that_can_run(glue):
-  steps = finetuning.commands(glue, 'W', 'docs', 5, weights='MINILM')
+  steps = finetuning.commands(glue, 'W', 'docs', weights='MINILM')
   counts = {}
   for name, (module, *args) in steps.items():
     if module == 'train.evaluate':
@@ -40,12 +40,12 @@ def test_every_command_has_a_config_that_can_run(glue):
     set_up(config)  # it checks the config
     counts[name] = config.train.steps
   # Three epochs of batches of 32 of the first examples.
-  assert counts['bert-scratch'] == math.ceil(3 * finetuning.EXAMPLES / 32)
+  assert counts['bert-scratch'] == math.ceil(3 * 3000 / 32)
   assert counts['t5'] == finetuning.PRETRAINING['t5']['train.steps']
 
 
 def test_the_two_sides_differ_in_their_start_alone():
-  steps = finetuning.commands('GLUE', 'W', 'docs', 5, weights='MINILM')
+  steps = finetuning.commands('GLUE', 'W', 'docs', weights='MINILM')
   for name in finetuning.PRETRAINING:
     ours, other = steps[f'{name}-pretrained'], steps[f'{name}-scratch']
     assert set(ours) ^ set(other) == {
@@ -65,7 +65,7 @@ def test_the_document_has_these_commands():
     for line in text.split('\n')
     if line.startswith('python -m ')
   }
-  steps = finetuning.commands('GLUE', 'W', 'TEXT', 5, weights='MINILM')
+  steps = finetuning.commands('$GLUE', '$W', '$TEXT', weights='$MINILM')
   missing = [name for name, args in steps.items() if tuple(args) not in found]
   assert not missing, missing
 
@@ -146,9 +146,9 @@ def test_the_results_and_their_table(tmp_path):
   words = [line.split() for line in lines[2:5]]
   numbers = ['1.50'] * 4
   assert words == [
-    ['bert', 'pretrained', '3', *numbers, '9', '8'],
-    ['bert', 'scratch', '3', *numbers, '9', '8'],
-    ['minilm', 'pretrained', '1', *numbers, '9', '8'],
+    ['bert', 'pretrained', '3000', '3', *numbers, '9', '8'],
+    ['bert', 'scratch', '3000', '3', *numbers, '9', '8'],
+    ['minilm', 'pretrained', '1000', '1', *numbers, '9', '8'],
   ]
   assert '9.00 -> 6.00' in lines[5]
   assert lines[6].endswith('helped')
