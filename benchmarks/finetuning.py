@@ -5,8 +5,8 @@
 A small BERT and a small T5 are pretrained on a text, then fine-tuned on some
 examples of SST-2 with several seeds: from their pretraining, and with
 --scratch, where the seed draws the parameters. Sizes, tokenizer and examples
-are the same. MiniLM's published weights learn the same examples. GLUE is a
-folder with SST-2/train.tsv and SST-2/dev.tsv.
+are the same. MiniLM's published weights learn fewer examples. GLUE is a folder
+with SST-2/train.tsv and SST-2/dev.tsv.
 
 Each command is printed, and can be typed by hand; --list prints them alone.
 One that has ended is not run again: the same call goes on after a kill. Printed
@@ -56,7 +56,7 @@ PRETRAINING = {
     'schedule.warmup_steps': 100,
     'train.steps': 2000,
   },
-  't5': {'data.batch': 16, 'train.steps': 2000},
+  't5': {'data.batch': 16, 'train.steps': 1000},
 }
 PRETRAINING_OF_BOTH = {
   'data.block': 8,
@@ -159,11 +159,12 @@ def published() -> str:
 def run(name: str, args: Sequence[str], folder: Path) -> dict[str, Any]:
   """Runs a step that has not ended yet, and returns its record.
 
-  A record has `command`, its `seconds` of the clock and `cpu_seconds` (of the
-  last start alone, where `resumed`), the machine's `load`, and `output`, the
-  last line that was printed. It lies in FOLDER/NAME.json.
+  A record has `command`, its `seconds` of the clock and `cpu_seconds`, how
+  often it had to be started, the machine's `load`, and `output`, the last line
+  that was printed. It lies in FOLDER/NAME.json, and until the end in
+  FOLDER/NAME.begun.json.
   """
-  record = folder / f'{name}.json'
+  record, begun = folder / f'{name}.json', folder / f'{name}.begun.json'
   line = f'python -m {shlex.join(args)}'
   if record.exists():
     found = json.loads(record.read_text())
@@ -173,28 +174,27 @@ def run(name: str, args: Sequence[str], folder: Path) -> dict[str, Any]:
       f'Error: {record} is of another command:\n{found["command"]}\nGive '
       'another --workdir, or remove what it made.'
     )
-  resumed = (folder / f'{name}.begun').exists()
-  (folder / f'{name}.begun').touch()
+  found = {'command': line, 'seconds': 0.0, 'cpu_seconds': 0.0, 'starts': 0}
+  if begun.exists():
+    found |= json.loads(begun.read_text()) | {'command': line}
   print(f'\n{line}', flush=True)
-  clock, before = time.perf_counter(), _cpu_seconds()
-  output = ''
+  clock, before, output = time.perf_counter(), _cpu_seconds(), ''
   with subprocess.Popen(
     [sys.executable, '-m', *args], stdout=subprocess.PIPE, text=True
   ) as process:
     for printed in process.stdout:
       print(printed, end='', flush=True)
       output = printed.strip() or output
-  if process.returncode:
-    raise SystemExit(f'Error: {name} failed. The same command goes on.')
-  found = {
-    'command': line,
-    'seconds': round(time.perf_counter() - clock, 1),
-    'cpu_seconds': round(_cpu_seconds() - before, 1),
-    'resumed': resumed,
-    'load': round(os.getloadavg()[0], 2),
-    'output': output,
-  }
-  paths.write(record, (json.dumps(found, indent=2) + '\n').encode())
+  found['seconds'] += time.perf_counter() - clock
+  found['cpu_seconds'] += _cpu_seconds() - before
+  found['starts'] += 1
+  found['load'] = round(os.getloadavg()[0], 2)
+  found['output'] = output
+  stopped = process.returncode or output.startswith('Asked to stop')
+  text = json.dumps(found, indent=2) + '\n'
+  paths.write(begun if stopped else record, text.encode())
+  if stopped:
+    raise SystemExit(f'Error: {name} has not ended. The same command goes on.')
   return found
 
 
@@ -212,8 +212,8 @@ def scores(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _costs(record):
-  names = 'seconds', 'cpu_seconds', 'resumed', 'load'
-  return {name: record[name] for name in names}
+  seconds = {key: round(record[key], 1) for key in ('seconds', 'cpu_seconds')}
+  return seconds | {key: record[key] for key in ('starts', 'load')}
 
 
 def difference(
@@ -233,10 +233,7 @@ def difference(
   """
   test = stats.ttest_ind(pretrained, scratch, equal_var=False)
   low, high = map(float, test.confidence_interval(0.95))
-  if low > 0:
-    verdict = 'helped'
-  else:
-    verdict = 'hurt' if high < 0 else 'within chance'
+  verdict = 'helped' if low > 0 else 'hurt' if high < 0 else 'within chance'
   mean = statistics.mean(pretrained) - statistics.mean(scratch)
   return {'mean': mean, 'low': low, 'high': high, 'verdict': verdict}
 
@@ -248,10 +245,7 @@ def table(results: Mapping[str, Mapping[str, Any]], constant: float) -> str:
     + ''.join(f'{name:>8}' for name in NUMBERS)
     + f'{"seconds":>9}{"of CPU":>8}'
   )
-  lines = [
-    f'{TASK}. The most frequent class alone: {constant:.2f}',
-    header,
-  ]
+  lines = [f'{TASK}. The most frequent class alone: {constant:.2f}', header]
   for name, found in results.items():
     for how in HOWS:
       if how not in found:
@@ -292,9 +286,8 @@ def results(folder: Path, records: Mapping[str, Any]) -> dict[str, Any]:
     if name in records:
       rows = read_metrics(str(folder / name))
       losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
-      costs = _costs(records[name])
       ends = {'first': losses[0], 'last': losses[-1]}
-      found[name]['pretraining'] = ends | costs
+      found[name]['pretraining'] = ends | _costs(records[name])
     for how in HOWS:
       step = f'{name}-{how}'
       if step in records:

@@ -97,21 +97,21 @@ def test_the_difference_is_welchs(pretrained, scratch, verdict):
 def test_a_step_that_has_ended_is_not_run_again(tmp_path, capfd):
   first = finetuning.run('step', ['platform'], tmp_path)
   assert first['command'] == 'python -m platform'
-  assert not first['resumed']
+  assert first['starts'] == 1
   printed = capfd.readouterr().out
   assert first['output'] == printed.strip().split('\n')[-1]
   assert finetuning.run('step', ['platform'], tmp_path) == first
   assert not capfd.readouterr().out
   with pytest.raises(SystemExit, match='is of another command'):
     finetuning.run('step', ['platform', 'terse'], tmp_path)
-  with pytest.raises(SystemExit, match='other failed'):
+  with pytest.raises(SystemExit, match='other has not ended'):
     finetuning.run('other', ['no_such_module'], tmp_path)
-  assert finetuning.run('other', ['platform'], tmp_path)['resumed']
+  assert finetuning.run('other', ['platform'], tmp_path)['starts'] == 2
 
 
 def write_runs(folder, name, scores):
   """What the fine-tuning of a model leaves, and its records."""
-  record = {'seconds': 9.0, 'cpu_seconds': 8.0, 'resumed': False, 'load': 1.0}
+  record = {'seconds': 9.0, 'cpu_seconds': 8.0, 'starts': 1, 'load': 1.0}
   records = {f'{name}-again': {'output': json.dumps({'score': scores[0][0]})}}
   for how, reached in zip(finetuning.HOWS, scores, strict=False):
     (folder / f'{name}-{how}').mkdir()
