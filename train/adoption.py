@@ -51,9 +51,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
   else:
     _resolve_head(config, opened[0])
     data.length = data.length or opened[0].task.length
-  most = data.documents or math.inf
-  count = sum(min(len(source.examples), most) for source in opened)
-  _resolve_steps(config, count)
+  counts = [len(source.examples) for source in opened]
+  if data.documents:  # of each source so many are read
+    counts = [min(count, data.documents) for count in counts]
+  _resolve_steps(config, sum(counts))
   return config.lock()
 
 

@@ -54,6 +54,7 @@ EVERYTHING = {
 }
 # Allowed in one file alone.
 IN_FILE = {
+  'benchmarks/finetuning.py': {'scipy'},
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/commands/command.py': {'absl'},
   'configs/papers/__main__.py': {'absl'},
