@@ -134,7 +134,11 @@ def test_a_task_is_shown_without_what_its_record_decides(tmp_path, capsys):
     f'task:tsv:{tmp_path}/train.tsv,validation={tmp_path}/dev.tsv,text=a,'
     'text2=b,length=32'
   )
-  config.model.vocab_size, config.data.batch = 50, 4
+  words = 'word', 'good', 'other', *map(str, range(40))
+  vocabulary = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words
+  (tmp_path / 'vocab.txt').write_text('\n'.join(vocabulary))
+  config.data.tokenizer = str(tmp_path / 'vocab.txt')
+  config.model.vocab_size, config.data.batch = 48, 4
   inspect.show(config.lock(), None, 1, 2, False)
   shown = capsys.readouterr().out
   words = re.search(r'type 0 .*\n +\[CLS\] word (\d+) good \[SEP\]', shown)
