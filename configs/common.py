@@ -167,6 +167,9 @@ KEYS = {
     '', 'how the texts of a task stand in a row', ('', 'bert', 'roberta',
     'gpt1')),
   'data.choices': Key(0, 'C, pairs of texts of an example of a choice'),
+  'data.orders': Key(
+    '', 'orders of two texts that are read: their own; each, as two training '
+    'examples; both, as one whose two outputs are added', ('', 'each', 'both')),
   'data.label_scale': Key(0.0, 'regression: labels are divided by this'),
   'data.loss_on_inputs': Key(
     False, 'a decoder learns the inputs of pairs too, not the targets alone'),

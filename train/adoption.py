@@ -41,7 +41,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
   opened = labelled.fill_in(config.data, config.model.family)
   if config.data.objective not in PAIRS:
     _resolve_head(config, opened[0].task)
-  _resolve_steps(config, sum(len(source.examples) for source in opened))
+  examples = sum(len(source.examples) for source in opened)
+  _resolve_steps(config, examples * (1 + (config.data.orders == 'each')))
   return config.lock()
 
 

@@ -76,6 +76,7 @@ def test_choices_are_those_of_the_code():
     'start': choices.STARTS,
     'rates': choices.RATES,
     'framing': ('', *choices.FRAMING),
+    'orders': choices.ORDERS,
   }
   assert common.KEYS['optimizer.decay'].choices == optimizer.DECAY
   assert common.KEYS['sharding.rules'].choices == tuple(PRESETS)

@@ -159,8 +159,12 @@ def classes_and_text(
   """
   outputs = apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['classes'], batch['labels'])
-  read = (batch['segments'][:, 1:] > 0).astype('float32')
-  text, _, _ = cross_entropy(outputs['logits'][:, :-1], batch['inputs'][:, 1:])
+  inputs, segments = (  # [B,2,T] where a pair is read in both orders
+    batch[name].reshape(-1, batch[name].shape[-1])
+    for name in ('inputs', 'segments')
+  )
+  read = (segments[:, 1:] > 0).astype('float32')
+  text, _, _ = cross_entropy(outputs['logits'][:, :-1], inputs[:, 1:])
   return _sums(loss, correct, batch['weights']) | {
     'text_loss': jnp.sum(read * text),
     'tokens': jnp.sum(read),
@@ -169,7 +173,7 @@ def classes_and_text(
 
 def classes_and_text_weights(batch: dict[str, jax.Array]) -> Sums:
   """Labels, and the tokens that are predicted."""
-  read = jnp.sum(batch['segments'][:, 1:] > 0, dtype='float32')
+  read = jnp.sum(batch['segments'][..., 1:] > 0, dtype='float32')
   return weights(batch) | {'tokens': read}
 
 

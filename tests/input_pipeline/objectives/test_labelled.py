@@ -44,6 +44,7 @@ class Config:
   length: int = 12
   target_length: int = 0
   choices: int = 0
+  orders: str = ''
   label_scale: float = 1.0
   tokenizer_kind: str = 'unigram'
 
@@ -133,6 +134,43 @@ def test_a_choice_has_a_line_for_each_pair():
   assert batch['labels'].tolist() == [1]
   with pytest.raises(ValueError, match=r'\[2\] choices, but data.choices=3'):
     rows(dataclasses.replace(config, choices=3), examples)
+
+
+PAIR = {'texts': ('a b', 'c'), 'label': 'yes'}
+
+
+def test_each_order_of_a_pair_is_trained_on():
+  """ELECTRA's double_unordered; an evaluation reads a pair as it is."""
+  config = Config(orders='each')
+  encoded = rows(config, [PAIR, PAIR | {'label': 'no'}])
+  lines = [[row['inputs'].tolist() for row in own] for own in encoded.rows]
+  assert lines == [[[1, 10, 11, 2, 12, 2], [1, 12, 2, 10, 11, 2]]] * 2
+  types = [row['types'].tolist() for row in encoded.rows[0]]
+  assert types == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+  labels = [[row['labels'] for row in own] for own in encoded.rows]
+  assert labels == [[1, 1], [0, 0]]
+  shapes = labelled.shapes(config, 'encoder')
+  made = labelled.make_rows(encoded.rows, shapes, np.random.default_rng(0))
+  assert len(made) == 4
+  held = rows(config, [PAIR], trained=False).rows
+  assert [row['inputs'].tolist() for row in held[0]] == [lines[0][0]]
+
+
+def test_a_row_has_both_orders_of_a_pair():
+  """GPT-1: start a b delimiter c extract, and the two texts exchanged."""
+  config = Config(framing='gpt1', orders='both', length=7)
+  for trained in True, False:
+    encoded = rows(config, [PAIR], family='decoder', trained=trained)
+    shapes = labelled.shapes(config, 'decoder')
+    batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)
+    assert batch['inputs'].tolist() == [
+      [[1000, 10, 11, 1001, 12, 1002, 0], [1000, 12, 1001, 10, 11, 1002, 0]]
+    ]
+    assert batch['labels'].tolist() == [1]
+  with pytest.raises(ValueError, match="data.orders='both' adds what a dec"):
+    labelled.shapes(config, 'encoder')
+  with pytest.raises(ValueError, match='own/task has examples with one'):
+    rows(config, [{'texts': ('a',), 'label': 'yes'}], family='decoder')
 
 
 def test_numbers_are_divided_by_the_scale():

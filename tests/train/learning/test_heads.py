@@ -1,0 +1,83 @@
+"""Heads of labelled tasks and their losses, against the papers' formulas."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import gpt1
+from models.build import build
+from models.config import TransformerConfig
+from train.learning import criteria
+
+SMALL = {
+  'vocab_size': 50, 'embed_dim': 16, 'mlp_dim': 32, 'heads': 2, 'kv_heads': 2,
+  'head_dim': 8, 'dtype': 'float32',
+}  # fmt: skip
+B, T = 3, 10
+
+
+def make(config, **keys):
+  """The config's model with small sizes, and random parameters."""
+  fields = {**config.model, **SMALL, 'max_length': 16} | keys
+  model = build(TransformerConfig(**fields))
+  rng = np.random.default_rng(1)
+  inputs = {name: np.ones([1, T], 'int32') for name in model.INPUTS}
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs))
+  params = jax.tree.map(
+    lambda x: rng.normal(0, 0.3, x.shape).astype('float32'),
+    jax.tree.map(
+      lambda x: getattr(x, 'value', x), shapes['params'],
+      is_leaf=lambda x: hasattr(x, 'value'),
+    ),
+  )  # fmt: skip
+  return model, params
+
+
+def texts(rng, lengths):
+  """Rows of random tokens: inputs, positions, segments [rows,T]."""
+  segments = (np.arange(T) < np.array(lengths)[:, None]).astype('int32')
+  inputs = rng.integers(5, 50, segments.shape).astype('int32') * segments
+  positions = np.broadcast_to(np.arange(T, dtype='int32'), segments.shape)
+  return {'inputs': inputs, 'positions': positions, 'segments': segments}
+
+
+def log_softmax(x):
+  x = np.asarray(x, 'float64')
+  x = x - x.max(-1, keepdims=True)
+  return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize('head', ['sequence_lm', 'sequence'])
+def test_a_pair_in_both_orders(head):
+  """Radford et al. 2018, 3.3: W (h1 + h2) + b; the text's loss is of both."""
+  classes = 2 if head == 'sequence_lm' else 1
+  model, params = make(gpt1.get_config('tiny'), head=head, classes=classes)
+  rng = np.random.default_rng(0)
+  first = texts(rng, [7, 10, 4])
+  second = texts(rng, [7, 10, 4])
+  batch = {name: np.stack([x, second[name]], 1) for name, x in first.items()}
+  batch |= {
+    'labels': np.array([0, 1, 1], 'int32' if classes == 2 else 'float32'),
+    'weights': np.ones(B, 'float32'),
+  }
+  each = [model.apply({'params': params}, **one) for one in (first, second)]
+  sums = criteria.criterion_for(model.config).sums(model, params, batch)
+  if head == 'sequence':
+    found = sum(np.asarray(x)[:, 0] for x in each)  # no bias
+    expected = ((found - batch['labels']) ** 2).sum()
+    assert float(sums['loss']) == pytest.approx(expected, rel=1e-5)
+    return
+  bias = params['classes']['dense']['bias']
+  logits = each[0]['classes'] + each[1]['classes'] - bias
+  picked = log_softmax(logits)[np.arange(B), batch['labels']]
+  assert float(sums['loss']) == pytest.approx(-picked.sum(), rel=1e-5)
+  total, count = 0, 0
+  for one, outputs in zip((first, second), each, strict=True):
+    found = log_softmax(outputs['logits'])[:, :-1]
+    targets, read = one['inputs'][:, 1:], one['segments'][:, 1:]
+    picked = np.take_along_axis(found, targets[..., None], -1)[..., 0]
+    total, count = total - (picked * read).sum(), count + read.sum()
+  assert float(sums['text_loss']) == pytest.approx(total, rel=1e-5)
+  assert float(sums['tokens']) == count
+  weights = criteria.criterion_for(model.config).weights(batch)
+  assert float(weights['tokens']) == count
