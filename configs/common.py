@@ -98,7 +98,7 @@ KEYS = {
   'model.output_bias': Key(bool, 'a bias on the logits'),
   'model.head': Key(str, "what the last layer's output is read for", (
     'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'sequence_lm', 'choice',
-    'tokens', 'span', 'pooler', 'none')),
+    'tokens', 'span', 'span_joint', 'pooler', 'none')),
   'model.classes': Key(
     0, 'classes of the heads sequence and tokens; 1: a number'),
   'model.pooler': Key(

@@ -38,6 +38,7 @@ HEADS = {
   'choice': (),
   'tokens': ('classes',),
   'span': (),
+  'span_joint': (),
   'pooler': (),
   'none': (),
 }

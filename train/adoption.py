@@ -10,6 +10,7 @@ from input_pipeline.choices import PAIRS
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import labelled
 from input_pipeline.tasks.task import Task
+from train import settings
 from train.runs import warm_start, workdir
 from train.runs.checkpoint import Checkpoints
 from train.settings import OWN
@@ -48,7 +49,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 def _resolve_head(config: ConfigDict, task: Task) -> None:
   """The head that a task needs, and its classes."""
-  config.model.head = HEADS.get(task.kind, config.model.head)
+  if config.model.head not in settings.HEADS.get(task.kind, ()):
+    config.model.head = HEADS.get(task.kind, config.model.head)
   config.model.classes = {
     'classification': len(task.labels),
     'tagging': len(task.labels),

@@ -150,7 +150,7 @@ HEADS = {
   'regression': ('sequence',),
   'choice': ('choice',),
   'tagging': ('tokens',),
-  'span': ('span',),
+  'span': ('span', 'span_joint'),
 }
 
 

@@ -3,7 +3,9 @@
 `finetune/electra.py:task=TASK[,size=SIZE]`. Rates fall layer by layer from the
 head down. RTE and STS-B take 10 epochs, SQuAD 2, others 3. The labels of STS-B
 are divided by 5. The head reads [CLS] itself, as in the published code, which
-trains on the pairs of MRPC and STS-B in both orders (double_unordered).
+trains on the pairs of MRPC and STS-B in both orders (double_unordered). SQuAD
+has its joint head: an end depends on the start, and a class says whether there
+is an answer; rows have 512 tokens.
 Reached: see `configs.papers electra.table2`.
 """
 
@@ -33,6 +35,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.model.head = 'sequence'
   c.model.pooler = False
   c.checkpoint.best = ''  # the last one
+  if task.startswith('squad/'):
+    c.model.head, c.model.pooler = 'span_joint', True
+    c.data.length = min(512, c.model.max_length)  # the published code's
   c.data.framing = 'bert'
   c.data.orders = 'each' if task in UNORDERED else ''
   c.data.label_scale = 5.0  # the published code's

@@ -191,8 +191,8 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
   `inputs`, `positions`, `segments`, and an encoder's `types`: int [B,T], T is
   data.length; of a 'choice' [B,C,T], C is data.choices, and with data.orders
   'both' [B,2,T]. `labels` are int [B]
-  (float32 of a 'regression'; [B,T] of 'tagging'), or `start` and `end` int [B]
-  of a 'span'. `weights` float32, as labels.
+  (float32 of a 'regression'; [B,T] of 'tagging'), or `start`, `end` and
+  `no_answer` int [B] of a 'span'. `weights` float32, as labels.
   """
   row = ((config.length,), np.int32)
   one = ((), np.int32)
@@ -210,7 +210,7 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
     found['types'] = row
   match config.objective:
     case 'span':
-      found |= {'start': one, 'end': one}
+      found |= {'start': one, 'end': one, 'no_answer': one}
     case 'regression':
       found['labels'] = ((), np.float32)
     case 'tagging':
@@ -250,7 +250,7 @@ def lay_out(
       batch['segments'][at] = 1
       if 'types' in batch:
         batch['types'][at] = row['types'][c] if several else row['types']
-    for name in ('labels', 'start', 'end'):
+    for name in ('labels', 'start', 'end', 'no_answer'):
       if name in row:
         value = np.asarray(row[name])
         batch[name][(n, *map(slice, value.shape))] = value

@@ -8,7 +8,7 @@ from models import masks
 from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
-from models.heads import Classes, Pooler, Replaced, Vocabulary
+from models.heads import Classes, JointSpan, Pooler, Replaced, Vocabulary
 from models.stack import Stack
 
 
@@ -54,6 +54,8 @@ class Encoder(nn.Module):
       self.replaced = Replaced(c)
     elif c.head in ('sequence', 'choice', 'tokens'):
       self.classes = Classes(c, c.classes or 1)
+    elif c.head == 'span_joint':
+      self.span = JointSpan(c)
     elif c.head == 'span':
       self.span = Classes(c, 2, dropout=False)
 
@@ -64,8 +66,11 @@ class Encoder(nn.Module):
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
     predict_at: jax.Array | None = None,
+    start: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
     """int [B,T] each, `predict_at` [B,P] -> float32 outputs of the head.
+
+    `start` [B] is the right start of the answer, for the head span_joint.
 
     Returns:
       By `model.head`:
@@ -75,7 +80,8 @@ class Encoder(nn.Module):
       rtd: 'replaced' [B,T], logits.
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
       choice: 'classes' [B,1], how right the row is among those of its example.
-      span: 'start', 'end' [B,T], logits.
+      span: 'start', 'end' [B,T], logits. span_joint: see JointSpan; answers are
+      in the second text, or none: [CLS].
       none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
     x = self.encode(inputs, segments, positions, types)
@@ -92,6 +98,10 @@ class Encoder(nn.Module):
         return {'classes': self.classes(first)}
       case 'tokens':
         return {'classes': self.classes(x)}
+      case 'span_joint':
+        first = jnp.arange(inputs.shape[1]) == 0
+        allowed = (segments > 0) & ((types > 0) | first)
+        return self.span(x, allowed, start)
       case 'span':
         both = self.span(x)
         return {'start': both[..., 0], 'end': both[..., 1]}

@@ -8,11 +8,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from train.learning.losses import cross_entropy
 
 Sums = dict[str, Any]
 
+ANSWERED = 0.5  # weight of whether there is an answer (ELECTRA's code)
 TEXT = 0.5  # weight of GPT-1's loss of the text (Radford et al. 2018, 3.2)
 
 
@@ -144,6 +146,33 @@ def span(
     losses.append(loss)
     right = right * correct
   return _sums(sum(losses) / 2, right, batch['weights'])
+
+
+def span_joint(
+  model: nn.Module,
+  params: dict,
+  batch: dict[str, jax.Array],
+  rng: jax.Array | None = None,
+  *losses: float,
+) -> Sums:
+  """As `span`, each end given the right start; and whether there is an answer.
+
+  Clark et al. 2020's code: the binary cross-entropy of `no_answer` [B], 1 where
+  the question has no answer in any window, counts half.
+  """
+  outputs = model.apply(
+    {'params': params},
+    **{name: batch[name] for name in model.INPUTS},
+    start=batch['start'],
+    rngs={} if rng is None else {'dropout': rng},
+  )
+  start, _, begins = cross_entropy(outputs['start'], batch['start'])
+  end, _, ends = cross_entropy(outputs['end'], batch['end'])
+  answered = optax.sigmoid_binary_cross_entropy(
+    outputs['no_answer'], batch['no_answer'].astype('float32')
+  )
+  loss = (start + end) / 2 + ANSWERED * answered
+  return _sums(loss, begins * ends, batch['weights'])
 
 
 def classes_and_text(

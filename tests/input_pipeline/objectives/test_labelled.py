@@ -264,6 +264,52 @@ def test_the_likeliest_answer():
   assert found.null == pytest.approx((1 + 1) - (3 + 7))
 
 
+def test_the_likeliest_answer_of_a_joint_head():
+  """An end belongs to its start; the likeliest start has a poor end here."""
+  span = Span('q', 'a b c d e', ())
+  config = Config(objective='span', length=20)
+  (row,) = reading.windows(span, Words(), config)
+  size, first = 9, row['window'].first
+  logits = np.full([2 + 3, size], -30.0)
+  logits[1] = 0.7
+  for begin, start, ends in (
+    (0, -0.5, {0: -4.0, 1: -0.2, 2: -9.0}),  # 'a': ends at 'b'
+    (2, -0.1, {2: -3.0, 1: -0.01}),  # 'c': its likeliest end is before it
+    (4, -2.0, {4: -0.0}),
+  ):
+    logits[0, first + begin] = start
+    order = {2: 0, 0: 1, 4: 2}[begin]
+    for end, score in ends.items():
+      logits[2 + order, first + end] = score
+  found = reading.answer(span, [row], [logits])
+  assert found == reading.Answer('a b', 0.7)
+  logits[3, first + 1] = -5.0  # then 'c' alone is better: -3.1, 'e' -2.0
+  assert reading.answer(span, [row], [logits]).text == 'e'
+
+
+def test_rows_of_questions_say_whether_there_is_an_answer():
+  config = Config(objective='span', length=20)
+  for answers, expected in (((), 1), (((0, 'a'),), 0)):
+    (row,) = reading.windows(Span('q', 'a b', answers), Words(), config)
+    assert row['no_answer'] == expected
+  shapes = labelled.shapes(config, 'encoder')
+  batch = features.split(labelled.lay_out([row], shapes), shapes)
+  assert batch['no_answer'].tolist() == [0]
+
+
+def test_windows_leave_nothing_out():
+  """Rows with less room than the stride are as far apart as they are long."""
+  text = ' '.join(f'w{n}' for n in range(50))
+  config = Config(objective='span', length=15)
+  found = reading.windows(Span('a b', text, ()), Words(), config)
+  seen = [x for row in found for x in row['inputs'][4:-1].tolist()]
+  assert sorted(set(seen)) == sorted(set(range(min(seen), min(seen) + 50)))
+  with pytest.raises(ValueError, match=r'data\.length=4 has no room for a con'):
+    reading.windows(
+      Span('a b', text, ()), Words(), dataclasses.replace(config, length=4)
+    )
+
+
 def test_a_task_of_another_kind_is_refused():
   with pytest.raises(ValueError, match="kind is 'classification', but"):
     labelled.task_config(

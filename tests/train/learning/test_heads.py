@@ -1,10 +1,13 @@
 """Heads of labelled tasks and their losses, against the papers' formulas."""
 
+import dataclasses
+import math
+
 import jax
 import numpy as np
 import pytest
 
-from configs import gpt1
+from configs import electra, gpt1
 from models.build import build
 from models.config import TransformerConfig
 from train.learning import criteria
@@ -81,3 +84,80 @@ def test_a_pair_in_both_orders(head):
   assert float(sums['tokens']) == count
   weights = criteria.criterion_for(model.config).weights(batch)
   assert float(weights['tokens']) == count
+
+
+def gelu(x):
+  return x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+
+def joint_reference(params, x, allowed, start):
+  """ELECTRA's released finetune/qa, float64: logits, and ends by start."""
+  p = jax.tree.map(lambda w: np.asarray(w, 'float64'), params['span'])
+  mask = 1000.0 * (allowed - 1.0)
+  starts = (x @ p['start']['kernel'] + p['start']['bias'])[..., 0] + mask
+  kernel = np.concatenate(
+    [p['end_from_start']['kernel'], p['end_here']['kernel']]
+  )
+
+  def ends(row, begin):
+    both = np.concatenate([np.tile(x[row, begin], (T, 1)), x[row]], -1)
+    hidden = gelu(both @ kernel + p['end_here']['bias'])
+    return (hidden @ p['end']['kernel'] + p['end']['bias'])[:, 0] + mask[row]
+
+  weights = np.exp(log_softmax(starts))
+  both = np.concatenate([x[:, 0], (weights[..., None] * x).sum(1)], -1)
+  hidden = gelu(
+    both @ p['no_answer_hidden']['kernel'] + p['no_answer_hidden']['bias']
+  )
+  none = (hidden @ p['no_answer']['kernel'] + p['no_answer']['bias'])[:, 0]
+  right = np.stack([ends(row, begin) for row, begin in enumerate(start)])
+  every = np.stack([[ends(r, b) for b in range(T)] for r in range(len(x))])
+  return starts, right, none, every
+
+
+def test_the_joint_head_of_electra():
+  config = electra.get_config('tiny')
+  keys = {
+    'family': 'encoder', 'head': 'span_joint', 'generator_divisor': 0,
+    'table_dim': 0,
+  }  # fmt: skip
+  model, params = make(config, **keys)
+  batch = texts(np.random.default_rng(0), [9, 10, 6])
+  types = (np.arange(T) > 3).astype('int32') * batch['segments']
+  batch |= {
+    'types': types,
+    'start': np.array([5, 0, 4], 'int32'),
+    'end': np.array([6, 0, 5], 'int32'),
+    'no_answer': np.array([0, 1, 0], 'int32'),
+    'weights': np.ones(B, 'float32'),
+  }
+  inputs = {name: batch[name] for name in model.INPUTS}
+  whole = dataclasses.replace(model.config, head='none')
+  x = build(whole).apply(
+    {'params': {k: params[k] for k in ('embed', 'encoder')}}, **inputs
+  )['hidden']
+  x = np.asarray(x, 'float64')
+  allowed = ((types > 0) | (np.arange(T) == 0)).astype('float64')
+  starts, ends, none, every = joint_reference(
+    params, x, allowed, batch['start']
+  )
+  at = np.arange(B)
+  losses = -log_softmax(starts)[at, batch['start']]
+  losses = (losses - log_softmax(ends)[at, batch['end']]) / 2
+  p = 1 / (1 + np.exp(-none))
+  gold = batch['no_answer']
+  losses -= 0.5 * (gold * np.log(p) + (1 - gold) * np.log(1 - p))
+  criterion = criteria.criterion_for(model.config)
+  sums = criterion.sums(model, params, batch)
+  assert float(sums['loss']) == pytest.approx(losses.sum(), rel=1e-4)
+
+  found = np.asarray(model.apply({'params': params}, **inputs))
+  best = np.argsort(-log_softmax(starts), axis=1, kind='stable')
+  assert found.shape == (B, 2 + T, T)  # all T of them, fewer than 20
+  np.testing.assert_allclose(found[:, 0], log_softmax(starts), atol=1e-3)
+  np.testing.assert_allclose(found[:, 1, 0], none, atol=1e-4)
+  expected = log_softmax(every)[at[:, None], best]
+  likely = np.isin(np.arange(T), np.arange(4, 10))
+  np.testing.assert_allclose(
+    found[:, 2:5][..., likely], expected[:, :3][..., likely], atol=1e-3
+  )
