@@ -101,6 +101,10 @@ KEYS = {
     'tokens', 'span', 'span_joint', 'pooler', 'none')),
   'model.classes': Key(
     0, 'classes of the heads sequence and tokens; 1: a number'),
+  'model.features': Key(
+    '', 'layers that a bidirectional LSTM under the head tokens reads; '
+    "'': there is none (BERT, table 7)", ('', 'embeddings', 'second_to_last',
+    'last', 'sum_last_four', 'concat_last_four', 'sum_all')),
   'model.pooler': Key(
     True, 'heads sequence and choice have a dense layer before the classes'),
   'model.pooler_dropout': Key(

@@ -239,6 +239,11 @@ def _family(c):
     "model.head='span_joint' knows the context by its type: it needs "
     f'model.token_types=2, not {c.token_types}.',
   )
+  _refuse(
+    c.features and (c.family != 'encoder' or c.head != 'tokens'),
+    f"model.features={c.features!r} concerns an encoder's head 'tokens', not "
+    f'{c.head!r} of {c.family!r}.',
+  )
   sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
   _refuse(
     not c.pooler and not sequence,

@@ -143,5 +143,9 @@ def _last(log: str) -> str:
   """The last error of a log, or its last line."""
   with open(log, encoding='utf-8', errors='replace') as file:
     lines = [line.strip() for line in file if line.strip()] or ['no output']
-  errors = [line for line in lines if line.startswith('Error: ')]
-  return (errors or lines)[-1].removeprefix('Error: ')
+  errors = [n for n, x in enumerate(lines) if x.startswith('Error: ')]
+  first = errors[-1] if errors else len(lines) - 1
+  found = lines[first].removeprefix('Error: ')
+  if found.endswith(':'):  # of several runs; the next line is the first one's
+    found = ' '.join([found, *lines[first + 1 : first + 2]])
+  return found

@@ -104,7 +104,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'positions', 'masks'},
-    {'attention', 'embed', 'heads', 'families.wkv'},
+    {'attention', 'embed', 'heads', 'lstm', 'families.wkv'},
     {'block'},
     {'stack'},
     {'families'},

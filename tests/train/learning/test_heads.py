@@ -1,16 +1,20 @@
 """Heads of labelled tasks and their losses, against the papers' formulas."""
 
 import dataclasses
+import functools
 import math
 
 import jax
 import numpy as np
 import pytest
+import torch
 
-from configs import electra, gpt1
+from configs import bert, electra, gpt1
 from models.build import build
 from models.config import TransformerConfig
+from models.embed import Embed
 from train.learning import criteria
+from train.learning.tuning import Tuning
 
 SMALL = {
   'vocab_size': 50, 'embed_dim': 16, 'mlp_dim': 32, 'heads': 2, 'kv_heads': 2,
@@ -161,3 +165,106 @@ def test_the_joint_head_of_electra():
   np.testing.assert_allclose(
     found[:, 2:5][..., likely], expected[:, :3][..., likely], atol=1e-3
   )
+
+
+class Reference(torch.nn.Module):
+  """torch's LSTM with our weights."""
+
+  def __init__(self, params, inputs, width):
+    super().__init__()
+    self.lstm = torch.nn.LSTM(
+      inputs, width, 2, batch_first=True, bidirectional=True
+    )
+    state = {}
+    for layer in 0, 1:
+      for name, end in ('forward', ''), ('backward', '_reverse'):
+        own = params[f'{name}_{layer}']
+        state[f'weight_ih_l{layer}{end}'] = torch.tensor(own['input'].T)
+        state[f'weight_hh_l{layer}{end}'] = torch.tensor(own['state'].T)
+        state[f'bias_ih_l{layer}{end}'] = torch.tensor(own['bias'])
+        zeros = torch.zeros(4 * width)
+        state[f'bias_hh_l{layer}{end}'] = zeros
+    self.lstm.load_state_dict(state)
+
+  def forward(self, x, lengths):
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+      torch.tensor(x), lengths, batch_first=True, enforce_sorted=False
+    )
+    found, _ = self.lstm(packed)
+    return torch.nn.utils.rnn.pad_packed_sequence(found, batch_first=True)[0]
+
+
+FEATURES = {
+  'embeddings': lambda h, w: h[0],
+  'second_to_last': lambda h, w: h[-2],
+  'last': lambda h, w: h[-1],
+  'sum_last_four': lambda h, w: np.einsum('l,lbtd->btd', w, h[-4:]),
+  'concat_last_four': lambda h, w: np.concatenate(h[-4:], axis=-1),
+  'sum_all': lambda h, w: np.einsum('l,lbtd->btd', w, h[1:]),
+}
+
+
+def layers_of(model, params, inputs):
+  """What the first layer reads and each layer's output: models cut shorter."""
+  embed = Embed(model.config)
+  first = embed.apply(
+    {'params': params['embed']},
+    *(inputs[name] for name in ('inputs', 'positions', 'types')),
+  )
+  states = [first]
+  for layers in range(1, model.config.encoder_layers + 1):
+    own = dataclasses.replace(
+      model.config, head='none', features='', classes=0, encoder_layers=layers
+    )
+    cut = functools.partial(jax.tree.map, lambda x, n=layers: x[:n])
+    part = {'embed': params['embed'], 'encoder': cut(params['encoder'])}
+    states.append(build(own).apply({'params': part}, **inputs)['hidden'])
+  return np.asarray(states)
+
+
+def test_a_bilstm_reads_layers():
+  """Devlin et al. 2019, 5.3 and table 7, beside torch's LSTM."""
+  lengths = [7, 10, 4]
+  inputs = texts(np.random.default_rng(0), lengths)
+  inputs |= {'types': np.zeros_like(inputs['inputs'])}
+  there, states = inputs['segments'] > 0, None
+  for features, read in FEATURES.items():
+    model, params = make(
+      bert.get_config('tiny'), head='tokens', classes=3, features=features,
+      encoder_layers=5,
+    )  # fmt: skip
+    if states is None:
+      states, trunk = layers_of(model, params, inputs), params
+    params |= {name: trunk[name] for name in ('embed', 'encoder')}
+    own = params.get('features', {'weights': np.zeros(1)})['weights']
+    weights = np.exp(own) / np.exp(own).sum()
+    x = read(states, weights).astype('float32')
+    with torch.no_grad():
+      hidden = Reference(params['lstm'], x.shape[-1], 16)(x, lengths).numpy()
+    dense = params['classes']['dense']
+    expected = hidden @ dense['kernel'] + dense['bias']
+    found = model.apply({'params': params}, **inputs)['classes']
+    np.testing.assert_allclose(
+      found[there], expected[there], atol=2e-5, err_msg=features
+    )
+    some = {'features'} if 'sum' in features else set()
+    assert set(Tuning('head').trained(params)) == {'lstm', 'classes'} | some
+  other = dataclasses.replace(model.config, scan=False)
+  layers = params['encoder']['layers']
+  each = {
+    f'layer_{n}': jax.tree.map(lambda x, n=n: x[n], layers) for n in range(5)
+  }
+  same = build(other).apply({'params': params | {'encoder': each}}, **inputs)
+  np.testing.assert_allclose(same['classes'][there], found[there], atol=1e-5)
+
+
+def test_features_belong_to_words():
+  config = bert.get_config('tiny')
+  for keys, message in (
+    ({'head': 'sequence', 'classes': 2}, "an encoder's head 'tokens', not 'se"),
+    ({'head': 'tokens', 'classes': 2, 'features': 'third'}, 'must be one of'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make(config, **{'features': 'last'} | keys)
+  with pytest.raises(ValueError, match='needs model.token_types=2, not 0'):
+    make(config, head='span_joint', token_types=0)
