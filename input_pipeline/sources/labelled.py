@@ -41,16 +41,17 @@ def fill_in(data: Any, family: str) -> list['Labelled']:
   Raises:
     ValueError: no task is named, or one cannot be read.
   """
-  names = [name for name, _ in data.mixture] or [data.source]
-  tasks = [name for name in names if name.startswith('task:')]
+  names = {f'data.mixture[{n}]': x for n, (x, _) in enumerate(data.mixture)}
+  names = names or {'data.source': data.source}
+  tasks = {key: x for key, x in names.items() if x.startswith('task:')}
   if not tasks:
     raise ValueError(
       f'data.source={data.source!r} is no task: name one, '
       '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
     )
   opened = [
-    Labelled(x.partition(':')[2], data.task_folder, 'data.source')
-    for x in tasks
+    Labelled(x.partition(':')[2], data.task_folder, key)
+    for key, x in tasks.items()
   ]
   if data.objective in PAIRS:
     lengths = [source.task.lengths for source in opened]
