@@ -34,7 +34,7 @@ from absl import flags
 from scipy import stats
 
 from benchmarks import machine
-from configs import command
+from configs.commands import command
 from input_pipeline.sources import paths
 from input_pipeline.tasks import catalog
 from train.reporting.metrics import read_metrics

@@ -44,7 +44,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import machine
-from configs import command
+from configs.commands import command
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths

@@ -98,9 +98,13 @@ KEYS = {
   'model.output_bias': Key(bool, 'a bias on the logits'),
   'model.head': Key(str, "what the last layer's output is read for", (
     'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'sequence_lm', 'choice',
-    'tokens', 'span', 'pooler', 'none')),
+    'tokens', 'span', 'span_joint', 'pooler', 'none')),
   'model.classes': Key(
     0, 'classes of the heads sequence and tokens; 1: a number'),
+  'model.features': Key(
+    '', 'layers that a bidirectional LSTM under the head tokens reads; '
+    "'': there is none (BERT, table 7)", ('', 'embeddings', 'second_to_last',
+    'last', 'sum_last_four', 'concat_last_four', 'sum_all')),
   'model.pooler': Key(
     True, 'heads sequence and choice have a dense layer before the classes'),
   'model.pooler_dropout': Key(
@@ -167,6 +171,9 @@ KEYS = {
     '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),
   'data.choices': Key(0, 'C, pairs of texts of an example of a choice'),
+  'data.orders': Key(
+    '', 'orders of two texts that are read: their own; each, as two training '
+    'examples; both, as one whose two outputs are added', ('', 'each', 'both')),
   'data.label_scale': Key(0.0, 'regression: labels are divided by this'),
   'data.loss_on_inputs': Key(
     False, 'a decoder learns the inputs of pairs too, not the targets alone'),

@@ -52,8 +52,8 @@ MASKED = {
 }
 # Objectives of a labelled task for a head of an encoder, or of GPT-1.
 LABELLED = {
-  'classification': Keys(('framing',)),
-  'regression': Keys(('framing', 'label_scale')),
+  'classification': Keys(('framing',), ('orders',)),
+  'regression': Keys(('framing', 'label_scale'), ('orders',)),
   'choice': Keys(('framing', 'choices')),
   'tagging': Keys(('framing',)),
   'span': Keys(('framing',)),
@@ -63,6 +63,11 @@ OBJECTIVES = {'causal': Keys(()), **PAIRS, **MASKED, **LABELLED}
 RATES = ('given', 'examples', 'equal')
 # How a task's texts are framed; see objectives/framing.py.
 FRAMING = ('bert', 'roberta', 'gpt1')
+
+# In which orders the two texts of an example are read: '': their own; 'each': a
+# training example in each (Clark et al. 2020's code); 'both': one example has
+# both, and the outputs are added (Radford et al. 2018, 3.3).
+ORDERS = ('', 'each', 'both')
 
 # Whose rule says how many tokens of a row are masked.
 MASKING = ('bert', 'roberta', 'electra')

@@ -81,6 +81,8 @@ class DataConfig:
   task_folder: str = ''
   framing: str = ''  # FRAMING: what stands around and between texts
   choices: int = 0  # of a 'choice': how many pairs of texts an example has
+  # ORDERS: in which orders the two texts of an example are read.
+  orders: str = ''
   label_scale: float = 0.0  # of a 'regression': labels are divided by this
 
   @property

@@ -173,6 +173,9 @@ def _labelled(config):
   _must(config, task, 'source', rule)
   rule = f'be (): rows of data.objective={config.objective!r} have one length'
   _must(config, not config.curriculum, 'curriculum', rule)
+  kinds = choices.ORDERS
+  rule = f'be one of {", ".join(map(repr, kinds))}'
+  _must(config, config.orders in kinds, 'orders', rule)
   if config.objective == 'choice':
     _at_least(config, 'choices', 2)
   if config.objective == 'regression':

@@ -17,6 +17,7 @@ import collections
 import itertools
 import textwrap
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -26,6 +27,7 @@ from configs.commands import command
 from input_pipeline import config as data_config
 from input_pipeline import pipeline
 from input_pipeline.choices import WHOLE_TEXT
+from input_pipeline.sources import labelled
 from input_pipeline.streams import cursors
 from input_pipeline.tokenizers.interface import Tokenizer
 
@@ -44,7 +46,7 @@ def show(
   """
   if batches < 1:
     raise ValueError(f'--batches={batches} must be at least 1.')
-  settings = data_config.DataConfig(**config.data)
+  settings = data_config.DataConfig(**_resolved(config).data)
   data = pipeline.open_data(
     settings, config.seed, config.model.vocab_size, config.eval.source,
     workdir, family=config.model.family,
@@ -54,6 +56,16 @@ def show(
     if len(phases) > 1:
       print(f'Up to step {last:,} rows have {phase.length} tokens\n')
     show_phase(data.phase(phase), examples, batches, evaluation)
+
+
+def _resolved(config: ConfigDict) -> ConfigDict:
+  """The config with what the record of its task decides."""
+  data = config.data
+  if not data.framing and (data.length or data.objective != 'text_to_text'):
+    return config
+  config = config.copy_and_resolve_references().unlock()
+  labelled.fill_in(config.data, config.model.family)
+  return config
 
 
 def show_phase(
@@ -68,14 +80,17 @@ def show_phase(
       return data.evaluation(rows, batch)
     return data.batches(data.start(), rows)
 
+  task = getattr(data.corpora[0].source, 'task', None)
+  names = task.labels if task and data.config.labelled else ()
   iterator = begin()
   first = next(iterator)
   iterator.close()
   order = rows.reshape(data.config.streams, -1).T.ravel()  # a row of each
-  there = first['segments'].any(axis=1)  # a stream may have nothing held out
+  filled = first['segments'].reshape(batch, -1)
+  there = filled.any(axis=1)  # a stream may have nothing held out
   for row in order[there[order]][:examples]:
     shown = {name: values[row] for name, values in first.items()}
-    print(show_row(shown, row, data.tokenizer))
+    print(show_row(shown, row, data.tokenizer, names))
 
   # From the start: the rows that were made meanwhile would take no time.
   before, start = data.report(), time.perf_counter()
@@ -103,9 +118,15 @@ def show_phase(
 
 
 def show_row(
-  row: dict[str, np.ndarray], number: int, tokenizer: Tokenizer
+  row: dict[str, np.ndarray],
+  number: int,
+  tokenizer: Tokenizer,
+  names: Sequence[str] = (),
 ) -> str:
-  """One row as a reader wants it: every segment's text, sizes and weights."""
+  """One row as a reader wants it: every segment's text, sizes and weights.
+
+  `names` are those of a task's classes.
+  """
   places = [
     f'epoch {epoch}, shard {shard}, chunk {chunk}, row {place}'
     for epoch, shard, chunk, place in cursors.places(row['cursor']).tolist()
@@ -115,6 +136,8 @@ def show_row(
   if 'is_next' in row:
     said = 'comes next', 'is from another document'
     lines[0] += f'; the second part {said[row["is_next"]]}'
+  if label := _label(row, tokenizer, names):
+    lines.append(f'  {label}')
   for segment in range(1, row['segments'].max() + 1):
     for title, places, text in _parts(row, segment, tokenizer):
       size = f'{places[0]}..{places[-1]} ({len(places)} tokens)'
@@ -128,14 +151,44 @@ def show_row(
   return '\n'.join(lines)
 
 
+def _label(row, tokenizer, names):
+  """What is learnt of a row of a task for a head; '' of other rows."""
+  if 'start' in row:
+    begin, end = int(row['start']), int(row['end'])
+    answer = spell(row['inputs'], np.arange(begin, end + 1), tokenizer)
+    return f'answer {begin}..{end}: {answer}'
+  if 'labels' not in row:
+    return ''
+  if not row['labels'].ndim:
+    label = row['labels'].item()
+    return f'label {names[label] if names else format(label, "g")}'
+  (at,) = np.nonzero(row['weights'])
+  words = [f'{tokenizer.piece(row["inputs"][i])}:{names[row["labels"][i]]}'
+           for i in at.tolist()]  # fmt: skip
+  return f'labels {" ".join(words)}'
+
+
 def _parts(row, segment, tokenizer):
   """(title, places, text) of each part of a segment."""
+  if row['segments'].ndim > 1:  # choices, or both orders of a pair
+    return [
+      (f'choice {n}, {title}', places, text)
+      for n, own in enumerate(row['segments'])
+      for title, places, text in _parts(
+        {name: row[name][n] for name in ('inputs', 'types') if name in row}
+        | {'segments': own},
+        segment,
+        tokenizer,
+      )
+    ]
   (here,) = np.nonzero(row['segments'] == segment)
   if 'encoder_inputs' in row:
     (there,) = np.nonzero(row['encoder_segments'] == segment)
     parts = [('inputs', there, row['encoder_inputs'])]
     parts.append(('targets', here, row['targets']))
-  elif 'predict_at' in row:
+  elif 'targets' not in row and 'types' not in row:
+    parts = [('text', here, row['inputs'])]
+  elif 'types' in row:
     parts = [
       (f'type {kind}', here[row['types'][here] == kind], row['inputs'])
       for kind in np.unique(row['types'][here])
@@ -200,10 +253,13 @@ def count(
   segments = batch['segments'] > 0
   sums = {
     'rows': len(segments),
-    'segments': int(batch['segments'].max(axis=1).sum()),
+    'segments': int(batch['segments'].max(axis=-1).sum()),
     'places': segments.size,
     'tokens': int(segments.sum()),
   }
+  if 'targets' not in batch:  # of a task, for a head
+    read = int((segments & ~np.isin(batch['inputs'], specials)).sum())
+    return sums | {'text': read}
   if 'predict_at' in batch:
     at = batch['predict_at']
     read = np.take_along_axis(batch['inputs'], at, axis=1)

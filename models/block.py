@@ -116,3 +116,18 @@ class Block(nn.Module):
         y = norm(x, 'mlp_norm')
       x = add(add(x, attended), mlp(y))
     return x, None if cache is None else new_cache
+
+
+class Kept(Block):
+  """A block that hands out its output beside the cache's place."""
+
+  def __call__(
+    self,
+    x: jax.Array,
+    cache: dict | None,
+    banded: jax.Array | None,
+    context: Context,
+  ) -> tuple[jax.Array, jax.Array]:
+    """[B,T,D] -> [B,T,D] twice; there is no cache."""
+    x, _ = super().__call__(x, cache, banded, context)
+    return x, x

@@ -38,6 +38,7 @@ HEADS = {
   'choice': (),
   'tokens': ('classes',),
   'span': (),
+  'span_joint': (),
   'pooler': (),
   'none': (),
 }
@@ -49,6 +50,13 @@ HEADS_OF = {
   'electra': ('rtd',),
   'rwkv': ('lm',),
 }
+
+# model.features, the layers that an LSTM reads (Devlin et al. 2019, table 7):
+# models/lstm.py.
+FEATURES = (
+  *('embeddings', 'second_to_last', 'last', 'sum_last_four'),
+  *('concat_last_four', 'sum_all'),
+)
 
 
 def _plain(*names):
@@ -73,6 +81,7 @@ CHOICES = {
   ),
   'dropout_kind': _plain('t5', 'residual'),
   'head': HEADS,
+  'features': _plain('', *FEATURES),
   # How the model runs: models/stack.py.
   'remat': _plain('none', 'full', 'dots'),
   'dtype': _plain('float32', 'bfloat16'),

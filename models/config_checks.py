@@ -234,6 +234,16 @@ def _family(c):
     "model.pooler_dropout=True concerns an encoder's head: model.family="
     f'{c.family!r} has no such layer.',
   )
+  _refuse(
+    c.head == 'span_joint' and c.token_types < 2,
+    "model.head='span_joint' knows the context by its type: it needs "
+    f'model.token_types=2, not {c.token_types}.',
+  )
+  _refuse(
+    c.features and (c.family != 'encoder' or c.head != 'tokens'),
+    f"model.features={c.features!r} concerns an encoder's head 'tokens', not "
+    f'{c.head!r} of {c.family!r}.',
+  )
   sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
   _refuse(
     not c.pooler and not sequence,

@@ -16,6 +16,9 @@ from models.layers import (
   shard,
 )
 
+JOINT = 20  # starts of an answer that are followed
+JOINT_WIDTH = 512  # of the layers inside
+
 
 class Vocabulary(nn.Module):
   """Logits of tokens: [..., D] -> float32 [..., V].
@@ -97,6 +100,66 @@ class Classes(nn.Module):
     axes = ('embed', 'classes')
     dense = Dense(self.classes, axes, init, 'float32', self.bias, name='dense')
     return dense(x)
+
+
+class JointSpan(nn.Module):
+  """An answer's start, its end given the start, and whether there is none.
+
+  The module for questions in ELECTRA's released code (Clark et al. 2020, 3.1,
+  after Yang et al. 2019). Logits of places that are not `allowed` are 1000
+  lower.
+  """
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, allowed: jax.Array, start: jax.Array | None = None
+  ) -> dict[str, jax.Array] | jax.Array:
+    """[B,T,D], bool [B,T], int [B] -> float32 logits.
+
+    Returns:
+      Of training, with the right `start`: 'start', 'end' [B,T] and 'no_answer'
+      [B]. Without it [B,2+K,T]: the logarithm of each start's probability; the
+      logit of no answer, the same at all places; and of each of the K = JOINT
+      likeliest starts (or T) the logarithm of each end's probability.
+    """
+    c = self.config
+    init = initializer(c, 'output')
+    x = x.astype('float32')
+
+    def dense(name, x, width=JOINT_WIDTH, bias=True):
+      axes = ('embed', 'hidden') if width > 1 else ('hidden', 'classes')
+      axes = ('embed', 'classes') if name == 'start' else axes
+      return Dense(width, axes, init, 'float32', bias, name=name)(x)
+
+    def number(name, x):
+      return dense(name, x, 1)[..., 0]
+
+    out = jnp.where(allowed, 0.0, -1000.0)  # [B,T]
+    starts = number('start', x) + out
+    # One layer for both vectors, as the sum of its halves.
+    here = dense('end_here', x)  # [B,T,W]
+    from_start = dense('end_from_start', x, bias=False)
+
+    def ends(start):  # [B,K] -> [B,K,T]
+      chosen = jnp.take_along_axis(from_start, start[..., None], axis=1)
+      both = activate(c.activation, chosen[:, :, None] + here[:, None])
+      return number('end', both) + out[:, None]
+
+    likely = jnp.einsum('BT,BTD->BD', jax.nn.softmax(starts), x)
+    both = dense('no_answer_hidden', jnp.concatenate([x[:, 0], likely], -1))
+    no_answer = number('no_answer', activate(c.activation, both))
+    if start is not None:
+      end = ends(start[:, None])[:, 0]
+      return {'start': starts, 'end': end, 'no_answer': no_answer}
+    starts = jax.nn.log_softmax(starts)
+    _, best = jax.lax.top_k(starts, min(JOINT, starts.shape[-1]))
+    no_answer = jnp.broadcast_to(no_answer[:, None], starts.shape)
+    return jnp.concatenate(
+      [starts[:, None], no_answer[:, None], jax.nn.log_softmax(ends(best))],
+      axis=1,
+    )
 
 
 class Replaced(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.block import Block, Context
+from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.layers import Dense, Norm, dropout, initializer
 from models.positions import RelativeBias, alibi, rope_angles
@@ -69,7 +69,7 @@ def repeat(
     here, own_here = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, own))
     x, here = block(**fields, name=f'layer_{i}')(x, here, own_here, shared)
     caches.append(here)
-  if cache is not None:
+  if caches and caches[0] is not None:
     cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
   return x, cache
 
@@ -79,18 +79,23 @@ class Stack(nn.Module):
 
   causal: no query sees a key after it, so relative positions have only one
     direction. (The mask itself is in the context.)
+  keep: every layer's output is returned in place of the cache.
   """
 
   config: TransformerConfig
   layers: int
   causal: bool
   cross: bool = False
+  keep: bool = False
 
   @nn.compact
   def __call__(
     self, x: jax.Array, context: Context, cache: dict | None = None
   ) -> tuple[jax.Array, dict | None]:
-    """[B,T,E] -> [B,T,D]; the cache's first dimension is L."""
+    """[B,T,E] -> [B,T,D]; the cache's first dimension is L.
+
+    With `keep` it is [1+L,B,T,D]: what the first layer reads, then the outputs.
+    """
     c = self.config
     queries = keys = jnp.arange(x.shape[1])
     if cache is not None:
@@ -107,9 +112,12 @@ class Stack(nn.Module):
       axes, init = ('table', 'embed'), initializer(c, 'projection')
       bias = c.bias == 'all'
       x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
+    block, first = Kept if self.keep else Block, x
     x, cache = repeat(
-      Block, self.layers, x, cache, banded, context, config=c, cross=self.cross
+      block, self.layers, x, cache, banded, context, config=c, cross=self.cross
     )
+    if self.keep:
+      cache = jnp.concatenate([first[None], cache])
     if c.norm_placement == 'pre':
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache

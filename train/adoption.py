@@ -31,40 +31,21 @@ def resolve(config: ConfigDict) -> ConfigDict:
     ValueError: no task is named, or it cannot be read.
   """
   config = config.copy_and_resolve_references().unlock()
-  data = config.data
-  names = [name for name, _ in data.mixture] or [data.source]
-  tasks = [name for name in names if name.startswith('task:')]
-  if not tasks:
-    raise ValueError(
-      f'data.source={data.source!r} is not a task: name one, '
-      '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
-    )
-  opened = [
-    labelled.Labelled(x.partition(':')[2], data.task_folder, 'data.source')
-    for x in tasks
-  ]
-  if data.objective in PAIRS:
-    lengths = [source.task.lengths for source in opened]
-    data.length = data.length or max(length for length, _ in lengths)
-    if config.model.family == 'encoder_decoder' and not data.target_length:
-      data.target_length = max(length for _, length in lengths)
-  else:
-    _resolve_head(config, opened[0])
-    data.length = data.length or opened[0].task.length
+  opened = labelled.fill_in(config.data, config.model.family)
+  if config.data.objective not in PAIRS:
+    _resolve_head(config, opened[0].task)
   counts = [len(source.examples) for source in opened]
-  if data.documents:  # of each source so many are read
-    counts = [min(count, data.documents) for count in counts]
-  _resolve_steps(config, sum(counts))
+  if config.data.documents:  # of each source so many are read
+    counts = [min(count, config.data.documents) for count in counts]
+  _resolve_steps(config, sum(counts) * (1 + (config.data.orders == 'each')))
   return config.lock()
 
 
-def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
-  """The head that a task needs: the objective is the task's kind."""
-  task: Task = source.task
-  config.data.objective = task.kind
+def _resolve_head(config: ConfigDict, task: Task) -> None:
+  """The head that a task needs, and its classes."""
   heads = HEADS.get(task.kind, ())
-  if len(heads) == 1:
-    (config.model.head,) = heads
+  if task.kind != 'classification' and config.model.head not in heads:
+    config.model.head = heads[0]
   config.model.classes = {
     'classification': len(task.labels),
     'tagging': len(task.labels),
@@ -72,10 +53,6 @@ def _resolve_head(config: ConfigDict, source: labelled.Labelled) -> None:
   }.get(task.kind, 0)
   if config.model.head not in ('sequence', 'choice'):
     config.model.pooler, config.model.pooler_dropout = True, False
-  if task.kind != 'regression':
-    config.data.label_scale = 0.0
-  if task.kind == 'choice':
-    config.data.choices = len(task.texts(source.examples[0]))
 
 
 def _resolve_steps(config: ConfigDict, examples: int) -> None:

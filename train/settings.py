@@ -143,6 +143,7 @@ def _check_head(config):
 OWN = (
   *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
   *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
+  'features',
 )
 # The heads that learn each kind of labelled task.
 HEADS = {
@@ -150,7 +151,7 @@ HEADS = {
   'regression': ('sequence',),
   'choice': ('choice',),
   'tagging': ('tokens',),
-  'span': ('span',),
+  'span': ('span', 'span_joint'),
 }
 
 

@@ -15,20 +15,31 @@ CLEARED = (
   *('masked_share', 'random_share', 'whole_words', 'duplicates'),
   *('short_share', 'loss_on_inputs', 'concatenate', 'holdout', 'documents'),
 )
+# Layouts of a user's own table: `docs/tasks.md`.
+TABLES = 'tsv', 'csv', 'jsonl'
 
 
 def split_arg(arg: str) -> tuple[str, str]:
   """The task in 'task=NAME,KEY=VALUE,...', and the rest.
 
+  A user's own table has keys of its own, so it comes last.
+
   >>> split_arg('task=glue/rte,size=large')
   ('glue/rte', 'size=large')
+  >>> split_arg('size=tiny,task=tsv:train.tsv,text=a,length=64')
+  ('tsv:train.tsv,text=a,length=64', 'size=tiny')
   """
-  parts = [part for part in arg.split(',') if part]
+  for layout in TABLES:
+    rest, found, table = arg.partition(f'task={layout}:')
+    if found:
+      break
+  parts = [part for part in rest.split(',') if part]
   tasks = [p.removeprefix('task=') for p in parts if p.startswith('task=')]
-  if len(tasks) > 1:
-    raise ValueError(f'The config argument {arg!r} names {len(tasks)} tasks.')
+  if len(tasks) + bool(found) > 1:
+    raise ValueError(f'The config argument {arg!r} names several tasks.')
   rest = [part for part in parts if not part.startswith('task=')]
-  return ''.join(tasks), ','.join(rest)
+  task = f'{layout}:{table}' if found else ''.join(tasks)
+  return task, ','.join(rest)
 
 
 def read_task(config: ConfigDict, task: str) -> ConfigDict:

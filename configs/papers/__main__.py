@@ -4,13 +4,21 @@
   python -m configs.papers t5.table2
   python -m configs.papers t5.table2 --row=decoder-LM
   python -m configs.papers bert.table1 --runs=runs  # our numbers beside them
+  python -m configs.papers bert.table1 --row=BERT-base --tiny --data=GLUE
 
 The runs of a row are in RUNS/TABLE/ROW: its pretraining in `pretrain`, the
 fine-tuning on a task in a folder with the task's name. The printed commands
 write there, and --runs=RUNS reads from there. A number that ends in m is from
 memory; the others are from a copy of the paper. Our numbers are those of the
 last evaluation, or with checkpoint.best='score' of the best one for each task.
+
+--tiny makes the runs of a row: its commands at the tiny size with few steps, on
+text of the installed packages (--text: another source), in --runs, or else in
+the folder tiny_runs. It takes minutes and shows that the row can be run.
+--tasks=glue/rte,glue/mrpc leaves out all other tasks.
 """
+
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -25,6 +33,7 @@ from configs.papers import (
   scores,
   t5,
   t5_scale,
+  tiny,
 )
 from configs.papers.records import Row, Table
 
@@ -72,7 +81,13 @@ def listed() -> str:
   return '\n'.join(lines)
 
 
-def shown(table: Table, row: str = '', runs: str = '', data: str = '') -> str:
+def shown(
+  table: Table,
+  row: str = '',
+  runs: str = '',
+  data: str = '',
+  tasks: Sequence[str] = (),
+) -> str:
   """A table as text.
 
   Args:
@@ -81,9 +96,11 @@ def shown(table: Table, row: str = '', runs: str = '', data: str = '') -> str:
     runs: the folder of all runs, with our numbers; '': only published numbers,
       and commands that write under 'runs'.
     data: the folder of the tasks' files; '': from TFDS.
+    tasks: the commands are on these tasks alone; none: on all.
 
   Raises:
-    ValueError: the table has no such row, or a file of a run cannot be read.
+    ValueError: the table has no such row, no such task, or a file of a run
+      cannot be read.
   """
   lines = [f'{table.name}: {table.title}']
   if table.note:
@@ -95,7 +112,7 @@ def shown(table: Table, row: str = '', runs: str = '', data: str = '') -> str:
       lines.append(f'  It cannot be run. {reason}')
     elif one.same:
       lines.append(f'  Its runs are those of {one.same}:')
-    for run in records.runs(TABLES, table, one):
+    for run in records.limited(records.runs(TABLES, table, one), tasks):
       lines.append(f'  {run.command(runs or "runs", data)}')
     lines += _numbers(table, one, runs)
   return '\n'.join(lines)
@@ -141,13 +158,54 @@ def _text(value, form='.2f'):
   return '-' if value is None else format(value, form)
 
 
+def make(
+  table: Table, row: str, runs: str, data: str, tasks: Sequence[str], text: str
+) -> None:
+  """Makes the runs of a row at the tiny size and prints its numbers.
+
+  Raises:
+    ValueError: no row is named, or it cannot be run.
+    UserError: a run has failed.
+  """
+  if not row:
+    names = ', '.join(one.name for one in table.rows)
+    raise ValueError(f'--tiny makes one row: give --row, one of {names}.')
+  one = find_row(table, row)
+  if reason := _reason(table, one):
+    raise ValueError(f'{table.name}/{row} cannot be run. {reason}')
+  found = records.limited(records.runs(TABLES, table, one), tasks)
+  failed = tiny.run_all([tiny.shrunk(x, text) for x in found], runs, data)
+  print('\n'.join([f'\n{row}', *_numbers(table, one, runs)]))
+  if failed:
+    raise command.UserError(
+      f'{len(failed)} of {len(found)} runs failed:\n  ' + '\n  '.join(failed)
+      + '\nThe same command goes on; --tasks leaves out tasks.'
+    )  # fmt: skip
+
+
 def main(argv: list[str]) -> None:
-  names = argv[1:]
+  try:
+    _main(argv[1:], flags.FLAGS)
+  except Exception as error:
+    if not command.is_fixable(error):
+      raise
+    raise SystemExit(f'Error: {command.message(error)}') from None
+
+
+def _main(names, options):
   if not names:
     print(listed())
-  options = flags.FLAGS
   for name in names:
-    print(shown(find(name), options.row, options.runs, options.data))
+    table = find(name)
+    if options.tiny:
+      make(
+        table, options.row, options.runs or 'tiny_runs', options.data,
+        options.tasks, options.text,
+      )  # fmt: skip
+    else:
+      print(
+        shown(table, options.row, options.runs, options.data, options.tasks)
+      )
 
 
 if __name__ == '__main__':
@@ -156,5 +214,8 @@ if __name__ == '__main__':
   flags.DEFINE_string(
     'data', '', "the folder of the tasks' files as their authors publish them"
   )
+  flags.DEFINE_list('tasks', [], 'tasks, or groups of them; default: all')
+  flags.DEFINE_bool('tiny', False, 'make the runs of a row at the tiny size')
+  flags.DEFINE_string('text', '', "--tiny: the text's source; default: docs")
   flags.FLAGS.set_gnu_getopt()  # flags may follow the table
   command.start(main)

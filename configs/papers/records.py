@@ -1,12 +1,16 @@
 """What a table of a paper is, and the commands of its rows."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from configs import common
+from configs.finetune.t5 import MIXTURES
 
 PRETRAIN = 'pretrain'  # the folder of a row's pretraining run
 ALONE = 'none'  # Row.recipe of a row that is not fine-tuned
 TRUNK = 'configs/'
+MIXTURE = 'data.mixture'
 
 
 class Column(NamedTuple):
@@ -120,8 +124,21 @@ class Run(NamedTuple):
   origin: str = ''
   flags: tuple[str, ...] = ()
 
-  def command(self, runs: str, data: str = '') -> str:
-    """The command, for the shell.
+  @property
+  def mixture(self) -> tuple[tuple[str, float], ...]:
+    """(source, number) of each source of a mixture, of others ()."""
+    named = tuple(
+      (f'task:{name}', n) for name, n in MIXTURES.get(self.task, ())
+    )
+    return self.keys.get(MIXTURE, named)
+
+  @property
+  def members(self) -> list[str]:
+    """The tasks of a mixture."""
+    return [x[5:] for x, _ in self.mixture if x.startswith('task:')]
+
+  def words(self, runs: str, data: str = '') -> list[str]:
+    """The command: 'python' and its arguments.
 
     Args:
       runs: the folder of all runs.
@@ -133,10 +150,13 @@ class Run(NamedTuple):
       words.append(f'--from={runs}/{self.origin}')
     words += [f'--workdir={runs}/{self.folder}', *self.flags]
     keys = dict(self.keys)
-    if data and (self.task or 'task:' in str(keys.get('data.mixture', ''))):
+    if data and (self.task or self.members):
       keys['data.task_folder'] = data
-    words += [f'--config.{key}={value}' for key, value in keys.items()]
-    return ' '.join(shlex.quote(word) for word in words)
+    return words + [f'--config.{key}={value}' for key, value in keys.items()]
+
+  def command(self, runs: str, data: str = '') -> str:
+    """The command, for the shell."""
+    return ' '.join(shlex.quote(word) for word in self.words(runs, data))
 
 
 def cells(table: Table, row: Row) -> list[Cell]:
@@ -195,6 +215,51 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
       begin,
       flags,
     )
+
+
+def limited(runs: Iterable[Run], tasks: Sequence[str]) -> list[Run]:
+  """The runs on some tasks alone; mixtures keep these tasks and their texts.
+
+  Args:
+    runs: of a row.
+    tasks: names of tasks, or of groups such as 'glue'; none: all.
+
+  Raises:
+    ValueError: a name that no run has, or a run that starts from one on a task
+      that is left out.
+  """
+  runs = list(runs)
+  if not tasks:
+    return runs
+  known = {name for run in runs for name in (run.task, *run.members) if name}
+  known |= {name.partition('/')[0] for name in known if '/' in name}
+  for name in tasks:
+    if name not in known:
+      raise ValueError(common.unknown('--tasks: the task', name, sorted(known)))
+
+  def wanted(task):
+    return any(task == name or task.startswith(f'{name}/') for name in tasks)
+
+  found, left_out = [], {}
+  for run in runs:
+    kept = [name for name in run.members if wanted(name)]
+    if run.task and not (kept or wanted(run.task)):
+      left_out[run.folder] = run.task
+      continue
+    for folder, task in left_out.items():
+      if run.origin.startswith(folder):
+        raise ValueError(
+          f'--tasks: {run.task} starts from the run on {task}: name it too.'
+        )
+    if run.members and not wanted(run.task):
+      sources = tuple(
+        (source, number)
+        for source, number in run.mixture
+        if not source.startswith('task:') or source[5:] in kept
+      )
+      run = run._replace(keys={**run.keys, MIXTURE: sources})
+    found.append(run)
+  return found
 
 
 def _find(tables, place):

@@ -103,8 +103,15 @@ class Format:
   def _classified(self, examples, tokenizer):
     """Rows of one or two texts, or of all pairs of a 'choice'."""
     choices = [self.task.texts(example) for example in examples]
+    orders = self.config.orders
     if self.config.objective != 'choice':
-      choices = [[texts] for texts in choices]
+      if orders and any(len(texts) != 2 for texts in choices):
+        raise ValueError(
+          f'data.orders={orders!r} needs two texts, but {self.task.name} has '
+          "examples with one: set it to ''."
+        )
+      both = orders == 'both' or (orders == 'each' and self.trained)
+      choices = [[x, x[::-1]] if both else [x] for x in choices]
     elif any(len(x) != self.config.choices for x in choices):
       found = sorted({len(x) for x in choices})
       raise ValueError(
@@ -119,13 +126,14 @@ class Format:
         *(framing.frame([next(ids) for _ in x], tokenizer, self.config)
           for x in own), strict=True,
       )  # fmt: skip
-      if self.config.objective == 'choice':
-        row = {'inputs': list(lines), 'types': list(types)}
-      else:
-        row = {'inputs': lines[0], 'types': types[0]}
       secret = example[self.task.label] is None
       labels = {'labels': self.number(example), 'weights': int(not secret)}
-      rows.append([row | labels])
+      if self.config.objective == 'choice' or orders == 'both':
+        made = [{'inputs': list(lines), 'types': list(types)}]
+      else:  # one, or one in each order
+        pairs = zip(lines, types, strict=True)
+        made = [{'inputs': line, 'types': own} for line, own in pairs]
+      rows.append([row | labels for row in made])
       cut += any(lost)
     return Encoded(rows, cut)
 
@@ -181,20 +189,28 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
   """Name -> (shape without the batch, dtype) of a batch for a head.
 
   `inputs`, `positions`, `segments`, and an encoder's `types`: int [B,T], T is
-  data.length; of a 'choice' [B,C,T], C is data.choices. `labels` are int [B]
-  (float32 of a 'regression'; [B,T] of 'tagging'), or `start` and `end` int [B]
-  of a 'span'. `weights` are float32, in the shape of the labels.
+  data.length; of a 'choice' [B,C,T], C is data.choices, and with data.orders
+  'both' [B,2,T]. `labels` are int [B] (float32 of a 'regression'; [B,T] of
+  'tagging'), or `start`, `end` and `no_answer` int [B] of a 'span'. `weights`
+  are float32, in the shape of the labels.
   """
   row = ((config.length,), np.int32)
   one = ((), np.int32)
   if config.objective == 'choice':
     row = ((config.choices, config.length), np.int32)
+  if config.orders == 'both':
+    if family != 'decoder':
+      raise ValueError(
+        "data.orders='both' adds what a decoder makes of two texts (GPT-1): "
+        f"model.family={family!r} has '' or 'each'."
+      )
+    row = ((2, config.length), np.int32)
   found = dict.fromkeys(('inputs', 'positions', 'segments'), row)
   if family == 'encoder':
     found['types'] = row
   match config.objective:
     case 'span':
-      found |= {'start': one, 'end': one}
+      found |= {'start': one, 'end': one, 'no_answer': one}
     case 'regression':
       found['labels'] = ((), np.float32)
     case 'tagging':
@@ -234,7 +250,7 @@ def lay_out(
       batch['segments'][at] = 1
       if 'types' in batch:
         batch['types'][at] = row['types'][c] if several else row['types']
-    for name in ('labels', 'start', 'end'):
+    for name in ('labels', 'start', 'end', 'no_answer'):
       if name in row:
         value = np.asarray(row[name])
         batch[name][(n, *map(slice, value.shape))] = value

@@ -87,7 +87,10 @@ def windows(
 
   `start` and `end` are the places in the row of the first answer's first and
   last token. Both are 0, the place of [CLS], if the window does not hold the
-  whole answer.
+  whole answer. `no_answer` is 1 if the question has no answer at all.
+
+  Raises:
+    ValueError: a row has no room for a context.
   """
   (question,) = tokenizer.encode_batch([span.question.encode()])
   question = question[:QUESTION]
@@ -95,15 +98,21 @@ def windows(
   empty, _, _ = framing.frame([question, ids[:0]], tokenizer, config)
   room = config.length - len(empty)
   first = len(empty) - framing.closing(tokenizer, config)
+  if room < 1:
+    raise ValueError(
+      f'data.length={config.length} has no room for a context after a question '
+      f'of {len(question)} tokens: raise it (384 in the papers).'
+    )
   starts = [0]
   while starts[-1] + room < len(ids):
-    starts.append(starts[-1] + STRIDE)
+    starts.append(starts[-1] + min(STRIDE, room))
   answer = _answer(span, characters)
   rows = []
   for begin in starts:
     part = slice(begin, begin + room)
     line, types, _ = framing.frame([question, ids[part]], tokenizer, config)
     row = {'inputs': line, 'types': types, 'start': 0, 'end': 0}
+    row['no_answer'] = int(not span.answers)
     if answer and begin <= answer[0] and answer[1] < begin + room:
       row['start'], row['end'] = (first + place - begin for place in answer)
     best = _best(starts, room, len(ids))[begin : begin + room]
@@ -142,7 +151,8 @@ class Answer(NamedTuple):
   Attributes:
     text: the likeliest part of the context.
     null: how much likelier it is that there is no answer: the difference of the
-      two scores, each a sum of two logits.
+      two scores, each a sum of two logits; of model.head='span_joint' the logit
+      of no answer.
   """
 
   text: str
@@ -160,8 +170,11 @@ def answer(
   Args:
     span: the question.
     rows: its windows, from `windows`.
-    logits: float [2,T] for each row: of the start and of the end.
+    logits: float [2,T] for each row: of the start and of the end. Those of
+      model.head='span_joint' are [2+K,T], see models.heads.JointSpan.
   """
+  if len(logits[0]) > 2:
+    return _joint_answer(span, rows, logits)
   best, text, null = -np.inf, '', np.inf
   for row, (starts, ends) in zip(rows, logits, strict=True):
     window = row['window']
@@ -178,3 +191,29 @@ def answer(
           first, last = window.characters[b][0], window.characters[e][1]
           text = span.context[first:last]
   return Answer(text, null - best)
+
+
+def _joint_answer(span, rows, logits):
+  """The likeliest pair of a start and of an end given it (Clark et al. 2020).
+
+  As `answer`; each of the likeliest starts has likeliest ends of its own.
+  """
+  best, text, null = -np.inf, '', np.inf
+  for row, (starts, no_answer, *ends) in zip(rows, logits, strict=True):
+    window = row['window']
+    size = len(window.characters)
+    null = min(null, float(no_answer[0]))
+    begins = np.argsort(-starts, kind='stable')[: len(ends)]
+    for begin, own in zip(begins, ends, strict=True):
+      b = begin - window.first
+      if not 0 <= b < size or not window.best[b]:
+        continue
+      for e in np.argsort(-own, kind='stable')[:LIKELIEST] - window.first:
+        if not b <= e < min(b + MOST, size):
+          continue
+        score = float(starts[begin] + own[e + window.first])
+        if score > best:
+          best = score
+          first, last = window.characters[b][0], window.characters[e][1]
+          text = span.context[first:last]
+  return Answer(text, null)

@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from input_pipeline.choices import PAIRS
 from input_pipeline.sources import hashes
 from input_pipeline.sources.files import Source
 from input_pipeline.tasks import catalog
@@ -21,6 +23,50 @@ def split_name(name: str) -> tuple[str, str]:
   """
   found = _SPLIT.fullmatch(name)
   return (found[1], found[2]) if found else (name, TRAIN)
+
+
+def fill_in(data: Any, family: str) -> list['Labelled']:
+  """Sets the keys data.* of a config that the records of its tasks decide.
+
+  Lengths that are 0 and, of a task that is not text to text, the objective,
+  which is its kind, and `data.choices`.
+
+  Args:
+    data: the config's group, which is changed.
+    family: of the model.
+
+  Returns:
+    The training split of each task.
+
+  Raises:
+    ValueError: no task is named, or one cannot be read.
+  """
+  names = {f'data.mixture[{n}]': x for n, (x, _) in enumerate(data.mixture)}
+  names = names or {'data.source': data.source}
+  tasks = {key: x for key, x in names.items() if x.startswith('task:')}
+  if not tasks:
+    raise ValueError(
+      f'data.source={data.source!r} is no task: name one, '
+      '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
+    )
+  opened = [
+    Labelled(x.partition(':')[2], data.task_folder, key)
+    for key, x in tasks.items()
+  ]
+  if data.objective in PAIRS:
+    lengths = [source.task.lengths for source in opened]
+    data.length = data.length or max(length for length, _ in lengths)
+    if family == 'encoder_decoder' and not data.target_length:
+      data.target_length = max(length for _, length in lengths)
+    return opened
+  task = opened[0].task
+  data.objective = task.kind
+  data.length = data.length or task.length
+  if task.kind != 'regression':
+    data.label_scale = 0.0
+  if task.kind == 'choice':
+    data.choices = len(task.texts(opened[0].examples[0]))
+  return opened
 
 
 class Labelled(Source):

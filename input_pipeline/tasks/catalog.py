@@ -52,6 +52,12 @@ def find(name: str) -> Task:
   """
   if own.is_own(name):
     return own.find(name)
+  if name in GROUPS:
+    raise ValueError(
+      f'{name!r} is several tasks: name one, {either(GROUPS[name])}. (A model '
+      'that writes learns them together: --config=finetune/t5.py:task=glue, or '
+      'data.mixture.)'
+    )
   if name not in TASKS:
     raise ValueError(unknown('task', name, TASKS))
   return TASKS[name]

@@ -5,7 +5,14 @@ jsonl) is
 
   tsv:TRAIN,validation=FILE,text=COLUMN,text2=COLUMN,label=COLUMN,kind=KIND
 
-Its classes are those of the training file, sorted.
+(or csv:, jsonl:). Its classes are those of the training file, sorted. Kinds:
+
+  classification  a class for one or two texts
+  regression      a number for one or two texts
+  text            a text that is written
+  tagging         a tag for each word; words, and tags, are parted by spaces
+  span            a question, text2 its context, the label the answer in it; an
+                  empty one: there is none
 """
 
 import functools
@@ -13,16 +20,17 @@ import os
 import runpy
 from collections.abc import Iterator, Mapping, Sequence
 
-from input_pipeline.choices import unknown
+from input_pipeline.choices import either, unknown
 from input_pipeline.sources import paths
-from input_pipeline.tasks import files, formats, metrics
+from input_pipeline.tasks import files, formats, metrics, reading, tagging
 from input_pipeline.tasks.task import Example, Task
 
 READERS = {'tsv': files.tsv, 'csv': files.csv_rows, 'jsonl': files.jsonl}
-# Kinds that a table can have -> their metrics.
+KINDS = 'classification', 'regression', 'text', 'tagging', 'span'
+# Metrics of texts.
 _METRICS = {
-  'classification': metrics.accuracy,
-  'regression': metrics.pearson_spearman,
+  'rouge': functools.partial(metrics.rouge, field='label'),
+  'bleu': functools.partial(metrics.bleu, language='label'),
 }
 _KEYS = {
   'validation': 'a file of examples to evaluate',
@@ -30,7 +38,8 @@ _KEYS = {
   'text': 'the column of the text',
   'text2': 'the column of a second text',
   'label': "the column of the label; 'label' if left out",
-  'kind': 'classification or regression; classification if left out',
+  'kind': f'{either(KINDS)}; classification if left out',
+  'metric': 'of a text: rouge, if left out, or bleu',
   'name': "what a text-to-text model reads first; the file's name if left out",
   'length': 'tokens of a row of an encoder; 128 if left out',
 }
@@ -74,8 +83,8 @@ def _from_table(name):
   train, *pairs = rest.split(',')
   options = _options(name, pairs)
   kind = options.get('kind', 'classification')
-  if kind not in _METRICS:
-    raise ValueError(f'task {name!r}: {unknown("kind", kind, _METRICS)}')
+  if kind not in KINDS:
+    raise ValueError(f'task {name!r}: {unknown("kind", kind, KINDS)}')
   if not train or 'text' not in options:
     raise ValueError(
       f'task {name!r} names no {"column text" if train else "training file"}:'
@@ -84,20 +93,18 @@ def _from_table(name):
     )
   fields = tuple(options[key] for key in ('text', 'text2') if key in options)
   label = options.get('label', 'label')
-  if label in fields:
-    raise ValueError(f'task {name!r}: column {label!r} is both text and label.')
+  _check(name, kind, fields, label, options)
   split_files = {'train': train, **options}
   splits = [x for x in ('train', 'validation', 'test') if x in split_files]
   read = functools.partial(
     read_table, layout=layout, fields=fields, label=label, kind=kind
   )
   labels = ()
-  if kind == 'classification':
+  if kind in ('classification', 'tagging'):
     labels = _classes(name, read, train)
     read = functools.partial(read, labels=labels)
   stem = os.path.splitext(os.path.basename(train))[0]
   prefix = options.get('name', stem)
-  write = formats.classified if labels else formats.scored
   return Task(
     name=f'{layout}/{prefix}',
     kind=kind,
@@ -105,15 +112,90 @@ def _from_table(name):
     files={split: (_absolute(split_files[split]),) for split in splits},
     read=read,
     labels=labels,
-    texts=functools.partial(formats.texts, fields=fields),
     length=_length(name, options.get('length', '128')),
-    text_to_text=functools.partial(write, prefix=prefix, fields=fields),
-    decode=functools.partial(formats.as_class, labels=labels)
-    if labels
-    else formats.as_number,
-    metrics=_METRICS[kind],
-    averaged=() if labels else ('pearson', 'spearman'),
+    **_formats(kind, prefix, fields, labels, options),
   )
+
+
+def _check(name, kind, fields, label, options):
+  """Columns and keys that the kind has."""
+  if label in fields:
+    raise ValueError(f'task {name!r}: column {label!r} is both text and label.')
+  two = len(fields) == 2
+  if (kind == 'span') != two and kind in ('span', 'tagging'):
+    raise ValueError(
+      f'task {name!r}: kind={kind} needs '
+      + ('text2, the column of the context.' if not two else 'no text2.')
+    )
+  metric = options.get('metric', 'rouge')
+  if metric not in _METRICS or ('metric' in options and kind != 'text'):
+    known = _METRICS if kind == 'text' else ()
+    raise ValueError(
+      f'task {name!r}: {unknown(f"of kind={kind} metric", metric, known)}'
+    )
+
+
+def _formats(kind, prefix, fields, labels, options):
+  """What of a Task depends on its kind."""
+  text = {'prefix': prefix, 'fields': fields}
+  texts = functools.partial(formats.texts, fields=fields)
+  match kind:
+    case 'classification':
+      return {
+        'texts': texts,
+        'text_to_text': functools.partial(formats.classified, **text),
+        'decode': functools.partial(formats.as_class, labels=labels),
+        'metrics': metrics.accuracy,
+      }
+    case 'regression':
+      return {
+        'texts': texts,
+        'text_to_text': functools.partial(formats.scored, **text),
+        'decode': formats.as_number,
+        'metrics': metrics.pearson_spearman,
+        'averaged': ('pearson', 'spearman'),
+      }
+    case 'text':
+      return {
+        'text_to_text': functools.partial(formats.classified, **text),
+        'decode': formats.as_written,
+        'metrics': _METRICS[options.get('metric', 'rouge')],
+      }
+    case 'tagging':
+      write = functools.partial(_tags_text, prefix=prefix, field=fields[0])
+      return {
+        'label': 'ner',
+        'texts': tagging.words,
+        'text_to_text': write,
+        'decode': functools.partial(_tags_decode, labels=labels),
+        'metrics': metrics.entity_f1,
+      }
+  return {
+    'label': 'answers',
+    'texts': reading.squad_span,
+    'text_to_text': reading.squad_text,
+    'decode': reading.squad_decode,
+    'metrics': _span_scores,
+  }
+
+
+def _tags_text(example, *, prefix, field):
+  tags = example['ner']
+  words = ' '.join(example['tokens'])
+  target = formats.SECRET if tags is None else ' '.join(tags)
+  return [(f'{prefix} {field}: {words}', target)]
+
+
+def _tags_decode(text, example, *, labels):
+  tags = text.split()[: len(example['tokens'])]
+  return [tag if tag in labels else None for tag in tags]
+
+
+def _span_scores(examples, predictions):
+  """SQuAD 2.0's scores where some question has no answer, else SQuAD 1.1's."""
+  answered = all(example['answers']['text'] for example in examples)
+  score = metrics.squad if answered else metrics.squad2
+  return score(examples, predictions)
 
 
 def _options(name: str, pairs: Sequence[str]) -> Mapping[str, str]:
@@ -145,8 +227,12 @@ def _absolute(path):
 
 
 def _classes(name, read, train):
-  """The classes of the training file, sorted."""
-  found = {example['label'] for example in read(_absolute(train))}
+  """The classes, or the tags, of the training file, sorted."""
+  examples = list(read(_absolute(train)))
+  if 'ner' in (examples or [{}])[0]:
+    found = {tag for x in examples for tag in x['ner'] or [None]}
+  else:
+    found = {example['label'] for example in examples}
   if None in found:
     raise ValueError(f'task {name!r}: {train} has examples without a label.')
   if len(found) < 2:
@@ -170,17 +256,62 @@ def read_table(
 
   `labels` are the classes of the training file; (): any label is accepted.
 
+  Those of 'tagging' and 'span' have the fields of CoNLL-2003 and of SQuAD.
+
   Raises:
-    ValueError: a column is missing, or a label is not among `labels`.
+    ValueError: a column is missing, a label is not among `labels`, which are
+      the training file's (none: every label is taken), a word has no tag, or an
+      answer is not in its context.
   """
   for n, (place, row) in enumerate(READERS[layout](path, fields)):
     value = row.get(label)
-    if value is not None and kind == 'regression':
-      value = files.number(place, value, label)
-    elif value is not None:
-      value = str(value) or None
-      if labels and value is not None and value not in labels:
-        message = unknown(f'{place}: {label}', value, labels)
-        raise ValueError(f'{message} These are those of the training file.')
     texts = {name: str(row[name]) for name in fields}
+    match kind:
+      case 'regression':
+        if value is not None:
+          value = files.number(place, value, label)
+      case 'tagging':
+        yield _tagged(place, texts[fields[0]], value, label, labels)
+        continue
+      case 'span':
+        yield _question(place, n, *texts.values(), value)
+        continue
+      case _:
+        value = None if value is None else str(value) or None
+        _known(place, label, value, labels)
     yield {**texts, 'label': value, 'idx': n}
+
+
+def _known(place, label, value, labels):
+  if labels and value is not None and value not in labels:
+    message = unknown(f'{place}: {label}', value, labels)
+    raise ValueError(f'{message} These are those of the training file.')
+
+
+def _tagged(place, text, value, label, labels):
+  words, tags = text.split(), None
+  if value:
+    tags = str(value).split()
+    if len(tags) != len(words):
+      raise ValueError(
+        f'{place} has {len(words)} words and {len(tags)} tags. There must be'
+        ' one for each word; both are parted by spaces.'
+      )
+    for tag in tags:
+      _known(place, label, tag, labels)
+  return {'tokens': words, 'ner': tags}
+
+
+def _question(place, n, question, context, value):
+  answer = str(value or '')
+  start = context.find(answer)
+  if start < 0:
+    raise ValueError(
+      f'{place}: the answer {answer!r} is not in the context, to the letter.'
+    )
+  answers = {'text': [answer], 'answer_start': [start]}
+  if not answer:
+    answers = {'text': [], 'answer_start': []}
+  return {
+    'id': str(n), 'question': question, 'context': context, 'answers': answers,
+  }  # fmt: skip

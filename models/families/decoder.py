@@ -52,6 +52,10 @@ class Decoder(nn.Module):
   ) -> jax.Array:
     """int [B,T] each -> float32.
 
+    With the heads sequence and sequence_lm, int [B,2,T] are two texts an
+    example: their last vectors are added before the classes (Radford et al.
+    2018, 3.3: a pair in both orders), and B above counts the texts of 'logits'.
+
     With `model.prefix` all of a segment sees the positions where `prefix` is 1
     (T5, Raffel et al. 2020, 3.2.1); no `prefix` means none.
 
@@ -61,6 +65,11 @@ class Decoder(nn.Module):
       class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
       (GPT-1: Radford et al. 2018, 3.2).
     """
+    texts = inputs.shape[1:-1]
+    if texts:
+      rows = (-1, inputs.shape[-1])
+      inputs, segments = inputs.reshape(rows), segments.reshape(rows)
+      positions = None if positions is None else positions.reshape(rows)
     mask = masks.causal(inputs.shape[1])
     if self.config.prefix and prefix is not None:
       mask = mask | masks.prefix(prefix)
@@ -74,6 +83,8 @@ class Decoder(nn.Module):
       last = jnp.max(at, axis=1)
       whole = x
       x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+      if texts:
+        x = x.reshape(-1, *texts, x.shape[-1]).sum(axis=1)
       if self.config.head == 'sequence_lm':
         logits = self.vocabulary(whole, self.embed.table)
         return {'classes': self.classes(x), 'logits': logits}

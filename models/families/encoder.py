@@ -8,7 +8,8 @@ from models import masks
 from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
-from models.heads import Classes, Pooler, Replaced, Vocabulary
+from models.heads import Classes, JointSpan, Pooler, Replaced, Vocabulary
+from models.lstm import BiLstm, Features
 from models.stack import Stack
 
 
@@ -41,7 +42,11 @@ class Encoder(nn.Module):
   def setup(self):
     c = self.config
     self.embed = Embed(c)
-    self.encoder = Stack(c, c.encoder_layers, causal=False)
+    keep = bool(c.features)
+    self.encoder = Stack(c, c.encoder_layers, causal=False, keep=keep)
+    if c.features:
+      self.features = Features(c)
+      self.lstm = BiLstm(c.embed_dim)
     if c.head in ('mlm', 'mlm_nsp'):
       self.vocabulary = Vocabulary(c)
     if c.head in ('mlm_nsp', 'pooler'):
@@ -54,6 +59,8 @@ class Encoder(nn.Module):
       self.replaced = Replaced(c)
     elif c.head in ('sequence', 'choice', 'tokens'):
       self.classes = Classes(c, c.classes or 1)
+    elif c.head == 'span_joint':
+      self.span = JointSpan(c)
     elif c.head == 'span':
       self.span = Classes(c, 2, dropout=False)
 
@@ -64,8 +71,11 @@ class Encoder(nn.Module):
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
     predict_at: jax.Array | None = None,
+    start: jax.Array | None = None,
   ) -> dict[str, jax.Array]:
     """int [B,T] each, `predict_at` [B,P] -> float32 outputs of the head.
+
+    `start` [B] is the right start of the answer, for the head span_joint.
 
     Returns:
       By `model.head`:
@@ -73,12 +83,14 @@ class Encoder(nn.Module):
       mlm_nsp: the same, and 'next_sentence' [B,2], logits (class 0: the second
       sentence comes next).
       rtd: 'replaced' [B,T], logits.
-      sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C].
+      sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C], with
+      `model.features` of an LSTM that reads these layers.
       choice: 'classes' [B,1], how right the row is among those of its example.
-      span: 'start', 'end' [B,T], logits.
+      span: 'start', 'end' [B,T], logits. span_joint: see JointSpan; answers are
+      in the second text, or none: [CLS].
       none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
-    x = self.encode(inputs, segments, positions, types)
+    x, states = self.encode(inputs, segments, positions, types)
     match self.config.head:
       case 'none':
         return {'hidden': x}
@@ -91,7 +103,13 @@ class Encoder(nn.Module):
         first = self.pooler(x) if self.config.pooler else x[:, 0]
         return {'classes': self.classes(first)}
       case 'tokens':
+        if self.config.features:
+          x = self.lstm(self.features(states), segments > 0)
         return {'classes': self.classes(x)}
+      case 'span_joint':
+        first = jnp.arange(inputs.shape[1]) == 0
+        allowed = (segments > 0) & ((types > 0) | first)
+        return self.span(x, allowed, start)
       case 'span':
         both = self.span(x)
         return {'start': both[..., 0], 'end': both[..., 1]}
@@ -107,10 +125,12 @@ class Encoder(nn.Module):
     segments: jax.Array,
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
-  ) -> jax.Array:
-    """int [B,T] each -> the last layer's output, [B,T,D]."""
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """int [B,T] each -> the last layer's output, [B,T,D], and all layers'.
+
+    They are [1+L,B,T,D], the embeddings first; None without `model.features`.
+    """
     context = Context(
       mask=masks.segments(segments, segments), positions=positions
     )
-    x, _ = self.encoder(self.embed(inputs, positions, types), context)
-    return x
+    return self.encoder(self.embed(inputs, positions, types), context)

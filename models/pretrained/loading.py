@@ -16,6 +16,7 @@ from models.pretrained.mapping import Piece, expand
 
 # What every checkpoint of a family has, whatever its head.
 _BODY = ('embed', 'encoder', 'decoder')
+_OURS = ('span_joint',)  # heads of encoders that no file has
 
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
@@ -142,6 +143,8 @@ def _configs(folder, fields, tensors, overrides):
     raise ValueError(f'model.{min(unknown)} is not a field of a config.')
   heads = getattr(module, 'HEADS', HEADS_OF[published.family])
   head = overrides.get('head', published.head)
+  if 'none' in heads and published.family == 'encoder':
+    heads = *heads, *_OURS
   if head not in heads:
     raise ValueError(
       f'model.head is {head!r}; {folder} is a {module.MODEL_TYPES[0]} '
@@ -186,7 +189,10 @@ def _match(folder, module, config, published, tensors) -> Reading:
 
   `published` is the config without overrides.
   """
-  bare = dataclasses.replace(config, adapter_dim=0)  # no file has adapters
+  own = {'adapter_dim': 0}  # no file has adapters
+  if config.features or config.head in _OURS:
+    own |= {'features': '', 'head': 'none', 'classes': 0}
+  bare = dataclasses.replace(config, **own)
   new = [x for x in leaf_shapes(config) if x not in leaf_shapes(bare)]
   pieces = expand(module.weights(bare), bare, leaf_shapes(bare))
   names = checks.find_names(module, tensors, pieces)

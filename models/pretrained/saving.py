@@ -97,6 +97,12 @@ def check_save(
   """
   files.check_free(folder)
   files.dtype_of(dtype)
+  if config.adapter_dim:
+    raise ValueError(
+      f'model.adapter_dim={config.adapter_dim}: models of transformers have no '
+      'adapters, and adapters cannot be merged into other weights. The workdir '
+      'has the whole model: train.evaluate and train.generate read it.'
+    )
   halves = (config,)
   if config.family == 'electra':
     halves, layout = pair.split_config(config), 'electra'

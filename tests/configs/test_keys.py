@@ -71,6 +71,7 @@ def test_choices_are_those_of_the_code():
     'data.start': choices.STARTS,
     'data.rates': choices.RATES,
     'data.framing': ('', *choices.FRAMING),
+    'data.orders': choices.ORDERS,
     'optimizer.name': tuple(optimizer.USES),
     'optimizer.decay': optimizer.DECAY,
     'tuning.train': tuning.CHOICES,

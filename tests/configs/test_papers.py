@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import random
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from ml_collections import config_flags
 
 from configs.commands import command
 from configs.papers import __main__ as papers
-from configs.papers import records, scores
+from configs.papers import records, scores, tiny
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from input_pipeline.tasks import catalog
@@ -85,11 +87,11 @@ def tuned(run, before):
   found = [catalog.find(name) for name in tasks]
   if config.data.objective == 'text_to_text':
     config.data.length = config.data.length or 512
-    if family == 'encoder_decoder':
+    if family == 'encoder_decoder' and not config.data.target_length:
       config.data.target_length = max(task.lengths[1] for task in found)
   else:
     (task,) = found
-    config.data.length = task.length
+    config.data.length = config.data.length or task.length
     config.data.objective = task.kind
     heads = HEADS.get(task.kind, ())
     config.model.head = heads[0] if len(heads) == 1 else config.model.head
@@ -105,7 +107,7 @@ def tuned(run, before):
   config.train.steps = config.train.steps or 1000
   config.train.epochs = config.train.warmup_share = 0.0
   if config.schedule.name.startswith('linear'):
-    config.schedule.warmup_steps = 100
+    config.schedule.warmup_steps = min(100, config.train.steps)
   config.eval.every = config.eval.every or 100
   config.checkpoint.every = config.checkpoint.every or 100
   return config.lock()
@@ -145,10 +147,13 @@ def test_every_row_and_number_is_printed(table):
     assert bool(made) != ('It cannot be run.' in '\n'.join(part))
 
 
+@pytest.mark.parametrize('size', ['published', 'tiny'])
 @pytest.mark.parametrize(('table', 'row'), ROWS)
-def test_the_configs_of_a_row_can_run(table, row):
+def test_the_configs_of_a_row_can_run(table, row, size):
   before = {}
   for run in records.runs(papers.TABLES, table, row):
+    if size == 'tiny':
+      run = tiny.shrunk(run)
     if run.task:
       origin = run.origin.removesuffix('/seed=0')  # the first of several
       source = before[run.folder] = before[origin]
@@ -307,6 +312,101 @@ def test_commands_name_the_runs_that_the_report_reads():
   assert "'--config.data.task_folder=/data of tasks'" in text
 
 
+def test_runs_on_some_tasks_alone():
+  def of(table, row, *tasks):
+    table = papers.find(table)
+    made = records.runs(papers.TABLES, table, papers.find_row(table, row))
+    return records.limited(made, tasks)
+
+  first, second = of('t5.table1', 'baseline', 'glue/rte', 'glue/mrpc')
+  assert (first.task, second.task) == ('', 'glue')
+  assert second.keys['data.mixture'] == (
+    ('task:glue/mrpc', 3668), ('task:glue/rte', 2490),
+  )  # fmt: skip
+  _, whole = of('t5.table1', 'baseline', 'glue')
+  assert 'data.mixture' not in whole.keys
+  (multi,) = of('t5.table11', 'equal', 'squad', 'glue/rte')
+  assert multi.keys['data.mixture'] == (
+    ('tfds:c4/en', 0), ('task:glue/rte', 1245), ('task:squad/v1.1', 0),
+  )  # fmt: skip
+  assert [x.task for x in of('bert.table5', 'base', 'glue')[1:]] == [
+    'glue/mnli', 'glue/qnli', 'glue/mrpc', 'glue/sst2',
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match="'glue/rt' is unknown. Did you mean"):
+    of('bert.table1', 'BERT-base', 'glue/rt')
+  with pytest.raises(ValueError, match='glue/rte starts from .* glue/mnli'):
+    of('electra.table2', 'RoBERTa-500K', 'glue/rte')
+
+
+def test_the_tiny_size_of_a_row():
+  """Whole in kind: what the row changes stays, but sizes and steps."""
+  table = papers.find('t5.table2')
+  row = papers.find_row(table, 'prefix-decoder-denoising')
+  made = [*map(tiny.shrunk, records.runs(papers.TABLES, table, row))]
+  first = made[0]
+  assert first.config == 'configs/t5.py:size=tiny,recipe=baseline'
+  assert first.keys['model.family'] == 'decoder'
+  assert first.keys['model.prefix'] is True
+  assert first.keys['model.decoder_layers'] == 2
+  assert first.keys['data.length'] == (512 + 192) // 4
+  assert made[1].config == 'configs/finetune/t5.py:task=glue,size=tiny'
+  table = papers.find('bert.table1')
+  row = papers.find_row(table, 'BERT-large')
+  run = tiny.shrunk([*records.runs(papers.TABLES, table, row)][1])
+  assert run.flags == ('--seeds=2',)
+  table = papers.find('t5.table11')
+  row = papers.find_row(table, 'K=2^16')
+  (run,) = records.runs(papers.TABLES, table, row)
+  run = tiny.shrunk(run, 'text:a.txt')
+  assert run.keys['data.mixture'][0] == ('text:a.txt', 0)
+  assert run.keys['data.rate_cap'] == 2**16
+
+
+def write_rte(folder):
+  (folder / 'RTE').mkdir(parents=True)
+  for name, count in ('train', 40), ('dev', 8):
+    lines = [
+      f'{n}\tSentence {n} is here.\tIt is {n}.\t{"not_" * (n % 2)}entailment'
+      for n in range(count)
+    ]
+    head = 'index\tsentence1\tsentence2\tlabel'
+    (folder / 'RTE' / f'{name}.tsv').write_text('\n'.join([head, *lines]))
+
+
+@pytest.mark.slow
+def test_a_row_is_made_at_the_tiny_size(tmp_path):
+  """For real: pretraining, two seeds of a task; a missing task is named."""
+  write_rte(tmp_path / 'tasks')
+  rng, letters = random.Random(0), 'abcdefghijklmnopqrstuvwxyz'
+  words = [''.join(rng.choices(letters, k=6)) for _ in range(8000)]
+  texts = [
+    '. '.join(' '.join(rng.choices(words, k=12)) for _ in range(8))
+    for _ in range(400)
+  ]
+  (tmp_path / 'text.txt').write_text('\n\n'.join(texts))
+  found = command_line(
+    'electra.table1', '--row=BERT-base', '--tiny', '--tasks=glue/rte,glue/cola',
+    f'--data={tmp_path}/tasks', f'--runs={tmp_path}/runs',
+    f'--text=text:{tmp_path}/text.txt',
+  )  # fmt: skip
+  assert found.returncode == 1, found.stderr
+  assert 'Error: 1 of 3 runs failed:' in found.stderr
+  assert re.search(r'glue/cola: .*no file .*CoLA', found.stderr)
+  lines = [x.split() for x in found.stdout.split('\n') if '  runs ' in x]
+  assert lines == [['runs', *'0000000'], ['runs', '2', '0']]
+  table = papers.find('electra.table1')
+  row = papers.find_row(table, 'BERT-base')
+  cells = scores.ours(papers.TABLES, table, row, str(tmp_path / 'runs'))
+  cell = cells[[c.name for c in table.columns].index('RTE')]
+  assert (cell.runs, cell.left) == (2, 0)
+  assert 0 <= cell.value <= 100
+  for seed in 0, 1:
+    place = tmp_path / f'runs/electra.table1/BERT-base/glue/rte/seed={seed}'
+    rows = [json.loads(x) for x in (place / 'metrics.jsonl').open()]
+    assert rows[-1]['step'] == 20
+    assert 'eval/glue/rte/accuracy' in rows[-1]
+
+
 def command_line(*arguments):
   return subprocess.run(
     [sys.executable, '-m', 'configs.papers', *arguments],
@@ -325,5 +425,13 @@ def test_the_command():
   found = command_line('t5.tabel2')
   assert (found.returncode, found.stdout) == (1, '')
   assert "Did you mean 't5.table2'?" in found.stderr
+  assert 'Traceback' not in found.stderr
   found = command_line('t5.table2', '--row=decoder')
   assert "Did you mean 'decoder-LM'?" in found.stderr
+  for row, message in (
+    ('', '--tiny makes one row: give --row, one of encoder-decoder-denoising'),
+    ('shared-LM', 'shared-LM cannot be run. The stacks'),
+  ):
+    found = command_line('t5.table2', '--tiny', f'--row={row}')
+    assert (found.returncode, found.stdout) == (1, '')
+    assert message in found.stderr

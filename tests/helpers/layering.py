@@ -106,7 +106,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'positions', 'masks'},
-    {'attention', 'embed', 'heads', 'families.wkv'},
+    {'attention', 'embed', 'heads', 'lstm', 'families.wkv'},
     {'block'},
     {'stack'},
     {'families'},

@@ -1,10 +1,14 @@
 """What input_pipeline.inspect shows of rows."""
 
+import re
+
 import numpy as np
 import pytest
 
+from configs.finetune import bert
 from input_pipeline import inspect, pipeline, tokenizing
 from input_pipeline.tokenizers import subwords
+from input_pipeline.tokenizers.numbers import Numbers
 from tests.helpers.objectives import (
   PAIRS,
   NoSpaces,
@@ -112,3 +116,47 @@ def test_inspect_ends_where_no_text_is_left(tmp_path, monkeypatch, capsys):
   # What falls short is reported, although few chunks were made.
   inspect.show_phase(data, examples=0, batches=1, evaluation=False)
   assert '33.3% of the tokens are predicted, not' in capsys.readouterr().out
+
+
+TABLE = 'a\tb\tlabel\n' + ''.join(
+  f'word {n} good\tother {n}\t{"yes" if n % 2 else "no"}\n' for n in range(40)
+)
+
+
+def test_a_task_is_shown_without_what_its_record_decides(tmp_path, capsys):
+  """A recipe leaves objective, length and choices to the task."""
+  for name in 'train', 'dev':
+    (tmp_path / f'{name}.tsv').write_text(TABLE)
+  config = bert.get_config('size=tiny').copy_and_resolve_references().unlock()
+  config.data.source = (
+    f'task:tsv:{tmp_path}/train.tsv,validation={tmp_path}/dev.tsv,text=a,'
+    'text2=b,length=32'
+  )
+  words = 'word', 'good', 'other', *map(str, range(40))
+  vocabulary = '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *words
+  (tmp_path / 'vocab.txt').write_text('\n'.join(vocabulary))
+  config.data.tokenizer = str(tmp_path / 'vocab.txt')
+  config.model.vocab_size, config.data.batch = 48, 4
+  inspect.show(config.lock(), None, 1, 2, False)
+  shown = capsys.readouterr().out
+  words = re.search(r'type 0 .*\n +\[CLS\] word (\d+) good \[SEP\]', shown)
+  assert f'label {"yes" if int(words[1]) % 2 else "no"}' in shown
+  assert re.search(rf'type 1 .*\n +other {words[1]} \[SEP\]', shown)
+  assert '2 batches of 4 rows' in shown
+
+
+def test_labels_of_words_and_spans():
+  row = {
+    'inputs': np.array([3, 9, 8, 7, 0]),
+    'types': np.array([0, 0, 1, 1, 0]),
+    'segments': np.array([1, 1, 1, 1, 0]),
+    'cursor': np.zeros(4, 'int32'),
+    'weights': np.array([0, 1, 0, 1, 0]),
+    'labels': np.array([0, 1, 0, 0, 0]),
+  }
+  numbers = Numbers(100, 0)
+  text = inspect.show_row(row, 0, numbers, ('O', 'PER'))
+  assert 'labels 9:PER 7:O' in text
+  del row['labels']
+  row |= {'start': np.array(2), 'end': np.array(3), 'weights': np.array(1.0)}
+  assert 'answer 2..3: 8 7' in inspect.show_row(row, 0, numbers)

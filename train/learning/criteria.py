@@ -60,6 +60,8 @@ def criterion_for(config: TransformerConfig) -> Criterion:
       return Criterion(heads.choice, heads.weights, heads.means)
     case 'span':
       return Criterion(heads.span, heads.weights, heads.means)
+    case 'span_joint':
+      return Criterion(heads.span_joint, heads.weights, heads.means)
   raise ValueError(
     f'No criterion trains model.head={config.head!r} of '
     f'model.family={config.family!r}.'

@@ -8,11 +8,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from train.learning.losses import cross_entropy
 
 Sums = dict[str, Any]
 
+ANSWERED = 0.5  # weight of whether there is an answer (ELECTRA's code)
 TEXT = 0.5  # weight of GPT-1's loss of the text (Radford et al. 2018, 3.2)
 
 
@@ -146,6 +148,33 @@ def span(
   return _sums(sum(losses) / 2, right, batch['weights'])
 
 
+def span_joint(
+  model: nn.Module,
+  params: dict,
+  batch: dict[str, jax.Array],
+  rng: jax.Array | None = None,
+  *losses: float,
+) -> Sums:
+  """As `span`, each end given the right start; and whether there is an answer.
+
+  Clark et al. 2020's code: the binary cross-entropy of `no_answer` [B], 1 where
+  the question has no answer in any window, counts half.
+  """
+  outputs = model.apply(
+    {'params': params},
+    **{name: batch[name] for name in model.INPUTS},
+    start=batch['start'],
+    rngs={} if rng is None else {'dropout': rng},
+  )
+  start, _, begins = cross_entropy(outputs['start'], batch['start'])
+  end, _, ends = cross_entropy(outputs['end'], batch['end'])
+  answered = optax.sigmoid_binary_cross_entropy(
+    outputs['no_answer'], batch['no_answer'].astype('float32')
+  )
+  loss = (start + end) / 2 + ANSWERED * answered
+  return _sums(loss, begins * ends, batch['weights'])
+
+
 def classes_and_text(
   model: nn.Module,
   params: dict,
@@ -160,8 +189,12 @@ def classes_and_text(
   """
   outputs = apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['classes'], batch['labels'])
-  read = (batch['segments'][:, 1:] > 0).astype('float32')
-  text, _, _ = cross_entropy(outputs['logits'][:, :-1], batch['inputs'][:, 1:])
+  inputs, segments = (  # [B,2,T] where a pair is read in both orders
+    batch[name].reshape(-1, batch[name].shape[-1])
+    for name in ('inputs', 'segments')
+  )
+  read = (segments[:, 1:] > 0).astype('float32')
+  text, _, _ = cross_entropy(outputs['logits'][:, :-1], inputs[:, 1:])
   return _sums(loss, correct, batch['weights']) | {
     'text_loss': jnp.sum(read * text),
     'tokens': jnp.sum(read),
@@ -170,7 +203,7 @@ def classes_and_text(
 
 def classes_and_text_weights(batch: dict[str, jax.Array]) -> Sums:
   """The numbers of labels and of predicted tokens."""
-  read = jnp.sum(batch['segments'][:, 1:] > 0, dtype='float32')
+  read = jnp.sum(batch['segments'][..., 1:] > 0, dtype='float32')
   return weights(batch) | {'tokens': read}
 
 

@@ -44,6 +44,7 @@ class Config:
   length: int = 12
   target_length: int = 0
   choices: int = 0
+  orders: str = ''
   label_scale: float = 1.0
   tokenizer_kind: str = 'unigram'
 
@@ -138,6 +139,43 @@ def test_a_choice_has_a_line_for_each_pair():
     rows(dataclasses.replace(config, choices=3), examples)
 
 
+PAIR = {'texts': ('a b', 'c'), 'label': 'yes'}
+
+
+def test_each_order_of_a_pair_is_trained_on():
+  """ELECTRA's double_unordered; an evaluation reads a pair as it is."""
+  config = Config(orders='each')
+  encoded = rows(config, [PAIR, PAIR | {'label': 'no'}])
+  lines = [[row['inputs'].tolist() for row in own] for own in encoded.rows]
+  assert lines == [[[1, 10, 11, 2, 12, 2], [1, 12, 2, 10, 11, 2]]] * 2
+  types = [row['types'].tolist() for row in encoded.rows[0]]
+  assert types == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+  labels = [[row['labels'] for row in own] for own in encoded.rows]
+  assert labels == [[1, 1], [0, 0]]
+  shapes = labelled.shapes(config, 'encoder')
+  made = labelled.make_rows(encoded.rows, shapes, np.random.default_rng(0))
+  assert len(made) == 4
+  held = rows(config, [PAIR], trained=False).rows
+  assert [row['inputs'].tolist() for row in held[0]] == [lines[0][0]]
+
+
+def test_a_row_has_both_orders_of_a_pair():
+  """GPT-1: start a b delimiter c extract, and the two texts exchanged."""
+  config = Config(framing='gpt1', orders='both', length=7)
+  for trained in True, False:
+    encoded = rows(config, [PAIR], family='decoder', trained=trained)
+    shapes = labelled.shapes(config, 'decoder')
+    batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)
+    assert batch['inputs'].tolist() == [
+      [[1000, 10, 11, 1001, 12, 1002, 0], [1000, 12, 1001, 10, 11, 1002, 0]]
+    ]
+    assert batch['labels'].tolist() == [1]
+  with pytest.raises(ValueError, match="data.orders='both' adds what a dec"):
+    labelled.shapes(config, 'encoder')
+  with pytest.raises(ValueError, match='own/task has examples with one'):
+    rows(config, [{'texts': ('a',), 'label': 'yes'}], family='decoder')
+
+
 def test_numbers_are_divided_by_the_scale():
   config = Config(objective='regression', label_scale=5.0)
   encoded = rows(config, [{'texts': ('a',), 'label': 3.8}])
@@ -227,6 +265,52 @@ def test_the_likeliest_answer():
   found = reading.answer(span, [row], [logits])
   assert found.text == 'bob'
   assert found.null == pytest.approx((1 + 1) - (3 + 7))
+
+
+def test_the_likeliest_answer_of_a_joint_head():
+  """An end belongs to its start; the likeliest start has a poor end here."""
+  span = Span('q', 'a b c d e', ())
+  config = Config(objective='span', length=20)
+  (row,) = reading.windows(span, Words(), config)
+  size, first = 9, row['window'].first
+  logits = np.full([2 + 3, size], -30.0)
+  logits[1] = 0.7
+  for begin, start, ends in (
+    (0, -0.5, {0: -4.0, 1: -0.2, 2: -9.0}),  # 'a': ends at 'b'
+    (2, -0.1, {2: -3.0, 1: -0.01}),  # 'c': its likeliest end is before it
+    (4, -2.0, {4: -0.0}),
+  ):
+    logits[0, first + begin] = start
+    order = {2: 0, 0: 1, 4: 2}[begin]
+    for end, score in ends.items():
+      logits[2 + order, first + end] = score
+  found = reading.answer(span, [row], [logits])
+  assert found == reading.Answer('a b', 0.7)
+  logits[3, first + 1] = -5.0  # then 'c' alone is better: -3.1, 'e' -2.0
+  assert reading.answer(span, [row], [logits]).text == 'e'
+
+
+def test_rows_of_questions_say_whether_there_is_an_answer():
+  config = Config(objective='span', length=20)
+  for answers, expected in (((), 1), (((0, 'a'),), 0)):
+    (row,) = reading.windows(Span('q', 'a b', answers), Words(), config)
+    assert row['no_answer'] == expected
+  shapes = labelled.shapes(config, 'encoder')
+  batch = features.split(labelled.lay_out([row], shapes), shapes)
+  assert batch['no_answer'].tolist() == [0]
+
+
+def test_windows_leave_nothing_out():
+  """Rows with less room than the stride are as far apart as they are long."""
+  text = ' '.join(f'w{n}' for n in range(50))
+  config = Config(objective='span', length=15)
+  found = reading.windows(Span('a b', text, ()), Words(), config)
+  seen = [x for row in found for x in row['inputs'][4:-1].tolist()]
+  assert sorted(set(seen)) == sorted(set(range(min(seen), min(seen) + 50)))
+  with pytest.raises(ValueError, match=r'data\.length=4 has no room for a con'):
+    reading.windows(
+      Span('a b', text, ()), Words(), dataclasses.replace(config, length=4)
+    )
 
 
 def test_a_task_of_another_kind_is_refused():

@@ -219,6 +219,11 @@ def rte(tmp_path, **files):
   return catalog.find('glue/rte'), str(tmp_path)
 
 
+def test_a_group_is_no_task():
+  with pytest.raises(ValueError, match="'glue' is several tasks: name one, gl"):
+    catalog.find('glue')
+
+
 def test_the_first_layout_that_is_there(tmp_path, capsys):
   folder = tmp_path / 'CoLA'
   folder.mkdir()

@@ -2,6 +2,8 @@
 
 import pytest
 
+from configs.finetune import bert, t5
+from input_pipeline.objectives import reading
 from input_pipeline.tasks import catalog
 from tests.helpers import REPOSITORY
 
@@ -45,9 +47,70 @@ def test_other_layouts_and_kinds(tmp_path):
   assert [x['label'] for x in catalog.examples(task, 'train')] == ['1', '0']
 
 
+def test_a_table_of_texts_that_are_written(tmp_path):
+  rows = 'body\tshort\na b c.\ta b.\nd e f.\td e.\n'
+  name = spec(tmp_path, train=rows, validation=rows)
+  task = catalog.find(f'{name},text=body,label=short,kind=text,name=sum')
+  examples = catalog.examples(task, 'validation')
+  assert task.text_to_text(examples[0]) == [('sum body: a b c.', 'a b.')]
+  assert task.texts is None
+  assert task.metrics(examples, ['a b.', 'd e.'])['rouge1'] == 100
+  other = catalog.find(f'{name},text=body,label=short,kind=text,metric=bleu')
+  assert list(other.metrics(examples, ['a b.', 'd.'])) == ['bleu']
+
+
+def test_a_table_of_tags(tmp_path):
+  rows = 'words\ttags\nAda of Rome\tB-PER O B-LOC\nhe ran\tO O\n'
+  name = spec(tmp_path, train=rows, validation=rows)
+  name += ',text=words,label=tags,kind=tagging'
+  task = catalog.find(name)
+  assert task.labels == ('B-LOC', 'B-PER', 'O')
+  examples = catalog.examples(task, 'validation')
+  assert task.texts(examples[0]) == ['Ada', 'of', 'Rome']
+  (pair,) = task.text_to_text(examples[0])
+  assert pair == ('train words: Ada of Rome', 'B-PER O B-LOC')
+  assert task.decode('O O X', examples[0]) == ['O', 'O', None]
+  found = task.metrics(examples, [['B-PER', 'O', 'O'], ['O', 'O']])
+  assert (found['precision'], found['recall']) == (100, 50)
+  (tmp_path / 'validation.tsv').write_text(rows.replace('O B-LOC', 'O'))
+  with pytest.raises(ValueError, match='line 2 has 3 words and 2 tags'):
+    catalog.examples(task, 'validation')
+
+
+def test_a_table_of_questions(tmp_path):
+  rows = 'ask\ttext\tanswer\nWho?\tIt was Ada.\tAda\nWhy?\tSo.\t\n'
+  name = spec(tmp_path, train=rows, validation=rows)
+  name += ',text=ask,text2=text,label=answer,kind=span'
+  task = catalog.find(name)
+  examples = catalog.examples(task, 'validation')
+  assert task.texts(examples[0]).answers == ((7, 'Ada'),)
+  assert task.texts(examples[1]).answers == ()
+  answers = [reading.Answer('Ada', -1.0), reading.Answer('So.', 1.0)]
+  assert task.metrics(examples, answers)['exact_match'] == 100
+  assert 'HasAns' not in str(task.metrics(examples[:1], answers[:1]))
+  (tmp_path / 'train.tsv').write_text(rows.replace('\tAda\n', '\tada\n'))
+  with pytest.raises(ValueError, match="line 2: the answer 'ada' is not in"):
+    catalog.examples(task, 'train')
+
+
+def test_a_table_as_the_argument_of_a_recipe():
+  table = 'tsv:a.tsv,validation=b.tsv,text=x,length=64'
+  config = bert.get_config(f'vocabulary=cased,task={table}')
+  assert config.data.source == f'task:{table}'
+  assert config.model.vocab_size == 28996
+  config = t5.get_config('task=jsonl:a.jsonl,text=x')
+  assert config.data.source == 'task:jsonl:a.jsonl,text=x'
+  with pytest.raises(ValueError, match='names several tasks'):
+    bert.get_config(f'task=glue/rte,task={table}')
+
+
 @pytest.mark.parametrize(
   ('rest', 'message'),
   [
+    (',text=body,kind=tagging,text2=other', 'kind=tagging needs no text2'),
+    (',text=body,kind=span', 'kind=span needs text2, the column of the con'),
+    (',text=body,kind=text,metric=bleus', "metric 'bleus' is unknown. Did"),
+    (',text=body,label=kind,metric=bleu', 'of kind=classification metric'),
     (',text=body,labels=kind', "key 'labels' is unknown. Did you mean 'label'"),
     (',label=kind', 'names no column text'),
     (',text=body,kind=spans', "kind 'spans' is unknown"),

@@ -19,6 +19,7 @@ from models.pretrained import files
 from models.pretrained import layout as layouts
 from models.pretrained.fields import Fields
 from tests.helpers.checkpoints import (
+  T5,
   TABLE,
   assert_equal,
   edit,
@@ -103,6 +104,14 @@ def test_a_model_that_no_layout_expresses_is_refused(tmp_path):
   ):
     pretrained.save(config, params, str(tmp_path / 'a'))
   assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('sizes', [{}, T5], ids=['bert', 't5'])
+def test_adapters_are_in_no_layout(sizes, tmp_path):
+  config, params = make(**sizes | {'adapter_dim': 4})
+  with pytest.raises(ValueError, match=r'^model\.adapter_dim=4: models of'):
+    pretrained.save(config, params, str(tmp_path / 'a'))
+  assert not os.path.exists(tmp_path / 'a')
 
 
 def test_wrong_parameters_are_refused(tmp_path):

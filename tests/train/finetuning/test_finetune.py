@@ -154,6 +154,27 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
       sweeping.configured(config, sweeping.points(grid, 1)[0])
 
 
+def test_a_task_of_a_mixture_is_named_with_its_place(task):
+  config = set_keys(t5.get_config('size=tiny'), {
+    'data.source': '', 'data.rates': 'equal',
+    'data.mixture': ((task, 0), ('task:glue/mrcp', 0)),
+  })  # fmt: skip
+  with pytest.raises(ValueError) as error:
+    adoption.resolve(config)
+  assert str(error.value).startswith("data.mixture[1]='task:glue/mrcp': task")
+  assert "Did you mean 'glue/mrpc'?" in str(error.value)
+
+
+def test_examples_that_lose_tokens_are_counted(task, tmp_path):
+  config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
+    'train.log_every': 1, 'eval.every': 1,
+  })  # fmt: skip
+  config = adoption.resolve(config)
+  loop.train(config, str(tmp_path / 'run'))
+  rows = read_metrics(str(tmp_path / 'run'))
+  assert [row['data/cut'] > 0 for row in rows if 'data/cut' in row] == [True]
+
+
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
   with pytest.raises(ValueError, match="has model.family='encoder'"):
     finetune.finetune(
