@@ -118,6 +118,9 @@ KEYS = {
   'model.dtype': Key(
     'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
   'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
+  'model.attention': Key(
+    'auto', 'flash: kernels by blocks; auto: those where the devices have them',
+    ('auto', 'xla', 'flash')),
   'model.remat': Key(
     'none', 'what the backward pass computes again', ('none', 'full', 'dots')),
 

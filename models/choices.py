@@ -73,7 +73,8 @@ CHOICES = {
   ),
   'dropout_kind': _plain('t5', 'residual'),
   'head': HEADS,
-  # How the model runs: models/stack.py.
+  # How the model runs: models/stack.py; attention: models/kernels/.
+  'attention': _plain('auto', 'xla', 'flash'),
   'remat': _plain('none', 'full', 'dots'),
   'dtype': _plain('float32', 'bfloat16'),
 }

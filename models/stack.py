@@ -96,12 +96,18 @@ class Stack(nn.Module):
     if cache is not None:
       queries = queries + context.index
       keys = jnp.arange(cache['self']['key'].shape[2])
-    context = self._positions(context, queries, keys)
+    flash = c.attention == 'flash' and cache is None
+    if not flash and context.rules is not None:
+      context = context._replace(mask=context.rules.mask())
+    if not flash and context.source_rules is not None:
+      context = context._replace(source_mask=context.source_rules.mask())
+    context = self._positions(context, queries, keys, flash)
     banded = None
     if c.window:
-      near = queries[:, None] - keys[None, :] < c.window
-      context = context._replace(banded=context.mask & near)
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
+      if not flash:
+        near = queries[:, None] - keys[None, :] < c.window
+        context = context._replace(banded=context.mask & near)
 
     if x.shape[-1] != c.embed_dim or c.table_dim:
       axes, init = ('table', 'embed'), initializer(c, 'projection')
@@ -114,15 +120,19 @@ class Stack(nn.Module):
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache
 
-  def _positions(self, context, queries, keys):
+  def _positions(self, context, queries, keys, flash):
     """The context with what the scheme of positions adds: int [T], [S]."""
     c = self.config
+    if flash:  # the bias by distance, of the farthest key after a query first
+      distance = len(keys) - 1 - jnp.arange(len(queries) + len(keys) - 1)
+    else:
+      distance = keys[None, :] - queries[:, None]
     match c.position:
       case 'relative_bias':
         bias = RelativeBias(c, not self.causal, name='relative_bias')
-        return context._replace(bias=bias(queries, keys))
+        return context._replace(bias=bias(distance))
       case 'alibi':
-        return context._replace(bias=alibi(c.heads, queries, keys))
+        return context._replace(bias=alibi(c.heads, distance))
       case 'rope':
         positions = context.positions
         if positions is None:

@@ -95,6 +95,7 @@ def train(
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)
   _say(summary(config, shutil.get_terminal_size().columns))
   _say(progress.overview(setup.state.params, setup.axes, setup.places.params))
+  _say(f'attention: {setup.model.config.attention} ({setup.attention})')
   if told := setup.tuning.describe(setup.state.params):
     _say(told)
 

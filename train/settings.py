@@ -141,8 +141,16 @@ def _check_head(config):
 # Fields of the model that a new config decides, where a checkpoint decides all
 # others.
 OWN = (
-  *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
-  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
+  *(
+    'attention',
+    'attention_dropout',
+    'classes',
+    'dropout',
+    'dropout_kind',
+    'dtype',
+  ),
+  *('dtype', 'head', 'init', 'init_std', 'pooler', 'remat', 'scan'),
+  'adapter_dim',
 )
 # The heads that learn each kind of task.
 HEADS = {

@@ -61,11 +61,10 @@ class Decoder(nn.Module):
       class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
       (GPT-1: Radford et al. 2018, 3.2).
     """
-    mask = masks.causal(inputs.shape[1])
-    if self.config.prefix and prefix is not None:
-      mask = mask | masks.prefix(prefix)
-    mask = mask & masks.segments(segments, segments)
-    context = Context(mask=mask, positions=positions)
+    if not self.config.prefix:
+      prefix = None
+    rules = masks.Rules(segments, segments, prefix, causal=True)
+    context = Context(rules=rules, positions=positions)
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)

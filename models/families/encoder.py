@@ -109,8 +109,7 @@ class Encoder(nn.Module):
     types: jax.Array | None = None,
   ) -> jax.Array:
     """int [B,T] each -> the last layer's output, [B,T,D]."""
-    context = Context(
-      mask=masks.segments(segments, segments), positions=positions
-    )
+    rules = masks.Rules(segments, segments)
+    context = Context(rules=rules, positions=positions)
     x, _ = self.encoder(self.embed(inputs, positions, types), context)
     return x

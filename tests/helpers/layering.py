@@ -105,6 +105,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'positions', 'masks'},
+    {'kernels'},
     {'attention', 'embed', 'heads', 'families.wkv'},
     {'block'},
     {'stack'},
