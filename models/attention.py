@@ -191,7 +191,9 @@ class Attention(nn.Module):
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
       keep = all_kept(seed, rate, shape) if rate else None
-      mixed = attend(q, k, v, seen, bias, keep)
+      again = c.remat == 'attention'
+      function = jax.checkpoint(attend) if again else attend
+      mixed = function(q, k, v, seen, bias, keep)
     return self.output(mixed.reshape(*x.shape[:2], -1))
 
   def _relative(self, q: jax.Array, distances: jax.Array) -> jax.Array:

@@ -75,6 +75,6 @@ CHOICES = {
   'head': HEADS,
   # How the model runs: models/stack.py; attention: models/kernels/.
   'attention': _plain('auto', 'xla', 'flash'),
-  'remat': _plain('none', 'full', 'dots'),
+  'remat': _plain('none', 'full', 'dots', 'attention', 'offload'),
   'dtype': _plain('float32', 'bfloat16'),
 }

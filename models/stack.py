@@ -11,9 +11,15 @@ from models.config import TransformerConfig
 from models.layers import Dense, Norm, dropout, initializer
 from models.positions import RelativeBias, alibi, rope_angles
 
+# What a layer keeps for the backward pass; `none` keeps everything, and so does
+# `attention` but for attention's logits and weights (attention.py).
 REMAT_POLICIES = {
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  # As `dots`, in the host's memory.
+  'offload': jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+    'device', 'pinned_host'
+  ),
 }
 
 
@@ -49,7 +55,7 @@ def repeat(
     The last block's x, and the new cache.
   """
   fields = {'config': config} | fields
-  if config.remat != 'none':
+  if config.remat in REMAT_POLICIES:
     block = nn.remat(
       block, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan
     )
