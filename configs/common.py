@@ -122,9 +122,10 @@ KEYS = {
     'auto', 'flash: kernels by blocks; auto: those where the devices have them',
     ('auto', 'xla', 'flash')),
   'model.remat': Key(
-    'none', 'what the backward pass computes again: full: layers; dots: all but '
-    "products; offload: the same, products wait in the host's memory; "
-    'attention: its weights', ('none', 'full', 'dots', 'attention', 'offload')),
+    'none', 'what the backward pass computes again. full: layers; dots: all '
+    "but products; offload: so too, products wait in the host's memory; "
+    'attention: its weights',
+    ('none', 'full', 'dots', 'attention', 'offload')),
 
   # The data: where text comes from.
   'data.source': Key(
