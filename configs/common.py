@@ -122,8 +122,14 @@ KEYS = {
   'model.dtype': Key(
     'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
   'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
+  'model.attention': Key(
+    'auto', 'flash: kernels by blocks; auto: those where the devices have them',
+    ('auto', 'xla', 'flash')),
   'model.remat': Key(
-    'none', 'what the backward pass computes again', ('none', 'full', 'dots')),
+    'none', 'what the backward pass computes again. full: layers; dots: all '
+    "but products; offload: so too, products wait in the host's memory; "
+    'attention: its weights',
+    ('none', 'full', 'dots', 'attention', 'offload')),
 
   # The data: where text comes from.
   'data.source': Key(

@@ -5,7 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
+from models.kernels.keep import all_kept
+from models.kernels.sharded import attend_in_blocks
 from models.layers import Dense, Dropout, initializer, named, shard
+from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
 
 Cache = dict[str, jax.Array]
@@ -19,7 +22,9 @@ def attend(
   bias: jax.Array | None = None,
   keep: jax.Array | None = None,
 ) -> jax.Array:
-  """Weighted means of values. An attention kernel would replace this function.
+  """Weighted means of values, with all weights in memory.
+
+  `kernels.sharded.attend_in_blocks` computes the same block by block.
 
   Args:
     q: [B,T,N,H] queries, already scaled.
@@ -102,7 +107,7 @@ _attend.defvjp(_attend_forward, _attend_backward)
 class Attention(nn.Module):
   """Self-attention, or attention to a source (cross-attention).
 
-  Training: `attention(x, attention.keys_values(x or source), mask, bias)`.
+  Training: `attention(x, attention.keys_values(x or source), seen, bias)`.
   Decoding: the caller keeps keys and values in its cache (`block.py`).
   """
 
@@ -143,20 +148,23 @@ class Attention(nn.Module):
     self,
     x: jax.Array,
     keys_values: Cache,
-    mask: jax.Array | None = None,
+    seen: jax.Array | Rules | None = None,
     bias: jax.Array | None = None,
     angles: jax.Array | None = None,
     distances: jax.Array | None = None,
+    banded: jax.Array | None = None,
   ) -> jax.Array:
     """[B,T,D] -> [B,T,D].
 
     Args:
       x: what the queries are made from.
       keys_values: from the method of this name.
-      mask: bool, broadcasts to [B,T,S].
-      bias: [N,T,S], of relative_bias and alibi.
+      seen: a mask, bool, which broadcasts to [B,T,S]; or rules, which the
+        flash kernel reads.
+      bias: [N,T,S], of relative_bias and alibi; with rules [N,T+S-1].
       angles: [B,T,R/2], of rope.
       distances: of transformer_xl, see `_relative`.
+      banded: bool [], with rules: whether the layer has a window.
     """
     c = self.config
     q = self._split(self.query(x), 'act_heads')
@@ -168,15 +176,24 @@ class Attention(nn.Module):
       bias = scale * self._relative(q, distances)
       q = q + self.content_bias.astype(q.dtype)
     q = q * scale
-    keep = None
+    seed, rate = None, 0.0
     if c.dropout_kind == 't5':
       v = self.drop_values(v)
     elif c.attention_dropout and self.has_rng('dropout'):
+      seed = jax.random.bits(self.make_rng('dropout'), (), 'uint32')
+      seed, rate = seed.astype('int32'), c.attention_dropout
+      v = v / (1 - rate)
+    if isinstance(seen, Rules):
+      window = None
+      if banded is not None:
+        window = jnp.where(banded, c.window, x.shape[1])
+      mixed = attend_in_blocks(q, k, v, seen, bias, window, seed, rate)
+    else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
-      rate = 1 - c.attention_dropout
-      keep = jax.random.bernoulli(self.make_rng('dropout'), rate, shape)
-      v = v / rate
-    mixed = attend(q, k, v, mask, bias, keep)
+      keep = all_kept(seed, rate, shape) if rate else None
+      again = c.remat == 'attention'
+      function = jax.checkpoint(attend) if again else attend
+      mixed = function(q, k, v, seen, bias, keep)
     return self.output(mixed.reshape(*x.shape[:2], -1))
 
   def _relative(self, q: jax.Array, distances: jax.Array) -> jax.Array:

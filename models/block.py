@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from models.attention import Attention
 from models.config import TransformerConfig
 from models.layers import Adapter, Mlp, Norm, dropout, shard
+from models.masks import Rules
 
 Branch = Callable[[jax.Array], jax.Array]
 
@@ -17,14 +18,16 @@ Branch = Callable[[jax.Array], jax.Array]
 class Context(NamedTuple):
   """What all layers of a stack share."""
 
-  mask: jax.Array | None = None  # bool, broadcasts to [B,T,S]; models/masks.py
+  rules: Rules | None = None  # training; of self-attention: models/masks.py
+  mask: jax.Array | None = None  # decoding: bool, broadcasts to [B,T,S]
   positions: jax.Array | None = None  # int [B,T] or [1,T], the angles of rope
   source: jax.Array | None = None  # [B,S,D], what cross-attention reads
-  source_mask: jax.Array | None = None  # bool, broadcasts to [B,T,S]
+  source_rules: Rules | None = None
+  source_mask: jax.Array | None = None
   index: jax.Array | None = None  # decoding: the place in the cache of x
-  # The stack adds these:
+  # The stack adds these, and masks of the rules where no kernel reads them:
   banded: jax.Array | None = None  # the mask of layers with a window
-  bias: jax.Array | None = None  # [N,T,S], of relative_bias and alibi
+  bias: jax.Array | None = None  # [N,T,S] or [N,R], of relative_bias, alibi
   angles: jax.Array | None = None  # [B,T,R/2], of rope
   distances: jax.Array | None = None  # [R] or [T,S], of transformer_xl
 
@@ -85,12 +88,15 @@ class Block(nn.Module):
           for name, new in keys_values.items()
         }
         new_cache['self'] = keys_values
-      mask = context.mask
-      if banded is not None:
-        mask = jnp.where(banded, context.banded, mask)
+      seen = context.rules
+      if context.mask is not None:
+        seen = context.mask
+        if banded is not None:
+          seen = jnp.where(banded, context.banded, seen)
       return attention(
-        y, keys_values, mask, context.bias, context.angles, context.distances
-      )
+        y, keys_values, seen, context.bias, context.angles, context.distances,
+        banded,
+      )  # fmt: skip
 
     def cross_attention(y: jax.Array) -> jax.Array:
       attention = Attention(c, cross=True, name='cross_attention')
@@ -98,7 +104,10 @@ class Block(nn.Module):
       if keys_values is None:
         keys_values = attention.keys_values(context.source)
         new_cache['cross'] = keys_values
-      return attention(y, keys_values, context.source_mask)
+      seen = context.source_rules
+      if context.source_mask is not None:
+        seen = context.source_mask
+      return attention(y, keys_values, seen)
 
     def mlp(y: jax.Array) -> jax.Array:
       y = Mlp(c, name='mlp')(y)

@@ -82,7 +82,8 @@ CHOICES = {
   'dropout_kind': _plain('t5', 'residual'),
   'head': HEADS,
   'features': _plain('', *FEATURES),
-  # How the model runs: models/stack.py.
-  'remat': _plain('none', 'full', 'dots'),
+  # How the model runs: models/stack.py; attention: models/kernels/.
+  'attention': _plain('auto', 'xla', 'flash'),
+  'remat': _plain('none', 'full', 'dots', 'attention', 'offload'),
   'dtype': _plain('float32', 'bfloat16'),
 }

@@ -79,6 +79,7 @@ class TransformerConfig:
   dropout_kind: str  # `Dropout`
 
   # How it runs; results are the same up to rounding.
+  attention: str = 'auto'  # what computes it; 'auto' is 'xla' unless resolved
   dtype: str  # of activations; norms, softmax, logits and loss are float32
   scan: bool  # one compiled layer looped over stacked weights
   remat: str  # what the backward pass recomputes

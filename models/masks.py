@@ -1,11 +1,39 @@
 """Which query may see which key: bool [B,T,S], True where it may.
 
 Masks combine with `&`. A query that sees nothing (padding) attends to all keys
-evenly; its weight in the loss is 0.
+evenly; its weight in the loss is 0. `Rules` are what a mask is made of: a
+kernel reads them in place of a mask.
 """
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class Rules:
+  """Which keys the queries of whole rows see: those of their own segment.
+
+  Attributes:
+    queries, keys: segments, int [B,T] and [B,S]; 0 is padding.
+    prefix: int [B,S], 1 where a causal query sees a key after it too, or None.
+    causal: no other query sees a key after it.
+  """
+
+  queries: jax.Array
+  keys: jax.Array
+  prefix: jax.Array | None = None
+  causal: bool = flax.struct.field(pytree_node=False, default=False)
+
+  def mask(self) -> jax.Array:
+    """bool [B,T,S]."""
+    own = segments(self.queries, self.keys)
+    if not self.causal:
+      return own
+    seen = causal(self.queries.shape[1])
+    if self.prefix is not None:
+      seen = seen | prefix(self.prefix)
+    return seen & own
 
 
 def causal(length: int) -> jax.Array:

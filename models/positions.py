@@ -3,7 +3,7 @@
 sinusoidal, learned   added to the embeddings: `embed.py`
 rope                  turns queries and keys: `attention.py`
 relative_bias, alibi  added to the attention logits as `bias`, the same in
-                      every layer: `stack.py`
+                      every layer: `stack.py`. A kernel reads it by distance
 transformer_xl        added to the attention logits, computed in every layer
                       from its queries: `attention.py`
 """
@@ -77,11 +77,17 @@ def alibi_slopes(heads: int) -> np.ndarray:
   return np.concatenate([slopes, more]).astype('float32')
 
 
-def alibi(heads: int, queries: jax.Array, keys: jax.Array) -> jax.Array:
-  """-slope * distance: int [T], [S] positions -> float32 [N,T,S]."""
-  distance = jnp.abs(queries[:, None] - keys[None, :]).astype('float32')
-  bias = -jnp.asarray(alibi_slopes(heads))[:, None, None] * distance
-  return shard(bias, 'act_heads', 'act_length', 'act_keys')
+def alibi(heads: int, distance: jax.Array) -> jax.Array:
+  """-slope * |distance|: int [T,S] or [R] -> float32 [N,T,S] or [N,R]."""
+  slopes = jnp.asarray(alibi_slopes(heads))
+  slopes = slopes.reshape(-1, *(1,) * distance.ndim)
+  return _by_head(-slopes * jnp.abs(distance).astype('float32'))
+
+
+def _by_head(bias):
+  if bias.ndim == 3:
+    return shard(bias, 'act_heads', 'act_length', 'act_keys')
+  return bias  # by distance: small
 
 
 def relative_shift(x: jax.Array) -> jax.Array:
@@ -160,15 +166,15 @@ class RelativeBias(nn.Module):
   bidirectional: bool
 
   @nn.compact
-  def __call__(self, queries: jax.Array, keys: jax.Array) -> jax.Array:
-    """int [T], [S] positions -> float32 [N,T,S]."""
+  def __call__(self, distance: jax.Array) -> jax.Array:
+    """int [T,S] or [R], key minus query -> float32 [N,T,S] or [N,R]."""
     c = self.config
     init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
     init = named(init, 'buckets', 'heads')
     shape = (c.relative_buckets, c.heads)
     table = self.param('table', init, shape, 'float32')
     bucket = relative_bucket(
-      keys[None, :] - queries[:, None],
+      distance,
       c.relative_buckets,
       c.relative_max_distance,
       self.bidirectional,
@@ -176,5 +182,5 @@ class RelativeBias(nn.Module):
     # A product with one-hot rows has a product as its gradient; a gather's
     # would be a scatter of T * S additions.
     one_hot = jax.nn.one_hot(bucket, c.relative_buckets, dtype='float32')
-    bias = jnp.einsum('TSb,bN->NTS', one_hot, table, precision='highest')
-    return shard(bias, 'act_heads', 'act_length', 'act_keys')
+    bias = jnp.einsum('...b,bN->N...', one_hot, table, precision='highest')
+    return _by_head(bias)

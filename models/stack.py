@@ -11,9 +11,15 @@ from models.config import TransformerConfig
 from models.layers import Dense, Norm, dropout, initializer
 from models.positions import RelativeBias, alibi, rope_angles
 
+# What a layer keeps for the backward pass; `none` keeps everything, and so does
+# `attention` but for attention's logits and weights (attention.py).
 REMAT_POLICIES = {
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  # As `dots`, in the host's memory.
+  'offload': jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+    'device', 'pinned_host'
+  ),
 }
 
 
@@ -49,7 +55,7 @@ def repeat(
     The last block's x, and the new cache.
   """
   fields = {'config': config} | fields
-  if config.remat != 'none':
+  if config.remat in REMAT_POLICIES:
     block = nn.remat(
       block, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan
     )
@@ -101,12 +107,18 @@ class Stack(nn.Module):
     if cache is not None:
       queries = queries + context.index
       keys = jnp.arange(cache['self']['key'].shape[2])
-    context = self._positions(context, queries, keys)
+    flash = c.attention == 'flash' and cache is None
+    if not flash and context.rules is not None:
+      context = context._replace(mask=context.rules.mask())
+    if not flash and context.source_rules is not None:
+      context = context._replace(source_mask=context.source_rules.mask())
+    context = self._positions(context, queries, keys, flash)
     banded = None
     if c.window:
-      near = queries[:, None] - keys[None, :] < c.window
-      context = context._replace(banded=context.mask & near)
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
+      if not flash:
+        near = queries[:, None] - keys[None, :] < c.window
+        context = context._replace(banded=context.mask & near)
 
     if x.shape[-1] != c.embed_dim or c.table_dim:
       axes, init = ('table', 'embed'), initializer(c, 'projection')
@@ -122,15 +134,19 @@ class Stack(nn.Module):
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache
 
-  def _positions(self, context, queries, keys):
+  def _positions(self, context, queries, keys, flash):
     """The context with what the scheme of positions adds: int [T], [S]."""
     c = self.config
+    if flash:  # the bias by distance, of the farthest key after a query first
+      distance = len(keys) - 1 - jnp.arange(len(queries) + len(keys) - 1)
+    else:
+      distance = keys[None, :] - queries[:, None]
     match c.position:
       case 'relative_bias':
         bias = RelativeBias(c, not self.causal, name='relative_bias')
-        return context._replace(bias=bias(queries, keys))
+        return context._replace(bias=bias(distance))
       case 'alibi':
-        return context._replace(bias=alibi(c.heads, queries, keys))
+        return context._replace(bias=alibi(c.heads, distance))
       case 'rope':
         positions = context.positions
         if positions is None:

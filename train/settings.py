@@ -141,9 +141,9 @@ def _check_head(config):
 # Fields of the model that a new config decides, where a checkpoint decides all
 # others.
 OWN = (
-  *('attention_dropout', 'classes', 'dropout', 'dropout_kind', 'dtype'),
-  *('head', 'init', 'init_std', 'pooler', 'remat', 'scan', 'adapter_dim'),
-  'features',
+  *('attention', 'attention_dropout', 'classes', 'dropout', 'dropout_kind'),
+  *('dtype', 'features', 'head', 'init', 'init_std', 'pooler', 'remat'),
+  *('scan', 'adapter_dim'),
 )
 # The heads that learn each kind of labelled task.
 HEADS = {

@@ -17,6 +17,7 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
+from models.kernels.choice import choose
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
@@ -34,7 +35,8 @@ class Setup:
 
   config: ConfigDict  # the whole one
   data: DataConfig  # its group `data`
-  model: nn.Module
+  model: nn.Module  # its config says what computes attention
+  attention: str  # why that: `kernels.choice.choose`
   tuning: Tuning  # which parameters are trained
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation  # applies the schedule
@@ -128,7 +130,9 @@ def set_up_replicated(config: ConfigDict) -> Setup:
 
 def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
-  model = build(TransformerConfig(**config.model))
+  described = TransformerConfig(**config.model)
+  attention, why = choose(described, mesh.devices.flat[0].platform)
+  model = build(dataclasses.replace(described, attention=attention))
   schedule = make_schedule(config.schedule, config.train.steps)
   tuning = make_tuning(config)
   params, axes = tuning.extended(*abstract_params(model))
@@ -145,6 +149,7 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     config,
     data,
     model,
+    why,
     tuning,
     schedule,
     optimizer,

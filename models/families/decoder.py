@@ -70,11 +70,10 @@ class Decoder(nn.Module):
       rows = (-1, inputs.shape[-1])
       inputs, segments = inputs.reshape(rows), segments.reshape(rows)
       positions = None if positions is None else positions.reshape(rows)
-    mask = masks.causal(inputs.shape[1])
-    if self.config.prefix and prefix is not None:
-      mask = mask | masks.prefix(prefix)
-    mask = mask & masks.segments(segments, segments)
-    context = Context(mask=mask, positions=positions)
+    if not self.config.prefix:
+      prefix = None
+    rules = masks.Rules(segments, segments, prefix, causal=True)
+    context = Context(rules=rules, positions=positions)
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)

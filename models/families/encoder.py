@@ -130,7 +130,6 @@ class Encoder(nn.Module):
 
     They are [1+L,B,T,D], the embeddings first; None without `model.features`.
     """
-    context = Context(
-      mask=masks.segments(segments, segments), positions=positions
-    )
+    rules = masks.Rules(segments, segments)
+    context = Context(rules=rules, positions=positions)
     return self.encoder(self.embed(inputs, positions, types), context)

@@ -52,10 +52,10 @@ class EncoderDecoder(nn.Module):
     """
     encoded = self.encode(encoder_inputs, encoder_segments, encoder_positions)
     context = Context(
-      mask=masks.causal(inputs.shape[1]) & masks.segments(segments, segments),
+      rules=masks.Rules(segments, segments, causal=True),
       positions=positions,
       source=encoded,
-      source_mask=masks.segments(segments, encoder_segments),
+      source_rules=masks.Rules(segments, encoder_segments),
     )
     x, _ = self.decoder(self.embed(inputs, positions), context)
     return self.vocabulary(x, self.embed.table)
@@ -67,8 +67,8 @@ class EncoderDecoder(nn.Module):
     encoder_positions: jax.Array | None = None,
   ) -> jax.Array:
     """int [B,S] each -> [B,S,D]."""
-    mask = masks.segments(encoder_segments, encoder_segments)
-    context = Context(mask=mask, positions=encoder_positions)
+    rules = masks.Rules(encoder_segments, encoder_segments)
+    context = Context(rules=rules, positions=encoder_positions)
     x = self.embed(encoder_inputs, encoder_positions)
     return self.encoder(x, context)[0]
 

@@ -106,6 +106,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'positions', 'masks'},
+    {'kernels'},
     {'attention', 'embed', 'heads', 'lstm', 'families.wkv'},
     {'block'},
     {'stack'},

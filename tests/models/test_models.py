@@ -129,7 +129,7 @@ def with_dropout(params):
   return run(config, params, BATCH, jax.random.key(5))
 
 
-@pytest.mark.parametrize('remat', ['full', 'dots'])
+@pytest.mark.parametrize('remat', ['full', 'dots', 'attention', 'offload'])
 def test_remat_changes_nothing(params, with_dropout, remat):
   config = small_config(dropout=0.3, remat=remat)
   loss, grads, _ = run(config, params, BATCH, jax.random.key(5))
@@ -148,7 +148,7 @@ def test_remat_changes_nothing(params, with_dropout, remat):
     sum(x.size for x in jax.tree.leaves(saved(c)))
     for c in (config, small_config(dropout=0.3))
   )
-  assert kept < 0.8 * all_kept
+  assert kept < (0.9 if remat == 'attention' else 0.8) * all_kept
 
 
 def test_what_remat_keeps(params):

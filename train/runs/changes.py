@@ -20,6 +20,7 @@ FREE = (
   'eval.batches',
   'eval.every',
   'eval.samples',
+  'model.attention',
   'model.remat',
   'sharding.',
   'train.log_every',

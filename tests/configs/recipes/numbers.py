@@ -12,7 +12,7 @@ GROUPS = ('model', 'data', 'optimizer', 'schedule', 'train')
 # These decide how a run goes, not what it learns. The number of documents in a
 # chunk is tested with the rows.
 NOT_OF_A_RECIPE = {
-  *('model.dtype', 'model.scan', 'model.remat'),
+  *('model.attention', 'model.dtype', 'model.scan', 'model.remat'),
   *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
   *('data.tokenizer', 'data.streams', 'data.holdout', 'data.block'),
   *('data.max_bad_share', 'data.threads', 'data.text_field'),

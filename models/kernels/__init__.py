@@ -1,0 +1,1 @@
+"""Attention kernels, which never hold a weight for each query and key."""

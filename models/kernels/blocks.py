@@ -1,0 +1,188 @@
+"""What an attention kernel does with one block of queries and one of keys.
+
+Blocks lie with keys down and queries across, [bk,bq]: sums over keys are sums
+over rows, which are fast, and what belongs to a query is a row.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from models.kernels.keep import kept
+
+HIDDEN = -1e30  # a logit that adds nothing to a softmax
+LANES = 128
+# What `meta` holds.
+SEED, WINDOW, FIRST_ROW, FIRST_HEAD = range(4)
+
+
+class Place(NamedTuple):
+  """Where in the grid a kernel runs."""
+
+  b: Any  # the row
+  n: Any  # the query head
+  i: Any  # the block of queries
+  j: Any  # the block of keys
+  g: Any  # which of the heads that share a key head
+
+
+def _places(sizes, at):
+  """Places in the row of a block's queries [1,bq] and keys [bk,1]."""
+  across = jax.lax.broadcasted_iota(jnp.int32, (1, sizes.bq), 1)
+  down = jax.lax.broadcasted_iota(jnp.int32, (sizes.bk, 1), 0)
+  return at.i * sizes.bq + across, at.j * sizes.bk + down
+
+
+def _wanted(kind, sizes, refs, at):
+  """Whether any query of a block may see any of its keys."""
+  query, key = at.i * sizes.bq, at.j * sizes.bk
+  wanted = True
+  if kind.causal and 'prefix' not in refs:
+    wanted = key <= query + sizes.bq - 1
+  if kind.window:
+    wanted &= query - (key + sizes.bk - 1) < refs['meta'][WINDOW]
+  return wanted
+
+
+def _logits(kind, sizes, refs, at):
+  """A block's logits [bk,bq], and True where the query sees the key."""
+  query, key = _places(sizes, at)
+  seen = refs['keys'][0] == refs['queries'][0]
+  if kind.causal:
+    before = key <= query
+    if 'prefix' in refs:
+      before |= refs['prefix'][0] > 0
+    seen &= before
+  if kind.window:
+    seen &= query - key < refs['meta'][WINDOW]
+  logits = _product(refs['k'][0, 0], refs['q'][0, 0], 1, 1)
+  if kind.bias:
+    logits += _matrix(sizes, refs['bias'][0, :, _span(sizes, at)])
+  return jnp.where(seen, logits, HIDDEN), seen
+
+
+def _kept(kind, sizes, refs, at, x):
+  """x [bk,bq], 0 where dropout drops a weight."""
+  if not kind.rate:
+    return x
+  meta = refs['meta']
+  row, head = meta[FIRST_ROW] + at.b, meta[FIRST_HEAD] + at.n
+  places = _places(sizes, at)
+  return jnp.where(kept(meta[SEED], kind.rate, row, head, *places), x, 0.0)
+
+
+def _product(a, b, of_a, of_b):
+  """The product that sums over a dimension of a and one of b, float32."""
+  dims = ((of_a,), (of_b,)), ((), ())
+  return jax.lax.dot_general(a, b, dims, preferred_element_type='float32')
+
+
+def _span(sizes, at):
+  """Where in the bias the distances of a block are: bq + bk of them."""
+  start = at.i * sizes.bq + (sizes.nk - 1 - at.j) * sizes.bk
+  return pl.ds(pl.multiple_of(start, LANES), sizes.bq + sizes.bk)
+
+
+def _matrix(sizes, vector):
+  """By distance [1,bk+bq] -> [bk,bq]: row a, column b has b - a + bk - 1."""
+  width = vector.shape[1]
+  rows = jnp.broadcast_to(vector, (sizes.bk, width))
+  rows = pltpu.roll(rows, width - sizes.bk + 1, 1, stride=1, stride_axis=0)
+  return rows[:, : sizes.bq]
+
+
+def _by_distance(sizes, block):
+  """The sums of `_matrix`'s gradient [bk,bq] by distance: [1,bk+bq]."""
+  rows = jnp.pad(block, [(0, 0), (0, sizes.bk)])
+  # Row a belongs bk - 1 - a columns to the right. The upper half moves to where
+  # the lower half is, is added, and so on.
+  while len(rows) > 1:
+    half = len(rows) // 2
+    rows = pltpu.roll(rows[:half], half, 1) + rows[half:]
+  return rows
+
+
+def forward(kind, sizes, at, refs, top, total, mixed):
+  @pl.when(at.j == 0)
+  def _():
+    top[...] = jnp.full(top.shape, HIDDEN, 'float32')
+    total[...] = jnp.zeros(total.shape, 'float32')
+    mixed[...] = jnp.zeros(mixed.shape, 'float32')
+
+  @pl.when(_wanted(kind, sizes, refs, at))
+  def _():
+    logits, seen = _logits(kind, sizes, refs, at)
+    higher = jnp.maximum(top[...], jnp.max(logits, axis=0, keepdims=True))
+    weights = jnp.where(seen, jnp.exp(logits - higher), 0.0)
+    scale = jnp.exp(top[...] - higher)
+    top[...] = higher
+    total[...] = scale * total[...] + jnp.sum(weights, axis=0, keepdims=True)
+    weights = _kept(kind, sizes, refs, at, weights)
+    v = refs['v'][0, 0]
+    mixed[...] = scale * mixed[...] + _product(v, weights.astype(v.dtype), 0, 0)
+
+  @pl.when(at.j == sizes.nk - 1)
+  def _():
+    none = total[...] == 0
+    sums = jnp.where(none, 1.0, total[...])
+    refs['out'][0, 0] = (mixed[...] / sums).T.astype(refs['out'].dtype)
+    refs['lse'][0, 0] = top[...] + jnp.log(sums)
+
+
+def _d_logits(kind, sizes, refs, at):
+  """The weights that are kept, and the logits' gradient: [bk,bq] each."""
+  logits, seen = _logits(kind, sizes, refs, at)
+  weights = jnp.where(seen, jnp.exp(logits - refs['lse'][0, 0]), 0.0)
+  d_weights = _product(refs['v'][0, 0], refs['d_out'][0, 0], 1, 1)
+  d_weights = _kept(kind, sizes, refs, at, d_weights)
+  d_logits = weights * (d_weights - refs['mean'][0, 0])
+  return _kept(kind, sizes, refs, at, weights), d_logits
+
+
+def d_query(kind, sizes, at, refs, d_q):
+  @pl.when(at.j == 0)
+  def _():
+    d_q[...] = jnp.zeros(d_q.shape, 'float32')
+
+  @pl.when(_wanted(kind, sizes, refs, at))
+  def _():
+    _, d_logits = _d_logits(kind, sizes, refs, at)
+    k = refs['k'][0, 0]
+    d_q[...] += _product(k, d_logits.astype(k.dtype), 0, 0)
+
+  @pl.when(at.j == sizes.nk - 1)
+  def _():
+    refs['d_q'][0, 0] = d_q[...].T.astype(refs['d_q'].dtype)
+
+
+def d_key(kind, sizes, at, refs, d_k, d_v):
+  first = (at.i == 0) & (at.g == 0)
+
+  @pl.when(first)
+  def _():
+    d_k[...] = jnp.zeros(d_k.shape, 'float32')
+    d_v[...] = jnp.zeros(d_v.shape, 'float32')
+
+  if kind.bias:
+
+    @pl.when(first & (at.b == 0) & (at.j == 0))
+    def _():
+      refs['d_bias'][...] = jnp.zeros(refs['d_bias'].shape, 'float32')
+
+  @pl.when(_wanted(kind, sizes, refs, at))
+  def _():
+    weights, d_logits = _d_logits(kind, sizes, refs, at)
+    q, d_out = refs['q'][0, 0], refs['d_out'][0, 0]
+    d_v[...] += _product(weights.astype(d_out.dtype), d_out, 1, 0)
+    d_k[...] += _product(d_logits.astype(q.dtype), q, 1, 0)
+    if kind.bias:
+      found = _by_distance(sizes, d_logits)
+      refs['d_bias'][at.g, :, _span(sizes, at)] += found
+
+  @pl.when((at.i == sizes.nq - 1) & (at.g == sizes.G - 1))
+  def _():
+    refs['d_k'][0, 0] = d_k[...].astype(refs['d_k'].dtype)
+    refs['d_v'][0, 0] = d_v[...].astype(refs['d_v'].dtype)

@@ -1,0 +1,281 @@
+"""Attention by blocks for TPUs, with its gradients (Dao et al. 2022).
+
+Blocks of logits are made, used and forgotten on the chip: memory holds the
+output and the logarithm of the softmax's sum for each query. Published TPU
+kernels have no gradient of a learned bias and no dropout. This one has both:
+
+  logits  k q + bias[q - k], -inf where the rules hide the key
+  bias    a vector by distance for each head (T5's buckets, ALiBi), never a
+          matrix; its gradient is such a vector as well
+  dropout a hash of each weight's place: `keep.py`
+
+`blocks.py` has what is done with a block.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from models.kernels.blocks import LANES, Place, d_key, d_query, forward
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What is known of an attention before it runs.
+
+  Attributes:
+    causal: no query sees a key after it, but for the keys of a prefix.
+    window: whether `meta` has a number of keys that a query sees at most.
+    bias: whether there is one by distance.
+    rate: the share of the weights that dropout drops.
+    block: the queries and the keys of a block, at most.
+    interpret: run in Python, on any machine, for tests.
+  """
+
+  causal: bool
+  window: bool = False
+  bias: bool = False
+  rate: float = 0.0
+  block: int = 512
+  interpret: bool = False
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def flash(
+  kind: Kind,
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  bias: jax.Array | None,
+  queries: jax.Array,
+  keys: jax.Array,
+  prefix: jax.Array | None,
+  meta: jax.Array,
+) -> jax.Array:
+  """Weighted means of values: [B,N,T,H] in the dtype of `v`.
+
+  A query that sees no key gets 0.
+
+  Args:
+    kind: what is known before.
+    q: [B,N,T,H] queries, already scaled.
+    k: [B,K,S,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
+    v: [B,K,S,H] values, already divided by the share that dropout keeps.
+    bias: float32 [N,T+S-1], the logits' bias where query - key, as places in
+      the row, is 1 - S .. T - 1; None without.
+    queries: int32 [B,T] segments, from 1; a query sees keys of its own segment.
+    keys: int32 [B,S] segments; 0 is padding, which no query sees.
+    prefix: int32 [B,S], 1 where every query of the segment sees the key; None:
+      nowhere.
+    meta: int32 [4]: the seed of dropout, the window, and the places of the
+      first row and head in the global arrays.
+  """
+  return _forward(kind, q, k, v, bias, queries, keys, prefix, meta)[0]
+
+
+def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
+  sizes = _Sizes(kind, q, k, bias)
+  arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix)
+  out, lse = _call(
+    functools.partial(forward, kind, sizes),
+    kind,
+    sizes,
+    'BNij',
+    arrays | {'meta': meta},
+    {'out': ('q', v.dtype), 'lse': ('lse', 'float32')},
+    [(1, sizes.bq), (1, sizes.bq), (sizes.H, sizes.bq)],
+  )
+  out = out[:, :, : sizes.T]
+  return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
+
+
+def _backward(kind, saved, d_out):
+  q, k, v, bias, queries, keys, prefix, meta, out, lse = saved
+  sizes = _Sizes(kind, q, k, bias)
+  length = sizes.nq * sizes.bq
+  mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
+  arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix) | {
+    'd_out': _pad(d_out, 2, length),
+    'mean': _pad(mean, 2, length)[:, :, None],
+    'lse': lse,
+    'meta': meta,
+  }
+  (d_q,) = _call(
+    functools.partial(d_query, kind, sizes),
+    kind,
+    sizes,
+    'BNij',
+    arrays,
+    {'d_q': ('q', q.dtype)},
+    [(sizes.H, sizes.bq)],
+  )
+  writes = {'d_k': ('k', k.dtype), 'd_v': ('k', v.dtype)}
+  if kind.bias:
+    writes['d_bias'] = 'bias', 'float32'
+  d_k, d_v, *d_bias = _call(
+    functools.partial(d_key, kind, sizes),
+    kind,
+    sizes,
+    'KBjgi',
+    arrays,
+    writes,
+    [(sizes.bk, sizes.H)] * 2,
+  )
+  d_bias = d_bias[0][:, 0, sizes.before :] if d_bias else None
+  if d_bias is not None:
+    d_bias = d_bias[:, : bias.shape[1]]
+  d_k, d_v = d_k[:, :, : sizes.S], d_v[:, :, : sizes.S]
+  return d_q[:, :, : sizes.T], d_k, d_v, d_bias, None, None, None, None
+
+
+flash.defvjp(_forward, _backward)
+
+
+class _Sizes:
+  """Lengths and the numbers of blocks; the bias covers all distances."""
+
+  def __init__(self, kind, q, k, bias):
+    self.B, self.N, self.T, self.H = q.shape
+    self.K, self.S = k.shape[1:3]
+    self.G = self.N // self.K
+    self.bq, self.nq = _blocks(self.T, kind.block)
+    self.bk, self.nk = _blocks(self.S, kind.block)
+    # Distances from 1 - nk bk on; the bias given begins at 1 - S.
+    self.before = self.nk * self.bk - self.S
+    longest = self.T if bias is None else bias.shape[1] + 1 - self.S
+    self.distances = self.nk * self.bk + _up(longest, self.bq)
+
+
+def _up(length, multiple):
+  return -(-length // multiple) * multiple
+
+
+def _blocks(length, block):
+  """The size of a block, and how many there are."""
+  count = -(-length // block)
+  size = _up(-(-length // count), LANES)
+  return size, -(-length // size)
+
+
+def _padded(sizes, q, k, v, bias, queries, keys, prefix):
+  """What all kernels read, as whole blocks; padding is segment 0."""
+  T, S = sizes.nq * sizes.bq, sizes.nk * sizes.bk
+  arrays = {
+    'q': _pad(q, 2, T),
+    'k': _pad(k, 2, S),
+    'v': _pad(v, 2, S),
+    'queries': _pad(queries, 1, T)[:, None],
+    # A query that is padding has segment 0 too: it must not see these.
+    'keys': _pad(jnp.where(keys > 0, keys, -1), 1, S, -1)[..., None],
+  }
+  if prefix is not None:
+    arrays['prefix'] = _pad(prefix, 1, S)[..., None]
+  if bias is not None:
+    after = sizes.distances - sizes.before - bias.shape[1]
+    arrays['bias'] = jnp.pad(bias, [(0, 0), (sizes.before, after)])[:, None]
+  return arrays
+
+
+def _pad(x, axis, length, value=0):
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, length - x.shape[axis])
+  return jnp.pad(x, widths, constant_values=value)
+
+
+def _place(sizes, grid, ids):
+  at = dict(zip(grid, ids, strict=True))
+  if 'K' not in at:
+    return Place(at['B'], at['N'], at['i'], at['j'], 0)
+  n = at['K'] * sizes.G + at['g']
+  return Place(at['B'], n, at['i'], at['j'], at['g'])
+
+
+def _over(x, divisor):
+  # Not `//`, which asks for the sign: its rule wants to know the TPU here.
+  return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
+
+
+def _call(kernel, kind, sizes, grid, arrays, writes, scratch):
+  """Runs a kernel on every block of a grid.
+
+  Args:
+    kernel: takes (place, refs of what it reads and writes by name, scratch).
+    kind, sizes: of the attention.
+    grid: the letters of its dimensions, the outermost first.
+    arrays: name -> what the kernel reads.
+    writes: name -> (the name of an array of the same shape, dtype).
+    scratch: shapes of float32 memory that lasts from block to block.
+  """
+  s = sizes
+  counts = {'B': s.B, 'N': s.N, 'K': s.K, 'g': s.G, 'i': s.nq, 'j': s.nk}
+  # Blocks that the kernel passes over are not fetched: the one before stays.
+  skips = kind.causal and 'prefix' not in arrays
+
+  def spec(name, written=False):
+    def index(*ids):
+      b, n, i, j, _ = _place(s, grid, ids[:-1])
+      if skips and not written:
+        if grid[-1] == 'j':
+          j = jnp.minimum(j, _over(i * s.bq + s.bq - 1, s.bk))
+        else:
+          i = jnp.minimum(jnp.maximum(i, _over(j * s.bk, s.bq)), s.nq - 1)
+      if name in ('q', 'd_out'):
+        return b, n, i, 0
+      if name in ('k', 'v'):
+        return b, _over(n, s.G), j, 0
+      if name in ('mean', 'lse'):
+        return b, n, 0, i
+      if name == 'bias':
+        return _over(n, s.G) if written else n, 0, 0
+      return (b, 0, i) if name == 'queries' else (b, j, 0)
+
+    heads = s.G if written else 1
+    shape = {
+      'bias': (heads, 1, s.distances),
+      'queries': (1, 1, s.bq),
+      'keys': (1, s.bk, 1),
+      'prefix': (1, s.bk, 1),
+      'mean': (1, 1, 1, s.bq),
+      'lse': (1, 1, 1, s.bq),
+      'k': (1, 1, s.bk, s.H),
+      'v': (1, 1, s.bk, s.H),
+    }.get(name, (1, 1, s.bq, s.H))
+    return pl.BlockSpec(shape, index)
+
+  shapes = {name: x.shape for name, x in arrays.items()}
+  shapes['lse'] = (s.B, s.N, 1, s.nq * s.bq)
+  names = [name for name in arrays if name != 'meta']
+
+  def body(meta, *refs):
+    place = _place(s, grid, [pl.program_id(n) for n in range(len(grid))])
+    known = [*names, *writes]
+    found = dict(zip(known, refs[: len(known)], strict=True))
+    kernel(place, found | {'meta': meta}, *refs[len(known) :])
+
+  kept_apart = {'B', 'N', 'i'} if grid[-1] == 'j' else {'K'}
+  if grid[-1] == 'i' and 'bias' not in arrays:
+    kept_apart |= {'B', 'j'}
+  return pl.pallas_call(
+    body,
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=1,
+      grid=tuple(counts[letter] for letter in grid),
+      in_specs=[spec(name) for name in names],
+      out_specs=[spec(like, True) for like, _ in writes.values()],
+      scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
+    ),
+    out_shape=[
+      jax.ShapeDtypeStruct(shapes[like], dtype)
+      for like, dtype in writes.values()
+    ],
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=tuple(
+        'parallel' if letter in kept_apart else 'arbitrary' for letter in grid
+      )
+    ),
+    interpret=kind.interpret,
+  )(arrays['meta'], *(arrays[name] for name in names))

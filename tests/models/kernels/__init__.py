@@ -1,0 +1,1 @@
+"""Tests of the attention kernels, interpreted on the CPU."""

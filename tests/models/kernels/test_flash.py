@@ -1,0 +1,91 @@
+"""The flash kernel equals `attend`, in values and all gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.attention import attend
+from models.kernels import flash as kernel
+from models.kernels.keep import all_kept
+from models.masks import Rules
+
+B, N, H = 2, 4, 8
+SEED = 77
+
+
+def plain(kind, q, k, v, bias, rules, window):
+  """`attend` on whole arrays; 0 where a query sees no key."""
+  T, S = q.shape[2], k.shape[2]
+  distance = jnp.arange(T)[:, None] - jnp.arange(S)
+  mask = rules.mask() & (distance < window if kind.window else True)
+  if bias is not None:
+    bias = bias[:, distance + S - 1]
+  keep = all_kept(SEED, kind.rate, (B, N, T, S)) if kind.rate else None
+  q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+  out = attend(q, k, v, mask, bias, keep).transpose(0, 2, 1, 3)
+  return jnp.where(mask.any(-1)[:, None, :, None], out, 0)
+
+
+def segments(rng, length):
+  """Three packed examples, then padding: int32 [B,length]."""
+  cuts = np.sort(rng.integers(1, 4, (B, length)), axis=1)
+  cuts[:, -5:] = 0
+  return jnp.asarray(cuts, 'int32')
+
+
+def compared(K=2, T=150, S=150, prefix=False, window=0, **fields):
+  """Outputs and gradients of both, as pairs of lists."""
+  kind = kernel.Kind(window=window > 0, block=128, interpret=True, **fields)
+  rng = np.random.default_rng(0)
+
+  def normal(*shape):
+    return jnp.asarray(rng.normal(size=shape), 'float32')
+
+  queries = segments(rng, T)
+  rules = Rules(
+    queries,
+    queries if T == S else segments(rng, S),
+    jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
+    causal=kind.causal,
+  )
+  arrays = normal(B, N, T, H), normal(B, K, S, H), normal(B, K, S, H)
+  bias = normal(N, T + S - 1) if kind.bias else None
+  meta = jnp.array([SEED, window, 0, 0], 'int32')
+  probe = normal(B, N, T, H)
+
+  def flash(q, k, v, bias):
+    seen = rules.queries, rules.keys, rules.prefix
+    return kernel.flash(kind, q, k, v, bias, *seen, meta)
+
+  def reference(q, k, v, bias):
+    return plain(kind, q, k, v, bias, rules, window)
+
+  results = []
+  for function in flash, reference:
+
+    @jax.jit
+    def both(*args, function=function):
+      out, gradients = jax.vjp(function, *args)
+      return out, gradients(probe)
+
+    results.append(jax.tree.leaves(both(*arrays, bias)))
+  return results
+
+
+# Every feature beside every other that can meet it, in few programs.
+CASES = {
+  'both directions': {'causal': False, 'bias': True, 'rate': 0.2},
+  'causal': {'causal': True, 'K': 1},
+  'prefix': {'causal': True, 'prefix': True, 'bias': True, 'rate': 0.1},
+  'window': {'causal': True, 'window': 9, 'K': 4, 'rate': 0.3},
+  'all': {'causal': True, 'window': 140, 'prefix': True, 'bias': True},
+  'cross': {'causal': False, 'T': 20, 'S': 270},
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_equals_attend(case):
+  ours, truth = compared(**CASES[case])
+  for a, b in zip(ours, truth, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5)
