@@ -187,7 +187,9 @@ class Attention(nn.Module):
       window = None
       if banded is not None:
         window = jnp.where(banded, c.window, x.shape[1])
-      mixed = attend_in_blocks(q, k, v, seen, bias, window, seed, rate)
+      mixed = attend_in_blocks(
+        q, k, v, seen, bias, window, seed, rate, c.position == 'relative_bias'
+      )
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
       keep = all_kept(seed, rate, shape) if rate else None

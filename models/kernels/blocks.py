@@ -166,7 +166,7 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
     d_k[...] = jnp.zeros(d_k.shape, 'float32')
     d_v[...] = jnp.zeros(d_v.shape, 'float32')
 
-  if kind.bias:
+  if kind.learned:
 
     @pl.when(first & (at.b == 0) & (at.j == 0))
     def _():
@@ -178,7 +178,7 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
     q, d_out = refs['q'][0, 0], refs['d_out'][0, 0]
     d_v[...] += _product(weights.astype(d_out.dtype), d_out, 1, 0)
     d_k[...] += _product(d_logits.astype(q.dtype), q, 1, 0)
-    if kind.bias:
+    if kind.learned:
       found = _by_distance(sizes, d_logits)
       refs['d_bias'][at.g, :, _span(sizes, at)] += found
 

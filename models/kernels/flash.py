@@ -31,6 +31,7 @@ class Kind:
     causal: no query sees a key after it, but for the keys of a prefix.
     window: whether `meta` has a number of keys that a query sees at most.
     bias: whether there is one by distance.
+    learned: whether it has a gradient.
     rate: the share of the weights that dropout drops.
     block: the queries and the keys of a block, at most.
     interpret: run in Python, on any machine, for tests.
@@ -39,6 +40,7 @@ class Kind:
   causal: bool
   window: bool = False
   bias: bool = False
+  learned: bool = False
   rate: float = 0.0
   block: int = 512
   interpret: bool = False
@@ -88,6 +90,7 @@ def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
     arrays | {'meta': meta},
     {'out': ('q', v.dtype), 'lse': ('lse', 'float32')},
     [(1, sizes.bq), (1, sizes.bq), (sizes.H, sizes.bq)],
+    products=2,
   )
   out = out[:, :, : sizes.T]
   return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
@@ -112,9 +115,10 @@ def _backward(kind, saved, d_out):
     arrays,
     {'d_q': ('q', q.dtype)},
     [(sizes.H, sizes.bq)],
+    products=3,
   )
   writes = {'d_k': ('k', k.dtype), 'd_v': ('k', v.dtype)}
-  if kind.bias:
+  if kind.learned:
     writes['d_bias'] = 'bias', 'float32'
   d_k, d_v, *d_bias = _call(
     functools.partial(d_key, kind, sizes),
@@ -124,6 +128,7 @@ def _backward(kind, saved, d_out):
     arrays,
     writes,
     [(sizes.bk, sizes.H)] * 2,
+    products=4,
   )
   d_bias = d_bias[0][:, 0, sizes.before :] if d_bias else None
   if d_bias is not None:
@@ -199,7 +204,7 @@ def _over(x, divisor):
   return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
 
 
-def _call(kernel, kind, sizes, grid, arrays, writes, scratch):
+def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
   """Runs a kernel on every block of a grid.
 
   Args:
@@ -209,6 +214,7 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch):
     arrays: name -> what the kernel reads.
     writes: name -> (the name of an array of the same shape, dtype).
     scratch: shapes of float32 memory that lasts from block to block.
+    products: how many products of matrices there are in a block.
   """
   s = sizes
   counts = {'B': s.B, 'N': s.N, 'K': s.K, 'g': s.G, 'i': s.nq, 'j': s.nk}
@@ -259,6 +265,10 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch):
   kept_apart = {'B', 'N', 'i'} if grid[-1] == 'j' else {'K'}
   if grid[-1] == 'i' and 'bias' not in arrays:
     kept_apart |= {'B', 'j'}
+  weights = s.B * s.N * s.nq * s.bq * s.nk * s.bk // (2 if skips else 1)
+  written = [
+    jax.ShapeDtypeStruct(shapes[like], dtype) for like, dtype in writes.values()
+  ]
   return pl.pallas_call(
     body,
     grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -268,10 +278,14 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch):
       out_specs=[spec(like, True) for like, _ in writes.values()],
       scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
     ),
-    out_shape=[
-      jax.ShapeDtypeStruct(shapes[like], dtype)
-      for like, dtype in writes.values()
-    ],
+    out_shape=written,
+    cost_estimate=pl.CostEstimate(
+      flops=2 * products * weights * s.H,
+      transcendentals=weights,
+      bytes_accessed=sum(
+        x.size * x.dtype.itemsize for x in [*arrays.values(), *written]
+      ),
+    ),
     compiler_params=pltpu.CompilerParams(
       dimension_semantics=tuple(
         'parallel' if letter in kept_apart else 'arbitrary' for letter in grid

@@ -20,6 +20,7 @@ def attend_in_blocks(
   window: jax.Array | None = None,
   seed: jax.Array | None = None,
   rate: float = 0.0,
+  learned: bool = False,
 ) -> jax.Array:
   """Weighted means of values, as `attention.attend`, for whole rows.
 
@@ -33,6 +34,7 @@ def attend_in_blocks(
     window: int32 [], how many keys a query sees at most, with its own.
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
+    learned: whether the bias has a gradient.
 
   Returns:
     [B,T,N,H] in the dtype of `v`.
@@ -41,6 +43,7 @@ def attend_in_blocks(
     causal=rules.causal,
     window=window is not None,
     bias=bias is not None,
+    learned=learned,
     rate=rate,
     interpret=INTERPRET,
   )

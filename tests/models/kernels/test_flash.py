@@ -67,7 +67,8 @@ def compared(K=2, T=150, S=150, prefix=False, window=0, **fields):
     @jax.jit
     def both(*args, function=function):
       out, gradients = jax.vjp(function, *args)
-      return out, gradients(probe)
+      found = gradients(probe)
+      return out, found if kind.learned else found[:3]
 
     results.append(jax.tree.leaves(both(*arrays, bias)))
   return results
@@ -75,11 +76,23 @@ def compared(K=2, T=150, S=150, prefix=False, window=0, **fields):
 
 # Every feature beside every other that can meet it, in few programs.
 CASES = {
-  'both directions': {'causal': False, 'bias': True, 'rate': 0.2},
+  'both directions': {
+    'causal': False,
+    'bias': True,
+    'learned': True,
+    'rate': 0.2,
+  },
   'causal': {'causal': True, 'K': 1},
   'prefix': {'causal': True, 'prefix': True, 'bias': True, 'rate': 0.1},
   'window': {'causal': True, 'window': 9, 'K': 4, 'rate': 0.3},
-  'all': {'causal': True, 'window': 140, 'prefix': True, 'bias': True},
+  'all': {
+    'causal': True,
+    'window': 140,
+    'prefix': True,
+    'bias': True,
+    'learned': True,
+    'rate': 0.1,
+  },
   'cross': {'causal': False, 'T': 20, 'S': 270},
 }
 
