@@ -1,0 +1,47 @@
+"""The flash kernel compiles for TPUs, and holds no weight in memory."""
+
+import importlib.util
+
+import jax
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from models.kernels.flash import Kind, flash
+from train import fit
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None,
+    reason='needs the TPU compiler: install the extra aot',
+  ),
+]
+B, N, K, T, H = 2, 8, 4, 2048, 64
+
+
+@pytest.mark.parametrize('slice_', ['v5e:2x2', 'v5p:2x2x1'])
+def test_compiles_without_weights(slice_):
+  kind = Kind(causal=True, window=True, bias=True, learned=True, rate=0.1)
+  place = SingleDeviceSharding(fit.topology(slice_)[0])
+
+  def gradients(q, k, v, bias, segments, meta, probe):
+    def attend(q, k, v, bias):
+      return flash(kind, q, k, v, bias, segments, segments, segments, meta)
+
+    return jax.vjp(attend, q, k, v, bias)[1](probe)
+
+  def array(*shape, dtype='bfloat16'):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  heads, keys = array(B, N, T, H), array(B, K, T, H)
+  compiled = (
+    jax.jit(gradients, in_shardings=place, out_shardings=place)
+    .lower(
+      *(heads, keys, keys, array(N, 2 * T - 1, dtype='float32')),
+      *(array(B, T, dtype='int32'), array(4, dtype='int32'), heads),
+    )
+    .compile()
+  )
+  assert compiled.as_text().count('tpu_custom_call') >= 3
+  # Half a byte for each weight would be more.
+  assert compiled.memory_analysis().temp_size_in_bytes < B * N * T * T / 2
