@@ -76,12 +76,13 @@ FINETUNING = {
   },
   't5': {
     'data.documents': 3000,
-    'data.batch': 8,
-    'data.length': 256,
+    'data.batch': 32,
+    'data.length': 80,
+    'data.target_length': 8,
+    'data.pack': False,  # else a model that has not learned to end writes on
     'schedule.learning_rate': 1e-2,
-    'train.steps': 200,
-    'eval.every': 200,
-    'checkpoint.every': 200,
+    'train.epochs': 3,
+    'eval.every': 1000,  # in the end alone
     'checkpoint.best': '',  # the last one counts, as BERT's
   },
   'minilm': {
