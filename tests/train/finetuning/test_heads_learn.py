@@ -137,7 +137,7 @@ def test_gpt1_reads_pairs_in_both_orders(source, tmp_path):
 
   run = pretrain(
     decoder.get_config('tiny'), source, tmp_path / 'decoder',
-    **{'model.decoder_layers': 2},
+    **{'model.decoder_layers': 2, 'model.vocab_size': 300},
   )  # fmt: skip
   task = write(tmp_path, 'a\tb\tlabel', line)
   found, _ = tune(
