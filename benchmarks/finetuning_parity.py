@@ -89,22 +89,23 @@ def train_treeline(task: str, folder: Path) -> list[Path]:
     'train.epochs': float(_EPOCHS.value),
     'eval.every': 10**6,  # the first and the last step
   }
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'train.finetune'),
-      f'--config=finetune/bert.py:task=glue/{task}',
-      *(f'--from={MINILM}', f'--workdir={folder}', f'--seeds={_SEEDS.value}'),
-      *(f'--config.{key}={value}' for key, value in keys.items()),
-    ],
-    cwd=HERE.parent.parent,
-    env=os.environ
-    | {
-      # The runs of one task compile the same programs.
-      'JAX_COMPILATION_CACHE_DIR': f'{_FOLDER.value}/compiled',
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1',
-    },
-    stdout=subprocess.DEVNULL,
-  )
+  folder.mkdir(parents=True, exist_ok=True)
+  log = folder / 'log.txt'
+  print(f'{task}: runs of train.finetune; their log is {log}', flush=True)
+  flags = [
+    f'--config=finetune/bert.py:task=glue/{task}',
+    *(f'--from={MINILM}', f'--workdir={folder}', f'--seeds={_SEEDS.value}'),
+    *(f'--config.{key}={value}' for key, value in keys.items()),
+  ]
+  compiled = {  # the runs of one task compile the same programs
+    'JAX_COMPILATION_CACHE_DIR': f'{_FOLDER.value}/compiled',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1',
+  }
+  with log.open('ab') as file:
+    done = subprocess.run(
+      [sys.executable, '-m', 'train.finetune', *flags],
+      cwd=HERE.parent.parent, env=os.environ | compiled, stdout=file,
+    )  # fmt: skip
   if done.returncode:
     raise SystemExit('Error: python -m train.finetune failed; see above.')
   for own in found:  # the scores are in metrics.jsonl
@@ -246,6 +247,7 @@ def all_torch(runs: list[Path], folder: Path) -> list[dict[str, float]]:
   for seed, run in enumerate(runs):
     path = folder / f'seed={seed}.json'
     if not path.exists():
+      print(f'{folder.parent.name}: torch, seed {seed}', flush=True)
       metrics = train_torch(run, seed)
       paths.write(path, (json.dumps(metrics) + '\n').encode())
     found.append(json.loads(path.read_text()))
