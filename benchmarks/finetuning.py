@@ -5,8 +5,8 @@
 A small BERT and a small T5 are pretrained on a text, then fine-tuned on some
 examples of SST-2 with several seeds: from their pretraining, and with
 --scratch, where the seed draws the parameters. Sizes, tokenizer and examples
-are the same. MiniLM's published weights learn fewer examples. GLUE is a folder
-with SST-2/train.tsv and SST-2/dev.tsv.
+are the same. MiniLM's published weights learn the same examples. GLUE is a
+folder with SST-2/train.tsv and SST-2/dev.tsv.
 
 Each command is printed, and can be typed by hand; --list prints them alone.
 One that has ended is not run again: the same call goes on after a kill. Printed
@@ -86,12 +86,11 @@ FINETUNING = {
     'checkpoint.best': '',  # the last one counts, as BERT's
   },
   'minilm': {
-    'data.documents': 1000,
-    'data.batch': 16,
+    'data.documents': 3000,
     'data.length': 48,
-    'schedule.learning_rate': 1e-4,
+    'schedule.learning_rate': 2e-4,
     'train.epochs': 2,
-    'eval.every': 1000,  # in the end alone
+    'eval.every': 1000,
   },
 }
 SEEDS = 3  # of each fine-tuning

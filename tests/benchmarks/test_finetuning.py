@@ -148,7 +148,7 @@ def test_the_results_and_their_table(tmp_path):
   assert words == [
     ['bert', 'pretrained', '3000', '3', *numbers, '9', '8'],
     ['bert', 'scratch', '3000', '3', *numbers, '9', '8'],
-    ['minilm', 'pretrained', '1000', '1', *numbers, '9', '8'],
+    ['minilm', 'pretrained', '3000', '1', *numbers, '9', '8'],
   ]
   assert '9.00 -> 6.00' in lines[5]
   assert lines[6].endswith('helped')
