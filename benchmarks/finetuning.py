@@ -5,8 +5,8 @@
 A small BERT and a small T5 are pretrained on a text, then fine-tuned on some
 examples of SST-2 with several seeds: from their pretraining, and with
 --scratch, where the seed draws the parameters. Sizes, tokenizer and examples
-are the same. MiniLM's published weights learn fewer examples. GLUE is a folder
-with SST-2/train.tsv and SST-2/dev.tsv.
+are the same. MiniLM's published weights learn the same examples. GLUE is a
+folder with SST-2/train.tsv and SST-2/dev.tsv.
 
 Each command is printed, and can be typed by hand; --list prints them alone.
 One that has ended is not run again: the same call goes on after a kill. Printed
@@ -54,9 +54,9 @@ PRETRAINING = {
     'model.dropout': 0,  # nothing is read twice
     'model.attention_dropout': 0,
     'schedule.warmup_steps': 100,
-    'train.steps': 2000,
+    'train.steps': 3000,
   },
-  't5': {'data.batch': 16, 'train.steps': 1000},
+  't5': {'data.batch': 16, 'train.steps': 2000},
 }
 PRETRAINING_OF_BOTH = {
   'data.block': 8,
@@ -86,12 +86,11 @@ FINETUNING = {
     'checkpoint.best': '',  # the last one counts, as BERT's
   },
   'minilm': {
-    'data.documents': 1000,
-    'data.batch': 16,
+    'data.documents': 3000,
     'data.length': 48,
-    'schedule.learning_rate': 1e-4,
+    'schedule.learning_rate': 2e-4,
     'train.epochs': 2,
-    'eval.every': 1000,  # in the end alone
+    'eval.every': 1000,
   },
 }
 SEEDS = 3  # of each fine-tuning
@@ -240,40 +239,36 @@ def difference(
 
 
 def table(results: Mapping[str, Mapping[str, Any]], constant: float) -> str:
-  """The results as text; `constant` is the score of one answer for all."""
-  header = (
-    f'{"model":8}{"parameters":12}{"examples":>8}{"runs":>5}'
-    + ''.join(f'{name:>8}' for name in NUMBERS)
-    + f'{"seconds":>9}{"of CPU":>8}'
-  )
-  lines = [f'{TASK}. The most frequent class alone: {constant:.2f}', header]
+  """The results as Markdown; `constant` is the score of one answer for all."""
+  names = 'model', 'parameters', 'examples', 'runs', *NUMBERS
+  lines = [[*names, 'seconds', 'of CPU']]
+  lines.append(['---'] * len(lines[0]))
   for name, found in results.items():
-    for how in HOWS:
-      if how not in found:
-        continue
-      row = found[how]
-      examples = FINETUNING[name]['data.documents']
-      line = f'{name:8}{how:12}{examples:>8}{row["runs"]:>5}'
-      for number in NUMBERS:
-        value = row[number]
-        line += f'{"-" if value is None else format(value, ".2f"):>8}'
-      line += f'{row["seconds"]:>9.0f}{row["cpu_seconds"]:>8.0f}'
-      lines.append(line)
+    for how in (x for x in HOWS if x in found):
+      row, examples = found[how], FINETUNING[name]['data.documents']
+      numbers = [row[key] for key in NUMBERS]
+      lines.append([
+        name, how, f'{examples:,}', str(row['runs']),
+        *('-' if x is None else f'{x:.2f}' for x in numbers),
+        f'{row["seconds"]:.0f}', f'{row["cpu_seconds"]:.0f}',
+      ])  # fmt: skip
+  said = [f'{TASK}. The most frequent class alone: {constant:.2f}.', '']
+  said += [f'| {" | ".join(line)} |' for line in lines] + ['']
   for name, found in results.items():
     if 'pretraining' in found:
       row = found['pretraining']
-      lines.append(
-        f'{name}: pretraining, held-out loss {row["first"]:.2f} -> '
+      said.append(
+        f'{name}: pretraining, held-out loss {row["first"]:.2f} to '
         f'{row["last"]:.2f}, {row["seconds"]:.0f} s, {row["cpu_seconds"]:.0f} '
-        's of CPU'
+        's of CPU.'
       )
     if 'difference' in found:
       row = found['difference']
-      lines.append(
-        f'{name}: pretraining changes the mean by {row["mean"]:+.2f} '
-        f'({row["low"]:+.2f} to {row["high"]:+.2f}): {row["verdict"]}'
+      said.append(
+        f'{name}: pretraining changes the mean by {row["mean"]:+.2f} (95% '
+        f'interval {row["low"]:+.2f} to {row["high"]:+.2f}): {row["verdict"]}.'
       )
-  return '\n'.join(lines)
+  return '\n'.join(said)
 
 
 def results(folder: Path, records: Mapping[str, Any]) -> dict[str, Any]:

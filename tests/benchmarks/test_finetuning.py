@@ -143,15 +143,16 @@ def test_the_results_and_their_table(tmp_path):
   assert 'difference' not in found['minilm']
   lines = finetuning.table(found, 50.92).split('\n')
   assert '50.92' in lines[0]
-  words = [line.split() for line in lines[2:5]]
-  numbers = ['1.50'] * 4
-  assert words == [
-    ['bert', 'pretrained', '3000', '3', *numbers, '9', '8'],
-    ['bert', 'scratch', '3000', '3', *numbers, '9', '8'],
-    ['minilm', 'pretrained', '1000', '1', *numbers, '9', '8'],
+  numbers = '1.50 | 1.50 | 1.50 | 1.50 | 9 | 8 |'
+  assert lines[4:8] == [
+    f'| bert | pretrained | 3,000 | 3 | {numbers}',
+    f'| bert | scratch | 3,000 | 3 | {numbers}',
+    f'| minilm | pretrained | 3,000 | 1 | {numbers}',
+    '',
   ]
-  assert '9.00 -> 6.00' in lines[5]
-  assert lines[6].endswith('helped')
+  assert '9.00 to 6.00' in lines[8]
+  assert 'mean by +9.00' in lines[9]
+  assert lines[9].endswith('helped.')
   records['minilm-again']['output'] = json.dumps({'score': 87.0})
   with pytest.raises(SystemExit, match='where the run of seed 0 of minilm'):
     finetuning.results(tmp_path, records)
