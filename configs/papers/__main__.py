@@ -173,7 +173,7 @@ def make(
   one = find_row(table, row)
   if reason := _reason(table, one):
     raise ValueError(f'{table.name}/{row} cannot be run. {reason}')
-  found = records.limited(records.runs(TABLES, table, one), tasks)
+  found = records.limited(records.runs(TABLES, table, one), tasks, True)
   failed = tiny.run_all([tiny.shrunk(x, text) for x in found], runs, data)
   print('\n'.join([f'\n{row}', *_numbers(table, one, runs)]))
   if failed:

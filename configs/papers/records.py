@@ -217,12 +217,15 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
     )
 
 
-def limited(runs: Iterable[Run], tasks: Sequence[str]) -> list[Run]:
+def limited(
+  runs: Iterable[Run], tasks: Sequence[str], pretraining: bool = False
+) -> list[Run]:
   """The runs on some tasks alone; mixtures keep these tasks and their texts.
 
   Args:
     runs: of a row.
     tasks: names of tasks, or of groups such as 'glue'; none: all.
+    pretraining: whether the mixture of a pretraining run is limited too.
 
   Raises:
     ValueError: a name that no run has, or a run that starts from one on a task
@@ -251,7 +254,7 @@ def limited(runs: Iterable[Run], tasks: Sequence[str]) -> list[Run]:
         raise ValueError(
           f'--tasks: {run.task} starts from the run on {task}: name it too.'
         )
-    if run.members and not wanted(run.task):
+    if run.members and not wanted(run.task) and (run.task or pretraining):
       sources = tuple(
         (source, number)
         for source, number in run.mixture
@@ -259,7 +262,8 @@ def limited(runs: Iterable[Run], tasks: Sequence[str]) -> list[Run]:
       )
       run = run._replace(keys={**run.keys, MIXTURE: sources})
     found.append(run)
-  return found
+  begun = {run.origin for run in found if run.task}
+  return [run for run in found if run.task or not begun or run.folder in begun]
 
 
 def _find(tables, place):

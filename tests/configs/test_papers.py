@@ -313,10 +313,10 @@ def test_commands_name_the_runs_that_the_report_reads():
 
 
 def test_runs_on_some_tasks_alone():
-  def of(table, row, *tasks):
+  def of(table, row, *tasks, **more):
     table = papers.find(table)
     made = records.runs(papers.TABLES, table, papers.find_row(table, row))
-    return records.limited(made, tasks)
+    return records.limited(made, tasks, **more)
 
   first, second = of('t5.table1', 'baseline', 'glue/rte', 'glue/mrpc')
   assert (first.task, second.task) == ('', 'glue')
@@ -326,12 +326,17 @@ def test_runs_on_some_tasks_alone():
   _, whole = of('t5.table1', 'baseline', 'glue')
   assert 'data.mixture' not in whole.keys
   (multi,) = of('t5.table11', 'equal', 'squad', 'glue/rte')
+  assert len(multi.members) > 20  # the run is the row's
+  (multi,) = of('t5.table11', 'equal', 'squad', 'glue/rte', pretraining=True)
   assert multi.keys['data.mixture'] == (
     ('tfds:c4/en', 0), ('task:glue/rte', 1245), ('task:squad/v1.1', 0),
   )  # fmt: skip
   assert [x.task for x in of('bert.table5', 'base', 'glue')[1:]] == [
     'glue/mnli', 'glue/qnli', 'glue/mrpc', 'glue/sst2',
   ]  # fmt: skip
+  first, second = of('t5.table12', 'leave-one-out', 'squad')
+  assert first.folder == 't5.table12/leave-one-out/pretrain/squad/v1.1'
+  assert second.origin == first.folder
   with pytest.raises(ValueError, match="'glue/rt' is unknown. Did you mean"):
     of('bert.table1', 'BERT-base', 'glue/rt')
   with pytest.raises(ValueError, match='glue/rte starts from .* glue/mnli'):

@@ -179,6 +179,23 @@ def test_a_new_head_is_initialised_and_the_old_one_left_behind(folder):
   del config
 
 
+@pytest.mark.parametrize(
+  ('own', 'new'),
+  [
+    ({'head': 'span_joint', 'classes': 0}, {'span'}),
+    ({'head': 'tokens', 'classes': 3, 'features': 'last'}, {'lstm', 'classes'}),
+  ],
+)
+def test_heads_that_no_file_has_stand_on_a_published_body(folder, own, new):
+  _, old = pretrained.load(folder)
+  config, params = pretrained.load(folder, **own)
+  assert config.head == own['head']
+  assert set(params) == {'embed', 'encoder'} | new
+  assert_equal(params['encoder'], old['encoder'])
+  with pytest.raises(ValueError, match='span_joint|model.features'):
+    pretrained.save(config, params, str(folder) + '-again')
+
+
 def test_names_and_extras_of_old_files(folder):
   """BERT's first files have gamma and beta, a buffer, an unread tensor."""
   config, params = pretrained.load(folder)

@@ -1,13 +1,17 @@
 """Heads with recipes of their own learn a task, from a run to its scores."""
 
 import random
+import sys
 
+import numpy as np
 import pytest
+import torch
+import transformers
 
 from configs import bert as pretraining
 from configs import gpt1 as decoder
 from configs.finetune import bert, electra, gpt1
-from tests.helpers import labelled
+from tests.helpers import labelled, runs
 from train import evaluate, finetune, loop
 from train.reporting.metrics import read_metrics
 from train.runs import opening
@@ -146,3 +150,39 @@ def test_gpt1_reads_pairs_in_both_orders(source, tmp_path):
     **{'schedule.learning_rate': 1e-2},
   )  # fmt: skip
   assert found['tsv/train/accuracy'] > 75
+
+
+def test_lora_is_exported_merged_with_its_head(encoder, tmp_path):
+  """transformers' classifier gives the logits of the run."""
+
+  def line(rng):
+    words = sentence(rng)
+    return ' '.join(words), 'north' if words[-1] == 'oslo' else 'south'
+
+  task = write(tmp_path, 'text\tlabel', line)
+  _, run = tune(
+    bert.get_config('size=tiny'), f'{task},text=text', encoder,
+    tmp_path / 'run',
+    **{'tuning.train': 'lora', 'tuning.rank': 2, 'tuning.alpha': 4.0,
+       'tuning.matrices': ('attention/query', 'mlp/output'),
+       'schedule.learning_rate': 1e-2},
+  )  # fmt: skip
+  done = runs.run(
+    [sys.executable, '-m', 'models.pretrained', f'--workdir={tmp_path}/run',
+     f'--to={tmp_path}/out']
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert "LoRA's factors are merged" in done.stdout
+  theirs = transformers.BertForSequenceClassification.from_pretrained(
+    tmp_path / 'out'
+  )
+  found = run.apply([[5, 6, 7, 8, 9], [9, 8, 7]])
+  tokens, segments = (
+    torch.tensor(found[name].astype('int64')) for name in ('tokens', 'segments')
+  )
+  with torch.no_grad():
+    logits = theirs.eval()(tokens, attention_mask=segments).logits.numpy()
+  np.testing.assert_allclose(found['classes'], logits, rtol=1e-4, atol=1e-4)
+  before = opening.open_run(encoder).params['encoder']['layers']
+  query = run.params['encoder']['layers']['attention']['query']['kernel']
+  assert np.abs(before['attention']['query']['kernel'] - query).max() > 0
