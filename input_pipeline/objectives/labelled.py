@@ -190,9 +190,12 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
 
   `inputs`, `positions`, `segments`, and an encoder's `types`: int [B,T], T is
   data.length; of a 'choice' [B,C,T], C is data.choices, and with data.orders
-  'both' [B,2,T]. `labels` are int [B]
-  (float32 of a 'regression'; [B,T] of 'tagging'), or `start`, `end` and
-  `no_answer` int [B] of a 'span'. `weights` float32, as labels.
+  'both' [B,2,T]. `labels` are int [B] (float32 of a 'regression'; [B,T] of
+  'tagging'), or `start`, `end` and `no_answer` int [B] of a 'span'. `weights`
+  float32, as labels.
+
+  Raises:
+    ValueError: the family cannot read both orders of a pair.
   """
   row = ((config.length,), np.int32)
   one = ((), np.int32)
