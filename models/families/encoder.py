@@ -86,8 +86,8 @@ class Encoder(nn.Module):
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C], with
       `model.features` of an LSTM that reads these layers.
       choice: 'classes' [B,1], how right the row is among those of its example.
-      span: 'start', 'end' [B,T], logits. span_joint: those of heads.JointSpan, an
-      array where there is no `start`; answers are in the second text, or [CLS].
+      span: 'start', 'end' [B,T], logits. span_joint: what heads.JointSpan says,
+      an array without `start`; answers are in the second text, or [CLS].
       none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
     x, states = self.encode(inputs, segments, positions, types)
