@@ -193,6 +193,9 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
   'both' [B,2,T]. `labels` are int [B] (float32 of a 'regression'; [B,T] of
   'tagging'), or `start`, `end` and `no_answer` int [B] of a 'span'. `weights`
   are float32, in the shape of the labels.
+
+  Raises:
+    ValueError: the family cannot read both orders of a pair.
   """
   row = ((config.length,), np.int32)
   one = ((), np.int32)

@@ -72,7 +72,7 @@ class Encoder(nn.Module):
     types: jax.Array | None = None,
     predict_at: jax.Array | None = None,
     start: jax.Array | None = None,
-  ) -> dict[str, jax.Array]:
+  ) -> dict[str, jax.Array] | jax.Array:
     """int [B,T] each, `predict_at` [B,P] -> float32 outputs of the head.
 
     `start` [B] is the right start of the answer, for the head span_joint.
@@ -86,8 +86,8 @@ class Encoder(nn.Module):
       sequence: 'classes' [B,C]. tokens: 'classes' [B,T,C], with
       `model.features` of an LSTM that reads these layers.
       choice: 'classes' [B,1], how right the row is among those of its example.
-      span: 'start', 'end' [B,T], logits. span_joint: see JointSpan; answers are
-      in the second text, or none: [CLS].
+      span: 'start', 'end' [B,T], logits. span_joint: what heads.JointSpan says,
+      an array without `start`; answers are in the second text, or [CLS].
       none: 'hidden' [B,T,D]. pooler: the same, and 'pooled' [B,D].
     """
     x, states = self.encode(inputs, segments, positions, types)
