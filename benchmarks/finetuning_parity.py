@@ -118,7 +118,7 @@ def metrics_of(run: Path) -> dict[str, float]:
   return {
     key.rpartition('/')[2]: value
     for key, value in sweeping.final(str(run)).items()
-    if key == sweeping.SCORE or key.startswith('eval/glue/')
+    if key == 'eval/score' or key.startswith('eval/glue/')
   }
 
 

@@ -38,7 +38,7 @@ def test_finetuning_parity(tmp_path):
   """Two seeds of both sides; the same command again makes no run twice."""
   folder = os.environ.get('TREELINE_DATA')
   if not folder:
-    pytest.skip('no real data: TREELINE_DATA is not set')
+    pytest.skip('set TREELINE_DATA to a folder with real data (README.md)')
   flags = (
     f'--data={folder}', f'--folder={tmp_path}', '--tasks=rte', '--seeds=2',
     '--examples=16', '--epochs=1',

@@ -92,8 +92,9 @@ def tuned(run, before):
     (task,) = found
     config.data.length = config.data.length or task.length
     config.data.objective = task.kind
-    heads = HEADS.get(task.kind, ())
-    config.model.head = heads[0] if len(heads) == 1 else config.model.head
+    heads = HEADS[task.kind]
+    if task.kind != 'classification' and config.model.head not in heads:
+      config.model.head = heads[0]
     config.model.classes = 1 if task.kind == 'regression' else len(task.labels)
     if task.kind in ('choice', 'span'):
       config.model.classes = 0

@@ -28,7 +28,8 @@ from train.setup import set_up
 BATCH, RATE, STEPS, WRITTEN = 8, 1e-2, 30, 6
 
 pytestmark = pytest.mark.skipif(
-  not os.environ.get('TREELINE_DATA'), reason='TREELINE_DATA is not set'
+  not os.environ.get('TREELINE_DATA'),
+  reason='set TREELINE_DATA to a folder with real data (README.md)',
 )
 
 
