@@ -1,1 +1,1 @@
-"""Configs: a file a paper, the table of keys, and what all commands share."""
+"""Configs: a file for each paper, and the table of all keys."""

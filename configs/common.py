@@ -123,12 +123,13 @@ KEYS = {
     'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
   'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
   'model.attention': Key(
-    'auto', 'flash: kernels by blocks; auto: those where the devices have them',
+    'auto', 'what computes attention. xla: all weights in memory; flash: a '
+    'kernel that works in blocks; auto: flash if devices and config allow it',
     ('auto', 'xla', 'flash')),
   'model.remat': Key(
-    'none', 'what the backward pass computes again. full: layers; dots: all '
-    "but products; offload: so too, products wait in the host's memory; "
-    'attention: its weights',
+    'none', 'what the backward pass recomputes. full: whole layers; dots: all '
+    'but products with weights; offload: as dots, kept in host memory; '
+    'attention: the attention weights',
     ('none', 'full', 'dots', 'attention', 'offload')),
 
   # The data: where text comes from.
@@ -143,8 +144,8 @@ KEYS = {
     'given', 'how to read the rates of a mixture. given: shares; examples: '
     'counts of examples, 0 to count them; equal: all are the same',
     ('given', 'examples', 'equal')),
-  'data.rate_cap': Key(0, 'K, the largest count of examples; 0: any'),
-  'data.rate_temperature': Key(1.0, 'T: rates are counts to the power 1/T'),
+  'data.rate_cap': Key(0, 'the largest count of examples; 0: any'),
+  'data.rate_temperature': Key(1.0, 'rates are counts to the power 1 / this'),
   'data.task_folder': Key(
     '', "tasks' files as their authors publish them; '': from TFDS"),
   'data.documents': Key(0, 'read only the first ones of a source; 0: all'),
@@ -223,7 +224,8 @@ KEYS = {
   'optimizer.name': Key(str, 'the optimizer', ('adafactor', 'adamw')),
   'optimizer.clip': Key(0.0, 'largest global norm of the gradients; 0: any'),
   'optimizer.weight_decay': Key(
-    float, 'weights shrink by this times the rate (Adafactor: its square)'),
+    float, 'weights shrink by this times the learning rate (AdamW), or times '
+    'its square (Adafactor)'),
   'optimizer.decay': Key(
     'matrices', 'which weights decay', ('matrices', 'all')),
   'optimizer.b1': Key(float, 'decay of the first moment'),

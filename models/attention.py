@@ -188,7 +188,7 @@ class Attention(nn.Module):
       if banded is not None:
         window = jnp.where(banded, c.window, x.shape[1])
       mixed = attend_in_blocks(
-        q, k, v, seen, bias, window, seed, rate, c.position == 'relative_bias'
+        q, k, v, seen, bias, window, seed, rate, fixed=c.position == 'alibi'
       )
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])

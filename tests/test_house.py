@@ -105,3 +105,17 @@ def test_documents_name_files_that_exist():
 
 def test_the_readme_is_one_page():
   assert read('README.md').count('\n') <= 120
+
+
+def test_example_diffs_fit_the_files():
+  """In docs/add_*.md the lines that a diff keeps or removes are in the file."""
+  stale = []
+  for document in files('.md'):
+    for diff in re.findall(r'```diff\n(.*?)```', read(document), re.DOTALL):
+      for part in re.split(r'^# (?=\S+\n@@)', diff, flags=re.MULTILINE)[1:]:
+        name, *hunks = part.split('\n@@\n')
+        for hunk in hunks:
+          old = [x[1:] for x in hunk.split('\n') if x and x[0] in ' -']
+          if old and '\n'.join(old) not in read(name):
+            stale.append('\n'.join([f'{document}: {name}:', *old]))
+  assert not stale, '\n'.join(stale)

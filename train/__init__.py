@@ -7,6 +7,8 @@ From Python (see examples/):
   run = open_run('W')                 # its newest checkpoint
   run.model, run.params, run.tokenizer
   run.apply(['A text.'])['logits']
+  open_published('bert-base')         # the same of a published checkpoint
+  evaluate_run('W')                   # {'step': ..., 'loss': ...}
 """
 
 import importlib

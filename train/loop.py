@@ -152,8 +152,8 @@ def train(
     if evaluation_missing(folder, start, config):
       now = next((x for x in phases if start <= x.last), phases[-1])
       stop = not recorder.evaluate(state, start, now.data, asked_to_stop)
-    # Freeze long-lived objects so that the garbage collector skips them: it
-    # took a sixth of the input pipeline's time.
+    # Freeze long-lived objects so that the garbage collector skips them.
+    # Collecting took a sixth of the input pipeline's time.
     gc.collect()
     gc.freeze()
     recorder.progress.begin()

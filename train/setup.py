@@ -102,9 +102,9 @@ def set_up(
 ) -> Setup:
   """Builds what a config describes, and checks all that needs no data.
 
-  By default the mesh has all devices of all hosts. They may be a topology's,
-  which are not here. Raises ValueError for a setting that cannot work on so
-  many devices.
+  `devices` are those of the mesh; None: all devices of all hosts. They may be
+  those of a TPU slice that is not attached (see `train.fit`). Raises ValueError
+  for a setting that cannot work on so many devices.
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))

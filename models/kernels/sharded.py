@@ -20,7 +20,7 @@ def attend_in_blocks(
   window: jax.Array | None = None,
   seed: jax.Array | None = None,
   rate: float = 0.0,
-  learned: bool = False,
+  fixed: bool = False,
 ) -> jax.Array:
   """Weighted means of values, as `attention.attend`, for whole rows.
 
@@ -34,7 +34,7 @@ def attend_in_blocks(
     window: int32 [], how many keys a query sees at most, with its own.
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
-    learned: whether the bias has a gradient.
+    fixed: the bias is not learned, and gets no gradient.
 
   Returns:
     [B,T,N,H] in the dtype of `v`.
@@ -43,7 +43,7 @@ def attend_in_blocks(
     causal=rules.causal,
     window=window is not None,
     bias=bias is not None,
-    learned=learned,
+    learned=bias is not None and not fixed,
     rate=rate,
     interpret=INTERPRET,
   )
