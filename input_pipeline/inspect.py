@@ -243,7 +243,7 @@ def count(
   tokenizer: Tokenizer,
   objective: str = 'span_corruption',
 ) -> dict[str, int]:
-  """Sums over a batch: rows, segments, places and tokens.
+  """Sums over a batch of [B,...] arrays: rows, segments, places and tokens.
 
   `tokens` are read or predicted, `text` are those of the documents, and `noise`
   those of the text that are predicted from the others.

@@ -20,9 +20,9 @@ from input_pipeline.tokenizers.interface import Tokenizer
 def frame(
   texts: Sequence[np.ndarray], tokenizer: Tokenizer, config: DataConfig
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-  """Ids of one or two texts -> a line of ids, its types, whether it was cut.
+  """Ids of one or two texts, int [n] each -> a line, its types, was it cut?
 
-  The line has at most data.length tokens.
+  Line and types are int32 [L]; L is at most data.length.
   """
   first, middle, last = _marks(tokenizer, config)
   marks = len(first) + len(last) + len(middle) * (len(texts) - 1)

@@ -137,7 +137,7 @@ def choose_words(
 
 @functools.lru_cache(8)
 def ordinary(size: int, specials: tuple[int, ...]) -> np.ndarray:
-  """The ids below `size` that are not among `specials`, int32."""
+  """The ids below `size` that are not among `specials`, int32 [n]."""
   return np.setdiff1d(np.arange(size, dtype=np.int32), specials)
 
 

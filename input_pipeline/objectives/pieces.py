@@ -60,7 +60,7 @@ def random_part(
 ) -> np.ndarray:
   """One of the parts that `tokens` has, cut every `length` tokens.
 
-  As T5's select_random_chunk.
+  int [n] -> int [at most `length`]. As T5's select_random_chunk.
   """
   if len(tokens) <= length:
     return tokens

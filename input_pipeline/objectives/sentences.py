@@ -73,7 +73,10 @@ def split(text: bytes) -> list[bytes]:
 def shorten(
   document: Sequence[np.ndarray], length: int
 ) -> Sequence[np.ndarray]:
-  """The document, with each sentence of more than `length` tokens cut."""
+  """The document, with each sentence of more than `length` tokens cut.
+
+  Sentences are int [n], of any length.
+  """
   if max(map(len, document), default=0) <= length:
     return document
   return [
@@ -159,6 +162,8 @@ def truncate(
   first: np.ndarray, second: np.ndarray, length: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
   """Drops tokens of the longer part until both have `length` together.
+
+  int [n], int [m] -> both, shortened at either end.
 
   Of two equally long parts the second loses a token. A coin's toss for each
   token decides between front and back, so the numbers are binomial.

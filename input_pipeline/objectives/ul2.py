@@ -53,7 +53,7 @@ def suffix_corruption(
   sentinel: int,
   eos: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The S-denoiser: one span up to the end of a piece.
+  """The S-denoiser: one span up to the end of a piece, [N,L] -> [N,I], [N,J].
 
   All lengths of the span up to a limit are equally likely. A piece of one token
   stays whole.

@@ -41,7 +41,7 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def encode_batch(self, texts: Texts, threads: int = 1) -> list[np.ndarray]:
-    """Texts -> one int32 array of ids each, outside the interpreter lock."""
+    """Texts -> the ids of each, int32 [n], outside the interpreter lock."""
 
   @abc.abstractmethod
   def decode(self, ids: Iterable[int]) -> str:
