@@ -6,9 +6,10 @@ and sharding may differ from the source's. What happens to a parameter:
   both models have it, in one shape         it is taken
   both have it, in different shapes         an error
   only the new model has it, a head's       the seed draws it, if `model.head`
-                                            differs
+                                            or the labelled task differs
   only the source has it, a head's          it is left out, if `model.head`
-                                            differs
+                                            or the labelled task differs
+  both have it, a head's of another task    the seed draws it: warm_start_heads
   only one has it, the trunk's              an error
   the token table has more rows here        the seed draws the further rows
   it is LoRA's or an adapter's, and new     the seed draws it
@@ -44,7 +45,14 @@ from configs.differences import changed_keys
 from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
 from train.learning.tuning import EVERYTHING, TRUNK, Tuning, is_added
-from train.runs import changes, checksums, history, warm_start_lora, workdir
+from train.runs import (
+  changes,
+  checksums,
+  history,
+  warm_start_heads,
+  warm_start_lora,
+  workdir,
+)
 from train.runs.checkpoint import Checkpoints
 from train.runs.storage import Shapes, tree_shapes
 
@@ -177,6 +185,13 @@ def _make(
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
+  other_task = warm_start_heads.other_task(saved['config'], config)
+  if optimizer and other_task:
+    raise ValueError(
+      f'--init_state continues the run in {folder}, but that one learns '
+      f'{saved["config"]["data"]["source"]!r}, and this one '
+      f'{config.data.source!r}, whose head is new: leave --init_state out.'
+    )
   parts = ('params/', 'opt_state/') if optimizer else ('params/',)
   there, here = (
     {name: x for name, x in shapes.items() if name.startswith(parts)}
@@ -185,7 +200,12 @@ def _make(
   merged = warm_start_lora.merged(folder, there, here, saved['config'], config)
   there = {name: x for name, x in there.items() if name not in merged}
   model = saved['config']['model']
-  heads = not optimizer and model.get('head') != config.model.head
+  heads = not optimizer and (
+    other_task or model.get('head') != config.model.head
+  )
+  if heads:
+    new = warm_start_heads.redrawn(there, here, saved['config'], config)
+    there = {name: x for name, x in there.items() if name not in new}
   grown = tuple(
     name
     for name in TABLES
@@ -240,8 +260,8 @@ def compare(
       + '\n'.join(wrong[:SHOWN] + more)
       + '\nArrays that both have must have the same shape (a table of learned '
       'positions cannot change its length). Only a head may be new or left '
-      'out: if model.head differs and --init_state is not given. Different '
-      f'are: {differ}.'
+      'out: if model.head or the labelled task differs, and --init_state is '
+      f'not given. Different are: {differ}.'
     )
   strip = len('params/')
   taken, fresh, left = (

@@ -1,0 +1,113 @@
+"""A run that begins with one that has learned a task."""
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs.finetune import bert
+from tests.helpers.warm_starts import begun, new_run
+from train import adoption
+from train.runs import warm_start, warm_start_heads
+
+CLASSES = ('classes/dense/bias', 'classes/dense/kernel')
+
+
+def write(folder, name, labels):
+  """A table with an example of each label; the task's source."""
+  lines = [f'text {label}\t{label}' for label in labels]
+  path = folder / f'{name}.tsv'
+  path.write_text('\n'.join(['sentence\tlabel', *lines]) + '\n')
+  table = f'{path},validation={path},text=sentence'
+  return f'task:tsv:{table},name={name}'
+
+
+def config_of(task):
+  config = bert.get_config('size=tiny').unlock()
+  config.update_from_flattened_dict({
+    'model.vocab_size': 300, 'model.embed_dim': 16, 'model.mlp_dim': 32,
+    'model.heads': 2, 'model.kv_heads': 2, 'model.head_dim': 8,
+    'model.encoder_layers': 1, 'data.source': task, 'data.length': 16,
+    'data.tokenizer_kind': 'bytes', 'data.lowercase': False,
+    'data.batch': 8, 'train.epochs': 8.0,
+  })  # fmt: skip
+  return adoption.resolve(config.lock())
+
+
+@pytest.fixture(scope='module')
+def tables(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tables')
+  return {
+    'three': write(folder, 'three', 'abc'),
+    'other': write(folder, 'other', 'xyz'),
+    'two': write(folder, 'two', 'yn'),
+  }
+
+
+@pytest.fixture(scope='module')
+def run(tables, tmp_path_factory):
+  """A run that has learned a task of three classes; its parameters."""
+  folder = tmp_path_factory.mktemp('run') / 'three'
+  params = new_run(folder, config_of(tables['three']), 1).params
+  return folder, flatten_dict(params, sep='/')
+
+
+@pytest.mark.parametrize('task', ['two', 'other'])
+def test_another_task_has_a_new_head(run, tables, tmp_path, task):
+  """RTE starts from MNLI: the trunk and the pooler are taken."""
+  folder, theirs = run
+  config = config_of(tables[task])
+  origin, state = begun(tmp_path, config, folder)
+  assert origin.new == CLASSES
+  assert not origin.left
+  assert set(origin.taken) == set(theirs) - set(CLASSES)
+  text = warm_start.describe(origin, config)
+  assert f'new, from the seed: {", ".join(CLASSES)}' in text
+  ours = flatten_dict(jax.device_get(state.params), sep='/')
+  for name in origin.taken:
+    np.testing.assert_array_equal(ours[name], theirs[name])
+  width = {'two': 2, 'other': 3}[task]
+  assert ours[CLASSES[1]].shape == (16, width)
+  if task == 'other':
+    assert not np.array_equal(ours[CLASSES[1]], theirs[CLASSES[1]])
+
+
+def test_the_same_task_keeps_its_head(run, tables, tmp_path):
+  folder, theirs = run
+  config = config_of(f'{tables["three"]}@train')
+  origin, state = begun(tmp_path, config, folder)
+  assert not origin.new
+  ours = flatten_dict(jax.device_get(state.params), sep='/')
+  assert ours.keys() == theirs.keys()
+  for name, x in theirs.items():
+    np.testing.assert_array_equal(ours[name], x)
+
+
+def test_a_task_is_not_continued_with_another(run, tables, tmp_path):
+  """With the optimizer's state nothing may be new, so the task must agree."""
+  config = config_of(tables['other'])
+  with pytest.raises(
+    ValueError, match=r'that one learns .*three\.tsv.*other\.tsv'
+  ):
+    begun(tmp_path, config, run[0], init_state=True)
+
+
+def test_what_belongs_to_a_task(tables):
+  """A head's arrays do; the trunk, the pooler and added arrays do not."""
+  kept = ['params/encoder/layers/mlp/input/kernel', 'params/embed/table',
+          'params/pooler/dense/kernel', 'params/vocabulary/bias',
+          'params/lora/encoder/layers/mlp/input/kernel/a',
+          'opt_state/0/mu/classes/dense/kernel', 'step']  # fmt: skip
+  heads = ['params/classes/dense/kernel', 'params/span/dense/kernel']
+  shapes = dict.fromkeys([*kept, *heads], (3,))
+  old, new = (config_of(tables[name]) for name in ('three', 'other'))
+  assert warm_start_heads.redrawn(shapes, shapes, old, new) == set(heads)
+  assert warm_start_heads.redrawn(shapes, {}, old, new) == set()
+  assert warm_start_heads.redrawn(shapes, shapes, old, old) == set()
+  text = old.copy_and_resolve_references()
+  text.data.objective, text.data.source = 'mlm', 'docs'
+  assert warm_start_heads.redrawn(shapes, shapes, text, new) == set()
+  # The same task, read by another head.
+  new = old.copy_and_resolve_references()
+  new.model.head = 'sequence_lm'
+  assert warm_start_heads.redrawn(shapes, shapes, old, new) == set(heads)
