@@ -150,8 +150,7 @@ def _side_by_side(
       f'--jobs={jobs}: processes of one command cannot share an accelerator. '
       'Use --jobs=1, or several commands, each with its own devices.'
     )
-  ours = r'--?(workdir|seeds|grid|jobs)(=|$)'
-  args = [x for x in sys.argv[1:] if not re.match(ours, x)]
+  args = shared_flags(sys.argv[1:])
   waiting, running, failed = list(left), {}, {}
   try:
     while waiting or running:
@@ -179,6 +178,24 @@ def _side_by_side(
       process.terminate()
       process.wait()
   return failed
+
+
+def shared_flags(args: Sequence[str]) -> list[str]:
+  """The flags of this command that each of its processes gets too.
+
+  Left out are those that say what to run, as '--KEY=VALUE' or '--KEY VALUE'.
+
+  >>> shared_flags(['--grid', 'data.batch=8,16', '-jobs=2', '--from', 'RUN'])
+  ['--from', 'RUN']
+  """
+  kept, rest = [], iter(args)
+  for arg in rest:
+    found = re.fullmatch(r'--?(workdir|seeds|grid|jobs)(=.*)?', arg, re.DOTALL)
+    if not found:
+      kept.append(arg)
+    elif not found[2]:
+      next(rest, None)  # its value
+  return kept
 
 
 def rows_of(folder: str) -> list[dict[str, Any]]:
