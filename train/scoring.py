@@ -75,7 +75,11 @@ def make_scoring(
   """params -> the scores of each task that `data` evaluates.
 
   Programs are compiled at the first call.
+
+  Raises:
+    ValueError: a task has other classes than the one that is trained on.
   """
+  _check_classes(data)
   answer = _answering(setup, data)
   tasks = [corpus for corpus in data.evaluated if corpus.labels]
   encode = functools.cache(
@@ -89,6 +93,25 @@ def make_scoring(
     ]
 
   return score
+
+
+def _check_classes(data: pipeline.Data) -> None:
+  """Raises ValueError if a head's classes are not those of an evaluated task.
+
+  A head gives a number for each class, in the order of the trained task. A
+  'choice' has no classes: its head gives each pair of texts a number.
+  """
+  if data.config.objective not in ('classification', 'tagging'):
+    return
+  trained = data.corpora[0].source.task
+  for task in (x.source.task for x in data.evaluated if x.labels):
+    if task.labels != trained.labels:
+      raise ValueError(
+        f'The model learns task {trained.name}, whose classes are '
+        f'{", ".join(trained.labels)}. It cannot be evaluated on task '
+        f'{task.name}, whose classes are {", ".join(task.labels)}: name a task '
+        'with the same classes in the same order.'
+      )
 
 
 def _score(

@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 
 from configs.finetune import bert
 from tests.helpers.warm_starts import begun, new_run
-from train import adoption
+from train import adoption, evaluate
 from train.runs import warm_start, warm_start_heads
 
 CLASSES = ('classes/dense/bias', 'classes/dense/kernel')
@@ -41,6 +41,7 @@ def tables(tmp_path_factory):
     'three': write(folder, 'three', 'abc'),
     'other': write(folder, 'other', 'xyz'),
     'two': write(folder, 'two', 'yn'),
+    'again': write(folder, 'again', 'cab'),  # classes are sorted
   }
 
 
@@ -111,3 +112,23 @@ def test_what_belongs_to_a_task(tables):
   new = old.copy_and_resolve_references()
   new.model.head = 'sequence_lm'
   assert warm_start_heads.redrawn(shapes, shapes, old, new) == set(heads)
+
+
+@pytest.mark.parametrize(
+  ('task', 'classes'), [('two', 'n, y'), ('other', 'x, y, z')]
+)
+def test_a_task_with_other_classes_is_not_evaluated(run, tables, task, classes):
+  """A head's numbers are of the classes that it has learned."""
+  message = (
+    'learns task tsv/three, whose classes are a, b, c. It cannot be evaluated '
+    f'on task tsv/{task}, whose classes are {classes}:'
+  )
+  with pytest.raises(ValueError, match=message):
+    evaluate.evaluate_run(str(run[0]), source=tables[task])
+
+
+def test_a_task_with_the_same_classes_is_evaluated(run, tables):
+  source = f'{tables["again"]}@validation'
+  found = evaluate.evaluate_run(str(run[0]), source=source)
+  assert found['labels'] == 3
+  assert 'tsv/again/accuracy' in found
