@@ -52,7 +52,7 @@ from train.setup import set_up
 def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   """Begins a run with published weights: a workdir with a checkpoint of step 0.
 
-  Returns the config of the run.
+  Returns the config of the run. Prints the names of the weights that are new.
 
   Raises:
     ValueError: the workdir holds a run, the checkpoint does not suit the
@@ -65,7 +65,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     )
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
-  pretrained.check(source, **own)
+  new = pretrained.check(source, **own)
   setup = set_up(config)
 
   def state(params, cursor):
@@ -83,6 +83,9 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     )
     special_tokens.say_end(source, data.tokenizer)
     cursor = jnp.asarray(data.start(), 'int32')
+    print(f'Parameters from {source}.')
+    if new:
+      print(f'  new, from the seed: {", ".join(new)}')
     # Last, because it takes the longest.
     _, params = pretrained.load(source, setup.places.params, config.seed, **own)
     state = jax.jit(state, out_shardings=setup.places, donate_argnums=0)

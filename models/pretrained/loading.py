@@ -34,14 +34,22 @@ def read_config(folder: str, **overrides: Any) -> TransformerConfig:
     return _configs(folder, fields, tensors, overrides)[1]
 
 
-def check(folder: str, **overrides: Any) -> TransformerConfig:
-  """All that `load` checks before it reads a tensor; returns the config.
+def check(folder: str, **overrides: Any) -> list[str]:
+  """All that `load` checks before it reads a tensor.
+
+  Returns:
+    The paths of the weights that the seed draws, sorted. Of ELECTRA's pair each
+    begins with its half.
 
   Raises:
     ValueError: names the file, field or tensor, and what is wrong with it.
   """
   with contextlib.ExitStack() as stack:
-    return _open(stack, folder, overrides)[0]
+    _, readings = _open(stack, folder, overrides)
+    if len(readings) == 1:
+      return sorted(readings[0].new)
+    halves = zip(pair.NAMES, readings, strict=True)
+    return sorted(f'{half}/{x}' for half, one in halves for x in one.new)
 
 
 def load(

@@ -5,9 +5,12 @@ import shutil
 
 import pytest
 
+from configs.finetune import bert
+from input_pipeline.tokenizers import kinds, subwords
 from models import pretrained
-from tests.helpers import runs
+from tests.helpers import labelled, runs
 from tests.helpers.checkpoints import T5, make, recipe, rewrite
+from train import adoption
 from train import pretrained as command
 from train.runs import folders
 
@@ -97,3 +100,32 @@ def test_a_tokenizer_that_a_killed_start_left_is_removed(published, tmp_path):
   (folder / 'tokenizer.json').write_text('half')
   command.begin(published, config, str(folder))
   assert (folder / 'tokenizer.json.unused').read_text() == 'half'
+
+
+@pytest.mark.parametrize(
+  ('head', 'new'),
+  [
+    ('mlm', ['classes', 'pooler']),  # the file has no pooler
+    ('mlm_nsp', ['classes']),
+    ('sequence', []),
+  ],
+)
+def test_what_is_not_in_the_checkpoint_is_named(head, new, tmp_path, capsys):
+  source = str(tmp_path / 'bert')
+  sizes = {'vocab_size': 300, 'max_length': 16, 'head': head}
+  sizes |= {'classes': 2, 'pooler': True} if head == 'sequence' else {}
+  pretrained.save(*make(**sizes), source)
+  kinds.save(subwords.Bytes(0, True), os.path.join(source, 'tokenizer.json'))
+  config = bert.get_config('size=tiny')
+  config.data.update({
+    'source': labelled.write_task(tmp_path / 'praise'), 'length': 16,
+    'tokenizer_kind': 'bytes', 'lowercase': False, 'batch': 8,
+  })  # fmt: skip
+  config = adoption.resolve(config)
+  capsys.readouterr()
+  command.begin(source, config, str(tmp_path / 'run'))
+  names = [f'{x}/dense/{y}' for x in new for y in ('bias', 'kernel')]
+  lines = capsys.readouterr().out.splitlines()
+  found = [x for x in lines if 'from the seed' in x]
+  assert found == [f'  new, from the seed: {", ".join(names)}'] * bool(names)
+  assert f'Parameters from {source}.' in lines
