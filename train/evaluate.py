@@ -1,7 +1,8 @@
 """Evaluation: exact token-weighted means over the held-out split.
 
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
-run itself did at that step, and prints a line of JSON. With --config=FILE.py
+run itself did at that step, and prints a line of JSON. --step=best is the best
+one by the run's `checkpoint.best`. With --config=FILE.py
 (and --config.KEY=VALUE) it uses another config, for other data or devices; that
 config must describe the same model. A run that has learned a task gets the
 metrics of the task; --predictions=DIR writes its answers in the format of the
@@ -34,6 +35,7 @@ from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes
 from train.runs import command, opening, workdir
+from train.runs.checkpoint import parse_step
 
 
 class EmptySplitError(ValueError):
@@ -123,7 +125,7 @@ def make_eval_step(
 
 def evaluate_run(
   folder: str,
-  step: int | None = None,
+  step: int | str | None = None,
   config: ConfigDict | None = None,
   source: str = '',
   predictions: str = '',
@@ -134,7 +136,7 @@ def evaluate_run(
 
   Args:
     folder: the workdir.
-    step: of the checkpoint; None: the newest.
+    step: of the checkpoint, or 'best'; None: the newest.
     config: None: the run's own.
     source: evaluated in place of the config's, such as 'task:glue/rte@test'.
     predictions: a folder for the answers to each task; '': they are not
@@ -173,7 +175,7 @@ def main():
   processes.join()
   found = evaluate_run(
     _WORKDIR.value,
-    _STEP.value,
+    parse_step(_STEP.value),
     _CONFIG.value,
     _SOURCE.value,
     _PREDICTIONS.value,
@@ -184,7 +186,9 @@ def main():
 
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
-  _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
+  _STEP = flags.DEFINE_string(
+    'step', '', "A number, or 'best'; default: the newest checkpoint."
+  )
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."
   )

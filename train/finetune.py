@@ -5,10 +5,11 @@
     --config.data.task_folder=FOLDER
 
 --from is a workdir, or a published checkpoint in Hugging Face layout; it
-decides the sizes of the model and the tokenizer. Without --from the seed draws
-the parameters. --scratch draws them too, but keeps the sizes and the tokenizer
-of --from, for a comparison. A run that was stopped resumes, as with
-`python -m train`; `python -m train.evaluate --workdir=W` reports its scores.
+decides the sizes of the model and the tokenizer. STEP may be 'best'. Without
+--from the seed draws the parameters. --scratch draws them too, but keeps the
+sizes and the tokenizer of --from, for a comparison. A run that was stopped
+resumes, as with `python -m train`; `python -m train.evaluate --workdir=W`
+reports its scores.
 
 --seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) train a run
 for each seed and each point of the grid, each in its own folder under W. Runs

@@ -20,7 +20,7 @@ from absl import flags
 
 from input_pipeline.sources import hashes
 from train.runs import command
-from train.runs.checkpoint import Checkpoints
+from train.runs.checkpoint import Checkpoints, parse_step
 
 
 def digest(tree: Any) -> str:
@@ -36,7 +36,7 @@ def digest(tree: Any) -> str:
   return result.hexdigest()
 
 
-def fingerprint(workdir: str, step: int | None = None) -> dict:
+def fingerprint(workdir: str, step: int | str | None = None) -> dict:
   """The step and the digests of a checkpoint.
 
   Raises CheckpointError if there is none, or it is damaged.
@@ -55,10 +55,14 @@ def fingerprint(workdir: str, step: int | None = None) -> dict:
 
 
 def main():
-  print(json.dumps(fingerprint(_WORKDIR.value, _STEP.value), indent=2))
+  print(
+    json.dumps(fingerprint(_WORKDIR.value, parse_step(_STEP.value)), indent=2)
+  )
 
 
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
-  _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
+  _STEP = flags.DEFINE_string(
+    'step', '', "A number, or 'best'; default: the newest checkpoint."
+  )
   command.run(main)

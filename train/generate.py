@@ -31,6 +31,7 @@ from models import decoding
 from train.parallel import processes
 from train.prompts import encode, first_examples, show, target_length
 from train.runs import command, opening
+from train.runs.checkpoint import parse_step
 from train.setup import Setup
 
 
@@ -97,7 +98,7 @@ def make_sampling(
 
 def generate(
   folder: str,
-  step: int | None = None,
+  step: int | str | None = None,
   texts: list[str] | None = None,
   samples: int = 4,
   length: int = 0,
@@ -108,7 +109,7 @@ def generate(
 
   Args:
     folder: the workdir.
-    step: of the checkpoint; None: the newest.
+    step: of the checkpoint, or 'best'; None: the newest.
     texts: the inputs; None: the first examples of the held-out split.
     samples: how many of those examples.
     length: the most tokens to decode; 0: see `target_length`.
@@ -202,7 +203,7 @@ def main():
     texts += read_texts(_FILE.value)
   text = generate(
     _WORKDIR.value,
-    _STEP.value,
+    parse_step(_STEP.value),
     texts or None,
     _SAMPLES.value,
     _LENGTH.value,
@@ -217,7 +218,9 @@ def main():
 
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
-  _STEP = flags.DEFINE_integer('step', None, 'Default: the newest checkpoint.')
+  _STEP = flags.DEFINE_string(
+    'step', '', "A number, or 'best'; default: the newest checkpoint."
+  )
   _TEXT = flags.DEFINE_multi_string(
     'text', None, 'An input, or the beginning of a text.'
   )

@@ -44,7 +44,7 @@ from train import special_tokens
 from train.learning.state import TrainState
 from train.learning.tuning import make_tuning
 from train.runs import command, folders, opening, workdir
-from train.runs.checkpoint import Checkpoints
+from train.runs.checkpoint import Checkpoints, parse_step
 from train.settings import OWN
 from train.setup import set_up
 
@@ -141,7 +141,7 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
 
 
 def export(
-  folder: str, target: str, dtype: str, step: int | None = None
+  folder: str, target: str, dtype: str, step: int | str | None = None
 ) -> None:
   """Writes a run's checkpoint, by default the newest, in Hugging Face layout.
 
@@ -243,7 +243,7 @@ def main():
       begin(source, _CONFIG.value, folder)
       print(f'Begun: python -m train --workdir={folder}')
     case False, True, True:
-      export(folder, target, _DTYPE.value, _STEP.value)
+      export(folder, target, _DTYPE.value, parse_step(_STEP.value))
     case True, True, False:
       convert(source, target, _DTYPE.value)
     case _:
@@ -254,9 +254,10 @@ if __name__ == '__main__':
   _FROM = flags.DEFINE_string('from', '', 'A checkpoint to read.')
   _TO = flags.DEFINE_string('to', '', 'A folder to write: new or empty.')
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
-  _STEP = flags.DEFINE_integer(
-    'step', None, 'Of a checkpoint in --workdir, for --to; default: the newest.'
-  )
+  _STEP = flags.DEFINE_string(
+    'step', '',
+    "Of a checkpoint in --workdir, for --to, or 'best'; default: the newest.",
+  )  # fmt: skip
   _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'configs/FILE.py[:ARG], for --workdir with --from.'

@@ -92,6 +92,21 @@ class Best:
     paths.write(os.path.join(folder, NAME), f'{json.dumps(found)}\n'.encode())
 
 
+def saved_step(folder: str) -> int:
+  """The best step of the run in a workdir, from its best.json.
+
+  Raises ValueError if it has none.
+  """
+  path = os.path.join(folder, NAME)
+  if not os.path.exists(path):
+    raise ValueError(
+      f"{path} is missing, so {folder} has no step 'best': its run has no "
+      'checkpoint.best, or was not evaluated yet. Give the number of a step.'
+    )
+  with open(path) as file:
+    return json.load(file)['step']
+
+
 def best_of(setup: Setup) -> Best:
   """The best step of a run, by its `checkpoint.best`."""
   return Best(

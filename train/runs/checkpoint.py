@@ -12,10 +12,23 @@ from configs.commands import terminal
 from configs.commands.command import UserError
 from train.learning.state import TrainState
 from train.parallel import processes
-from train.runs import checksums, folders, storage
+from train.runs import best, checksums, folders, storage
 
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'run')
+BEST = 'best'  # in place of a step: the one in best.json
+
+
+def parse_step(text: str) -> int | str | None:
+  """The step of a flag --step: a number, 'best', or None for the newest.
+
+  Raises ValueError for another text.
+  """
+  if text in ('', BEST):
+    return text or None
+  if not text.isdecimal():
+    raise ValueError(f"--step={text} must be a number, or 'best'.")
+  return int(text)
 
 
 class CheckpointError(UserError):
@@ -161,8 +174,13 @@ class Checkpoints:
 
   # ---- Reading -------------------------------------------------------------
 
-  def find(self, step: int | None = None) -> int:
-    """The step to read, by default the newest, if it is there and undamaged."""
+  def find(self, step: int | str | None = None) -> int:
+    """The step to read, by default the newest, if it is there and undamaged.
+
+    'best' is the best step by `checkpoint.best`: a ValueError if there is none.
+    """
+    if step == BEST:
+      step = best.saved_step(os.fspath(self.folder.parent))
     steps = self.steps()
     there = f'there are: {", ".join(map(str, steps)) or "none"}'
     if not steps or step not in (None, *steps):

@@ -73,12 +73,13 @@ class Run:
 
 
 def open_run(
-  folder: str, step: int | None = None, config: ConfigDict | None = None
+  folder: str, step: int | str | None = None, config: ConfigDict | None = None
 ) -> Run:
   """Loads the parameters of a checkpoint onto the devices here.
 
   By default it is the newest checkpoint, with the run's own config. Each device
-  holds the whole model where the devices cannot make the run's mesh.
+  holds the whole model where the devices cannot make the run's mesh. `step` may
+  be 'best': see `Checkpoints.find`.
 
   Raises:
     ValueError: no such folder, no run in it, or a config that cannot work.

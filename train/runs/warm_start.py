@@ -1,5 +1,7 @@
 """Beginning a run with another's parameters: `--init_from=WORKDIR[:STEP]`.
 
+STEP is a number, or 'best': the best one by the source's `checkpoint.best`.
+
 The new run has its own config, data and workdir. Its objective, lengths, heads
 and sharding may differ from the source's. What happens to a parameter:
 
@@ -9,7 +11,7 @@ and sharding may differ from the source's. What happens to a parameter:
                                             or the labelled task differs
   only the source has it, a head's          it is left out, if `model.head`
                                             or the labelled task differs
-  both have it, a head's of another task    the seed draws it: warm_start_heads
+  both have it, a head's of another task    the seed draws it: warm_start_arrays
   only one has it, the trunk's              an error
   the token table has more rows here        the seed draws the further rows
   it is LoRA's or an adapter's, and new     the seed draws it
@@ -31,7 +33,6 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -44,21 +45,20 @@ from ml_collections import ConfigDict
 from configs.differences import changed_keys
 from input_pipeline.sources import hashes
 from train.learning.state import TrainState, create_state
-from train.learning.tuning import EVERYTHING, TRUNK, Tuning, is_added
+from train.learning.tuning import EVERYTHING, Tuning
 from train.runs import (
   changes,
   checksums,
   history,
-  warm_start_heads,
+  warm_start_arrays,
   warm_start_lora,
   workdir,
 )
-from train.runs.checkpoint import Checkpoints
-from train.runs.storage import Shapes, tree_shapes
+from train.runs.checkpoint import BEST, Checkpoints, parse_step
+from train.runs.storage import tree_shapes
 
 # Tables that may get more rows: those of tokens.
 TABLES = ('params/embed/table',)
-SHOWN = 20  # names in an error, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,12 +139,12 @@ def find(
   return _make(folder, checkpoints, steps[-1], config, shape, state, True)
 
 
-def parse(init_from: str) -> tuple[str, int | None]:
-  """The workdir and the step of WORKDIR[:STEP]; None: the newest step."""
-  found = re.fullmatch(r'(?s)(.+):(\d+)', init_from)
+def parse(init_from: str) -> tuple[str, int | str | None]:
+  """The workdir and the step of WORKDIR[:STEP]; None is the newest."""
+  found = re.fullmatch(rf'(?s)(.+):(\d+|{BEST})', init_from)
   if not found or os.path.isdir(init_from):
     return init_from, None
-  return found[1], int(found[2])
+  return found[1], parse_step(found[2])
 
 
 def _check_source(
@@ -155,7 +155,7 @@ def _check_source(
   path, step = parse(init_from)
   same = source and (
     source['workdir'] == os.path.realpath(path)
-    and step in (None, source['step'])
+    and step in (None, BEST, source['step'])
     and source['optimizer'] == init_state
   )
   if not same:
@@ -185,7 +185,7 @@ def _make(
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
-  other_task = warm_start_heads.other_task(saved['config'], config)
+  other_task = warm_start_arrays.other_task(saved['config'], config)
   if optimizer and other_task:
     raise ValueError(
       f'--init_state continues the run in {folder}, but that one learns '
@@ -204,7 +204,7 @@ def _make(
     other_task or model.get('head') != config.model.head
   )
   if heads:
-    new = warm_start_heads.redrawn(there, here, saved['config'], config)
+    new = warm_start_arrays.redrawn(there, here, saved['config'], config)
     there = {name: x for name, x in there.items() if name not in new}
   grown = tuple(
     name
@@ -215,70 +215,13 @@ def _make(
     and here[name][0] > there[name][0]
   )
   here |= {name: there[name] for name in grown}
-  names = compare(there, here, heads, folder, model, config.model)
+  names = warm_start_arrays.compare(
+    there, here, heads, folder, model, config.model
+  )
   grown = tuple(name.removeprefix('params/') for name in grown)
   return Origin(
     folder, step, optimizer, own, saved, checkpoints, *names, grown, merged
   )
-
-
-def compare(
-  there: Shapes,
-  here: Shapes,
-  heads: bool,
-  folder: str,
-  old: Any,
-  new: Any,
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-  """Names of the parameters that are taken, new and left; see above.
-
-  `heads` says whether a head's parameters may be new or left; `folder`, and the
-  groups `model` of both runs, are for messages. Raises ValueError, which names
-  it, if an array differs in shape, or only one model has it.
-  """
-  wrong = [
-    f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
-    for name in here
-    if name in there and there[name] != here[name]
-  ]
-  trunk = set(TRUNK)
-  if (old.get('family'), new.get('family')) == ('electra', 'encoder'):
-    trunk.remove('generator')
-  for name in sorted(here.keys() ^ there.keys()):
-    part = name.split('/')[1]
-    if name in here and is_added(tuple(name.split('/')[1:])):
-      continue
-    if not heads or part in trunk or not name.startswith('params/'):
-      shapes = (_size(x.get(name)) for x in (there, here))
-      wrong.append('  {}: {} there, {} here'.format(name, *shapes))
-  if wrong:
-    keys = [f'model.{key}' for key, *_ in _differing(old, new)]
-    differ = ', '.join(keys) or 'no key of the model'
-    more = [f'  and {len(wrong) - SHOWN} more'] * (len(wrong) > SHOWN)
-    raise ValueError(
-      f'The checkpoint in {folder} does not fit the config:\n'
-      + '\n'.join(wrong[:SHOWN] + more)
-      + '\nArrays that both have must have the same shape (a table of learned '
-      'positions cannot change its length). Only a head may be new or left '
-      'out: if model.head or the labelled task differs, and --init_state is '
-      f'not given. Different are: {differ}.'
-    )
-  strip = len('params/')
-  taken, fresh, left = (
-    tuple(name[strip:] for name in sorted(names) if name.startswith('params/'))
-    for names in (here.keys() & there, here.keys() - there, there.keys() - here)
-  )
-  return taken, fresh, left
-
-
-def _size(shape: tuple[int, ...] | None) -> str:
-  return 'missing' if shape is None else 'x'.join(map(str, shape)) or 'a number'
-
-
-def _differing(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-  """(key, old, new) where two groups `model` differ, as JSON holds them."""
-  values = json.loads(json.dumps(dict(new)))
-  return [(k, old.get(k), x) for k, x in values.items() if old.get(k) != x]
 
 
 def describe(origin: Origin, config: ConfigDict) -> str:
@@ -294,7 +237,9 @@ def describe(origin: Origin, config: ConfigDict) -> str:
     lines.append(f'  merged: {len(origin.merged)} arrays of LoRA')
   if origin.left:
     lines.append(f'  left out: {", ".join(origin.left)}')
-  differing = _differing(origin.saved['config']['model'], config.model)
+  differing = warm_start_arrays.differing(
+    origin.saved['config']['model'], config.model
+  )
   lines += [
     f'  model.{key}: {x!r} there, {y!r} here' for key, x, y in differing
   ]

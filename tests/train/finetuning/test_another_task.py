@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from configs.finetune import bert
 from tests.helpers.warm_starts import begun, new_run
 from train import adoption, evaluate
-from train.runs import warm_start, warm_start_heads
+from train.runs import warm_start, warm_start_arrays
 
 CLASSES = ('classes/dense/bias', 'classes/dense/kernel')
 
@@ -102,16 +102,16 @@ def test_what_belongs_to_a_task(tables):
   heads = ['params/classes/dense/kernel', 'params/span/dense/kernel']
   shapes = dict.fromkeys([*kept, *heads], (3,))
   old, new = (config_of(tables[name]) for name in ('three', 'other'))
-  assert warm_start_heads.redrawn(shapes, shapes, old, new) == set(heads)
-  assert warm_start_heads.redrawn(shapes, {}, old, new) == set()
-  assert warm_start_heads.redrawn(shapes, shapes, old, old) == set()
+  assert warm_start_arrays.redrawn(shapes, shapes, old, new) == set(heads)
+  assert warm_start_arrays.redrawn(shapes, {}, old, new) == set()
+  assert warm_start_arrays.redrawn(shapes, shapes, old, old) == set()
   text = old.copy_and_resolve_references()
   text.data.objective, text.data.source = 'mlm', 'docs'
-  assert warm_start_heads.redrawn(shapes, shapes, text, new) == set()
+  assert warm_start_arrays.redrawn(shapes, shapes, text, new) == set()
   # The same task, read by another head.
   new = old.copy_and_resolve_references()
   new.model.head = 'sequence_lm'
-  assert warm_start_heads.redrawn(shapes, shapes, old, new) == set(heads)
+  assert warm_start_arrays.redrawn(shapes, shapes, old, new) == set(heads)
 
 
 @pytest.mark.parametrize(

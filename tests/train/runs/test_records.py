@@ -66,6 +66,7 @@ def test_the_best_checkpoint_is_kept(half, monkeypatch):
   assert runs.checkpoints(half) == [4, 6]
   best = json.loads((half / 'best.json').read_text())
   assert best == {'step': 4, 'metric': 'eval/loss', 'value': 2.0}
+  assert Checkpoints(str(half), read_only=True).find('best') == 4
   loop.train(config_of(half, **own, train__steps=9), str(half))
   assert runs.checkpoints(half) == [8, 9]
   assert json.loads((half / 'best.json').read_text())['step'] == 8

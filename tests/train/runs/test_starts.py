@@ -11,7 +11,7 @@ from configs.differences import changed_keys
 from tests.helpers import runs
 from tests.train.runs.test_checkpoint import flip
 from train import recording
-from train.runs import changes, warm_start, workdir
+from train.runs import changes, warm_start, warm_start_arrays, workdir
 from train.runs.checkpoint import Checkpoints
 
 FREE = {
@@ -155,7 +155,9 @@ def test_parameters_that_only_one_model_has():
   head = {'params/pooler/dense/bias': (4,)}
 
   def compare(there, here, heads=True):
-    return warm_start.compare(there, here, heads, 'W', {'x': 1}, {'x': 2})
+    return warm_start_arrays.compare(
+      there, here, heads, 'W', {'x': 1}, {'x': 2}
+    )
 
   names = ('embed/table', 'encoder/norm/scale')
   assert compare(both, both, heads=False) == (names, (), ())
