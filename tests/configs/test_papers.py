@@ -15,15 +15,18 @@ from ml_collections import config_flags
 from configs.commands import command
 from configs.papers import __main__ as papers
 from configs.papers import records, scores, tiny
+from input_pipeline.choices import LABELLED
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from input_pipeline.tasks import catalog
 from models.config import TransformerConfig
+from models.pretrained.arrays import leaf_shapes
 from tests.helpers import REPOSITORY
 from train import adoption
 from train.learning.optimizer import USES
 from train.learning.schedules import make_schedule
 from train.learning.tuning import make_tuning
+from train.runs import warm_start_arrays
 from train.settings import HEADS, OWN, check_group, check_settings
 
 WANTED = {
@@ -122,6 +125,22 @@ def check(config):
   make_tuning(config)
 
 
+def check_arrays(old, new):
+  """A run may start from one of another task, whose head alone it leaves."""
+  there, here = (
+    {f'params/{name}': x for name, x in leaf_shapes(model).items()}
+    for model in (TransformerConfig(**config.model) for config in (old, new))
+  )
+  head = warm_start_arrays.redrawn(there, here, old, new)
+  assert head == {f'params/classes/dense/{x}' for x in ('bias', 'kernel')}
+  there = {name: x for name, x in there.items() if name not in head}
+  taken, *_, left = warm_start_arrays.compare(
+    there, here, True, '', old.model, new.model
+  )
+  assert len(taken) == len(there)
+  assert not left
+
+
 def test_every_table_is_there():
   assert list(papers.TABLES) == [
     *(f'{paper}.table{n}' for paper, tables in WANTED.items() for n in tables),
@@ -150,13 +169,18 @@ def test_every_row_and_number_is_printed(table):
 @pytest.mark.parametrize('size', ['published', 'tiny'])
 @pytest.mark.parametrize(('table', 'row'), ROWS)
 def test_the_configs_of_a_row_can_run(table, row, size):
-  before = {}
-  for run in records.runs(papers.TABLES, table, row):
+  before, made = {}, [*records.runs(papers.TABLES, table, row)]
+  # A run of several seeds is the origin of others by its first one.
+  origins = {run.origin.removesuffix('/seed=0') for run in made}
+  for run in made:
     if size == 'tiny':
       run = tiny.shrunk(run)
     if run.task:
-      origin = run.origin.removesuffix('/seed=0')  # the first of several
-      source = before[run.folder] = before[origin]
+      source = before[run.origin.removesuffix('/seed=0')]
+      if run.folder in origins:
+        before[run.folder] = tuned(run, source)
+      if source.data.objective in LABELLED:
+        check_arrays(source, tuned(run, source))
       alike = (
         *(run.config, str(run.keys), str(source.model)),
         *(source.data[key] for key in adoption.TOKENIZER),
