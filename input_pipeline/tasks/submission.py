@@ -152,8 +152,9 @@ def write_superglue(
   if classes:
     labels, replaced = _classes(predictions, classes)
   else:
-    labels = ['' if p is None else p for p in predictions]
-    replaced = sum(p is None for p in predictions)
+    texts = [getattr(p, 'text', p) for p in predictions]  # an encoder's Answer
+    labels = ['' if text is None else text for text in texts]
+    replaced = texts.count(None)
   if task == 'multirc':
     lines = _paragraphs(indices, labels)
   else:

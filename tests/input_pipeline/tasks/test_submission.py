@@ -173,13 +173,15 @@ def test_real_multirc_gets_its_labels_back(tmp_path):
 
 
 def test_record(tmp_path):
-  examples = [{'idx': {'passage': 3, 'query': q}} for q in (8, 9)]
-  found = ['Élodie "Lee"', None]
+  examples = [{'idx': {'passage': 3, 'query': q}} for q in (8, 9, 10, 11)]
+  found = ['Élodie "Lee"', None, Answer('Paris', 1.5), Answer(None, 2.0)]
   written = submission.write_superglue('record', examples, found, str(tmp_path))
-  assert written.replaced == 1
+  assert written.replaced == 2
   assert objects(written.path) == [
     {'idx': 8, 'label': 'Élodie "Lee"'},
     {'idx': 9, 'label': ''},
+    {'idx': 10, 'label': 'Paris'},
+    {'idx': 11, 'label': ''},
   ]
 
 
