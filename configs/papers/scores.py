@@ -11,12 +11,14 @@ from configs.papers.records import ALONE, PRETRAIN, Row, Table
 
 # Task -> the metrics whose mean is its score; others take their first metric.
 AVERAGED = {
+  'cnn_dailymail': ('rouge2',),
   'glue/mrpc': ('f1', 'accuracy'),
   'glue/qqp': ('f1', 'accuracy'),
   'glue/stsb': ('pearson', 'spearman'),
   'super_glue/cb': ('f1_macro', 'accuracy'),
   'super_glue/multirc': ('f1', 'exact_match'),
   'super_glue/record': ('f1', 'exact_match'),
+  'xsum': ('rouge2',),
 }
 # Trained with a benchmark, but not in its score.
 HELPERS = ('super_glue/dpr',)

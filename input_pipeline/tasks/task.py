@@ -81,4 +81,4 @@ class Task:
   # (examples, predictions) -> name -> number, in percent where papers use
   # percent. The first is the task's score, unless `averaged` names several.
   metrics: Callable[[Sequence[Example], Sequence[Any]], dict[str, float]]
-  averaged: tuple[str, ...] = ()  # their mean is the score in a benchmark
+  averaged: tuple[str, ...] = ()  # their mean is the score in a paper
