@@ -49,6 +49,7 @@ SUPERGLUE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   'axb': ('AX-b.jsonl', {name: name for name in _RTE}),
   'axg': ('AX-g.jsonl', {name: name for name in _RTE}),
 }
+STSB_BEST = 5.0  # the scores of STS-B begin at 0
 NULL_BOUND = 1e9  # for scores of no answer, which may be infinite
 
 
@@ -59,7 +60,8 @@ class Written(NamedTuple):
     path: its path.
     rows: how many predictions it has.
     replaced: how many of them were replaced: None by the first class, a number
-      that is not finite by 0, a line end inside a text by a space.
+      that is not finite by 0, one outside 0 to 5 by the nearer end, a line end
+      inside a text by a space.
   """
 
   path: str
@@ -117,12 +119,12 @@ def write_glue(
       predictions, dict(zip(classes, texts, strict=True))
     )
   else:
-    valid = [p is not None and math.isfinite(p) for p in predictions]
-    replaced = len(valid) - sum(valid)
-    written = [
-      f'{p if ok else 0.0:.6g}'
-      for p, ok in zip(predictions, valid, strict=True)
+    valid = [
+      p if p is not None and math.isfinite(p) else 0 for p in predictions
     ]
+    numbers = [max(0.0, min(STSB_BEST, p)) for p in valid]
+    replaced = sum(a != b for a, b in zip(predictions, numbers, strict=True))
+    written = [f'{number:.6g}' for number in numbers]
   rows = [f'{i}\t{x}' for i, x in zip(indices, written, strict=True)]
   path = os.path.join(folder, name)
   _write(path, ['index\tprediction', *rows])
@@ -137,15 +139,8 @@ def write_superglue(
   MultiRC has a line for each paragraph, with its questions and their answers.
   ReCoRD's label is the text of an entity, and its idx is that of the query.
 
-  Args:
-    task: the name of TFDS's config, such as 'boolq', 'wsc', 'axb'.
-    examples: with `idx`.
-    predictions: class names, and texts for ReCoRD.
-    folder: the file's folder, which is made if missing.
-
-  Raises:
-    ValueError: a task or class is unknown, or an index occurs twice.
-    FileExistsError: the file exists.
+  Arguments and errors are those of `write_glue`; predictions of ReCoRD are
+  texts, or objects with `text`.
   """
   name, classes = _of(SUPERGLUE, task, 'SuperGLUE')
   indices = _indices(examples, predictions)

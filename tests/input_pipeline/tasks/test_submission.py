@@ -96,10 +96,11 @@ def test_what_is_replaced_is_counted(tmp_path):
   written = submission.write_glue('sst2', indexed(2), found, str(tmp_path))
   assert written.replaced == 1
   assert rows(written.path)[1:] == [['0', '0'], ['1', '1']]
-  numbers = [None, float('nan'), 1.0]
-  written = submission.write_glue('stsb', indexed(3), numbers, str(tmp_path))
-  assert written.replaced == 2
-  assert [row[1] for row in rows(written.path)[1:]] == ['0', '0', '1']
+  numbers = [None, float('nan'), 1.0, -0.25, 5.5, float('inf'), 0.0, 5.0]
+  written = submission.write_glue('stsb', indexed(8), numbers, str(tmp_path))
+  assert written.replaced == 5  # the server's scores go from 0 to 5
+  expected = ['0', '0', '1', '0', '5', '0', '0', '5']
+  assert [row[1] for row in rows(written.path)[1:]] == expected
 
 
 @pytest.mark.parametrize(
