@@ -6,6 +6,7 @@ Files are UTF-8, with or without a byte order mark, with any system's line ends.
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -240,10 +241,19 @@ def class_name(
 
 
 def number(place: str, value: Any, field: str) -> float | None:
-  """The number in a field; None for ''. Raises ValueError for other texts."""
+  """The number in a field; None for ''. Raises ValueError for other texts.
+
+  Not a number (NaN) and infinity are refused: no loss or score can use them.
+  """
   if value == '':
     return None
   try:
-    return float(value)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{place}: {field} {value!r} is not a number.') from error
+    found = float(value)
+  except (TypeError, ValueError, OverflowError):
+    found = math.nan
+  if not math.isfinite(found):
+    raise ValueError(
+      f'{place}: {field} {value!r} is not a finite number: correct or remove'
+      ' the line.'
+    )
+  return found
