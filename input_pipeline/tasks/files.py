@@ -39,7 +39,10 @@ def text(path: str) -> str:
 
 def lines(path: str) -> Iterator[tuple[str, str]]:
   """(place, line) of a file, without line ends, with the empty lines."""
-  for n, line in enumerate(text(path).split('\n'), 1):
+  whole = text(path)
+  if '\n' not in whole:  # line ends of CR alone
+    whole = whole.replace('\r', '\n')
+  for n, line in enumerate(whole.split('\n'), 1):
     yield f'{path}, line {n}', line.removesuffix('\r')
 
 

@@ -229,7 +229,11 @@ def _absolute(path):
 def _classes(name, read, train):
   """The classes, or the tags, of the training file, sorted."""
   examples = list(read(_absolute(train)))
-  if 'ner' in (examples or [{}])[0]:
+  if not examples:
+    raise ValueError(
+      f'task {name!r}: {train} is empty: it has no example, only a header.'
+    )
+  if 'ner' in examples[0]:
     found = {tag for x in examples for tag in x['ner'] or [None]}
   else:
     found = {example['label'] for example in examples}

@@ -29,8 +29,9 @@ def test_marks_and_line_ends_of_any_system(tmp_path):
     {'sentence': 'He "left.', 'label': 'positive', 'idx': 0},
     {'sentence': 'So\u2028 it is ', 'label': 'negative', 'idx': 1},
   ]
+  others = (plain.replace('\n', end) for end in ('\r\n', '\r'))
   for n, text in enumerate(
-    (plain, '\ufeff' + plain, plain.replace('\n', '\r\n'), plain.rstrip('\n'))
+    (plain, '\ufeff' + plain, plain.rstrip('\n'), *others)
   ):
     path = write(tmp_path, f'{n}.tsv', text)
     assert list(catalog.find('glue/sst2').read(path)) == expected
@@ -101,6 +102,8 @@ def test_bad_csv(tmp_path):
   (example,) = catalog.find('swag').read(write(tmp_path, 'a.csv', good))
   assert example['sent1'] == 'S, "x"\nnext'
   assert example['label'] == 'choice3'
+  old = write(tmp_path, 'old.csv', header[:-1] + '\rS,He,a,b,c,d,2\r')
+  assert [x['sent1'] for x in catalog.find('swag').read(old)] == ['S']
   more = good + 'S,He,a,b,c,d,e,1\n'
   found = failure('swag', write(tmp_path, 'b.csv', more))
   assert found.startswith('FILE, line 4 has 8 columns, not the 7')

@@ -138,6 +138,9 @@ def test_bad_tables(tmp_path):
   (tmp_path / 'train.tsv').write_text(TRAIN.replace('ham', 'spam'))
   with pytest.raises(ValueError, match="has only one class, 'spam'"):
     catalog.find(name)
+  (tmp_path / 'train.tsv').write_text(TRAIN.split('\n')[0])
+  with pytest.raises(ValueError, match='train.tsv is empty: it has no example'):
+    catalog.find(name)
 
 
 RECORD = """
