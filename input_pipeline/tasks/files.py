@@ -76,7 +76,8 @@ def tsv(
       columns, as TFDS does for published files that have some.
 
   Raises:
-    ValueError: a column is missing, or a row has too few or too many.
+    ValueError: a column is missing or named twice, or a row has too few or
+      too many.
   """
   rows = filled(path)
   if not columns:
@@ -111,14 +112,19 @@ def _check_columns(place, columns, needed):
       f' {", ".join(columns)}. The first line names the columns: use the file'
       ' as published, or name the columns that it has.'
     )
+  if twice := [name for name in columns if name and columns.count(name) > 1]:
+    raise ValueError(
+      f'{place}: {columns.count(twice[0])} columns have the name {twice[0]!r}:'
+      ' rename or remove all but one.'
+    )
 
 
 def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
   """Rows of a CSV file with a header; quotes protect commas and line ends.
 
   Raises:
-    ValueError: a column is missing, or a row has too few or too many, or a
-      quote is not closed.
+    ValueError: a column is missing or named twice, or a row has too few or
+      too many, or a quote is not closed.
   """
   reader = csv.reader(io.StringIO(text(path), newline=''), strict=True)
   columns = None
@@ -148,7 +154,7 @@ def jsonl(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
   """Objects of a file with one JSON object in each line.
 
   Raises:
-    ValueError: a line is not a JSON object, or a field is missing.
+    ValueError: a line is not a JSON object, or a field is missing or null.
   """
   for place, line in filled(path):
     try:
@@ -172,7 +178,10 @@ def parsed(path: str) -> Any:
 
 
 def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
-  """Returns `fields`; raises ValueError if it lacks one or is no object."""
+  """Returns `fields`; raises ValueError if it lacks one or is no object.
+
+  A field that is null is missing too.
+  """
   if not isinstance(fields, dict):
     raise ValueError(f'{place}: {str(fields)[:40]!r} is not a JSON object.')
   missing = [name for name in needed if name not in fields]
@@ -180,6 +189,10 @@ def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
     raise ValueError(
       f'{place}: there is no field {", ".join(map(repr, missing))}, only'
       f' {", ".join(fields)}. Use the file as published.'
+    )
+  if null := [name for name in needed if fields[name] is None]:
+    raise ValueError(
+      f'{place}: the field {null[0]!r} is null: correct or remove the line.'
     )
   return fields
 
@@ -241,6 +254,16 @@ def class_name(
     f' {either(map(repr, labels))}, or a number below {len(labels)}: correct'
     ' the line, or check that this is the file of this task.'
   )
+
+
+def index(place: str, value: Any, field: str = 'idx') -> int:
+  """The whole number, from 0, in a field. Raises ValueError for others."""
+  if not str(value).isdecimal():
+    raise ValueError(
+      f'{place}: {field} {value!r} is not a whole number: use the file as'
+      ' published.'
+    )
+  return int(value)
 
 
 def number(place: str, value: Any, field: str) -> float | None:

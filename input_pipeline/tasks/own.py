@@ -263,12 +263,12 @@ def read_table(
   Those of 'tagging' and 'span' have the fields of CoNLL-2003 and of SQuAD.
 
   Raises:
-    ValueError: a column is missing, a label is not among `labels`, a word has
+    ValueError: a column is missing or no text, a label is not among `labels`, a word has
       no tag, or an answer is not in its context.
   """
   for n, (place, row) in enumerate(READERS[layout](path, fields)):
     value = row.get(label)
-    texts = {name: str(row[name]) for name in fields}
+    texts = {name: _text(place, name, row[name]) for name in fields}
     match kind:
       case 'regression':
         if value is not None:
@@ -283,6 +283,14 @@ def read_table(
         value = None if value is None else str(value) or None
         _known(place, label, value, labels)
     yield {**texts, 'label': value, 'idx': n}
+
+
+def _text(place, name, value):
+  if not isinstance(value, (str, int, float)):  # of JSON
+    raise ValueError(
+      f'{place}: {name} {str(value)[:40]} is not a text: write it in quotes.'
+    )
+  return str(value)
 
 
 def _known(place, label, value, labels):

@@ -143,6 +143,21 @@ def test_bad_tables(tmp_path):
     catalog.find(name)
 
 
+@pytest.mark.parametrize(
+  ('layout', 'row', 'message'),
+  [
+    ('jsonl', '{"body": null, "kind": "x"}', "the field 'body' is null"),
+    ('jsonl', '{"body": ["a"], "kind": "x"}', r"body \['a'\] is not a text"),
+    ('tsv', 'body\tkind\tkind\nb\tx\ty', "2 columns have the name 'kind'"),
+    ('csv', 'body,body,kind\nb,a,y', "2 columns have the name 'body'"),
+  ],
+)
+def test_texts_that_are_missing_or_named_twice(tmp_path, layout, row, message):
+  name = spec(tmp_path, layout, train=row) + ',text=body,label=kind'
+  with pytest.raises(ValueError, match=f'train.{layout}, line 1: {message}'):
+    catalog.find(name)
+
+
 RECORD = """
 import dataclasses
 from input_pipeline.tasks import catalog
