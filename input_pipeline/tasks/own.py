@@ -263,8 +263,8 @@ def read_table(
   Those of 'tagging' and 'span' have the fields of CoNLL-2003 and of SQuAD.
 
   Raises:
-    ValueError: a column is missing or no text, a label is not among `labels`, a word has
-      no tag, or an answer is not in its context.
+    ValueError: a column is missing or no text, a label is not among `labels`,
+      a word has no tag, or an answer is not in its context.
   """
   for n, (place, row) in enumerate(READERS[layout](path, fields)):
     value = row.get(label)
