@@ -150,7 +150,7 @@ def _formats(kind, prefix, fields, labels, options):
     case 'regression':
       return {
         'texts': texts,
-        'text_to_text': functools.partial(formats.scored, **text),
+        'text_to_text': functools.partial(formats.numbered, **text),
         'decode': formats.as_number,
         'metrics': metrics.pearson_spearman,
         'averaged': ('pearson', 'spearman'),

@@ -33,13 +33,18 @@ def test_a_table(tmp_path, capsys):
 
 
 def test_other_layouts_and_kinds(tmp_path):
-  rows = 'body,label\n"a, b",1.5\nc,0\n'
+  rows = 'body,label\n"a, b",1.53\nc,0\nd,-1e-7\n'
   name = spec(tmp_path, 'csv', train=rows, validation=rows)
   task = catalog.find(f'{name},text=body,kind=regression,length=64')
   examples = catalog.examples(task, 'train')
-  assert [x['label'] for x in examples] == [1.5, 0.0]
+  assert [x['label'] for x in examples] == [1.53, 0.0, -1e-7]
   assert task.length == 64
-  assert task.text_to_text(examples[0]) == [('train body: a, b', '1.6')]
+  pairs = [pair for x in examples for pair in task.text_to_text(x)]
+  assert pairs[0] == ('train body: a, b', '1.53')
+  assert [text for _, text in pairs[1:]] == ['0', '-0.0000001']
+  found = [task.decode(text, None) for _, text in pairs]
+  assert found == [1.53, 0.0, -1e-7]
+  assert task.decode('nan', None) is task.decode('warm', None) is None
   rows = '{"body": "a", "label": 1}\n{"body": "b", "label": 0}\n'
   name = spec(tmp_path, 'jsonl', train=rows, validation=rows)
   task = catalog.find(f'{name},text=body')
