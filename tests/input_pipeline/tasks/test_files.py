@@ -71,8 +71,9 @@ BAD = [
    "FILE, line 1: idx 'x' is not a whole number"),
   ('super_glue/cb', '{"premise": "a", "hypothesis": null, "idx": 0}\n',
    "FILE, line 1: the field 'hypothesis' is null"),
-  ('super_glue/record', '{"idx": 1.5, "passage": {"text": "a", "entities": []},'
-    ' "qas": [{"query": "q", "idx": 0}]}',
+  ('super_glue/record', json.dumps({
+    'idx': 1.5, 'passage': {'text': 'a', 'entities': []},
+    'qas': [{'query': 'q', 'idx': 0}]}),
    'FILE, line 1: idx 1.5 is not a whole number'),
   ('glue/rte', HEADER.replace('2', '1'),
    "FILE, line 1: there is no column 'sentence2', only sentence1, sentence1"),
