@@ -263,12 +263,14 @@ AXB = _task(
   texts=_texts('sentence1', 'sentence2'),
   text_to_text=axb_text,
   metrics=metrics.matthews,
+  counted=False,
 )
 AXG = _task(
   'axg',
   'AX-g',
   splits={'test': 'test'},
   files={'test': ('AX-g/AX-g.jsonl',)},
+  counted=False,
   read=_reader(_RTE, 'premise', 'hypothesis'),
   labels=_RTE,
   texts=_texts('premise', 'hypothesis'),
@@ -287,6 +289,7 @@ DPR = _task(
   texts=winograd.dpr_texts,
   text_to_text=winograd.dpr_trained,
   decode=winograd.dpr_decode,
+  counted=False,  # trained on beside WSC
   lengths=(512, 512),
 )
 
