@@ -167,6 +167,25 @@ def test_a_task_of_a_mixture_is_named_with_its_place(task):
   assert "Did you mean 'glue/mrpc'?" in str(error.value)
 
 
+def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
+  """T5 does not train on it (Raffel et al. 2020, 2.4)."""
+  folder = tmp_path / 'WNLI'
+  folder.mkdir()
+  header, row = 'sentence1\tsentence2\tlabel\n', 'It ran.\tBob ran.\t1\n'
+  for name in ('train', 'dev'):
+    (folder / f'{name}.tsv').write_text(header + row)
+  config = set_keys(t5.get_config('size=tiny'), {
+    'data.source': '', 'data.rates': 'equal', 'data.length': 32,
+    'data.mixture': ((task, 0), ('task:glue/wnli', 0)),
+    'data.task_folder': str(tmp_path), 'data.target_length': 8,
+    'data.tokenizer_kind': 'bytes', 'model.vocab_size': 384,
+  })  # fmt: skip
+  with pytest.raises(ValueError) as error:
+    loop.train(adoption.resolve(config), str(tmp_path / 'run'))
+  assert str(error.value).startswith("data.mixture[1]='task:glue/wnli': T5 doe")
+  assert '--source=task:glue/wnli@validation' in str(error.value)
+
+
 def test_examples_that_lose_tokens_are_counted(task, tmp_path):
   config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
     'train.log_every': 1, 'eval.every': 1,
