@@ -87,6 +87,10 @@ def write(
   path = os.path.join(folder, task.name.replace('/', '-'))
   if group == 'squad':
     return write_squad(examples, predictions, f'{path}.json')
+  key = 'question_id'  # TriviaQA's; a question of two files has it twice
+  ids = {example[key] for example in examples if key in example}
+  if group == 'trivia_qa' and len(ids) == len(examples):
+    return write_squad(examples, predictions, f'{path}.json', key=key)
   if task.kind == 'tagging':
     return write_conll(examples, predictions, f'{path}.txt')
   texts = (getattr(x, 'text', x) for x in predictions)
@@ -188,13 +192,14 @@ def write_squad(
   predictions: Sequence[Any],
   path: str,
   *,
+  key: str = 'id',
   threshold: float = 0.0,
   null_odds: str = '',
 ) -> Written:
   """Writes SQuAD's JSON for its scripts: id -> answer; '' is no answer.
 
   Args:
-    examples: with `id`.
+    examples: with `key`, the field of the id.
     predictions: texts, or objects with `text` and `null`: how much likelier no
       answer is (SQuAD 2.0).
     path: of the file.
@@ -205,7 +210,7 @@ def write_squad(
     ValueError: an id occurs twice, or a prediction has no `null` for null_odds.
     FileExistsError: a file exists.
   """
-  ids = _unique([example['id'] for example in examples], predictions)
+  ids = _unique([example[key] for example in examples], predictions)
   nulls = [getattr(p, 'null', None) for p in predictions]
   if null_odds and None in nulls:
     raise ValueError(f'{null_odds}: a prediction has no score of no answer.')
@@ -234,14 +239,8 @@ def write_conll(
   """Writes CoNLL's columns for its script: word, tag, predicted tag.
 
   A word is a line, and an empty line ends a sentence. A word without a
-  predicted tag gets 'O', which counts as replaced.
-
-  Args:
-    examples: with words and tags.
-    predictions: a tag for each word.
-    path: of the file.
-    words: the field of the words.
-    tags: the field of the tags.
+  predicted tag gets 'O', which counts as replaced. `words` and `tags` are the
+  fields of an example; a prediction has a tag for each word.
 
   Raises:
     ValueError: there are more tags than words, or a word has a space.

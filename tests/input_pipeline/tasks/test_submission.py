@@ -219,6 +219,18 @@ def test_squad_writes_both_files_or_none(tmp_path):
   assert odds.read_text() == 'mine'
 
 
+def test_trivia(tmp_path):
+  """Its script reads {question's id: answer}; ids that repeat have none."""
+  task, found = catalog.find('trivia_qa'), ['Bob "B."', None]
+  examples = [{'question_id': i} for i in ('tc_1', 'tc_2')]
+  folder = str(tmp_path)
+  written = submission.write(task, 'test', examples, found, folder)
+  assert written == (str(tmp_path / 'trivia_qa.json'), 2, 1)
+  assert json.loads(text(written.path)) == {'tc_1': 'Bob "B."', 'tc_2': ''}
+  written = submission.write(task, 'test', examples[:1] * 2, found, folder)
+  assert written == (str(tmp_path / 'trivia_qa.txt'), 2, 1)
+
+
 def test_conll(tmp_path):
   examples = [
     {'tokens': ['U.N.', 'chief'], 'ner': ['B-ORG', 'O']},
