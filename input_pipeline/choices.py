@@ -107,9 +107,11 @@ def either(names: Iterable[str]) -> str:
 
   >>> either(['a', 'b', 'c'])
   'a, b or c'
+  >>> either(['a'])
+  'a'
   """
   *first, last = names
-  return f'{", ".join(first)} or {last}'
+  return f'{", ".join(first)} or {last}' if first else last
 
 
 def unknown(what: str, value: str, known: Iterable[str]) -> str:

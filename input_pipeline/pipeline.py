@@ -148,6 +148,7 @@ class Data:
       return Corpus(key, name, source, self.config, *split, **limit)
     config = task_config(self.config, source.task, self.family, key)
     labels = Format(source.task, config, self.family, trained)
+    labels.check(source.examples, f'{key}={name!r}')
     return Corpus(key, name, source, config, *split, **limit, labels=labels)
 
   def start(self) -> np.ndarray:

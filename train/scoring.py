@@ -18,13 +18,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from input_pipeline import pipeline
 from input_pipeline.objectives import features, labelled, reading
 from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tasks.task import mean_score
 from models import decoding
 from train.learning import heads
 from train.parallel import sharding
 from train.prompts import padded, target_length, until_eos
 from train.setup import Setup
 
-SCORE = 'score'  # the mean over the tasks of each task's score
+SCORE = 'score'  # the mean over the counted tasks of each task's score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Scores:
 def means(found: Sequence[Scores]) -> dict[str, float]:
   """'TASK/METRIC' -> number, of tasks with labels, and their mean 'score'.
 
-  A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'.
+  A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'. The mean is
+  `task.mean_score`.
   """
   found = [scores for scores in found if scores.metrics]
   named = {}
@@ -65,8 +67,9 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
     split = '' if scores.split == 'validation' else f'@{scores.split}'
     name = scores.task.name + split
     named |= {f'{name}/{key}': x for key, x in scores.metrics.items()}
-  total = sum(scores.score for scores in found)
-  return named | ({SCORE: total / len(found)} if found else {})
+  if found:
+    named[SCORE] = mean_score([(x.task, x.score) for x in found])
+  return named
 
 
 def make_scoring(

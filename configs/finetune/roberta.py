@@ -3,7 +3,8 @@
 `finetune/roberta.py:task=TASK[,size=SIZE]`. GLUE: rates, batches, updates and
 warm-up of the published configs, which stop after 10 epochs at most (table 10).
 RTE, MRPC and STS-B start from the model that learned MNLI: `--from` its workdir
-(5.1). SQuAD: rate 1.5e-5, batches of 48, 2 epochs (table 10).
+(5.1). SQuAD: rate 1.5e-5, batches of 48, 2 epochs (table 10). RACE: rate 1e-5,
+batches of 16, 4 epochs (table 10, from memory).
 Reached: see `configs.papers roberta.table5`.
 """
 
@@ -43,6 +44,8 @@ def get_config(arg: str = '') -> ConfigDict:
   elif task.startswith('squad/'):
     c.schedule.learning_rate, c.data.batch, c.train.epochs = 1.5e-5, 48, 2.0
     c.optimizer.weight_decay = 0.01  # table 10
+  elif task.startswith('race/'):  # table 10, from memory
+    c.schedule.learning_rate, c.data.batch, c.train.epochs = 1e-5, 16, 4.0
   else:
     c.schedule.learning_rate, c.data.batch, c.train.epochs = 1e-5, 32, 10.0
   if c.train.epochs:

@@ -43,7 +43,7 @@ TABLES = {
   for table in paper.TABLES
 }
 ACROSS = 7  # columns side by side
-WIDTH = 12
+WIDTH = 12  # of a column, or more if its name is longer
 
 
 def find(name: str) -> Table:
@@ -145,11 +145,13 @@ def _numbers(table: Table, row: Row, runs: str) -> list[str]:
       for ours in found
     ]
   shown = []
+  widths = [max(WIDTH, len(name) + 2) for name in lines['']]
   for first in range(0, len(table.columns), ACROSS):
     for heading, texts in lines.items():
-      part = texts[first : first + ACROSS]
+      part = zip(widths, texts, strict=True)
+      part = [*part][first : first + ACROSS]
       shown.append(
-        f'  {heading:11}' + ''.join(f'{text:>{WIDTH}}' for text in part)
+        f'  {heading:11}' + ''.join(f'{text:>{width}}' for width, text in part)
       )
   return shown
 

@@ -61,6 +61,19 @@ class Format:
         return self._tagged(examples, tokenizer)
     return self._classified(examples, tokenizer)
 
+  def check(self, examples: Sequence[Example], where: str) -> None:
+    """Raises ValueError if none of the examples has a text to train on."""
+    if not self.trained or self.config.objective != 'text_to_text':
+      return
+    name = self.task.name
+    if not any(self.task.text_to_text(example) for example in examples):
+      who = 'T5 does' if name == 'glue/wnli' else 'a model that writes can'
+      raise ValueError(
+        f'{where}: {who} not train on {name}, none of whose'
+        f' {len(examples)} examples has a text to train on: leave it out of'
+        f' training; evaluate it with --source=task:{name}@validation.'
+      )
+
   def _text_to_text(self, examples, tokenizer):
     pairs = [self._pairs(example) for example in examples]
     texts = [text.encode() for own in pairs for pair in own for text in pair]

@@ -53,10 +53,13 @@ def find(name: str) -> Task:
   if own.is_own(name):
     return own.find(name)
   if name in GROUPS:
+    members = [x for x in TASKS if x.startswith(f'{name}/')] or GROUPS[name]
+    if len(members) == 1:
+      raise ValueError(f'{name!r} is a group of one task: name {members[0]}.')
     raise ValueError(
-      f'{name!r} is several tasks: name one, {either(GROUPS[name])}. (A model '
-      'that writes learns them together: --config=finetune/t5.py:task=glue, or '
-      'data.mixture.)'
+      f'{name!r} is several tasks: name one, {either(members)}. (A model that'
+      ' writes learns them together: --config=finetune/t5.py:task=glue, or'
+      ' data.mixture.)'
     )
   if name not in TASKS:
     raise ValueError(unknown('task', name, TASKS))

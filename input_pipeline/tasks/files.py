@@ -6,6 +6,7 @@ Files are UTF-8, with or without a byte order mark, with any system's line ends.
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -38,7 +39,10 @@ def text(path: str) -> str:
 
 def lines(path: str) -> Iterator[tuple[str, str]]:
   """(place, line) of a file, without line ends, with the empty lines."""
-  for n, line in enumerate(text(path).split('\n'), 1):
+  whole = text(path)
+  if '\n' not in whole:  # line ends of CR alone
+    whole = whole.replace('\r', '\n')
+  for n, line in enumerate(whole.split('\n'), 1):
     yield f'{path}, line {n}', line.removesuffix('\r')
 
 
@@ -72,7 +76,8 @@ def tsv(
       columns, as TFDS does for published files that have some.
 
   Raises:
-    ValueError: a column is missing, or a row has too few or too many.
+    ValueError: a column is missing or named twice, or a row has too few or
+      too many.
   """
   rows = filled(path)
   if not columns:
@@ -107,14 +112,19 @@ def _check_columns(place, columns, needed):
       f' {", ".join(columns)}. The first line names the columns: use the file'
       ' as published, or name the columns that it has.'
     )
+  if twice := [name for name in columns if name and columns.count(name) > 1]:
+    raise ValueError(
+      f'{place}: {columns.count(twice[0])} columns have the name {twice[0]!r}:'
+      ' rename or remove all but one.'
+    )
 
 
 def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
   """Rows of a CSV file with a header; quotes protect commas and line ends.
 
   Raises:
-    ValueError: a column is missing, or a row has too few or too many, or a
-      quote is not closed.
+    ValueError: a column is missing or named twice, or a row has too few or
+      too many, or a quote is not closed.
   """
   reader = csv.reader(io.StringIO(text(path), newline=''), strict=True)
   columns = None
@@ -144,7 +154,7 @@ def jsonl(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
   """Objects of a file with one JSON object in each line.
 
   Raises:
-    ValueError: a line is not a JSON object, or a field is missing.
+    ValueError: a line is not a JSON object, or a field is missing or null.
   """
   for place, line in filled(path):
     try:
@@ -168,7 +178,10 @@ def parsed(path: str) -> Any:
 
 
 def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
-  """Returns `fields`; raises ValueError if it lacks one or is no object."""
+  """Returns `fields`; raises ValueError if it lacks one or is no object.
+
+  A field that is null is missing too.
+  """
   if not isinstance(fields, dict):
     raise ValueError(f'{place}: {str(fields)[:40]!r} is not a JSON object.')
   missing = [name for name in needed if name not in fields]
@@ -176,6 +189,10 @@ def checked(place: str, fields: Any, needed: Sequence[str]) -> dict[str, Any]:
     raise ValueError(
       f'{place}: there is no field {", ".join(map(repr, missing))}, only'
       f' {", ".join(fields)}. Use the file as published.'
+    )
+  if null := [name for name in needed if fields[name] is None]:
+    raise ValueError(
+      f'{place}: the field {null[0]!r} is null: correct or remove the line.'
     )
   return fields
 
@@ -239,11 +256,30 @@ def class_name(
   )
 
 
+def index(place: str, value: Any, field: str = 'idx') -> int:
+  """The whole number, from 0, in a field. Raises ValueError for others."""
+  if not str(value).isdecimal():
+    raise ValueError(
+      f'{place}: {field} {value!r} is not a whole number: use the file as'
+      ' published.'
+    )
+  return int(value)
+
+
 def number(place: str, value: Any, field: str) -> float | None:
-  """The number in a field; None for ''. Raises ValueError for other texts."""
+  """The number in a field; None for ''. Raises ValueError for other texts.
+
+  Not a number (NaN) and infinity are refused: no loss or score can use them.
+  """
   if value == '':
     return None
   try:
-    return float(value)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{place}: {field} {value!r} is not a number.') from error
+    found = float(value)
+  except (TypeError, ValueError, OverflowError):
+    found = math.nan
+  if not math.isfinite(found):
+    raise ValueError(
+      f'{place}: {field} {value!r} is not a finite number: correct or remove'
+      ' the line.'
+    )
+  return found

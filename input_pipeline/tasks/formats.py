@@ -4,6 +4,7 @@ The strings are those of T5's published code (Raffel et al. 2020, 2.4 and
 appendix D).
 """
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -53,6 +54,22 @@ def scored(
   return [(joined(example, prefix, fields), target)]
 
 
+def numbered(
+  example: Example, *, prefix: str, fields: Sequence[str]
+) -> list[tuple[str, str]]:
+  """The joined fields, and the number in its shortest decimal form.
+
+  >>> numbered({'a': 'x', 'label': 2.75}, prefix='heat', fields=['a'])
+  [('heat a: x', '2.75')]
+  """
+  number = example['label']
+  if number is None:
+    target = SECRET
+  else:
+    target = np.format_float_positional(number, trim='-')
+  return [(joined(example, prefix, fields), target)]
+
+
 def as_written(text: str, example: Example) -> str:
   """The model's text is the prediction."""
   return text
@@ -66,11 +83,12 @@ def as_class(
 
 
 def as_number(text: str, example: Example) -> float | None:
-  """The text as a number; None if it is not one."""
+  """The text as a number; None if it is not one, or not finite."""
   try:
-    return float(text)
+    number = float(text)
   except ValueError:
     return None
+  return number if math.isfinite(number) else None
 
 
 def pad_punctuation(text: str) -> str:

@@ -150,7 +150,7 @@ def _formats(kind, prefix, fields, labels, options):
     case 'regression':
       return {
         'texts': texts,
-        'text_to_text': functools.partial(formats.scored, **text),
+        'text_to_text': functools.partial(formats.numbered, **text),
         'decode': formats.as_number,
         'metrics': metrics.pearson_spearman,
         'averaged': ('pearson', 'spearman'),
@@ -229,7 +229,11 @@ def _absolute(path):
 def _classes(name, read, train):
   """The classes, or the tags, of the training file, sorted."""
   examples = list(read(_absolute(train)))
-  if 'ner' in (examples or [{}])[0]:
+  if not examples:
+    raise ValueError(
+      f'task {name!r}: {train} is empty: it has no example, only a header.'
+    )
+  if 'ner' in examples[0]:
     found = {tag for x in examples for tag in x['ner'] or [None]}
   else:
     found = {example['label'] for example in examples}
@@ -259,12 +263,12 @@ def read_table(
   Those of 'tagging' and 'span' have the fields of CoNLL-2003 and of SQuAD.
 
   Raises:
-    ValueError: a column is missing, a label is not among `labels`, a word has
-      no tag, or an answer is not in its context.
+    ValueError: a column is missing or no text, a label is not among `labels`,
+      a word has no tag, or an answer is not in its context.
   """
   for n, (place, row) in enumerate(READERS[layout](path, fields)):
     value = row.get(label)
-    texts = {name: str(row[name]) for name in fields}
+    texts = {name: _text(place, name, row[name]) for name in fields}
     match kind:
       case 'regression':
         if value is not None:
@@ -279,6 +283,14 @@ def read_table(
         value = None if value is None else str(value) or None
         _known(place, label, value, labels)
     yield {**texts, 'label': value, 'idx': n}
+
+
+def _text(place, name, value):
+  if not isinstance(value, (str, int, float)):  # of JSON
+    raise ValueError(
+      f'{place}: {name} {str(value)[:40]} is not a text: write it in quotes.'
+    )
+  return str(value)
 
 
 def _known(place, label, value, labels):

@@ -49,6 +49,7 @@ SUPERGLUE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   'axb': ('AX-b.jsonl', {name: name for name in _RTE}),
   'axg': ('AX-g.jsonl', {name: name for name in _RTE}),
 }
+STSB_BEST = 5.0  # the scores of STS-B begin at 0
 NULL_BOUND = 1e9  # for scores of no answer, which may be infinite
 
 
@@ -59,7 +60,8 @@ class Written(NamedTuple):
     path: its path.
     rows: how many predictions it has.
     replaced: how many of them were replaced: None by the first class, a number
-      that is not finite by 0, a line end inside a text by a space.
+      that is not finite by 0, one outside 0 to 5 by the nearer end, a line end
+      inside a text by a space.
   """
 
   path: str
@@ -85,6 +87,10 @@ def write(
   path = os.path.join(folder, task.name.replace('/', '-'))
   if group == 'squad':
     return write_squad(examples, predictions, f'{path}.json')
+  key = 'question_id'  # TriviaQA's; a question of two files has it twice
+  ids = {example[key] for example in examples if key in example}
+  if group == 'trivia_qa' and len(ids) == len(examples):
+    return write_squad(examples, predictions, f'{path}.json', key=key)
   if task.kind == 'tagging':
     return write_conll(examples, predictions, f'{path}.txt')
   texts = (getattr(x, 'text', x) for x in predictions)
@@ -117,12 +123,12 @@ def write_glue(
       predictions, dict(zip(classes, texts, strict=True))
     )
   else:
-    valid = [p is not None and math.isfinite(p) for p in predictions]
-    replaced = len(valid) - sum(valid)
-    written = [
-      f'{p if ok else 0.0:.6g}'
-      for p, ok in zip(predictions, valid, strict=True)
+    valid = [
+      p if p is not None and math.isfinite(p) else 0 for p in predictions
     ]
+    numbers = [max(0.0, min(STSB_BEST, p)) for p in valid]
+    replaced = sum(a != b for a, b in zip(predictions, numbers, strict=True))
+    written = [f'{number:.6g}' for number in numbers]
   rows = [f'{i}\t{x}' for i, x in zip(indices, written, strict=True)]
   path = os.path.join(folder, name)
   _write(path, ['index\tprediction', *rows])
@@ -137,23 +143,17 @@ def write_superglue(
   MultiRC has a line for each paragraph, with its questions and their answers.
   ReCoRD's label is the text of an entity, and its idx is that of the query.
 
-  Args:
-    task: the name of TFDS's config, such as 'boolq', 'wsc', 'axb'.
-    examples: with `idx`.
-    predictions: class names, and texts for ReCoRD.
-    folder: the file's folder, which is made if missing.
-
-  Raises:
-    ValueError: a task or class is unknown, or an index occurs twice.
-    FileExistsError: the file exists.
+  Arguments and errors are those of `write_glue`; predictions of ReCoRD are
+  texts, or objects with `text`.
   """
   name, classes = _of(SUPERGLUE, task, 'SuperGLUE')
   indices = _indices(examples, predictions)
   if classes:
     labels, replaced = _classes(predictions, classes)
   else:
-    labels = ['' if p is None else p for p in predictions]
-    replaced = sum(p is None for p in predictions)
+    texts = [getattr(p, 'text', p) for p in predictions]  # an encoder's Answer
+    labels = ['' if text is None else text for text in texts]
+    replaced = texts.count(None)
   if task == 'multirc':
     lines = _paragraphs(indices, labels)
   else:
@@ -192,13 +192,14 @@ def write_squad(
   predictions: Sequence[Any],
   path: str,
   *,
+  key: str = 'id',
   threshold: float = 0.0,
   null_odds: str = '',
 ) -> Written:
   """Writes SQuAD's JSON for its scripts: id -> answer; '' is no answer.
 
   Args:
-    examples: with `id`.
+    examples: with `key`, the field of the id.
     predictions: texts, or objects with `text` and `null`: how much likelier no
       answer is (SQuAD 2.0).
     path: of the file.
@@ -209,7 +210,7 @@ def write_squad(
     ValueError: an id occurs twice, or a prediction has no `null` for null_odds.
     FileExistsError: a file exists.
   """
-  ids = _unique([example['id'] for example in examples], predictions)
+  ids = _unique([example[key] for example in examples], predictions)
   nulls = [getattr(p, 'null', None) for p in predictions]
   if null_odds and None in nulls:
     raise ValueError(f'{null_odds}: a prediction has no score of no answer.')
@@ -238,14 +239,8 @@ def write_conll(
   """Writes CoNLL's columns for its script: word, tag, predicted tag.
 
   A word is a line, and an empty line ends a sentence. A word without a
-  predicted tag gets 'O', which counts as replaced.
-
-  Args:
-    examples: with words and tags.
-    predictions: a tag for each word.
-    path: of the file.
-    words: the field of the words.
-    tags: the field of the tags.
+  predicted tag gets 'O', which counts as replaced. `words` and `tags` are the
+  fields of an example; a prediction has a tag for each word.
 
   Raises:
     ValueError: there are more tags than words, or a word has a space.

@@ -113,6 +113,7 @@ CNN_DAILYMAIL = Task(
   ),
   decode=formats.as_written,
   metrics=metrics.rouge,
+  averaged=('rouge2',),
 )
 XSUM = Task(
   name='xsum',
@@ -127,6 +128,7 @@ XSUM = Task(
   ),
   decode=formats.as_written,
   metrics=functools.partial(metrics.rouge, field='summary'),
+  averaged=('rouge2',),
 )
 
 TASKS = (CNN_DAILYMAIL, XSUM)

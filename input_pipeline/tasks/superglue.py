@@ -27,7 +27,7 @@ def read(
   for place, row in files.jsonl(path, (*fields, 'idx')):
     label = files.class_name(place, row.get('label'), labels)
     own = {name: row[name] for name in fields}
-    yield {**own, 'label': label, 'idx': int(row['idx'])}
+    yield {**own, 'label': label, 'idx': files.index(place, row['idx'])}
 
 
 def _read_multirc(path):
@@ -44,9 +44,9 @@ def _read_multirc(path):
           'answer': answer['text'],
           'label': files.class_name(place, answer.get('label'), _TRUTH),
           'idx': {
-            'paragraph': row['idx'],
-            'question': question['idx'],
-            'answer': answer['idx'],
+            'paragraph': files.index(place, row['idx']),
+            'question': files.index(place, question['idx']),
+            'answer': files.index(place, answer['idx']),
           },
         }
 
@@ -65,7 +65,10 @@ def _read_record(path):
         'entities': sorted(entities),
         'answers': sorted({x['text'] for x in query.get('answers', ())})
         or None,
-        'idx': {'passage': row['idx'], 'query': query['idx']},
+        'idx': {
+          'passage': files.index(place, row['idx']),
+          'query': files.index(place, query['idx']),
+        },
       }
 
 
@@ -260,12 +263,14 @@ AXB = _task(
   texts=_texts('sentence1', 'sentence2'),
   text_to_text=axb_text,
   metrics=metrics.matthews,
+  counted=False,
 )
 AXG = _task(
   'axg',
   'AX-g',
   splits={'test': 'test'},
   files={'test': ('AX-g/AX-g.jsonl',)},
+  counted=False,
   read=_reader(_RTE, 'premise', 'hypothesis'),
   labels=_RTE,
   texts=_texts('premise', 'hypothesis'),
@@ -284,6 +289,7 @@ DPR = _task(
   texts=winograd.dpr_texts,
   text_to_text=winograd.dpr_trained,
   decode=winograd.dpr_decode,
+  counted=False,  # trained on beside WSC
   lengths=(512, 512),
 )
 

@@ -1,6 +1,7 @@
 """What a labelled task is: a plain record."""
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,4 +82,20 @@ class Task:
   # (examples, predictions) -> name -> number, in percent where papers use
   # percent. The first is the task's score, unless `averaged` names several.
   metrics: Callable[[Sequence[Example], Sequence[Any]], dict[str, float]]
-  averaged: tuple[str, ...] = ()  # their mean is the score in a benchmark
+  averaged: tuple[str, ...] = ()  # their mean is the score in a paper
+  # Whether it counts in the score of several tasks. Helpers of a benchmark and
+  # its diagnostic sets do not.
+  counted: bool = True
+
+
+def mean_score(scores: Sequence[tuple[Task, float]]) -> float:
+  """The one score of several tasks, from the score of each of their splits.
+
+  The splits of a task are averaged first, and tasks that are not `counted` are
+  left out, as benchmarks do (metrics.glue_average), unless there are no others.
+  """
+  counted = [pair for pair in scores if pair[0].counted] or scores
+  parts: dict[str, list[float]] = {}
+  for task, score in counted:
+    parts.setdefault(task.name, []).append(score)
+  return statistics.mean(map(statistics.mean, parts.values()))

@@ -46,7 +46,7 @@ def read_wsc(path: str) -> Iterator[Example]:
       'text': row['text'],
       **{name: target[name] for name in fields},
       'label': files.class_name(place, row.get('label'), ('False', 'True')),
-      'idx': row['idx'],
+      'idx': files.index(place, row['idx']),
     }
     for span in ('span1', 'span2'):
       example[f'{span}_text'] = _in_text(place, example, span)

@@ -57,6 +57,19 @@ def test_the_two_sides_differ_in_their_start_alone():
   assert '--from=MINILM' in steps['minilm-pretrained']
 
 
+def test_the_command_of_lora_trains_the_factors_of_two_matrices(glue):
+  commands = DOCUMENT.read_text(encoding='utf-8').split('```sh\n')[1:]
+  (text,) = (x.split('```')[0] for x in commands if 'tuning.train=lora' in x)
+  words = shlex.split(text.replace('glue/rte', 'glue/sst2,size=tiny'))
+  overrides = [x for x in words if x.startswith('--config.')]
+  overrides.append(f'--config.data.task_folder={glue}')
+  (name,) = (x.partition('=')[2] for x in words if x.startswith('--config='))
+  setup = set_up(adoption.resolve(load(name, tuple(overrides))))
+  factors = setup.tuning.trained(setup.state.params)['lora']['encoder']
+  assert list(factors['layers']['attention']) == ['query', 'value']
+  assert factors['layers']['attention']['query']['a'].shape[-1] == 8
+
+
 def test_the_document_has_these_commands():
   """All but MiniLM's are in it, with the names of its folders."""
   text = DOCUMENT.read_text().replace('\\\n', '')

@@ -15,6 +15,10 @@ def test_scores_are_the_means_that_tasks_name():
     name: task.averaged for name, task in catalog.TASKS.items() if task.averaged
   }
   assert found == scores.AVERAGED
+  helpers = [name for name, task in catalog.TASKS.items() if not task.counted]
+  assert tuple(helpers) == scores.HELPERS
+  # ROUGE-2 is the one number of a summary (Raffel et al. 2020, table 1).
+  assert found['cnn_dailymail'] == found['xsum'] == ('rouge2',)
 
 
 def write(folder, rows, steps=20, best='score'):

@@ -162,6 +162,10 @@ def test_every_row_and_number_is_printed(table):
     for number in numbers:
       value, mark = float(number.removesuffix('m')), number.endswith('m')
       assert f'{value:g}' + 'm' * (mark or table.memory) in printed
+    for column in table.columns:  # two spaces keep it from the one before
+      assert re.search(
+        rf'  {re.escape(column.name)}( |$)', '\n'.join(part), re.MULTILINE
+      )
     made = [*records.runs(papers.TABLES, table, row)]
     assert bool(made) != ('It cannot be run.' in '\n'.join(part))
 
@@ -350,3 +354,16 @@ def test_the_command():
     found = command_line('t5.table2', '--tiny', f'--row={row}')
     assert (found.returncode, found.stdout) == (1, '')
     assert message in found.stderr
+
+
+def test_race_has_its_own_numbers_in_roberta():
+  """Liu et al. 2019, table 10."""
+  for task, rate, batch, epochs in (
+    ('race/all', 1e-5, 16, 4.0),
+    ('race/high', 1e-5, 16, 4.0),
+    ('squad/v2.0', 1.5e-5, 48, 2.0),
+  ):
+    config = load(f'configs/finetune/roberta.py:task={task}', ())
+    found = config.schedule.learning_rate, config.data.batch
+    assert (*found, config.train.epochs) == (rate, batch, epochs)
+    assert config.train.warmup_share == 0.06

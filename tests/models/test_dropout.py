@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from models import attention
 from models.attention import Attention
 from models.block import Context
 from models.build import build
@@ -24,14 +25,21 @@ B, S, T, N = 2, 7, 5, 4
 
 
 def apply(monkeypatch, model, params, *args, draw=np.ones):
-  """The output if jax draws these masks, and the (rate, shape) of each."""
+  """The output if these masks are drawn, and the (rate, shape) of each.
+
+  Attention's is a hash of places (`models/kernels/keep.py`), the others jax's.
+  """
   drawn = []
 
   def bernoulli(_, p, shape):
     drawn.append((pytest.approx(1 - p), tuple(shape)))
     return draw(shape, bool)
 
+  def all_kept(_, rate, shape):
+    return bernoulli(None, 1 - rate, shape)
+
   monkeypatch.setattr(jax.random, 'bernoulli', bernoulli)
+  monkeypatch.setattr(attention, 'all_kept', all_kept)
   rngs = {'dropout': jax.random.key(0)}
   run = jax.jit(
     lambda params: model.apply({'params': params}, *args, rngs=rngs)

@@ -92,7 +92,7 @@ def test_alibi_slopes():
 
 def test_alibi_is_a_slope_times_the_distance():
   """The bias is the same for keys before and after a query."""
-  bias = positions.alibi(2, jnp.array([3, 4]), jnp.arange(6))
+  bias = positions.alibi(2, jnp.arange(6) - jnp.array([3, 4])[:, None])
   distances = np.array([[3, 2, 1, 0, 1, 2], [4, 3, 2, 1, 0, 1]])
   expected = [-distances / 16, -distances / 256]
   np.testing.assert_allclose(bias, expected, rtol=1e-6)

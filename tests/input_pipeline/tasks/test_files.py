@@ -29,8 +29,9 @@ def test_marks_and_line_ends_of_any_system(tmp_path):
     {'sentence': 'He "left.', 'label': 'positive', 'idx': 0},
     {'sentence': 'So\u2028 it is ', 'label': 'negative', 'idx': 1},
   ]
+  others = (plain.replace('\n', end) for end in ('\r\n', '\r'))
   for n, text in enumerate(
-    (plain, '\ufeff' + plain, plain.replace('\n', '\r\n'), plain.rstrip('\n'))
+    (plain, '\ufeff' + plain, plain.rstrip('\n'), *others)
   ):
     path = write(tmp_path, f'{n}.tsv', text)
     assert list(catalog.find('glue/sst2').read(path)) == expected
@@ -58,10 +59,26 @@ BAD = [
    'FILE, line 2: byte 0xef is not UTF-8'),
   ('glue/rte', '', 'FILE is empty'),
   ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\thigh\n',
-   "FILE, line 2: score 'high' is not a number"),
+   "FILE, line 2: score 'high' is not a finite number"),
+  ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\t1\na\tb\tnan\n',
+   "FILE, line 3: score 'nan' is not a finite number"),
+  ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\t-inf\n',
+   "FILE, line 2: score '-inf' is not a finite number"),
   ('glue/cola', 'gj04\t1\tbad\n', 'FILE, line 1 has 3 columns, not the 4'),
   ('super_glue/cb', '{"premise": "a", "hypothesis": "b"}\n',
    "FILE, line 1: there is no field 'idx', only premise, hypothesis"),
+  ('super_glue/cb', '{"premise": "a", "hypothesis": "b", "idx": "x"}\n',
+   "FILE, line 1: idx 'x' is not a whole number"),
+  ('super_glue/cb', '{"premise": "a", "hypothesis": null, "idx": 0}\n',
+   "FILE, line 1: the field 'hypothesis' is null"),
+  ('super_glue/record', json.dumps({
+    'idx': 1.5, 'passage': {'text': 'a', 'entities': []},
+    'qas': [{'query': 'q', 'idx': 0}]}),
+   'FILE, line 1: idx 1.5 is not a whole number'),
+  ('glue/rte', HEADER.replace('2', '1'),
+   "FILE, line 1: there is no column 'sentence2', only sentence1, sentence1"),
+  ('glue/sst2', 'sentence\tlabel\tlabel\n',
+   "FILE, line 1: 2 columns have the name 'label'"),
   ('super_glue/cb', '\n{"premise": \n',
    'FILE, line 2: not a JSON object: Expecting value'),
   ('super_glue/cb', '[1]\n', "FILE, line 1: '[1]' is not a JSON object"),
@@ -97,6 +114,8 @@ def test_bad_csv(tmp_path):
   (example,) = catalog.find('swag').read(write(tmp_path, 'a.csv', good))
   assert example['sent1'] == 'S, "x"\nnext'
   assert example['label'] == 'choice3'
+  old = write(tmp_path, 'old.csv', header[:-1] + '\rS,He,a,b,c,d,2\r')
+  assert [x['sent1'] for x in catalog.find('swag').read(old)] == ['S']
   more = good + 'S,He,a,b,c,d,e,1\n'
   found = failure('swag', write(tmp_path, 'b.csv', more))
   assert found.startswith('FILE, line 4 has 8 columns, not the 7')

@@ -33,13 +33,18 @@ def test_a_table(tmp_path, capsys):
 
 
 def test_other_layouts_and_kinds(tmp_path):
-  rows = 'body,label\n"a, b",1.5\nc,0\n'
+  rows = 'body,label\n"a, b",1.53\nc,0\nd,-1e-7\n'
   name = spec(tmp_path, 'csv', train=rows, validation=rows)
   task = catalog.find(f'{name},text=body,kind=regression,length=64')
   examples = catalog.examples(task, 'train')
-  assert [x['label'] for x in examples] == [1.5, 0.0]
+  assert [x['label'] for x in examples] == [1.53, 0.0, -1e-7]
   assert task.length == 64
-  assert task.text_to_text(examples[0]) == [('train body: a, b', '1.6')]
+  pairs = [pair for x in examples for pair in task.text_to_text(x)]
+  assert pairs[0] == ('train body: a, b', '1.53')
+  assert [text for _, text in pairs[1:]] == ['0', '-0.0000001']
+  found = [task.decode(text, None) for _, text in pairs]
+  assert found == [1.53, 0.0, -1e-7]
+  assert task.decode('nan', None) is task.decode('warm', None) is None
   rows = '{"body": "a", "label": 1}\n{"body": "b", "label": 0}\n'
   name = spec(tmp_path, 'jsonl', train=rows, validation=rows)
   task = catalog.find(f'{name},text=body')
@@ -137,6 +142,24 @@ def test_bad_tables(tmp_path):
     catalog.examples(task, 'validation')
   (tmp_path / 'train.tsv').write_text(TRAIN.replace('ham', 'spam'))
   with pytest.raises(ValueError, match="has only one class, 'spam'"):
+    catalog.find(name)
+  (tmp_path / 'train.tsv').write_text(TRAIN.split('\n')[0])
+  with pytest.raises(ValueError, match='train.tsv is empty: it has no example'):
+    catalog.find(name)
+
+
+@pytest.mark.parametrize(
+  ('layout', 'row', 'message'),
+  [
+    ('jsonl', '{"body": null, "kind": "x"}', "the field 'body' is null"),
+    ('jsonl', '{"body": ["a"], "kind": "x"}', r"body \['a'\] is not a text"),
+    ('tsv', 'body\tkind\tkind\nb\tx\ty', "2 columns have the name 'kind'"),
+    ('csv', 'body,body,kind\nb,a,y', "2 columns have the name 'body'"),
+  ],
+)
+def test_texts_that_are_missing_or_named_twice(tmp_path, layout, row, message):
+  name = spec(tmp_path, layout, train=row) + ',text=body,label=kind'
+  with pytest.raises(ValueError, match=f'train.{layout}, line 1: {message}'):
     catalog.find(name)
 
 

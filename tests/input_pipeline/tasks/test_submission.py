@@ -96,10 +96,11 @@ def test_what_is_replaced_is_counted(tmp_path):
   written = submission.write_glue('sst2', indexed(2), found, str(tmp_path))
   assert written.replaced == 1
   assert rows(written.path)[1:] == [['0', '0'], ['1', '1']]
-  numbers = [None, float('nan'), 1.0]
-  written = submission.write_glue('stsb', indexed(3), numbers, str(tmp_path))
-  assert written.replaced == 2
-  assert [row[1] for row in rows(written.path)[1:]] == ['0', '0', '1']
+  numbers = [None, float('nan'), 1.0, -0.25, 5.5, float('inf'), 0.0, 5.0]
+  written = submission.write_glue('stsb', indexed(8), numbers, str(tmp_path))
+  assert written.replaced == 5  # the server's scores go from 0 to 5
+  expected = ['0', '0', '1', '0', '5', '0', '0', '5']
+  assert [row[1] for row in rows(written.path)[1:]] == expected
 
 
 @pytest.mark.parametrize(
@@ -173,13 +174,15 @@ def test_real_multirc_gets_its_labels_back(tmp_path):
 
 
 def test_record(tmp_path):
-  examples = [{'idx': {'passage': 3, 'query': q}} for q in (8, 9)]
-  found = ['Élodie "Lee"', None]
+  examples = [{'idx': {'passage': 3, 'query': q}} for q in (8, 9, 10, 11)]
+  found = ['Élodie "Lee"', None, Answer('Paris', 1.5), Answer(None, 2.0)]
   written = submission.write_superglue('record', examples, found, str(tmp_path))
-  assert written.replaced == 1
+  assert written.replaced == 2
   assert objects(written.path) == [
     {'idx': 8, 'label': 'Élodie "Lee"'},
     {'idx': 9, 'label': ''},
+    {'idx': 10, 'label': 'Paris'},
+    {'idx': 11, 'label': ''},
   ]
 
 
@@ -214,6 +217,18 @@ def test_squad_writes_both_files_or_none(tmp_path):
     )
   assert not path.exists()
   assert odds.read_text() == 'mine'
+
+
+def test_trivia(tmp_path):
+  """Its script reads {question's id: answer}; ids that repeat have none."""
+  task, found = catalog.find('trivia_qa'), ['Bob "B."', None]
+  examples = [{'question_id': i} for i in ('tc_1', 'tc_2')]
+  folder = str(tmp_path)
+  written = submission.write(task, 'test', examples, found, folder)
+  assert written == (str(tmp_path / 'trivia_qa.json'), 2, 1)
+  assert json.loads(text(written.path)) == {'tc_1': 'Bob "B."', 'tc_2': ''}
+  written = submission.write(task, 'test', examples[:1] * 2, found, folder)
+  assert written == (str(tmp_path / 'trivia_qa.txt'), 2, 1)
 
 
 def test_conll(tmp_path):

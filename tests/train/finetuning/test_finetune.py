@@ -9,6 +9,8 @@ import pytest
 
 from configs import bert as pretraining
 from configs.finetune import bert, t5
+from input_pipeline.tasks import catalog, metrics
+from input_pipeline.tasks.metrics import averages
 from tests.helpers import labelled, runs
 from train import adoption, evaluate, finetune, loop, scoring, sweeping
 from train.fingerprint import fingerprint
@@ -165,6 +167,25 @@ def test_a_task_of_a_mixture_is_named_with_its_place(task):
   assert "Did you mean 'glue/mrpc'?" in str(error.value)
 
 
+def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
+  """T5 does not train on it (Raffel et al. 2020, 2.4)."""
+  folder = tmp_path / 'WNLI'
+  folder.mkdir()
+  header, row = 'sentence1\tsentence2\tlabel\n', 'It ran.\tBob ran.\t1\n'
+  for name in ('train', 'dev'):
+    (folder / f'{name}.tsv').write_text(header + row)
+  config = set_keys(t5.get_config('size=tiny'), {
+    'data.source': '', 'data.rates': 'equal', 'data.length': 32,
+    'data.mixture': ((task, 0), ('task:glue/wnli', 0)),
+    'data.task_folder': str(tmp_path), 'data.target_length': 8,
+    'data.tokenizer_kind': 'bytes', 'model.vocab_size': 384,
+  })  # fmt: skip
+  with pytest.raises(ValueError) as error:
+    loop.train(adoption.resolve(config), str(tmp_path / 'run'))
+  assert str(error.value).startswith("data.mixture[1]='task:glue/wnli': T5 doe")
+  assert '--source=task:glue/wnli@validation' in str(error.value)
+
+
 def test_examples_that_lose_tokens_are_counted(task, tmp_path):
   config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
     'train.log_every': 1, 'eval.every': 1,
@@ -243,3 +264,41 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)
+
+
+BENCHMARKS = [
+  ('glue', averages.GLUE['t5'], ('glue/wnli', 'glue/ax')),
+  (
+    'super_glue',
+    averages.SUPERGLUE,
+    ('super_glue/dpr', 'super_glue/axb', 'super_glue/axg'),
+  ),
+]
+
+
+@pytest.mark.parametrize(('group', 'columns', 'helpers'), BENCHMARKS)
+def test_the_score_of_all_tasks_is_the_average(group, columns, helpers):
+  """Each split of MNLI is scored apart; helpers do not count."""
+  pairs = [pair for column in columns for pair in column]
+  results = {}
+  for n, (task, metric) in enumerate(pairs):
+    results.setdefault(task, {})[metric] = 30.0 + n**2
+  found = []
+  for name, numbers in results.items():
+    half = 'mnli' if name.startswith('mnli') else name
+    task = catalog.find(f'{group}/{half}')
+    split = name.replace(half, 'validation')
+    found.append(scoring.Scores(task, split, [], [], numbers, 0))
+  found += [
+    scoring.Scores(catalog.find(x), 'validation', [], [], {'accuracy': 1.0}, 0)
+    for x in helpers
+  ]
+  if group == 'glue':
+    expected = metrics.glue_average(results, 't5')
+  else:
+    expected = metrics.superglue_average(results)
+  means = scoring.means(found)
+  assert means['score'] == pytest.approx(expected['average'])
+  assert means[f'{helpers[0]}/accuracy'] == 1.0
+  # A helper alone has a score: a run on it keeps its best checkpoint.
+  assert scoring.means(found[-1:])['score'] == 1.0
