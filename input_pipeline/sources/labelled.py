@@ -46,7 +46,7 @@ def fill_in(data: Any, family: str) -> list['Labelled']:
   tasks = {key: x for key, x in names.items() if x.startswith('task:')}
   if not tasks:
     raise ValueError(
-      f'data.source={data.source!r} is no task: name one, '
+      f'data.source={data.source!r} is not a task: name one, '
       '--config=FILE.py:task=NAME or --config.data.source=task:NAME.'
     )
   opened = [
