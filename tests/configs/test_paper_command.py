@@ -1,4 +1,4 @@
-"""The command `python -m configs.papers`: what it prints, and a row for real."""
+"""`python -m configs.papers`: what it prints, and a row made for real."""
 
 import json
 import random
