@@ -78,7 +78,7 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
     recipe(task, **{'data.documents': 100, 'eval.every': 0})
   )
   assert (few.train.steps, few.eval.every) == (75, 13)
-  with pytest.raises(ValueError, match='is no task'):
+  with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
 
 
