@@ -60,6 +60,7 @@ LAYOUTS = (*_ENCODERS, t5, *_DECODERS)
 # Fields of a config that do not decide the outputs: how weights are
 # initialised, how the model is regularised and run.
 FREE = (
+  'attention',
   'attention_dropout',
   'dropout',
   'dropout_kind',
