@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from models import attention
 from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.steps import (
@@ -114,6 +115,7 @@ def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):
   """Masks that drop nothing leave only the scaling of each place."""
   keep_all = lambda key, p, shape: jnp.ones(shape, bool)  # noqa: E731
   monkeypatch.setattr(jax.random, 'bernoulli', keep_all)
+  monkeypatch.setattr(attention, 'all_kept', keep_all)
   run = descent(model__dropout=RATE, model__attention_dropout=ATTENTION)
   _, metrics = run(params)
   kept, seen = 1 / (1 - RATE), 1 / (1 - ATTENTION)
