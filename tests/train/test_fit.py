@@ -80,6 +80,9 @@ def test_operations_are_the_products_of_the_loss(name):
   if name == 'encoder_decoder':  # buckets are looked up by a product
     heads, buckets = config.heads, config.relative_buckets
     counted -= 2 * heads * buckets * (S**2 + T**2)
+  # So are token types, by the generator and by the discriminator.
+  times = 2 if name == 'electra' else 1
+  counted -= 2 * times * B * T * config.token_types * config.table_width
   assert step_flops(config, batch) == 3 * counted
 
 
