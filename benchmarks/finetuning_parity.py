@@ -166,7 +166,7 @@ def torch_batches(data: pipeline.Data, tokenizer, config):
   """Treeline's batches, in its order, without the columns of padding alone.
 
   Raises:
-    RuntimeError: a row that was not cut is none of transformers' tokenizer.
+    RuntimeError: transformers' tokenizer gives other tokens for an uncut row.
   """
   length = config.data.length
   known = known_rows(tokenizer, data.corpora[0].source, length)

@@ -18,14 +18,13 @@ Branch = Callable[[jax.Array], jax.Array]
 class Context(NamedTuple):
   """What all layers of a stack share."""
 
-  rules: Rules | None = None  # training; of self-attention: models/masks.py
-  mask: jax.Array | None = None  # decoding: bool, broadcasts to [B,T,S]
+  # Which keys a query sees: rules, or (decoding) bool, broadcasts to [B,T,S].
+  seen: Rules | jax.Array | None = None
   positions: jax.Array | None = None  # int [B,T] or [1,T], the angles of rope
   source: jax.Array | None = None  # [B,S,D], what cross-attention reads
-  source_rules: Rules | None = None
-  source_mask: jax.Array | None = None
+  source_seen: Rules | jax.Array | None = None  # as `seen`, of the source
   index: jax.Array | None = None  # decoding: the place in the cache of x
-  # The stack adds these, and masks of the rules where no kernel reads them:
+  # The stack adds these, and makes masks of rules that no kernel reads:
   banded: jax.Array | None = None  # the mask of layers with a window
   bias: jax.Array | None = None  # [N,T,S] or [N,R], of relative_bias, alibi
   angles: jax.Array | None = None  # [B,T,R/2], of rope
@@ -88,11 +87,9 @@ class Block(nn.Module):
           for name, new in keys_values.items()
         }
         new_cache['self'] = keys_values
-      seen = context.rules
-      if context.mask is not None:
-        seen = context.mask
-        if banded is not None:
-          seen = jnp.where(banded, context.banded, seen)
+      seen = context.seen
+      if context.banded is not None:
+        seen = jnp.where(banded, context.banded, seen)
       return attention(
         y, keys_values, seen, context.bias, context.angles, context.distances,
         banded,
@@ -104,10 +101,7 @@ class Block(nn.Module):
       if keys_values is None:
         keys_values = attention.keys_values(context.source)
         new_cache['cross'] = keys_values
-      seen = context.source_rules
-      if context.source_mask is not None:
-        seen = context.source_mask
-      return attention(y, keys_values, seen)
+      return attention(y, keys_values, context.source_seen)
 
     def mlp(y: jax.Array) -> jax.Array:
       y = Mlp(c, name='mlp')(y)
@@ -130,13 +124,7 @@ class Block(nn.Module):
 class Kept(Block):
   """A block that hands out its output beside the cache's place."""
 
-  def __call__(
-    self,
-    x: jax.Array,
-    cache: dict | None,
-    banded: jax.Array | None,
-    context: Context,
-  ) -> tuple[jax.Array, jax.Array]:
+  def __call__(self, x: jax.Array, *others) -> tuple[jax.Array, jax.Array]:
     """[B,T,D] -> [B,T,D] twice; there is no cache."""
-    x, _ = super().__call__(x, cache, banded, context)
+    x, _ = super().__call__(x, *others)
     return x, x

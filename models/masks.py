@@ -36,6 +36,11 @@ class Rules:
     return seen & own
 
 
+def as_mask(seen: jax.Array | Rules | None) -> jax.Array | None:
+  """The mask of rules; a mask, or None, stays what it is."""
+  return seen.mask() if isinstance(seen, Rules) else seen
+
+
 def causal(length: int) -> jax.Array:
   """A position sees itself and those before it: [1,T,T].
 

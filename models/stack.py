@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.layers import Dense, Norm, dropout, initializer
+from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
 # What a layer keeps for the backward pass; `none` keeps everything, and so does
@@ -107,18 +108,19 @@ class Stack(nn.Module):
     if cache is not None:
       queries = queries + context.index
       keys = jnp.arange(cache['self']['key'].shape[2])
-    flash = c.attention == 'flash' and cache is None
-    if not flash and context.rules is not None:
-      context = context._replace(mask=context.rules.mask())
-    if not flash and context.source_rules is not None:
-      context = context._replace(source_mask=context.source_rules.mask())
+    # A kernel reads the rules of whole rows. Decoding has a mask.
+    flash = c.attention == 'flash' and isinstance(context.seen, Rules)
+    if not flash:
+      context = context._replace(
+        seen=as_mask(context.seen), source_seen=as_mask(context.source_seen)
+      )
     context = self._positions(context, queries, keys, flash)
     banded = None
     if c.window:
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
       if not flash:
         near = queries[:, None] - keys[None, :] < c.window
-        context = context._replace(banded=context.mask & near)
+        context = context._replace(banded=context.seen & near)
 
     if x.shape[-1] != c.embed_dim or c.table_dim:
       axes, init = ('table', 'embed'), initializer(c, 'projection')

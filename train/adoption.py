@@ -43,7 +43,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 def _resolve_head(config: ConfigDict, task: Task) -> None:
   """The head that a task needs, and its classes."""
-  heads = HEADS.get(task.kind, ())
+  if task.kind not in HEADS:
+    raise ValueError(
+      f'Task {task.name} is text to text alone, and no head learns it: take '
+      '--config=finetune/t5.py, or another model that writes.'
+    )
+  heads = HEADS[task.kind]
   if task.kind != 'classification' and config.model.head not in heads:
     config.model.head = heads[0]
   config.model.classes = {

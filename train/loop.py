@@ -205,7 +205,7 @@ def _say(text: str) -> None:
 
 
 def _describe(setup: Setup) -> None:
-  """Prints the config, the parameters and what of them is trained."""
+  """Prints the config, the parameters, and which of them are trained."""
   params = setup.state.params
   _say(summary(setup.config, shutil.get_terminal_size().columns))
   _say(progress.overview(params, setup.axes, setup.places.params))

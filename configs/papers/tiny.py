@@ -2,7 +2,7 @@
 
 The same commands as those of the row, one after the other, with the tiny size
 of each config, few steps, and text that every machine has. It shows that the
-way to the row's numbers is there; the numbers mean nothing.
+commands of the row work; the numbers mean nothing.
 """
 
 import os

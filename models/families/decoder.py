@@ -73,7 +73,7 @@ class Decoder(nn.Module):
     if not self.config.prefix:
       prefix = None
     rules = masks.Rules(segments, segments, prefix, causal=True)
-    context = Context(rules=rules, positions=positions)
+    context = Context(seen=rules, positions=positions)
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
@@ -128,6 +128,6 @@ class Decoder(nn.Module):
     mask = (jnp.arange(S) <= last[:, None])[None]
     if hidden is not None:
       mask = mask & ~hidden[:, None]
-    context = Context(mask=mask, positions=positions, index=index)
+    context = Context(seen=mask, positions=positions, index=index)
     x, cache = self.decoder(self.embed(tokens, positions), context, cache)
     return self.vocabulary(x, self.embed.table), cache

@@ -102,9 +102,7 @@ class Electra(nn.Module):
       of the discriminator, logits [B,T]; 'labels', bool [B,T], whether a token
       differs from the text.
     """
-    context = Context(
-      mask=masks.segments(segments, segments), positions=positions
-    )
+    context = Context(seen=masks.Rules(segments, segments), positions=positions)
 
     def encode(stack, tokens):
       return stack(self.embed(tokens, positions, types), context)[0]

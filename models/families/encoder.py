@@ -131,5 +131,5 @@ class Encoder(nn.Module):
     They are [1+L,B,T,D], the embeddings first; None without `model.features`.
     """
     rules = masks.Rules(segments, segments)
-    context = Context(rules=rules, positions=positions)
+    context = Context(seen=rules, positions=positions)
     return self.encoder(self.embed(inputs, positions, types), context)

@@ -52,10 +52,10 @@ class EncoderDecoder(nn.Module):
     """
     encoded = self.encode(encoder_inputs, encoder_segments, encoder_positions)
     context = Context(
-      rules=masks.Rules(segments, segments, causal=True),
+      seen=masks.Rules(segments, segments, causal=True),
       positions=positions,
       source=encoded,
-      source_rules=masks.Rules(segments, encoder_segments),
+      source_seen=masks.Rules(segments, encoder_segments),
     )
     x, _ = self.decoder(self.embed(inputs, positions), context)
     return self.vocabulary(x, self.embed.table)
@@ -68,7 +68,7 @@ class EncoderDecoder(nn.Module):
   ) -> jax.Array:
     """int [B,S] each -> [B,S,D]."""
     rules = masks.Rules(encoder_segments, encoder_segments)
-    context = Context(rules=rules, positions=encoder_positions)
+    context = Context(seen=rules, positions=encoder_positions)
     x = self.embed(encoder_inputs, encoder_positions)
     return self.encoder(x, context)[0]
 
@@ -104,10 +104,10 @@ class EncoderDecoder(nn.Module):
     positions = index + jnp.arange(tokens.shape[1])
     places = jnp.arange(cache['self']['key'].shape[2])
     context = Context(
-      mask=(places <= positions[:, None])[None],
+      seen=(places <= positions[:, None])[None],
       positions=positions[None],
       source=encoded,
-      source_mask=masks.padding(encoder_segments),
+      source_seen=masks.padding(encoder_segments),
       index=index,
     )
     x = self.embed(tokens, positions[None])

@@ -3,6 +3,7 @@
 A batch's `weights` are 1 where there is a label, and 0 in rows of padding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,12 +20,19 @@ TEXT = 0.5  # weight of GPT-1's loss of the text (Radford et al. 2018, 3.2)
 
 
 def apply(
-  model: nn.Module, params: dict, batch: dict[str, jax.Array], **rngs: Any
+  model: nn.Module,
+  params: dict,
+  batch: dict[str, jax.Array],
+  also: Sequence[str] = (),
+  **rngs: Any,
 ) -> Any:
-  """Applies the model to the arrays of the batch that it reads."""
+  """Applies the model to the arrays of the batch that it reads.
+
+  `also` names arrays that it reads in training alone.
+  """
   return model.apply(
     {'params': params},
-    **{name: batch[name] for name in model.INPUTS},
+    **{name: batch[name] for name in (*model.INPUTS, *also)},
     rngs={name: rng for name, rng in rngs.items() if rng is not None},
   )
 
@@ -160,12 +168,7 @@ def span_joint(
   Clark et al. 2020's code: the binary cross-entropy of `no_answer` [B], 1 where
   the question has no answer in any window, counts half.
   """
-  outputs = model.apply(
-    {'params': params},
-    **{name: batch[name] for name in model.INPUTS},
-    start=batch['start'],
-    rngs={} if rng is None else {'dropout': rng},
-  )
+  outputs = apply(model, params, batch, ['start'], dropout=rng)
   start, _, begins = cross_entropy(outputs['start'], batch['start'])
   end, _, ends = cross_entropy(outputs['end'], batch['end'])
   answered = optax.sigmoid_binary_cross_entropy(

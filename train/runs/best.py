@@ -103,7 +103,7 @@ def saved_step(folder: str) -> int:
       f"{path} is missing, so {folder} has no step 'best': its run has no "
       'checkpoint.best, or was not evaluated yet. Give the number of a step.'
     )
-  with open(path) as file:
+  with open(path, encoding='utf-8') as file:
     return json.load(file)['step']
 
 

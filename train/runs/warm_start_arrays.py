@@ -71,8 +71,7 @@ def compare(
   old: Any,
   new: Any,
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-  """Names of the parameters that are taken, new and left; see
-  `warm_start`.
+  """Names of the parameters that are taken, new and left: see `warm_start`.
 
   `heads` says whether a head's parameters may be new or left; `folder`, and the
   groups `model` of both runs, are for messages. Raises ValueError, which names

@@ -90,6 +90,18 @@ def test_on_a_mesh():
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
 
 
+def test_steps_of_decoding_have_a_mask():
+  """With flash, decoding gives the logits of whole rows."""
+  config = decoders.tiny_decoder('alibi', window=4, window_every=2)
+  flash = dataclasses.replace(config, attention='flash')
+  tokens = batch(config)['inputs'][:1]
+  whole = build(config)
+  params = nn.unbox(whole.init(jax.random.key(0), tokens, tokens)['params'])
+  expected = whole.apply({'params': params}, tokens, jnp.ones_like(tokens))
+  found = decoders.decoded(build(flash), params, tokens, prompt=4)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_what_auto_takes():
   config = decoders.tiny_decoder('rope', head_dim=16)
   assert choose(config, 'tpu')[0] == 'flash'

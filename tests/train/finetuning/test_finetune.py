@@ -80,6 +80,8 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
   assert (few.train.steps, few.eval.every) == (75, 13)
   with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
+  with pytest.raises(ValueError, match='is text to text alone'):
+    adoption.resolve(recipe(f'{task},kind=text'))
 
 
 def test_a_run_learns_its_task(tuned, pretrained_run):
