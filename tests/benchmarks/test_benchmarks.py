@@ -16,7 +16,7 @@ def run(name, out, *flags):
   """What the benchmark wrote."""
   done = subprocess.run(
     [sys.executable, '-m', f'benchmarks.{name}', f'--out={out}', *flags],
-    cwd=REPOSITORY, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, timeout=300,
+    cwd=REPOSITORY, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, timeout=900,
     capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-2000:]
