@@ -48,7 +48,7 @@ from configs.commands import command
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
-from train import sweeping
+from train.finetuning import sweeping
 from train.runs import workdir
 
 HERE = Path(__file__).resolve()

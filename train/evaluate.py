@@ -30,7 +30,7 @@ from ml_collections import ConfigDict, config_flags
 from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
-from train import scoring
+from train.finetuning import scoring
 from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes

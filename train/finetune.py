@@ -28,7 +28,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs.commands import terminal
-from train import adoption, loop, sweeping
+from train import loop
+from train.finetuning import adoption, sweeping
 from train.parallel import processes
 from train.runs import command, workdir
 

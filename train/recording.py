@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
 from input_pipeline import pipeline
-from train import scoring
 from train.evaluate import EmptySplitError, evaluate, make_eval_step
+from train.finetuning import scoring
 from train.generate import make_sampling
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes

@@ -10,7 +10,7 @@ from scipy import stats
 from benchmarks import finetuning
 from tests.configs.test_papers import load
 from tests.helpers import REPOSITORY
-from train import adoption
+from train.finetuning import adoption
 from train.setup import set_up
 
 DOCUMENT = REPOSITORY / 'docs' / 'finetuning.md'

@@ -18,7 +18,7 @@ from input_pipeline.objectives.rows import batch_shapes
 from input_pipeline.tasks import catalog
 from models.config import TransformerConfig
 from models.pretrained.arrays import leaf_shapes
-from train import adoption
+from train.finetuning import adoption
 from train.learning.optimizer import USES
 from train.learning.schedules import make_schedule
 from train.learning.tuning import make_tuning

@@ -10,8 +10,8 @@ from input_pipeline.tokenizers import kinds, subwords
 from models import pretrained
 from tests.helpers import labelled, runs
 from tests.helpers.checkpoints import T5, make, recipe, rewrite
-from train import adoption
 from train import pretrained as command
+from train.finetuning import adoption
 from train.runs import folders
 
 

@@ -7,7 +7,8 @@ from flax.traverse_util import flatten_dict
 
 from configs.finetune import bert
 from tests.helpers.warm_starts import begun, new_run
-from train import adoption, evaluate
+from train import evaluate
+from train.finetuning import adoption
 from train.runs import warm_start, warm_start_arrays
 
 CLASSES = ('classes/dense/bias', 'classes/dense/kernel')

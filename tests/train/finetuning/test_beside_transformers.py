@@ -15,8 +15,8 @@ import transformers
 from configs.finetune import bert
 from input_pipeline import pipeline
 from models import pretrained
-from train import adoption, scoring
 from train import pretrained as published
+from train.finetuning import adoption, scoring
 from train.learning.state import TrainState
 from train.setup import set_up
 

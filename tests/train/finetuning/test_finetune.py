@@ -12,7 +12,8 @@ from configs.finetune import bert, t5
 from input_pipeline.tasks import catalog, metrics
 from input_pipeline.tasks.metrics import averages
 from tests.helpers import labelled, runs
-from train import adoption, evaluate, finetune, loop, scoring, sweeping
+from train import evaluate, finetune, loop
+from train.finetuning import adoption, scoring, sweeping
 from train.fingerprint import fingerprint
 from train.reporting.metrics import read_metrics
 from train.runs import opening

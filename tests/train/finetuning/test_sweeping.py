@@ -2,7 +2,7 @@
 
 import pytest
 
-from train import sweeping
+from train.finetuning import sweeping
 
 OURS = {
   'grid': 'schedule.learning_rate=1e-3,1e-4',

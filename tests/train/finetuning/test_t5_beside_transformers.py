@@ -19,7 +19,7 @@ from transformers.optimization import Adafactor
 from configs.finetune import t5
 from input_pipeline import pipeline
 from models import decoding, pretrained
-from train import adoption
+from train.finetuning import adoption
 from train.learning.state import create_state
 from train.setup import set_up
 

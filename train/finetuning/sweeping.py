@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 from configs.commands import terminal
 from configs.commands.command import UserError, is_fixable
 from input_pipeline.sources import paths
+from train.finetuning.scoring import SCORE
 from train.reporting.metrics import read_metrics
 from train.runs import workdir
-from train.scoring import SCORE
 
 NAME = 'scores.json'  # in the folder of all runs
 _SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl

@@ -1,0 +1,1 @@
+"""Fine-tuning on labelled tasks: what a config adopts, scores, seeds."""
