@@ -1,6 +1,6 @@
 """RWKV-4 (Peng et al. 2023): a recurrent network that trains in parallel.
 
-Its mean over the past is in wkv.py.
+Its mean over the past is in wkv.py, by blocks in kernels/wkv.py.
 """
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ from models.config import TransformerConfig
 from models.embed import Embed
 from models.families.wkv import empty, recurrent, wkv
 from models.heads import Vocabulary
+from models.kernels.wkv import wkv_in_blocks
 from models.layers import (
   Dense,
   Norm,
@@ -106,7 +107,8 @@ class TimeMix(Mix):
     first = self.param('time_first', init_first, (D,), 'float32')
     k, v = k.astype('float32'), v.astype('float32')
     if cache is None:
-      out = wkv(k, v, decay, first, starts)
+      form = wkv_in_blocks if c.attention == 'flash' else wkv
+      out = form(k, v, decay, first, starts)
     else:
       names = ('numerator', 'denominator', 'exponent')
       state = tuple(cache[name] for name in names)

@@ -1,4 +1,4 @@
-"""Which implementation computes attention."""
+"""Which implementation computes attention, or RWKV's mean over the past."""
 
 from models.config import TransformerConfig
 
@@ -30,12 +30,10 @@ def choose(config: TransformerConfig, platform: str) -> tuple[str, str]:
 
 def _lacking(config, platform):
   """What the kernel lacks, or ''."""
-  if config.family == 'rwkv':
-    return "model.family='rwkv' has no attention"
   if config.position == 'transformer_xl':
     return "model.position='transformer_xl' has a bias of each query's own"
   if platform != 'tpu':
     return f'there is a kernel for TPUs, none for {platform!r}'
-  if config.head_dim % 8:
+  if config.family != 'rwkv' and config.head_dim % 8:
     return f'model.head_dim={config.head_dim} is no multiple of 8'
   return ''

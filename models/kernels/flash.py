@@ -102,8 +102,8 @@ def _backward(kind, saved, d_out):
   length = sizes.nq * sizes.bq
   mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
   arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix) | {
-    'd_out': _pad(d_out, 2, length),
-    'mean': _pad(mean, 2, length)[:, :, None],
+    'd_out': pad(d_out, 2, length),
+    'mean': pad(mean, 2, length)[:, :, None],
     'lse': lse,
     'meta': meta,
   }
@@ -152,17 +152,17 @@ class _Sizes:
     # Distances from 1 - nk bk on; the bias given begins at 1 - S.
     self.before = self.nk * self.bk - self.S
     longest = self.T if bias is None else bias.shape[1] + 1 - self.S
-    self.distances = self.nk * self.bk + _up(longest, self.bq)
+    self.distances = self.nk * self.bk + up(longest, self.bq)
 
 
-def _up(length, multiple):
+def up(length, multiple):
   return -(-length // multiple) * multiple
 
 
 def _blocks(length, block):
   """The size of a block, and how many there are."""
   count = -(-length // block)
-  size = _up(-(-length // count), LANES)
+  size = up(-(-length // count), LANES)
   return size, -(-length // size)
 
 
@@ -170,22 +170,22 @@ def _padded(sizes, q, k, v, bias, queries, keys, prefix):
   """What all kernels read, as whole blocks; padding is segment 0."""
   T, S = sizes.nq * sizes.bq, sizes.nk * sizes.bk
   arrays = {
-    'q': _pad(q, 2, T),
-    'k': _pad(k, 2, S),
-    'v': _pad(v, 2, S),
-    'queries': _pad(queries, 1, T)[:, None],
+    'q': pad(q, 2, T),
+    'k': pad(k, 2, S),
+    'v': pad(v, 2, S),
+    'queries': pad(queries, 1, T)[:, None],
     # A query that is padding has segment 0 too: it must not see these.
-    'keys': _pad(jnp.where(keys > 0, keys, -1), 1, S, -1)[..., None],
+    'keys': pad(jnp.where(keys > 0, keys, -1), 1, S, -1)[..., None],
   }
   if prefix is not None:
-    arrays['prefix'] = _pad(prefix, 1, S)[..., None]
+    arrays['prefix'] = pad(prefix, 1, S)[..., None]
   if bias is not None:
     after = sizes.distances - sizes.before - bias.shape[1]
     arrays['bias'] = jnp.pad(bias, [(0, 0), (sizes.before, after)])[:, None]
   return arrays
 
 
-def _pad(x, axis, length, value=0):
+def pad(x, axis, length, value=0):
   widths = [(0, 0)] * x.ndim
   widths[axis] = (0, length - x.shape[axis])
   return jnp.pad(x, widths, constant_values=value)

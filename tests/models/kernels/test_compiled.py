@@ -1,4 +1,4 @@
-"""The flash kernel compiles for TPUs, and holds no weight in memory."""
+"""The kernels compile for TPUs, and hold no weight in memory."""
 
 import importlib.util
 
@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from models.kernels.flash import Kind, flash
+from models.kernels.wkv import wkv_in_blocks
 from train import fit
 
 pytestmark = [
@@ -45,3 +46,27 @@ def test_compiles_without_weights(slice_):
   assert compiled.as_text().count('tpu_custom_call') >= 3
   # Half a byte for each weight would be more.
   assert compiled.memory_analysis().temp_size_in_bytes < B * N * T * T / 2
+
+
+def test_wkv_compiles():
+  """RWKV-430M's: memory holds what is read and written, and no states."""
+  place = SingleDeviceSharding(fit.topology('v5e:2x2')[0])
+  rows = jax.ShapeDtypeStruct((4, 1000, 1024), 'float32')
+  channels = jax.ShapeDtypeStruct((1024,), 'float32')
+  starts = jax.ShapeDtypeStruct((4, 1000), 'bool')
+
+  def gradients(k, v, decay, bonus, starts, probe):
+    def mean(*numbers):
+      return wkv_in_blocks(*numbers, starts)
+
+    return jax.vjp(mean, k, v, decay, bonus)[1](probe)
+
+  compiled = (
+    jax.jit(gradients, in_shardings=place, out_shardings=place)
+    .lower(rows, rows, channels, channels, starts, rows)
+    .compile()
+  )
+  assert compiled.as_text().count('tpu_custom_call') >= 3
+  # Whole rows of k, v, g, the mean and its denominator, and two gradients.
+  array = 4 * rows.size
+  assert compiled.memory_analysis().temp_size_in_bytes < 8 * array

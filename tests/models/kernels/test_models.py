@@ -12,6 +12,7 @@ from models.build import build
 from models.kernels import sharded
 from models.kernels.choice import choose
 from tests.helpers import decoders, t5_reference
+from tests.models.families import test_rwkv
 from train.parallel import sharding
 
 B, T = 8, 12
@@ -55,6 +56,7 @@ CONFIGS = {
     'alibi', window=4, window_every=2, attention_dropout=0.2, remat='dots'
   ),
   'prefix': decoders.tiny_decoder('rope', prefix=True, scan=False),
+  'rwkv': test_rwkv.make_config(decoder_layers=1, remat='dots'),
 }
 
 
@@ -71,12 +73,21 @@ def test_equals_xla(name):
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
 
 
-def test_on_a_mesh():
-  """Rows and heads of 8 devices: the same values, and the same dropout."""
-  config = decoders.tiny_decoder(
+ON_MESHES = {
+  'alibi': decoders.tiny_decoder(
     'alibi', attention_dropout=0.2, attention='flash', vocab_size=32,
     heads=4, kv_heads=2, decoder_layers=1,
-  )  # fmt: skip
+  ),
+  'rwkv': test_rwkv.make_config(
+    attention='flash', vocab_size=32, mlp_dim=48, decoder_layers=1
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ON_MESHES)
+def test_on_a_mesh(name):
+  """Rows and heads of 8 devices: the same values, and the same dropout."""
+  config = ON_MESHES[name]
   params = build(config).init(jax.random.key(0), **batch(config))['params']
   params = nn.unbox(params)
   truth = value_and_gradients(config, params)
@@ -111,6 +122,8 @@ def test_what_auto_takes():
   relative = decoders.tiny_decoder('transformer_xl', attention='flash')
   with pytest.raises(ValueError, match="position='transformer_xl'"):
     choose(relative, 'tpu')
+  rwkv = test_rwkv.make_config()
+  assert [choose(rwkv, name)[0] for name in ('tpu', 'cpu')] == ['flash', 'xla']
   narrow = dataclasses.replace(config, head_dim=12, attention='flash')
   with pytest.raises(ValueError, match='head_dim=12 is no multiple of 8'):
     choose(narrow, 'tpu')
