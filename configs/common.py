@@ -123,8 +123,9 @@ KEYS = {
     'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
   'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
   'model.attention': Key(
-    'auto', 'what computes attention. xla: all weights in memory; flash: a '
-    'kernel that works in blocks; auto: flash if devices and config allow it',
+    'auto', "what computes attention, or RWKV's mean over the past. xla: all "
+    'in memory; flash: a kernel that works in blocks; auto: flash if devices '
+    'and config allow it',
     ('auto', 'xla', 'flash')),
   'model.remat': Key(
     'none', 'what the backward pass recomputes. full: whole layers; dots: all '

@@ -295,6 +295,11 @@ def _call(stretch, arrays, writes, sums, interpret, backwards=False):
     compiler_params=pltpu.CompilerParams(
       dimension_semantics=('parallel', 'parallel', 'arbitrary')
     ),
+    cost_estimate=pl.CostEstimate(
+      flops=100 * B * length * channels,
+      transcendentals=10 * B * length * channels,
+      bytes_accessed=4 * (len(arrays) + len(writes)) * B * length * channels,
+    ),
     interpret=interpret,
   )(*map(padded, arrays.values()))
   return [
