@@ -53,6 +53,7 @@ PRETRAINING = {
     'data.curriculum': '()',
     'model.dropout': 0,  # nothing is read twice
     'model.attention_dropout': 0,
+    'model.init_std': 0.08,  # 0.02 is for widths of 768; this one has 128
     'schedule.warmup_steps': 100,
     'train.steps': 3000,
   },
@@ -72,6 +73,7 @@ FINETUNING = {
   'bert': {
     'data.documents': 3000,
     'data.length': 64,
+    'model.init_std': 0.08,
     'schedule.learning_rate': 1e-3,
   },
   't5': {
