@@ -67,14 +67,14 @@ PRETRAINING_OF_BOTH = {
   'checkpoint.every': 500,
   'train.log_every': 100,
 }
-# Few examples are where pretraining counts most. The rates are those of the
-# pretraining, which suit models without it too.
+# Few examples are where pretraining counts most. The rates suit models without
+# it too.
 FINETUNING = {
   'bert': {
     'data.documents': 3000,
     'data.length': 64,
     'model.init_std': 0.08,
-    'schedule.learning_rate': 1e-3,
+    'schedule.learning_rate': 3e-4,
   },
   't5': {
     'data.documents': 3000,
