@@ -204,6 +204,14 @@ def _over(x, divisor):
   return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
 
 
+def _segments(sizes, arrays):
+  """The least and the greatest of each block: int32 [B (nq + nk) 2]."""
+  queries = arrays['queries'].reshape(sizes.B, sizes.nq, sizes.bq)
+  keys = arrays['keys'].reshape(sizes.B, sizes.nk, sizes.bk)
+  ends = [jnp.stack([x.min(2), x.max(2)], axis=2) for x in (queries, keys)]
+  return jnp.concatenate(ends, axis=1).ravel()
+
+
 def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
   """Runs a kernel on every block of a grid.
 
@@ -262,6 +270,7 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
     found = dict(zip(known, refs[: len(known)], strict=True))
     kernel(place, found | {'meta': meta}, *refs[len(known) :])
 
+  meta = jnp.concatenate([arrays['meta'], _segments(s, arrays)])
   kept_apart = {'B', 'N', 'i'} if grid[-1] == 'j' else {'K'}
   if grid[-1] == 'i' and 'bias' not in arrays:
     kept_apart |= {'B', 'j'}
@@ -292,4 +301,4 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
       )
     ),
     interpret=kind.interpret,
-  )(arrays['meta'], *(arrays[name] for name in names))
+  )(meta, *(arrays[name] for name in names))
