@@ -3,11 +3,11 @@
   python -m benchmarks.ahead_of_time [--only=bert:large,llama:7b]
 
 Needs the extra `aot`, and no TPU. Each row is a published config on a slice,
-compiled by the TPU compiler with attention as `xla` and as `flash`, and printed:
-the peak of a device's memory; the traffic of its large memory in a step, and the
-time of a step, both with attention's part. Nothing runs: the time is what the
-compiler estimates for its operations' cycles, and for a kernel a lower bound
-(train/reporting/program.py); collectives are left out. A step that does not fit
+compiled by the TPU compiler with attention as `xla` and as `flash`. Printed are
+the peak of a device's memory; the traffic of its large memory in a step, and a
+step's time, both with attention's part. Nothing runs: the time is what the
+compiler estimates for the cycles of its operations, for a kernel a lower bound
+(train/reporting/program.py). Collectives are left out. A step that does not fit
 is a row with the compiler's words.
 """
 
