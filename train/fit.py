@@ -86,6 +86,8 @@ def topology(name: str) -> list:
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-128')  # any will do
+  # Nothing is opened but the compiler: several programs may use it at once.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   from jax.experimental import topologies
 
   # Two cores of a v4 make one device.

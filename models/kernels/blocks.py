@@ -15,6 +15,7 @@ from models.kernels.keep import kept
 
 HIDDEN = -1e30  # a logit that adds nothing to a softmax
 LANES = 128
+KEPT = 'kernel'  # the name of what a backward pass needs, whatever the remat
 # What `meta` holds; then come the least and the greatest segment of each block
 # of queries and of keys, row by row.
 SEED, WINDOW, FIRST_ROW, FIRST_HEAD, SEGMENTS = range(5)

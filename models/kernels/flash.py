@@ -17,10 +17,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from models.kernels.blocks import LANES, Place, d_key, d_query, forward
+from models.kernels.blocks import KEPT, LANES, Place, d_key, d_query, forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
     products=2,
   )
   out = out[:, :, : sizes.T]
+  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
   return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
 
 
