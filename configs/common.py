@@ -129,9 +129,9 @@ KEYS = {
     ('auto', 'xla', 'flash')),
   'model.remat': Key(
     'none', 'what the backward pass recomputes. full: whole layers; dots: all '
-    'but products with weights; offload: as dots, kept in host memory; '
-    'attention: the attention weights',
-    ('none', 'full', 'dots', 'attention', 'offload')),
+    'but products with weights; mlp: as dots, and what is as wide as the MLP; '
+    'offload: as dots, kept in host memory; attention: the attention weights',
+    ('none', 'full', 'mlp', 'dots', 'attention', 'offload')),
 
   # The data: where text comes from.
   'data.source': Key(

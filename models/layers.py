@@ -171,17 +171,62 @@ class Norm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
-    x = x.astype('float32')
-    if c.norm != 'rms_norm':
-      x = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(variance + c.norm_epsilon)
-    ones = named(nn.initializers.ones, 'norm')
-    x = x * self.param('scale', ones, x.shape[-1:], 'float32')
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    scale = self.param('scale', named(ones, 'norm'), x.shape[-1:], 'float32')
+    bias = None
     if c.norm == 'layer_norm':
-      zeros = named(nn.initializers.zeros, 'norm')
-      x = x + self.param('bias', zeros, x.shape[-1:], 'float32')
-    return x.astype(c.dtype)
+      bias = self.param('bias', named(zeros, 'norm'), x.shape[-1:], 'float32')
+    kind = c.norm != 'rms_norm', c.norm_epsilon, c.dtype
+    return normalize(x, scale, bias, kind)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array | None,
+  kind: tuple[bool, float, str],
+) -> jax.Array:
+  """What `Norm` computes, of x [...,D] with scale and bias [D].
+
+  `kind` has whether the mean is subtracted, epsilon, and the dtype of what is
+  returned. The backward pass needs x alone, in its own dtype; autodiff would
+  keep three float32 arrays of its shape.
+  """
+  y = _normal(x, kind)[0] * scale
+  return (y if bias is None else y + bias).astype(kind[2])
+
+
+def _normal(x, kind):
+  """x in float32 with mean square 1, and what it was multiplied by."""
+  centred, epsilon, _ = kind
+  x = x.astype('float32')
+  if centred:
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  factor = jax.lax.rsqrt(variance + epsilon)
+  return x * factor, factor
+
+
+def _normalize_forward(x, scale, bias, kind):
+  return normalize(x, scale, bias, kind), (x, scale, bias)
+
+
+def _normalize_backward(kind, saved, dy):
+  x, scale, bias = saved
+  normal, factor = _normal(x, kind)
+  dy = dy.astype('float32')
+  rows = tuple(range(x.ndim - 1))
+  d_scale = jnp.sum(dy * normal, rows)
+  d_bias = None if bias is None else jnp.sum(dy, rows)
+  dy = dy * scale
+  d_x = dy - normal * jnp.mean(dy * normal, axis=-1, keepdims=True)
+  if kind[0]:
+    d_x -= jnp.mean(dy, axis=-1, keepdims=True)
+  return (factor * d_x).astype(x.dtype), d_scale, d_bias
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class Dropout(nn.Module):

@@ -8,20 +8,44 @@ import jax.numpy as jnp
 
 from models.block import Block, Context, Kept
 from models.config import TransformerConfig
+from models.kernels.blocks import KEPT
 from models.layers import Dense, Norm, dropout, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
-# What a layer keeps for the backward pass; `none` keeps everything, and so does
-# `attention` but for attention's logits and weights (attention.py).
-REMAT_POLICIES = {
-  'full': jax.checkpoint_policies.nothing_saveable,
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  # As `dots`, in the host's memory.
-  'offload': jax.checkpoint_policies.offload_dot_with_no_batch_dims(
-    'device', 'pinned_host'
-  ),
+_POLICIES = jax.checkpoint_policies
+_DOTS = _POLICIES.dots_with_no_batch_dims_saveable
+_KERNELS = _POLICIES.save_only_these_names(KEPT)
+_REMAT = {
+  'mlp': _DOTS,
+  'dots': _DOTS,
+  'offload': _POLICIES.offload_dot_with_no_batch_dims('device', 'pinned_host'),
 }
+
+
+def _policy(config):
+  """What a layer keeps for the backward pass, by `model.remat`; None: all.
+
+  `attention` keeps all but the logits and weights of attention, which
+  recomputes them itself. All but `full` keep what the backward passes of the
+  kernels need.
+  """
+  if config.remat == 'full':
+    return _POLICIES.nothing_saveable
+  if config.remat not in _REMAT:
+    return None
+
+  def policy(primitive, *inputs, **params):
+    if _KERNELS(primitive, *inputs, **params):
+      return True
+    wide = primitive.name == 'dot_general' and (
+      inputs[1].shape[-1] == config.mlp_dim
+    )
+    if config.remat == 'mlp' and wide:
+      return False
+    return _REMAT[config.remat](primitive, *inputs, **params)
+
+  return policy
 
 
 def repeat(
@@ -56,10 +80,8 @@ def repeat(
     The last block's x, and the new cache.
   """
   fields = {'config': config} | fields
-  if config.remat in REMAT_POLICIES:
-    block = nn.remat(
-      block, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan
-    )
+  if policy := _policy(config):
+    block = nn.remat(block, policy=policy, prevent_cse=not config.scan)
   if config.scan:
     scanned = nn.scan(
       block,

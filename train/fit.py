@@ -25,7 +25,21 @@ from input_pipeline import pipeline
 from train.learning.state import count_params
 from train.reporting.flops import step_flops
 from train.runs import command
-from train.setup import set_up
+from train.setup import Setup, set_up
+
+
+def compiled_step(
+  config: ConfigDict, devices: list
+) -> tuple[Setup, dict[str, jax.ShapeDtypeStruct], jax.stages.Compiled, float]:
+  """The setup, the batch's shapes, the training step, and seconds to compile.
+
+  Raises what `fit` does.
+  """
+  setup = set_up(config, devices)
+  batch = setup.batch(pipeline.batch_shapes(setup.data, config.model.family))
+  clock = time.perf_counter()
+  compiled = setup.compile_step(batch)
+  return setup, batch, compiled, time.perf_counter() - clock
 
 
 def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
@@ -40,11 +54,7 @@ def fit(config: ConfigDict, devices: list) -> dict[str, Any]:
     ValueError: a setting that cannot work on so many devices.
     DoesNotFitError: the compiler says that the step needs more memory.
   """
-  setup = set_up(config, devices)
-  batch = setup.batch(pipeline.batch_shapes(setup.data, config.model.family))
-  clock = time.perf_counter()
-  compiled = setup.compile_step(batch)
-  seconds = time.perf_counter() - clock
+  setup, batch, compiled, seconds = compiled_step(config, devices)
   memory = compiled.memory_analysis()
   return {
     'devices': len(devices),
@@ -76,6 +86,8 @@ def topology(name: str) -> list:
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5p-128')  # any will do
+  # Nothing is opened but the compiler: several programs may use it at once.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   from jax.experimental import topologies
 
   # Two cores of a v4 make one device.

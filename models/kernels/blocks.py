@@ -15,8 +15,10 @@ from models.kernels.keep import kept
 
 HIDDEN = -1e30  # a logit that adds nothing to a softmax
 LANES = 128
-# What `meta` holds.
-SEED, WINDOW, FIRST_ROW, FIRST_HEAD = range(4)
+KEPT = 'kernel'  # the name of what a backward pass needs, whatever the remat
+# What `meta` holds; then come the least and the greatest segment of each block
+# of queries and of keys, row by row.
+SEED, WINDOW, FIRST_ROW, FIRST_HEAD, SEGMENTS = range(5)
 
 
 class Place(NamedTuple):
@@ -38,12 +40,15 @@ def _places(sizes, at):
 
 def _wanted(kind, sizes, refs, at):
   """Whether any query of a block may see any of its keys."""
-  query, key = at.i * sizes.bq, at.j * sizes.bk
-  wanted = True
+  query, key, meta = at.i * sizes.bq, at.j * sizes.bk, refs['meta']
+  row = SEGMENTS + 2 * at.b * (sizes.nq + sizes.nk)
+  queries, keys = row + 2 * at.i, row + 2 * (sizes.nq + at.j)
+  wanted = meta[queries] <= meta[keys + 1]
+  wanted &= meta[keys] <= meta[queries + 1]
   if kind.causal and 'prefix' not in refs:
-    wanted = key <= query + sizes.bq - 1
+    wanted &= key <= query + sizes.bq - 1
   if kind.window:
-    wanted &= query - (key + sizes.bk - 1) < refs['meta'][WINDOW]
+    wanted &= query - (key + sizes.bk - 1) < meta[WINDOW]
   return wanted
 
 

@@ -17,10 +17,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from models.kernels.blocks import LANES, Place, d_key, d_query, forward
+from models.kernels.blocks import KEPT, LANES, Place, d_key, d_query, forward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
     products=2,
   )
   out = out[:, :, : sizes.T]
+  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
   return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
 
 
@@ -204,6 +206,14 @@ def _over(x, divisor):
   return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
 
 
+def _segments(sizes, arrays):
+  """The least and the greatest of each block: int32 [B (nq + nk) 2]."""
+  queries = arrays['queries'].reshape(sizes.B, sizes.nq, sizes.bq)
+  keys = arrays['keys'].reshape(sizes.B, sizes.nk, sizes.bk)
+  ends = [jnp.stack([x.min(2), x.max(2)], axis=2) for x in (queries, keys)]
+  return jnp.concatenate(ends, axis=1).ravel()
+
+
 def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
   """Runs a kernel on every block of a grid.
 
@@ -262,6 +272,7 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
     found = dict(zip(known, refs[: len(known)], strict=True))
     kernel(place, found | {'meta': meta}, *refs[len(known) :])
 
+  meta = jnp.concatenate([arrays['meta'], _segments(s, arrays)])
   kept_apart = {'B', 'N', 'i'} if grid[-1] == 'j' else {'K'}
   if grid[-1] == 'i' and 'bias' not in arrays:
     kept_apart |= {'B', 'j'}
@@ -292,4 +303,4 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
       )
     ),
     interpret=kind.interpret,
-  )(arrays['meta'], *(arrays[name] for name in names))
+  )(meta, *(arrays[name] for name in names))

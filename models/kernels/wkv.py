@@ -19,11 +19,13 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from models.kernels import flash, sharded
+from models.kernels.blocks import KEPT
 
 STRETCH = 8
 LOWEST = -1e38  # the exponent of an empty sum
@@ -83,6 +85,7 @@ def _forward(interpret, k, v, decay, bonus, before, after):
     sums=2,
     interpret=interpret,
   )
+  out, log_sum = (checkpoint_name(x, KEPT) for x in (out, log_sum))
   return out, (k, v, decay, bonus, before, after, out, log_sum)
 
 

@@ -1,4 +1,4 @@
-"""Dropout and gelu equal their definitions."""
+"""Dropout, gelu and norms equal their definitions."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import Dropout, gelu
+from models.layers import Dropout, gelu, normalize
 
 
 @pytest.mark.parametrize('rate', [0.1, 0.5])
@@ -45,3 +45,49 @@ def test_gelu_and_its_gradient(approximate):
   np.testing.assert_allclose(value, truth(x), rtol=1e-5, atol=2e-6)
   slope = (truth(x + 1e-5) - truth(x - 1e-5)) / 2e-5
   np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=2e-6)
+
+
+NORMS = {
+  'rms_norm': (False, False),
+  'no bias': (True, False),
+  'bias': (True,) * 2,
+}
+
+
+@pytest.mark.parametrize('name', NORMS)
+def test_norms_and_their_gradients(name):
+  """Values in float64, gradients by autodiff of the definition there."""
+  centred, biased = NORMS[name]
+  rng = np.random.default_rng(0)
+  x, dy = (rng.normal(2, 3, (2, 5, 8)).astype('float32') for _ in range(2))
+  x[0, 0] *= 1e-3  # where epsilon counts
+  scale, bias = rng.normal(1, 1, (2, 8)).astype('float32')
+  bias = bias if biased else None
+
+  def truth(x, scale, bias):
+    if centred:
+      x = x - x.mean(-1, keepdims=True)
+    y = x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * scale
+    return y if bias is None else y + bias
+
+  def ours(x, scale, bias):
+    return normalize(x, scale, bias, (centred, 1e-5, 'float32'))
+
+  with jax.enable_x64():
+    wide = [
+      None if z is None else z.astype('float64') for z in (x, scale, bias)
+    ]
+    expected, gradients = jax.vjp(truth, *wide)
+    expected = jax.tree.leaves((expected, gradients(dy.astype('float64'))))
+  found, gradients = jax.vjp(ours, x, scale, bias)
+  found = jax.tree.leaves((found, gradients(dy)))
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_a_norm_keeps_its_input_alone():
+  x, scale = jnp.ones((4, 64), 'bfloat16'), jnp.ones(64)
+  kind = True, 1e-5, 'bfloat16'
+  _, gradients = jax.vjp(lambda x, s: normalize(x, s, None, kind), x, scale)
+  kept = [z for z in jax.tree.leaves(gradients) if z.shape == x.shape]
+  assert [z.dtype for z in kept] == ['bfloat16']

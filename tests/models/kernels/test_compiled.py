@@ -1,14 +1,20 @@
 """The kernels compile for TPUs, and hold no weight in memory."""
 
+import dataclasses
 import importlib.util
 
 import jax
+import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from models.build import build
 from models.kernels.flash import Kind, flash
 from models.kernels.wkv import wkv_in_blocks
+from tests.helpers import decoders
+from tests.models.families import test_rwkv
 from train import fit
+from train.learning.state import abstract_params
 
 pytestmark = [
   pytest.mark.slow,
@@ -46,6 +52,31 @@ def test_compiles_without_weights(slice_):
   assert compiled.as_text().count('tpu_custom_call') >= 3
   # Half a byte for each weight would be more.
   assert compiled.memory_analysis().temp_size_in_bytes < B * N * T * T / 2
+
+
+@pytest.mark.parametrize('name', ['rope', 'rwkv'])
+def test_remat_runs_no_kernel_again(name):
+  """One forward and two backward, unless whole layers are recomputed."""
+  config = test_rwkv.make_config(decoder_layers=1, scan=False)
+  if name != 'rwkv':
+    config = decoders.tiny_decoder(name, decoder_layers=1, scan=False)
+  place = SingleDeviceSharding(fit.topology('v5e:2x2')[0])
+  tokens = jax.ShapeDtypeStruct((2, 128), 'int32')
+
+  def kernels(remat):
+    fields = {'attention': 'flash', 'remat': remat, 'dtype': 'bfloat16'}
+    model = build(dataclasses.replace(config, **fields))
+    params, _ = abstract_params(model)
+
+    def loss(params, tokens):
+      return jnp.sum(model.apply({'params': params}, tokens, tokens))
+
+    step = jax.jit(jax.grad(loss), in_shardings=place, out_shardings=place)
+    text = step.lower(params, tokens).compile().as_text()
+    return text.count('"tpu_custom_call"')
+
+  found = {remat: kernels(remat) for remat in ('none', 'dots', 'full')}
+  assert found == {'none': 3, 'dots': 3, 'full': 4}
 
 
 def test_wkv_compiles():

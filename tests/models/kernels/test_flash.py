@@ -102,3 +102,22 @@ def test_equals_attend(case):
   ours, truth = compared(**CASES[case])
   for a, b in zip(ours, truth, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5)
+
+
+def test_passes_over_blocks_of_other_segments():
+  """A block that shares no segment is not computed: its NaN reach nothing."""
+  kind = kernel.Kind(causal=False, block=128, interpret=True)
+  rng = np.random.default_rng(0)
+  q, k, v = (rng.normal(size=(1, 1, 256, H)).astype('float32') for _ in 'qkv')
+  cuts = jnp.repeat(jnp.array([[1, 2]], 'int32'), 128, axis=1)
+  q[:, :, 128:] = k[:, :, 128:] = v[:, :, 128:] = np.nan
+  meta = jnp.zeros(4, 'int32')
+
+  def first_half(*arrays):
+    out = kernel.flash(kind, *arrays, None, cuts, cuts, None, meta)
+    return jnp.sum(jnp.sin(out[:, :, :128]))
+
+  value, gradients = jax.value_and_grad(first_half, (0, 1, 2))(q, k, v)
+  assert np.isfinite(value)
+  for x in gradients:
+    assert np.isfinite(x[:, :, :128]).all()
