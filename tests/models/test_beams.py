@@ -1,0 +1,150 @@
+"""Greedy decoding and beam search write what transformers' generate writes."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from models import decoding, pretrained
+from models.build import build
+from tests.helpers import hf_decoders, t5_reference
+from tests.helpers import hf_reference as reference
+
+T, EOS = 7, 5
+# beams, the exponent of the penalty
+SEARCHES = (1, 0.0), (4, 1.0), (8, 0.0), (3, -0.5)
+
+
+def searched(model, params, source, segments, beams, penalty, start=0):
+  """Our tokens [B,N,T] and scores [B,N], the best N first."""
+  fixed = {'model': model, 'length': T, 'eos': EOS, 'start': start}
+  if beams == 1:
+    run = jax.jit(functools.partial(decoding.decode, **fixed))
+    return np.asarray(run(params, source, segments))[:, None], None
+  run = functools.partial(
+    decoding.beam_search, beams=beams, penalty=penalty, **fixed
+  )
+  return map(np.asarray, jax.jit(run)(params, source, segments))
+
+
+def generated(model, beams, penalty, **inputs):
+  """transformers' tokens [B,N,T], 0 after the end, and scores [B,N]."""
+  found = model.generate(
+    **{name: torch.from_numpy(x).long() for name, x in inputs.items()},
+    num_beams=beams,
+    num_return_sequences=beams,
+    do_sample=False,
+    max_new_tokens=T,
+    eos_token_id=EOS,
+    pad_token_id=0,
+    **({'length_penalty': penalty} if beams > 1 else {}),
+    return_dict_in_generate=True,
+    output_scores=True,
+  )
+  batch = len(next(iter(inputs.values())))
+  pair = model.config.is_encoder_decoder
+  prompt = 1 if pair else inputs['input_ids'].shape[1]
+  tokens = found.sequences[:, prompt:].numpy()
+  tokens = np.pad(tokens, [(0, 0), (0, T - tokens.shape[1])])
+  ended = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
+  tokens[ended] = 0  # beams that end are filled with EOS where the pad is 0
+  scores = found.sequences_scores.numpy() if beams > 1 else np.zeros(batch)
+  return tokens.reshape(batch, beams, T), scores.reshape(batch, beams)
+
+
+def compare(ours, theirs):
+  tokens, scores = ours
+  expected, their_scores = theirs
+  np.testing.assert_array_equal(tokens, expected)
+  if scores is not None:
+    np.testing.assert_allclose(scores, their_scores, rtol=1e-4, atol=1e-5)
+
+
+def prompts(vocabulary):
+  """Three prompts of other lengths, padded on the left."""
+  rng = np.random.default_rng(0)
+  source, segments = np.zeros((2, 3, 6), 'int32')
+  for row, length in enumerate((6, 1, 3)):
+    source[row, 6 - length :] = rng.integers(6, vocabulary, length)
+    segments[row, 6 - length :] = 1
+  return source, segments
+
+
+NAMES = 'gpt1', 'gpt2', 'gptj', 'gpt_neox', 'opt', 'bloom', 'llama1', 'llama3.1'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_decoders(name, tmp_path):
+  torch_model = hf_decoders.torch_model(name, use_cache=True)
+  config, params = pretrained.load(reference.saved(torch_model, tmp_path))
+  model = build(config)
+  source, segments = prompts(hf_decoders.V)
+  for search in SEARCHES:
+    theirs = generated(
+      torch_model, *search, input_ids=source, attention_mask=segments
+    )
+    compare(searched(model, params, source, segments, *search), theirs)
+
+
+def test_rwkv(tmp_path):
+  """One row: transformers' RWKV knows no padding, nor how to reorder beams."""
+  torch_model = hf_decoders.torch_model('rwkv', use_cache=True)
+  config, params = pretrained.load(reference.saved(torch_model, tmp_path))
+  source, segments = (x[:1] for x in prompts(hf_decoders.V))
+  theirs = generated(torch_model, 1, 0.0, input_ids=source)
+  compare(searched(build(config), params, source, segments, 1, 0.0), theirs)
+  # So its beams are compared with those of the whole text read at each step.
+  tokens, scores = searched(build(config), params, source, segments, 4, 1.0)
+  for own, score in zip(tokens[0], scores[0], strict=True):
+    length = int(np.argmax([*own, 0] == 0)) if 0 in own else T
+    text = np.concatenate([source[0], own[:length]])[None]
+    with torch.no_grad():
+      logits = torch_model(torch.from_numpy(text).long()).logits[0]
+    chances = torch.log_softmax(logits, -1)[source.shape[1] - 1 : -1]
+    at = torch.tensor(own[:length]).long()[:, None]
+    total = float(chances.gather(1, at).sum()) / length
+    assert score == pytest.approx(total, rel=1e-4)
+  assert (np.diff(scores[0]) <= 0).all()
+
+
+@pytest.mark.parametrize('version', ['1.0', '1.1'])
+def test_t5(version):
+  layers = {'encoder_layers': 2, 'decoder_layers': 2}
+  config = t5_reference.tiny_config(version, **layers)
+  model = build(config)
+  params = t5_reference.random_params(model)
+  torch_model = t5_reference.torch_model(config)
+  t5_reference.load(torch_model, t5_reference.to_torch(params, config))
+  source, segments = prompts(config.vocab_size)
+  source, segments = source[:, ::-1].copy(), segments[:, ::-1].copy()
+  for search in SEARCHES:
+    theirs = generated(
+      torch_model, *search, input_ids=source, attention_mask=segments
+    )
+    compare(searched(model, params, source, segments, *search), theirs)
+
+
+def test_gnmts_penalty_ranks_by_its_formula():
+  """((5 + l) / 6)^0.6: scores are sums of log probabilities over that."""
+  config = t5_reference.tiny_config()
+  model = build(config)
+  params = t5_reference.random_params(model)
+  source, segments = prompts(config.vocab_size)
+  fixed = {'model': model, 'length': T, 'eos': EOS, 'beams': 4}
+  run = functools.partial(decoding.beam_search, penalty=0.6, gnmt=True, **fixed)
+  tokens, scores = map(np.asarray, jax.jit(run)(params, source, segments))
+  tokens, scores = tokens[:, 0], scores[:, 0]
+  inputs = np.pad(tokens, [(0, 0), (1, 0)])[:, :-1]
+  logits = model.apply(
+    {'params': params}, inputs=inputs, encoder_inputs=source,
+    segments=np.ones_like(inputs), encoder_segments=segments,
+  )  # fmt: skip
+  chances = np.take_along_axis(
+    np.asarray(jax.nn.log_softmax(logits)), tokens[..., None], -1
+  )[..., 0]
+  for own, chance, score in zip(tokens, chances, scores, strict=True):
+    length = list(own).index(EOS) + 1 if EOS in own else T
+    expected = chance[:length].sum() / ((5 + length) / 6) ** 0.6
+    assert score == pytest.approx(expected, rel=1e-4)
