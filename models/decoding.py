@@ -33,6 +33,8 @@ def decode(
   temperature: float = 0.0,
   top_k: int = 0,
   top_p: float = 1.0,
+  beams: int = 1,
+  penalty: float = 0.6,
 ) -> jax.Array:
   """Writes one token after the other: the likeliest, or one that is drawn.
 
@@ -55,10 +57,19 @@ def decode(
       softmax(logits / temperature).
     top_k: draw from this many tokens only; see `limit`.
     top_p: draw from tokens of this probability only; see `limit`.
+    beams: above 1, the best text of `beam_search` with this number is written.
+    penalty: of long texts, GNMT's, by `beam_search`.
 
   Returns:
     int32 [B,T].
   """
+  if beams > 1:
+    texts, _ = beam_search(
+      params, source, segments, model=model, length=length, eos=eos,
+      beams=beams, start=start, vocabulary=vocabulary, penalty=penalty,
+      gnmt=True,
+    )  # fmt: skip
+    return texts[:, 0]
 
   def choose(logits, index):
     logits = logits[:, :vocabulary].astype('float32')

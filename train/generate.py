@@ -5,7 +5,8 @@ examples: an encoder-decoder fills in its inputs, a decoder continues the first
 half of a text. Give texts of your own with --text (repeat it for several; for
 span corruption 'A <extra_id_0> sat on the <extra_id_1>.') or --file=FILE, one a
 line. White space around a text counts. Decoding is greedy; with --temperature=1
-(and --top_k, --top_p) tokens are drawn, the same for the same --seed.
+(and --top_k, --top_p) tokens are drawn, the same for the same --seed. With
+--beams=4 the best of several texts is written, by GNMT's --length_penalty.
 """
 
 from configs.commands import startup
@@ -114,7 +115,7 @@ def generate(
     samples: how many of those examples.
     length: the most tokens to decode; 0: see `target_length`.
     seed: of the draws. A row's tokens do not depend on the other rows.
-    **sampling: `temperature`, `top_k`, `top_p` of `decode`.
+    **sampling: `temperature`, `top_k`, `top_p`, `beams`, `penalty` of `decode`.
 
   Raises:
     ValueError: texts that cannot be encoded, or no run; see open_run.
@@ -154,6 +155,12 @@ def generate(
       f'{run.model.config.max_length} has positions for {most} after this '
       'input.'
     )
+  beams = sampling.get('beams', 1)
+  if beams > tokenizer.size:
+    raise ValueError(
+      f'{beams} beams are more than the {tokenizer.size} tokens of the '
+      'vocabulary that begin them.'
+    )
   decode = _decoding(run.setup, tokenizer, start, **sampling)
   together = min(len(source), run.data.batch)
   predicted = []
@@ -188,8 +195,8 @@ def read_texts(path: str) -> list[str]:
 
 
 def main():
-  for name in ('samples', 'length', 'temperature', 'top_k'):
-    value, least = flags.FLAGS[name].value, int(name == 'samples')
+  for name in ('samples', 'length', 'temperature', 'top_k', 'beams'):
+    value, least = flags.FLAGS[name].value, int(name in ('samples', 'beams'))
     if value < least:
       raise ValueError(f'--{name}={value} must be at least {least}.')
   if not 0 < _TOP_P.value <= 1:
@@ -197,6 +204,8 @@ def main():
   drawn = _TOP_K.value or _TOP_P.value < 1
   if drawn and not _TEMPERATURE.value:
     raise ValueError('--top_k and --top_p need --temperature above 0.')
+  if _BEAMS.value > 1 and _TEMPERATURE.value:
+    raise ValueError('--beams above 1 draw nothing: leave --temperature out.')
   processes.join()
   texts = list(_TEXT.value or ())
   if _FILE.value:
@@ -211,6 +220,8 @@ def main():
     temperature=_TEMPERATURE.value,
     top_k=_TOP_K.value,
     top_p=_TOP_P.value,
+    beams=_BEAMS.value,
+    penalty=_PENALTY.value,
   )
   if jax.process_index() == 0:
     print(text)
@@ -238,6 +249,12 @@ if __name__ == '__main__':
   _TOP_K = flags.DEFINE_integer('top_k', 0, 'Draw from so many tokens; 0: all.')
   _TOP_P = flags.DEFINE_float(
     'top_p', 1.0, 'Draw from the likeliest tokens with this probability.'
+  )
+  _BEAMS = flags.DEFINE_integer(
+    'beams', 1, 'Texts that are searched at once; 1: none is searched.'
+  )
+  _PENALTY = flags.DEFINE_float(
+    'length_penalty', 0.6, 'With --beams: larger values prefer longer texts.'
   )
   processes.define_flags()
   command.run(main)

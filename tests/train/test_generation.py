@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.tokenizers import kinds
+from models import decoding
 from tests.helpers.runs import files, program
 from train import generate, prompts
 from train.runs import opening
@@ -126,6 +127,15 @@ def test_drawn_tokens(evaluated):
   greedy = [x.strip() for x in written(evaluated, source[:1])]
   assert drawn(1) == drawn(1, temperature=1.0, top_k=1) == greedy
   assert drawn(1, temperature=1.0, top_p=1e-6) == greedy
+  # A text that is searched is at least as likely, without a penalty.
+  arrays = source[:1], source[:1] * 0 + 1
+  run = {'model': opened.model, 'length': 16, 'eos': tokenizer.eos}
+  texts, scores = decoding.beam_search(
+    opened.params, *arrays, beams=4, penalty=0.0, **run
+  )
+  assert (np.diff(scores[0]) <= 0).all()
+  best = prompts.until_eos(tokenizer, np.asarray(texts)[0, 0])
+  assert drawn(1, beams=4, penalty=0.0) == [best.strip()]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +143,9 @@ def test_drawn_tokens(evaluated):
   [
     (['--top_k=5'], '--top_k and --top_p need --temperature'),
     (['--temperature=1', '--top_p=1.5'], '--top_p=1.5 must be above 0'),
+    (['--beams=4', '--temperature=1'], '--beams above 1 draw nothing'),
+    (['--beams=0'], '--beams=0 must be at least 1'),
+    (['--beams=99999', '--text=a'], '99999 beams are more than the'),
     (['--temperature=-1'], '--temperature=-1.0 must be at least 0'),
     (['--text=<extra_id_99>'], 'has 1 sentinels, of which the tokenizer knows'),
     (['--file=nowhere.txt'], 'nowhere.txt'),
