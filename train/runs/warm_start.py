@@ -25,8 +25,9 @@ new. With `--init_state` the optimizer's state and the step are taken too: the
 schedule continues where the source was. The data begin at their start.
 
 The tokenizer is the source's, unless `data.tokenizer` names one; then both must
-have the same number of pieces. The first checkpoint is saved before the first
-step: after that the run no longer needs the source.
+have the same number of pieces and, where a task is learned, the same pieces.
+The first checkpoint is saved before the first step: after that the run no
+longer needs the source.
 """
 
 import dataclasses
