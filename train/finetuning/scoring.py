@@ -23,6 +23,7 @@ from models import decoding
 from train.learning import heads
 from train.parallel import sharding
 from train.prompts import padded, target_length, until_eos
+from train.reporting.progress import CUT
 from train.setup import Setup
 
 SCORE = 'score'  # the mean over the counted tasks of each task's score
@@ -59,16 +60,18 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
   """'TASK/METRIC' -> number, of tasks with labels, and their mean 'score'.
 
   A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'. The mean is
-  `task.mean_score`.
+  `task.mean_score`. 'TASK/cut' is there if examples lost tokens, also where the
+  labels are secret.
   """
-  found = [scores for scores in found if scores.metrics]
   named = {}
   for scores in found:
     split = '' if scores.split == 'validation' else f'@{scores.split}'
     name = scores.task.name + split
     named |= {f'{name}/{key}': x for key, x in scores.metrics.items()}
-  if found:
-    named[SCORE] = mean_score([(x.task, x.score) for x in found])
+    if scores.cut:
+      named[f'{name}/{CUT}'] = float(scores.cut)
+  if known := [(x.task, x.score) for x in found if x.metrics]:
+    named[SCORE] = mean_score(known)
   return named
 
 

@@ -240,16 +240,22 @@ def summary(
     scores = [row[_SCORE] for row in ended]
     row = {'group': group, 'runs': len(scores), 'scores': scores}
     if scores:
-      names = [
-        k for k in ended[0] if k.startswith('eval/') and k.count('/') > 1
-      ]
+      # Counts, such as 'TASK/cut', are left out of a row where they are 0.
+      names = dict.fromkeys(
+        k
+        for r in ended
+        for k in r
+        if k.startswith('eval/') and k.count('/') > 1
+      )
       row |= {
         'median': statistics.median(scores),
         'best': max(scores),
         'mean': statistics.mean(scores),
         'spread': statistics.stdev(scores) if len(scores) > 1 else None,
         'metrics': {
-          name.removeprefix('eval/'): statistics.median(r[name] for r in ended)
+          name.removeprefix('eval/'): statistics.median(
+            r.get(name, 0.0) for r in ended
+          )
           for name in names
         },
       }

@@ -189,14 +189,35 @@ def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
   assert '--source=task:glue/wnli@validation' in str(error.value)
 
 
-def test_examples_that_lose_tokens_are_counted(task, tmp_path):
+def test_examples_that_lose_tokens_are_counted(task, tmp_path, capsys):
   config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
     'train.log_every': 1, 'eval.every': 1,
   })  # fmt: skip
   config = adoption.resolve(config)
-  loop.train(config, str(tmp_path / 'run'))
-  rows = read_metrics(str(tmp_path / 'run'))
-  assert [row['data/cut'] > 0 for row in rows if 'data/cut' in row] == [True]
+  folder = str(tmp_path / 'run')
+  loop.train(config, folder)
+  data = opening.open_data(opening.open_run(folder))
+
+  def longer(corpus):  # than the row's 8 tokens, with [CLS] and [SEP]
+    texts = [x['sentence'].encode() for x in corpus.source.examples]
+    return sum(len(ids) > 6 for ids in data.tokenizer.encode_batch(texts))
+
+  (held_out,) = map(longer, data.evaluated)
+  rows = list(read_metrics(folder))
+  scored = [row for row in rows if 'eval/score' in row]
+  assert held_out
+  assert [row['eval/tsv/praise/cut'] for row in scored] == [held_out] * 2
+  said = f'{held_out} examples of tsv/praise lost tokens'
+  assert capsys.readouterr().out.count(said) == 2
+  found = evaluate.evaluate_run(folder)
+  assert found['tsv/praise/cut'] == held_out
+  # What is trained on is counted apart, and once, however often it is read.
+  trained = data.batches(data.start(), np.arange(8))
+  for _ in range(150):  # three epochs
+    next(trained)
+  trained.close()
+  assert data.report()['cut'] == longer(data.corpora[0])
+  assert [row['data/cut'] for row in rows if 'data/cut' in row][0] > 0
 
 
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
