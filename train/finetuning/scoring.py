@@ -76,11 +76,12 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
 
 
 def make_scoring(
-  setup: Setup, data: pipeline.Data
+  setup: Setup, data: pipeline.Data, threshold: float = 0.0
 ) -> Callable[[Any], list[Scores]]:
   """params -> the scores of each task that `data` evaluates.
 
-  Programs are compiled at the first call.
+  `threshold` is that of no answer: see `Task.unanswerable`. Programs are
+  compiled at the first call.
 
   Raises:
     ValueError: a task has other classes than the one that is trained on.
@@ -94,7 +95,7 @@ def make_scoring(
 
   def score(params: Any) -> list[Scores]:
     return [
-      _score(corpus, encode(n), functools.partial(answer, params))
+      _score(corpus, encode(n), functools.partial(answer, params), threshold)
       for n, corpus in enumerate(tasks)
     ]
 
@@ -121,7 +122,10 @@ def _check_classes(data: pipeline.Data) -> None:
 
 
 def _score(
-  corpus: Corpus, encoded: labelled.Encoded, answer: Callable
+  corpus: Corpus,
+  encoded: labelled.Encoded,
+  answer: Callable,
+  threshold: float,
 ) -> Scores:
   task, examples = corpus.source.task, corpus.source.examples
   rows = [row for own in encoded.rows for row in own]
@@ -131,9 +135,10 @@ def _score(
     for example, own in zip(examples, encoded.rows, strict=True)
   ]
   secret = any(example.get(task.label, '') is None for example in examples)
-  metrics = {} if secret else dict(task.metrics(examples, predictions))
+  own = {'threshold': threshold} if task.unanswerable else {}
+  metrics = {} if secret else task.metrics(examples, predictions, **own)
   return Scores(
-    task, corpus.source.split, examples, predictions, metrics, encoded.cut
+    task, corpus.source.split, examples, predictions, dict(metrics), encoded.cut
   )
 
 
