@@ -2,11 +2,12 @@
 
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
 run itself did at that step, and prints a line of JSON. --step=best is the best
-one by the run's `checkpoint.best`. With --config=FILE.py
-(and --config.KEY=VALUE) it uses another config, for other data or devices; that
-config must describe the same model. A run that has learned a task gets the
-metrics of the task; --predictions=DIR writes its answers in the format of the
-benchmark, with --source=task:NAME@test for a split without labels.
+one by the run's `checkpoint.best`, --step=best:TASK that of one of its tasks.
+With --config=FILE.py (and --config.KEY=VALUE) it uses another config, for other
+data or devices; that config must describe the same model. A run that has
+learned a task gets the metrics of the task; --predictions=DIR writes its
+answers in the format of the benchmark, with --source=task:NAME@test for a split
+without labels.
 
 --no_answer_threshold=X leaves a question of SQuAD 2.0 without an answer if the
 score of no answer exceeds that of the answer by more than X. The scores have
@@ -141,7 +142,7 @@ def evaluate_run(
 
   Args:
     folder: the workdir.
-    step: of the checkpoint, or 'best'; None: the newest.
+    step: of the checkpoint, 'best' or 'best:TASK'; None: the newest.
     config: None: the run's own.
     source: evaluated in place of the config's, such as 'task:glue/rte@test'.
     predictions: a folder for the answers to each task; '': they are not
@@ -215,7 +216,9 @@ def main():
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_string(
-    'step', '', "A number, or 'best'; default: the newest checkpoint."
+    'step',
+    '',
+    "A number, 'best' or 'best:TASK'; default: the newest checkpoint.",
   )
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."

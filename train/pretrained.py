@@ -306,7 +306,8 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
   _STEP = flags.DEFINE_string(
     'step', '',
-    "Of a checkpoint in --workdir, for --to, or 'best'; default: the newest.",
+    "Of a checkpoint in --workdir, for --to, 'best' or 'best:TASK'; default: "
+    'the newest.',
   )  # fmt: skip
   _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
   _CONFIG = config_flags.DEFINE_config_file(

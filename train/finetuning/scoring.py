@@ -24,9 +24,8 @@ from train.learning import heads
 from train.parallel import sharding
 from train.prompts import padded, target_length, until_eos
 from train.reporting.progress import CUT
+from train.runs.best import SCORE
 from train.setup import Setup
-
-SCORE = 'score'  # the mean over the counted tasks of each task's score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,8 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
 
   A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'. The mean is
   `task.mean_score`. 'TASK/cut' is there if examples lost tokens, also where the
-  labels are secret.
+  labels are secret. Of several tasks each has its own score too, 'TASK/score',
+  the mean of its splits.
   """
   named = {}
   for scores in found:
@@ -70,7 +70,12 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
     named |= {f'{name}/{key}': x for key, x in scores.metrics.items()}
     if scores.cut:
       named[f'{name}/{CUT}'] = float(scores.cut)
-  if known := [(x.task, x.score) for x in found if x.metrics]:
+  known = [(x.task, x.score) for x in found if x.metrics]
+  if len(names := dict.fromkeys(task.name for task, _ in known)) > 1:
+    for name in names:
+      own = [(task, score) for task, score in known if task.name == name]
+      named[f'{name}/{SCORE}'] = mean_score(own)
+  if known:
     named[SCORE] = mean_score(known)
   return named
 

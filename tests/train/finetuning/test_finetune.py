@@ -240,7 +240,8 @@ MULTI = {
   'data.length': 32, 'data.target_length': 8, 'data.batch': 8,
   'data.streams': 2, 'data.block': 16, 'data.holdout': 10, 'data.threads': 1,
   'model.encoder_layers': 1, 'model.decoder_layers': 1, 'train.steps': 12,
-  'train.log_every': 1, 'eval.every': 12, 'checkpoint.every': 3,
+  'train.log_every': 1, 'eval.every': 3, 'checkpoint.every': 3,
+  'checkpoint.keep_every': 0,
 }  # fmt: skip
 
 
@@ -288,6 +289,25 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)
+  _check_best(whole, killed)
+
+
+def _check_best(whole, killed):
+  """Each task has a best step, whose checkpoint is there."""
+  found = json.loads((killed / 'best.json').read_text())
+  assert found == json.loads((whole / 'best.json').read_text())
+  names = {'best': (found, 'eval/score')}
+  for task in 'tsv/praise', 'tsv/blame':
+    names[f'best:{task}'] = found['tasks'][task], f'eval/{task}/score'
+  for folder in whole, killed:
+    assert runs.checkpoints(folder) == sorted(
+      {12, *(place['step'] for place, _ in names.values())}
+    )
+  for name, (place, number) in names.items():
+    assert place['value'] == max(x for _, x in runs.rows(whole, number))
+    again = evaluate.evaluate_run(str(killed), name)
+    assert again['step'] == place['step']
+    assert again[number.removeprefix('eval/')] == place['value']
 
 
 BENCHMARKS = [
