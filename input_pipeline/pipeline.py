@@ -166,12 +166,6 @@ class Data:
     other._shares = shares.Shares(config)
     return other
 
-  @property
-  def evaluated_tasks(self) -> tuple[str, ...]:
-    """The names of the tasks that are evaluated, each once."""
-    tasks = (x.source.task.name for x in self.evaluated if x.labels)
-    return tuple(dict.fromkeys(tasks))
-
   def report(self) -> dict[str, int]:
     """Documents that this process has read so far, and how many are bad.
 

@@ -49,7 +49,9 @@ class Recorder:
     self.folder, self.setup, self.metadata = folder, setup, metadata
     self.checkpoints, self.tally, self.best = checkpoints, tally, best
     self.writer = MetricsWriter(folder, kept, active=main, rows=rows)
-    best.read(read_metrics(folder), checkpoints.steps(), data.evaluated_tasks)
+    tasks = [x.source.task.name for x in data.evaluated if x.labels]
+    tasks = tuple(dict.fromkeys(tasks))
+    best.read(read_metrics(folder), checkpoints.steps(), tasks)
     checkpoints.best = best.steps
     if main:  # a kill may have come between an evaluation and this file
       best.write(folder)
