@@ -288,7 +288,7 @@ KEYS = {
   'checkpoint.keep_every': Key(
     0, 'checkpoints at multiples of this are kept too; 0: none'),
   'checkpoint.best': Key(
-    '', 'the best one by this metric is kept too: loss, accuracy, ...'),
+    '', "the best by this metric is kept too: loss, ...; by score each task's"),
 
   # Devices.
   'sharding.rules': Key('replicated', 'how arrays are split over the mesh', (

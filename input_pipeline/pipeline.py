@@ -169,15 +169,17 @@ class Data:
   def report(self) -> dict[str, int]:
     """Documents that this process has read so far, and how many are bad.
 
-    Of a mixture also the documents of each source, documents_0 and so on.
+    Of a mixture also the documents of each source, documents_0 and so on. Of
+    tasks also `cut`: how many examples that are trained on have lost tokens,
+    each counted once.
     """
     read = [*self.corpora, *self.evaluated]
     found = {
       'documents': sum(corpus.documents for corpus in read),
       'skipped': sum(len(corpus.skipped) for corpus in read),
     }
-    if any(corpus.labels for corpus in read):
-      found['cut'] = sum(corpus.cut for corpus in read)
+    if any(corpus.labels for corpus in self.corpora):
+      found['cut'] = sum(len(corpus.cut) for corpus in self.corpora)
     if self.config.mixture:
       for number, corpus in enumerate(self.corpora):
         found[f'documents_{number}'] = corpus.documents

@@ -52,27 +52,31 @@ def open_published(folder: str, **overrides: Any) -> Published:
   `dtype` or `head`. Raises ValueError if it cannot be read or has no tokenizer.
   """
   pretrained.read_config(folder, **overrides)  # first: is it a checkpoint?
-  tokenizer = _tokenizer(folder)
+  tokenizer = published_tokenizer(folder)
   config, params = pretrained.load(folder, **overrides)
   start = pretrained.start_token(folder)
   return Published(folder, build(config), params, tokenizer, start)
 
 
-def _tokenizer(folder):
-  """A folder's tokenizer, of the first kind and case that fit its files.
+def published_tokenizer(
+  folder: str, sentinels: int = 0, uncased_first: bool = False
+) -> Any:
+  """A checkpoint's tokenizer, of the first kind and case that fit its files.
 
-  ELECTRA's pair has it beside the discriminator.
+  ELECTRA's pair has it beside the discriminator. `sentinels` are appended if
+  its files have none. Raises ValueError if there is none that can be read.
   """
   from models.pretrained import pair  # it needs the extra `pretrained`
 
   reasons = {}  # message -> the attempts that failed with it
   for place in (folder, os.path.join(folder, pair.NAMES[0])):
     for kind in filter(lambda kind: published.holds(place, kind), TOKENIZERS):
-      for lowercase in (False, True) if kind == 'wordpiece' else (False,):
+      cases = uncased_first, not uncased_first
+      for lowercase in cases if kind == 'wordpiece' else (False,):
         name = f'{kind} (data.lowercase={lowercase})'
         name = name if kind == 'wordpiece' else kind
         try:
-          return kinds.load(place, 0, kind, lowercase)
+          return kinds.load(place, sentinels, kind, lowercase)
         except ValueError as error:
           reasons.setdefault(str(error), []).append(name)
   raise ValueError(

@@ -2,11 +2,16 @@
 
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
 run itself did at that step, and prints a line of JSON. --step=best is the best
-one by the run's `checkpoint.best`. With --config=FILE.py
-(and --config.KEY=VALUE) it uses another config, for other data or devices; that
-config must describe the same model. A run that has learned a task gets the
-metrics of the task; --predictions=DIR writes its answers in the format of the
-benchmark, with --source=task:NAME@test for a split without labels.
+one by the run's `checkpoint.best`, --step=best:TASK that of one of its tasks.
+With --config=FILE.py (and --config.KEY=VALUE) it uses another config, for other
+data or devices; that config must describe the same model. A run that has
+learned a task gets the metrics of the task; --predictions=DIR writes its
+answers in the format of the benchmark, with --source=task:NAME@test for a split
+without labels.
+
+--no_answer_threshold=X leaves a question of SQuAD 2.0 without an answer if the
+score of no answer exceeds that of the answer by more than X. The scores have
+the thresholds that are best for the evaluated split.
 """
 
 from configs.commands import startup
@@ -129,6 +134,7 @@ def evaluate_run(
   config: ConfigDict | None = None,
   source: str = '',
   predictions: str = '',
+  no_answer_threshold: float | None = None,
 ) -> dict[str, float]:
   """'step', and what `evaluate` returns of the checkpoint; see open_run.
 
@@ -136,11 +142,15 @@ def evaluate_run(
 
   Args:
     folder: the workdir.
-    step: of the checkpoint, or 'best'; None: the newest.
+    step: of the checkpoint, 'best' or 'best:TASK'; None: the newest.
     config: None: the run's own.
     source: evaluated in place of the config's, such as 'task:glue/rte@test'.
     predictions: a folder for the answers to each task; '': they are not
       written.
+    no_answer_threshold: of `Task.unanswerable`; None: 0.
+
+  Raises:
+    ValueError: a threshold is given, and no question can be left unanswered.
   """
   if source:
     config = workdir.read_config(folder) if config is None else config
@@ -148,12 +158,16 @@ def evaluate_run(
     config.eval.source = source
   run = opening.open_run(folder, step, config)
   data = opening.open_data(run)
-  scores = scoring.make_scoring(run.setup, data)(run.params)
+  if no_answer_threshold is not None:
+    _check_threshold(data, no_answer_threshold)
+  threshold = no_answer_threshold or 0.0
+  scores = scoring.make_scoring(run.setup, data, threshold)(run.params)
   for one in scores:
     if predictions and jax.process_index() == 0:
       written = submission.write(
-        one.task, one.split, one.examples, one.predictions, predictions
-      )
+        one.task, one.split, one.examples, one.predictions, predictions,
+        threshold,
+      )  # fmt: skip
       terminal.say(
         f'{written.path}: {written.rows:,} predictions, {written.replaced} '
         'replaced because the format cannot hold them'
@@ -171,6 +185,20 @@ def evaluate_run(
   return {'step': run.step} | means | scoring.means(scores)
 
 
+def _check_threshold(data: pipeline.Data, threshold: float) -> None:
+  """Raises ValueError unless an evaluated task can use the threshold."""
+  tasks = [x.source.task for x in data.evaluated if x.labels]
+  if math.isnan(threshold) or not (
+    data.config.objective == 'span' and any(x.unanswerable for x in tasks)
+  ):
+    names = ', '.join(x.name for x in tasks) or 'no task'
+    raise ValueError(
+      f'--no_answer_threshold={threshold} is a number for a model with a head '
+      'that answers questions of which some have no answer, as those of '
+      f'squad/v2.0; {names} as {data.config.objective} is evaluated here.'
+    )
+
+
 def main():
   processes.join()
   found = evaluate_run(
@@ -179,6 +207,7 @@ def main():
     _CONFIG.value,
     _SOURCE.value,
     _PREDICTIONS.value,
+    _THRESHOLD.value,
   )
   if jax.process_index() == 0:
     print(json.dumps(found))
@@ -187,7 +216,9 @@ def main():
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_string(
-    'step', '', "A number, or 'best'; default: the newest checkpoint."
+    'step',
+    '',
+    "A number, 'best' or 'best:TASK'; default: the newest checkpoint.",
   )
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."
@@ -198,6 +229,11 @@ if __name__ == '__main__':
   _PREDICTIONS = flags.DEFINE_string(
     'predictions', '',
     "A folder: the answers to each task, in its benchmark's format.",
+  )  # fmt: skip
+  _THRESHOLD = flags.DEFINE_float(
+    'no_answer_threshold', None,
+    'How much likelier no answer may be than an answer that is given (SQuAD '
+    '2.0); default: 0.',
   )  # fmt: skip
   processes.define_flags()
   command.run(main)

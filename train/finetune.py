@@ -5,7 +5,8 @@
     --config.data.task_folder=FOLDER
 
 --from is a workdir, or a published checkpoint in Hugging Face layout; it
-decides the sizes of the model and the tokenizer. STEP may be 'best'. Without
+decides the sizes of the model and the tokenizer. STEP may be 'best', or
+'best:TASK' of a run on several tasks. Without
 --from the seed draws the parameters. --scratch draws them too, but keeps the
 sizes and the tokenizer of --from, for a comparison. A run that was stopped
 resumes, as with `python -m train`; `python -m train.evaluate --workdir=W`
@@ -15,7 +16,7 @@ reports its scores.
 for each seed and each point of the grid, each in its own folder under W. Runs
 that have ended are skipped. --jobs=N trains N runs at once, each in its own
 process. At the end a table shows the median, the best and the spread over the
-seeds.
+seeds. --grid=recipe trains the grid that the recipe's paper searches.
 """
 
 from configs.commands import startup
@@ -81,9 +82,12 @@ def main():
     raise ValueError(
       '--scratch needs --from, which gives the sizes and the tokenizer.'
     )
-  points = sweeping.points(_GRID.value, _SEEDS.value)
+  recipe = ()
+  if sweeping.RECIPE in _GRID.value and _CONFIG.value is not None:
+    recipe = sweeping.published(flags.FLAGS['config'].config_filename)
+  points = sweeping.points(_GRID.value, _SEEDS.value, recipe)
   if _CONFIG.value is None:
-    if len(points) > 1 or not workdir.begun(_WORKDIR.value):
+    if len(points) != 1 or not workdir.begun(_WORKDIR.value):
       raise ValueError(
         'Give --config=finetune/FILE.py:task=TASK: only a single run that has '
         'begun resumes without it.'
@@ -117,7 +121,10 @@ if __name__ == '__main__':
   )
   _SEEDS = flags.DEFINE_integer('seeds', 1, 'How many seeds to train.')
   _GRID = flags.DEFINE_multi_string(
-    'grid', [], 'KEY=VALUE,VALUE: runs with each value of a config key.'
+    'grid',
+    [],
+    "KEY=VALUE,VALUE: runs with each value of a config key; 'recipe': "
+    'those of the published grid.',
   )
   _JOBS = flags.DEFINE_integer('jobs', 1, 'How many runs train at once.')
   processes.define_flags()

@@ -230,7 +230,9 @@ def main():
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
   _STEP = flags.DEFINE_string(
-    'step', '', "A number, or 'best'; default: the newest checkpoint."
+    'step',
+    '',
+    "A number, 'best' or 'best:TASK'; default: the newest checkpoint.",
   )
   _TEXT = flags.DEFINE_multi_string(
     'text', None, 'An input, or the beginning of a text.'

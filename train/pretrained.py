@@ -34,16 +34,23 @@ from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.sources import paths
 from input_pipeline.tokenizers import export as tokenizer_export
 from input_pipeline.tokenizers import kinds, published
 from input_pipeline.tokenizers.interface import start_id
 from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import special_tokens
+from train import applying, special_tokens
 from train.learning.state import TrainState
 from train.learning.tuning import make_tuning
-from train.runs import command, folders, opening, workdir
+from train.runs import (
+  command,
+  folders,
+  opening,
+  warm_start_tokenizer,
+  workdir,
+)
 from train.runs.checkpoint import Checkpoints, parse_step
 from train.settings import OWN
 from train.setup import set_up
@@ -119,25 +126,68 @@ def adopt(source: str, config: ConfigDict) -> ConfigDict:
       with config.ignore_type():
         config.model[field.name] = theirs
   special_tokens.adopt(source, config)
-  if config.data.source != 'synthetic' and not config.data.tokenizer:
-    kind = config.data.tokenizer_kind
-    places = source, os.path.join(source, pair.NAMES[0])
-    found = [place for place in places if published.holds(place, kind)]
-    if not found:
-      raise ValueError(
-        f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and a '
-        'newly trained one would not fit its weights: set data.tokenizer and '
-        'data.tokenizer_kind.'
-      )
-    numbered = os.path.exists(os.path.join(found[0], 'tokenizer.json'))
-    if pretrained.kept_fields(source)[0] == 'xlm-roberta' and not numbered:
-      raise ValueError(
-        f'{source} is an XLM-R: the ids of its SentencePiece model differ from'
-        ' those of its weights, which have <s> <pad> </s> <unk> first. Its'
-        ' tokenizer.json has the right ones.'
-      )
-    config.data.tokenizer = os.path.abspath(found[0])
+  if config.data.source != 'synthetic':
+    if config.data.tokenizer:
+      _compare_tokenizers(source, config)
+    else:
+      config.data.tokenizer = _own_tokenizer(source, config)
   return config
+
+
+def _own_tokenizer(source: str, config: ConfigDict) -> str:
+  """The folder of a checkpoint's tokenizer; a ValueError if none fits."""
+  kind = config.data.tokenizer_kind
+  places = source, os.path.join(source, pair.NAMES[0])
+  found = [place for place in places if published.holds(place, kind)]
+  if not found:
+    raise ValueError(
+      f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and a '
+      'newly trained one would not fit its weights: set data.tokenizer and '
+      'data.tokenizer_kind.'
+    )
+  if not _numbered(source, found[0]):
+    raise ValueError(
+      f'{source} is an XLM-R: the ids of its SentencePiece model differ from'
+      ' those of its weights, which have <s> <pad> </s> <unk> first. Its'
+      ' tokenizer.json has the right ones.'
+    )
+  return os.path.abspath(found[0])
+
+
+def _numbered(source, place):
+  """Whether a checkpoint's tokenizer has the ids of its weights."""
+  whole = os.path.exists(os.path.join(place, published.WHOLE))
+  return whole or pretrained.kept_fields(source)[0] != 'xlm-roberta'
+
+
+def _compare_tokenizers(source: str, config: ConfigDict) -> None:
+  """Prints whether data.tokenizer is the checkpoint's own.
+
+  Raises ValueError as `warm_start_tokenizer.compare`, or if data.tokenizer
+  cannot be read.
+  """
+  data = DataConfig(**config.data)
+  if not paths.exists(data.tokenizer):  # a run that resumes has a copy
+    return
+  with paths.local(data.tokenizer) as copy:
+    given = kinds.load(
+      copy, data.sentinels, data.tokenizer_kind, data.lowercase
+    )
+  try:
+    if not _numbered(source, source):
+      raise ValueError(
+        'Its SentencePiece model has other ids than its weights.'
+      )
+    theirs = applying.published_tokenizer(
+      source, data.sentinels, data.lowercase
+    )
+  except ValueError as error:
+    print(
+      f'data.tokenizer={data.tokenizer!r} cannot be compared with the tokenizer'
+      f' of {source}: {error}'
+    )
+    return
+  print(warm_start_tokenizer.compare(given, theirs, source, data))
 
 
 def export(
@@ -256,7 +306,8 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
   _STEP = flags.DEFINE_string(
     'step', '',
-    "Of a checkpoint in --workdir, for --to, or 'best'; default: the newest.",
+    "Of a checkpoint in --workdir, for --to, 'best' or 'best:TASK'; default: "
+    'the newest.',
   )  # fmt: skip
   _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
   _CONFIG = config_flags.DEFINE_config_file(

@@ -49,8 +49,12 @@ class Recorder:
     self.folder, self.setup, self.metadata = folder, setup, metadata
     self.checkpoints, self.tally, self.best = checkpoints, tally, best
     self.writer = MetricsWriter(folder, kept, active=main, rows=rows)
-    best.read(read_metrics(folder), checkpoints.steps())
-    checkpoints.best = best.step
+    tasks = [x.source.task.name for x in data.evaluated if x.labels]
+    tasks = tuple(dict.fromkeys(tasks))
+    best.read(read_metrics(folder), checkpoints.steps(), tasks)
+    checkpoints.best = best.steps
+    if main:  # a kill may have come between an evaluation and this file
+      best.write(folder)
     self.progress = Progress(setup.config.train.steps, step, main)
     self.eval_step = make_eval_step(setup.model, data)
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
@@ -131,7 +135,7 @@ class Recorder:
     saved = step in self.checkpoints.steps()
     if saved and self.best.add(step, means) and jax.process_index() == 0:
       self.best.write(self.folder)
-    self.checkpoints.best = self.best.step
+    self.checkpoints.best = self.best.steps
     seconds = time.perf_counter() - clock
     self.progress.note(
       f'step {step:,}: held-out {described(means)}, in {seconds:.1f} s'

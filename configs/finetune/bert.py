@@ -7,11 +7,12 @@ model.
 
 GLUE: 3 epochs of batches of 32, the rate that is best on the validation split
 (4.1). SQuAD 1.1: rate 5e-5, 3 epochs (4.2); 2.0: batches of 48, 2 epochs (4.3).
-SWAG: 2e-5, batches of 16 (4.4). `sweep` is the grid of A.3; MINIATURES is that
-of the miniatures (README of the release).
+SWAG: 2e-5, batches of 16 (4.4). --grid=recipe is the grid of A.3, or that of
+the miniatures (README of the release).
 Reached: GLUE test 79.6 (base), 82.1 (large); see `configs.papers bert.table1`.
 """
 
+import itertools
 from collections.abc import Iterator
 
 from ml_collections import ConfigDict
@@ -29,6 +30,7 @@ OWN = {
 MINIATURES = {
   'schedule.learning_rate': (3e-4, 1e-4, 5e-5, 3e-5),
   'data.batch': (8, 16, 32, 64, 128),
+  'train.epochs': (4.0,),
 }
 
 
@@ -48,8 +50,18 @@ def get_config(arg: str = '') -> ConfigDict:
   return common.finish(c)
 
 
-def sweep() -> Iterator[dict[str, float]]:
-  """The grid of A.3."""
+def sweep(arg: str = '') -> Iterator[dict[str, float]]:
+  """The grid of A.3; of the miniatures theirs. `arg` is that of get_config."""
+  size = common.parse(
+    recipe.split_arg(arg)[1],
+    size=('base', *bert.SIZES, *bert.GRID),
+    vocabulary=('uncased', 'cased'),
+    length=('512', '128'),
+  )['size']
+  if size not in ('base', 'large', 'tiny'):
+    for values in itertools.product(*MINIATURES.values()):
+      yield dict(zip(MINIATURES, values, strict=True))
+    return
   for batch in (16, 32):
     for rate in (5e-5, 3e-5, 2e-5):
       for epochs in (2.0, 3.0, 4.0):

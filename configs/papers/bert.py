@@ -11,6 +11,8 @@ MISMATCHED = Column(
   'MNLI-mm', 'glue/mnli', 'glue/mnli@validation_mismatched/accuracy'
 )
 MRPC = Column('MRPC', 'glue/mrpc', 'glue/mrpc/accuracy')
+# Of held-out masked tokens: e to their mean cross-entropy.
+PERPLEXITY = Column('perplexity', metric='perplexity')
 SST2 = Column('SST-2', 'glue/sst2', 'glue/sst2/accuracy')
 QNLI = Column('QNLI', 'glue/qnli', 'glue/qnli/accuracy')
 # Table 1: F1 of QQP and MRPC, Spearman of STS-B, Matthews of CoLA (4.1).
@@ -52,20 +54,24 @@ def _size(layers, width, heads):
   }
 
 
-def _features(name, number, layers):
-  """A row of table 7 whose model stays as it is, under a BiLSTM (5.3)."""
-  tuned = {
+def _frozen(layers):
+  """Keys of a model that stays as it is, under a BiLSTM (5.3)."""
+  return {
     'model.features': layers,
     'tuning.train': 'head',
     'model.dropout': 0.0,
     'model.attention_dropout': 0.0,
     'schedule.learning_rate': 1e-3,
   }
+
+
+def _features(name, number, layers):
+  """A row of table 7 with features of layers."""
   return Row(
     name,
     f'{number} -',
     start='bert.table7/BERT-base',
-    tuned=tuned,
+    tuned=_frozen(layers),
     flags=('--seeds=5',),
     note='The rate of the BiLSTM, 1e-3, and its 768 units in each direction '
     'are ours: the paper says 768 dimensions.',
@@ -141,7 +147,7 @@ TABLES = (
   Table(
     'bert.table6',
     'size of the model, dev, averages of 5 restarts; layers-width-heads',
-    (Column('perplexity'), MATCHED, MRPC, SST2),
+    (PERPLEXITY, MATCHED, MRPC, SST2),
     (
       Row('3-768-12', '5.84 77.9 79.8 88.4', 'bert.py:base', _size(3, 768, 12)),
       Row('6-768-3', '5.24 80.6 82.2 90.7', 'bert.py:base', _size(6, 768, 3)),
@@ -157,8 +163,8 @@ TABLES = (
     ),
     'bert.py',
     ('--seeds=5',),
-    note=_UNKNOWN + ' The perplexity is that of held-out masked tokens: see '
-    "the pretraining run's metrics.jsonl.",
+    note=_UNKNOWN + ' The perplexity is that of held-out masked tokens at the '
+    'end of pretraining.',
   ),
   Table(
     'bert.table7',
@@ -192,7 +198,12 @@ TABLES = (
     (
       MATCHED,
       Column('NER', 'conll2003', 'conll2003/f1'),
-      Column('NER-features'),
+      Column(
+        'NER-features',
+        'conll2003',
+        'conll2003/f1',
+        tuned=_frozen('concat_last_four'),
+      ),
     ),
     (
       Row('80-10-10', '84.2 95.4 94.9', 'bert.py:base'),
@@ -204,8 +215,7 @@ TABLES = (
     ),
     'bert.py',
     memory=True,
-    note='The last column is table 7, concatenated-last-four, on each of these '
-    'models: give its command of fine-tuning --from the pretraining here. The '
-    'vocabulary is uncased; the paper does not say.',
+    note='The last column is that of table 7, concatenated-last-four, on each '
+    'of these models. The vocabulary is uncased; the paper does not say.',
   ),
 )

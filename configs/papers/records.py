@@ -20,14 +20,23 @@ class Column(NamedTuple):
     name: its heading.
     task: what is fine-tuned for it, a task or a mixture; '': nothing.
     metric: under 'eval/' in metrics.jsonl; '': the task's score, of a mixture
-      the mean of its tasks' scores.
+      the mean of its tasks' scores. Without a task it is one of pretraining.
     average: the columns whose mean it is, in groups that are averaged first.
+    tuned: keys that are changed in the recipe for it: it has its own run.
   """
 
   name: str
   task: str = ''
   metric: str = ''
   average: tuple[tuple[str, ...], ...] = ()
+  tuned: Mapping[str, Any] = {}
+
+  @property
+  def place(self) -> str:
+    """The folder of its run under that of the row."""
+    if self.tuned:
+      return self.name
+    return self.task or PRETRAIN
 
 
 class Row(NamedTuple):
@@ -96,6 +105,15 @@ class Table(NamedTuple):
   def tasks(self) -> tuple[str, ...]:
     """What each row is fine-tuned on."""
     return tuple(dict.fromkeys(c.task for c in self.columns if c.task))
+
+  @property
+  def tunings(self) -> Mapping[str, Column]:
+    """Folder -> the first column of each fine-tuning run of a row."""
+    found = {}
+    for column in self.columns:
+      if column.task:
+        found.setdefault(column.place, column)
+    return found
 
 
 class Cell(NamedTuple):
@@ -178,20 +196,28 @@ def resolve(
   return table, row
 
 
+def begun_from(tables: Mapping[str, Table], table: Table, row: Row) -> str:
+  """'TABLE/ROW' whose pretraining run a row starts from, often itself."""
+  table, row = resolve(tables, table, row)
+  place = f'{table.name}/{row.name}'
+  while row.start:
+    place = row.start
+    row = _find(tables, place)[1]
+  return place
+
+
 def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
   """All runs of a row, in the order to train them.
 
   A row that cannot be run has none.
   """
-  tasks = table.tasks
+  tunings = table.tunings
   table, row = resolve(tables, table, row)
   if row.why:
     return
   home = f'{table.name}/{row.name}'
-  start, origin = row, home
-  while start.start:
-    origin = start.start
-    start = _find(tables, origin)[1]
+  origin = begun_from(tables, table, row)
+  start = _find(tables, origin)[1]
   for task in row.each or ('',):
     folder = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(task)
     keys = {**start.keys, **row.each.get(task, {})}
@@ -202,7 +228,8 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
   file, _, argument = recipe.partition(':')
   flags = table.flags if row.flags is None else row.flags
   # Runs that others start from come first.
-  for task in sorted(tasks, key=lambda task: task in row.after):
+  for place in sorted(tunings, key=lambda x: tunings[x].task in row.after):
+    task = tunings[place].task
     begin = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(row.each)
     if task in row.after:
       begin = f'{home}/{row.after[task]}'
@@ -210,8 +237,8 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
     yield Run(
       task,
       f'{TRUNK}finetune/{file}:{argued}',
-      {**row.tuned, **row.by_task.get(task, {})},
-      f'{home}/{task}',
+      {**row.tuned, **row.by_task.get(task, {}), **tunings[place].tuned},
+      f'{home}/{place}',
       begin,
       flags,
     )

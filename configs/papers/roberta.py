@@ -4,7 +4,7 @@ Cells are from memory, except the row 500K-steps of table 4, which is in the
 README of the release. Scores are medians of five runs.
 """
 
-from configs.papers.bert import MATCHED, SST2
+from configs.papers.bert import MATCHED, PERPLEXITY, SST2
 from configs.papers.records import Column, Row, Table
 
 SQUAD1 = Column('SQuAD-1.1', 'squad/v1.1', 'squad/v1.1/f1')
@@ -97,7 +97,7 @@ TABLES = (
   Table(
     'roberta.table3',
     'batches of the same number of rows in all, base size, dev',
-    (Column('perplexity'), MATCHED, SST2),
+    (PERPLEXITY, MATCHED, SST2),
     (
       _batch('256', '3.99 84.7 92.7', 256, 1_000_000, 1e-4),
       _batch('2K', '3.68 85.2 92.9', 2048, 125_000, 7e-4),
@@ -107,8 +107,8 @@ TABLES = (
     ('--seeds=5',),
     'median',
     memory=True,
-    note="The perplexity of held-out text is in the pretraining run's "
-    'metrics.jsonl, as its logarithm.',
+    note='The perplexity is that of held-out masked tokens at the end of '
+    'pretraining.',
   ),
   Table(
     'roberta.table4',

@@ -20,6 +20,8 @@ AVERAGED = {
   'super_glue/record': ('f1', 'exact_match'),
   'xsum': ('rouge2',),
 }
+# A task's own score among several, and a count: see docs/tasks.md.
+NO_METRICS = 'score', 'cut'
 # Beside a benchmark, but not in its score.
 HELPERS = (
   *('glue/wnli', 'glue/ax', 'super_glue/axb', 'super_glue/axg'),
@@ -59,7 +61,7 @@ def ours(
   found = {
     column.name: _cell(tables, table, row, column, runs)
     for column in table.columns
-    if column.task
+    if column.task or column.metric
   }
   for column in table.columns:
     if column.average:
@@ -78,12 +80,17 @@ def _average(column, found):
 
 def _cell(tables, table, row, column, runs):
   home, source = records.resolve(tables, table, row)
-  alone = (source.recipe or home.recipe) == ALONE
-  place = PRETRAIN if alone else column.task
-  folder = os.path.join(runs, home.name, source.name, *place.split('/'))
+  alone = column.task and (source.recipe or home.recipe) == ALONE
+  row_folder, place = f'{home.name}/{source.name}', column.place
+  if alone:
+    place = PRETRAIN
+  elif not column.task:
+    row_folder = records.begun_from(tables, table, row)
+  folder = os.path.join(runs, *row_folder.split('/'), *place.split('/'))
+  evaluated = 'eval/score' if column.task else f'eval/{column.metric}'
   groups, left = {}, 0
   for workdir, name in _workdirs(folder):
-    ended = _read(workdir, alone)
+    ended = _read(workdir, alone, evaluated)
     if ended is None:
       left += 1
     else:
@@ -91,11 +98,12 @@ def _cell(tables, table, row, column, runs):
       groups.setdefault(','.join(others), []).append(ended)
   if not groups:
     return Ours(None, left=left)
-  # The point of a grid that is best on the validation split counts.
-  chosen = max(
-    groups.values(),
-    key=lambda group: statistics.mean(_number(e, column.task) for e in group),
-  )
+  chosen = next(iter(groups.values()))
+  if len(groups) > 1:  # the point of a grid that is best on validation counts
+    chosen = max(
+      groups.values(),
+      key=lambda group: statistics.mean(_number(e, column.task) for e in group),
+    )
   numbers = [_number(e, column.task, column.metric) for e in chosen]
   middle = statistics.median if table.over == 'median' else statistics.mean
   spread = statistics.stdev(numbers) if len(numbers) > 1 else None
@@ -115,8 +123,8 @@ def _workdirs(folder):
   ]
 
 
-def _read(workdir: str, best: bool) -> _Ended | None:
-  """The evaluations of a run; None if it has not ended."""
+def _read(workdir: str, best: bool, evaluated: str) -> _Ended | None:
+  """The evaluations of a run, the rows that have a number; None: it goes on."""
   with open(os.path.join(workdir, 'config.json'), encoding='utf-8') as file:
     config = json.load(file)
   path = os.path.join(workdir, 'metrics.jsonl')
@@ -130,7 +138,7 @@ def _read(workdir: str, best: bool) -> _Ended | None:
           raise ValueError(
             f'{path}:{number}: this line is not JSON ({error}): remove it.'
           ) from error
-        if 'eval/score' in found:
+        if evaluated in found:
           rows[found['step']] = found
   if config['train']['steps'] not in rows:
     return None
@@ -173,7 +181,7 @@ def _scores(row: Mapping[str, Any]) -> dict[str, float]:
   metrics = {}
   for key, value in row.items():
     name, _, metric = key.removeprefix('eval/').rpartition('/')
-    if key.startswith('eval/') and name:
+    if key.startswith('eval/') and name and metric not in NO_METRICS:
       metrics.setdefault(name, {})[metric] = value
   parts: dict[str, list[float]] = {}
   for name, own in metrics.items():

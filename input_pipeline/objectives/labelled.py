@@ -28,11 +28,16 @@ class Encoded(NamedTuple):
     rows: a list for each example. A row is a dict of what goes into the arrays
       of the batch, without padding. An example has several rows if T5 trains on
       several answers, or if its context has several windows.
-    cut: how many examples lost tokens that no other row has.
+    lost: whether each example lost tokens that no row has.
   """
 
   rows: list[list[dict[str, Any]]]
-  cut: int
+  lost: list[bool]
+
+  @property
+  def cut(self) -> int:
+    """How many examples lost tokens."""
+    return sum(self.lost)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Format:
     pairs = [self._pairs(example) for example in examples]
     texts = [text.encode() for own in pairs for pair in own for text in pair]
     ids = iter(tokenizer.encode_batch(texts))
-    rows, cut = [], 0
+    rows, cut = [], []
     for own in pairs:
       rows.append([])
       lost = False
@@ -93,7 +98,7 @@ class Format:
             'targets': np.concatenate([targets[:end], eos]),
           }
         )
-      cut += lost
+      cut.append(lost)
     return Encoded(rows, cut)
 
   def _pairs(self, example):
@@ -133,7 +138,7 @@ class Format:
       )
     texts = [t.encode() for own in choices for pair in own for t in pair]
     ids = iter(tokenizer.encode_batch(texts))
-    rows, cut = [], 0
+    rows, cut = [], []
     for example, own in zip(examples, choices, strict=True):
       lines, types, lost = zip(
         *(framing.frame([next(ids) for _ in x], tokenizer, self.config)
@@ -147,7 +152,7 @@ class Format:
         pairs = zip(lines, types, strict=True)
         made = [{'inputs': line, 'types': own} for line, own in pairs]
       rows.append([row | labels for row in made])
-      cut += any(lost)
+      cut.append(any(lost))
     return Encoded(rows, cut)
 
   def number(self, example: Example) -> float:
@@ -165,7 +170,7 @@ class Format:
     ids = iter(
       tokenizer.encode_batch([w.encode() for own in words for w in own])
     )
-    rows, cut = [], 0
+    rows, cut = [], []
     for example, own in zip(examples, words, strict=True):
       pieces = [next(ids) for _ in own]
       line, types, lost = framing.frame(
@@ -185,7 +190,7 @@ class Format:
         for tag in (example[self.task.label][n] for n in placed)
       ]
       weights[at] = 1
-      cut += lost
+      cut.append(lost)
       rows.append([{
         'inputs': line, 'types': types, 'labels': labels, 'weights': weights,
         'places': {n: int(firsts[n]) for n in placed},
@@ -195,7 +200,7 @@ class Format:
   def _spans(self, examples, tokenizer):
     spans = [self.task.texts(example) for example in examples]
     windows = [reading.windows(span, tokenizer, self.config) for span in spans]
-    return Encoded(windows, 0)
+    return Encoded(windows, [own[0]['cut'] for own in windows])
 
 
 def shapes(config: DataConfig, family: str) -> features.Shapes:

@@ -87,12 +87,14 @@ def windows(
 
   `start` and `end` are the places in the row of the first answer's first and
   last token. Both are 0, the place of [CLS], if the window does not hold the
-  whole answer. `no_answer` is 1 if the question has no answer at all.
+  whole answer. `no_answer` is 1 if the question has no answer at all, and `cut`
+  says whether the question has lost tokens.
 
   Raises:
     ValueError: a row has no room for a context.
   """
   (question,) = tokenizer.encode_batch([span.question.encode()])
+  cut = len(question) > QUESTION
   question = question[:QUESTION]
   ids, characters = tokens_of(span.context, tokenizer, config.tokenizer_kind)
   empty, _, _ = framing.frame([question, ids[:0]], tokenizer, config)
@@ -117,7 +119,7 @@ def windows(
       row['start'], row['end'] = (first + place - begin for place in answer)
     best = _best(starts, room, len(ids))[begin : begin + room]
     window = Window(first, characters[part], best == len(rows))
-    rows.append(row | {'window': window})
+    rows.append(row | {'window': window, 'cut': cut})
   return rows
 
 

@@ -27,8 +27,8 @@ class Corpus:
   fewer than `limit`.
 
   `documents` and `skipped` are what was read so far and which of it is bad.
-  Of a task, `labels` says how its examples are read, and `cut` counts those
-  that lost tokens.
+  Of a task, `labels` says how its examples are read, and `cut` are those that
+  lost tokens, each once: pairs (file, line).
   """
 
   def __init__(
@@ -48,7 +48,7 @@ class Corpus:
     self.limits = self._limits(limit) if limit else None
     self.labels = labels
     self.documents, self.skipped = 0, set()
-    self.cut = 0
+    self.cut = set()
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
@@ -78,9 +78,10 @@ class Corpus:
         lines.append(line)
       except ValueError as error:
         failures[self.source.place(file, line)] = error
-    cut = 0
+    cut = ()
     if self.labels:
-      documents, cut = self.labels.encode(documents, tokenizer)
+      documents, lost = self.labels.encode(documents, tokenizer)
+      cut = [(file, line) for line, x in zip(lines, lost, strict=True) if x]
     elif not self.source.tokenized:
       documents = encode(documents, tokenizer, self.config)
     for line, document in zip(lines, documents, strict=True):
@@ -88,7 +89,7 @@ class Corpus:
         failures[self.source.place(file, line)] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
-      self.cut += cut
+      self.cut.update(cut)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
         self._report_alone(file)
       for place in failures.keys() - self.skipped:

@@ -99,7 +99,10 @@ def _from_table(name):
   read = functools.partial(
     read_table, layout=layout, fields=fields, label=label, kind=kind
   )
-  labels = ()
+  labels, unanswerable = (), False
+  if kind == 'span':
+    examples = read(_absolute(train))
+    unanswerable = not all(example['answers']['text'] for example in examples)
   if kind in ('classification', 'tagging'):
     labels = _classes(name, read, train)
     read = functools.partial(read, labels=labels)
@@ -113,6 +116,7 @@ def _from_table(name):
     read=read,
     labels=labels,
     length=_length(name, options.get('length', '128')),
+    unanswerable=unanswerable,
     **_formats(kind, prefix, fields, labels, options),
   )
 
@@ -191,11 +195,11 @@ def _tags_decode(text, example, *, labels):
   return [tag if tag in labels else None for tag in tags]
 
 
-def _span_scores(examples, predictions):
+def _span_scores(examples, predictions, threshold=0.0):
   """SQuAD 2.0's scores where some question has no answer, else SQuAD 1.1's."""
-  answered = all(example['answers']['text'] for example in examples)
-  score = metrics.squad if answered else metrics.squad2
-  return score(examples, predictions)
+  if all(example['answers']['text'] for example in examples):
+    return metrics.squad(examples, predictions)
+  return metrics.squad2(examples, predictions, threshold)
 
 
 def _options(name: str, pairs: Sequence[str]) -> Mapping[str, str]:

@@ -146,6 +146,7 @@ def _squad(version: str, unanswerable: bool, score: Any) -> Task:
     decode=squad_decode,
     lengths=(512, 97),
     metrics=score,
+    unanswerable=unanswerable,
   )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from input_pipeline.sources import paths
+from input_pipeline.tasks.metrics.answers import NULL_BOUND, given
 from input_pipeline.tasks.task import Example, Task
 
 Examples = Sequence[Example]
@@ -50,7 +51,6 @@ SUPERGLUE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   'axg': ('AX-g.jsonl', {name: name for name in _RTE}),
 }
 STSB_BEST = 5.0  # the scores of STS-B begin at 0
-NULL_BOUND = 1e9  # for scores of no answer, which may be infinite
 
 
 class Written(NamedTuple):
@@ -75,26 +75,33 @@ def write(
   examples: Examples,
   predictions: Sequence[Any],
   folder: str,
+  threshold: float = 0.0,
 ) -> Written:
-  """Writes predictions in the format of a task's benchmark, or one a line."""
+  """Writes predictions in the format of a task's benchmark, or one a line.
+
+  `threshold` counts where a task has questions without an answer.
+  """
   group, _, name = task.name.partition('/')
-  if group == 'glue' and name == 'mnli':
+  if (group, name) == ('glue', 'mnli'):
     name += split.removeprefix('validation').removeprefix('test')
   if group == 'glue' and name in GLUE:
     return write_glue(name, examples, predictions, folder)
   if group == 'super_glue' and name in SUPERGLUE:
     return write_superglue(name, examples, predictions, folder)
   path = os.path.join(folder, task.name.replace('/', '-'))
+  limit = threshold if task.unanswerable else math.inf
   if group == 'squad':
-    return write_squad(examples, predictions, f'{path}.json')
+    scored = all(hasattr(x, 'null') for x in predictions) and task.unanswerable
+    odds = f'{path}-null_odds.json' * scored
+    return write_squad(examples, predictions, f'{path}.json', 'id', limit, odds)
   key = 'question_id'  # TriviaQA's; a question of two files has it twice
   ids = {example[key] for example in examples if key in example}
   if group == 'trivia_qa' and len(ids) == len(examples):
-    return write_squad(examples, predictions, f'{path}.json', key=key)
+    return write_squad(examples, predictions, f'{path}.json', key)
   if task.kind == 'tagging':
     return write_conll(examples, predictions, f'{path}.txt')
-  texts = (getattr(x, 'text', x) for x in predictions)
-  lines = [x if x is None else str(x) for x in texts]
+  found = (given(x, limit) for x in predictions)
+  lines = [x if x is None else str(x) for x in found]
   return write_lines(lines, f'{path}.txt')
 
 
@@ -152,7 +159,7 @@ def write_superglue(
     labels, replaced = _classes(predictions, classes)
   else:
     texts = [getattr(p, 'text', p) for p in predictions]  # an encoder's Answer
-    labels = ['' if text is None else text for text in texts]
+    labels = [text or '' for text in texts]
     replaced = texts.count(None)
   if task == 'multirc':
     lines = _paragraphs(indices, labels)
@@ -191,7 +198,6 @@ def write_squad(
   examples: Examples,
   predictions: Sequence[Any],
   path: str,
-  *,
   key: str = 'id',
   threshold: float = 0.0,
   null_odds: str = '',
@@ -214,11 +220,8 @@ def write_squad(
   nulls = [getattr(p, 'null', None) for p in predictions]
   if null_odds and None in nulls:
     raise ValueError(f'{null_odds}: a prediction has no score of no answer.')
-  texts = [getattr(p, 'text', p) for p in predictions]
-  found = {
-    i: '' if text is None or (null is not None and null > threshold) else text
-    for i, text, null in zip(ids, texts, nulls, strict=True)
-  }
+  texts = [given(p, threshold) for p in predictions]
+  found = {i: text or '' for i, text in zip(ids, texts, strict=True)}
   for name in filter(None, (path, null_odds)):
     _check_free(name)
   _write(path, [json.dumps(found, ensure_ascii=False)])

@@ -83,6 +83,10 @@ class Task:
   # percent. The first is the task's score, unless `averaged` names several.
   metrics: Callable[[Sequence[Example], Sequence[Any]], dict[str, float]]
   averaged: tuple[str, ...] = ()  # their mean is the score in a paper
+  # Whether some questions have no answer, as in SQuAD 2.0. Then metrics take a
+  # `threshold` too: a question whose prediction has a `null` above it gets no
+  # answer.
+  unanswerable: bool = False
   # Whether it counts in the score of several tasks. Helpers of a benchmark and
   # its diagnostic sets do not.
   counted: bool = True

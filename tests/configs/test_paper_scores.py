@@ -1,12 +1,13 @@
 """Our scores in the papers' tables, read from the files of runs."""
 
 import json
+import math
 import os
 
 import pytest
 
 from configs.papers import __main__ as papers
-from configs.papers import scores
+from configs.papers import records, scores
 from input_pipeline.tasks import catalog
 
 
@@ -116,6 +117,53 @@ def test_each_task_of_a_mixture_takes_its_own_best_evaluation(tmp_path):
   assert found['GLUE'].value == pytest.approx(expected)
   assert found['SGLUE'].value == pytest.approx(65.0)
   assert found['EnRo'].value == 5.0
+
+
+def test_the_perplexity_of_pretraining(tmp_path):
+  """e to the masked tokens' loss, of the run that the row starts from."""
+  loss = {'loss': 1.5, 'mlm_loss': 1.2, 'perplexity': math.exp(1.2)}
+  rows = [(10, {'loss': 9.0, 'perplexity': math.exp(9.0)}), (20, loss)]
+  write(tmp_path / 'bert.table1' / 'BERT-base' / 'pretrain', rows, best='')
+  for row, value in (('12-768-12', math.exp(1.2)), ('3-768-12', None)):
+    assert ours('bert.table6', row, tmp_path)['perplexity'].value == value
+  write(tmp_path / 'bert.table6' / '3-768-12' / 'pretrain', rows[:1], best='')
+  found = ours('bert.table6', '3-768-12', tmp_path)['perplexity']
+  assert (found.value, found.left) == (None, 1)
+  loss = {'loss': 1.3, 'perplexity': math.exp(1.3)}
+  place = tmp_path / 'roberta.table3' / '2K' / 'pretrain'
+  write(place, [(20, loss)], best='')
+  found = ours('roberta.table3', '2K', tmp_path)['perplexity']
+  assert found.value == math.exp(1.3)
+
+
+def test_a_column_with_a_run_of_its_own(tmp_path):
+  """The named entities of table 8, by fine-tuning and by features."""
+  place = tmp_path / 'bert.table8' / '80-10-10'
+  for name, f1 in (('conll2003', 95.0), ('NER-features', 94.0)):
+    write(place / name, [(20, {'score': f1, 'conll2003/f1': f1})], best='')
+  found = ours('bert.table8', '80-10-10', tmp_path)
+  assert (found['NER'].value, found['NER-features'].value) == (95.0, 94.0)
+  table = papers.find('bert.table8')
+  row = papers.find_row(table, '80-10-10')
+  made = {
+    x.folder.rpartition('/')[2]: x
+    for x in records.runs(papers.TABLES, table, row)
+  }
+  run = made['NER-features']
+  assert (run.task, run.origin) == ('conll2003', made['pretrain'].folder)
+  assert run.keys['model.features'] == 'concat_last_four'
+  assert 'model.features' not in made['conll2003'].keys
+
+
+def test_supervised_pretraining_is_on_three_tasks():
+  """CNN/DM + en-de + en-fr, proportional to their examples."""
+  table = papers.find('t5.table12')
+  row = papers.find_row(table, 'supervised-multi-task')
+  assert [x for x, _ in row.keys['data.mixture']] == [
+    'task:cnn_dailymail', 'task:wmt/en_de', 'task:wmt/en_fr',
+  ]  # fmt: skip
+  assert row.keys['data.rates'] == 'examples'
+  assert 'data.rate_cap' not in row.keys
 
 
 def test_files_of_runs_that_cannot_be_read(tmp_path):

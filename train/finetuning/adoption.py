@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 from input_pipeline import tokenizing
 from input_pipeline.choices import PAIRS
 from input_pipeline.config import DataConfig
-from input_pipeline.sources import labelled
+from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
-from train.runs import warm_start, workdir
+from input_pipeline.tokenizers import kinds
+from train.runs import warm_start, warm_start_tokenizer, workdir
 from train.runs.checkpoint import Checkpoints
 from train.settings import HEADS, OWN
 
@@ -124,10 +125,27 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
         if ours != new:
           print(f'{group}.{key}: {new!r} (the config had {ours!r})')
           config[group][key] = new
-    if scratch and not config.data.tokenizer:
-      kind = theirs.data.tokenizer_kind
-      config.data.tokenizer = tokenizing.path_in(folder, kind)
+    if scratch:
+      _keep_tokenizer(config, folder, theirs)
   return config.lock()
+
+
+def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
+  """Sets data.tokenizer to a run's, unless it is that one already.
+
+  Raises ValueError if it is another one; see `warm_start_tokenizer.compare`.
+  """
+  path = tokenizing.path_in(folder, theirs.data.tokenizer_kind)
+  if not config.data.tokenizer:
+    config.data.tokenizer = path
+  elif os.path.exists(path) and paths.exists(config.data.tokenizer):
+    data = DataConfig(**config.data)
+    kind = data.sentinels, data.tokenizer_kind, data.lowercase
+    with paths.local(data.tokenizer) as copy:
+      ours = kinds.load(copy, *kind)
+    print(
+      warm_start_tokenizer.compare(ours, kinds.load(path, *kind), path, data)
+    )
 
 
 def described(config: ConfigDict) -> str:

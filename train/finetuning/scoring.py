@@ -23,9 +23,9 @@ from models import decoding
 from train.learning import heads
 from train.parallel import sharding
 from train.prompts import padded, target_length, until_eos
+from train.reporting.progress import CUT
+from train.runs.best import SCORE
 from train.setup import Setup
-
-SCORE = 'score'  # the mean over the counted tasks of each task's score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,25 +59,34 @@ def means(found: Sequence[Scores]) -> dict[str, float]:
   """'TASK/METRIC' -> number, of tasks with labels, and their mean 'score'.
 
   A split other than 'validation' is named too: 'TASK@SPLIT/METRIC'. The mean is
-  `task.mean_score`.
+  `task.mean_score`. 'TASK/cut' is there if examples lost tokens, also where the
+  labels are secret. Of several tasks each has its own score too, 'TASK/score',
+  the mean of its splits.
   """
-  found = [scores for scores in found if scores.metrics]
   named = {}
   for scores in found:
     split = '' if scores.split == 'validation' else f'@{scores.split}'
     name = scores.task.name + split
     named |= {f'{name}/{key}': x for key, x in scores.metrics.items()}
-  if found:
-    named[SCORE] = mean_score([(x.task, x.score) for x in found])
+    if scores.cut:
+      named[f'{name}/{CUT}'] = float(scores.cut)
+  known = [(x.task, x.score) for x in found if x.metrics]
+  if len(names := dict.fromkeys(task.name for task, _ in known)) > 1:
+    for name in names:
+      own = [(task, score) for task, score in known if task.name == name]
+      named[f'{name}/{SCORE}'] = mean_score(own)
+  if known:
+    named[SCORE] = mean_score(known)
   return named
 
 
 def make_scoring(
-  setup: Setup, data: pipeline.Data
+  setup: Setup, data: pipeline.Data, threshold: float = 0.0
 ) -> Callable[[Any], list[Scores]]:
   """params -> the scores of each task that `data` evaluates.
 
-  Programs are compiled at the first call.
+  `threshold` is that of no answer: see `Task.unanswerable`. Programs are
+  compiled at the first call.
 
   Raises:
     ValueError: a task has other classes than the one that is trained on.
@@ -91,7 +100,7 @@ def make_scoring(
 
   def score(params: Any) -> list[Scores]:
     return [
-      _score(corpus, encode(n), functools.partial(answer, params))
+      _score(corpus, encode(n), functools.partial(answer, params), threshold)
       for n, corpus in enumerate(tasks)
     ]
 
@@ -118,7 +127,10 @@ def _check_classes(data: pipeline.Data) -> None:
 
 
 def _score(
-  corpus: Corpus, encoded: labelled.Encoded, answer: Callable
+  corpus: Corpus,
+  encoded: labelled.Encoded,
+  answer: Callable,
+  threshold: float,
 ) -> Scores:
   task, examples = corpus.source.task, corpus.source.examples
   rows = [row for own in encoded.rows for row in own]
@@ -128,9 +140,10 @@ def _score(
     for example, own in zip(examples, encoded.rows, strict=True)
   ]
   secret = any(example.get(task.label, '') is None for example in examples)
-  metrics = {} if secret else dict(task.metrics(examples, predictions))
+  own = {'threshold': threshold} if task.unanswerable else {}
+  metrics = {} if secret else task.metrics(examples, predictions, **own)
   return Scores(
-    task, corpus.source.split, examples, predictions, metrics, encoded.cut
+    task, corpus.source.split, examples, predictions, dict(metrics), encoded.cut
   )
 
 

@@ -4,11 +4,12 @@ import itertools
 import json
 import os
 import re
+import runpy
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from train.reporting.metrics import read_metrics
 from train.runs import workdir
 
 NAME = 'scores.json'  # in the folder of all runs
+RECIPE = 'recipe'  # in place of a key of --grid: the grid of the recipe
 _SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl
 
 
@@ -42,8 +44,30 @@ class Point(NamedTuple):
     return Point(others).name
 
 
-def points(grid: Sequence[str], seeds: int) -> list[Point]:
+def published(config: str) -> list[Mapping[str, Any]]:
+  """The points of a recipe's own grid, its `sweep(ARG)`: --grid=recipe.
+
+  `config` is FILE.py[:ARG].
+
+  Raises:
+    ValueError: the recipe has none.
+  """
+  path, _, argument = config.partition(':')
+  found = runpy.run_path(path).get('sweep')
+  if found is None:
+    raise ValueError(
+      f'--grid={RECIPE}: {path} has no grid of its own. Give --grid '
+      'KEY=VALUE,VALUE.'
+    )
+  return list(found(argument))
+
+
+def points(
+  grid: Sequence[str], seeds: int, recipe: Sequence[Mapping[str, Any]] = ()
+) -> list[Point]:
   """The runs of --grid KEY=VALUE,VALUE and --seeds=N; by default one.
+
+  `recipe` are the points of --grid=recipe, which other keys multiply.
 
   Raises:
     ValueError: a grid that cannot be read.
@@ -55,13 +79,16 @@ def points(grid: Sequence[str], seeds: int) -> list[Point]:
     raise ValueError(f'--seeds={seeds} must be at least 1.')
   axes = []
   for text in grid:
+    if text == RECIPE:
+      axes.append([tuple((k, str(x)) for k, x in p.items()) for p in recipe])
+      continue
     key, equals, values = text.partition('=')
     if not (equals and values) or '' in values.split(','):
-      raise ValueError(f'--grid={text} must be KEY=VALUE,VALUE.')
-    axes.append([(key, value) for value in values.split(',')])
+      raise ValueError(f"--grid={text} must be KEY=VALUE,VALUE, or '{RECIPE}'.")
+    axes.append([((key, value),) for value in values.split(',')])
   if seeds > 1 or axes:
-    axes.append([('seed', seed) for seed in range(seeds)])
-  return [Point(chosen) for chosen in itertools.product(*axes)]
+    axes.append([(('seed', seed),) for seed in range(seeds)])
+  return [Point(sum(chosen, ())) for chosen in itertools.product(*axes)]
 
 
 def configured(config: ConfigDict, point: Point) -> ConfigDict:
@@ -240,16 +267,22 @@ def summary(
     scores = [row[_SCORE] for row in ended]
     row = {'group': group, 'runs': len(scores), 'scores': scores}
     if scores:
-      names = [
-        k for k in ended[0] if k.startswith('eval/') and k.count('/') > 1
-      ]
+      # Counts, such as 'TASK/cut', are left out of a row where they are 0.
+      names = dict.fromkeys(
+        k
+        for r in ended
+        for k in r
+        if k.startswith('eval/') and k.count('/') > 1
+      )
       row |= {
         'median': statistics.median(scores),
         'best': max(scores),
         'mean': statistics.mean(scores),
         'spread': statistics.stdev(scores) if len(scores) > 1 else None,
         'metrics': {
-          name.removeprefix('eval/'): statistics.median(r[name] for r in ended)
+          name.removeprefix('eval/'): statistics.median(
+            r.get(name, 0.0) for r in ended
+          )
           for name in names
         },
       }

@@ -16,12 +16,16 @@ from configs.commands import terminal
 from train.learning.state import count_params
 from train.reporting.flops import peak_flops
 
+CUT = 'cut'  # a task's count of examples that lost tokens: 'TASK/cut'
+
 
 def described(means: Mapping[str, float]) -> str:
   """An evaluation in one line: the loss, and what else is known of its kind.
 
   >>> described({'loss': 0.5, 'accuracy': 0.75, 'labels': 8, 'a/f1': 50.0})
   'loss 0.5000, accuracy 0.7500 on 8 labels, a/f1 50.00'
+  >>> described({'loss': 0.5, 'labels': 8, 'a/f1': 50.0, 'a/cut': 2})
+  'loss 0.5000 on 8 labels, a/f1 50.00, 2 examples of a lost tokens'
   """
   found = [f'loss {means["loss"]:.4f}']
   if 'perplexity' in means:
@@ -30,7 +34,12 @@ def described(means: Mapping[str, float]) -> str:
     found.append(f'accuracy {means["accuracy"]:.4f}')
   unit = 'tokens' if 'tokens' in means else 'labels'
   found[-1] += f' on {means[unit]:,} {unit}'
-  found += [f'{key} {x:.2f}' for key, x in means.items() if '/' in key]
+  for key, x in means.items():
+    task, slash, name = key.rpartition('/')
+    if slash and name == CUT:
+      found.append(f'{x:.0f} examples of {task} lost tokens')
+    elif slash:
+      found.append(f'{key} {x:.2f}')
   return ', '.join(found)
 
 

@@ -1,4 +1,4 @@
-"""Which evaluated checkpoint of a run is the best, by `checkpoint.best`."""
+"""Which evaluated checkpoints of a run are the best, by `checkpoint.best`."""
 
 import json
 import math
@@ -19,10 +19,14 @@ NAME = 'best.json'
 # Numbers that are better if lower; all others are accuracies or scores, which
 # are better if higher.
 LOWER = 'loss', 'perplexity', 'bits_per_byte'
+SCORE = 'score'  # the mean over the counted tasks of each task's score
 
 
 class Best:
-  """The best step by one number of the evaluations.
+  """The best steps of a run: by one number of the evaluations, and by task.
+
+  If the number is the score of several tasks, each of them has a best step of
+  its own too (Raffel et al. 2020, 3.1.3).
 
   Args:
     name: the number's name without 'eval/'; '' finds no best step. Raises
@@ -41,15 +45,14 @@ class Best:
     labelled: bool = False,
     scored: bool = False,
   ):
-    self.step = None  # of the best evaluation; None: there is none yet
-    self._name = name
+    self._name, self._tasks = name, ()
     self._sign = -1 if name.endswith(LOWER) else 1
-    self._value = -math.inf
+    self._found = {}  # number -> the step of its best evaluation, and its value
     known = {*criterion.means(defaultdict(float))} - {'z_loss'}
     if not labelled:
       known.add('perplexity')
     if scored:
-      known.add('score')
+      known.add(SCORE)
     if bytes_counted:
       known.add('bits_per_byte')
     if name and name not in known:
@@ -58,44 +61,85 @@ class Best:
         f'{", ".join(sorted(known))}.'
       )
 
-  def read(self, rows: Iterable[dict[str, Any]], steps: Sequence[int]) -> None:
-    """Finds the best evaluation before this start.
+  @property
+  def steps(self) -> set[int]:
+    """The best steps so far, whose checkpoints are kept."""
+    return {step for step, _ in self._found.values()}
+
+  def read(
+    self,
+    rows: Iterable[dict[str, Any]],
+    steps: Sequence[int],
+    tasks: Sequence[str] = (),
+  ) -> None:
+    """Finds the best evaluations before this start.
 
     `rows` are those of metrics.jsonl, which only the first process reads;
-    `steps` are those of the checkpoints that exist.
+    `steps` are those of the checkpoints that exist, `tasks` the names of the
+    tasks that are evaluated.
     """
     if not self._name:
       return
+    if self._name == SCORE and len(tasks) > 1:
+      self._tasks = tuple(tasks)
+    names = [self._name, *map(_own_score, self._tasks)]
     if jax.process_index() == 0:
       for row in rows:
         if row['step'] in steps and f'eval/{self._name}' in row:
-          self.add(row['step'], {self._name: row[f'eval/{self._name}']})
-    step = -1 if self.step is None else self.step
+          self.add(
+            row['step'], {name: row.get(f'eval/{name}') for name in names}
+          )
+    none = -1, 0.0
     found = multihost_utils.broadcast_one_to_all(
-      np.array([step, self._value], np.float64).view(np.int32)
+      np.array(
+        [self._found.get(name, none) for name in names], np.float64
+      ).view(np.int32)
     )
-    step, self._value = np.asarray(found).view(np.float64).tolist()
-    self.step = None if step < 0 else int(step)
+    found = np.asarray(found).view(np.float64).tolist()
+    self._found = {
+      name: (int(step), value)
+      for name, (step, value) in zip(names, found, strict=True)
+      if step >= 0
+    }
 
   def add(self, step: int, means: Mapping[str, float | None]) -> bool:
-    """Adds an evaluation; returns whether it is the best one so far."""
-    value = means[self._name] if self._name else None
-    if value is None or not self._sign * value > self._value:
-      return False
-    self.step, self._value = step, self._sign * value
-    return True
+    """Adds an evaluation; returns whether it is the best one by any number."""
+    better = False
+    for name in [self._name, *map(_own_score, self._tasks)]:
+      value = means.get(name)
+      if value is None:
+        continue
+      before = self._found.get(name, (0, -self._sign * math.inf))[1]
+      if self._sign * value > self._sign * before:
+        self._found[name] = step, value
+        better = True
+    return better
 
   def write(self, folder: str) -> None:
-    """Writes the best step and its number to WORKDIR/best.json."""
-    metric, value = f'eval/{self._name}', self._sign * self._value
-    found = {'step': self.step, 'metric': metric, 'value': value}
+    """Writes the best steps and their numbers to WORKDIR/best.json."""
+    if self._name not in self._found:
+      return
+    step, value = self._found[self._name]
+    found = {'step': step, 'metric': f'eval/{self._name}', 'value': value}
+    own = {task: self._found.get(_own_score(task)) for task in self._tasks}
+    if own := {task: x for task, x in own.items() if x}:
+      found['tasks'] = {
+        task: {'step': step, 'value': value}
+        for task, (step, value) in own.items()
+      }
     paths.write(os.path.join(folder, NAME), f'{json.dumps(found)}\n'.encode())
 
 
-def saved_step(folder: str) -> int:
+def _own_score(task: str) -> str:
+  """The name of a task's own score; see `finetuning.scoring.means`."""
+  return f'{task}/{SCORE}'
+
+
+def saved_step(folder: str, task: str = '') -> int:
   """The best step of the run in a workdir, from its best.json.
 
-  Raises ValueError if it has none.
+  Of several tasks it is that of the mean score, or of one `task`. Raises
+  ValueError if there is none.
   """
   path = os.path.join(folder, NAME)
   if not os.path.exists(path):
@@ -104,7 +148,16 @@ def saved_step(folder: str) -> int:
       'checkpoint.best, or was not evaluated yet. Give the number of a step.'
     )
   with open(path, encoding='utf-8') as file:
-    return json.load(file)['step']
+    found = json.load(file)
+  if not task:
+    return found['step']
+  known = found.get('tasks', {})
+  if task not in known:
+    there = f'those of {", ".join(known)}' if known else "only 'best'"
+    raise ValueError(
+      f'{path} has no best step of the task {task!r}; it has {there}.'
+    )
+  return known[task]['step']
 
 
 def best_of(setup: Setup) -> Best:

@@ -17,17 +17,19 @@ from train.runs import best, checksums, folders, storage
 FOLDER = 'checkpoints'
 ITEMS = ('state', 'run')
 BEST = 'best'  # in place of a step: the one in best.json
+TASK = f'{BEST}:'  # before a task: the step that is best for it
 
 
 def parse_step(text: str) -> int | str | None:
   """The step of a flag --step: a number, 'best', or None for the newest.
 
-  Raises ValueError for another text.
+  Of several tasks 'best:TASK' is the best one of a task. Raises ValueError for
+  another text.
   """
-  if text in ('', BEST):
+  if text in ('', BEST) or (text.startswith(TASK) and text != TASK):
     return text or None
   if not text.isdecimal():
-    raise ValueError(f"--step={text} must be a number, or 'best'.")
+    raise ValueError(f"--step={text} must be a number, 'best', or 'best:TASK'.")
   return int(text)
 
 
@@ -60,7 +62,7 @@ class Checkpoints:
   ):
     folders.check_name(workdir)
     self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
-    self.best = None  # a step that is kept as well; the caller sets it
+    self.best = frozenset()  # steps that are kept as well; the caller sets it
     self._keep, self._keep_every = keep, keep_every
     self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
@@ -84,7 +86,7 @@ class Checkpoints:
     newest = sorted(steps)[-self._keep :] if self._keep else steps
     return [
       step in newest
-      or step == self.best
+      or step in self.best
       or bool(self._keep_every and step % self._keep_every == 0)
       for step in steps
     ]
@@ -177,10 +179,12 @@ class Checkpoints:
   def find(self, step: int | str | None = None) -> int:
     """The step to read, by default the newest, if it is there and undamaged.
 
-    'best' is the best step by `checkpoint.best`: a ValueError if there is none.
+    'best' is the best step by `checkpoint.best`, 'best:TASK' that of a task: a
+    ValueError if there is none.
     """
-    if step == BEST:
-      step = best.saved_step(os.fspath(self.folder.parent))
+    if isinstance(step, str):
+      task = step.removeprefix(BEST).removeprefix(':')
+      step = best.saved_step(os.fspath(self.folder.parent), task)
     steps = self.steps()
     there = f'there are: {", ".join(map(str, steps)) or "none"}'
     if not steps or step not in (None, *steps):

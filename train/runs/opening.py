@@ -79,7 +79,7 @@ def open_run(
 
   By default it is the newest checkpoint, with the run's own config. Each device
   holds the whole model where the devices cannot make the run's mesh. `step` may
-  be 'best': see `Checkpoints.find`.
+  be 'best' or 'best:TASK': see `Checkpoints.find`.
 
   Raises:
     ValueError: no such folder, no run in it, or a config that cannot work.

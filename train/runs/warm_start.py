@@ -1,6 +1,7 @@
 """Beginning a run with another's parameters: `--init_from=WORKDIR[:STEP]`.
 
-STEP is a number, or 'best': the best one by the source's `checkpoint.best`.
+STEP is a number, or 'best': the best one by the source's `checkpoint.best`. If
+the source learned several tasks, 'best:TASK' is the best one for a task.
 
 The new run has its own config, data and workdir. Its objective, lengths, heads
 and sharding may differ from the source's. What happens to a parameter:
@@ -25,8 +26,9 @@ new. With `--init_state` the optimizer's state and the step are taken too: the
 schedule continues where the source was. The data begin at their start.
 
 The tokenizer is the source's, unless `data.tokenizer` names one; then both must
-have the same number of pieces. The first checkpoint is saved before the first
-step: after that the run no longer needs the source.
+have the same number of pieces and, where a task is learned, the same pieces.
+The first checkpoint is saved before the first step: after that the run no
+longer needs the source.
 """
 
 import dataclasses
@@ -141,7 +143,8 @@ def find(
 
 def parse(init_from: str) -> tuple[str, int | str | None]:
   """The workdir and the step of WORKDIR[:STEP]; None is the newest."""
-  found = re.fullmatch(rf'(?s)(.+):(\d+|{BEST})', init_from)
+  found = re.fullmatch(rf'(?s)(.+?):({BEST}:.+)', init_from)
+  found = found or re.fullmatch(rf'(?s)(.+):(\d+|{BEST})', init_from)
   if not found or os.path.isdir(init_from):
     return init_from, None
   return found[1], parse_step(found[2])
@@ -155,7 +158,7 @@ def _check_source(
   path, step = parse(init_from)
   same = source and (
     source['workdir'] == os.path.realpath(path)
-    and step in (None, BEST, source['step'])
+    and (isinstance(step, str) or step in (None, source['step']))
     and source['optimizer'] == init_state
   )
   if not same:

@@ -7,10 +7,12 @@ from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.interface import Tokenizer
 from train.runs.warm_start import Origin
 
 # Keys that decide how a tokenizer's file is read, as older runs have them.
 KEYS = {'tokenizer_kind': 'unigram', 'lowercase': False}
+TAKEN = 'Leave data.tokenizer out: the tokenizer of the parameters is taken.'
 
 
 def prepare(
@@ -25,7 +27,7 @@ def prepare(
   Returns what to report; '' if nothing. Raises ValueError as
   `tokenizing.prepare`; if the source has no tokenizer, or one that is not of
   the config's kind, or not the one it was trained with; or if the tokenizer
-  that the config names has another number of pieces.
+  that the config names does not fit: see `compare`.
   """
   own = data, seed, vocab_size, folder
   if not origin or data.source == 'synthetic':
@@ -41,22 +43,69 @@ def prepare(
     tokenizing.prepare(*own)
     return f'The tokenizer is that of {origin.folder}.'
   tokenizer = tokenizing.prepare(*own)
-  named = f'data.tokenizer={data.tokenizer!r}'
   if not os.path.exists(_path(origin)):
-    return f'{origin.folder} holds no tokenizer to compare {named} with.'
+    return _without_file(origin, data, tokenizer)
   theirs = _tokenizer(origin, data.sentinels)
-  if theirs.size != tokenizer.size:
+  return compare(tokenizer, theirs, _path(origin), data)
+
+
+def compare(
+  ours: Tokenizer, theirs: Tokenizer, path: str, data: DataConfig
+) -> str:
+  """A line that says whether two tokenizers are the same.
+
+  Args:
+    ours: of the run, from data.tokenizer.
+    theirs: that of the parameters that the run begins with.
+    path: of the latter.
+    data: the run's config.
+
+  Raises:
+    ValueError: they have different numbers of pieces; or, where a task is
+      learned, an id stands for different pieces. Pretraining on text may go on
+      with other pieces.
+  """
+  named, own = f'data.tokenizer={data.tokenizer!r}', f'that of {path}'
+  if ours.fingerprint == theirs.fingerprint:
+    return f'{named} is the tokenizer of the parameters, {path}.'
+  if ours.size != theirs.size:
     raise ValueError(
-      f'{named} has {tokenizer.size} pieces, the tokenizer of {origin.folder} '
-      f"{theirs.size}: the numbers must be equal. data.tokenizer='' uses the "
-      'latter.'
+      f'{named} has {ours.size} pieces, {own} {theirs.size}: the parameters '
+      f'are of the latter. {TAKEN}'
     )
-  if theirs.fingerprint == tokenizer.fingerprint:
-    return f'{named} is the tokenizer of {origin.folder}.'
+  both = ((i, ours.piece(i), theirs.piece(i)) for i in range(ours.size))
+  other = next((x for x in both if x[1] != x[2]), None)
+  if other is None:
+    return (
+      f'{named} has the pieces of {path}, in another file: it may split a text '
+      'in another way.'
+    )
+  differing = f'id {other[0]} is {other[1]!r}, and was {other[2]!r}'
+  if data.scored:
+    raise ValueError(
+      f'{named} is not the tokenizer of the parameters, {path}: {differing}. '
+      f'{TAKEN}'
+    )
   return (
-    f'{named} is not the tokenizer of {origin.folder}: ids have other meanings '
-    'than in its training.'
+    f'{named} is not the tokenizer of the parameters, {path}: ids have other '
+    f'meanings than in their training ({differing}).'
   )
+
+
+def _without_file(origin, data, tokenizer):
+  """As `compare`, where only the hash of the source's tokenizer is known."""
+  named, path = f'data.tokenizer={data.tokenizer!r}', _path(origin)
+  if _settings(origin)['source'] == 'synthetic':
+    return f'{origin.folder} holds no tokenizer to compare {named} with.'
+  if tokenizer.fingerprint == origin.saved['data']['tokenizer']:
+    return f'{named} is the tokenizer of the parameters, {path}.'
+  if data.scored:
+    raise ValueError(
+      f'{path} is missing, and {named} is not the tokenizer that the '
+      "parameters were trained with: their hashes differ. Bring the run's own "
+      f'file back. {TAKEN}'
+    )
+  return f'{path} is missing, so {named} cannot be compared with it.'
 
 
 def _copy(origin: Origin, data: DataConfig, folder: str) -> None:

@@ -1,14 +1,14 @@
 """Metrics of tasks: (examples, predictions) -> name -> number.
 
 Numbers are in percent, except counts and thresholds. An example has TFDS's
-fields. Three counts are given only if they are not 0:
+fields. Two counts are given only if they are not 0:
 
   undefined  scores without a value, which are given as 0: all of them if there
              are no examples; a correlation (Matthews, Pearson, Spearman) with a
              constant; an F1 if neither labels nor predictions have a positive.
   invalid    predictions that cannot be used: None where the model's text names
              no class, or a number that is not finite. They count as wrong.
-  cut        words without a predicted tag, which count as 'O'.
+             A word without a predicted tag counts as 'O'.
 
 Each function raises ValueError if an example has no gold label, or if there are
 more or fewer predictions than examples. scikit-learn, SciPy, sacrebleu and

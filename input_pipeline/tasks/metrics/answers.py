@@ -68,6 +68,14 @@ def text_of(prediction: Any) -> str:
   return '' if text is None else text
 
 
+def given(prediction: Any, threshold: float) -> str | None:
+  """The text of a prediction, '' if its `null` is above the threshold."""
+  null = getattr(prediction, 'null', None)
+  if null is not None and null > threshold:
+    return ''
+  return getattr(prediction, 'text', prediction)
+
+
 def squad2_match(golds: Sequence[str], predicted: str) -> tuple[float, float]:
   """Exact match and F1 (0 to 1) by SQuAD 2.0's script.
 
@@ -162,14 +170,17 @@ def trivia(examples: Examples, predictions: Sequence[Any]) -> Scores:
   return _answered(examples, predictions, 'answer', normalise_trivia)
 
 
-def squad2(examples: Examples, predictions: Sequence[Any]) -> Scores:
+def squad2(
+  examples: Examples, predictions: Sequence[Any], threshold: float = 0.0
+) -> Scores:
   """`exact_match` and `f1` of SQuAD 2.0, where some questions have no answer.
 
-  The text '' means no answer, and so does a `null` (see above) over 0. If
-  predictions have `null`, there are also the scores at the thresholds that are
-  best for these examples, as BERT and later papers report them on dev:
-  `best_exact_match`, `best_f1`, and the thresholds themselves (Rajpurkar et al.
-  2018; Devlin et al. 2019, 4.3).
+  The text '' means no answer, and so does a `null` (see above) over the
+  threshold. If predictions have `null`, there are also the scores at the
+  thresholds that are best for these examples, as BERT and later papers report
+  them on dev: `best_exact_match`, `best_f1`, and the thresholds themselves,
+  `best_f1_threshold` and so on (Rajpurkar et al. 2018; Devlin et al. 2019,
+  4.3).
 
   Raises:
     ValueError: only some predictions have `null`.
@@ -194,7 +205,8 @@ def squad2(examples: Examples, predictions: Sequence[Any]) -> Scores:
   )
   dropped = np.float64([match(gold, '') for gold in golds])
   null = np.clip(np.float64(nulls if scored else -1.0), -NULL_BOUND, NULL_BOUND)
-  means = np.where((null > 0)[..., None], dropped, kept).mean(axis=0)
+  no_answer = scored & (null > threshold)
+  means = np.where(no_answer[..., None], dropped, kept).mean(axis=0)
   found = scores.percents(dict(zip(names, means, strict=True)))
   for i, name in enumerate(names if scored else ()):
     best, at = best_threshold(kept[:, i], dropped[:, i], null)

@@ -28,14 +28,14 @@ def entity_f1(
   Args:
     examples: with a list of tags, such as 'B-PER', 'I-PER' and 'O'.
     predictions: a tag for each word. None, and a missing tag at the end, are
-      'O' and counted.
+      'O' and counted as `invalid`.
     field: the field of the tags.
 
   Raises:
     ValueError: a tag has another form, or there are more tags than words.
   """
   scores.check_length(examples, predictions)
-  golds, founds, cut, invalid = set(), set(), 0, 0
+  golds, founds, invalid = set(), set(), 0
   for i, (example, tags) in enumerate(zip(examples, predictions, strict=True)):
     gold = example[field]
     missing = len(gold) - len(tags)
@@ -43,8 +43,7 @@ def entity_f1(
       raise ValueError(
         f'Example {i} has {len(gold)} words, and {len(tags)} predicted tags.'
       )
-    cut += missing
-    invalid += scores.invalid(tags)
+    invalid += missing + scores.invalid(tags)
     tags = [tag or OUTSIDE for tag in tags] + [OUTSIDE] * missing
     golds |= {(i, *entity) for entity in entities(gold)}
     founds |= {(i, *entity) for entity in entities(tags)}
@@ -54,7 +53,7 @@ def entity_f1(
     'precision': right / len(founds) if founds else None,
     'recall': right / len(golds) if golds else None,
   }
-  return scores.percents(values, invalid=invalid, cut=cut)
+  return scores.percents(values, invalid=invalid)
 
 
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:

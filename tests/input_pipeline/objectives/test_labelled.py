@@ -300,6 +300,16 @@ def test_rows_of_questions_say_whether_there_is_an_answer():
   assert batch['no_answer'].tolist() == [0]
 
 
+def test_a_question_that_loses_tokens_is_counted():
+  """BERT's code keeps 64 tokens of it; contexts have windows."""
+  config = Config(objective='span', length=80)
+  record = task(texts=lambda x: Span(x['question'], LONG, ()), kind='span')
+  examples = [{'question': ' '.join(['w'] * n)} for n in (64, 65)]
+  encoded = rows(config, examples, record)
+  assert all(len(own) > 1 for own in encoded.rows)
+  assert (encoded.lost, encoded.cut) == ([False, True], 1)
+
+
 def test_windows_leave_nothing_out():
   """Rows with less room than the stride are as far apart as they are long."""
   text = ' '.join(f'w{n}' for n in range(50))

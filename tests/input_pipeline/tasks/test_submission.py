@@ -207,6 +207,26 @@ def test_squad2_with_null_odds(tmp_path):
     submission.write_squad(examples, ['x'] * 3, 'other', null_odds='odds')
 
 
+def test_only_squad2_leaves_questions_without_an_answer(tmp_path):
+  """SQuAD 1.1 has an answer to each question, however unlikely."""
+  examples = [{'id': 'a'}, {'id': 'b'}]
+  found = [Answer('x', 1.0), Answer('y', 3.0)]
+
+  def written(name, **options):
+    folder = tmp_path / f'{len(os.listdir(tmp_path))}'
+    path = submission.write(
+      catalog.find(name), 'validation', examples, found, str(folder), **options
+    ).path
+    return json.loads(text(path)), sorted(os.listdir(folder))
+
+  files = ['squad-v1.1.json']
+  assert written('squad/v1.1') == ({'a': 'x', 'b': 'y'}, files)
+  files = ['squad-v2.0-null_odds.json', 'squad-v2.0.json']
+  assert written('squad/v2.0') == ({'a': '', 'b': ''}, files)
+  both = written('squad/v2.0', threshold=2.0)
+  assert both == ({'a': 'x', 'b': ''}, files)
+
+
 def test_squad_writes_both_files_or_none(tmp_path):
   odds = tmp_path / 'odds.json'
   odds.write_text('mine')

@@ -189,14 +189,35 @@ def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
   assert '--source=task:glue/wnli@validation' in str(error.value)
 
 
-def test_examples_that_lose_tokens_are_counted(task, tmp_path):
+def test_examples_that_lose_tokens_are_counted(task, tmp_path, capsys):
   config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
     'train.log_every': 1, 'eval.every': 1,
   })  # fmt: skip
   config = adoption.resolve(config)
-  loop.train(config, str(tmp_path / 'run'))
-  rows = read_metrics(str(tmp_path / 'run'))
-  assert [row['data/cut'] > 0 for row in rows if 'data/cut' in row] == [True]
+  folder = str(tmp_path / 'run')
+  loop.train(config, folder)
+  data = opening.open_data(opening.open_run(folder))
+
+  def longer(corpus):  # than the row's 8 tokens, with [CLS] and [SEP]
+    texts = [x['sentence'].encode() for x in corpus.source.examples]
+    return sum(len(ids) > 6 for ids in data.tokenizer.encode_batch(texts))
+
+  (held_out,) = map(longer, data.evaluated)
+  rows = list(read_metrics(folder))
+  scored = [row for row in rows if 'eval/score' in row]
+  assert held_out
+  assert [row['eval/tsv/praise/cut'] for row in scored] == [held_out] * 2
+  said = f'{held_out} examples of tsv/praise lost tokens'
+  assert capsys.readouterr().out.count(said) == 2
+  found = evaluate.evaluate_run(folder)
+  assert found['tsv/praise/cut'] == held_out
+  # What is trained on is counted apart, and once, however often it is read.
+  trained = data.batches(data.start(), np.arange(8))
+  for _ in range(150):  # three epochs
+    next(trained)
+  trained.close()
+  assert data.report()['cut'] == longer(data.corpora[0])
+  assert [row['data/cut'] for row in rows if 'data/cut' in row][0] > 0
 
 
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
@@ -219,7 +240,8 @@ MULTI = {
   'data.length': 32, 'data.target_length': 8, 'data.batch': 8,
   'data.streams': 2, 'data.block': 16, 'data.holdout': 10, 'data.threads': 1,
   'model.encoder_layers': 1, 'model.decoder_layers': 1, 'train.steps': 12,
-  'train.log_every': 1, 'eval.every': 12, 'checkpoint.every': 3,
+  'train.log_every': 1, 'eval.every': 3, 'checkpoint.every': 3,
+  'checkpoint.keep_every': 0,
 }  # fmt: skip
 
 
@@ -267,6 +289,25 @@ def test_killed_in_a_mixture_of_tasks_and_text(tmp_path):
   assert fingerprint(str(killed)) == fingerprint(str(whole))
   for name in 'train/loss', 'eval/tsv/praise/accuracy', 'eval/loss':
     assert runs.rows(killed, name) == runs.rows(whole, name)
+  _check_best(whole, killed)
+
+
+def _check_best(whole, killed):
+  """Each task has a best step, whose checkpoint is there."""
+  found = json.loads((killed / 'best.json').read_text())
+  assert found == json.loads((whole / 'best.json').read_text())
+  names = {'best': (found, 'eval/score')}
+  for task in 'tsv/praise', 'tsv/blame':
+    names[f'best:{task}'] = found['tasks'][task], f'eval/{task}/score'
+  for folder in whole, killed:
+    assert runs.checkpoints(folder) == sorted(
+      {12, *(place['step'] for place, _ in names.values())}
+    )
+  for name, (place, number) in names.items():
+    assert place['value'] == max(x for _, x in runs.rows(whole, number))
+    again = evaluate.evaluate_run(str(killed), name)
+    assert again['step'] == place['step']
+    assert again[number.removeprefix('eval/')] == place['value']
 
 
 BENCHMARKS = [

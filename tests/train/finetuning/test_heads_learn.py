@@ -127,6 +127,31 @@ def test_electras_joint_head_answers(encoder, tmp_path):
   )  # fmt: skip
   assert found['tsv/train/f1'] > 80
   assert run.config.model.head == 'span_joint'
+  _check_threshold(tmp_path)
+
+
+def _check_threshold(folder):
+  """The best threshold, given to the command, gives the best score.
+
+  A threshold below all `null` answers nothing, one above all everything.
+  """
+
+  def evaluated(threshold):
+    out = folder / f'predictions{threshold}'
+    found = evaluate.evaluate_run(
+      str(folder / 'run'), predictions=str(out), no_answer_threshold=threshold
+    )
+    lines = (out / 'tsv-train.txt').read_text().splitlines()
+    return found, lines.count('')
+
+  nothing, blank = evaluated(-1e6)
+  assert blank == 40
+  at = nothing['tsv/train/best_f1_threshold']
+  best, some = evaluated(at)
+  assert best['tsv/train/f1'] == nothing['tsv/train/best_f1']
+  assert nothing['tsv/train/f1'] < best['tsv/train/f1']
+  _, none = evaluated(1e6)
+  assert none < some < blank
 
 
 def test_gpt1_reads_pairs_in_both_orders(source, tmp_path):

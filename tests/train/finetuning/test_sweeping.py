@@ -1,7 +1,11 @@
 """Flags that the processes of `train.finetune --jobs` get."""
 
+import itertools
+
 import pytest
 
+from configs.commands import command
+from configs.finetune import bert, roberta
 from train.finetuning import sweeping
 
 OURS = {
@@ -25,6 +29,49 @@ def test_flags_that_say_what_to_run_are_left_out(dash, spaced):
   args += shared
   args += ['--grid', 'data.batch=8,16']  # a flag may be given twice
   assert sweeping.shared_flags(args) == shared
+
+
+GRIDS = [
+  # Devlin et al. 2019, A.3; the README of the release; Liu et al. 2019, 10.
+  ('bert:task=glue/rte', 18, (16, 32), (5e-5, 3e-5, 2e-5), (2.0, 3.0, 4.0)),
+  (
+    'bert:task=glue/rte,size=mini',
+    *(20, (8, 16, 32, 64, 128), (3e-4, 1e-4, 5e-5, 3e-5), (4.0,)),
+  ),
+  ('roberta:size=large', 6, (16, 32), (1e-5, 2e-5, 3e-5), (10.0,)),
+]
+
+
+@pytest.mark.parametrize(
+  ('config', 'count', 'batches', 'rates', 'epochs'), GRIDS
+)
+def test_the_grid_of_a_recipe(config, count, batches, rates, epochs):
+  """Every point of the grid once, for each seed, in a config that has it."""
+  path = command.find_config(f'finetune/{config}')
+  found = sweeping.points(['recipe'], 2, sweeping.published(path))
+  assert len({point.name for point in found}) == len(found) == 2 * count
+  file, _, argument = config.partition(':')
+  recipe = {'bert': bert, 'roberta': roberta}[file].get_config(argument)
+  made = set()
+  for point in found:
+    one = sweeping.configured(recipe, point)
+    rate = one.schedule.learning_rate
+    made.add((one.data.batch, rate, one.train.epochs, one.seed))
+  assert made == {*itertools.product(batches, rates, epochs, (0, 1))}
+
+
+def test_the_grid_of_a_recipe_that_has_none():
+  path = command.find_config('finetune/t5.py:task=glue/rte')
+  with pytest.raises(ValueError, match=r'--grid=recipe: .*t5\.py has no grid'):
+    sweeping.published(path)
+  with pytest.raises(ValueError, match="must be KEY=VALUE,VALUE, or 'recipe'"):
+    sweeping.points(['recipes'], 1)
+  # Other keys multiply it.
+  found = sweeping.points(['recipe', 'model.dropout=0,1'], 1, [{'a.b': 1}])
+  assert [x.name for x in found] == [
+    'b=1,dropout=0,seed=0',
+    'b=1,dropout=1,seed=0',
+  ]
 
 
 def test_flags_whose_names_only_begin_alike_are_kept():

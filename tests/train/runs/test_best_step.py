@@ -1,13 +1,17 @@
 """--step=best and --init_from=RUN:best: the best step by checkpoint.best."""
 
 import json
+import random
 import shutil
+import types
 
 import pytest
 
 from configs import palm
 from tests.helpers.warm_starts import BYTES, PALM, config_of
+from train.learning.criteria import Criterion, lm, lm_means, lm_weights
 from train.runs import opening, warm_start
+from train.runs.best import Best
 from train.runs.checkpoint import CheckpointError, Checkpoints, parse_step
 
 pytestmark = pytest.mark.slow
@@ -53,6 +57,64 @@ def test_a_run_without_a_best_step(language_model):
   folder = language_model[0]
   with pytest.raises(ValueError, match=r'best\.json is missing.*no step'):
     Checkpoints(str(folder), read_only=True).find('best')
+
+
+def test_each_task_has_a_best_step(two):
+  found = json.loads((two / 'best.json').read_text())
+  own = {'a/x': {'step': 4, 'value': 50.0}, 'b': {'step': 3, 'value': 1.0}}
+  (two / 'best.json').write_text(json.dumps(found | {'tasks': own}))
+  for name, step in (('best', 3), ('best:a/x', 4), ('best:b', 3)):
+    assert parse_step(name) == name
+    assert Checkpoints(str(two), read_only=True).find(name) == step
+    assert warm_start.parse(f'{two}:{name}') == (str(two), name)
+  with pytest.raises(ValueError, match="task 'c'; it has those of a/x, b"):
+    Checkpoints(str(two), read_only=True).find('best:c')
+
+
+def numbers(seed, steps=12):
+  """Scores of two tasks at each step, some of them equal."""
+  rng = random.Random(seed)
+  for step in range(1, steps + 1):
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    yield step, {'score': (a + b) / 2, 'a/x/score': a, 'b/score': b}
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_a_step_is_kept_while_a_name_refers_to_it(seed, tmp_path):
+  """A run that starts again at any step finds the same best steps."""
+
+  def new(rows, steps):
+    best = Best(
+      'score', Criterion(lm, lm_weights, lm_means), False, scored=True
+    )
+    best.read(rows, steps, ('a/x', 'b'))
+    return best
+
+  there, rows, seen = [], [], []
+  checkpoints = Checkpoints(str(tmp_path), keep=1)
+  best = new([], [])
+  for step, means in numbers(seed):
+    checkpoints.best = best.steps
+    saved = [types.SimpleNamespace(step=x) for x in (*there, step)]
+    kept = checkpoints.should_preserve(saved, context=None)
+    there = [x.step for x, keep in zip(saved, kept, strict=True) if keep]
+    rows.append({'step': step} | {f'eval/{k}': x for k, x in means.items()})
+    seen.append((step, means))
+    best.add(step, means)
+    best.write(str(tmp_path))
+    found = json.loads((tmp_path / 'best.json').read_text())
+    for name, place in (
+      ('score', found), ('a/x/score', found['tasks']['a/x']),
+      ('b/score', found['tasks']['b']),
+    ):  # fmt: skip
+      first = max(seen, key=lambda pair: pair[1][name])
+      assert (place['step'], place['value']) == (first[0], first[1][name])
+      assert place['step'] in there
+    again = new(rows, there)
+    assert again.steps == best.steps
+    again.write(str(tmp_path))
+    assert json.loads((tmp_path / 'best.json').read_text()) == found
+    best = again  # it is killed and started again
 
 
 def test_the_flag():

@@ -33,7 +33,7 @@ def test_tokenizers(language_model, source, tmp_path):
 
   path = folder / 'tokenizer.json'
   message = prepare(tokenizer=str(path))
-  assert message.endswith(f'is the tokenizer of {folder}.')
+  assert message.endswith(f'is the tokenizer of the parameters, {path}.')
   with pytest.raises(ValueError, match=r"has 'bytes': give --config.data.tok"):
     prepare(tokenizer_kind='unigram')
   for pieces in (259, 260):
@@ -43,7 +43,7 @@ def test_tokenizers(language_model, source, tmp_path):
     if pieces == 259:
       assert 'ids have other meanings' in prepare(**named)
       continue
-    with pytest.raises(ValueError, match='has 260 pieces, the tokenizer of .*'):
+    with pytest.raises(ValueError, match='has 260 pieces, that of .*'):
       prepare(**named)
   # It was changed after the checkpoint was saved; then it is gone.
   path.write_text(path.read_text().replace('<pad>', '<pax>'))

@@ -204,6 +204,11 @@ def test_squad2_with_scores_of_no_answer():
     'best_f1': 80,
     'best_f1_threshold': -3,
   }
+  # At another threshold only the two scores differ.
+  for threshold, score in ((-3.0, 80), (1.0, 80), (9.0, 40)):
+    scores = metrics.squad2(examples, found, threshold)
+    assert scores['exact_match'] == scores['f1'] == score
+    assert scores['best_f1_threshold'] == -3
 
 
 def test_a_threshold_below_all():

@@ -212,8 +212,7 @@ def test_tags_that_are_missing():
     'f1': pytest.approx(200 / 3),
     'precision': 100,
     'recall': 50,
-    'invalid': 1,
-    'cut': 2,
+    'invalid': 3,
   }
 
 
@@ -227,7 +226,7 @@ def test_no_entities():
   assert metrics.entity_f1(none, [['O', 'B-PER']]) == zero | {'undefined': 1}
   # An empty prediction: both words are 'O'.
   scores = metrics.entity_f1(some, [[]])
-  assert scores == zero | {'undefined': 1, 'cut': 2}
+  assert scores == zero | {'undefined': 1, 'invalid': 2}
 
 
 def test_bad_tags():
