@@ -283,6 +283,11 @@ KEYS = {
   'eval.every': Key(10_000, 'steps between evaluations'),
   'eval.batches': Key(0, 'the most batches to evaluate; 0: the whole split'),
   'eval.samples': Key(0, 'rows that are decoded after an evaluation'),
+  'eval.beams': Key(
+    1, 'for tasks of free text (summaries, translations), the texts that are '
+    'searched at once; 1: the likeliest token is taken, as for other tasks'),
+  'eval.length_penalty': Key(
+    0.6, 'with eval.beams, larger values prefer longer texts (GNMT, 7)'),
   'checkpoint.every': Key(5_000, 'steps between checkpoints'),
   'checkpoint.keep': Key(2, 'how many of the newest checkpoints are kept'),
   'checkpoint.keep_every': Key(

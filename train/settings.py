@@ -13,7 +13,7 @@ from train.parallel.sharding import AXES, mesh_shape
 _TRAIN = {'steps': 1, 'accumulate': 1, 'log_every': 1}
 LEAST = {
   'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0},
-  'eval': {'every': 1, 'batches': 0, 'samples': 0},
+  'eval': {'every': 1, 'batches': 0, 'samples': 0, 'beams': 1},
   'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
 }
 

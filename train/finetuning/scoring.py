@@ -175,21 +175,26 @@ def _predict(
 
 def _answering(setup: Setup, data: pipeline.Data) -> Callable:
   """(params, format, rows) -> the model's answer to each row."""
-  run = jax.jit(
-    _text(setup, data)
-    if data.config.pairs
-    else functools.partial(_logits, model=setup.model),
-    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
-  )
+  placed = NamedSharding(setup.mesh, PartitionSpec())
+  compiled = functools.partial(jax.jit, out_shardings=placed)
+  if not data.config.pairs:
+    logits = compiled(functools.partial(_logits, model=setup.model))
+  else:
+    greedy = compiled(_text(setup, data, 1))
+    searched = compiled(_text(setup, data, setup.config.eval.beams))
 
   def answer(params: Any, labels: labelled.Format, rows: list) -> Iterator[Any]:
     for batch, count in _batches(setup, data, labels, rows):
       with setup.on_mesh():
-        found = jax.device_get(run(params, batch))
+        if not data.config.pairs:
+          run = logits
+        else:
+          run = searched if labels.task.kind == 'text' else greedy
+        found = jax.device_get(run(params, batch))[:count]
       if data.config.pairs:
-        yield from (until_eos(data.tokenizer, ids) for ids in found[:count])
+        yield from (until_eos(data.tokenizer, ids) for ids in found)
       else:
-        yield from found[:count]
+        yield from found
 
   return answer
 
@@ -223,15 +228,16 @@ def _sources(setup, data, rows):
   return {'source': source, 'segments': segments}
 
 
-def _text(setup, data):
-  """params, batch -> the ids that the model writes, greedily: int [B,T]."""
+def _text(setup, data, beams):
+  """params, batch -> the ids that the model writes: int [B,T]."""
   length = target_length(setup.model.config, data.config)
 
   def write(params, batch):
     return decoding.decode(
       params, batch['source'], batch['segments'], model=setup.model,
       length=length, eos=data.tokenizer.eos, start=data.start_id,
-      vocabulary=data.tokenizer.size,
+      vocabulary=data.tokenizer.size, beams=beams,
+      penalty=setup.config.eval.length_penalty,
     )  # fmt: skip
 
   return write
