@@ -18,7 +18,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from configs import common, tree, ul2
+from configs import arguments, common, tree, ul2
 
 # Position -> the keys that it reads and no other position does.
 POSITIONS = {
@@ -115,7 +115,7 @@ def split(arg: str) -> tuple[str, dict[str, str]]:
     if field in FIELDS:
       fields[field] = value
     elif named and difflib.get_close_matches(field, FIELDS, 1, 0.75):
-      raise ValueError(common.unknown('field', field, FIELDS))
+      raise ValueError(arguments.unknown('field', field, FIELDS))
     else:
       own.append(part)
   return f'{name}:{",".join(own)}' if own else name, fields
@@ -185,5 +185,5 @@ def _value(field, text):
     return int(text)
   values = {str(value): value for value in FIELDS[field]}
   if text not in values:
-    raise ValueError(common.unknown(field, text, values))
+    raise ValueError(arguments.unknown(field, text, values))
   return values[text]

@@ -16,7 +16,7 @@ dev F1 88.5 and 90.9 (4.2). Miniatures: GLUE score 64.2 (2x128), 65.8 (mini),
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'transformer'
 
@@ -38,7 +38,7 @@ GRID = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  chosen = common.parse(
+  chosen = arguments.parse(
     arg,
     size=('base', *SIZES, *GRID),
     vocabulary=('uncased', 'cased'),

@@ -13,7 +13,7 @@ Reached (176b): perplexity 7.045 at the end of training (model card).
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -31,7 +31,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   large = size not in ('tiny', '560m')
   c = paper.start('decoder')
 

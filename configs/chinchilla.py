@@ -14,7 +14,7 @@ WikiText-103 (4.2.1).
 
 from ml_collections import ConfigDict
 
-from configs import common, gopher
+from configs import arguments, common, gopher
 
 ANCESTOR = 'gopher:280b'
 
@@ -76,7 +76,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=tuple(SIZES))['size']
+  size = arguments.parse(arg, size=tuple(SIZES))['size']
   if size == 'tiny':
     c = gopher.get_config('tiny').unlock()
     c.optimizer.weight_decay = 0.1

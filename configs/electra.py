@@ -20,7 +20,7 @@ and 90.6.
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'bert'
 
@@ -36,7 +36,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', *SIZES))['size']
+  size = arguments.parse(arg, size=('base', *SIZES))['size']
   c = paper.start('electra')
 
   m, d = c.model, c.data

@@ -16,7 +16,7 @@ Reached: MMLU 45.1 (large, the paper's table of Flan-T5).
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -33,7 +33,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', *SIZES))['size']
+  size = arguments.parse(arg, size=('base', *SIZES))['size']
   c = paper.start('encoder_decoder')
 
   m = c.model

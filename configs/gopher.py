@@ -16,7 +16,7 @@ Reached (280b): MMLU 60.0 with 5 examples, perplexity 7.75 on WikiText-103
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -34,7 +34,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   large = size in ('1.4b', '7.1b', '280b')
   c = paper.start('decoder')
 

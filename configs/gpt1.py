@@ -13,7 +13,7 @@ Reached, after fine-tuning: GLUE test without WNLI 75.1, MNLI 82.1, SST-2 91.3
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'transformer'
 
@@ -25,7 +25,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   c = paper.start('decoder')
 
   m = c.model

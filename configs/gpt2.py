@@ -15,7 +15,7 @@ accuracy 46.0, 55.5, 60.1, 63.2; perplexity on WikiText-103 37.5, 26.4, 22.1,
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt1'
 
@@ -31,7 +31,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   c = paper.start('decoder')
 
   m = c.model

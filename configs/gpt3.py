@@ -15,7 +15,7 @@ MMLU 43.9 with 5 examples (table 6 of Hoffmann et al. 2022).
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt2:xl'
 
@@ -38,7 +38,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   small = size in ('tiny', 'small', 'medium', 'large')
   c = paper.start('decoder')
 

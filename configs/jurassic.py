@@ -13,7 +13,7 @@ and on tasks without or with few examples. Its scores: no source at hand.
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -27,7 +27,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   c = paper.start('decoder')
 
   m = c.model  # what is not marked is GPT-3's

@@ -20,7 +20,7 @@ Reached, MMLU with 5 examples (model cards). 1: 35.1, 46.9, 57.8, 63.4. 2: 45.3,
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'palm:62b'
 
@@ -56,7 +56,7 @@ SIZES['3.1'] = SIZES['3']
 
 def get_config(arg: str = '') -> ConfigDict:
   names = (size for sizes in SIZES.values() for size in sizes)
-  chosen = common.parse(arg, size=tuple(names), version=SIZES)
+  chosen = arguments.parse(arg, size=tuple(names), version=SIZES)
   size, version = chosen['size'], chosen['version']
   sizes = SIZES[version]
   if size not in sizes:

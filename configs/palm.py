@@ -12,7 +12,7 @@ Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -27,7 +27,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   c = paper.start('decoder')
 
   m = c.model

@@ -13,7 +13,7 @@ Reached (base, large; dev, README of the release): MNLI 87.6, 90.2; QNLI 92.8,
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'bert'
 
@@ -26,7 +26,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', *SIZES))['size']
+  size = arguments.parse(arg, size=('base', *SIZES))['size']
   c = paper.start('encoder')
 
   m = c.model

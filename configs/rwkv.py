@@ -18,7 +18,7 @@ Reached: the paper has tables of zero-shot scores; they are not copied here.
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = ''
 
@@ -36,7 +36,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('169m', *SIZES))['size']
+  size = arguments.parse(arg, size=('169m', *SIZES))['size']
   c = paper.start('rwkv')
 
   m = c.model

@@ -20,7 +20,7 @@ Reached, from small to 11b after fine-tuning (table 14): GLUE 77.4, 82.7, 86.4,
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'transformer'
 
@@ -47,7 +47,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  chosen = common.parse(
+  chosen = arguments.parse(
     arg,
     size=('base', *SIZES['1.0']),
     version=('1.0', '1.1'),

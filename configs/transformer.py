@@ -12,7 +12,7 @@ Reached: 28.4 BLEU from English to German, big (abstract).
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = ''
 
@@ -25,7 +25,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=('base', *SIZES))['size']
+  size = arguments.parse(arg, size=('base', *SIZES))['size']
   c = paper.start('encoder_decoder')
 
   m = c.model

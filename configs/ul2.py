@@ -20,7 +20,7 @@ flan: 49.1 on average of its benchmarks, where Flan-PaLM 62B has 49.9
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -46,7 +46,7 @@ DENOISERS = (
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  chosen = common.parse(
+  chosen = arguments.parse(
     arg,
     size=('20b', 'tiny'),
     variant=('ul2', 'flan'),

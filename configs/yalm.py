@@ -16,7 +16,7 @@ Reached: the README has no scores.
 
 from ml_collections import ConfigDict
 
-from configs import common, paper
+from configs import arguments, common, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -28,7 +28,7 @@ SIZES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = common.parse(arg, size=SIZES)['size']
+  size = arguments.parse(arg, size=SIZES)['size']
   c = paper.start('decoder')
 
   m = c.model  # all of it the published code's

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from configs import bert, common
+from configs import arguments, bert, common
 from configs.finetune import recipe
 
 # task: rate, batch, epochs.
@@ -52,7 +52,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
 def sweep(arg: str = '') -> Iterator[dict[str, float]]:
   """The grid of A.3; of the miniatures theirs. `arg` is that of get_config."""
-  size = common.parse(
+  size = arguments.parse(
     recipe.split_arg(arg)[1],
     size=('base', *bert.SIZES, *bert.GRID),
     vocabulary=('uncased', 'cased'),

@@ -11,7 +11,7 @@ Reached: see `configs.papers electra.table2`.
 
 from ml_collections import ConfigDict
 
-from configs import common, electra
+from configs import arguments, common, electra
 from configs.finetune import recipe
 
 # size: rate, decay from layer to layer. Table 7.
@@ -27,7 +27,7 @@ EPOCHS = {'glue/rte': 10.0, 'glue/stsb': 10.0}  # table 7
 
 def get_config(arg: str = '') -> ConfigDict:
   task, rest = recipe.split_arg(arg)
-  size = common.parse(rest, size=('base', 'tiny', 'small', 'large'))['size']
+  size = arguments.parse(rest, size=('base', 'tiny', 'small', 'large'))['size']
   c = recipe.read_task(electra.get_config(rest), task)
 
   c.model.family = 'encoder'  # the discriminator alone

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from configs import common
+from configs import arguments
 from configs.commands import command
 from configs.papers import (
   bert,
@@ -53,7 +53,7 @@ def find(name: str) -> Table:
     ValueError: there is none; the message has the nearest name.
   """
   if name not in TABLES:
-    raise ValueError(common.unknown('table', name, TABLES))
+    raise ValueError(arguments.unknown('table', name, TABLES))
   return TABLES[name]
 
 
@@ -65,7 +65,7 @@ def find_row(table: Table, name: str) -> Row:
   """
   rows = {row.name: row for row in table.rows}
   if name not in rows:
-    raise ValueError(common.unknown(f'row of {table.name}', name, rows))
+    raise ValueError(arguments.unknown(f'row of {table.name}', name, rows))
   return rows[name]
 
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from configs import common
+from configs import arguments
 from configs.finetune.t5 import MIXTURES
 
 PRETRAIN = 'pretrain'  # the folder of a row's pretraining run
@@ -265,7 +265,9 @@ def limited(
   known |= {name.partition('/')[0] for name in known if '/' in name}
   for name in tasks:
     if name not in known:
-      raise ValueError(common.unknown('--tasks: the task', name, sorted(known)))
+      raise ValueError(
+        arguments.unknown('--tasks: the task', name, sorted(known))
+      )
 
   def wanted(task):
     return any(task == name or task.startswith(f'{name}/') for name in tasks)

@@ -20,16 +20,12 @@ UNDISCLOSED = ('bard', 'gpt4', 'jurassic2', 'palm2')
 OTHERS = {
   '__init__',
   'ablations',
-  'command',
+  'arguments',
   'common',
   'differences',
-  'interrupt',
   'keys',
-  'memory',
   'paper',
-  'startup',
   'systems',
-  'terminal',
   'tree',
   'tree_plot',
 }

@@ -91,7 +91,7 @@ LAZY = {'input_pipeline': LAZILY | METRICS | {'pyarrow'}}
 ORDER = {
   'configs': (
     {'commands.interrupt', 'commands.memory', 'commands.terminal'},
-    {'differences', 'systems'},
+    {'arguments', 'differences', 'systems'},
     {'common', 'commands.startup'},
     {'commands.command', 'paper'},
     {'keys'},
