@@ -60,6 +60,7 @@ def measure(name: str, slice_: str, kind: str) -> dict[str, Any]:
   peak = peak_flops(devices[0])
   memory = compiled.memory_analysis().peak_memory_in_bytes
   operations = program.operations(compiled.as_text())
+  found['remat'] = setup.model.config.remat
   found |= {'compile_seconds': round(seconds, 1), 'peak_gib': memory / 2**30}
   parts = {
     'step': operations,

@@ -126,10 +126,11 @@ KEYS = {
     'and config allow it',
     ('auto', 'xla', 'flash')),
   'model.remat': Key(
-    'none', 'what the backward pass recomputes. full: whole layers; dots: all '
+    'auto', 'what the backward pass recomputes. full: whole layers; dots: all '
     'but products with weights; mlp: as dots, and what is as wide as the MLP; '
-    'offload: as dots, kept in host memory; attention: the attention weights',
-    ('none', 'full', 'mlp', 'dots', 'attention', 'offload')),
+    'offload: as dots, kept in host memory; attention: the attention weights; '
+    'auto: dots with model.attention=flash, else none',
+    ('auto', 'none', 'full', 'mlp', 'dots', 'attention', 'offload')),
 
   # The data: where text comes from.
   'data.source': Key(

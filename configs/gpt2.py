@@ -52,7 +52,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.init_std = 0.02  # the published code's
   m.dropout = m.attention_dropout = 0.1  # GPT-1's
   m.dropout_kind = 'residual'
-  m.remat = 'full' if size in ('large', 'xl') else 'none'
+  if size == 'xl':
+    m.remat = 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for WebText (2.1)

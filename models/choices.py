@@ -84,6 +84,8 @@ CHOICES = {
   'features': _plain('', *FEATURES),
   # How the model runs: models/stack.py; attention: models/kernels/.
   'attention': _plain('auto', 'xla', 'flash'),
-  'remat': _plain('none', 'full', 'mlp', 'dots', 'attention', 'offload'),
+  'remat': _plain(
+    'auto', 'none', 'full', 'mlp', 'dots', 'attention', 'offload'
+  ),
   'dtype': _plain('float32', 'bfloat16'),
 }

@@ -82,7 +82,7 @@ class TransformerConfig:
   attention: str = 'auto'  # what computes it; 'auto' is 'xla' unless resolved
   dtype: str  # of activations; norms, softmax, logits and loss are float32
   scan: bool  # one compiled layer looped over stacked weights
-  remat: str  # what the backward pass recomputes
+  remat: str  # what the backward pass recomputes; 'auto' is 'none', as above
 
   @property
   def table_width(self) -> int:

@@ -209,7 +209,10 @@ def _describe(setup: Setup) -> None:
   params = setup.state.params
   _say(summary(setup.config, shutil.get_terminal_size().columns))
   _say(progress.overview(params, setup.axes, setup.places.params))
-  _say(f'attention: {setup.model.config.attention} ({setup.attention})')
+  _say(
+    f'attention: {setup.model.config.attention} ({setup.attention}); remat: '
+    f'{setup.model.config.remat}'
+  )
   if lines := setup.tuning.describe(params):
     _say(lines)
 

@@ -132,7 +132,14 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
   described = TransformerConfig(**config.model)
   attention, why = choose(described, mesh.devices.flat[0].platform)
-  model = build(dataclasses.replace(described, attention=attention))
+  remat = described.remat
+  if remat == 'auto':
+    # Elementwise work and reads of what is kept cost more than they save where
+    # attention keeps no weights: docs/attention.md has the figures.
+    remat = 'dots' if attention == 'flash' else 'none'
+  model = build(
+    dataclasses.replace(described, attention=attention, remat=remat)
+  )
   schedule = make_schedule(config.schedule, config.train.steps)
   tuning = make_tuning(config)
   params, axes = tuning.extended(*abstract_params(model))

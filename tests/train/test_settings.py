@@ -3,9 +3,11 @@
 What is said of a bad one is in test_configs.py.
 """
 
+import jax
 import pytest
 
 from configs import bert, gpt2, t5
+from train import setup
 from train.settings import check_group, check_settings
 
 LEAST = {
@@ -16,6 +18,7 @@ LEAST = {
   'train.label_smoothing': 0,
   'eval.every': 1,
   'eval.batches': 0,
+  'eval.beams': 1,
   'eval.samples': 0,
   'checkpoint.every': 1,
   'checkpoint.keep': 1,
@@ -114,3 +117,22 @@ def test_a_groups_keys():
     check(name='a', x=0, y=None)
   with pytest.raises(ValueError, match="group.name is 'c'; .* one of a, b"):
     check(name='c', x=0)
+
+
+@pytest.mark.parametrize(
+  ('attention', 'remat', 'expected'),
+  [
+    ('flash', 'auto', 'dots'),
+    ('xla', 'auto', 'none'),
+    ('flash', 'none', 'none'),
+    ('xla', 'full', 'full'),
+  ],
+)
+def test_what_remat_auto_is(attention, remat, expected, monkeypatch):
+  monkeypatch.setattr(setup, 'choose', lambda *_: (attention, 'the test'))
+  config = gpt2.get_config('tiny').unlock()
+  config.model.remat = remat
+  found = setup.set_up(config.lock(), jax.devices()[:1])
+  assert found.model.config.remat == expected
+  # What is saved stays as it was written.
+  assert found.config.model.remat == remat
