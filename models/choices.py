@@ -87,3 +87,7 @@ CHOICES = {
   'remat': _plain('none', 'full', 'dots', 'attention', 'offload'),
   'dtype': _plain('float32', 'bfloat16'),
 }
+
+# What a choice becomes on a machine, which no config may say: `attention` by
+# models/kernels/choice.py.
+RESOLVED = {'attention': ('cudnn', 'cudnn_unpacked')}

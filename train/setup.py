@@ -131,7 +131,9 @@ def set_up_replicated(config: ConfigDict) -> Setup:
 def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
   described = TransformerConfig(**config.model)
-  attention, why = choose(described, mesh.devices.flat[0].platform)
+  device = mesh.devices.flat[0]
+  capability = getattr(device, 'compute_capability', '')  # of a GPU
+  attention, why = choose(described, device.platform, capability, data.pack)
   model = build(dataclasses.replace(described, attention=attention))
   schedule = make_schedule(config.schedule, config.train.steps)
   tuning = make_tuning(config)
