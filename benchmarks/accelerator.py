@@ -79,7 +79,7 @@ class Variant(NamedTuple):
   @property
   def name(self) -> str:
     """Words, of which the first is the model, or what is done with it."""
-    words = [self.side]
+    words = ['treeline' if self.side == 'loop' else self.side]
     if self.side == 'torch' and self.what == 'step':
       words.append('compiled' if self.fields['compiled'] else 'sdpa')
     elif self.fields:

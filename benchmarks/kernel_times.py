@@ -6,6 +6,8 @@ import tempfile
 
 STEPS = 3
 TOP = 10
+# These hold operations which have events of their own.
+ENCLOSING = ('while', 'call', 'conditional')
 
 
 def of_jax(step, wait):
@@ -67,7 +69,8 @@ def seconds(data):
     for plane in data.planes:
       for line in plane.lines:
         for event in line.events:
-          if name := dict(event.stats).get('hlo_op'):
+          name = dict(event.stats).get('hlo_op', '')
+          if name and not name.startswith(ENCLOSING):
             spent[name] += 1e-9 * event.duration_ns
   return spent
 

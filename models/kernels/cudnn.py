@@ -67,7 +67,8 @@ def attend(
   # After a causal query padding is hidden already, where no segment follows.
   apart = packed or (learned and not rules.causal)
   T, H = q.shape[1], q.shape[3]
-  q, k, v, rules, bias = _even(q, k, v, rules, bias)
+  # cuDNN has no odd lengths, and a bias wants its rows aligned.
+  q, k, v, rules, bias = _filled(8 if learned else 2, q, k, v, rules, bias)
   lengths = None
   if not (apart or rules.causal):
     # A row of padding alone has a key too.
@@ -109,9 +110,9 @@ def _saved(primitive, *_, **__):
   return 'dot_product_attention' in primitive.name
 
 
-def _even(q, k, v, rules, bias):
-  """T and S filled up with padding to even numbers: cuDNN has no others."""
-  more_q, more_k = q.shape[1] % 2, k.shape[1] % 2
+def _filled(multiple, q, k, v, rules, bias):
+  """T and S filled up with padding to multiples of a number."""
+  more_q, more_k = -q.shape[1] % multiple, -k.shape[1] % multiple
 
   def pad(x, more):
     return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2))
