@@ -190,11 +190,13 @@ def loop(setting):
   found = described()
   if found['platform'] == 'cpu' and not setting['tiny']:
     raise RuntimeError('JAX has no accelerator here.')
+  stand_ins.without_reports()
   config = accelerator_models.make_config(setting['model'], setting['tiny'])
   steps, every = (12, 3) if setting['tiny'] else (120, 20)
   keys = {
     'train.steps': steps,
     'train.log_every': every,
+    'data.holdout': 100,
     'eval.every': 10 * steps,
     'eval.batches': 1,
     'eval.samples': 0,
@@ -215,7 +217,8 @@ def loop(setting):
       runpy.run_module('train', run_name='__main__', alter_sys=True)
     except SystemExit as end:
       if end.code:
-        raise RuntimeError(f'python -m train ended with {end.code}') from end
+        reason = end.__context__ or f'it ended with {end.code}'
+        raise RuntimeError(f'python -m train: {reason}') from end
     lines = Path(workdir, 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   paces = [r[PACE] for r in rows if PACE in r][1:]  # the first one compiles
