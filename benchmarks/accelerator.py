@@ -19,14 +19,14 @@ that did not fit are listed. One that fails is a row with its error.
 
 Reported: the median of three rounds of steps, tokens that are read a second,
 MFU (train/reporting/flops.py over the chip's peak, which --peak states where it
-is not known) and the peak memory of the device. The results' file is written
-after each variant; variants that this run did not measure stay in it. With
---profile the ten largest kernels of each variant are listed too.
+is not known), the peak memory of the device, and the first loss, which is the
+same in all of Treeline's variants of a model. The results' file is written
+after each variant; what this run did not measure stays in it. With --profile
+the ten largest kernels of each variant are listed too.
 """
 
 import contextlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -38,10 +38,10 @@ from typing import NamedTuple
 
 from absl import flags
 
-from benchmarks import accelerator_models, machine
+from benchmarks import accelerator_report as report
+from benchmarks import machine
 from configs.commands import command
 from input_pipeline.sources import paths
-from train.reporting.flops import PEAKS
 
 HERE = Path(__file__).resolve()
 LONGEST = 150.0  # seconds of one variant
@@ -122,16 +122,20 @@ def plan():
   found += [treeline('rwkv', 'xla', 'full'), treeline('t5_3b', 'flash', 'full')]
   for remat in ('dots', 'attention'):
     found += [treeline(model, 'xla', remat) for model in MODELS]
-  found = list({variant.name: variant for variant in found}.values())
   wanted = [{*words.split()} for words in _ONLY.value] or [set()]
-  return [v for v in found if any(x <= {*v.name.split()} for x in wanted)]
+  found = {variant.name: variant for variant in found}
+  return [
+    variant
+    for name, variant in found.items()
+    if any(words <= {*name.split()} for words in wanted)
+  ]
 
 
 class Process:
   """A worker, which imports at once and measures when it is asked."""
 
   def __init__(self, variant, folder):
-    self.errors = open(f'{folder}/errors', 'w+')  # noqa: SIM115
+    self.errors = tempfile.TemporaryFile('w+', dir=folder)  # noqa: SIM115
     self.process = subprocess.Popen(
       [sys.executable, '-m', 'benchmarks.accelerator_workers', variant.side],
       stdin=subprocess.PIPE,
@@ -218,77 +222,6 @@ def run(variants, end, keep):
   return []
 
 
-def rated(variant, row):
-  """The row with tokens a second and MFU."""
-  if 'ms' not in row:
-    return row
-  config = accelerator_models.make_config(variant.model, _TINY.value)
-  tokens = config.data.batch * config.data.length
-  row['tokens_per_second'] = 1e3 * tokens / row['ms']
-  row['flops'] = accelerator_models.flops(config)
-  known = (n for n in PEAKS if row['device'].startswith(n))
-  row['peak_flops'] = 1e12 * _PEAK.value or PEAKS.get(next(known, ''))
-  if row['peak_flops']:
-    row['mfu'] = row['flops'] / row['ms'] * 1e3 / row['peak_flops']
-  return row
-
-
-def line(name, row):
-  """A row in one line of text."""
-  if 'error' in row:
-    return f'{name:38} failed: {row["error"]}'
-  parts = [f'{name:38}']
-  if 'ms' in row:
-    parts.append(f'{row["ms"]:8.1f} ms')
-  parts.append(f'{row["tokens_per_second"]:10,.0f} tokens/s')
-  if 'mfu' in row:
-    parts.append(f'MFU {row["mfu"]:.1%}')
-  if 'peak_gib' in row:
-    parts.append(f'peak {row["peak_gib"]:.1f} GiB')
-  if 'loop_over_bare_step' in row:
-    parts.append(f'{row["loop_over_bare_step"]:.3f} of the bare step')
-  if 'attention' in row:
-    parts.append(row['attention'].partition(':')[0])
-  return '  '.join(parts)
-
-
-def cell(rows, *wanted):
-  """The fastest of the rows whose name has these words, as the table has it."""
-  found = {
-    name: row
-    for name, row in rows.items()
-    if 'ms' in row and {*wanted} <= {*name.split()}
-  }
-  if not found:
-    return '-', math.inf
-  name = min(found, key=lambda n: found[n]['ms'])
-  row = found[name]
-  text = f'{row["ms"]:.0f} ms'
-  if 'mfu' in row:
-    text += f', {row["mfu"]:.1%}'
-  text += f', {row["peak_gib"]:.1f} GiB'
-  how = ' '.join(name.split()[3:])
-  return text + (f' ({how})' if how else ''), row['ms']
-
-
-def table(rows):
-  """The table of each model beside torch, in Markdown."""
-  heads = 'model', 'Treeline, xla', 'Treeline, flash', 'torch, sdpa'
-  heads += 'torch.compile', 'better torch over Treeline'
-  lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
-  for model in (*MODELS, 't5_3b', 'rwkv'):
-    sides = ('xla',), ('flash',), ('sdpa',), ('compiled',)
-    cells = [cell(rows, model, *words) for words in sides]
-    ours, theirs = (
-      min(ms for _, ms in part) for part in (cells[:2], cells[2:])
-    )
-    ratio = f'{theirs / ours:.2f}' if theirs < math.inf > ours else '-'
-    if min(ours, theirs) < math.inf:
-      texts = [text for text, _ in cells]
-      lines.append(f'| {" | ".join([model, *texts, ratio])} |')
-  return '\n'.join(lines)
-
-
 def main(_):
   began = time.monotonic()
   minutes = _MINUTES.value or (1.0 if _TINY.value else 8.0)
@@ -299,31 +232,32 @@ def main(_):
   if not variants:
     raise SystemExit(f'Error: --only={_ONLY.value} names no variant.')
   known = json.loads(out.read_text())['rows'] if out and out.exists() else {}
-  rows, report = {}, machine.describe()
+  rows, ran_on = {}, machine.describe()
 
   def write(missing):
     if out:
-      whole = report | {'did_not_fit': missing, 'rows': known | rows}
+      whole = ran_on | {'did_not_fit': missing, 'rows': known | rows}
       out.parent.mkdir(parents=True, exist_ok=True)
       paths.write(out, (json.dumps(whole, indent=2) + '\n').encode())
 
   def keep(variant, row):
-    asked = variant._asdict() | {'date': report['date']}
-    rows[variant.name] = asked | rated(variant, row)
-    print(line(variant.name, row), flush=True)
+    asked = variant._asdict() | {'date': ran_on['date']}
+    peak = 1e12 * _PEAK.value
+    row = report.rated(variant.model, _TINY.value, row, peak)
+    rows[variant.name] = asked | row
+    print(report.line(variant.name, row), flush=True)
     for ms, share, kernel in row.get('kernels', []):
       print(f'    {ms:8.2f} ms  {share:5.1%}  {kernel[:90]}', flush=True)
-    left = [v.name for v in variants if v.name not in rows]
-    write(left)
+    write([v.name for v in variants if v.name not in rows])
 
   missing = run(variants, began + 60 * minutes, keep)
   write(missing)
-  print(f'\n{table(rows)}\n')
+  print('\n'.join(['', report.table(rows), '', *report.disagreeing(rows)]))
   if missing:
     print(f'Did not fit into {minutes:g} minutes: {", ".join(missing)}.')
   if out:
     print(f'Wrote {out}')
-  if all('error' in row for row in rows.values()):
+  if rows and all('error' in row for row in rows.values()):
     raise SystemExit('Error: no variant could be measured.')
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import accelerator_models, kernel_times
+from benchmarks import accelerator_report as report
 from models.build import build
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
@@ -52,7 +53,7 @@ def run(folder, only, *flags, platform='cpu'):
 
 
 def test_a_step_on_a_bare_machine(tmp_path):
-  text, found = run(tmp_path, 'gpt2 flash dots scanned')
+  text, found = run(tmp_path, 'gpt2 flash attention')
   (row,) = found['rows'].values()
   assert row['ms'] > 0
   assert row['peak_gib'] > 0
@@ -77,7 +78,7 @@ def test_rows_that_fail_and_those_that_did_not_fit(tmp_path):
 
 @pytest.mark.slow
 def test_all_kinds_of_rows(tmp_path):
-  """Both sides of each model, decoding, the loop; the same first losses."""
+  """Both sides of models, decoding, the loop; the first losses agree."""
   only = 'dots scanned,none scanned,packed,decode,loop,t5 sdpa,bert sdpa'
   text, found = run(tmp_path, only, '--profile')
   rows = found['rows']
@@ -86,13 +87,7 @@ def test_all_kinds_of_rows(tmp_path):
     assert row.get('kernels', True), name
     if 'treeline' in row and row['what'] == 'step':
       assert len(row['kernels']) == kernel_times.TOP
-  for model in ('llama', 'bert', 'gpt2', 't5'):
-    losses = [
-      row['first_loss']
-      for name, row in rows.items()
-      if name.startswith(f'{model} treeline') and 'packed' not in name
-    ]
-    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-2)
+  assert 'The first losses of' not in text
   assert rows['decode treeline']['tokens_per_second'] > 0
   assert rows['decode torch']['tokens_per_second'] > 0
   assert rows['loop treeline']['loop_over_bare_step'] > 0
@@ -164,3 +159,41 @@ def test_kernels_of_a_cpu():
   found = kernel_times.of_jax(step, lambda: jax.block_until_ready(done))
   assert found[0][0] > 0
   assert sum(share for _, share, _ in found) == pytest.approx(1)
+
+
+ROW = {'device': 'NVIDIA H100 80GB HBM3', 'peak_gib': 20.0}
+
+
+def test_the_table_has_the_fastest_of_each_side():
+  measured = {
+    'llama treeline xla full scanned': ROW | {'ms': 568.0},
+    'llama treeline flash none scanned': ROW | {'ms': 268.0},
+    'llama treeline flash dots scanned': ROW | {'ms': 237.0},
+    'llama torch sdpa': ROW | {'ms': 329.0},
+    'llama torch compiled': ROW | {'ms': 265.0},
+    'gpt2 torch compiled': {'error': 'OutOfMemoryError'},
+  }
+  rows = {
+    name: report.rated(name.split()[0], False, row)
+    for name, row in measured.items()
+  }
+  (row,) = report.table(rows).splitlines()[2:]
+  # MFU and ratio as in one measurement by hand on an H100.
+  assert row == (
+    '| llama | 568 ms, 20.5%, 20.0 GiB (full scanned) '
+    '| 237 ms, 49.2%, 20.0 GiB (dots scanned) '
+    '| 329 ms, 35.4%, 20.0 GiB | 265 ms, 44.0%, 20.0 GiB | 1.12 |'
+  )
+
+
+def test_losses_that_differ_are_reported():
+  rows = {
+    'bert treeline xla none scanned': {'first_loss': 10.40},
+    'bert treeline flash none scanned': {'first_loss': 10.41},
+    'bert torch sdpa': {'first_loss': 10.90},
+  }
+  assert not report.disagreeing(rows)
+  for loss in (10.9, float('nan')):
+    rows['bert treeline flash dots scanned'] = {'first_loss': loss}
+    (doubt,) = report.disagreeing(rows)
+    assert doubt.startswith('The first losses of bert differ')
