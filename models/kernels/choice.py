@@ -20,7 +20,7 @@ def choose(
     platform: of the devices, as JAX names it: 'tpu', 'gpu', 'cuda', 'cpu'.
     capability: of a GPU, as CUDA numbers them: '9.0' is Hopper's.
     packed: whether a row may hold several segments. If not, it must hold one,
-      and padding after it: the kernel is told no more.
+      and padding after it, for the kernel knows no more.
 
   Returns:
     'xla'; 'flash', the kernel for TPUs; 'cudnn', or 'cudnn_unpacked' for rows
