@@ -184,12 +184,12 @@ class Attention(nn.Module):
       seed, rate = seed.astype('int32'), c.attention_dropout
       v = v / (1 - rate)
     if isinstance(seen, Rules):
-      window = None
-      if banded is not None:
-        window = jnp.where(banded, c.window, x.shape[1])
+      window = 0 if banded is None else c.window
       mixed = attend_in_blocks(
-        q, k, v, seen, bias, window, seed, rate, fixed=c.position == 'alibi'
-      )
+        c.attention, q, k, v, seen, bias,
+        banded if c.window_every > 1 else None, window, seed, rate,
+        fixed=c.position == 'alibi',
+      )  # fmt: skip
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
       keep = all_kept(seed, rate, shape) if rate else None

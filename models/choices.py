@@ -89,3 +89,7 @@ CHOICES = {
   ),
   'dtype': _plain('float32', 'bfloat16'),
 }
+
+# What a choice becomes on a machine, which no config may say: `attention` by
+# models/kernels/choice.py.
+RESOLVED = {'attention': ('cudnn', 'cudnn_unpacked')}

@@ -6,7 +6,7 @@ rely on those before it.
 
 from typing import Any
 
-from models.choices import CHOICES, HEADS_OF, OPTIONAL
+from models.choices import CHOICES, HEADS_OF, OPTIONAL, RESOLVED
 
 
 def check(config: Any) -> None:
@@ -63,6 +63,8 @@ def _choices(c):
   read = set()
   for name, choices in CHOICES.items():
     value = getattr(c, name)
+    if value in RESOLVED.get(name, ()):
+      continue
     _refuse(
       value not in choices,
       f'model.{name} is {value!r}; it must be one of {", ".join(choices)}.',

@@ -131,7 +131,8 @@ class Stack(nn.Module):
       queries = queries + context.index
       keys = jnp.arange(cache['self']['key'].shape[2])
     # A kernel reads the rules of whole rows. Decoding has a mask.
-    flash = c.attention == 'flash' and isinstance(context.seen, Rules)
+    flash = c.attention not in ('auto', 'xla')
+    flash &= isinstance(context.seen, Rules)
     if not flash:
       context = context._replace(
         seen=as_mask(context.seen), source_seen=as_mask(context.source_seen)

@@ -131,12 +131,14 @@ def set_up_replicated(config: ConfigDict) -> Setup:
 def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   data = DataConfig(**config.data)
   described = TransformerConfig(**config.model)
-  attention, why = choose(described, mesh.devices.flat[0].platform)
+  device = mesh.devices.flat[0]
+  capability = getattr(device, 'compute_capability', '')  # of a GPU
+  attention, why = choose(described, device.platform, capability, data.pack)
   remat = described.remat
   if remat == 'auto':
     # Elementwise work and reads of what is kept cost more than they save where
     # attention keeps no weights: docs/attention.md has the figures.
-    remat = 'dots' if attention == 'flash' else 'none'
+    remat = 'none' if attention == 'xla' else 'dots'
   model = build(
     dataclasses.replace(described, attention=attention, remat=remat)
   )

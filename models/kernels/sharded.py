@@ -1,10 +1,13 @@
 """Attention by blocks, on every device of a mesh."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from models.kernels import cudnn
 from models.kernels.flash import Kind, flash
 from models.masks import Rules
 
@@ -12,26 +15,31 @@ INTERPRET = False  # tests set it: the kernel then runs on any machine
 
 
 def attend_in_blocks(
+  kernel: str,
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
   rules: Rules,
   bias: jax.Array | None = None,
-  window: jax.Array | None = None,
+  banded: jax.Array | None = None,
+  window: int = 0,
   seed: jax.Array | None = None,
   rate: float = 0.0,
   fixed: bool = False,
 ) -> jax.Array:
   """Weighted means of values, as `attention.attend`, for whole rows.
 
-  Each device computes its own rows and heads. A query that sees no key gets 0.
+  Each device computes its own rows and heads. What a query gets that sees no
+  key, each kernel says.
 
   Args:
+    kernel: 'flash', 'cudnn' or 'cudnn_unpacked': `choice.choose`.
     q: [B,T,N,H] queries, already scaled.
     k, v: [B,S,K,H] keys and values; v is divided by the share that is kept.
     rules: which keys a query sees.
     bias: float32 [N,T+S-1], by query - key = 1 - S .. T - 1.
-    window: int32 [], how many keys a query sees at most, with its own.
+    banded: bool [], whether the window counts; None: always.
+    window: how many keys a query sees at most, with its own; 0: all.
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
     fixed: the bias is not learned, and gets no gradient.
@@ -39,26 +47,15 @@ def attend_in_blocks(
   Returns:
     [B,T,N,H] in the dtype of `v`.
   """
-  kind = Kind(
-    causal=rules.causal,
-    window=window is not None,
-    bias=bias is not None,
-    learned=bias is not None and not fixed,
-    rate=rate,
-    interpret=INTERPRET,
-  )
+  if kernel == 'flash':
+    attend = functools.partial(_flash, window, rate, fixed)
+  else:
+
+    def attend(q, k, v, bias, rules, banded, *_):
+      packed = kernel == 'cudnn'
+      return cudnn.attend(q, k, v, rules, bias, banded, window, fixed, packed)
+
   rows, heads = (jax.lax.iota('int32', q.shape[n]) for n in (0, 2))
-  zero = jnp.int32(0)
-  numbers = jnp.stack([x if x is not None else zero for x in (seed, window)])
-
-  def attend(q, k, v, bias, rules, rows, heads, numbers):
-    meta = jnp.concatenate([numbers, rows[:1], heads[:1]])
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    out = flash(
-      kind, q, k, v, bias, rules.queries, rules.keys, rules.prefix, meta
-    )
-    return out.transpose(0, 2, 1, 3)
-
   if not jax.sharding.get_abstract_mesh().empty:
     # One call for each: a mesh axis is given out once in a call.
     queries, keys = (
@@ -70,10 +67,34 @@ def attend_in_blocks(
       attend,
       in_specs=(
         *(queries, keys, keys, PartitionSpec(by_head)),
-        *(PartitionSpec(batch), PartitionSpec(batch)),
+        *(PartitionSpec(batch), PartitionSpec(), PartitionSpec(batch)),
         *(PartitionSpec(by_head), PartitionSpec()),
       ),
       out_specs=queries,
       check_vma=False,
     )
-  return attend(q, k, v, bias, rules, rows, heads, numbers)
+  return attend(q, k, v, bias, rules, banded, rows, heads, seed)
+
+
+def _flash(
+  window, rate, fixed, q, k, v, bias, rules, banded, rows, heads, seed
+):
+  """The kernel for TPUs, on one device's rows and heads."""
+  kind = Kind(
+    causal=rules.causal,
+    window=window > 0,
+    bias=bias is not None,
+    learned=bias is not None and not fixed,
+    rate=rate,
+    interpret=INTERPRET,
+  )
+  near = jnp.int32(window)
+  if banded is not None:
+    near = jnp.where(banded, near, q.shape[1])
+  seed = jnp.int32(0) if seed is None else seed
+  meta = jnp.stack([seed, near, rows[0], heads[0]])
+  q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+  out = flash(
+    kind, q, k, v, bias, rules.queries, rules.keys, rules.prefix, meta
+  )
+  return out.transpose(0, 2, 1, 3)
