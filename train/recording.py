@@ -52,7 +52,9 @@ class Recorder:
     best.read(read_metrics(folder), checkpoints.steps())
     checkpoints.best = best.step
     self.progress = Progress(setup.config.train.steps, step, main)
-    self.eval_step = make_eval_step(setup.model, data)
+    self.eval_step = make_eval_step(
+      setup.model, data, setup.config.train.loss_chunk
+    )
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
     self.score = scoring.make_scoring(setup, data)
 

@@ -12,7 +12,7 @@ from train.parallel.sharding import AXES, mesh_shape
 # The least value of whole-number and factor keys, by group.
 _TRAIN = {'steps': 1, 'accumulate': 1, 'log_every': 1}
 LEAST = {
-  'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0},
+  'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0, 'loss_chunk': -1},
   'eval': {'every': 1, 'batches': 0, 'samples': 0},
   'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
 }
@@ -195,6 +195,11 @@ def _check_labels(config):
         f'train.{key} is {config.train[key]}, but data.objective={objective!r} '
         'does not use it: set it to 0.'
       )
+  if config.train.loss_chunk > 0 and head != 'sequence_lm':
+    raise ValueError(
+      f'train.loss_chunk is {config.train.loss_chunk}, but model.head={head!r} '
+      'has no logits of a vocabulary: leave it at -1.'
+    )
 
 
 def _check_batch(config, devices):

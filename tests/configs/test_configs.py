@@ -124,6 +124,7 @@ def tiny(**overrides) -> ConfigDict:
     ({'train.log_every': 0}, 'train.log_every is 0'),
     ({'train.z_loss': -1.0}, 'train.z_loss is -1.0'),
     ({'train.label_smoothing': 1.0}, 'train.label_smoothing is 1.0'),
+    ({'train.loss_chunk': -2}, 'train.loss_chunk is -2; it must be at least'),
     ({'eval.every': 0}, 'eval.every is 0'),
     ({'checkpoint.keep': 0}, 'checkpoint.keep is 0'),
     (

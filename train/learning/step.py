@@ -33,6 +33,7 @@ def train_step(
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
+  loss_chunk: int = 0,
   tuning: Tuning = EVERYTHING,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
@@ -51,6 +52,8 @@ def train_step(
     accumulate: how many parts to cut the rows into; their gradients are
       computed one after the other.
     z_loss, label_smoothing, max_logit_loss: see `losses`.
+    loss_chunk: how many tokens of a row have logits in memory together; see
+      models/logits.py.
     tuning: what is trained.
 
   Returns:
@@ -63,6 +66,7 @@ def train_step(
   cursor = batch.pop('cursor')
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
+  model = model.clone(loss_chunk=loss_chunk)
   criterion = criterion_for(model.config)
   weights = criterion.weights(batch)
 
@@ -146,6 +150,7 @@ def configured_step(
     z_loss=config.train.z_loss,
     label_smoothing=config.train.label_smoothing,
     max_logit_loss=config.train.max_logit_loss,
+    loss_chunk=config.train.loss_chunk,
     tuning=tuning,
   )
 
@@ -155,6 +160,7 @@ def eval_step(
   batch: dict[str, jax.Array],
   *,
   model: nn.Module,
+  loss_chunk: int = 0,
   byte_lengths: np.ndarray | None = None,
 ) -> dict[str, jax.Array]:
   """The criterion's sums over a global batch, and `present` and `bytes`.
@@ -163,6 +169,7 @@ def eval_step(
   are counted if `byte_lengths`, int [V'] with V' <= V, says how many each id
   stands for.
   """
+  model = model.clone(loss_chunk=loss_chunk)
   sums = criterion_for(model.config).sums(model, params, batch)
   sums['present'] = _tokens(batch)
   if byte_lengths is not None:

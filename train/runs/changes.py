@@ -24,6 +24,7 @@ FREE = (
   'model.remat',
   'sharding.',
   'train.log_every',
+  'train.loss_chunk',
 )
 MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 CHANGEABLE = (  # see `may_change` for exceptions

@@ -46,7 +46,12 @@ NEEDED = {
 ADDED = {
   'checkpoint': {'best': ''},
   'optimizer': {'decay': 'matrices'},
-  'train': {'max_logit_loss': 0.0, 'epochs': 0.0, 'warmup_share': 0.0},
+  'train': {
+    'max_logit_loss': 0.0,
+    'loss_chunk': 0,
+    'epochs': 0.0,
+    'warmup_share': 0.0,
+  },
   'tuning': {
     'train': 'all',
     'rank': 0,

@@ -42,6 +42,7 @@ from train.learning.step import (
 from train.parallel import sharding
 
 RATE, ATTENTION = 0.3, 0.45
+HOW = 'accumulate', 'loss_chunk'  # these change no number
 
 
 @pytest.fixture(scope='module')
@@ -94,13 +95,21 @@ def formula(
     {'max_logit_loss': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'label_smoothing': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'accumulate': 4},
+    {'loss_chunk': 4},
+    {
+      'loss_chunk': 1,
+      'accumulate': 2,
+      'z_loss': 0.05,
+      'label_smoothing': 0.1,
+      'max_logit_loss': 0.1,
+    },
   ],
   ids=lambda keys: '-'.join(keys) or 'plain',
 )
 def test_keys_of_train_reach_loss_and_gradient(params, logits, keys):
   run = descent(**{f'train__{key}': value for key, value in keys.items()})
   new, metrics = run(params)
-  own = {key: x for key, x in keys.items() if key != 'accumulate'}
+  own = {key: x for key, x in keys.items() if key not in HOW}
   expected, gradient = formula(logits, **own)
   for name, value in expected.items():
     assert metrics[name] == pytest.approx(value, rel=2e-6), name
