@@ -236,6 +236,9 @@ KEYS = {
     int, 'Adafactor: least size of dimensions that are factored'),
   'optimizer.parameter_scale': Key(
     bool, 'Adafactor: rates are relative to the scale of a parameter'),
+  'optimizer.moments_dtype': Key(
+    'float32', 'type in which moments are kept; bfloat16 is rounded at random',
+    ('float32', 'bfloat16')),
   'optimizer.multipliers': Key(
     {}, 'AdamW: factors of the learning rate, by name of the parameter'),
 
@@ -267,6 +270,8 @@ KEYS = {
   'train.warmup_share': Key(
     0.0, 'train.finetune: warm-up as a share of train.steps'),
   'train.accumulate': Key(1, 'parts of a batch that are computed in turn'),
+  'train.accumulate_dtype': Key(
+    'float32', 'type of the sum of their gradients', ('float32', 'bfloat16')),
   'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
   'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),
   'train.max_logit_loss': Key(0.0, 'factor of (largest logit)^2 / 2'),

@@ -9,6 +9,7 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 
+DTYPES = 'float32', 'bfloat16'  # of sums of gradients
 # The least value of whole-number and factor keys, by group.
 _TRAIN = {'steps': 1, 'accumulate': 1, 'log_every': 1}
 LEAST = {
@@ -86,6 +87,16 @@ def _check_values(config):
         )
   if not 0 <= config.seed < 2**32:  # jax.random.key takes 32 bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
+  kind = config.train.accumulate_dtype
+  if kind not in DTYPES:
+    raise ValueError(
+      f'train.accumulate_dtype is {kind!r}; it must be {" or ".join(DTYPES)}.'
+    )
+  if kind == 'bfloat16' and config.train.accumulate == 1:
+    raise ValueError(
+      f'train.accumulate_dtype is {kind!r}, but train.accumulate is 1: no '
+      'gradients are added up. Leave it at float32, or raise train.accumulate.'
+    )
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '

@@ -92,7 +92,9 @@ def may_change(key: str, old: dict, new: dict) -> bool:
     return False
   values = get(old, key), get(new, key)
   match key:
-    case 'optimizer.name' | 'optimizer.factor_from':  # another state
+    case (
+      'optimizer.name' | 'optimizer.factor_from' | 'optimizer.moments_dtype'
+    ):  # another state
       return False
     case 'optimizer.b1':  # Adafactor keeps a mean if it is not 0
       return all(values) or new['optimizer']['name'] != 'adafactor'

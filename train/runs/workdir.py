@@ -45,10 +45,11 @@ NEEDED = {
 # Keys that older runs do not have, with the values that do what those did.
 ADDED = {
   'checkpoint': {'best': ''},
-  'optimizer': {'decay': 'matrices'},
+  'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
   'train': {
     'max_logit_loss': 0.0,
     'loss_chunk': 0,
+    'accumulate_dtype': 'float32',
     'epochs': 0.0,
     'warmup_share': 0.0,
   },
