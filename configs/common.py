@@ -74,10 +74,8 @@ KEYS = {
     ('none', 'one_norm', 'two_norms')),
   'model.activation': Key(str, 'the nonlinearity of the MLP', (
     'relu', 'gelu', 'gelu_tanh', 'silu', 'squared_relu')),
-  'model.gated': Key(
-    bool, 'the MLP computes act(x Wg) * (x Wi) instead of act(x Wi)'),
-  'model.adapter_dim': Key(
-    0, 'adapters: width of the layers after each MLP; 0: none'),
+  'model.gated': Key(bool, 'the MLP is act(x Wg) * (x Wi), not act(x Wi)'),
+  'model.adapter_dim': Key(0, 'adapters: width of the layer after each MLP'),
   'model.bias': Key(
     str, 'which matrices of the blocks have a bias', ('none', 'mlp', 'all')),
   'model.scale_attention': Key(bool, 'multiply queries by H^-1/2'),
@@ -97,8 +95,7 @@ KEYS = {
   'model.head': Key(str, "what the last layer's output is read for", (
     'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'sequence_lm', 'choice',
     'tokens', 'span', 'span_joint', 'pooler', 'none')),
-  'model.classes': Key(
-    0, 'classes of the heads sequence and tokens; 1: a number'),
+  'model.classes': Key(0, 'classes of heads sequence and tokens; 1: a number'),
   'model.features': Key(
     '', 'layers that a bidirectional LSTM under the head tokens reads; '
     "'': there is none (BERT, table 7)", ('', 'embeddings', 'second_to_last',
@@ -186,8 +183,7 @@ KEYS = {
     False, 'a decoder learns the inputs of pairs too, not the targets alone'),
   'data.noise_density': Key(0.0, 'share of tokens that is corrupted or masked'),
   'data.mean_span_length': Key(0.0, 'mean length of a corrupted span'),
-  'data.target_length': Key(
-    0, "T, if the objective's targets vary in length"),
+  'data.target_length': Key(0, "T, if the objective's targets vary in length"),
   'data.denoisers': Key(
     (), 'UL2: (mode, noise density, mean span, share of the rows) of each'),
   'data.predictions': Key(0, 'P, the most masked tokens in a row'),
@@ -226,8 +222,7 @@ KEYS = {
   'optimizer.weight_decay': Key(
     float, 'weights shrink by this times the learning rate (AdamW), or times '
     'its square (Adafactor)'),
-  'optimizer.decay': Key(
-    'matrices', 'which weights decay', ('matrices', 'all')),
+  'optimizer.decay': Key('matrices', 'weights that decay', ('matrices', 'all')),
   'optimizer.b1': Key(float, 'decay of the first moment'),
   'optimizer.b2': Key(float, 'AdamW: decay of the second moment'),
   'optimizer.epsilon': Key(float, 'AdamW: added to the root'),
@@ -241,6 +236,9 @@ KEYS = {
     int, 'Adafactor: least size of dimensions that are factored'),
   'optimizer.parameter_scale': Key(
     bool, 'Adafactor: rates are relative to the scale of a parameter'),
+  'optimizer.moments_dtype': Key(
+    'float32', 'type in which moments are kept; bfloat16 is rounded at random',
+    ('float32', 'bfloat16')),
   'optimizer.multipliers': Key(
     {}, 'AdamW: factors of the learning rate, by name of the parameter'),
 
@@ -261,8 +259,7 @@ KEYS = {
   'schedule.learning_rate': Key(
     float, 'the largest rate; inverse_sqrt and noam: their factor'),
   'schedule.warmup_steps': Key(int, 'steps of warm-up'),
-  'schedule.end_fraction': Key(
-    float, 'the last rate, as a share of the largest'),
+  'schedule.end_fraction': Key(float, 'the last rate, a share of the largest'),
   'schedule.constant_steps': Key(int, 'exponential: steps before the decay'),
   'schedule.decay_steps': Key(0, 'the last step of the decay; 0: train.steps'),
 
@@ -273,10 +270,15 @@ KEYS = {
   'train.warmup_share': Key(
     0.0, 'train.finetune: warm-up as a share of train.steps'),
   'train.accumulate': Key(1, 'parts of a batch that are computed in turn'),
+  'train.accumulate_dtype': Key(
+    'float32', 'type of the sum of their gradients', ('float32', 'bfloat16')),
   'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
   'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),
-  'train.max_logit_loss': Key(
-    0.0, 'factor of the loss (largest logit)^2 / 2'),
+  'train.max_logit_loss': Key(0.0, 'factor of (largest logit)^2 / 2'),
+  'train.loss_chunk': Key(
+    -1, 'tokens of a row whose logits are in memory together; 0: all; -1: all '
+    'if the float32 logits take at most 1 GiB on a device, else as many as '
+    'take 256 MiB'),
   'train.log_every': Key(100, 'steps between rows of metrics'),
   'eval.source': Key('', "'': the held-out documents of data.source"),
   'eval.every': Key(10_000, 'steps between evaluations'),
@@ -298,11 +300,8 @@ KEYS = {
   'sharding.rules': Key('replicated', 'how arrays are split over the mesh', (
     'replicated', 'fsdp', 'tensor', 'fsdp_tensor')),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
-  'sharding.mesh.fsdp': Key(1, 'size of this axis'),
-  'sharding.mesh.sequence': Key(1, 'size of this axis'),
-  'sharding.mesh.tensor': Key(1, 'size of this axis'),
-  'sharding.mesh.expert': Key(1, 'size of this axis'),
-  'sharding.mesh.stage': Key(1, 'size of this axis'),
+  **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
+    'fsdp', 'sequence', 'tensor', 'expert', 'stage')},
 }
 # fmt: on
 

@@ -11,10 +11,9 @@ from models.layers import (
   Norm,
   activate,
   initializer,
-  linear,
   named,
-  shard,
 )
+from models.logits import ChunkedLogits, product, tokens_at_once
 
 JOINT = 20  # starts of an answer that are followed
 JOINT_WIDTH = 512  # of the layers inside
@@ -30,9 +29,12 @@ class Vocabulary(nn.Module):
   """
 
   config: TransformerConfig
+  chunk: int = 0  # `tokens_at_once`
 
   @nn.compact
-  def __call__(self, x: jax.Array, table: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, table: jax.Array
+  ) -> jax.Array | ChunkedLogits:
     """`table` [V,E] is the token table, the output projection if tied."""
     c = self.config
     init = initializer(c, 'output')
@@ -48,11 +50,15 @@ class Vocabulary(nn.Module):
     else:
       shape, init = (x.shape[-1], c.vocab_size), named(init, 'embed', 'vocab')
       kernel = self.param('output', init, shape, 'float32')
-    logits = linear(x.astype(c.dtype), kernel.astype(c.dtype), 'float32')
+    x, bias = x.astype(c.dtype), None
     if c.output_bias:
       zeros = named(nn.initializers.zeros, 'vocab')
-      logits = logits + self.param('bias', zeros, (c.vocab_size,), 'float32')
-    return shard(logits, 'act_batch', 'act_length', 'act_vocab')
+      bias = self.param('bias', zeros, (c.vocab_size,), 'float32')
+    if self.chunk:
+      chunk = tokens_at_once(self.chunk, *x.shape[:2], c.vocab_size)
+      if chunk < x.shape[1]:
+        return ChunkedLogits(x, kernel, bias, chunk)
+    return product(x, kernel, bias)
 
 
 class Pooler(nn.Module):

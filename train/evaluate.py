@@ -115,16 +115,19 @@ def _sums(step, params, batches):
 
 
 def make_eval_step(
-  model: nn.Module, data: pipeline.Data
+  model: nn.Module, data: pipeline.Data, loss_chunk: int = 0
 ) -> Callable[[Any, dict], dict[str, jax.Array]]:
   """params, batch -> sums; compiled at the first call.
 
-  Bytes are counted too where all of a text is predicted.
+  Bytes are counted too where all of a text is predicted. `loss_chunk` is that
+  of training.
   """
   counted = data.config.objective == 'causal'
   lengths = data.tokenizer.byte_lengths() if counted else None
   return jax.jit(
-    functools.partial(eval_step, model=model, byte_lengths=lengths)
+    functools.partial(
+      eval_step, model=model, loss_chunk=loss_chunk, byte_lengths=lengths
+    )
   )
 
 
@@ -176,7 +179,7 @@ def evaluate_run(
   if not scores or any(one.metrics for one in scores):
     with run.setup.on_mesh():
       means = evaluate(
-        make_eval_step(run.model, data),
+        make_eval_step(run.model, data, run.config.train.loss_chunk),
         run.params,
         run.setup.evaluation(data),
         run.config.eval.batches,

@@ -56,7 +56,9 @@ class Recorder:
     if main:  # a kill may have come between an evaluation and this file
       best.write(folder)
     self.progress = Progress(setup.config.train.steps, step, main)
-    self.eval_step = make_eval_step(setup.model, data)
+    self.eval_step = make_eval_step(
+      setup.model, data, setup.config.train.loss_chunk
+    )
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
     self.score = scoring.make_scoring(setup, data)
 

@@ -9,10 +9,11 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 
+DTYPES = 'float32', 'bfloat16'  # of sums of gradients
 # The least value of whole-number and factor keys, by group.
 _TRAIN = {'steps': 1, 'accumulate': 1, 'log_every': 1}
 LEAST = {
-  'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0},
+  'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0, 'loss_chunk': -1},
   'eval': {'every': 1, 'batches': 0, 'samples': 0, 'beams': 1},
   'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
 }
@@ -86,6 +87,16 @@ def _check_values(config):
         )
   if not 0 <= config.seed < 2**32:  # jax.random.key takes 32 bits
     raise ValueError(f'seed is {config.seed}; it must lie in [0, 2^32).')
+  kind = config.train.accumulate_dtype
+  if kind not in DTYPES:
+    raise ValueError(
+      f'train.accumulate_dtype is {kind!r}; it must be {" or ".join(DTYPES)}.'
+    )
+  if kind == 'bfloat16' and config.train.accumulate == 1:
+    raise ValueError(
+      f'train.accumulate_dtype is {kind!r}, but train.accumulate is 1: no '
+      'gradients are added up. Leave it at float32, or raise train.accumulate.'
+    )
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '
@@ -195,6 +206,11 @@ def _check_labels(config):
         f'train.{key} is {config.train[key]}, but data.objective={objective!r} '
         'does not use it: set it to 0.'
       )
+  if config.train.loss_chunk > 0 and head != 'sequence_lm':
+    raise ValueError(
+      f'train.loss_chunk is {config.train.loss_chunk}, but model.head={head!r} '
+      'has no logits of a vocabulary: leave it at -1.'
+    )
 
 
 def _check_batch(config, devices):

@@ -20,6 +20,7 @@ class Decoder(nn.Module):
   """
 
   config: TransformerConfig
+  loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ class Decoder(nn.Module):
     self.embed = Embed(c)
     self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
     if c.head in ('lm', 'sequence_lm'):
-      self.vocabulary = Vocabulary(c)
+      self.vocabulary = Vocabulary(c, self.loss_chunk)
     if c.head != 'lm':
       # GPT-1's published code has a bias; those that came later have none.
       self.classes = Classes(c, c.classes or 1, bias=c.head == 'sequence_lm')

@@ -12,6 +12,7 @@ from models.config import TransformerConfig
 from models.embed import Embed
 from models.families.encoder import gather
 from models.heads import Replaced, Vocabulary
+from models.logits import ChunkedLogits
 from models.stack import Stack
 
 
@@ -49,6 +50,7 @@ class Electra(nn.Module):
   """
 
   config: TransformerConfig
+  loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ class Electra(nn.Module):
     generator = generator_config(c)
     self.embed = Embed(c)
     self.generator = Stack(generator, c.encoder_layers, causal=False)
-    self.vocabulary = Vocabulary(generator)
+    self.vocabulary = Vocabulary(generator, self.loss_chunk)
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     self.replaced = Replaced(c)
 
@@ -122,14 +124,27 @@ class Electra(nn.Module):
       'labels': corrupted != text,
     }
 
-  def _sample(self, logits: jax.Array) -> jax.Array:
+  def _sample(self, logits: jax.Array | ChunkedLogits) -> jax.Array:
     """One token from each distribution: logits [B,P,V] -> int32 [B,P].
 
-    The largest of logits + Gumbel noise is distributed as the softmax.
+    The largest of logits + Gumbel noise is distributed as the softmax. Each
+    token has noise of its own key, however many are drawn together.
     """
-    if self.has_rng('sample'):
-      logits += jax.random.gumbel(self.make_rng('sample'), logits.shape)
-    return jnp.argmax(logits, axis=-1).astype('int32')
+    rng = self.make_rng('sample') if self.has_rng('sample') else None
+
+    def noise(number):
+      key = jax.random.fold_in(rng, number)
+      return jax.random.gumbel(key, (self.config.vocab_size,))
+
+    def draw(logits, numbers):
+      if rng is not None:
+        logits += jax.vmap(jax.vmap(noise))(numbers)
+      return jnp.argmax(logits, axis=-1).astype('int32')
+
+    chunked = isinstance(logits, ChunkedLogits)
+    B, P = (logits.x if chunked else logits).shape[:2]
+    numbers = jnp.arange(B * P).reshape(B, P)
+    return logits.map(draw, numbers) if chunked else draw(logits, numbers)
 
 
 def fill(

@@ -26,6 +26,7 @@ class Encoder(nn.Module):
   """
 
   config: TransformerConfig
+  loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ class Encoder(nn.Module):
       self.features = Features(c)
       self.lstm = BiLstm(c.embed_dim)
     if c.head in ('mlm', 'mlm_nsp'):
-      self.vocabulary = Vocabulary(c)
+      self.vocabulary = Vocabulary(c, self.loss_chunk)
     if c.head in ('mlm_nsp', 'pooler'):
       self.pooler = Pooler(c)
     elif c.head in ('sequence', 'choice') and c.pooler:

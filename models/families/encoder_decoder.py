@@ -20,6 +20,7 @@ class EncoderDecoder(nn.Module):
   """
 
   config: TransformerConfig
+  loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ class EncoderDecoder(nn.Module):
     self.embed = Embed(c)
     self.encoder = Stack(c, c.encoder_layers, causal=False)
     self.decoder = Stack(c, c.decoder_layers, causal=True, cross=True)
-    self.vocabulary = Vocabulary(c)
+    self.vocabulary = Vocabulary(c, self.loss_chunk)
 
   def __call__(
     self,

@@ -202,6 +202,7 @@ class Rwkv(nn.Module):
   """
 
   config: TransformerConfig
+  loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
 
   INPUTS = ('inputs', 'segments')  # the arrays of a batch that the model reads
 
@@ -209,7 +210,7 @@ class Rwkv(nn.Module):
     c = self.config
     self.embed = Embed(c)
     self.decoder = RwkvStack(c)
-    self.vocabulary = Vocabulary(c)
+    self.vocabulary = Vocabulary(c, self.loss_chunk)
 
   def __call__(self, inputs: jax.Array, segments: jax.Array) -> jax.Array:
     """int [B,T] each -> logits, float32 [B,T,V]."""

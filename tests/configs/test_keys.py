@@ -12,6 +12,7 @@ from input_pipeline.config import DataConfig
 from models.choices import CHOICES
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
+from train import settings
 from train.learning import optimizer, schedules, tuning
 from train.parallel.sharding import AXES, PRESETS
 
@@ -73,7 +74,9 @@ def test_choices_are_those_of_the_code():
     'data.framing': ('', *choices.FRAMING),
     'data.orders': choices.ORDERS,
     'optimizer.name': tuple(optimizer.USES),
-    'optimizer.decay': optimizer.DECAY,
+    'optimizer.decay': optimizer.CHOICES['decay'],
+    'optimizer.moments_dtype': optimizer.CHOICES['moments_dtype'],
+    'train.accumulate_dtype': settings.DTYPES,
     'tuning.train': tuning.CHOICES,
     'schedule.name': tuple(schedules.USES),
     'sharding.rules': tuple(PRESETS),

@@ -107,7 +107,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'positions', 'masks'},
-    {'kernels'},
+    {'kernels', 'logits'},
     {'attention', 'embed', 'heads', 'lstm', 'families.wkv'},
     {'block'},
     {'stack'},

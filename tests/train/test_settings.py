@@ -16,6 +16,7 @@ LEAST = {
   'train.log_every': 1,
   'train.z_loss': 0,
   'train.label_smoothing': 0,
+  'train.loss_chunk': -1,
   'eval.every': 1,
   'eval.batches': 0,
   'eval.beams': 1,
@@ -95,6 +96,28 @@ def test_heads_and_objectives():
   check(bert.get_config('tiny'), model__head='mlm', **keys)
   refused(bert.get_config('tiny'), 'eval.samples', eval__samples=1)
   check(gpt2.get_config('tiny'), eval__samples=1)
+
+
+def test_classes_have_no_chunks_of_logits():
+  keys = {
+    'model__head': 'sequence',
+    'model__classes': 2,
+    'data__source': 'task:glue/rte',
+    'data__objective': 'classification',
+    'data__framing': 'bert',
+    'data__curriculum': (),
+    'data__masking': '',
+  }
+  off = ('masked_share', 'random_share', 'noise_density', 'short_share')
+  keys |= {f'data__{key}': 0.0 for key in off}
+  keys |= {'data__predictions': 0, 'data__duplicates': 0}
+  keys |= {'data__concatenate': False, 'data__pack': False}
+  for chunk in -1, 0:
+    check(bert.get_config('tiny'), train__loss_chunk=chunk, **keys)
+  refused(
+    bert.get_config('tiny'), "loss_chunk is 64, but model.head='sequence'",
+    train__loss_chunk=64, **keys,
+  )  # fmt: skip
 
 
 def test_a_groups_keys():

@@ -8,10 +8,12 @@ import optax
 from ml_collections import ConfigDict
 
 from train.learning.axes import Names, check_names, decays, own, without
+from train.learning.moments import kept_in
 
 KEYS = (  # of the config group `optimizer`
   *('clip', 'decay_rate', 'epsilon1', 'epsilon2', 'clip_threshold'),
   *('factor_from', 'parameter_scale', 'b1', 'weight_decay', 'decay'),
+  'moments_dtype',
 )
 
 
@@ -104,7 +106,8 @@ def adafactor(
     updates = jax.tree.map(jnp.negative, steps)
     return updates, AdafactorState(count, moments)
 
-  return optax.GradientTransformation(init, update)
+  inner = optax.GradientTransformation(init, update)
+  return kept_in(inner, o.moments_dtype)
 
 
 def moment_axes(names: Names, moment: dict[str, Any]) -> dict[str, Names]:

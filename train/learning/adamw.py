@@ -9,10 +9,11 @@ import optax
 from ml_collections import ConfigDict
 
 from train.learning.axes import decays, is_names
+from train.learning.moments import kept_in
 
 KEYS = (  # of the config group `optimizer`
   *('clip', 'b1', 'b2', 'epsilon', 'bias_correction'),
-  *('weight_decay', 'decay', 'multipliers'),
+  *('weight_decay', 'decay', 'moments_dtype', 'multipliers'),
 )
 
 
@@ -33,7 +34,7 @@ def adamw(
     lambda names: decays(names, optimizer.decay), axes, is_leaf=is_names
   )
   return (
-    adam,
+    kept_in(adam, optimizer.moments_dtype),
     optax.add_decayed_weights(optimizer.weight_decay, mask=decaying),
     _multiply(optimizer.multipliers, axes),
     optax.scale_by_learning_rate(schedule),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from train.learning.losses import cross_entropy
+from train.learning.losses import cross_entropy, weighted_cross_entropy
 
 Sums = dict[str, Any]
 
@@ -196,11 +196,15 @@ def classes_and_text(
     batch[name].reshape(-1, batch[name].shape[-1])
     for name in ('inputs', 'segments')
   )
-  read = (segments[:, 1:] > 0).astype('float32')
-  text, _, _ = cross_entropy(outputs['logits'][:, :-1], inputs[:, 1:])
+  # The last token predicts nothing.
+  following, after = (
+    jnp.pad(x[:, 1:], [(0, 0), (0, 1)]) for x in (inputs, segments)
+  )
+  read = (after > 0).astype('float32')
+  text = weighted_cross_entropy(outputs['logits'], following, read)
   return _sums(loss, correct, batch['weights']) | {
-    'text_loss': jnp.sum(read * text),
-    'tokens': jnp.sum(read),
+    'text_loss': text['loss'],
+    'tokens': text['weight'],
   }
 
 

@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from models.logits import ChunkedLogits
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def cross_entropy(
@@ -48,7 +50,7 @@ def _forward(logits, targets, label_smoothing):
 
 def _backward(label_smoothing, saved, cotangents):
   logits, targets, log_z = saved
-  d_loss, d_log_z, _ = (jnp.expand_dims(x, -1) for x in cotangents)
+  d_loss, d_log_z = (jnp.expand_dims(x, -1) for x in cotangents[:2])
   V = logits.shape[-1]
   d_logits = (d_loss + d_log_z) * jnp.exp(logits - log_z[..., None])
   if label_smoothing:
@@ -61,8 +63,54 @@ def _backward(label_smoothing, saved, cotangents):
 cross_entropy.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def chunked_cross_entropy(
+  logits: ChunkedLogits,
+  targets: jax.Array,
+  label_smoothing: float,
+  with_highest: bool,
+) -> tuple[jax.Array, ...]:
+  """`cross_entropy` and, if asked for, each token's largest logit.
+
+  The backward pass computes the logits again: they are never there whole.
+  """
+  return _chunked_forward(logits, targets, label_smoothing, with_highest)[0]
+
+
+def _chunked_forward(logits, targets, label_smoothing, with_highest):
+  def outputs(logits, targets):
+    found = _forward(logits, targets, label_smoothing)[0]
+    return (*found, _highest(logits)) if with_highest else found
+
+  found = logits.map(outputs, targets)
+  return found, (logits, targets, found[1])
+
+
+def _chunked_backward(label_smoothing, with_highest, saved, cotangents):
+  logits, *arrays = saved
+
+  def gradient(logits, targets, log_z, d_loss, d_log_z, *d_highest):
+    saved, above = (logits, targets, log_z), (d_loss, d_log_z, None)
+    d_logits, _ = _backward(label_smoothing, saved, above)
+    if with_highest:
+      _, back = jax.vjp(_highest, logits)
+      d_logits += back(*d_highest)[0]
+    return d_logits
+
+  d_loss, d_log_z, _, *d_highest = cotangents
+  arrays = *arrays, d_loss, d_log_z, *d_highest
+  return logits.gradient(gradient, *arrays), None
+
+
+def _highest(logits):
+  return jnp.max(logits, axis=-1)
+
+
+chunked_cross_entropy.defvjp(_chunked_forward, _chunked_backward)
+
+
 def weighted_cross_entropy(
-  logits: jax.Array,
+  logits: jax.Array | ChunkedLogits,
   targets: jax.Array,
   weights: jax.Array,
   z_loss: float = 0.0,
@@ -72,7 +120,7 @@ def weighted_cross_entropy(
   """Sums over a batch; the caller adds up batches and divides by `weight`.
 
   Args:
-    logits: [B,T,V].
+    logits: [B,T,V], or what computes them chunk by chunk.
     targets: int [B,T].
     weights: float32 [B,T], 0 where there is nothing to predict.
     z_loss: factor of log_z^2, which keeps log_z near 0 (T5: 1e-4).
@@ -86,11 +134,19 @@ def weighted_cross_entropy(
     `max_logit_loss` (times their factors; the latter only if its factor is not
     0), `correct`, `weight`. Training minimises the sum of the three losses.
   """
-  logits = logits.astype(jnp.float32)
-  loss, log_z, correct = cross_entropy(logits, targets, label_smoothing)
+  with_highest = bool(max_logit_loss)
+  if isinstance(logits, ChunkedLogits):
+    found = chunked_cross_entropy(
+      logits, targets, label_smoothing, with_highest
+    )
+  else:
+    logits = logits.astype(jnp.float32)
+    found = cross_entropy(logits, targets, label_smoothing)
+    found = (*found, _highest(logits)) if with_highest else found
+  loss, log_z, correct, *highest = found
   sums = {}
   if max_logit_loss:
-    squared = jnp.square(jnp.max(logits, axis=-1))
+    squared = jnp.square(highest[0])
     sums['max_logit_loss'] = max_logit_loss / 2 * jnp.sum(weights * squared)
   return sums | {
     'loss': jnp.sum(weights * loss),

@@ -11,7 +11,10 @@ from train.learning.axes import check_names, is_names
 from train.settings import check_group
 
 USES = {'adafactor': adafactor.KEYS, 'adamw': adamw.KEYS}
-DECAY = ('matrices', 'all')
+CHOICES = {
+  'decay': ('matrices', 'all'),
+  'moments_dtype': ('float32', 'bfloat16'),
+}
 POSITIVE = ('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1')
 
 
@@ -81,10 +84,11 @@ def state_axes(state: Any, axes: Any) -> Any:
 
 def _check_numbers(optimizer):
   numbers = {k: optimizer[k] for k in USES[optimizer.name]}
-  if (decay := numbers.pop('decay')) not in DECAY:
-    raise ValueError(
-      f'optimizer.decay is {decay!r}; it must be one of {", ".join(DECAY)}.'
-    )
+  for key, choices in CHOICES.items():
+    if (value := numbers.pop(key)) not in choices:
+      raise ValueError(
+        f'optimizer.{key} is {value!r}; it must be one of {", ".join(choices)}.'
+      )
   for name, x in numbers.pop('multipliers', {}).items():
     numbers[f'multipliers.{name}'] = x
   for key, x in numbers.items():

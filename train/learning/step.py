@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
 from train.learning.criteria import ADDED, criterion_for
+from train.learning.layers import in_layer
 from train.learning.state import TrainState
 from train.learning.tuning import EVERYTHING, Tuning
 
@@ -30,9 +32,11 @@ def train_step(
   schedule: Callable[[jax.Array], jax.Array],
   seed: int,
   accumulate: int = 1,
+  accumulate_dtype: str = 'float32',
   z_loss: float = 0.0,
   label_smoothing: float = 0.0,
   max_logit_loss: float = 0.0,
+  loss_chunk: int = 0,
   tuning: Tuning = EVERYTHING,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
@@ -50,7 +54,10 @@ def train_step(
     seed: the run's.
     accumulate: how many parts to cut the rows into; their gradients are
       computed one after the other.
+    accumulate_dtype: of the sum of these gradients.
     z_loss, label_smoothing, max_logit_loss: see `losses`.
+    loss_chunk: how many tokens of a row have logits in memory together; see
+      models/logits.py.
     tuning: what is trained.
 
   Returns:
@@ -63,6 +70,7 @@ def train_step(
   cursor = batch.pop('cursor')
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
+  model = model.clone(loss_chunk=loss_chunk)
   criterion = criterion_for(model.config)
   weights = criterion.weights(batch)
 
@@ -70,6 +78,7 @@ def train_step(
 
   def total(trained, part, rng):
     params = tuning.merged(tuning.join(trained, frozen))
+    params = cast(params, model.config.dtype)
     sums = criterion.sums(
       model, params, part, rng, z_loss, label_smoothing, max_logit_loss
     )
@@ -81,23 +90,9 @@ def train_step(
   if accumulate == 1:
     grads, sums = gradient(trained, batch, rng)
   else:
-    # Row i goes to part i mod accumulate, so each device keeps its own rows.
-    def split(x):
-      x = x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:])
-      return x.swapaxes(0, 1)
-
-    def add(carry, xs):
-      index, part = xs
-      new = gradient(trained, part, jax.random.fold_in(rng, index))
-      return jax.tree.map(jnp.add, carry, new), None
-
-    parts = jax.tree.map(split, batch)
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype),
-      jax.eval_shape(gradient, trained, first, rng),
+    grads, sums = _accumulated(
+      gradient, trained, batch, rng, accumulate, accumulate_dtype
     )
-    (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
 
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
@@ -119,6 +114,46 @@ def train_step(
     'cursor': place,
   }
   return new, metrics
+
+
+def _accumulated(gradient, trained, batch, rng, count, dtype):
+  """What `gradient` returns for `count` parts of a batch, added up."""
+
+  # Row i goes to part i mod count, so each device keeps its own rows.
+  def split(x):
+    x = x.reshape(x.shape[0] // count, count, *x.shape[1:])
+    return x.swapaxes(0, 1)
+
+  def add(carry, xs):
+    index, part = xs
+    new = gradient(trained, part, jax.random.fold_in(rng, index))
+    return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, new), None
+
+  parts = jax.tree.map(split, batch)
+  first = jax.tree.map(lambda x: x[0], parts)
+  grads, sums = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(gradient, trained, first, rng),
+  )
+  zeros = jax.tree.map(lambda x: x.astype(dtype), grads), sums
+  (grads, sums), _ = jax.lax.scan(add, zeros, (jnp.arange(count), parts))
+  return jax.tree.map(lambda x, p: x.astype(p.dtype), grads, trained), sums
+
+
+def cast(params: dict, dtype: str) -> dict:
+  """The kernels of the layers in the type that their products read.
+
+  Each device casts its own part once. What is gathered, stacked and read again
+  by the backward pass takes half the bytes, and so do the gradients of stacked
+  layers. Norms, biases and tables stay as they are.
+  """
+  flat = {
+    path: x.astype(dtype)
+    if path[-1] == 'kernel' and in_layer(path) is not None
+    else x
+    for path, x in flatten_dict(params).items()
+  }
+  return unflatten_dict(flat)
 
 
 def _tokens(batch):
@@ -143,9 +178,11 @@ def configured_step(
     schedule=schedule,
     seed=config.seed,
     accumulate=config.train.accumulate,
+    accumulate_dtype=config.train.accumulate_dtype,
     z_loss=config.train.z_loss,
     label_smoothing=config.train.label_smoothing,
     max_logit_loss=config.train.max_logit_loss,
+    loss_chunk=config.train.loss_chunk,
     tuning=tuning,
   )
 
@@ -155,6 +192,7 @@ def eval_step(
   batch: dict[str, jax.Array],
   *,
   model: nn.Module,
+  loss_chunk: int = 0,
   byte_lengths: np.ndarray | None = None,
 ) -> dict[str, jax.Array]:
   """The criterion's sums over a global batch, and `present` and `bytes`.
@@ -163,6 +201,7 @@ def eval_step(
   are counted if `byte_lengths`, int [V'] with V' <= V, says how many each id
   stands for.
   """
+  model = model.clone(loss_chunk=loss_chunk)
   sums = criterion_for(model.config).sums(model, params, batch)
   sums['present'] = _tokens(batch)
   if byte_lengths is not None:

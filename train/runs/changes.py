@@ -26,6 +26,7 @@ FREE = (
   'model.remat',
   'sharding.',
   'train.log_every',
+  'train.loss_chunk',
 )
 MOVABLE = 'data.source', 'data.mixture', 'eval.source'
 CHANGEABLE = (  # see `may_change` for exceptions
@@ -93,7 +94,9 @@ def may_change(key: str, old: dict, new: dict) -> bool:
     return False
   values = get(old, key), get(new, key)
   match key:
-    case 'optimizer.name' | 'optimizer.factor_from':  # another state
+    case (
+      'optimizer.name' | 'optimizer.factor_from' | 'optimizer.moments_dtype'
+    ):  # another state
       return False
     case 'optimizer.b1':  # Adafactor keeps a mean if it is not 0
       return all(values) or new['optimizer']['name'] != 'adafactor'

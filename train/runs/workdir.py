@@ -45,8 +45,14 @@ NEEDED = {
 # Keys that older runs do not have, with the values that do what those did.
 ADDED = {
   'checkpoint': {'best': ''},
-  'optimizer': {'decay': 'matrices'},
-  'train': {'max_logit_loss': 0.0, 'epochs': 0.0, 'warmup_share': 0.0},
+  'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
+  'train': {
+    'max_logit_loss': 0.0,
+    'loss_chunk': 0,
+    'accumulate_dtype': 'float32',
+    'epochs': 0.0,
+    'warmup_share': 0.0,
+  },
   'tuning': {
     'train': 'all',
     'rank': 0,

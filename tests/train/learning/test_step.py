@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from models import attention
 from models.build import build
@@ -34,6 +35,7 @@ from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import abstract_params, abstract_state
 from train.learning.step import (
+  cast,
   compile_train_step,
   configured_step,
   eval_step,
@@ -42,6 +44,7 @@ from train.learning.step import (
 from train.parallel import sharding
 
 RATE, ATTENTION = 0.3, 0.45
+HOW = 'accumulate', 'loss_chunk'  # these change no number
 
 
 @pytest.fixture(scope='module')
@@ -94,13 +97,21 @@ def formula(
     {'max_logit_loss': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'label_smoothing': 0.1, 'z_loss': 0.05, 'accumulate': 2},
     {'accumulate': 4},
+    {'loss_chunk': 4},
+    {
+      'loss_chunk': 1,
+      'accumulate': 2,
+      'z_loss': 0.05,
+      'label_smoothing': 0.1,
+      'max_logit_loss': 0.1,
+    },
   ],
   ids=lambda keys: '-'.join(keys) or 'plain',
 )
 def test_keys_of_train_reach_loss_and_gradient(params, logits, keys):
   run = descent(**{f'train__{key}': value for key, value in keys.items()})
   new, metrics = run(params)
-  own = {key: x for key, x in keys.items() if key != 'accumulate'}
+  own = {key: x for key, x in keys.items() if key not in HOW}
   expected, gradient = formula(logits, **own)
   for name, value in expected.items():
     assert metrics[name] == pytest.approx(value, rel=2e-6), name
@@ -109,6 +120,40 @@ def test_keys_of_train_reach_loss_and_gradient(params, logits, keys):
   change = jax.tree.map(np.subtract, new.params, params)
   norm = np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(change)))
   assert metrics['grad_norm'] == pytest.approx(norm, rel=1e-4)
+
+
+def test_the_sum_of_parts_in_bfloat16(params):
+  """Each of four sums is rounded to 2^-9."""
+  keys = {'train__accumulate': 4, 'train__accumulate_dtype': 'bfloat16'}
+  whole, _ = descent(train__accumulate=4)(params)
+  ours, metrics = descent(**keys)(params)
+  assert metrics['sums']['loss'].dtype == 'float32'
+  for name in ('output', 'bias'):
+    first, x, y = (
+      p['vocabulary'][name] for p in (params, whole.params, ours.params)
+    )
+    error = np.abs(y - x).max() / np.abs(x - first).max()
+    assert 0 < error <= 4 * 2**-9, name
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_kernels_are_cast_once(scan):
+  """Products of the layers read one bfloat16 copy of each kernel.
+
+  Norms, biases, the table and the projection stay float32 outside. With
+  float32 nothing is cast.
+  """
+  model = model_of(make_config(model__scan=scan))
+  shapes, _ = abstract_params(model)
+  half, same = (
+    flatten_dict(jax.eval_shape(lambda p, t=t: cast(p, t), shapes), sep='/')
+    for t in ('bfloat16', 'float32')
+  )
+  for name, x in half.items():
+    kernel = name.startswith('decoder/layer') and name.endswith('/kernel')
+    assert x.dtype == ('bfloat16' if kernel else 'float32'), name
+    assert same[name].dtype == 'float32', name
+  assert sum(x.dtype == 'bfloat16' for x in half.values()) == 6
 
 
 def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):

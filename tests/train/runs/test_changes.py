@@ -59,6 +59,8 @@ def test_another_rate(finished, half):
     ({'model__dropout': 0.3, 'train__accumulate': 2}, True),
     ({'optimizer__b1': 0.9}, False),  # another form of the state
     ({'optimizer__factor_from': 0}, False),
+    ({'optimizer__moments_dtype': 'bfloat16'}, False),
+    ({'train__accumulate_dtype': 'bfloat16', 'train__accumulate': 2}, True),
     ({'data__length': 64}, False),
     ({'model__activation': 'silu'}, False),
     ({'seed': 1}, False),
