@@ -117,6 +117,8 @@ KEYS = {
   'model.dtype': Key(
     'bfloat16', 'type of the activations', ('float32', 'bfloat16')),
   'model.scan': Key(True, 'compile one layer and loop over stacked weights'),
+  'model.scan_unroll': Key(
+    1, 'layers in a turn of that loop: more copy less, and compile longer'),
   'model.attention': Key(
     'auto', "what computes attention, or RWKV's mean over the past. xla: all "
     'in memory; flash: a kernel that works in blocks; auto: flash if devices '

@@ -82,6 +82,7 @@ class TransformerConfig:
   attention: str = 'auto'  # what computes it; 'auto' is 'xla' unless resolved
   dtype: str  # of activations; norms, softmax, logits and loss are float32
   scan: bool  # one compiled layer looped over stacked weights
+  scan_unroll: int = 1  # layers in a turn of that loop
   remat: str  # what the backward pass recomputes; 'auto' is 'none', as above
 
   @property

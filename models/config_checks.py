@@ -116,6 +116,7 @@ def _sizes(c):
   )
   _at_least(c, 0, 'table_dim', 'adapter_dim', 'token_types', 'window')
   _at_least(c, 0, 'position_offset')
+  _at_least(c, 1, 'scan_unroll')
 
 
 def _at_least(c, least, *names):

@@ -86,6 +86,7 @@ def repeat(
     scanned = nn.scan(
       block,
       length=layers,
+      unroll=config.scan_unroll,
       variable_axes={'params': 0},
       split_rngs={'params': True, 'dropout': True},
       in_axes=(0, 0, nn.broadcast),

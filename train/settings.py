@@ -154,7 +154,7 @@ def _check_head(config):
 OWN = (
   *('attention', 'attention_dropout', 'classes', 'dropout', 'dropout_kind'),
   *('dtype', 'features', 'head', 'init', 'init_std', 'pooler', 'remat'),
-  *('scan', 'adapter_dim'),
+  *('scan', 'scan_unroll', 'adapter_dim'),
 )
 # The heads that learn each kind of labelled task.
 HEADS = {

@@ -70,6 +70,7 @@ FREE = (
   'pooler_dropout',
   'remat',
   'scan',
+  'scan_unroll',
 )
 
 

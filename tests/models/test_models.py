@@ -123,6 +123,13 @@ def test_scan_equals_loop(params, scanned):
   assert_close(logits, scanned[2])
 
 
+def test_layers_in_a_turn_change_nothing(params, scanned):
+  loss, grads, logits = run(small_config(scan_unroll=2), params, BATCH)
+  assert loss == pytest.approx(float(scanned[0]), rel=1e-6)
+  assert_close(grads, scanned[1])
+  assert_close(logits, scanned[2])
+
+
 @pytest.fixture(scope='module')
 def with_dropout(params):
   config = small_config(dropout=0.3)

@@ -18,12 +18,11 @@ FREE = (
   'data.max_bad_share',
   'data.tokenizer',  # its fingerprint is compared, wherever the file is
   'eval.batches',
-  'eval.beams',
   'eval.every',
-  'eval.length_penalty',
   'eval.samples',
   'model.attention',
   'model.remat',
+  'model.scan_unroll',
   'sharding.',
   'train.log_every',
   'train.loss_chunk',

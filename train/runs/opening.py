@@ -28,7 +28,7 @@ ACCEPT = (
 # Keys of the model that only training uses.
 UNUSED = (
   *('attention_dropout', 'dropout', 'dropout_kind', 'init', 'init_std'),
-  *('attention', 'remat'),
+  *('attention', 'remat', 'scan_unroll'),
 )
 
 

@@ -17,7 +17,8 @@ from train.runs.checkpoint import Checkpoints
 FREE = {
   *('data.epochs', 'data.threads', 'data.max_bad_share', 'data.tokenizer'),
   *('eval.batches', 'eval.every', 'eval.samples'),
-  *('model.attention', 'model.remat', 'train.log_every'),
+  *('model.attention', 'model.remat', 'model.scan_unroll'),
+  'train.log_every',
 }
 
 
