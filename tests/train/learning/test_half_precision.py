@@ -81,8 +81,7 @@ def test_the_curve_of_the_loss(rows, expected, changes):
   """Each step's loss is within TOLERANCE of float32's, and has fallen as far.
 
   Bfloat16 rounds a number to 2^-9 of it, about 0.01 of these losses of 6 to 3
-  nats; a single logit is as uncertain. Another seed moves the loss of the last
-  steps by 0.09.
+  nats; a single logit is as uncertain.
   """
   assert expected[0] - expected[-50:].mean() > 2
   ours = curve(rows, **changes)
