@@ -88,9 +88,9 @@ FINETUNING = {
     'checkpoint.best': '',  # the last one counts, as BERT's
   },
   'minilm': {
-    'data.documents': 3000,
+    'data.documents': 2000,
     'data.length': 48,
-    'schedule.learning_rate': 2e-4,
+    'schedule.learning_rate': 5e-5,
     'train.epochs': 2,
     'eval.every': 1000,
   },

@@ -160,7 +160,7 @@ def test_the_results_and_their_table(tmp_path):
   assert lines[4:8] == [
     f'| bert | pretrained | 3,000 | 3 | {numbers}',
     f'| bert | scratch | 3,000 | 3 | {numbers}',
-    f'| minilm | pretrained | 3,000 | 1 | {numbers}',
+    f'| minilm | pretrained | 2,000 | 1 | {numbers}',
     '',
   ]
   assert '9.00 to 6.00' in lines[8]
