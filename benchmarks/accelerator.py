@@ -13,9 +13,10 @@ synthetic data, whose time a step is compared with the bare step's.
 It needs jax, torch, transformers, flax, optax, orbax and ml_collections, and no
 TensorFlow. It runs from the folder of the repository; nothing is installed.
 
-Each variant has a process, one after the other; the next one imports while this
-one runs. The most important come first, and all end within --minutes; those
-that did not fit are listed. One that fails is a row with its error.
+One GPU is used. Each variant has a process, one after the other; the next one
+imports while this one runs. The most important come first, and all end within
+--minutes; those that did not fit are listed. One that fails is a row with its
+error.
 
 Reported: the median of three rounds of steps, tokens that are read a second,
 MFU (train/reporting/flops.py over the chip's peak, which --peak states where it
@@ -135,6 +136,7 @@ class Process:
   """A worker, which imports at once and measures when it is asked."""
 
   def __init__(self, variant, folder):
+    gpu = os.environ.get('CUDA_VISIBLE_DEVICES', '0').partition(',')[0]
     self.errors = tempfile.TemporaryFile('w+', dir=folder)  # noqa: SIM115
     self.process = subprocess.Popen(
       [sys.executable, '-m', 'benchmarks.accelerator_workers', variant.side],
@@ -148,6 +150,7 @@ class Process:
         'JAX_COMPILATION_CACHE_DIR': f'{folder}/compiled',
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
         'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.93',
+        'CUDA_VISIBLE_DEVICES': gpu,
       },
       text=True,
       start_new_session=True,

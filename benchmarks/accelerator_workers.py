@@ -183,8 +183,6 @@ def tokens_per_second(write, tokens):
 
 def loop(setting):
   """`python -m train` on synthetic data, beside its bare step."""
-  import jax
-
   from benchmarks import accelerator_models
 
   found = described()
@@ -223,11 +221,10 @@ def loop(setting):
   rows = [json.loads(line) for line in lines]
   paces = [r[PACE] for r in rows if PACE in r][1:]  # the first one compiles
   found['ms'] = 1e3 / statistics.median(paces)
-  found['attention'] = 'auto'
   bare = treeline(setting | {'what': 'step', 'fields': {'pack': True}})
   found['bare_step_ms'] = bare['ms']
   found['loop_over_bare_step'] = found['ms'] / bare['ms']
-  return found | {'peak_gib': bare['peak_gib'], 'jax': jax.__version__}
+  return found | {n: bare[n] for n in ('attention', 'peak_gib', 'memory_of')}
 
 
 PACE = 'train/steps_per_second'

@@ -79,8 +79,12 @@ def test_rows_that_fail_and_those_that_did_not_fit(tmp_path):
 @pytest.mark.slow
 def test_all_kinds_of_rows(tmp_path):
   """Both sides of models, decoding, the loop; the first losses agree."""
-  only = 'dots scanned,none scanned,packed,decode,loop,t5 sdpa,bert sdpa'
-  text, found = run(tmp_path, only, '--profile')
+  only = (
+    'gpt2 flash dots scanned', 'gpt2 xla full', 't5 flash dots scanned',
+    'bert flash none scanned', 'llama flash none scanned', 'rwkv none',
+    'gpt2 sdpa', 't5 sdpa', 'bert sdpa', 'llama sdpa', 'decode', 'loop',
+  )  # fmt: skip
+  text, found = run(tmp_path, ','.join(only), '--profile')
   rows = found['rows']
   assert not [name for name, row in rows.items() if 'error' in row]
   for name, row in rows.items():

@@ -170,3 +170,32 @@ def test_options_of_cudnn(gpu):
   assert options('causal', 'fmha_scale') == {'1.0'}
   # One for all rows: cuDNN sums it over them.
   assert f'tensor<1x{N}x32x32xbf16>, tensor<0xui8>' in lowered('learned')
+
+
+@pytest.mark.parametrize('length', [40, 40_000])
+def test_segments_hide_each_other(length):
+  """By bfloat16's products: 0 within a segment, -512 or less between two."""
+  rng = np.random.default_rng(0)
+  queries, keys = rng.integers(0, length, (2, 1, length), np.int32)
+  keys[0, ::3] = queries[0, ::3]
+  of_q, of_k = cudnn._segments(Rules(jnp.asarray(queries), jnp.asarray(keys)))
+  assert of_q.shape[-1] == of_k.shape[-1] == (16 if length < 2**15 else 24)
+  exact = [np.asarray(x.astype('bfloat16'), 'float64') for x in (of_q, of_k)]
+  products = np.sum(exact[0] * exact[1], axis=-1)[0, :, 0]
+  same = queries[0] == keys[0]
+  assert set(products[same]) == {0.0}
+  assert products[~same].max() <= -2 * cudnn.HIDDEN
+
+
+@pytest.mark.parametrize('length', [40, 300, 70_000])
+def test_alibi_by_products(length):
+  """Of bfloat16: the bias, but for what is the same for all keys of a query."""
+  bias = alibi(12, length - 1 - jnp.arange(2 * length - 1))
+  parts = cudnn._slopes(bias, length), cudnn._places(length)
+  slopes, places = (np.asarray(x.astype('bfloat16'), 'float64') for x in parts)
+  found = slopes[0, 0] @ places[0, :, 0].T  # [N,S]
+  # The bias of the last query.
+  wanted = np.asarray(bias, 'float64')[:, length - 1 :][:, ::-1]
+  np.testing.assert_allclose(
+    found - found[:, -1:], wanted - wanted[:, -1:], rtol=1e-6, atol=1e-2
+  )
