@@ -90,7 +90,7 @@ FINETUNING = {
   'minilm': {
     'data.documents': 2000,
     'data.length': 48,
-    'schedule.learning_rate': 5e-5,
+    'schedule.learning_rate': 1e-4,
     'train.epochs': 2,
     'eval.every': 1000,
   },
