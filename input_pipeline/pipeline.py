@@ -70,7 +70,7 @@ class Data:
     fingerprint: everything that decides the rows, JSON-able.
     corpora: what is trained on, one for each source; see streams.corpus.
     evaluated: what is evaluated on.
-    rates: of a mixture, the share of each of the corpora.
+    rates: of a mixture, the share of the rows of each of the corpora.
   """
 
   def __init__(
@@ -87,10 +87,13 @@ class Data:
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
     self.corpora, self.evaluated = self._open(eval_source, vocab_size)
-    self.rates = mixture.rates(config, [c.source for c in self.corpora])
+    rows = self.tokenizer, self.shapes, family
+    self.rates, uneven = mixture.rates_of_rows(config, self.corpora, *rows)
     self.fingerprint = fingerprints.of(
       config, seed, self.tokenizer.fingerprint, self.corpora, self.evaluated
     )
+    if uneven:
+      self.fingerprint['rates'] = self.rates
     self._shares = shares.Shares(config)
     self._slots = threading.Semaphore(config.workers)
 

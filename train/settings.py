@@ -142,6 +142,11 @@ def _check_head(config):
       'model.prefix=True lets inputs see one another, but data.objective='
       f'{objective!r} has no inputs: it needs one of {", ".join(PAIRS)}.'
     )
+  if config.eval.beams > 1 and family in ('encoder', 'electra'):
+    raise ValueError(
+      f'eval.beams is {config.eval.beams}, but model.family={family!r} writes '
+      'no text: set it to 1.'
+    )
   if config.eval.samples and family in ('encoder', 'electra'):
     raise ValueError(
       f'eval.samples is {config.eval.samples}, but model.family={family!r} '

@@ -6,7 +6,7 @@ RTE, MRPC and STS-B start from the model that learned MNLI: `--from` its workdir
 (5.1). --grid=recipe is the grid of table 10. SQuAD: rate 1.5e-5, batches of 48,
 2 epochs (table 10). RACE: rate 1e-5, batches of 16, 4 epochs (table 10, from
 memory).
-Reached: see `configs.papers roberta.table5`.
+Reached: see `configs.papers roberta.table4`.
 """
 
 from collections.abc import Iterator

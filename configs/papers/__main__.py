@@ -18,6 +18,7 @@ the folder tiny_runs. It takes minutes and shows that the row can be run.
 --tasks=glue/rte,glue/mrpc leaves out all other tasks.
 """
 
+import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -105,6 +106,12 @@ def shown(
   lines = [f'{table.name}: {table.title}']
   if table.note:
     lines.append(table.note)
+  if not table.name.startswith('t5.'):
+    lines.append(
+      "Pretraining reads C4 in place of the paper's texts, which are not all "
+      'public; --config.data.source takes another. Numbers with m are from '
+      'memory.'
+    )
   for one in (find_row(table, row),) if row else table.rows:
     lines += ['', one.name]
     lines += [f'  {text}' for text in (one.note,) if text]
@@ -199,6 +206,8 @@ def _main(names, options):
     print(listed())
   for name in names:
     table = find(name)
+    if options.runs and not options.tiny and not os.path.isdir(options.runs):
+      raise ValueError(f'--runs={options.runs} is no folder.')
     if options.tiny:
       make(
         table, options.row, options.runs or 'tiny_runs', options.data,

@@ -7,19 +7,59 @@ cursors for the cursor of a mixture, [1 + 4 K] for K sources.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features
+from input_pipeline.objectives.rows import make_rows
 from input_pipeline.sources.files import Source
 from input_pipeline.streams import cursors, seeds
+from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tokenizers.interface import Tokenizer
 
+COUNTED = 2000  # examples that are packed to see how many a row has
 DRAWN = 128  # rows whose sources are drawn, and which are put together, at once
 
 
+def examples_per_row(
+  corpus: Corpus, tokenizer: Tokenizer, shapes: features.Shapes, family: str
+) -> float:
+  """How many examples of a task a packed row has; 1 for text.
+
+  T5 counts the text of a row as one example. Some examples are packed to see
+  it, the same ones in every run.
+  """
+  if not (corpus.labels and corpus.config.pack):
+    return 1.0
+  examples = corpus.source.examples
+  some = examples[:: -(-len(examples) // COUNTED)]
+  found = corpus.labels.encode(some, tokenizer).rows
+  rng = seeds.generator(0, seeds.ROWS)
+  rows = make_rows(found, tokenizer, corpus.config, shapes, rng, family)
+  return len(some) / max(len(rows), 1)
+
+
+def rates_of_rows(
+  config: DataConfig, corpora: Sequence[Corpus], *rows: Any
+) -> tuple[list[float], bool]:
+  """The shares of the rows, and whether some row has more than one example.
+
+  `rows` are the last arguments of `examples_per_row`. Raises what `rates` and
+  `check_names` do.
+  """
+  check_names(corpora)
+  found = rates(config, [corpus.source for corpus in corpora])
+  counts = [examples_per_row(corpus, *rows) for corpus in corpora]
+  if all(count == 1 for count in counts):
+    return found, False
+  found = [rate / n for rate, n in zip(found, counts, strict=True)]
+  return [rate / sum(found) for rate in found], True
+
+
 def rates(config: DataConfig, sources: Sequence[Source]) -> list[float]:
-  """The share of the rows that each source of a mixture has; they sum to 1.
+  """The share of the examples that each source has; they sum to 1.
 
   With data.rates='examples' shares are as r = min(n, K)^(1/T), n the number in
   data.mixture, or where that is 0 the source's own count of examples. Text
@@ -46,6 +86,19 @@ def rates(config: DataConfig, sources: Sequence[Source]) -> list[float]:
   # Shares that were given are left as they are, to the last bit.
   total = 1 if config.rates == 'given' else sum(found)
   return [rate / total for rate in found]
+
+
+def check_names(corpora: Sequence[Corpus]) -> None:
+  """Raises ValueError if two tasks share a name, by which scores are kept."""
+  named = {}
+  for corpus in corpora if len(corpora) > 1 else ():
+    if task := getattr(corpus.source, 'task', None):
+      other = named.setdefault(task.name, corpus)
+      if other is not corpus:
+        raise ValueError(
+          f'{other.key}={other.name!r} and {corpus.key}={corpus.name!r} are '
+          f'both named {task.name}: give your own table another, name=NAME.'
+        )
 
 
 def draw(

@@ -92,6 +92,8 @@ def examples(task: Task, split: str, folder: str = '') -> list[Example]:
     names = _files(task, split, folder)
     where = ', '.join(names)
     found = [example for name in names for example in task.read(name)]
+    if len(names) > 1 and isinstance(found[0].get('idx') if found else 0, int):
+      found = [x | {'idx': n} for n, x in enumerate(found)]
   if not found:
     raise ValueError(
       f'split {split!r} of task {task.name} is empty: {where} has no example.'
@@ -129,16 +131,18 @@ def _files(task: Task, split: str, folder: str) -> list[str]:
 
 def _count(task, split, found, where):
   """' (CLASS NUMBER, ...)'; checks that each example has a known label."""
-  if task.kind in ('text', 'span'):
-    return ''
-  labels = [example[task.label] for example in found]
+  free = task.kind in ('text', 'span')
+  labels = [example.get(task.label, '') for example in found]
   if missing := sum(label is None for label in labels):
     if not split.startswith('test'):
       raise ValueError(
         f'{missing} of the {len(found)} examples of split {split!r} of task'
-        f' {task.name} ({where}) have no label: this may be a test file.'
+        f' {task.name} ({where}) have no {task.label!r}: this may be a test'
+        ' file, or a name of a column may be wrong.'
       )
     return f' ({missing} without a label)'
+  if free:
+    return ''
   if task.kind == 'regression':
     return f' (numbers from {min(labels):g} to {max(labels):g})'
   if task.kind == 'tagging':

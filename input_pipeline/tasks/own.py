@@ -102,7 +102,8 @@ def _from_table(name):
   labels, unanswerable = (), False
   if kind == 'span':
     examples = read(_absolute(train))
-    unanswerable = not all(example['answers']['text'] for example in examples)
+    answers = [example['answers'] for example in examples]
+    unanswerable = not all(x is None or x['text'] for x in answers)
   if kind in ('classification', 'tagging'):
     labels = _classes(name, read, train)
     read = functools.partial(read, labels=labels)
@@ -281,6 +282,8 @@ def read_table(
         yield _tagged(place, texts[fields[0]], value, label, labels)
         continue
       case 'span':
+        # An empty answer, or a null of JSON, is none; no column is a secret.
+        value = (value or '') if label in row else None
         yield _question(place, n, *texts.values(), value)
         continue
       case _:
@@ -318,7 +321,10 @@ def _tagged(place, text, value, label, labels):
 
 
 def _question(place, n, question, context, value):
-  answer = str(value or '')
+  own = {'id': str(n), 'question': question, 'context': context}
+  if value is None:
+    return own | {'answers': None}
+  answer = str(value)
   start = context.find(answer)
   if start < 0:
     raise ValueError(
@@ -327,6 +333,4 @@ def _question(place, n, question, context, value):
   answers = {'text': [answer], 'answer_start': [start]}
   if not answer:
     answers = {'text': [], 'answer_start': []}
-  return {
-    'id': str(n), 'question': question, 'context': context, 'answers': answers,
-  }  # fmt: skip
+  return own | {'answers': answers}

@@ -13,6 +13,7 @@ from input_pipeline.sources import paths
 from input_pipeline.tasks import files, formats, metrics
 from input_pipeline.tasks.task import Example, Span, Task
 
+NO_ANSWERS = {'text': [], 'answer_start': []}  # also of a secret
 UNANSWERABLE = 'unanswerable'  # what a text-to-text model writes for no answer
 
 
@@ -92,7 +93,7 @@ def _answers(place, answers):
 
 def squad_span(example: Example) -> Span:
   """The question, context and answers, as an encoder reads them."""
-  answers = example['answers']
+  answers = example['answers'] or NO_ANSWERS
   return Span(
     example['question'],
     example['context'],
@@ -105,7 +106,7 @@ def squad_text(example: Example) -> list[tuple[str, str]]:
   question, context = (
     formats.pad_punctuation(example[name]) for name in ('question', 'context')
   )
-  answers = example['answers']['text']
+  answers = (example['answers'] or NO_ANSWERS)['text']
   target = formats.pad_punctuation(answers[0]) if answers else UNANSWERABLE
   return [
     (formats.join_spaced('question:', question, 'context:', context), target)

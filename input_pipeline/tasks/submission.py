@@ -241,9 +241,9 @@ def write_conll(
 ) -> Written:
   """Writes CoNLL's columns for its script: word, tag, predicted tag.
 
-  A word is a line, and an empty line ends a sentence. A word without a
-  predicted tag gets 'O', which counts as replaced. `words` and `tags` are the
-  fields of an example; a prediction has a tag for each word.
+  A word is a line, and an empty line ends a sentence. A secret tag is left out.
+  A word without a predicted tag gets 'O', which counts as replaced. `words` and
+  `tags` are fields of an example; a prediction has a tag for each word.
 
   Raises:
     ValueError: there are more tags than words, or a word has a space.
@@ -257,8 +257,10 @@ def write_conll(
       raise ValueError(f'Example {i} has more predicted tags than words.')
     found = [*found, *[None] * missing]
     replaced += found.count(None)
-    for row in zip(example[words], example[tags], found, strict=True):
-      row = [*row[:2], row[2] or 'O']
+    columns = [example[words], [tag or 'O' for tag in found]]
+    if example[tags] is not None:  # they are secret in a test file
+      columns.insert(1, example[tags])
+    for row in zip(*columns, strict=True):
       if any(text.split() != [text] for text in row):
         raise ValueError(
           f'Example {i}: {row} cannot be columns of a line: no column may be'

@@ -40,11 +40,11 @@ def run(folder, only, *flags, platform='cpu'):
   done = subprocess.run(
     [
       *(sys.executable, '-m', 'benchmarks.accelerator', '--tiny'),
-      *(f'--out={folder}/out.json', f'--only={only}', '--minutes=15', *flags),
+      *(f'--out={folder}/out.json', f'--only={only}', '--minutes=25', *flags),
     ],
     cwd=REPOSITORY,
     env=os.environ | {'JAX_PLATFORMS': platform, 'PYTHONPATH': str(folder)},
-    capture_output=True, text=True, timeout=900, check=False,
+    capture_output=True, text=True, timeout=1600, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads((folder / 'out.json').read_text())
@@ -78,12 +78,8 @@ def test_rows_that_fail_and_those_that_did_not_fit(tmp_path):
 
 @pytest.mark.slow
 def test_all_kinds_of_rows(tmp_path):
-  """Both sides of models, decoding, the loop; the first losses agree."""
-  only = (
-    'gpt2 flash dots scanned', 'gpt2 xla full', 't5 flash dots scanned',
-    'bert flash none scanned', 'llama flash none scanned', 'rwkv none',
-    'gpt2 sdpa', 't5 sdpa', 'bert sdpa', 'llama sdpa', 'decode', 'loop',
-  )  # fmt: skip
+  """A model on both sides, whose first losses agree; decoding; the loop."""
+  only = 't5 flash dots scanned', 't5 sdpa', 'decode treeline', 'loop'
   text, found = run(tmp_path, ','.join(only), '--profile')
   rows = found['rows']
   assert not [name for name, row in rows.items() if 'error' in row]
@@ -93,7 +89,6 @@ def test_all_kinds_of_rows(tmp_path):
       assert len(row['kernels']) == kernel_times.TOP
   assert 'The first losses of' not in text
   assert rows['decode treeline']['tokens_per_second'] > 0
-  assert rows['decode torch']['tokens_per_second'] > 0
   assert rows['loop treeline']['loop_over_bare_step'] > 0
 
 

@@ -17,12 +17,14 @@ from ml_collections import ConfigDict
 
 from configs.commands import terminal
 from configs.commands.command import UserError, is_fixable
+from configs.differences import differences
 from input_pipeline.sources import paths
 from train.finetuning.scoring import SCORE
 from train.reporting.metrics import read_metrics
-from train.runs import workdir
+from train.runs import changes, workdir
 
 NAME = 'scores.json'  # in the folder of all runs
+COMMON = 'common.json'  # beside it: what the runs share
 RECIPE = 'recipe'  # in place of a key of --grid: the grid of the recipe
 _SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl
 
@@ -116,6 +118,35 @@ def configured(config: ConfigDict, point: Point) -> ConfigDict:
       ) from error
     group[name] = read
   return config.lock()
+
+
+def check_same(config: ConfigDict, source: str, folder: str) -> None:
+  """The runs of a folder differ in their points alone.
+
+  The config before the points' keys, and where the runs start, are written at
+  the first call and compared at the next ones.
+
+  Raises:
+    ValueError: the folder's runs have another config, or started elsewhere.
+  """
+  path = os.path.join(folder, COMMON)
+  ours = json.loads(config.to_json_best_effort()) | {'from': source}
+  if not os.path.exists(path):
+    os.makedirs(folder, exist_ok=True)
+    paths.write(path, f'{json.dumps(ours, indent=2)}\n'.encode())
+    return
+  with open(path, encoding='utf-8') as file:
+    theirs = json.load(file)
+  changed = [
+    f'{key}: {old!r} there, {new!r} now'
+    for key, old, new in differences(theirs, ours)
+    if not changes.is_free(key)
+  ]
+  if changed:
+    raise ValueError(
+      f'{path} is of another command than this: {"; ".join(changed)}. Give '
+      'another --workdir, or repeat the command that made these runs.'
+    )
 
 
 def run_all(

@@ -19,7 +19,8 @@ NOT_OF_A_RECIPE = {
   *('data.bos', 'data.task_folder'),
   # Of mixtures, which no pretraining recipe is.
   *('data.rates', 'data.rate_cap', 'data.rate_temperature'),
-  *('train.log_every', 'train.accumulate'),
+  *('train.log_every', 'train.accumulate', 'train.loss_chunk'),
+  'model.scan_unroll',
 }
 # On by default, where no table says otherwise.
 ON = {
@@ -28,6 +29,8 @@ ON = {
   'data.pack': True,
   'data.start': 'pad',
   'optimizer.decay': 'matrices',
+  'optimizer.moments_dtype': 'float32',
+  'train.accumulate_dtype': 'float32',
 }
 
 

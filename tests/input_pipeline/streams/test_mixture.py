@@ -4,12 +4,15 @@ import dataclasses
 import itertools
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from input_pipeline import choices, pipeline, prepare
 from input_pipeline.streams import cursors, fingerprints, mixture
+from input_pipeline.tasks import catalog
+from tests.helpers import labelled
 from tests.helpers.caches import settings
 from tests.helpers.corpora import assert_same
 from tests.helpers.mixtures import (
@@ -245,6 +248,21 @@ def test_caches_mix(open_mixture, sources, tokenizer, tmp_path):
   # A cache and a text, and the cache's tokenizer.
   pairs = ((made[0], 0.5), (f'json:{sources}/b*.gz', 0.5))
   take(open_mixture(mixture=pairs, tokenizer=''), 2)
+
+
+def test_tasks_of_one_name_are_refused(tmp_path):
+  """Scores are kept by the name of a task."""
+  names = [labelled.write_task(tmp_path / x) for x in ('a', 'b')]
+  corpora = [
+    SimpleNamespace(
+      key=f'data.mixture[{n}]', name=name,
+      source=SimpleNamespace(task=catalog.find(name.removeprefix('task:'))),
+    )
+    for n, name in enumerate(names)
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='are both named tsv/praise'):
+    mixture.check_names(corpora)
+  mixture.check_names(corpora[:1])
 
 
 def test_missing_source(open_mixture, sources):

@@ -204,3 +204,18 @@ def test_the_documentation_lists_every_task():
     assert row[1] == task.kind
     assert row[4].strip() == (str(task.length) if task.texts else '-')
     assert row[5] == '{}, {}'.format(*task.lengths)
+
+
+@pytest.mark.parametrize('kind', ['text', 'span', 'classification'])
+def test_a_misspelt_label(tmp_path, kind):
+  """Not a secret label, an empty text or a question without an answer."""
+  rows = 'q\tc\ta\nwho\tAnn ran\tAnn\nwhen\tBob sat at 3\t3\n'
+  name = spec(tmp_path, train=rows, validation=rows, test='q\tc\nx\ty\n')
+  name += f',test={tmp_path}/test.tsv,text=q,text2=c,kind={kind}'
+  with pytest.raises(ValueError, match='label'):
+    catalog.examples(catalog.find(f'{name},label=answer'), 'train')
+  task = catalog.find(f'{name},label=a')
+  assert len(catalog.examples(task, 'train')) == 2
+  (secret,) = catalog.examples(task, 'test')
+  assert secret[task.label] is None
+  assert len(task.text_to_text(secret)) == 1

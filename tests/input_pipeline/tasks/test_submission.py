@@ -262,6 +262,10 @@ def test_conll(tmp_path):
   assert text(path) == (
     'U.N. B-ORG B-ORG\nchief O O\n\nRome B-LOC B-PER\n. O O\n\n'
   )
+  secret = [{'tokens': ['Rome'], 'ner': None}]  # of a test file
+  path = str(tmp_path / 'secret.txt')
+  submission.write_conll(secret, [['B-LOC']], path)
+  assert text(path) == 'Rome B-LOC\n\n'
 
 
 @pytest.mark.parametrize('word', ['a b', '', '\u00a0'])

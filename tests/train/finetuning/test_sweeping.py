@@ -77,3 +77,20 @@ def test_the_grid_of_a_recipe_that_has_none():
 def test_flags_whose_names_only_begin_alike_are_kept():
   args = ['--workdirs=a', '--config.data.jobs', '--gridded', 'x']
   assert sweeping.shared_flags(args) == args
+
+
+def test_the_runs_of_a_folder_share_their_config(tmp_path):
+  """Seeds may be added; another rate, task or start is refused by name."""
+  config = bert.get_config('task=glue/rte')
+  folder = str(tmp_path / 'runs')
+  sweeping.check_same(config, 'RUN', folder)
+  sweeping.check_same(config, 'RUN', folder)
+  with config.unlocked():
+    config.train.log_every = 7  # any start may change it
+  sweeping.check_same(config, 'RUN', folder)
+  with pytest.raises(ValueError, match="from: 'RUN' there, 'OTHER' now"):
+    sweeping.check_same(config, 'OTHER', folder)
+  with config.unlocked():
+    config.schedule.learning_rate = 1e-3
+  with pytest.raises(ValueError, match=r'learning_rate: .* there, 0.001 now'):
+    sweeping.check_same(config, 'RUN', folder)
