@@ -36,7 +36,7 @@ ROWS = {
 KINDS = 'xla', 'flash'
 # Scores, softmax, weighted means: what is in attention and in none of its
 # products with weights.
-ATTENTION = re.compile(r'attention\w*/(?!query/|key/|value/|output/)')
+ATTENTION = re.compile(r'attention/(?!query/|key/|value/|output/)')
 
 
 def measure(name: str, slice_: str, kind: str) -> dict[str, Any]:
