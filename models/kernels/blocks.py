@@ -63,7 +63,7 @@ def _logits(kind, sizes, refs, at):
     seen &= before
   if kind.window:
     seen &= query - key < refs['meta'][WINDOW]
-  logits = _product(refs['k'][0, 0], refs['q'][0, 0], 1, 1)
+  logits = _product(refs['k'][...], refs['q'][...], 1, 1)
   if kind.bias:
     logits += _matrix(sizes, refs['bias'][0, :, _span(sizes, at)])
   return jnp.where(seen, logits, HIDDEN), seen
@@ -126,14 +126,14 @@ def forward(kind, sizes, at, refs, top, total, mixed):
     top[...] = higher
     total[...] = scale * total[...] + jnp.sum(weights, axis=0, keepdims=True)
     weights = _kept(kind, sizes, refs, at, weights)
-    v = refs['v'][0, 0]
+    v = refs['v'][...]
     mixed[...] = scale * mixed[...] + _product(v, weights.astype(v.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
   def _():
     none = total[...] == 0
     sums = jnp.where(none, 1.0, total[...])
-    refs['out'][0, 0] = (mixed[...] / sums).T.astype(refs['out'].dtype)
+    refs['out'][...] = (mixed[...] / sums).T.astype(refs['out'].dtype)
     refs['lse'][0, 0] = top[...] + jnp.log(sums)
 
 
@@ -141,7 +141,7 @@ def _d_logits(kind, sizes, refs, at):
   """The weights that are kept, and the logits' gradient: [bk,bq] each."""
   logits, seen = _logits(kind, sizes, refs, at)
   weights = jnp.where(seen, jnp.exp(logits - refs['lse'][0, 0]), 0.0)
-  d_weights = _product(refs['v'][0, 0], refs['d_out'][0, 0], 1, 1)
+  d_weights = _product(refs['v'][...], refs['d_out'][...], 1, 1)
   d_weights = _kept(kind, sizes, refs, at, d_weights)
   d_logits = weights * (d_weights - refs['mean'][0, 0])
   return _kept(kind, sizes, refs, at, weights), d_logits
@@ -155,12 +155,12 @@ def d_query(kind, sizes, at, refs, d_q):
   @pl.when(_wanted(kind, sizes, refs, at))
   def _():
     _, d_logits = _d_logits(kind, sizes, refs, at)
-    k = refs['k'][0, 0]
+    k = refs['k'][...]
     d_q[...] += _product(k, d_logits.astype(k.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
   def _():
-    refs['d_q'][0, 0] = d_q[...].T.astype(refs['d_q'].dtype)
+    refs['d_q'][...] = d_q[...].T.astype(refs['d_q'].dtype)
 
 
 def d_key(kind, sizes, at, refs, d_k, d_v):
@@ -180,7 +180,7 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
   @pl.when(_wanted(kind, sizes, refs, at))
   def _():
     weights, d_logits = _d_logits(kind, sizes, refs, at)
-    q, d_out = refs['q'][0, 0], refs['d_out'][0, 0]
+    q, d_out = refs['q'][...], refs['d_out'][...]
     d_v[...] += _product(weights.astype(d_out.dtype), d_out, 1, 0)
     d_k[...] += _product(d_logits.astype(q.dtype), q, 1, 0)
     if kind.learned:
@@ -189,5 +189,5 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
 
   @pl.when((at.i == sizes.nq - 1) & (at.g == sizes.G - 1))
   def _():
-    refs['d_k'][0, 0] = d_k[...].astype(refs['d_k'].dtype)
-    refs['d_v'][0, 0] = d_v[...].astype(refs['d_v'].dtype)
+    refs['d_k'][...] = d_k[...].astype(refs['d_k'].dtype)
+    refs['d_v'][...] = d_v[...].astype(refs['d_v'].dtype)

@@ -59,15 +59,15 @@ def flash(
   prefix: jax.Array | None,
   meta: jax.Array,
 ) -> jax.Array:
-  """Weighted means of values: [B,N,T,H] in the dtype of `v`.
+  """Weighted means of values: [B,T,N,H] in the dtype of `v`.
 
   A query that sees no key gets 0.
 
   Args:
     kind: what is known before.
-    q: [B,N,T,H] queries, already scaled.
-    k: [B,K,S,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
-    v: [B,K,S,H] values, already divided by the share that dropout keeps.
+    q: [B,T,N,H] queries, already scaled.
+    k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
+    v: [B,S,K,H] values, already divided by the share that dropout keeps.
     bias: float32 [N,T+S-1], the logits' bias where query - key, as places in
       the row, is 1 - S .. T - 1; None without.
     queries: int32 [B,T] segments, from 1; a query sees keys of its own segment.
@@ -93,7 +93,7 @@ def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
     [(1, sizes.bq), (1, sizes.bq), (sizes.H, sizes.bq)],
     products=2,
   )
-  out = out[:, :, : sizes.T]
+  out = _back(sizes, out, sizes.T)
   out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
   return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
 
@@ -103,8 +103,9 @@ def _backward(kind, saved, d_out):
   sizes = _Sizes(kind, q, k, bias)
   length = sizes.nq * sizes.bq
   mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
+  mean = mean.transpose(0, 2, 1)
   arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix) | {
-    'd_out': pad(d_out, 2, length),
+    'd_out': _laid(sizes, d_out, length),
     'mean': pad(mean, 2, length)[:, :, None],
     'lse': lse,
     'meta': meta,
@@ -135,8 +136,9 @@ def _backward(kind, saved, d_out):
   d_bias = d_bias[0][:, 0, sizes.before :] if d_bias else None
   if d_bias is not None:
     d_bias = d_bias[:, : bias.shape[1]]
-  d_k, d_v = d_k[:, :, : sizes.S], d_v[:, :, : sizes.S]
-  return d_q[:, :, : sizes.T], d_k, d_v, d_bias, None, None, None, None
+  d_k, d_v = (_back(sizes, x, sizes.S) for x in (d_k, d_v))
+  d_q = _back(sizes, d_q, sizes.T)
+  return d_q, d_k, d_v, d_bias, None, None, None, None
 
 
 flash.defvjp(_forward, _backward)
@@ -146,8 +148,8 @@ class _Sizes:
   """Lengths and the numbers of blocks; the bias covers all distances."""
 
   def __init__(self, kind, q, k, bias):
-    self.B, self.N, self.T, self.H = q.shape
-    self.K, self.S = k.shape[1:3]
+    self.B, self.T, self.N, self.H = q.shape
+    self.S, self.K = k.shape[1:3]
     self.G = self.N // self.K
     self.bq, self.nq = _blocks(self.T, kind.block)
     self.bk, self.nk = _blocks(self.S, kind.block)
@@ -172,9 +174,9 @@ def _padded(sizes, q, k, v, bias, queries, keys, prefix):
   """What all kernels read, as whole blocks; padding is segment 0."""
   T, S = sizes.nq * sizes.bq, sizes.nk * sizes.bk
   arrays = {
-    'q': pad(q, 2, T),
-    'k': pad(k, 2, S),
-    'v': pad(v, 2, S),
+    'q': _laid(sizes, q, T),
+    'k': _laid(sizes, k, S),
+    'v': _laid(sizes, v, S),
     'queries': pad(queries, 1, T)[:, None],
     # A query that is padding has segment 0 too: it must not see these.
     'keys': pad(jnp.where(keys > 0, keys, -1), 1, S, -1)[..., None],
@@ -185,6 +187,27 @@ def _padded(sizes, q, k, v, bias, queries, keys, prefix):
     after = sizes.distances - sizes.before - bias.shape[1]
     arrays['bias'] = jnp.pad(bias, [(0, 0), (sizes.before, after)])[:, None]
   return arrays
+
+
+def _laid(sizes, x, length):
+  """[B,T,N,H] as the kernels read it, filled up to a length.
+
+  A head of whole LANES is read where it lies, in [B,T,N H]. Others are brought
+  together first, [B,N,T,H], which moves all of the array.
+  """
+  x = pad(x, 1, length)
+  if sizes.H % LANES == 0:
+    return x.reshape(*x.shape[:2], -1)
+  return x.transpose(0, 2, 1, 3)
+
+
+def _back(sizes, x, length):
+  """What `_laid` made, as [B,T,N,H]."""
+  if sizes.H % LANES == 0:
+    x = x.reshape(*x.shape[:2], -1, sizes.H)
+  else:
+    x = x.transpose(0, 2, 1, 3)
+  return x[:, :length]
 
 
 def pad(x, axis, length, value=0):
@@ -240,9 +263,10 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
         else:
           i = jnp.minimum(jnp.maximum(i, _over(j * s.bk, s.bq)), s.nq - 1)
       if name in ('q', 'd_out'):
-        return b, n, i, 0
+        return (b, i, n) if s.H % LANES == 0 else (b, n, i, 0)
       if name in ('k', 'v'):
-        return b, _over(n, s.G), j, 0
+        n = _over(n, s.G)
+        return (b, j, n) if s.H % LANES == 0 else (b, n, j, 0)
       if name in ('mean', 'lse'):
         return b, n, 0, i
       if name == 'bias':
@@ -250,6 +274,7 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
       return (b, 0, i) if name == 'queries' else (b, j, 0)
 
     heads = s.G if written else 1
+    alone = (None,) if s.H % LANES == 0 else (None, None)
     shape = {
       'bias': (heads, 1, s.distances),
       'queries': (1, 1, s.bq),
@@ -257,9 +282,9 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
       'prefix': (1, s.bk, 1),
       'mean': (1, 1, 1, s.bq),
       'lse': (1, 1, 1, s.bq),
-      'k': (1, 1, s.bk, s.H),
-      'v': (1, 1, s.bk, s.H),
-    }.get(name, (1, 1, s.bq, s.H))
+      'k': (*alone, s.bk, s.H),
+      'v': (*alone, s.bk, s.H),
+    }.get(name, (*alone, s.bq, s.H))
     return pl.BlockSpec(shape, index)
 
   shapes = {name: x.shape for name, x in arrays.items()}

@@ -93,8 +93,5 @@ def _flash(
     near = jnp.where(banded, near, q.shape[1])
   seed = jnp.int32(0) if seed is None else seed
   meta = jnp.stack([seed, near, rows[0], heads[0]])
-  q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-  out = flash(
-    kind, q, k, v, bias, rules.queries, rules.keys, rules.prefix, meta
-  )
-  return out.transpose(0, 2, 1, 3)
+  seen = rules.queries, rules.keys, rules.prefix
+  return flash(kind, q, k, v, bias, *seen, meta)
