@@ -121,7 +121,7 @@ def test_names_of_the_means_are_known_before_any_sum(head):
   if head != 'rtd':
     config = TransformerConfig(**(ENCODER | {'head': head}))
   for name in criteria.criterion_for(config).means(defaultdict(float)):
-    assert Best(name, criteria.criterion_for(config), False).step is None
+    assert not Best(name, criteria.criterion_for(config), False).steps
 
 
 def assert_near(ours, expected):
