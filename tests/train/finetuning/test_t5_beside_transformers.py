@@ -98,7 +98,7 @@ def test_losses_and_answers_are_those_of_a_plain_loop(tmp_path):
   for batch in setup.place(batches):
     state, metrics = step(state, batch)
     losses.append(float(metrics['loss']))
-  # Each step multiplies what rounding has moved, most where the loss falls fast.
+  # A step multiplies what rounding has moved, most where the loss falls fast.
   np.testing.assert_allclose(losses[:10], expected[:10], atol=2e-6)
   np.testing.assert_allclose(losses, expected, atol=1e-3)
   assert losses[-1] < 0.1 < losses[0]
