@@ -125,7 +125,7 @@ def beam_search(
   Args:
     params, source, segments, model, length, eos, start, vocabulary: as of
       `decode`.
-    beams: K, at least 2 K <= K V.
+    beams: K; the vocabulary has two tokens or more.
     penalty: 0 prefers short texts, larger values longer ones.
     gnmt: the form of the penalty.
 
@@ -212,7 +212,7 @@ def _begin(params, source, segments, model, length, start, copies=1):
   Every row is there `copies` times, side by side.
 
   Returns:
-    logits [B copies,1 or S,V]; the cache; and (tokens [B copies,1], cache,
+    logits [B copies,1,V]; the cache; and (tokens [B copies,1], cache,
     index: how many tokens are written with these) -> logits, cache.
   """
   apply = functools.partial(

@@ -102,8 +102,8 @@ def main():
   if points == [sweeping.Point(())]:
     run(points[0], _WORKDIR.value)
   else:
-    source = _FROM.value + ' --scratch' * _SCRATCH.value
-    sweeping.check_same(_CONFIG.value, source, _WORKDIR.value)
+    start = f'{_FROM.value} --scratch' if _SCRATCH.value else _FROM.value
+    sweeping.check_same(_CONFIG.value, start, _WORKDIR.value)
     sweeping.run_all(points, _WORKDIR.value, _JOBS.value, run)
 
 

@@ -92,7 +92,8 @@ def examples(task: Task, split: str, folder: str = '') -> list[Example]:
     names = _files(task, split, folder)
     where = ', '.join(names)
     found = [example for name in names for example in task.read(name)]
-    if len(names) > 1 and isinstance(found[0].get('idx') if found else 0, int):
+    # The lines of each file are numbered from 0.
+    if len(names) > 1 and found and isinstance(found[0].get('idx'), int):
       found = [x | {'idx': n} for n, x in enumerate(found)]
   if not found:
     raise ValueError(

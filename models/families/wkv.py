@@ -22,7 +22,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-State = tuple[jax.Array, jax.Array, jax.Array]
+State = tuple[jax.Array, ...]  # sums, and their exponent
 
 LOWEST = -1e38  # the exponent of an empty sum
 
@@ -57,10 +57,10 @@ def recurrent(
 
   def step(state, xs):
     k, v, start = xs
-    state = _cut(state, start[:, None])
-    out, _ = _mean(state, k, v, bonus)
+    state = cut(state, start[:, None])
+    out, _ = mean(state, k, v, bonus)
     a, b, p = state
-    return _add((a, b, p - decay), (v, 1.0, k)), out
+    return add((a, b, p - decay), (v, 1.0, k)), out
 
   xs = k.swapaxes(0, 1), v.swapaxes(0, 1), starts.swapaxes(0, 1)
   state, out = jax.lax.scan(step, state, xs)
@@ -81,7 +81,7 @@ def wkv(
 
 def _forward(k, v, decay, bonus, starts):
   states = _states(v, None, k, decay, starts)
-  out, log_sum = _mean(states, k, v, bonus)
+  out, log_sum = mean(states, k, v, bonus)
   return out, (k, v, decay, bonus, starts, out, log_sum)
 
 
@@ -110,28 +110,28 @@ def _backward(saved, g):
 wkv.defvjp(_forward, _backward)
 
 
-def _mean(state, k, v, bonus):
+def mean(
+  past: State, k: jax.Array, v: jax.Array, bonus: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """The formula from the state before a token, and its log denominator."""
-  numerator, denominator, p = _add(state, (v, 1.0, bonus + k))
+  numerator, denominator, p = add(past, (v, 1.0, bonus + k))
   return numerator / denominator, p + jnp.log(denominator)
 
 
-def _add(x, y):
-  """The sum of two states."""
-  (a, b, p), (c, d, q) = x, y
+def add(x: State, y: State) -> State:
+  """The sum of two states, of as many sums as they have."""
+  *xs, p = x
+  *ys, q = y
   highest = jnp.maximum(p, q)
   e, f = jnp.exp(p - highest), jnp.exp(q - highest)
-  return e * a + f * c, e * b + f * d, highest
+  return *(e * a + f * c for a, c in zip(xs, ys, strict=True)), highest
 
 
-def _cut(state, here):
+def cut(state: State, here: jax.Array) -> State:
   """The state, empty where `here`."""
-  a, b, p = state
-  return (
-    jnp.where(here, 0, a),
-    jnp.where(here, 0, b),
-    jnp.where(here, LOWEST, p),
-  )
+  *sums, p = state
+  empty_sums = (jnp.where(here, 0, a) for a in sums)
+  return *empty_sums, jnp.where(here, LOWEST, p)
 
 
 def _states(x, y, exponent, decay, starts):
@@ -157,20 +157,20 @@ def _states(x, y, exponent, decay, starts):
 
   def step(state, xs):
     x, y, exponent, start = xs
-    state = _cut(state, start)
+    state = cut(state, start)
     a, b, p = state
     new = x, 1.0 if y is None else y, exponent
-    return _add((a, b, p - decay), new), state
+    return add((a, b, p - decay), new), state
 
   ends, within = jax.lax.scan(step, empty((count, B, D)), xs)
   begun = jnp.cumsum(xs[-1], axis=0) > 0  # a start within the stretch so far
 
   def hop(state, xs):
     end, begun = xs
-    a, b, p = _cut(state, begun)
-    return _add((a, b, p - size * decay), end), state
+    a, b, p = cut(state, begun)
+    return add((a, b, p - size * decay), end), state
 
   _, (a, b, p) = jax.lax.scan(hop, empty((B, D)), (ends, begun[-1]))
   passed = jnp.arange(size, dtype='float32')[:, None, None, None]
-  before = _cut((a[None], b[None], p[None] - passed * decay), begun)
-  return jax.tree.map(unfold, _add(before, within))
+  before = cut((a[None], b[None], p[None] - passed * decay), begun)
+  return jax.tree.map(unfold, add(before, within))

@@ -31,6 +31,18 @@ class Place(NamedTuple):
   g: Any  # which of the heads that share a key head
 
 
+def up(length: int, multiple: int) -> int:
+  """The least multiple that is not below a length."""
+  return -(-length // multiple) * multiple
+
+
+def pad(x: jax.Array, axis: int, length: int, value: int = 0) -> jax.Array:
+  """x with one dimension filled up to a length."""
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (0, length - x.shape[axis])
+  return jnp.pad(x, widths, constant_values=value)
+
+
 def _places(sizes, at):
   """Places in the row of a block's queries [1,bq] and keys [bk,1]."""
   across = jax.lax.broadcasted_iota(jnp.int32, (1, sizes.bq), 1)

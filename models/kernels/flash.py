@@ -21,7 +21,16 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from models.kernels.blocks import KEPT, LANES, Place, d_key, d_query, forward
+from models.kernels.blocks import (
+  KEPT,
+  LANES,
+  Place,
+  d_key,
+  d_query,
+  forward,
+  pad,
+  up,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,16 +160,13 @@ class _Sizes:
     self.B, self.T, self.N, self.H = q.shape
     self.S, self.K = k.shape[1:3]
     self.G = self.N // self.K
+    self.in_place = self.H % LANES == 0  # heads are read where they lie
     self.bq, self.nq = _blocks(self.T, kind.block)
     self.bk, self.nk = _blocks(self.S, kind.block)
     # Distances from 1 - nk bk on; the bias given begins at 1 - S.
     self.before = self.nk * self.bk - self.S
     longest = self.T if bias is None else bias.shape[1] + 1 - self.S
     self.distances = self.nk * self.bk + up(longest, self.bq)
-
-
-def up(length, multiple):
-  return -(-length // multiple) * multiple
 
 
 def _blocks(length, block):
@@ -192,28 +198,22 @@ def _padded(sizes, q, k, v, bias, queries, keys, prefix):
 def _laid(sizes, x, length):
   """[B,T,N,H] as the kernels read it, filled up to a length.
 
-  A head of whole LANES is read where it lies, in [B,T,N H]. Others are brought
-  together first, [B,N,T,H], which moves all of the array.
+  A head of whole LANES is read where it lies, in [B,T,N H]. Others are
+  transposed first, to [B,N,T,H], which moves all of the array.
   """
   x = pad(x, 1, length)
-  if sizes.H % LANES == 0:
+  if sizes.in_place:
     return x.reshape(*x.shape[:2], -1)
   return x.transpose(0, 2, 1, 3)
 
 
 def _back(sizes, x, length):
   """What `_laid` made, as [B,T,N,H]."""
-  if sizes.H % LANES == 0:
+  if sizes.in_place:
     x = x.reshape(*x.shape[:2], -1, sizes.H)
   else:
     x = x.transpose(0, 2, 1, 3)
   return x[:, :length]
-
-
-def pad(x, axis, length, value=0):
-  widths = [(0, 0)] * x.ndim
-  widths[axis] = (0, length - x.shape[axis])
-  return jnp.pad(x, widths, constant_values=value)
 
 
 def _place(sizes, grid, ids):
@@ -263,10 +263,10 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
         else:
           i = jnp.minimum(jnp.maximum(i, _over(j * s.bk, s.bq)), s.nq - 1)
       if name in ('q', 'd_out'):
-        return (b, i, n) if s.H % LANES == 0 else (b, n, i, 0)
+        return (b, i, n) if s.in_place else (b, n, i, 0)
       if name in ('k', 'v'):
         n = _over(n, s.G)
-        return (b, j, n) if s.H % LANES == 0 else (b, n, j, 0)
+        return (b, j, n) if s.in_place else (b, n, j, 0)
       if name in ('mean', 'lse'):
         return b, n, 0, i
       if name == 'bias':
@@ -274,7 +274,7 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
       return (b, 0, i) if name == 'queries' else (b, j, 0)
 
     heads = s.G if written else 1
-    alone = (None,) if s.H % LANES == 0 else (None, None)
+    alone = (None,) if s.in_place else (None, None)
     shape = {
       'bias': (heads, 1, s.distances),
       'queries': (1, 1, s.bq),

@@ -24,11 +24,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
-from models.kernels import flash, sharded
-from models.kernels.blocks import KEPT
+from models.families.wkv import LOWEST, add, cut, mean
+from models.kernels import sharded
+from models.kernels.blocks import KEPT, LANES, pad, up
 
 STRETCH = 8
-LOWEST = -1e38  # the exponent of an empty sum
 TOKENS, CHANNELS = 256, 512  # of a block, at most
 
 
@@ -117,8 +117,8 @@ def _forward_block(refs, writes, state):
   """Values [STRETCH,W] of a stretch, and the state after it."""
   k, v = refs['k'], refs['v']
   past, state = _sums((v, jnp.ones_like(v), k), refs, state)
-  mean, log_sum = _mean(past, refs)
-  writes[0](mean)
+  out, log_sum = mean(past, k, v, refs['bonus'])
+  writes[0](out)
   writes[1](log_sum)
   return state
 
@@ -128,9 +128,9 @@ def _decay_block(refs, writes, state):
   zeros = jnp.zeros_like(v)
   own = v, jnp.ones_like(v), zeros, zeros, k
   (a, b, a_slope, b_slope, p), state = _sums(own, refs, state)
-  mean, log_sum = _mean((a, b, p), refs)
+  out, log_sum = mean((a, b, p), k, v, refs['bonus'])
   # With the decay, a term of token i, t - 1 - i tokens away, falls by that.
-  slope = jnp.exp(p - log_sum) * (a_slope - mean * b_slope)
+  slope = jnp.exp(p - log_sum) * (a_slope - out * b_slope)
   writes[0](-refs['g'] * slope)
   return state
 
@@ -147,14 +147,6 @@ def _others_block(refs, writes, state):
   writes[1](weight * a + own)
   writes[2](own_k)
   return state
-
-
-def _mean(past, refs):
-  """The formula from the sums before each token, and its log denominator."""
-  v = refs['v']
-  own = v, jnp.ones_like(v), refs['bonus'] + refs['k']
-  numerator, denominator, p = _add(past, own)
-  return numerator / denominator, p + jnp.log(denominator)
 
 
 def _sums(own, refs, state, backwards=False):
@@ -182,17 +174,17 @@ def _sums(own, refs, state, backwards=False):
   found, reach = own, 1
   while reach < STRETCH:  # each covers the last `reach` tokens, its own too
     others = _aged(from_before(found, reach), reach, decay)
-    seen = (place >= reach) & (near >= reach)
-    found = _add(found, _cut(others, seen))
+    hidden = (place < reach) | (near < reach)
+    found = add(found, cut(others, hidden))
     reach *= 2
   others = _aged(state, (place + 1).astype('float32'), decay)
-  found = _add(found, _cut(others, near > place))
+  found = add(found, cut(others, near <= place))
   before = from_before(found, 1)
   before = tuple(
     jnp.where(place == 0, x, y) for x, y in zip(state, before, strict=True)
   )
   edge = 0 if backwards else STRETCH - 1
-  return _cut(before, near > 0), tuple(x[edge : edge + 1] for x in found)
+  return cut(before, near <= 0), tuple(x[edge : edge + 1] for x in found)
 
 
 def _aged(state, tokens, decay):
@@ -202,21 +194,6 @@ def _aged(state, tokens, decay):
     a, b, a_slope, b_slope = sums
     sums = a, b, a_slope + tokens * a, b_slope + tokens * b
   return *sums, p - tokens * decay
-
-
-def _add(x, y):
-  """The sum of two states."""
-  *xs, p = x
-  *ys, q = y
-  highest = jnp.maximum(p, q)
-  e, f = jnp.exp(p - highest), jnp.exp(q - highest)
-  return *(e * a + f * b for a, b in zip(xs, ys, strict=True)), highest
-
-
-def _cut(state, seen):
-  """The state, empty but where `seen`."""
-  *sums, p = state
-  return *(jnp.where(seen, x, 0) for x in sums), jnp.where(seen, p, LOWEST)
 
 
 def _call(stretch, arrays, writes, sums, interpret, backwards=False):
@@ -232,16 +209,16 @@ def _call(stretch, arrays, writes, sums, interpret, backwards=False):
   """
   B, T, D = arrays['k'].shape
   # Padding is behind a row: tokens of no segment, which nothing follows.
-  tokens = min(TOKENS, flash.up(T, STRETCH))
-  width = min(CHANNELS, flash.up(D, flash.LANES))
-  length, channels = flash.up(T, tokens), flash.up(D, width)
+  tokens = min(TOKENS, up(T, STRETCH))
+  width = min(CHANNELS, up(D, LANES))
+  length, channels = up(T, tokens), up(D, width)
   blocks = length // tokens
 
   def padded(x):
     if x.ndim == 1:
-      return flash.pad(x, 0, channels)[None]
-    x = flash.pad(x, 1, length)
-    return x[..., None] if x.ndim == 2 else flash.pad(x, 2, channels)
+      return pad(x, 0, channels)[None]
+    x = pad(x, 1, length)
+    return x[..., None] if x.ndim == 2 else pad(x, 2, channels)
 
   def at(t):
     return blocks - 1 - t if backwards else t

@@ -175,23 +175,24 @@ def _predict(
 
 def _answering(setup: Setup, data: pipeline.Data) -> Callable:
   """(params, format, rows) -> the model's answer to each row."""
-  placed = NamedSharding(setup.mesh, PartitionSpec())
-  compiled = functools.partial(jax.jit, out_shardings=placed)
-  if not data.config.pairs:
-    logits = compiled(functools.partial(_logits, model=setup.model))
-  else:
-    greedy = compiled(_text(setup, data, 1))
-    searched = compiled(_text(setup, data, setup.config.eval.beams))
+  pairs = data.config.pairs
+  compiled = functools.partial(
+    jax.jit, out_shardings=NamedSharding(setup.mesh, PartitionSpec())
+  )
+  usual = free = compiled(
+    _text(setup, data, beams=1)
+    if pairs
+    else functools.partial(_logits, model=setup.model)
+  )
+  if pairs and setup.config.eval.beams > 1:
+    free = compiled(_text(setup, data, setup.config.eval.beams))
 
   def answer(params: Any, labels: labelled.Format, rows: list) -> Iterator[Any]:
+    run = free if labels.task.kind == 'text' else usual
     for batch, count in _batches(setup, data, labels, rows):
       with setup.on_mesh():
-        if not data.config.pairs:
-          run = logits
-        else:
-          run = searched if labels.task.kind == 'text' else greedy
         found = jax.device_get(run(params, batch))[:count]
-      if data.config.pairs:
+      if pairs:
         yield from (until_eos(data.tokenizer, ids) for ids in found)
       else:
         yield from found

@@ -59,16 +59,21 @@ def test_gradients_are_those_of_the_recurrent_form():
     assert_close(a, b, 1e-5)
 
 
+def gradients_and_values(form, numbers, starts, g):
+  """Of a form of the mean, where the loss is its sum weighted by g."""
+
+  def loss(*numbers):
+    out = form(*numbers, starts)
+    return jnp.sum(g * out), out
+
+  return jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))(*numbers)
+
+
 @pytest.mark.parametrize('scale', [1.0, 100.0, 1e4])
 def test_large_keys_and_long_rows_stay_finite(scale):
   (k, v, decay, bonus, starts), g = terms(1, 1000, 6, starts=False)
-
-  def loss(k, v, decay, bonus):
-    out = wkv(k, v, decay, bonus, starts)
-    return jnp.sum(g * out), out
-
-  gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))
-  grads, out = gradient(scale * k, v, decay, bonus)
+  numbers = scale * k, v, decay, bonus
+  grads, out = gradients_and_values(wkv, numbers, starts, g)
   # An exponent of 3,000 is known to 1e-4 in float32.
   expected = formula(scale * k, v, decay, bonus, starts)
   assert_close(out, expected, 1e-5 + 1e-6 * scale)

@@ -1,13 +1,16 @@
 """RWKV's kernel equals the formula, and its gradients those without it."""
 
-import jax
 import jax.numpy as jnp
 import pytest
 
 from models.families.wkv import wkv
 from models.kernels import sharded
 from models.kernels.wkv import wkv_in_blocks
-from tests.models.families.test_wkv import formula, terms
+from tests.models.families.test_wkv import (
+  formula,
+  gradients_and_values,
+  terms,
+)
 from tests.models.test_models import assert_close
 
 
@@ -20,15 +23,8 @@ def _interpreted(monkeypatch):
 def test_values_and_gradients(T, D):
   (*numbers, starts), g = terms(2, T, D)
 
-  def gradient(form):
-    def loss(*numbers):
-      out = form(*numbers, starts)
-      return jnp.sum(g * out), out
-
-    return jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))(*numbers)
-
-  grads, out = gradient(wkv_in_blocks)
-  expected, other = gradient(wkv)
+  grads, out = gradients_and_values(wkv_in_blocks, numbers, starts, g)
+  expected, other = gradients_and_values(wkv, numbers, starts, g)
   assert_close(out, formula(*numbers, starts) if T < 100 else other, 1e-5)
   for a, b in zip(grads, expected, strict=True):
     assert_close(a, b, 1e-4)
@@ -38,11 +34,7 @@ def test_values_and_gradients(T, D):
 def test_large_keys_stay_finite(scale):
   (k, v, decay, bonus, starts), g = terms(1, 600, 6, starts=False)
 
-  def loss(k, v, decay, bonus):
-    out = wkv_in_blocks(k, v, decay, bonus, starts)
-    return jnp.sum(g * out), out
-
-  gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))
-  grads, out = gradient(scale * k, v, decay, bonus)
+  numbers = scale * k, v, decay, bonus
+  grads, out = gradients_and_values(wkv_in_blocks, numbers, starts, g)
   assert_close(out, formula(scale * k, v, decay, bonus, starts), scale * 1e-5)
   assert all(jnp.isfinite(x).all() for x in grads)
