@@ -106,12 +106,12 @@ def shown(
   lines = [f'{table.name}: {table.title}']
   if table.note:
     lines.append(table.note)
-  if not table.name.startswith('t5.'):
+  if table.texts:
     lines.append(
-      "Pretraining reads C4 in place of the paper's texts, which are not all "
-      'public; --config.data.source takes another. Numbers with m are from '
-      'memory.'
+      f'Pretraining reads C4 in place of {table.texts}; --config.data.source '
+      'takes another text.'
     )
+  lines.append('Numbers with m are from memory.')
   for one in (find_row(table, row),) if row else table.rows:
     lines += ['', one.name]
     lines += [f'  {text}' for text in (one.note,) if text]

@@ -82,7 +82,7 @@ def _masks(mask, random):
   return {'data.masked_share': mask, 'data.random_share': random}
 
 
-TABLES = (
+_TABLES = (
   Table(
     'bert.table1',
     'GLUE, test; ours is on the validation split',
@@ -219,3 +219,5 @@ TABLES = (
     'of these models. The vocabulary is uncased; the paper does not say.',
   ),
 )
+TEXTS = 'BooksCorpus and Wikipedia'
+TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

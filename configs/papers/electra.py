@@ -42,7 +42,7 @@ def _small(name, average, share):
   return Row(name, ALONE + average, 'electra.py:small', keys, recipe=recipe)
 
 
-TABLES = (
+_TABLES = (
   Table(
     'electra.table1',
     'small and base models, GLUE dev',
@@ -154,3 +154,5 @@ TABLES = (
     'median',
   ),
 )
+TEXTS = "BERT's and, for large, XLNet's corpora"
+TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

@@ -16,7 +16,7 @@ COLUMNS = (
   Column('GLUE'),
 )
 
-TABLES = (
+_TABLES = (
   Table(
     'gpt1.glue',
     'GLUE, test; ours is on the validation split',
@@ -34,3 +34,5 @@ TABLES = (
     'are not in the paper. So we have no number for it.',
   ),
 )
+TEXTS = 'BooksCorpus'
+TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

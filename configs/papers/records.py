@@ -89,6 +89,7 @@ class Table(NamedTuple):
     over: how our cell sums up the seeds, 'mean' or 'median'.
     memory: whether all cells are from memory.
     note: what is true of all rows.
+    texts: what the paper pretrains on, where we read C4 in its place.
   """
 
   name: str
@@ -100,6 +101,7 @@ class Table(NamedTuple):
   over: str = 'mean'
   memory: bool = False
   note: str = ''
+  texts: str = ''
 
   @property
   def tasks(self) -> tuple[str, ...]:
