@@ -112,7 +112,7 @@ def plan():
   found += [
     Variant('small', 'loop', {}, 'loop'),
     treeline('t5_3b', 'flash', 'dots'),
-    treeline('rwkv', 'xla', 'none'),
+    treeline('rwkv', 'auto', 'none'),
     Variant('llama', 'treeline', {}, 'decode'),
     Variant('llama', 'torch', {}, 'decode'),
   ]
@@ -120,7 +120,8 @@ def plan():
     found += [treeline(model, 'flash', remat) for model in MODELS]
   found += [treeline(model, 'flash', best[model], False) for model in MODELS]
   found += [treeline('gpt2', 'flash', 'dots', pack=True), torch('t5', True)]
-  found += [treeline('rwkv', 'xla', 'full'), treeline('t5_3b', 'flash', 'full')]
+  found.append(treeline('rwkv', 'auto', 'full'))
+  found.append(treeline('t5_3b', 'flash', 'full'))
   for remat in ('dots', 'attention'):
     found += [treeline(model, 'xla', remat) for model in MODELS]
   wanted = [{*words.split()} for words in _ONLY.value] or [set()]
