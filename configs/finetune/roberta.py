@@ -55,8 +55,17 @@ def get_config(arg: str = '') -> ConfigDict:
 
 
 def sweep(arg: str = '') -> Iterator[dict[str, float]]:
-  """The grid of table 10 for GLUE: 10 epochs, warm-up over 6% of the steps."""
-  del arg  # all sizes have the same
+  """The grid of table 10 for GLUE: 10 epochs, warm-up over 6% of the steps.
+
+  Raises:
+    ValueError: the task is SQuAD or RACE, which have one setting.
+  """
+  task, _ = recipe.split_arg(arg)
+  if task.startswith(('squad/', 'race/')):
+    raise ValueError(
+      f'--grid=recipe: table 10 has one setting for {task}, that of the '
+      'recipe: leave the flag out, or give --grid=KEY=VALUE,VALUE.'
+    )
   for rate in (1e-5, 2e-5, 3e-5):
     for batch in (16, 32):
       yield {

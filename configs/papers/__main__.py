@@ -134,18 +134,17 @@ def _numbers(table: Table, row: Row, runs: str) -> list[str]:
   published = records.cells(table, row)
   lines = {
     '': [column.name for column in table.columns],
-    'published': [
-      '-' if x is None else f'{x:g}' + 'm' * (mark == 'memory')
-      for x, mark in published
-    ],
+    'published': [cell.text for cell in published],
   }
   if runs:
     found = scores.ours(TABLES, table, row, runs)
     lines['ours'] = [_text(ours.value) for ours in found]
     lines['spread'] = [_text(ours.spread) for ours in found]
     lines['difference'] = [
-      _text(ours.value - x, '+.2f') if None not in (ours.value, x) else '-'
-      for ours, (x, _) in zip(found, published, strict=True)
+      '-'
+      if None in (ours.value, cell.value)
+      else _text(ours.value - cell.value, '+.2f')
+      for ours, cell in zip(found, published, strict=True)
     ]
     lines['runs'] = [
       f'{ours.runs}' + f' of {ours.runs + ours.left}' * bool(ours.left)

@@ -123,6 +123,7 @@ class Cell(NamedTuple):
 
   value: float | None
   mark: str  # read or memory
+  text: str  # as the paper prints it; 'm' follows what is from memory
 
 
 class Run(NamedTuple):
@@ -185,7 +186,11 @@ def cells(table: Table, row: Row) -> list[Cell]:
   for text in row.cells.split():
     mark = 'memory' if table.memory or text.endswith('m') else 'read'
     number = text.removesuffix('m')
-    found.append(Cell(None if number == '-' else float(number), mark))
+    if number == '-':
+      found.append(Cell(None, mark, number))
+    else:
+      shown = number + 'm' * (mark == 'memory')
+      found.append(Cell(float(number), mark, shown))
   return found
 
 

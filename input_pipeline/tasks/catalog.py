@@ -131,7 +131,10 @@ def _files(task: Task, split: str, folder: str) -> list[str]:
 
 
 def _count(task, split, found, where):
-  """' (CLASS NUMBER, ...)'; checks that each example has a known label."""
+  """' (CLASS NUMBER, ...)'; checks that each example has a known label.
+
+  Of texts it is the number of empty ones, which are trained on as they are.
+  """
   free = task.kind in ('text', 'span')
   labels = [example.get(task.label, '') for example in found]
   if missing := sum(label is None for label in labels):
@@ -143,7 +146,8 @@ def _count(task, split, found, where):
       )
     return f' ({missing} without a label)'
   if free:
-    return ''
+    empty = sum(label == '' for label in labels)
+    return f' ({empty} with an empty {task.label!r})' * bool(empty)
   if task.kind == 'regression':
     return f' (numbers from {min(labels):g} to {max(labels):g})'
   if task.kind == 'tagging':

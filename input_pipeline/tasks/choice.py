@@ -84,7 +84,13 @@ def read_race(path: str) -> Iterator[Example]:
 
 def convert_race(record: Example) -> Iterator[Example]:
   """TFDS's record of an article -> an example for each question."""
-  parts = (record[name] for name in ('questions', 'options', 'answers'))
+  parts = [record[name] for name in ('questions', 'options', 'answers')]
+  if len({len(part) for part in parts}) > 1:
+    numbers = ', '.join(str(len(part)) for part in parts)
+    raise ValueError(
+      'there must be as many questions as lists of options and answers, not'
+      f' {numbers}: use the file as published.'
+    )
   for question, options, answer in zip(*parts, strict=True):
     if len(options) != 4 or answer not in LETTERS:
       raise ValueError(

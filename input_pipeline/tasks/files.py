@@ -38,11 +38,14 @@ def text(path: str) -> str:
 
 
 def lines(path: str) -> Iterator[tuple[str, str]]:
-  """(place, line) of a file, without line ends, with the empty lines."""
+  """(place, line) of a file, without line ends, with the empty lines.
+
+  The last line may lack its end.
+  """
   whole = text(path)
   if '\n' not in whole:  # line ends of CR alone
     whole = whole.replace('\r', '\n')
-  for n, line in enumerate(whole.split('\n'), 1):
+  for n, line in enumerate(whole.removesuffix('\n').split('\n'), 1):
     yield f'{path}, line {n}', line.removesuffix('\r')
 
 
@@ -266,10 +269,13 @@ def index(place: str, value: Any, field: str = 'idx') -> int:
   return int(value)
 
 
-def number(place: str, value: Any, field: str) -> float | None:
+def number(
+  place: str, value: Any, field: str, most: float = math.inf
+) -> float | None:
   """The number in a field; None for ''. Raises ValueError for other texts.
 
-  Not a number (NaN) and infinity are refused: no loss or score can use them.
+  Not a number (NaN) and infinity are refused: no loss or score can use them. So
+  are numbers outside 0 to `most`, if it is given.
   """
   if value == '':
     return None
@@ -280,6 +286,11 @@ def number(place: str, value: Any, field: str) -> float | None:
   if not math.isfinite(found):
     raise ValueError(
       f'{place}: {field} {value!r} is not a finite number: correct or remove'
+      ' the line.'
+    )
+  if most < math.inf and not 0 <= found <= most:
+    raise ValueError(
+      f'{place}: {field} {value!r} is not in 0 to {most:g}: correct or remove'
       ' the line.'
     )
   return found

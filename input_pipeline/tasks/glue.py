@@ -6,6 +6,7 @@ CoLA/in_domain_train.tsv and its two dev files, MRPC/msr_paraphrase_train.txt
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ def read(
   labels: Sequence[str] = (),
   columns: Sequence[str] = (),
   broken: bool = False,
+  most: float = math.inf,
 ) -> Iterator[Example]:
   """Examples of a TSV; test files have no column `label`.
 
@@ -41,6 +43,7 @@ def read(
     label: the column of the label.
     labels: the classes; none: the label is a number.
     columns, broken: see files.tsv.
+    most: see files.number.
   """
   rows = files.tsv(
     path,
@@ -54,7 +57,7 @@ def read(
     if labels or value is None:
       value = files.class_name(place, value, labels, label)
     else:
-      value = files.number(place, value, label)
+      value = files.number(place, value, label, most)
     texts = {name: cells[column] for name, column in fields.items()}
     yield {**texts, 'label': value, 'idx': n}
 
@@ -88,6 +91,7 @@ def _read_stsb(path):
     fields={name: name for name in _PAIR},
     label='score',
     columns=() if 'sentence1' in files.header(path) else columns,
+    most=5.0,
   )
 
 

@@ -4,6 +4,7 @@ Rajpurkar et al. 2016 and 2018; Joshi et al. 2017. RACE is in choice.py.
 """
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -124,7 +125,10 @@ def squad_decode(text: str, example: Example) -> str:
   words = text.split()
   if text.strip() == UNANSWERABLE or not words:
     return ''
-  pattern = r'\s*'.join(map(re.escape, words))
+  pattern = re.escape(words[0])
+  for before, after in itertools.pairwise(words):
+    apart = before[-1].isalnum() and after[0].isalnum()
+    pattern += (r'\s+' if apart else r'\s*') + re.escape(after)
   found = re.search(pattern, example['context'])
   return found[0] if found else text
 

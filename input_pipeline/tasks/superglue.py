@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from input_pipeline.choices import either
 from input_pipeline.tasks import files, formats, metrics, winograd
 from input_pipeline.tasks.task import SPLITS, Example, Span, Task
 
@@ -16,6 +17,11 @@ _LENGTHS = (512, 62)  # of T5's SuperGLUE mixture
 _RTE = ('entailment', 'not_entailment')
 _TRUTH = ('False', 'True')
 _COPA = ('choice1', 'choice2')
+# COPA's kinds of question -> what an encoder reads.
+_ASKED = {
+  'cause': 'What was the cause of this?',
+  'effect': 'What happened as a result?',
+}
 _MULTIRC = ('question', 'answer', 'paragraph')
 
 
@@ -28,6 +34,16 @@ def read(
     label = files.class_name(place, row.get('label'), labels)
     own = {name: row[name] for name in fields}
     yield {**own, 'label': label, 'idx': files.index(place, row['idx'])}
+
+
+def _read_copa(path):
+  for place, row in files.jsonl(path, ('question',)):
+    if row['question'] not in _ASKED:
+      raise ValueError(
+        f'{place}: question {row["question"]!r} must be'
+        f' {either(map(repr, _ASKED))}: correct the line.'
+      )
+  return read(path, fields=('premise', *_COPA, 'question'), labels=_COPA)
 
 
 def _read_multirc(path):
@@ -115,11 +131,7 @@ def _multirc_texts(example):
 
 def _copa_texts(example):
   """Each choice beside the premise and COPA's question about it."""
-  asked = {
-    'cause': 'What was the cause of this?',
-    'effect': 'What happened as a result?',
-  }[example['question']]
-  first = f'{example["premise"]} {asked}'
+  first = f'{example["premise"]} {_ASKED[example["question"]]}'
   return [(first, example[name]) for name in _COPA]
 
 
@@ -194,7 +206,7 @@ COPA = _task(
   'copa',
   'COPA',
   kind='choice',
-  read=_reader(_COPA, 'premise', *_COPA, 'question'),
+  read=_read_copa,
   labels=_COPA,
   texts=_copa_texts,
   text_to_text=_text('copa', *_COPA, 'premise', 'question'),

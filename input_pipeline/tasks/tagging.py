@@ -44,9 +44,12 @@ def read_conll(path: str) -> Iterator[Example]:
 
 
 def _sentence(place, words, tags):
-  names = [files.class_name(place, tag, _LABELS, 'tag') for tag in tags]
-  if None in names:
-    raise ValueError(f'{place}: a word of this sentence has no tag.')
+  names = []
+  for n, (word, tag) in enumerate(zip(words, tags, strict=True), 1):
+    where = f'{place}, word {n} of its sentence ({word!r})'
+    names.append(files.class_name(where, tag, _LABELS, 'tag'))
+    if names[-1] is None:
+      raise ValueError(f'{where} has no tag.')
   return {'tokens': list(words), 'ner': iob2(names)}
 
 

@@ -5,6 +5,7 @@ French of WMT 2015, Romanian of WMT 2016 (Raffel et al. 2020, 2.3 and 3.7).
 """
 
 import functools
+import re
 from collections.abc import Iterator
 
 from input_pipeline.tasks import files, formats, metrics
@@ -22,26 +23,32 @@ _PAIRS = {
   'fr': ('wmt15_translate/fr-en', 'newstest2014', 'newstest2015'),
   'ro': ('wmt16_translate/ro-en', 'newsdev2016', 'newstest2016'),
 }
+_SEGMENT = re.compile(r'<seg id="\d+">(.*?)</seg>')
 
 
 def read(path: str, *, language: str) -> Iterator[Example]:
   """Sentences in English and another language.
 
   `path` is the English file NAME.en, beside NAME.`language` with as many lines;
-  or JSONL of {"translation": {"en": ..., "de": ...}}.
+  or NAME-src.en.sgm beside NAME-ref.`language`.sgm, as WMT publishes its test
+  sets; or JSONL of {"translation": {"en": ..., "de": ...}}.
 
   Raises:
     ValueError: the files differ in their number of lines; names both.
   """
-  if not path.endswith('.en'):
+  if path.endswith('.sgm'):
+    other = path.replace('-src.en.sgm', f'-ref.{language}.sgm')
+    ours, theirs = _segments(path), _segments(other)
+  elif path.endswith('.en'):
+    other = f'{path.removesuffix("en")}{language}'
+    ours, theirs = (
+      [line for _, line in files.lines(name)] for name in (path, other)
+    )
+  else:
     for place, row in files.jsonl(path, ('translation',)):
       found = files.checked(place, row['translation'], ('en', language))
       yield {name: found[name] for name in ('en', language)}
     return
-  other = f'{path.removesuffix("en")}{language}'
-  ours, theirs = (
-    [line for _, line in files.lines(name)] for name in (path, other)
-  )
   if len(ours) != len(theirs):
     raise ValueError(
       f'{path} has {len(ours)} lines, {other} has {len(theirs)}. Line n of one'
@@ -50,6 +57,11 @@ def read(path: str, *, language: str) -> Iterator[Example]:
   for pair in zip(ours, theirs, strict=True):
     if any(pair):
       yield dict(zip(('en', language), pair, strict=True))
+
+
+def _segments(path):
+  """The sentences of an SGM file, written as they are (as TFDS reads them)."""
+  return _SEGMENT.findall(files.text(path))
 
 
 def translated(
@@ -74,6 +86,8 @@ def _wmt(source: str, target: str) -> Task:
       split: (
         f'wmt_en_{language}/{own[split]}.en',
         f'{own[split]}.en',
+        f'{own[split]}-src.en.sgm',
+        f'{own[split]}-*{language}*-src.en.sgm',
         f'wmt_en_{language}/{name}.json*',
       )
       for split, name in names.items()

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from input_pipeline.choices import unknown
 from input_pipeline.sources import paths
 from train.learning.criteria import Criterion
 from train.setup import Setup
@@ -153,10 +154,11 @@ def saved_step(folder: str, task: str = '') -> int:
     return found['step']
   known = found.get('tasks', {})
   if task not in known:
-    there = f'those of {", ".join(known)}' if known else "only 'best'"
-    raise ValueError(
-      f'{path} has no best step of the task {task!r}; it has {there}.'
-    )
+    if not known:
+      raise ValueError(
+        f"{path} has no best step of the task {task!r}; it has only 'best'."
+      )
+    raise ValueError(f'{path}: {unknown("task with a best step", task, known)}')
   return known[task]['step']
 
 

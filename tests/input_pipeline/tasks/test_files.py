@@ -64,6 +64,8 @@ BAD = [
    "FILE, line 3: score 'nan' is not a finite number"),
   ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\t-inf\n',
    "FILE, line 2: score '-inf' is not a finite number"),
+  ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\t5.2\n',
+   "FILE, line 2: score '5.2' is not in 0 to 5"),
   ('glue/cola', 'gj04\t1\tbad\n', 'FILE, line 1 has 3 columns, not the 4'),
   ('super_glue/cb', '{"premise": "a", "hypothesis": "b"}\n',
    "FILE, line 1: there is no field 'idx', only premise, hypothesis"),
@@ -71,6 +73,10 @@ BAD = [
    "FILE, line 1: idx 'x' is not a whole number"),
   ('super_glue/cb', '{"premise": "a", "hypothesis": null, "idx": 0}\n',
    "FILE, line 1: the field 'hypothesis' is null"),
+  ('super_glue/copa', json.dumps({
+    'premise': 'a', 'choice1': 'b', 'choice2': 'c', 'question': 'why',
+    'idx': 0}),
+   "FILE, line 1: question 'why' must be 'cause' or 'effect'"),
   ('super_glue/record', json.dumps({
     'idx': 1.5, 'passage': {'text': 'a', 'entities': []},
     'qas': [{'query': 'q', 'idx': 0}]}),
@@ -96,10 +102,15 @@ BAD = [
   ('conll2003', 'U.N. NNP I-NP I-ORG\nofficial NN I-NP\n',
    'FILE, line 2 has 3 columns, the lines before it have 4'),
   ('conll2003', '\nU.N. NNP I-NP I-GPE\n',
-   "FILE, line 2: tag 'I-GPE' is unknown"),
+   "FILE, line 2, word 1 of its sentence ('U.N.'): tag 'I-GPE' is unknown"),
+  ('conll2003', 'The DT I-NP O\nU.N. NNP I-NP -1\n',
+   "FILE, line 1, word 2 of its sentence ('U.N.') has no tag"),
   ('race/all', json.dumps({'article': 'T', 'id': 'h1.txt', 'questions': ['Q'],
     'options': [['a', 'b']], 'answers': ['A']}),
    "FILE: 'Q' has 2 options and the answer 'A'"),
+  ('race/all', json.dumps({'article': 'T', 'id': 'h1.txt', 'questions': ['Q'],
+    'options': [['a', 'b', 'c', 'd']], 'answers': []}),
+   'as many questions as lists of options and answers, not 1, 1, 0'),
 ]  # fmt: skip
 
 
@@ -290,15 +301,35 @@ def test_stories_of_cnn(tmp_path, capsys):
   )
 
 
-def test_parallel_lines(tmp_path):
+def test_parallel_lines(tmp_path, capsys):
   path = write(tmp_path, 'newstest2013.en', 'A\n\u2028B\n')
   write(tmp_path, 'newstest2013.de', 'C\nD\n')
   assert list(catalog.find('wmt/en_de').read(path)) == [
     {'en': 'A', 'de': 'C'},
     {'en': '\u2028B', 'de': 'D'},
   ]
+  write(tmp_path, 'newstest2013.de', 'C\nD')  # the last line has no end
+  assert len(list(catalog.find('wmt/en_de').read(path))) == 2
+  write(tmp_path, 'newstest2013.de', '\nD\n')
+  catalog.examples(catalog.find('wmt/en_de'), 'validation', str(tmp_path))
+  assert "(1 with an empty 'de')" in capsys.readouterr().out
   write(tmp_path, 'newstest2013.de', 'C\n')
-  assert 'FILE has 3 lines' in failure('wmt/en_de', path)
+  assert 'FILE has 2 lines' in failure('wmt/en_de', path)
+
+
+def test_test_sets_of_wmt(tmp_path):
+  """SGM: a sentence is a segment, with its entities as they are."""
+  for kind, language, texts in (
+    *(('src', 'en', ('A &amp; B', 'C')), ('ref', 'de', ('D', ' E'))),
+  ):
+    lines = [f'<seg id="{n}">{text}</seg>' for n, text in enumerate(texts, 1)]
+    text = '\n'.join(['<refset trglang="any">', '<p>', *lines, '</p>'])
+    name = f'newstest2014-deen-{kind}.{language}.sgm'
+    write(tmp_path, name, text)
+  assert catalog.examples(catalog.find('wmt/de_en'), 'test', str(tmp_path)) == [
+    {'en': 'A &amp; B', 'de': 'D'},
+    {'en': 'C', 'de': ' E'},
+  ]
 
 
 def test_secret_labels():

@@ -236,6 +236,19 @@ def test_wnli_without_a_pronoun():
 
 
 # ---- Answers, and what encoders read ----
+def test_answers_are_written_as_in_the_context():
+  squad = catalog.find('squad/v1.1')
+  example = {'context': 'It was J.S. Bach, not the cats.'}
+  for text, answer in (
+    ('J . S . Bach', 'J.S. Bach'),
+    ('Bach , not', 'Bach, not'),
+    ('the cat s', 'the cat s'),  # not one word of the context
+    ('the dog', 'the dog'),
+    ('unanswerable', ''),
+  ):
+    assert squad.decode(text, example) == answer
+
+
 def test_answers_are_read():
   stsb, copa = catalog.find('glue/stsb'), catalog.find('super_glue/copa')
   assert stsb.decode('3.8', {}) == 3.8

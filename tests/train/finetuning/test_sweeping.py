@@ -64,6 +64,9 @@ def test_the_grid_of_a_recipe_that_has_none():
   path = command.find_config('finetune/t5.py:task=glue/rte')
   with pytest.raises(ValueError, match=r'--grid=recipe: .*t5\.py has no grid'):
     sweeping.published(path)
+  path = command.find_config('finetune/roberta.py:task=squad/v2.0')
+  with pytest.raises(ValueError, match='one setting for squad/v2.0'):
+    sweeping.published(path)
   with pytest.raises(ValueError, match="must be KEY=VALUE,VALUE, or 'recipe'"):
     sweeping.points(['recipes'], 1)
   # Other keys multiply it.

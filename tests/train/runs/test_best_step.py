@@ -67,8 +67,8 @@ def test_each_task_has_a_best_step(two):
     assert parse_step(name) == name
     assert Checkpoints(str(two), read_only=True).find(name) == step
     assert warm_start.parse(f'{two}:{name}') == (str(two), name)
-  with pytest.raises(ValueError, match="task 'c'; it has those of a/x, b"):
-    Checkpoints(str(two), read_only=True).find('best:c')
+  with pytest.raises(ValueError, match="'bb' is unknown. Did you mean 'b'"):
+    Checkpoints(str(two), read_only=True).find('best:bb')
 
 
 def numbers(seed, steps=12):
