@@ -154,7 +154,7 @@ def decode_jax(setting, setup, params):
     return decode(
       params, source, jnp.ones_like(source), model=setup.model, length=length,
       eos=-1,
-    )  # fmt: skip
+    ).tokens  # fmt: skip
 
   with setup.on_mesh():
     return tokens_per_second(

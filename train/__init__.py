@@ -8,6 +8,7 @@ From Python (see examples/):
   run.model, run.params, run.tokenizer
   run.apply(['A text.'])['logits']
   open_published('bert-base')         # the same of a published checkpoint
+  make_writer(run).answers(['Once'])  # what the model writes
   evaluate_run('W')                   # {'step': ..., 'loss': ...}
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 # use: importing jax takes seconds.
 _FOUND_IN = {
   'evaluate_run': 'train.evaluate',
+  'make_writer': 'train.generation.writer',
   'open_published': 'train.applying',
   'open_run': 'train.runs.opening',
   'train': 'train.loop',

@@ -21,7 +21,7 @@ from models import pretrained
 from models.build import build
 from models.families.encoder import Encoder
 from models.positions import check_places
-from train.prompts import padded, text_ids
+from train.generation.prompts import padded, text_ids
 
 Texts = Sequence[str | Sequence[int]]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import decoding, pretrained
+from models import beams, decoding, pretrained
 from models.build import build
+from models.sampling import Sampling
 from tests.helpers import hf_decoders, t5_reference
 from tests.helpers import hf_reference as reference
 
@@ -17,29 +18,32 @@ T, EOS = 7, 5
 SEARCHES = (1, 0.0), (4, 1.0), (8, 0.0), (3, -0.5)
 
 
-def searched(model, params, source, segments, beams, penalty, start=0):
+def searched(model, params, source, segments, count, penalty, start=0):
   """Our tokens [B,N,T] and scores [B,N], the best N first."""
   fixed = {'model': model, 'length': T, 'eos': EOS, 'start': start}
-  if beams == 1:
+  if count == 1:
     run = jax.jit(functools.partial(decoding.decode, **fixed))
-    return np.asarray(run(params, source, segments))[:, None], None
+    return np.asarray(run(params, source, segments).tokens)[:, None], None
   run = functools.partial(
-    decoding.beam_search, beams=beams, penalty=penalty, **fixed
+    beams.beam_search, beams=count, penalty=penalty, **fixed
   )
-  return map(np.asarray, jax.jit(run)(params, source, segments))
+  return map(np.asarray, jax.jit(run)(params, source, segments)[:2])
 
 
-def generated(model, beams, penalty, **inputs):
+def generated(model, count, penalty, eos=EOS, **inputs):
   """transformers' tokens [B,N,T], 0 after the end, and scores [B,N]."""
   found = model.generate(
-    **{name: torch.from_numpy(x).long() for name, x in inputs.items()},
-    num_beams=beams,
-    num_return_sequences=beams,
+    **{
+      name: torch.from_numpy(x).long() if isinstance(x, np.ndarray) else x
+      for name, x in inputs.items()
+    },
+    num_beams=count,
+    num_return_sequences=count,
     do_sample=False,
     max_new_tokens=T,
-    eos_token_id=EOS,
+    eos_token_id=eos,
     pad_token_id=0,
-    **({'length_penalty': penalty} if beams > 1 else {}),
+    **({'length_penalty': penalty} if count > 1 else {}),
     return_dict_in_generate=True,
     output_scores=True,
   )
@@ -48,10 +52,10 @@ def generated(model, beams, penalty, **inputs):
   prompt = 1 if pair else inputs['input_ids'].shape[1]
   tokens = found.sequences[:, prompt:].numpy()
   tokens = np.pad(tokens, [(0, 0), (0, T - tokens.shape[1])])
-  ended = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
+  ended = np.cumsum(tokens == eos, axis=1) - (tokens == eos) > 0
   tokens[ended] = 0  # beams that end are filled with EOS where the pad is 0
-  scores = found.sequences_scores.numpy() if beams > 1 else np.zeros(batch)
-  return tokens.reshape(batch, beams, T), scores.reshape(batch, beams)
+  scores = found.sequences_scores.numpy() if count > 1 else np.zeros(batch)
+  return tokens.reshape(batch, count, T), scores.reshape(batch, count)
 
 
 def compare(ours, theirs):
@@ -133,9 +137,9 @@ def test_gnmts_penalty_ranks_by_its_formula():
   params = t5_reference.random_params(model)
   source, segments = prompts(config.vocab_size)
   fixed = {'model': model, 'length': T, 'eos': EOS, 'beams': 4}
-  run = functools.partial(decoding.beam_search, penalty=0.6, gnmt=True, **fixed)
-  tokens, scores = map(np.asarray, jax.jit(run)(params, source, segments))
-  tokens, scores = tokens[:, 0], scores[:, 0]
+  run = functools.partial(beams.beam_search, penalty=0.6, gnmt=True, **fixed)
+  found = map(np.asarray, jax.jit(run)(params, source, segments))
+  tokens, scores, log_probs = (x[:, 0] for x in found)
   inputs = np.pad(tokens, [(0, 0), (1, 0)])[:, :-1]
   logits = model.apply(
     {'params': params}, inputs=inputs, encoder_inputs=source,
@@ -144,7 +148,39 @@ def test_gnmts_penalty_ranks_by_its_formula():
   chances = np.take_along_axis(
     np.asarray(jax.nn.log_softmax(logits)), tokens[..., None], -1
   )[..., 0]
-  for own, chance, score in zip(tokens, chances, scores, strict=True):
+  for own, chance, score, logs in zip(
+    tokens, chances, scores, log_probs, strict=True
+  ):
     length = list(own).index(EOS) + 1 if EOS in own else T
+    np.testing.assert_allclose(logs[:length], chance[:length], rtol=1e-4)
     expected = chance[:length].sum() / ((5 + length) / 6) ** 0.6
     assert score == pytest.approx(expected, rel=1e-4)
+
+
+def test_penalties_and_a_minimum(tmp_path):
+  """Tokens that were read or written are rarer, and texts have 5 at least."""
+  torch_model = hf_decoders.torch_model('gpt2', use_cache=True)
+  config, params = pretrained.load(reference.saved(torch_model, tmp_path))
+  source = prompts(hf_decoders.V)[0][:1].repeat(3, axis=0)
+  source[:, -1] = 7, 8, 9  # as long as each other
+  model, rows = build(config), (source, source * 0 + 1)
+  plain = searched(model, params, *rows, 1, 0.0)[0]
+  eos = int(plain[0, 0, 1])  # a text would end soon
+  how = Sampling(repetition=1.5, minimum=5)
+  fixed = {'model': model, 'length': T, 'eos': eos}
+  found = jax.jit(functools.partial(decoding.decode, how=how, **fixed))
+  theirs, _ = generated(
+    torch_model, 1, 0.0, input_ids=source, eos=eos, repetition_penalty=1.5,
+    min_new_tokens=5,
+  )  # fmt: skip
+  ours = np.asarray(found(params, *rows).tokens)
+  np.testing.assert_array_equal(ours, theirs[:, 0])
+  assert (ours != plain[:, 0]).any()
+  assert (ours[:, :5] != eos).all()
+  search = functools.partial(
+    beams.beam_search, beams=4, minimum=5, penalty=1.0, **fixed
+  )
+  theirs = generated(
+    torch_model, 4, 1.0, input_ids=source, eos=eos, min_new_tokens=5
+  )
+  compare(map(np.asarray, jax.jit(search)(params, *rows)[:2]), theirs)

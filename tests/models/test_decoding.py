@@ -41,15 +41,19 @@ def test_the_likeliest_tokens_are_written(model, params):
     params, source, segments, model=model, length=LENGTH, eos=39, vocabulary=40
   )
   read = jax.jit(lambda x: model.apply({'params': params}, x, x * 0 + 1))
-  for row, prompt in zip(np.asarray(found), prompts, strict=True):
+  written = np.asarray(found.tokens), np.asarray(found.log_probs)
+  rows = zip(*written, prompts, strict=True)
+  for row, chances, prompt in rows:
     tokens = list(prompt)
-    for token in row:
+    for token, chance in zip(row, chances, strict=True):
       if token == 0:
         assert tokens[-1] == 39  # it had ended
         break
       whole = np.array([[*tokens, *[0] * (12 - len(tokens))]], 'int32')
-      logits = np.asarray(read(whole))[0, len(tokens) - 1, :40]
-      assert logits[token] >= logits.max() - 1e-4
+      logits = np.asarray(read(whole))[0, len(tokens) - 1]
+      assert logits[token] >= logits[:40].max() - 1e-4
+      whole = np.log(np.sum(np.exp(logits.astype('float64'))))
+      assert chance == pytest.approx(logits[token] - whole, abs=1e-4)
       tokens.append(int(token))
 
 

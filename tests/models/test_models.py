@@ -10,6 +10,7 @@ import pytest
 from models import decoding
 from models.build import build
 from models.config import TransformerConfig
+from models.sampling import Sampling
 from tests.helpers import t5_reference as reference
 from train.learning import criteria
 
@@ -222,7 +223,7 @@ def test_decoding_equals_teacher_forcing(params, scan):
   greedy = jax.jit(functools.partial(decoding.decode, model=model, length=16))
 
   def decode(eos):
-    return np.asarray(greedy(params, *source, eos=eos))
+    return np.asarray(greedy(params, *source, eos=eos).tokens)
 
   tokens = decode(eos=-1)
   forced = dict(batch, inputs=np.pad(tokens, [(0, 0), (1, 0)])[:, :-1])
@@ -253,15 +254,19 @@ def test_decoding_never_writes_ids_beyond_the_vocabulary(params):
         length=8,
         eos=-1,
         vocabulary=5,
-        temperature=temperature,
+        how=Sampling(temperature),
       )
     )
     for temperature in (0.0, 1.0)
   )
-  tokens = [decode(params, *source, rngs=rngs) for decode in (greedy, drawn)]
+  tokens = [
+    np.asarray(decode(params, *source, rngs=rngs).tokens)
+    for decode in (greedy, drawn)
+  ]
   assert np.max(tokens) < 5
   assert (tokens[0] != tokens[1]).any()
-  np.testing.assert_array_equal(drawn(params, *source, rngs=rngs), tokens[1])
+  again = drawn(params, *source, rngs=rngs).tokens
+  np.testing.assert_array_equal(again, tokens[1])
 
 
 def test_cached_logits_equal_the_whole_sequences(params):

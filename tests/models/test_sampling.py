@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from models import decoding
 from models.build import build
+from models.sampling import Sampling, discourage, limit
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
 
@@ -31,11 +33,12 @@ def drawn():
   rngs = jax.random.split(jax.random.key(0), ROWS)
 
   @functools.cache
-  def draw(**sampling):
+  def draw(**how):
     run = functools.partial(
-      decoding.decode, model=model, length=2, eos=-1, vocabulary=V, **sampling
-    )
-    return np.asarray(jax.jit(run)(params, source, source * 0 + 1, rngs))
+      decoding.decode, model=model, length=2, eos=-1, vocabulary=V,
+      how=Sampling(**how),
+    )  # fmt: skip
+    return np.asarray(jax.jit(run)(params, source, source * 0 + 1, rngs).tokens)
 
   def logits(*after):
     tokens = np.array([[*PROMPT, *after]])
@@ -73,7 +76,9 @@ def test_tokens_come_as_often_as_the_softmax_says(drawn, temperature):
   close(np.bincount(second, minlength=V), len(second) * shares)
 
 
-@pytest.mark.parametrize('limits', [{'top_k': 3}, {'top_p': 0.7}])
+@pytest.mark.parametrize(
+  'limits', [{'top_k': 3}, {'top_p': 0.7}, {'min_p': 0.9}]
+)
 def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
   """Limits apply to logits that the temperature has divided."""
   draw, logits = drawn
@@ -83,6 +88,9 @@ def test_limits_leave_the_rest_as_likely_as_before(drawn, limits):
   if 'top_p' in limits:
     count = int(np.searchsorted(np.cumsum(shares[order]), 0.7)) + 1
     kept = order[:count]
+  if 'min_p' in limits:
+    kept = shares >= 0.9 * shares.max()
+    assert 1 < kept.sum() < V
   left = np.zeros(V)
   left[kept] = shares[kept]
   tokens = draw(temperature=2.0, **limits)[:, 0]
@@ -93,7 +101,7 @@ def test_limit_keeps_the_likeliest_tokens():
   logits = jnp.log(jnp.array([[0.15, 0.5, 0.05, 0.3], [0.1, 0.1, 0.1, 0.7]]))
 
   def left(**limits):
-    return np.isfinite(decoding.limit(logits, **limits)).tolist()
+    return np.isfinite(limit(logits, **limits)).tolist()
 
   assert left() == [[True] * 4] * 2
   assert left(top_k=1) == [[False, True, False, False], [False] * 3 + [True]]
@@ -102,6 +110,8 @@ def test_limit_keeps_the_likeliest_tokens():
   assert left(top_p=0.45)[0] == [False, True, False, False]
   assert left(top_p=0.6)[0] == [False, True, False, True]
   assert left(top_p=0.9)[0] == [True, True, False, True]
+  assert left(min_p=0.29)[0] == [True, True, False, True]
+  assert left(top_k=2, min_p=0.29)[0] == [False, True, False, True]
   # Of the three that top_k keeps, the first has 0.53.
   assert left(top_k=3, top_p=0.51)[0] == [False, True, False, False]
 
@@ -119,10 +129,10 @@ def test_steps_and_rows_are_independent():
     length=3,
     eos=-1,
     vocabulary=V,
-    temperature=1.0,
+    how=Sampling(temperature=1.0),
   )
   rngs = jax.random.split(jax.random.key(1), ROWS)
-  tokens = np.asarray(jax.jit(run)(params, source, source, rngs))
+  tokens = np.asarray(jax.jit(run)(params, source, source, rngs).tokens)
   shares = softmax(bias[:V].astype('float64'))
   both = np.outer(shares, shares)
   for a, b in ((0, 1), (1, 2), (0, 2)):
@@ -133,3 +143,26 @@ def test_steps_and_rows_are_independent():
   counts = np.zeros((V, V))
   np.add.at(counts, (tokens[:-1, 0], tokens[1:, 0]), 1)
   close(counts, (ROWS - 1) * both)
+
+
+def test_limits_are_those_of_transformers():
+  """The penalty, and each limit, on random logits."""
+  from transformers.generation import logits_process as theirs
+
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(64, 40)).astype('float32') * 3
+  read = rng.integers(0, 40, (64, 9))
+  seen = np.zeros((64, 40), bool)
+  np.put_along_axis(seen, read, True, axis=1)
+  arrays = torch.from_numpy(read), torch.from_numpy(logits)
+  for ours, processor in (
+    (
+      discourage(jnp.asarray(logits), jnp.asarray(seen), 1.3),
+      theirs.RepetitionPenaltyLogitsProcessor(1.3),
+    ),
+    (limit(logits, top_k=7), theirs.TopKLogitsWarper(7)),
+    (limit(logits, top_p=0.8), theirs.TopPLogitsWarper(0.8)),
+    (limit(logits, min_p=0.1), theirs.MinPLogitsWarper(0.1)),
+  ):
+    expected = processor(arrays[0], arrays[1].clone()).numpy()
+    np.testing.assert_allclose(np.asarray(ours), expected, rtol=1e-6)

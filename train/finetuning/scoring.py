@@ -19,10 +19,10 @@ from input_pipeline import pipeline
 from input_pipeline.objectives import features, labelled, reading
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tasks.task import mean_score
-from models import decoding
+from models import beams, decoding
+from train.generation.prompts import padded, target_length, until_eos
 from train.learning import heads
 from train.parallel import sharding
-from train.prompts import padded, target_length, until_eos
 from train.reporting.progress import CUT
 from train.runs.best import SCORE
 from train.setup import Setup
@@ -180,7 +180,7 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
     jax.jit, out_shardings=NamedSharding(setup.mesh, PartitionSpec())
   )
   usual = free = compiled(
-    _text(setup, data, beams=1)
+    _text(setup, data, 1)
     if pairs
     else functools.partial(_logits, model=setup.model)
   )
@@ -229,17 +229,27 @@ def _sources(setup, data, rows):
   return {'source': source, 'segments': segments}
 
 
-def _text(setup, data, beams):
+def _text(setup, data, count):
   """params, batch -> the ids that the model writes: int [B,T]."""
   length = target_length(setup.model.config, data.config)
 
+  fixed = {
+    'model': setup.model,
+    'length': length,
+    'eos': data.tokenizer.eos,
+    'start': data.start_id,
+    'vocabulary': data.tokenizer.size,
+  }
+
   def write(params, batch):
-    return decoding.decode(
-      params, batch['source'], batch['segments'], model=setup.model,
-      length=length, eos=data.tokenizer.eos, start=data.start_id,
-      vocabulary=data.tokenizer.size, beams=beams,
-      penalty=setup.config.eval.length_penalty,
+    source = batch['source'], batch['segments']
+    if count == 1:
+      return decoding.decode(params, *source, **fixed).tokens
+    found = beams.beam_search(
+      params, *source, beams=count, gnmt=True,
+      penalty=setup.config.eval.length_penalty, **fixed,
     )  # fmt: skip
+    return found.tokens[:, 0]
 
   return write
 

@@ -42,7 +42,7 @@ def test_in_a_workdir(kind, tmp_path):
 
 def test_sentinels_in_prompts(made):
   """Generation reads them if the tokenizer itself does not."""
-  from train import prompts
+  from train.generation import prompts
 
   for kind in TOKENIZERS:
     tokenizer = made(kind, False)

@@ -29,8 +29,9 @@ from tests.helpers import hf_decoders, runs
 from tests.helpers import hf_reference as reference
 from tests.helpers.checkpoints import make
 from tests.models.pretrained.conftest import MASKED, ODD, V
-from train import generate
+from train import generate, make_writer, open_published
 from train import pretrained as command
+from train.generation.options import Options
 from train.runs import opening
 from train.runs.workdir import read_config
 
@@ -90,8 +91,15 @@ def greedy(folder, cls, text, start):
 
 def ours(run, tokenizer, text):
   """The text that `train.generate` writes."""
-  found = generate.generate(run, texts=[text], length=6)
+  found = generate.generate(run, texts=[text], options=Options(length=6))
   return found.partition('prediction: ')[2].removesuffix('\n')
+
+
+def from_published(target, text):
+  """The text that the exported checkpoint writes, read by Treeline again."""
+  writer = make_writer(open_published(target))
+  ((answer,),) = writer.answers([text], Options(length=6))
+  return answer.text
 
 
 @pytest.mark.parametrize('name', [*hf_decoders.LAYOUTS])
@@ -119,6 +127,7 @@ def test_decoders_begin_and_end_texts_as_published(
   assert theirs.encode(prompt) == [7] * (file is llama) + own.tolist()
   wanted = greedy(target, type(model), prompt, [7])
   assert ours(run, tokenizer, prompt) == tokenizer.decode(wanted)
+  assert from_published(target, prompt) == tokenizer.decode(wanted)
 
 
 def test_opt_keeps_its_ids(text, vocabulary, tmp_path):
@@ -180,6 +189,7 @@ def test_the_start_of_the_decoder_of_t5(text, vocabulary, tmp_path):
   assert found[0, 0] == 5
   wanted = tokenizer.decode(found[0, 1:].tolist())
   assert ours(run, tokenizer, prompt) == wanted
+  assert from_published(target, prompt) == wanted
 
 
 ROBERTA = {'position_offset': 2, 'norm_epsilon': 1e-5, 'pooler_dropout': True}

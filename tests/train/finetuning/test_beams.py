@@ -6,11 +6,11 @@ import pytest
 
 from configs.finetune import t5
 from input_pipeline import pipeline
-from models import decoding
+from models.beams import beam_search
 from tests.helpers import labelled
 from train.finetuning import adoption, scoring
+from train.generation.prompts import until_eos
 from train.learning.state import create_state
-from train.prompts import until_eos
 from train.setup import set_up
 
 LENGTH = 6
@@ -43,11 +43,11 @@ def test_beams_of_free_text(kind, beams, tmp_path):
   for n, row in enumerate(rows):
     source[n, : len(row['inputs'])] = row['inputs']
     segments[n, : len(row['inputs'])] = 1
-  texts, _ = decoding.beam_search(
+  texts = beam_search(
     params, source, segments, model=setup.model, length=LENGTH,
     eos=data.tokenizer.eos, beams=beams, start=0, penalty=0.0,
     vocabulary=data.tokenizer.size,
-  )  # fmt: skip
+  ).tokens  # fmt: skip
   expected = [
     found.task.decode(until_eos(data.tokenizer, ids), example)
     for ids, example in zip(

@@ -107,7 +107,7 @@ def test_losses_and_answers_are_those_of_a_plain_loop(tmp_path):
   ours = decoding.decode(
     jax.device_get(state.params), *read, model=setup.model, length=WRITTEN,
     eos=data.tokenizer.eos, start=0, vocabulary=data.tokenizer.size,
-  )  # fmt: skip
+  ).tokens  # fmt: skip
   answers = theirs.eval().generate(
     to_torch(read[0]), attention_mask=to_torch(read[1]), do_sample=False,
     max_new_tokens=WRITTEN,

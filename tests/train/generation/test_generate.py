@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from input_pipeline.tokenizers import kinds
-from models import decoding
+from models.beams import beam_search
 from tests.helpers.runs import files, program
-from train import generate, prompts
+from train import generate
+from train.generation import prompts
+from train.generation.options import Options
 from train.runs import opening
 
 pytestmark = pytest.mark.slow
@@ -45,7 +47,7 @@ def written(evaluated, source, seed=None, length=16):
   """Texts [B], token by token, each from all that was written before it.
 
   Without a cache, the likeliest tokens; with a seed drawn at temperature 1, the
-  key of row r and step t that of the seed folded with r, then with t.
+  key of row r and step t that of the seed folded with r, 0 and t.
   """
   opened = opening.open_run(str(evaluated))
   tokenizer = opening.open_tokenizer(opened)
@@ -59,8 +61,9 @@ def written(evaluated, source, seed=None, length=16):
     logits = logits[:, t, : tokenizer.size]
     if seed is None:
       return logits.argmax(-1)
+    fold = jax.random.fold_in
     keys = [
-      jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), t)
+      fold(fold(fold(jax.random.key(seed), row), 0), t)
       for row in range(len(source))
     ]
     pairs = zip(keys, logits, strict=True)
@@ -81,7 +84,8 @@ def shown(name, text):
 
 def test_generation_of_held_out_examples(evaluated):
   """The first example of each row is continued with the likeliest tokens."""
-  text = generate.generate(str(evaluated), samples=3, length=16)
+  options = Options(length=16)
+  text = generate.generate(str(evaluated), examples=3, options=options)
   opened = opening.open_run(str(evaluated))
   tokenizer = opening.open_tokenizer(opened)
   data = opening.open_data(opened)
@@ -106,8 +110,9 @@ def test_drawn_tokens(evaluated):
   """Tokens are drawn by the seed, row by row."""
 
   def drawn(count, seed=0, **sampling):
+    options = Options(seed=seed, length=16, **sampling)
     text = generate.generate(
-      str(evaluated), texts=[TEXT] * count, seed=seed, length=16, **sampling
+      str(evaluated), texts=[TEXT] * count, options=options
     )
     return shown('prediction', text)
 
@@ -130,23 +135,19 @@ def test_drawn_tokens(evaluated):
   # A text that is searched is at least as likely, without a penalty.
   arrays = source[:1], source[:1] * 0 + 1
   run = {'model': opened.model, 'length': 16, 'eos': tokenizer.eos}
-  texts, scores = decoding.beam_search(
-    opened.params, *arrays, beams=4, penalty=0.0, **run
-  )
-  assert (np.diff(scores[0]) <= 0).all()
-  best = prompts.until_eos(tokenizer, np.asarray(texts)[0, 0])
-  assert drawn(1, beams=4, penalty=0.0) == [best.strip()]
+  found = beam_search(opened.params, *arrays, beams=4, penalty=0.0, **run)
+  assert (np.diff(found.scores[0]) <= 0).all()
+  best = prompts.until_eos(tokenizer, np.asarray(found.tokens)[0, 0])
+  assert drawn(1, beams=4, length_penalty=0.0) == [best.strip()]
 
 
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    (['--top_k=5'], '--top_k and --top_p need --temperature'),
-    (['--temperature=1', '--top_p=1.5'], '--top_p=1.5 must be above 0'),
-    (['--beams=4', '--temperature=1'], '--beams above 1 draw nothing'),
-    (['--beams=0'], '--beams=0 must be at least 1'),
+    (['--top_k=5'], 'top_k, top_p and min_p need a temperature'),
     (['--beams=99999', '--text=a'], '99999 beams are more than the'),
-    (['--temperature=-1'], '--temperature=-1.0 must be at least 0'),
+    (['--out=a.jsonl'], '--out needs inputs'),
+    (['--from=nowhere'], 'Give --workdir of a run, or --from=CHECKPOINT'),
     (['--text=<extra_id_99>'], 'has 1 sentinels, of which the tokenizer knows'),
     (['--file=nowhere.txt'], 'nowhere.txt'),
   ],

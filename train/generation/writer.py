@@ -1,0 +1,324 @@
+"""A model that answers prompts.
+
+A prompt's answers depend on the model, the options, the prompt and its number
+alone: prompts are read in rows of a few widths, chosen by their own length, and
+what is drawn comes from the seed, the prompt's number and the answer's.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from input_pipeline import pipeline
+from input_pipeline.tokenizers.interface import start_id
+from models import beams, decoding
+from models.positions import check_places
+from train.applying import Published, Texts
+from train.generation import programs
+from train.generation.options import GREEDY, Answer, Options
+from train.generation.prompts import encode, padded, target_length
+from train.parallel import sharding
+from train.runs import opening
+
+NARROWEST = 16  # tokens of a row; wider ones are twice, four times as wide ...
+CHUNK = 16  # tokens that are written before a stop string is looked for
+LONGEST = 128  # tokens written by default, where no config says how many
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """A model that answers prompts.
+
+  Attributes:
+    model, params, tokenizer: of a generative family.
+    start: the id that a text of the decoder begins with, or None.
+    pairs: whether a prompt ends with EOS, as the inputs of a pair.
+    longest: the most tokens of a prompt, with those that begin and end it;
+      None: the model's positions say it.
+    length: the most tokens of an answer, where the options name none.
+    mesh, rules: of the parameters; None: they are on one device.
+  """
+
+  model: nn.Module
+  params: Any
+  tokenizer: Any
+  start: int | None
+  pairs: bool
+  longest: int | None
+  length: int
+  mesh: Mesh | None = None
+  rules: sharding.Rules = ()
+
+  def answers(
+    self,
+    prompts: Texts,
+    options: Options = GREEDY,
+    batch: int = 8,
+    first: int = 0,
+  ) -> list[list[Answer]]:
+    """The answers to each prompt, in their order.
+
+    Args:
+      prompts: strings, or lists of ids that are read as they are.
+      options: how answers are written.
+      batch: how many prompts are answered at once.
+      first: the number of the first prompt, for what is drawn.
+
+    Raises:
+      ValueError: a prompt is empty or too long, or an option does not fit.
+    """
+    rows = [self.encoded(prompt) for prompt in prompts]
+    length = self.room(options, max(map(len, rows)))
+    size = self._divisible(min(batch, len(rows)))
+    widths: dict[int, list[int]] = {}
+    for n, row in enumerate(rows):
+      widths.setdefault(self._width(len(row)), []).append(n)
+    found: dict[int, list[Answer]] = {}
+    for width, places in sorted(widths.items()):
+      for n in range(0, len(places), size):
+        part = places[n : n + size]
+        source = self._placed(
+          [rows[x] for x in part], [first + x for x in part], width, size
+        )
+        if options.beams > 1:
+          own = self._searched(source, length, options)
+        else:
+          own = self._written(source, length, options, len(part))
+        found |= dict(zip(part, own, strict=False))  # the rest fills the batch
+    return [found[n] for n in range(len(rows))]
+
+  def stream(
+    self,
+    prompt: str,
+    options: Options = GREEDY,
+    every: int = 4,
+  ) -> Iterator[str]:
+    """Yields the pieces of one answer, each after so many tokens.
+
+    Raises:
+      ValueError: as of `answers`; or several samples, or beams.
+    """
+    if options.beams > 1 or options.samples > 1:
+      raise ValueError('One answer is streamed: leave beams and samples out.')
+    row = self.encoded(prompt)
+    length = self.room(options, len(row))
+    source = self._placed([row], [0], self._width(len(row)), self._divisible(1))
+    shown = ''
+    for state in self._states(source, length, options, every):
+      answer = self._answer(state, 0, options)
+      text = answer.text
+      if answer.end == 'length' and state.index < length:  # it goes on
+        text = _settled(text, options.stop)
+      if text.startswith(shown) and text != shown:
+        yield text[len(shown) :]
+        shown = text
+      if answer.end == 'stop':
+        return
+
+  def encoded(self, prompt: str | Sequence[int]) -> np.ndarray:
+    """The ids that the model reads for a prompt; see `train.prompts.encode`."""
+    if not isinstance(prompt, str):
+      return np.asarray(prompt, np.int32)
+    longest = self.longest
+    if longest is None:  # more than the text can have
+      longest = self.model.config.max_length or 2 * len(prompt.encode()) + 4
+    family = self.model.config.family
+    found = encode(
+      self.tokenizer, [prompt], longest, family, self.pairs, self.start
+    )
+    return found['source'][found['segments'] > 0]
+
+  def room(self, options: Options, longest: int) -> int:
+    """The most tokens of an answer, after prompts of at most so many tokens.
+
+    Raises:
+      ValueError: the model has fewer positions than the options ask for.
+    """
+    length = options.length or self.length
+    most = decoding.room(self.model.config, np.ones((1, longest)))
+    if most is not None and length > most:
+      raise ValueError(
+        f'A length of {length} tokens is too much: model.max_length='
+        f'{self.model.config.max_length} has positions for {most} after this '
+        'input.'
+      )
+    if options.minimum > length:
+      raise ValueError(f'minimum={options.minimum} is more than {length}.')
+    if options.beams > self.tokenizer.size:
+      raise ValueError(
+        f'{options.beams} beams are more than the {self.tokenizer.size} tokens '
+        'of the vocabulary that begin them.'
+      )
+    return length
+
+  def _written(self, source, length, options, count):
+    """The answers to the first `count` rows; those after them fill up."""
+    N = options.samples
+    every = CHUNK if options.stop else length
+    for state in self._states(source, length, options, every):
+      found = [self._answer(state, n, options) for n in range(count * N)]
+      if all(answer.end != 'length' for answer in found):
+        break
+    return [found[n : n + N] for n in range(0, len(found), N)]
+
+  def _searched(self, source, length, options):
+    search = programs.searching(
+      self._fixed, options.beams, options.length_penalty
+    )
+    with self._on_mesh():
+      texts = search(
+        self.params, *source[:2], length=length, minimum=options.minimum
+      )
+    texts = beams.Texts(*jax.device_get(texts))
+    found = []
+    for row in zip(*texts, strict=True):
+      best = zip(*(x[: options.samples] for x in row), strict=True)
+      found.append(
+        [self._text(ids, logs, options, score) for ids, score, logs in best]
+      )
+    return found
+
+  def _states(self, source, length, options, every):
+    """What is written, on this host, whenever `every` more tokens are."""
+    begin, advance = programs.stepwise(self._fixed, options.sampling)
+    with self._on_mesh():
+      state = begin(
+        self.params, *source, options.seed, length=length,
+        copies=options.samples,
+      )  # fmt: skip
+      until = 0
+      while until < length:
+        until = min(until + every, length)
+        state = advance(self.params, state, until)
+        kept = state._replace(seen=None, rngs=None, cache=None, context={})
+        kept = jax.device_get(kept)
+        yield kept
+        if kept.done.all():
+          return
+
+  def _answer(self, state, row, options):
+    count = int(state.index)
+    tokens, log_probs = state.tokens[row], state.log_probs[row]
+    return self._text(tokens[:count], log_probs[:count], options)
+
+  def _text(self, tokens, log_probs, options, score=None):
+    """The answer of tokens [T], which may end before T."""
+    end, count = 'length', len(tokens)
+    if len(ends := np.flatnonzero(tokens == self.tokenizer.eos)):
+      end, count = 'eos', int(ends[0])
+    text = self.tokenizer.decode(tokens[:count])
+    places = [text.find(stop) for stop in options.stop if stop in text]
+    if places:
+      text, end = text[: min(places)], 'stop'
+      decode = self.tokenizer.decode
+      while any(stop in decode(tokens[: count - 1]) for stop in options.stop):
+        count -= 1
+    count += end == 'eos'
+    log_probs = log_probs[:count].tolist()
+    score = sum(log_probs) if score is None else float(score)
+    return Answer(text, end, (*tokens[:count].tolist(),), (*log_probs,), score)
+
+  def _placed(self, rows, numbers, width, size):
+    """Rows of ids -> source, segments [size,width], numbers [size]."""
+    fill = size - len(rows)
+    left = self.model.config.family != 'encoder_decoder'
+    arrays = dict(
+      zip(
+        ('source', 'segments'),
+        padded([*rows, *[rows[-1]] * fill], width, left=left),
+        strict=True,
+      )
+    )
+    arrays['numbers'] = np.int32([*numbers, *[0] * fill])
+    if self.mesh is not None:
+      own = sharding.batch_rows(self.mesh, size)
+      arrays = {name: x[own] for name, x in arrays.items()}
+      arrays = sharding.global_batch(arrays, own, self.mesh, size)
+    return (*arrays.values(),)
+
+  def _width(self, tokens):
+    """The width of the row that a prompt of so many tokens is read in."""
+    width = max(NARROWEST, 2 ** math.ceil(math.log2(tokens)))
+    return min(width, check_places(tokens, self.model.config) or width)
+
+  def _divisible(self, rows):
+    """At least so many rows, as the devices share them."""
+    if self.mesh is None:
+      return rows
+    share = math.prod(self.mesh.shape[name] for name in sharding.BATCH[0])
+    return -(-rows // share) * share
+
+  @property
+  def _fixed(self):
+    return programs.Fixed(
+      self.model, self.tokenizer.eos, self.start or 0, self.tokenizer.size,
+      self.mesh,
+    )  # fmt: skip
+
+  @contextlib.contextmanager
+  def _on_mesh(self):
+    with contextlib.ExitStack() as stack:
+      if self.mesh is not None:
+        stack.enter_context(jax.set_mesh(self.mesh))
+      stack.enter_context(nn.logical_axis_rules(self.rules))
+      yield
+
+
+def _settled(text: str, stop: Sequence[str]) -> str:
+  """The part of a text that goes on which no later token can change.
+
+  It has no half of a character and no beginning of a stop string at its end.
+  """
+  text = text.rstrip('\ufffd')
+  for string in stop:
+    for n in range(min(len(string) - 1, len(text)), 0, -1):
+      if text.endswith(string[:n]):
+        text = text[:-n]
+        break
+  return text
+
+
+def make_writer(
+  model: opening.Run | Published, data: pipeline.Data | None = None
+) -> Writer:
+  """The writer of a run's checkpoint, or of a published one.
+
+  `data` are the run's, if they are open. From Python:
+
+    writer = make_writer(open_run('W'))
+    writer.answers(['Once upon a time'], Options(length=40))
+
+  Raises:
+    ValueError: the model's family writes no text, or the run reads none.
+  """
+  config = model.model.config
+  if config.family not in decoding.GENERATIVE:
+    raise ValueError(
+      f'{model.folder} holds a model of model.family={config.family!r}, which '
+      f'generates no text; {", ".join(decoding.GENERATIVE)} do.'
+    )
+  if isinstance(model, Published):
+    pairs = config.family == 'encoder_decoder'
+    return Writer(
+      model.model, model.params, model.tokenizer, model.start, pairs, None,
+      LONGEST,
+    )  # fmt: skip
+  if data is not None:
+    tokenizer, start = data.tokenizer, data.start_id
+  elif model.data.source == 'synthetic':
+    raise ValueError('A run on synthetic data reads no text: leave it out.')
+  else:
+    tokenizer = model.tokenizer
+    start = start_id(tokenizer, model.data)
+  return Writer(
+    model.model, model.params, tokenizer, start, model.data.pairs,
+    model.data.length, target_length(config, model.data), model.setup.mesh,
+    model.setup.rules,
+  )  # fmt: skip
