@@ -76,10 +76,10 @@ class Writer:
     """
     rows = [self.encoded(prompt) for prompt in prompts]
     length = self.room(options, max(map(len, rows)))
-    size = self._divisible(min(batch, len(rows)))
+    size = self.divisible(min(batch, len(rows)))
     widths: dict[int, list[int]] = {}
     for n, row in enumerate(rows):
-      widths.setdefault(self._width(len(row)), []).append(n)
+      widths.setdefault(self.width(len(row)), []).append(n)
     found: dict[int, list[Answer]] = {}
     for width, places in sorted(widths.items()):
       for n in range(0, len(places), size):
@@ -109,7 +109,7 @@ class Writer:
       raise ValueError('One answer is streamed: leave beams and samples out.')
     row = self.encoded(prompt)
     length = self.room(options, len(row))
-    source = self._placed([row], [0], self._width(len(row)), self._divisible(1))
+    source = self._placed([row], [0], self.width(len(row)), self.divisible(1))
     shown = ''
     for state in self._states(source, length, options, every):
       answer = self._answer(state, 0, options)
@@ -170,9 +170,9 @@ class Writer:
 
   def _searched(self, source, length, options):
     search = programs.searching(
-      self._fixed, options.beams, options.length_penalty
+      self.fixed, options.beams, options.length_penalty
     )
-    with self._on_mesh():
+    with self.on_mesh():
       texts = search(
         self.params, *source[:2], length=length, minimum=options.minimum
       )
@@ -187,8 +187,8 @@ class Writer:
 
   def _states(self, source, length, options, every):
     """What is written, on this host, whenever `every` more tokens are."""
-    begin, advance = programs.stepwise(self._fixed, options.sampling)
-    with self._on_mesh():
+    begin, advance = programs.stepwise(self.fixed, options.sampling)
+    with self.on_mesh():
       state = begin(
         self.params, *source, options.seed, length=length,
         copies=options.samples,
@@ -228,7 +228,7 @@ class Writer:
   def _placed(self, rows, numbers, width, size):
     """Rows of ids -> source, segments [size,width], numbers [size]."""
     fill = size - len(rows)
-    left = self.model.config.family != 'encoder_decoder'
+    left = not self.pair
     arrays = dict(
       zip(
         ('source', 'segments'),
@@ -237,18 +237,27 @@ class Writer:
       )
     )
     arrays['numbers'] = np.int32([*numbers, *[0] * fill])
-    if self.mesh is not None:
-      own = sharding.batch_rows(self.mesh, size)
-      arrays = {name: x[own] for name, x in arrays.items()}
-      arrays = sharding.global_batch(arrays, own, self.mesh, size)
-    return (*arrays.values(),)
+    return (*self.placed(arrays, size).values(),)
 
-  def _width(self, tokens):
+  @property
+  def pair(self) -> bool:
+    """Whether the model has an encoder that reads the prompt."""
+    return self.model.config.family == 'encoder_decoder'
+
+  def placed(self, arrays: dict[str, np.ndarray], size: int) -> dict[str, Any]:
+    """Arrays of `size` rows, the same on each host, spread over the mesh."""
+    if self.mesh is None:
+      return arrays
+    own = sharding.batch_rows(self.mesh, size)
+    arrays = {name: x[own] for name, x in arrays.items()}
+    return sharding.global_batch(arrays, own, self.mesh, size)
+
+  def width(self, tokens: int) -> int:
     """The width of the row that a prompt of so many tokens is read in."""
-    width = max(NARROWEST, 2 ** math.ceil(math.log2(tokens)))
+    width = max(NARROWEST, 1 << (tokens - 1).bit_length())
     return min(width, check_places(tokens, self.model.config) or width)
 
-  def _divisible(self, rows):
+  def divisible(self, rows: int) -> int:
     """At least so many rows, as the devices share them."""
     if self.mesh is None:
       return rows
@@ -256,14 +265,16 @@ class Writer:
     return -(-rows // share) * share
 
   @property
-  def _fixed(self):
+  def fixed(self) -> programs.Fixed:
+    """What its programs are compiled for."""
     return programs.Fixed(
       self.model, self.tokenizer.eos, self.start or 0, self.tokenizer.size,
       self.mesh,
     )  # fmt: skip
 
   @contextlib.contextmanager
-  def _on_mesh(self):
+  def on_mesh(self) -> Iterator[None]:
+    """Computations inside are sharded as the parameters are."""
     with contextlib.ExitStack() as stack:
       if self.mesh is not None:
         stack.enter_context(jax.set_mesh(self.mesh))

@@ -109,6 +109,15 @@ def _highest(logits):
 chunked_cross_entropy.defvjp(_chunked_forward, _chunked_backward)
 
 
+def token_losses(
+  logits: jax.Array | ChunkedLogits, targets: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """`cross_entropy` of logits [B,T,V], or of what computes them by chunks."""
+  if isinstance(logits, ChunkedLogits):
+    return chunked_cross_entropy(logits, targets, 0.0, False)
+  return cross_entropy(logits.astype(jnp.float32), targets)
+
+
 def weighted_cross_entropy(
   logits: jax.Array | ChunkedLogits,
   targets: jax.Array,
