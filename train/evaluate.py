@@ -9,6 +9,10 @@ learned a task gets the metrics of the task; --predictions=DIR writes its
 answers in the format of the benchmark, with --source=task:NAME@test for a split
 without labels.
 
+--texts=SOURCE gives the perplexity of a decoder on the texts of a source, by
+document, in windows of --window tokens that each predict --stride: of a run, or
+of a published checkpoint (--from=CHECKPOINT). Repeat it for several.
+
 --no_answer_threshold=X leaves a question of SQuAD 2.0 without an answer if the
 score of no answer exceeds that of the answer by more than X. The scores have
 the thresholds that are best for the evaluated split.
@@ -35,7 +39,10 @@ from ml_collections import ConfigDict, config_flags
 from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
+from train import applying
 from train.finetuning import scoring
+from train.generation.perplexity import perplexity
+from train.generation.writer import make_writer
 from train.learning.criteria import lm_means
 from train.learning.step import eval_step
 from train.parallel import processes
@@ -203,7 +210,14 @@ def _check_threshold(data: pipeline.Data, threshold: float) -> None:
 
 
 def main():
+  if bool(_WORKDIR.value) == bool(_FROM.value):
+    raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
   processes.join()
+  if _TEXTS.value:
+    _read_texts()
+    return
+  if _FROM.value:
+    raise ValueError('--from=CHECKPOINT is evaluated on --texts=SOURCE.')
   found = evaluate_run(
     _WORKDIR.value,
     parse_step(_STEP.value),
@@ -216,8 +230,39 @@ def main():
     print(json.dumps(found))
 
 
+def _read_texts():
+  """Prints a line of JSON for each of --texts."""
+  if _FROM.value:
+    model = applying.open_published(_FROM.value)
+  else:
+    step = parse_step(_STEP.value)
+    model = opening.open_run(_WORKDIR.value, step, _CONFIG.value)
+  writer = make_writer(model)
+  for source in _TEXTS.value:
+    found = perplexity(
+      writer, source, _WINDOW.value, _STRIDE.value, _DOCUMENTS.value
+    )
+    if jax.process_index() == 0:
+      print(json.dumps({'texts': source} | found), flush=True)
+
+
 if __name__ == '__main__':
-  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.')
+  _FROM = flags.DEFINE_string(
+    'from', '', 'A published checkpoint, in place of a run.'
+  )
+  _TEXTS = flags.DEFINE_multi_string(
+    'texts', (), 'A source of texts, such as textfile:wiki.test.raw.'
+  )
+  _WINDOW = flags.DEFINE_integer(
+    'window', 0, "Tokens read at once; 0: a row's of training."
+  )
+  _STRIDE = flags.DEFINE_integer(
+    'stride', 0, 'Tokens that a window predicts; 0: all it reads.'
+  )
+  _DOCUMENTS = flags.DEFINE_integer(
+    'documents', 0, 'How many of --texts are read; 0: all.'
+  )
   _STEP = flags.DEFINE_string(
     'step',
     '',

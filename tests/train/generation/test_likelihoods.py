@@ -14,6 +14,7 @@ from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.letters import Letters
 from train.generation.likelihoods import encode_pair, likelihoods, windows
+from train.generation.perplexity import perplexity
 from train.generation.writer import Writer
 
 RNG = np.random.default_rng(0)
@@ -130,3 +131,46 @@ def test_texts_of_pairs():
     likelihoods(none, [encode_pair(none, '', 'goes')])
   with pytest.raises(ValueError, match='has no token to predict'):
     likelihoods(none, [([5], [])])
+
+
+def test_perplexity_beside_a_plain_loop(tmp_path):
+  """transformers' recipe: windows of 9 ids of which each predicts 4 more."""
+  torch_model = hf_decoders.torch_model('gpt2')
+  config, params = pretrained.load(reference.saved(torch_model, tmp_path))
+  writer = Writer(build(config), params, Letters(), None, False, None, 8)
+  texts = ['so it goes on and on', 'once upon a time 42', 'x']
+  for n, text in enumerate(texts):
+    (tmp_path / f'{n}.txt').write_text(text)
+  total, count = 0.0, 0
+  for text in texts:
+    ids = torch.from_numpy(Letters().encode_batch([text.encode()])[0])[None]
+    end, size = 0, ids.shape[1]
+    while end < size:
+      last = min(end + 4 if end else 9, size)
+      begin = max(last - 9, 0)
+      labels = ids[:, begin:last].clone().long()
+      labels[:, : end - begin] = -100
+      new = int((labels[:, 1:] != -100).sum())
+      if new:
+        with torch.no_grad():
+          loss = torch_model(ids[:, begin:last].long(), labels=labels).loss
+        total, count = total + float(loss) * new, count + new
+      end = last
+  found = perplexity(
+    writer, f'textfile:{tmp_path}/*.txt', window=8, stride=4, batch=3
+  )
+  assert (found['documents'], found['tokens'], found['words']) == (3, count, 12)
+  assert found['loss'] == pytest.approx(total / count, rel=1e-4)
+  assert found['perplexity'] == pytest.approx(np.exp(total / count), rel=1e-4)
+  size = sum(map(len, texts))
+  assert found['bytes'] == size
+  bits = total / np.log(2) / size
+  assert found['bits_per_byte'] == pytest.approx(bits, rel=1e-4)
+  first = perplexity(writer, f'textfile:{tmp_path}/*.txt', documents=1)
+  assert first['documents'] == 1
+  for name, message in (
+    ('textfile:nowhere', "--texts='textfile:nowhere' matches no file"),
+    ('synthetic', 'has no texts'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      perplexity(writer, name)
