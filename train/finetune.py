@@ -58,6 +58,8 @@ def finetune(
     config = adoption.adopt(config, source, scratch)
   if jax.process_index() == 0:
     terminal.say(adoption.described(config))
+    if scratch or not (source or workdir.begun(folder)):
+      terminal.say('All parameters are new, from the seed: nothing pretrained.')
   loop.train(config, folder, init_from='' if scratch else source)
 
 

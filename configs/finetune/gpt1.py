@@ -30,6 +30,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.checkpoint.best = ''  # the last one
   c.data.start = 'pad'  # not read: the frame begins a text
   c.data.framing = 'gpt1'
+  c.data.length = c.model.max_length  # 4.1: contexts of 512 tokens
   c.data.orders = 'both' if task in SIMILARITY else ''  # 3.3
   c.data.label_scale = 1.0
   c.data.batch = 32  # 4.1

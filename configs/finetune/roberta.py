@@ -35,6 +35,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   c.model.head = 'sequence'
   c.data.framing = 'roberta'
+  c.data.length = min(512, c.model.max_length - 2)  # of the published model
   c.data.label_scale = 1.0
   c.optimizer.weight_decay = 0.1  # table 10
   c.schedule.warmup_steps = 0

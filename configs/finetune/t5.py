@@ -29,6 +29,9 @@ SUPER_GLUE = (
   ('super_glue/dpr', 1322),
 )
 MIXTURES = {'glue': GLUE, 'super_glue': SUPER_GLUE}
+# Tokens of a mixture's targets in the published code; WSC and DPR alone have
+# more.
+TARGETS = {'glue': 84, 'super_glue': 62}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -43,6 +46,7 @@ def get_config(arg: str = '') -> ConfigDict:
     c.data.source = ''
     c.data.mixture = tuple((f'task:{name}', n) for name, n in MIXTURES[task])
     c.data.rates = 'examples'
+    c.data.target_length = TARGETS[task]
   c.data.pack = True
   c.data.batch = 128
   # Large tasks are read in chunks of 4,096 examples.

@@ -37,12 +37,14 @@ class Ours(NamedTuple):
     spread: the standard deviation of a sample; None for fewer than two runs.
     runs: how many have ended.
     left: how many have begun and not ended.
+    numbers: of the runs that have ended.
   """
 
   value: float | None
   spread: float | None = None
   runs: int = 0
   left: int = 0
+  numbers: Sequence[float] = ()
 
 
 class _Ended(NamedTuple):
@@ -70,12 +72,27 @@ def ours(
 
 
 def _average(column, found):
-  """The mean of other columns, if all of them have a number."""
+  """The mean of other columns, if all of them have a number.
+
+  The spread is that of the averages of all first runs, all second runs, ...
+  """
   values = [[found[name].value for name in group] for group in column.average]
   if any(value is None for group in values for value in group):
     return Ours(None)
   count = min(found[name].runs for group in column.average for name in group)
-  return Ours(statistics.mean(map(statistics.mean, values)), runs=count)
+  value = statistics.mean(map(statistics.mean, values))
+  averages = [
+    statistics.mean(
+      statistics.mean(found[name].numbers[n] for name in group)
+      for group in column.average
+    )
+    for n in range(count)
+  ]
+  return Ours(value, _spread(averages), count, numbers=averages)
+
+
+def _spread(numbers):
+  return statistics.stdev(numbers) if len(numbers) > 1 else None
 
 
 def _cell(tables, table, row, column, runs):
@@ -106,8 +123,7 @@ def _cell(tables, table, row, column, runs):
     )
   numbers = [_number(e, column.task, column.metric) for e in chosen]
   middle = statistics.median if table.over == 'median' else statistics.mean
-  spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-  return Ours(middle(numbers), spread, len(numbers), left)
+  return Ours(middle(numbers), _spread(numbers), len(numbers), left, numbers)
 
 
 def _workdirs(folder):

@@ -133,8 +133,10 @@ def _files(task: Task, split: str, folder: str) -> list[str]:
 def _count(task, split, found, where):
   """' (CLASS NUMBER, ...)'; checks that each example has a known label.
 
-  Of texts it is the number of empty ones, which are trained on as they are.
+  Examples with an empty text, which are read as they are, are counted too.
   """
+  empty = sum(_has_empty(task, example) for example in found)
+  empty = f' ({empty} with an empty text)' * bool(empty)
   free = task.kind in ('text', 'span')
   labels = [example.get(task.label, '') for example in found]
   if missing := sum(label is None for label in labels):
@@ -144,12 +146,11 @@ def _count(task, split, found, where):
         f' {task.name} ({where}) have no {task.label!r}: this may be a test'
         ' file, or a name of a column may be wrong.'
       )
-    return f' ({missing} without a label)'
+    return f' ({missing} without a label)' + empty
   if free:
-    empty = sum(label == '' for label in labels)
-    return f' ({empty} with an empty {task.label!r})' * bool(empty)
+    return empty
   if task.kind == 'regression':
-    return f' (numbers from {min(labels):g} to {max(labels):g})'
+    return f' (numbers from {min(labels):g} to {max(labels):g})' + empty
   if task.kind == 'tagging':
     labels = [tag for tags in labels for tag in tags]
   counts = collections.Counter(labels)
@@ -158,4 +159,16 @@ def _count(task, split, found, where):
       f'split {split!r} of task {task.name} ({where}) has the unknown label'
       f' {unknown[0]!r}. The task has {either(map(repr, task.labels))}.'
     )
-  return f' ({", ".join(f"{name} {counts[name]}" for name in task.labels)})'
+  numbers = ', '.join(f'{name} {counts[name]}' for name in task.labels)
+  return f' ({numbers})' + empty
+
+
+def _has_empty(task, example):
+  match task.kind:
+    case 'classification' | 'regression':
+      texts = task.texts(example)
+    case 'text':
+      texts = example.values()
+    case _:
+      return False
+  return any(isinstance(x, str) and not x.strip() for x in texts)

@@ -32,6 +32,7 @@ def read(
   label: str = 'label',
   labels: Sequence[str] = (),
   columns: Sequence[str] = (),
+  more: bool = False,
   broken: bool = False,
   most: float = math.inf,
 ) -> Iterator[Example]:
@@ -42,14 +43,14 @@ def read(
     fields: our name of a text -> the column that has it.
     label: the column of the label.
     labels: the classes; none: the label is a number.
-    columns, broken: see files.tsv.
+    columns, more, broken: see files.tsv.
     most: see files.number.
   """
   rows = files.tsv(
     path,
     tuple(fields.values()),
     columns=columns,
-    more=bool(columns),
+    more=more,
     broken=broken,
   )
   for n, (place, cells) in enumerate(rows):
@@ -59,7 +60,10 @@ def read(
     else:
       value = files.number(place, value, label, most)
     texts = {name: cells[column] for name, column in fields.items()}
-    yield {**texts, 'label': value, 'idx': n}
+    # The server knows a test example by the number that the file gives it.
+    number = cells.get('index', cells.get('id')) if value is None else None
+    idx = n if number is None else files.index(place, number, 'index')
+    yield {**texts, 'label': value, 'idx': idx}
 
 
 def _read_cola(path):
@@ -91,6 +95,7 @@ def _read_stsb(path):
     fields={name: name for name in _PAIR},
     label='score',
     columns=() if 'sentence1' in files.header(path) else columns,
+    more='sentence1' not in files.header(path),
     most=5.0,
   )
 

@@ -31,7 +31,10 @@ KINDS = 'classification', 'regression', 'text', 'tagging', 'span'
 _METRICS = {
   'rouge': functools.partial(metrics.rouge, field='label'),
   'bleu': functools.partial(metrics.bleu, language='label'),
+  'entity_f1': metrics.entity_f1,
+  'accuracy': metrics.tag_accuracy,
 }
+_METRICS_OF = {'text': ('rouge', 'bleu'), 'tagging': ('entity_f1', 'accuracy')}
 _KEYS = {
   'validation': 'a file of examples to evaluate',
   'test': 'a file of examples to predict',
@@ -39,7 +42,10 @@ _KEYS = {
   'text2': 'the column of a second text',
   'label': "the column of the label; 'label' if left out",
   'kind': f'{either(KINDS)}; classification if left out',
-  'metric': 'of a text: rouge, if left out, or bleu',
+  'metric': (
+    'of a text: rouge, if left out, or bleu; of tags: entity_f1, if left out,'
+    ' or accuracy'
+  ),
   'name': "what a text-to-text model reads first; the file's name if left out",
   'length': 'tokens of a row of an encoder; 128 if left out',
 }
@@ -106,6 +112,8 @@ def _from_table(name):
     unanswerable = not all(x is None or x['text'] for x in answers)
   if kind in ('classification', 'tagging'):
     labels = _classes(name, read, train)
+    if kind == 'tagging' and options.get('metric') != 'accuracy':
+      _check_entities(name, labels)
     read = functools.partial(read, labels=labels)
   stem = os.path.splitext(os.path.basename(train))[0]
   prefix = options.get('name', stem)
@@ -132,12 +140,22 @@ def _check(name, kind, fields, label, options):
       f'task {name!r}: kind={kind} needs '
       + ('text2, the column of the context.' if not two else 'no text2.')
     )
-  metric = options.get('metric', 'rouge')
-  if metric not in _METRICS or ('metric' in options and kind != 'text'):
-    known = _METRICS if kind == 'text' else ()
-    raise ValueError(
-      f'task {name!r}: {unknown(f"of kind={kind} metric", metric, known)}'
-    )
+  known = _METRICS_OF.get(kind, ())
+  if 'metric' in options and options['metric'] not in known:
+    metric = unknown(f'of kind={kind} metric', options['metric'], known)
+    raise ValueError(f'task {name!r}: {metric}')
+
+
+def _check_entities(name, labels):
+  """Raises ValueError for a tag that marks no entity."""
+  for tag in labels:
+    try:
+      metrics.entities([tag])
+    except ValueError as error:
+      raise ValueError(
+        f'task {name!r}: {error} For other tags, such as parts of speech, give'
+        ' metric=accuracy.'
+      ) from error
 
 
 def _formats(kind, prefix, fields, labels, options):
@@ -173,7 +191,7 @@ def _formats(kind, prefix, fields, labels, options):
         'texts': tagging.words,
         'text_to_text': write,
         'decode': functools.partial(_tags_decode, labels=labels),
-        'metrics': metrics.entity_f1,
+        'metrics': _METRICS[options.get('metric', 'entity_f1')],
       }
   return {
     'label': 'answers',

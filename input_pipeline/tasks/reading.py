@@ -129,7 +129,9 @@ def squad_decode(text: str, example: Example) -> str:
   for before, after in itertools.pairwise(words):
     apart = before[-1].isalnum() and after[0].isalnum()
     pattern += (r'\s+' if apart else r'\s*') + re.escape(after)
-  found = re.search(pattern, example['context'])
+  context = example['context']
+  # The score knows no case.
+  found = re.search(pattern, context) or re.search(pattern, context, re.I)
   return found[0] if found else text
 
 

@@ -54,9 +54,14 @@ def read(path: str, *, language: str) -> Iterator[Example]:
       f'{path} has {len(ours)} lines, {other} has {len(theirs)}. Line n of one'
       ' must be the translation of line n of the other: fetch both files again.'
     )
+  left_out = 0
   for pair in zip(ours, theirs, strict=True):
     if any(pair):
       yield dict(zip(('en', language), pair, strict=True))
+    else:
+      left_out += 1
+  if left_out:
+    print(f'{path}: {left_out} pairs of empty lines are left out.', flush=True)
 
 
 def _segments(path):

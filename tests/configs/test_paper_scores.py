@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import statistics
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_the_mean_over_seeds_of_the_best_point_of_a_grid(tmp_path):
     write(place / name, rows, best='')
   write(place / 'learning_rate=2e-5,seed=2', [], best='')  # has not ended
   found = ours('bert.table1', 'BERT-base', tmp_path)
-  assert found['RTE'] == scores.Ours(62.0, pytest.approx(8**0.5), 2, 1)
+  assert found['RTE'][:4] == (62.0, pytest.approx(8**0.5), 2, 1)
+  assert found['RTE'].numbers == [60.0, 64.0]
   assert found['CoLA'] == scores.Ours(None)
   assert found['average'] == scores.Ours(None)
   table = papers.find('bert.table1')
@@ -80,6 +82,25 @@ def test_an_average_of_columns(tmp_path):
   found = ours('bert.table1', 'BERT-large', tmp_path)
   assert found['MNLI-m'].value == 86.7
   assert found['average'].value == pytest.approx(numbers[-1], abs=0.05)
+  assert found['average'].spread is None
+
+
+def test_the_spread_of_an_average(tmp_path):
+  """That of the averages of the first runs, of the second runs, ..."""
+  place = tmp_path / 'electra.table1' / 'ELECTRA-small'
+  table = papers.find('electra.table1')
+  numbers = {'seed=0': 80.0, 'seed=1': 81.0, 'seed=2': 85.0}
+  for n, task in enumerate(table.tasks):
+    for seed, value in numbers.items():
+      value += n  # each task has a level of its own
+      names = {c.metric for c in table.columns if c.task == task} - {''}
+      names |= {f'{task}/{x}' for x in scores.AVERAGED.get(task, ('accuracy',))}
+      row = dict.fromkeys(names, value) | {'score': value}
+      write(place / task / seed, [(20, row)], best='')
+  found = ours('electra.table1', 'ELECTRA-small', tmp_path)
+  average = found['average']
+  assert average.runs == 3
+  assert average.spread == pytest.approx(statistics.stdev(numbers.values()))
 
 
 def test_each_task_of_a_mixture_takes_its_own_best_evaluation(tmp_path):

@@ -173,12 +173,12 @@ def test_every_row_and_number_is_printed(table):
 def test_the_configs_of_a_row_can_run(table, row, size):
   before, made = {}, [*records.runs(papers.TABLES, table, row)]
   # A run of several seeds is the origin of others by its first one.
-  origins = {run.origin.removesuffix('/seed=0') for run in made}
+  origins = {run.origin.removesuffix('/seed=0:best') for run in made}
   for run in made:
     if size == 'tiny':
       run = tiny.shrunk(run)
     if run.task:
-      source = before[run.origin.removesuffix('/seed=0')]
+      source = before[run.origin.removesuffix('/seed=0:best')]
       if run.folder in origins:
         before[run.folder] = tuned(run, source)
       if source.data.objective in LABELLED:

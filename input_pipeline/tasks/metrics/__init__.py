@@ -28,13 +28,18 @@ from input_pipeline.tasks.metrics.classes import (
   multirc,
   pearson_spearman,
 )
-from input_pipeline.tasks.metrics.tags import entity_f1
+from input_pipeline.tasks.metrics.tags import (
+  entities,
+  entity_f1,
+  tag_accuracy,
+)
 from input_pipeline.tasks.metrics.texts import bleu, bleu_signature, rouge
 
 __all__ = [
   'accuracy',
   'bleu',
   'bleu_signature',
+  'entities',
   'entity_f1',
   'f1_accuracy',
   'f1_macro_accuracy',
@@ -47,5 +52,6 @@ __all__ = [
   'squad',
   'squad2',
   'superglue_average',
+  'tag_accuracy',
   'trivia',
 ]

@@ -5,6 +5,7 @@ it is published as source alone, last in 2020, and building it fails in some
 environments; and it does not count words without a tag.
 """
 
+import operator
 from collections.abc import Sequence
 
 from input_pipeline.tasks.metrics import scores
@@ -34,17 +35,10 @@ def entity_f1(
   Raises:
     ValueError: a tag has another form, or there are more tags than words.
   """
-  scores.check_length(examples, predictions)
   golds, founds, invalid = set(), set(), 0
-  for i, (example, tags) in enumerate(zip(examples, predictions, strict=True)):
-    gold = example[field]
-    missing = len(gold) - len(tags)
-    if missing < 0:
-      raise ValueError(
-        f'Example {i} has {len(gold)} words, and {len(tags)} predicted tags.'
-      )
-    invalid += missing + scores.invalid(tags)
-    tags = [tag or OUTSIDE for tag in tags] + [OUTSIDE] * missing
+  for i, (gold, tags) in enumerate(_tags(examples, predictions, field)):
+    invalid += scores.invalid(tags)
+    tags = [tag or OUTSIDE for tag in tags]
     golds |= {(i, *entity) for entity in entities(gold)}
     founds |= {(i, *entity) for entity in entities(tags)}
   right, total = len(golds & founds), len(golds) + len(founds)
@@ -54,6 +48,39 @@ def entity_f1(
     'recall': right / len(golds) if golds else None,
   }
   return scores.percents(values, invalid=invalid)
+
+
+def tag_accuracy(
+  examples: Examples,
+  predictions: Sequence[Sequence[str | None]],
+  *,
+  field: str = 'ner',
+) -> Scores:
+  """`accuracy` of the words' tags, of all examples together.
+
+  The arguments are those of `entity_f1`; a word without a predicted tag counts
+  as wrong, and as `invalid`.
+  """
+  right, total, invalid = 0, 0, 0
+  for gold, tags in _tags(examples, predictions, field):
+    right += sum(map(operator.eq, gold, tags))
+    total += len(gold)
+    invalid += scores.invalid(tags)
+  value = right / total if total else None
+  return scores.percents({'accuracy': value}, invalid=invalid)
+
+
+def _tags(examples, predictions, field):
+  """Each example's gold and predicted tags; None for a word without one."""
+  scores.check_length(examples, predictions)
+  for i, (example, tags) in enumerate(zip(examples, predictions, strict=True)):
+    gold = example[field]
+    missing = len(gold) - len(tags)
+    if missing < 0:
+      raise ValueError(
+        f'Example {i} has {len(gold)} words, and {len(tags)} predicted tags.'
+      )
+    yield gold, [*tags, *[None] * missing]
 
 
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:

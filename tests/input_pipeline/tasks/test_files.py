@@ -67,6 +67,8 @@ BAD = [
   ('glue/stsb', 'sentence1\tsentence2\tscore\na\tb\t5.2\n',
    "FILE, line 2: score '5.2' is not in 0 to 5"),
   ('glue/cola', 'gj04\t1\tbad\n', 'FILE, line 1 has 3 columns, not the 4'),
+  ('glue/cola', 'bc\t0\t*\tSecond\tlost half.\n',
+   'FILE, line 1 has 5 columns, not the 4'),
   ('super_glue/cb', '{"premise": "a", "hypothesis": "b"}\n',
    "FILE, line 1: there is no field 'idx', only premise, hypothesis"),
   ('super_glue/cb', '{"premise": "a", "hypothesis": "b", "idx": "x"}\n',
@@ -167,10 +169,13 @@ def test_answers_in_the_wrong_place_are_counted(tmp_path, capsys):
 # ---- Layouts ----
 def test_glue_test_files(tmp_path):
   """Test files have an index, and no labels."""
-  path = write(tmp_path, 'a.tsv', 'index\tsentence\n0\tHe left.\n')
+  path = write(tmp_path, 'a.tsv', 'index\tsentence\n7\tHe left.\n')
   assert list(catalog.find('glue/cola').read(path)) == [
-    {'sentence': 'He left.', 'label': None, 'idx': 0}
+    {'sentence': 'He left.', 'label': None, 'idx': 7}
   ]
+  text = 'id\tquestion1\tquestion2\n0\ta\tb\n1\ta\n2\tc\td\n'
+  found = catalog.find('glue/qqp').read(write(tmp_path, 'q.tsv', text))
+  assert [example['idx'] for example in found] == [0, 2]
   text = 'index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\ta\tb\n'
   (example,) = catalog.find('glue/mrpc').read(write(tmp_path, 'b.tsv', text))
   assert example == {
@@ -312,7 +317,11 @@ def test_parallel_lines(tmp_path, capsys):
   assert len(list(catalog.find('wmt/en_de').read(path))) == 2
   write(tmp_path, 'newstest2013.de', '\nD\n')
   catalog.examples(catalog.find('wmt/en_de'), 'validation', str(tmp_path))
-  assert "(1 with an empty 'de')" in capsys.readouterr().out
+  assert '(1 with an empty text)' in capsys.readouterr().out
+  write(tmp_path, 'newstest2013.en', 'A\n\n')
+  write(tmp_path, 'newstest2013.de', 'C\n\n')
+  assert len(list(catalog.find('wmt/en_de').read(path))) == 1
+  assert '1 pairs of empty lines are left out' in capsys.readouterr().out
   write(tmp_path, 'newstest2013.de', 'C\n')
   assert 'FILE has 2 lines' in failure('wmt/en_de', path)
 

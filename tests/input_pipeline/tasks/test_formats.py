@@ -241,6 +241,7 @@ def test_answers_are_written_as_in_the_context():
   example = {'context': 'It was J.S. Bach, not the cats.'}
   for text, answer in (
     ('J . S . Bach', 'J.S. Bach'),
+    ('j . s . bach', 'J.S. Bach'),  # the score knows no case
     ('Bach , not', 'Bach, not'),
     ('the cat s', 'the cat s'),  # not one word of the context
     ('the dog', 'the dog'),

@@ -64,6 +64,22 @@ def test_a_table_of_texts_that_are_written(tmp_path):
   assert list(other.metrics(examples, ['a b.', 'd.'])) == ['bleu']
 
 
+def test_a_table_of_other_tags(tmp_path):
+  """Parts of speech mark no entities: words are counted."""
+  rows = 'words\ttags\nhe ran\tPRP VB\nso\tRB\n'
+  name = spec(tmp_path, train=rows, validation=rows)
+  name += ',text=words,label=tags,kind=tagging'
+  with pytest.raises(ValueError, match="'PRP' is not a tag.*metric=accuracy"):
+    catalog.find(name)
+  task = catalog.find(f'{name},metric=accuracy')
+  examples = catalog.examples(task, 'validation')
+  found = task.metrics(examples, [['PRP', 'RB'], [None]])
+  assert found == {'accuracy': pytest.approx(100 / 3), 'invalid': 1}
+  assert task.metrics([], [])['undefined'] == 1
+  with pytest.raises(ValueError, match="metric 'rouge' is unknown"):
+    catalog.find(f'{name},metric=rouge')
+
+
 def test_a_table_of_tags(tmp_path):
   rows = 'words\ttags\nAda of Rome\tB-PER O B-LOC\nhe ran\tO O\n'
   name = spec(tmp_path, train=rows, validation=rows)
