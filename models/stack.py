@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from models.block import Block, Context, Kept
 from models.config import TransformerConfig
+from models.kernels import cudnn
 from models.kernels.blocks import KEPT
 from models.layers import Dense, Norm, dropout, initializer
 from models.masks import Rules, as_mask
@@ -36,7 +37,7 @@ def _policy(config):
     return None
 
   def policy(primitive, *inputs, **params):
-    if _KERNELS(primitive, *inputs, **params):
+    if cudnn.is_kept(primitive) or _KERNELS(primitive, *inputs, **params):
       return True
     wide = primitive.name == 'dot_general' and (
       inputs[1].shape[-1] == config.mlp_dim

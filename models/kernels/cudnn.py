@@ -75,7 +75,7 @@ def attend(
     lengths = jnp.sum(rules.keys > 0, axis=1, dtype='int32')
     lengths = jnp.maximum(lengths, 1)
 
-  @functools.partial(jax.checkpoint, policy=_saved)
+  @functools.partial(jax.checkpoint, policy=is_kept)
   def attend(q, k, v, bias, rules, banded):
     if fixed:
       q, k = _widen(q, k, _slopes(bias, k.shape[1]), _places(k.shape[1]))
@@ -105,8 +105,8 @@ def attend(
   return attend(q, k, v, bias, rules, banded)[:, :T, :, :H]
 
 
-def _saved(primitive, *_, **__):
-  """Keep the output and the logarithm of the softmax's sum, nothing wider."""
+def is_kept(primitive, *_, **__) -> bool:
+  """The policy that keeps the output and the logarithm of the softmax's sum."""
   return 'dot_product_attention' in primitive.name
 
 

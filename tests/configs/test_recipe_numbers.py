@@ -155,7 +155,8 @@ def check_how_it_goes(reference: str, config: ConfigDict) -> None:
   size = (m.encoder_layers + m.decoder_layers) * m.embed_dim * width
   if not 0.6e9 < size < 0.8e9:
     large = size > 0.7e9
-    goes |= {'model.remat': 'full' if large else 'auto'}
+    full = large or (m.family == 'electra' and m.encoder_layers == 24)
+    goes |= {'model.remat': 'full' if full else 'auto'}
     goes |= {'sharding.rules': 'fsdp' if large else 'replicated'}
     goes |= {'sharding.mesh.data': 1 if large else -1}
     goes |= {'sharding.mesh.fsdp': -1 if large else 1}
