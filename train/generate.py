@@ -13,6 +13,9 @@ are drawn, the same for the same --seed, in whatever company a prompt stands.
 With --beams=4 the best of several texts is written, by GNMT's --length_penalty.
 --samples=N gives N answers to each input.
 
+Of an encoder each [MASK] in a text gets the likeliest tokens (--top=5); ELECTRA
+says how likely each token replaces another.
+
 --out=FILE.jsonl writes the answers to a file, an object a line: the input's
 fields and `answers`, with their tokens and log probabilities. The same command
 goes on after a kill.
@@ -32,6 +35,7 @@ import numpy as np
 from absl import flags
 
 from train import applying
+from train.generation import masks
 from train.generation.files import answer_file, read_prompts
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.samples import first_rows_of
@@ -138,16 +142,23 @@ def main():
       print(text)
     return
   batch = _BATCH.value
+  texts = [row[_FIELD.value] for row in rows]
   if _FROM.value:
-    writer = make_writer(applying.open_published(_FROM.value))
+    model = applying.open_published(_FROM.value)
   else:
-    writer = make_writer(opening.open_run(_WORKDIR.value, step))
+    model = opening.open_run(_WORKDIR.value, step)
+  if model.model.config.head in masks.HEADS and texts and not _OUT.value:
+    for text in texts:
+      found = masks.shown(model, text, _TOP.value)
+      if jax.process_index() == 0:
+        print(found)
+    return
+  writer = make_writer(model)
   if _INTERACTIVE.value:
     _converse(writer, options)
   elif _OUT.value:
     answer_file(writer, rows, _FIELD.value, _OUT.value, options, batch)
   else:
-    texts = [row[_FIELD.value] for row in rows]
     found = writer.answers(texts, options, batch)
     if jax.process_index() == 0:
       print(shown(zip(texts, found, strict=True)))
@@ -179,6 +190,7 @@ if __name__ == '__main__':
   _EXAMPLES = flags.DEFINE_integer(
     'examples', 4, 'Held-out examples, where no text is given.'
   )
+  _TOP = flags.DEFINE_integer('top', 5, 'Tokens named for each [MASK].')
   _BATCH = flags.DEFINE_integer('batch', 8, 'Inputs answered at once.')
   flags.DEFINE_integer('samples', 1, 'Answers to each input.')
   flags.DEFINE_integer(
