@@ -240,8 +240,9 @@ def _read_texts():
   writer = make_writer(model)
   for source in _TEXTS.value:
     found = perplexity(
-      writer, source, _WINDOW.value, _STRIDE.value, _DOCUMENTS.value
-    )
+      writer, source, _WINDOW.value, _STRIDE.value, _DOCUMENTS.value,
+      _FIELD.value,
+    )  # fmt: skip
     if jax.process_index() == 0:
       print(json.dumps({'texts': source} | found), flush=True)
 
@@ -253,6 +254,9 @@ if __name__ == '__main__':
   )
   _TEXTS = flags.DEFINE_multi_string(
     'texts', (), 'A source of texts, such as textfile:wiki.test.raw.'
+  )
+  _FIELD = flags.DEFINE_string(
+    'text_field', 'text', 'Where JSON and Parquet files have --texts.'
   )
   _WINDOW = flags.DEFINE_integer(
     'window', 0, "Tokens read at once; 0: a row's of training."

@@ -98,6 +98,7 @@ def _documents(name: str, field: str, limit: int) -> Iterator[str]:
         text = source.text(record)
       except ValueError as error:
         place = source.place(file, line)
-        raise ValueError(f'{place}: {error}. Remove or correct it.') from error
+        why = str(error).replace('data.text_field', '--text_field')
+        raise ValueError(f'{place}: {why}. Remove or correct it.') from error
       found += 1
       yield text.decode()

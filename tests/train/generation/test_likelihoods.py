@@ -174,3 +174,9 @@ def test_perplexity_beside_a_plain_loop(tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       perplexity(writer, name)
+  path = tmp_path / 'rows.jsonl'
+  path.write_text('{"body": "so it goes"}\n')
+  name = f'json:{path}'
+  assert perplexity(writer, name, field='body')['words'] == 3
+  with pytest.raises(ValueError, match='line 1: no text.*; --text_field names'):
+    perplexity(writer, name)
