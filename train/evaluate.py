@@ -212,6 +212,14 @@ def _check_threshold(data: pipeline.Data, threshold: float) -> None:
 def main():
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
+  if _FROM.value and (_STEP.value or _CONFIG.value is not None):
+    raise ValueError(
+      '--from=CHECKPOINT has one step and its own config: leave --step and '
+      '--config out.'
+    )
+  _check_together('texts', ('window', 'stride', 'documents'), needed=True)
+  others = 'source', 'predictions', 'no_answer_threshold'
+  _check_together('texts', others, needed=False)
   processes.join()
   if _TEXTS.value:
     _read_texts()
@@ -228,6 +236,17 @@ def main():
   )
   if jax.process_index() == 0:
     print(json.dumps(found))
+
+
+def _check_together(flag, others, needed):
+  """Raises ValueError for other flags that need this one, or exclude it."""
+  for name in others:
+    found = flags.FLAGS[name]
+    if found.value != found.default and bool(flags.FLAGS[flag].value) != needed:
+      raise ValueError(
+        f'--{name}={found.value} '
+        + (f'needs --{flag}.' if needed else f'has no use with --{flag}.')
+      )
 
 
 def _read_texts():

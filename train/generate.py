@@ -121,17 +121,23 @@ def _converse(writer: Writer, options: Options) -> None:
 
 
 def main():
-  options = Options(**{name: flags.FLAGS[name].value for name in OPTIONS})
+  values = {name: flags.FLAGS[name].value for name in OPTIONS}
+  options = Options(**values | {'stop': tuple(values['stop'])})
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
-  if _EXAMPLES.value < 1:
-    raise ValueError(f'--examples={_EXAMPLES.value} must be at least 1.')
+  if _FROM.value and _STEP.value:
+    raise ValueError('--from=CHECKPOINT has one step: leave --step out.')
+  for name in ('examples', 'batch'):
+    if (value := flags.FLAGS[name].value) < 1:
+      raise ValueError(f'--{name}={value} must be at least 1.')
   texts = list(_TEXT.value or ())
   rows = [{_FIELD.value: text} for text in texts]
   if _FILE.value:
     rows += read_prompts(_FILE.value, _FIELD.value)
   if _OUT.value and not rows:
     raise ValueError('--out needs inputs: give --file or --text.')
+  if _INTERACTIVE.value and rows:
+    raise ValueError('--interactive reads what is typed: leave inputs out.')
   processes.join()
   step = parse_step(_STEP.value)
   if not rows and not _INTERACTIVE.value:
@@ -148,6 +154,10 @@ def main():
   else:
     model = opening.open_run(_WORKDIR.value, step)
   if model.model.config.head in masks.HEADS and texts and not _OUT.value:
+    if options != GREEDY:
+      raise ValueError(
+        'An encoder writes no text: leave out how it is written.'
+      )
     for text in texts:
       found = masks.shown(model, text, _TOP.value)
       if jax.process_index() == 0:

@@ -123,7 +123,7 @@ class Writer:
         return
 
   def encoded(self, prompt: str | Sequence[int]) -> np.ndarray:
-    """The ids that the model reads for a prompt; see `train.prompts.encode`."""
+    """The ids that the model reads for a prompt; see `prompts.encode`."""
     if not isinstance(prompt, str):
       return np.asarray(prompt, np.int32)
     longest = self.longest

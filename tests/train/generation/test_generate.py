@@ -147,6 +147,8 @@ def test_drawn_tokens(evaluated):
     (['--top_k=5'], 'top_k, top_p and min_p need a temperature'),
     (['--beams=99999', '--text=a'], '99999 beams are more than the'),
     (['--out=a.jsonl'], '--out needs inputs'),
+    (['--interactive', '--text=a'], '--interactive reads what is typed'),
+    (['--batch=0', '--text=a'], '--batch=0 must be at least 1'),
     (['--from=nowhere'], 'Give --workdir of a run, or --from=CHECKPOINT'),
     (['--text=<extra_id_99>'], 'has 1 sentinels, of which the tokenizer knows'),
     (['--file=nowhere.txt'], 'nowhere.txt'),
