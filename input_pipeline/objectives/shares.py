@@ -53,7 +53,7 @@ class Shares:
       if self.chunks and not self.reported:
         self.reported = True
         for line in filter(None, (self.padding(), self.masked())):
-          print(line, flush=True)
+          print(f'{line}\n', end='', flush=True)  # A thread's line stays whole.
 
   def report_empty(self, stream: int) -> None:
     """Reports once that a stream ended without any row."""
@@ -65,7 +65,8 @@ class Shares:
       f'Stream {stream} of data.streams={self.config.streams} has no document'
       f' in data.epochs={self.config.epochs}, and its rows are padding: there'
       f' are fewer chunks of data.block={self.config.block} documents than'
-      ' streams. Lower data.block or data.streams.',
+      ' streams. Lower data.block or data.streams.\n',
+      end='',
       flush=True,
     )
 

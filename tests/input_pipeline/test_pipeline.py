@@ -211,7 +211,7 @@ if {ending == 'deleted'}:
   del iterator
 while {ending == 'failed'}:
   next(iterator)
-print('end', flush=True)
+print('end\\n', end='', flush=True)
 """
   done = subprocess.run(
     [sys.executable, '-c', script], cwd=REPOSITORY, timeout=120, check=False,
