@@ -11,7 +11,13 @@ without labels.
 
 --texts=SOURCE gives the perplexity of a decoder on the texts of a source, by
 document, in windows of --window tokens that each predict --stride: of a run, or
-of a published checkpoint (--from=CHECKPOINT). Repeat it for several.
+of a published checkpoint (--from=CHECKPOINT). Repeat it for several. An encoder
+gets a pseudo-perplexity.
+
+--tasks=lambada,hellaswag,gsm8k asks a run or a published checkpoint prompted
+tasks, whose files lie in --task_folder, after --shots examples, and prints a
+table; --out=FILE.json keeps the scores, --predictions=DIR what each question
+got. --samples=40 --temperature=0.7 takes the answer that most samples give.
 
 --no_answer_threshold=X leaves a question of SQuAD 2.0 without an answer if the
 score of no answer exceeds that of the answer by more than X. The scores have
@@ -23,16 +29,10 @@ from configs.commands import startup
 if __name__ == '__main__':
   startup.begin()
 
-import functools
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
 
-import flax.linen as nn
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -41,101 +41,31 @@ from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import applying
 from train.finetuning import scoring
-from train.generation.perplexity import perplexity
+from train.generation import asking
+from train.generation.options import Options
+from train.generation.perplexity import (
+  perplexity,
+  pseudo_perplexity,
+  read_documents,
+)
 from train.generation.writer import make_writer
-from train.learning.criteria import lm_means
-from train.learning.step import eval_step
+from train.learning.evaluation import evaluate, make_eval_step
 from train.parallel import processes
 from train.runs import command, opening, workdir
 from train.runs.checkpoint import parse_step
 
-
-class EmptySplitError(ValueError):
-  """There is nothing to evaluate on."""
-
-
-def evaluate(
-  step: Callable[[Any, dict], dict[str, jax.Array]],
-  params: Any,
-  batches: Iterable[dict[str, jax.Array]],
-  limit: int = 0,
-  means: Callable[[dict], dict] = lm_means,
-) -> dict[str, float]:
-  """Means over all predicted tokens of the split.
-
-  Args:
-    step: params, batch -> sums, from `make_eval_step`.
-    params: of the model.
-    batches: global batches. A batch of padding alone ends the split: every
-      host has read its share, and all hosts stop at the same batch. A batch
-      of text without a predicted token does not end it.
-    limit: the most batches; 0: the whole split.
-    means: of the criterion: sums -> means.
-
-  Returns:
-    The criterion's means, 'loss' and 'accuracy' among them; 'perplexity', e to
-    the mean cross-entropy of a predicted token; 'tokens', the predicted ones;
-    and 'bits_per_byte' where bytes were counted, whatever the tokenizer. Where
-    labels are predicted, the criterion's means and 'labels', their number.
-
-  Raises:
-    EmptySplitError: the split has no token to predict.
-  """
-  totals = {'weight': 0.0, 'present': 0.0}
-  for sums in _sums(step, params, itertools.islice(batches, limit or None)):
-    if not sums['present']:
-      break
-    for name, total in sums.items():
-      totals[name] = totals.get(name, 0.0) + float(total)
-  present = totals.pop('present')
-  if not present:
-    raise EmptySplitError(
-      'The evaluation split is empty. Lower data.holdout (every holdout-th '
-      'document is held out) or give eval.source.'
-    )
-  if not totals['weight']:
-    raise EmptySplitError(
-      f'None of the {int(present):,} evaluated tokens is predicted. The '
-      'documents may be too short for data.objective: give longer ones, or '
-      'raise eval.batches if it is not 0.'
-    )
-  found = {name: float(x) for name, x in means(totals).items()}
-  if 'z_loss' not in found:
-    return found | {'labels': int(totals['weight'])}
-  del found['z_loss']  # its factor belongs to training
-  found['perplexity'] = float(np.exp(totals['loss'] / totals['weight']))
-  if totals.get('bytes'):
-    found['bits_per_byte'] = totals['loss'] / math.log(2) / totals['bytes']
-  return found | {'tokens': int(totals['weight'])}
-
-
-def _sums(step, params, batches):
-  """Each batch's sums; the next batch is under way while they are fetched."""
-  pending = None
-  for batch in batches:
-    sums = step(params, batch)
-    if pending is not None:
-      yield jax.device_get(pending)
-    pending = sums
-  if pending is not None:
-    yield jax.device_get(pending)
-
-
-def make_eval_step(
-  model: nn.Module, data: pipeline.Data, loss_chunk: int = 0
-) -> Callable[[Any, dict], dict[str, jax.Array]]:
-  """params, batch -> sums; compiled at the first call.
-
-  Bytes are counted too where all of a text is predicted. `loss_chunk` is that
-  of training.
-  """
-  counted = data.config.objective == 'causal'
-  lengths = data.tokenizer.byte_lengths() if counted else None
-  return jax.jit(
-    functools.partial(
-      eval_step, model=model, loss_chunk=loss_chunk, byte_lengths=lengths
-    )
-  )
+# What is evaluated in place of the run's held-out split, by flag.
+KINDS = 'texts', 'tasks'
+# A flag -> the kinds that use it; '': the held-out split.
+USES = {
+  **dict.fromkeys(('documents', 'text_field', 'published_form'), ('texts',)),
+  **dict.fromkeys(('window', 'stride', 'batch'), ('texts', 'tasks')),
+  **dict.fromkeys(asking.OPTIONS, ('tasks',)),
+  **dict.fromkeys(('task_folder', 'shots', 'shots_file'), ('tasks',)),
+  **dict.fromkeys(('limit', 'out'), ('tasks',)),
+  **dict.fromkeys(('source', 'no_answer_threshold'), ('',)),
+  'predictions': ('', 'tasks'),
+}
 
 
 def evaluate_run(
@@ -217,15 +147,48 @@ def main():
       '--from=CHECKPOINT has one step and its own config: leave --step and '
       '--config out.'
     )
-  _check_together('texts', ('window', 'stride', 'documents'), needed=True)
-  others = 'source', 'predictions', 'no_answer_threshold'
-  _check_together('texts', others, needed=False)
+  for name, uses in USES.items():
+    _check_use(name, uses)
   processes.join()
   if _TEXTS.value:
-    _read_texts()
+    _read_texts(_model())
+  elif _TASKS.value:
+    _ask(_model())
+  elif _FROM.value:
+    raise ValueError(
+      '--from=CHECKPOINT is evaluated on --texts=SOURCE or --tasks=NAMES.'
+    )
+  else:
+    _evaluate_run()
+
+
+def _check_use(name, uses):
+  """Raises ValueError for a flag that none of the given ones uses."""
+  found = flags.FLAGS[name]
+  if found.value == found.default:
     return
+  kinds = {kind for kind in KINDS if flags.FLAGS[kind].value} or {''}
+  if len(kinds) > 1:
+    raise ValueError(
+      f'Give one of {", ".join(f"--{kind}" for kind in sorted(kinds))}.'
+    )
+  if not kinds & set(uses):
+    needed = ' or '.join(f'--{kind}' for kind in uses if kind)
+    other = next(iter(kinds))
+    raise ValueError(
+      f'--{name}={found.value} '
+      + (f'has no use with --{other}.' if other else f'needs {needed}.')
+    )
+
+
+def _model():
   if _FROM.value:
-    raise ValueError('--from=CHECKPOINT is evaluated on --texts=SOURCE.')
+    return applying.open_published(_FROM.value)
+  step = parse_step(_STEP.value)
+  return opening.open_run(_WORKDIR.value, step, _CONFIG.value)
+
+
+def _evaluate_run():
   found = evaluate_run(
     _WORKDIR.value,
     parse_step(_STEP.value),
@@ -238,32 +201,32 @@ def main():
     print(json.dumps(found))
 
 
-def _check_together(flag, others, needed):
-  """Raises ValueError for other flags that need this one, or exclude it."""
-  for name in others:
-    found = flags.FLAGS[name]
-    if found.value != found.default and bool(flags.FLAGS[flag].value) != needed:
-      raise ValueError(
-        f'--{name}={found.value} '
-        + (f'needs --{flag}.' if needed else f'has no use with --{flag}.')
-      )
-
-
-def _read_texts():
+def _read_texts(model):
   """Prints a line of JSON for each of --texts."""
-  if _FROM.value:
-    model = applying.open_published(_FROM.value)
-  else:
-    step = parse_step(_STEP.value)
-    model = opening.open_run(_WORKDIR.value, step, _CONFIG.value)
-  writer = make_writer(model)
   for source in _TEXTS.value:
-    found = perplexity(
-      writer, source, _WINDOW.value, _STRIDE.value, _DOCUMENTS.value,
-      _FIELD.value,
-    )  # fmt: skip
+    if model.model.config.family == 'encoder':
+      texts = read_documents(source, _FIELD.value, _DOCUMENTS.value)
+      found = pseudo_perplexity(model, texts, _BATCH.value)
+    else:
+      found = perplexity(
+        make_writer(model), source, _WINDOW.value, _STRIDE.value,
+        _DOCUMENTS.value, _FIELD.value, _FORM.value, _BATCH.value,
+      )  # fmt: skip
     if jax.process_index() == 0:
       print(json.dumps({'texts': source} | found), flush=True)
+
+
+def _ask(model):
+  """Prints a table of the scores on --tasks."""
+  values = {name: flags.FLAGS[name].value for name in asking.OPTIONS}
+  asked = asking.Asking(
+    tasks=tuple(_TASKS.value),
+    options=Options(**values),
+    **{name: flags.FLAGS[name].value for name in asking.SETTINGS},
+  )
+  found = asking.ask_all(model, asked, _OUT.value, _PREDICTIONS.value)
+  if jax.process_index() == 0:
+    print(asking.table(found))
 
 
 if __name__ == '__main__':
@@ -286,6 +249,24 @@ if __name__ == '__main__':
   _DOCUMENTS = flags.DEFINE_integer(
     'documents', 0, 'How many of --texts are read; 0: all.'
   )
+  _FORM = flags.DEFINE_string(
+    'published_form', '', "Of --texts, taken out: wikitext's, ptb's or lm1b's."
+  )
+  _TASKS = flags.DEFINE_list('tasks', [], 'Prompted tasks, such as lambada.')
+  flags.DEFINE_string(
+    'task_folder', '', 'Has the files of --tasks, as they are published.'
+  )
+  flags.DEFINE_integer('shots', 0, 'Examples before each question.')
+  flags.DEFINE_string('shots_file', '', 'A JSONL file of examples.')
+  flags.DEFINE_integer('limit', 0, 'The first so many questions; 0: all.')
+  flags.DEFINE_integer('samples', 1, 'Answers whose most frequent one counts.')
+  flags.DEFINE_float('temperature', 0.0, 'Of answers that are drawn.')
+  flags.DEFINE_integer('top_k', 0, 'Draw from so many tokens; 0: all.')
+  flags.DEFINE_float('top_p', 1.0, 'Draw from the likeliest tokens with it.')
+  flags.DEFINE_integer('length', 0, "Tokens of an answer; 0: the task's.")
+  flags.DEFINE_integer('seed', 0, 'Of examples and answers that are drawn.')
+  _BATCH = flags.DEFINE_integer('batch', 8, 'Texts that are read at once.')
+  _OUT = flags.DEFINE_string('out', '', 'A JSON file for the scores.')
   _STEP = flags.DEFINE_string(
     'step',
     '',
@@ -299,7 +280,8 @@ if __name__ == '__main__':
   )
   _PREDICTIONS = flags.DEFINE_string(
     'predictions', '',
-    "A folder: the answers to each task, in its benchmark's format.",
+    "A folder: the answers to each task, in its benchmark's format, or what"
+    ' each question of --tasks got.',
   )  # fmt: skip
   _THRESHOLD = flags.DEFINE_float(
     'no_answer_threshold', None,

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
 from input_pipeline import pipeline
-from train.evaluate import EmptySplitError, evaluate, make_eval_step
 from train.finetuning import scoring
 from train.generation.samples import make_sampling
+from train.learning.evaluation import EmptySplitError, evaluate, make_eval_step
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes
 from train.reporting.curves import draw_curves

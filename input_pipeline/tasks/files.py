@@ -129,8 +129,25 @@ def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
     ValueError: a column is missing or named twice, or a row has too few or
       too many, or a quote is not closed.
   """
+  rows = csv_cells(path)
+  place, columns = next(rows)
+  _check_columns(place, columns, needed)
+  for place, cells in rows:
+    if len(cells) != len(columns):
+      raise ValueError(
+        f'{place} has {len(cells)} columns, not the {len(columns)} of'
+        f' {", ".join(columns)}. A text with a comma must be in quotes.'
+      )
+    yield Row(place, dict(zip(columns, cells, strict=True)))
+
+
+def csv_cells(path: str) -> Iterator[tuple[str, list[str]]]:
+  """(place, cells) of each row of a CSV file that is not empty.
+
+  Raises:
+    ValueError: a quote is not closed.
+  """
   reader = csv.reader(io.StringIO(text(path), newline=''), strict=True)
-  columns = None
   while True:
     place = f'{path}, line {reader.line_num + 1}'
     try:
@@ -141,16 +158,8 @@ def csv_rows(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:
       ) from error
     if cells is None:
       return
-    if columns is None:
-      columns = cells
-      _check_columns(place, columns, needed)
-    elif len(cells) == len(columns):
-      yield Row(place, dict(zip(columns, cells, strict=True)))
-    elif cells:
-      raise ValueError(
-        f'{place} has {len(cells)} columns, not the {len(columns)} of'
-        f' {", ".join(columns)}. A text with a comma must be in quotes.'
-      )
+    if cells:
+      yield place, cells
 
 
 def jsonl(path: str, needed: Sequence[str] = ()) -> Iterator[Row]:

@@ -122,6 +122,7 @@ ORDER = {
     {'config_checks', 'sources.hashes', 'sources.lines'},
     {'config'},
     {'tasks'},
+    {'prompted'},
     {'tokenizers'},
     {'objectives'},
     {'sources'},

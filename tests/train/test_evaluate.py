@@ -15,7 +15,8 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from tests.helpers import runs
 from tests.helpers.runs import files, program
-from train.evaluate import EmptySplitError, evaluate, evaluate_run
+from train.evaluate import evaluate_run
+from train.learning.evaluation import EmptySplitError, evaluate
 from train.runs import opening, workdir
 from train.runs.checkpoint import CheckpointError
 

@@ -1,15 +1,21 @@
 """The perplexity of texts, whole and by windows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from input_pipeline.sources import opening
+from input_pipeline.choices import unknown
+from input_pipeline.prompted.task import Text
+from input_pipeline.prompted.texts import PLAIN, count
+from input_pipeline.sources import opening as sources
 from models.positions import check_places
+from train.applying import Published
 from train.generation.likelihoods import likelihoods, windows
 from train.generation.prompts import text_ids
+from train.generation.pseudo import pseudo_likelihoods
 from train.generation.writer import Writer
+from train.runs import opening
 
 WINDOW = 1024  # tokens that are read at once, where nothing says how many
 TOGETHER = 16  # batches of windows that are sorted by their width
@@ -22,30 +28,59 @@ def perplexity(
   stride: int = 0,
   documents: int = 0,
   field: str = 'text',
+  plain: str = '',
   batch: int = 8,
 ) -> dict[str, float]:
   """How well a decoder predicts the documents of a source.
 
   Args:
-    writer: the model.
+    writer, window, stride, batch: see `texts_perplexity`.
     source: as data.source has it, such as 'textfile:/data/wiki.test.raw'.
+    documents: the first so many; 0: all.
+    field: of JSON and Parquet.
+    plain: a key of `texts.PLAIN`, whose marks are taken out; '': as it is.
+
+  Raises:
+    ValueError: as of `texts_perplexity`; the source cannot be read or has no
+      text.
+  """
+  if plain and plain not in PLAIN:
+    raise ValueError(unknown('form of --published_form', plain, PLAIN))
+  found = read_documents(source, field, documents)
+  items = (
+    Text(PLAIN[plain](x), count(x)) if plain else Text(x, len(x.split()))
+    for x in found
+  )
+  return texts_perplexity(writer, items, window, stride, batch)
+
+
+def texts_perplexity(
+  writer: Writer,
+  texts: Iterable[Text],
+  window: int = 0,
+  stride: int = 0,
+  batch: int = 8,
+) -> dict[str, float]:
+  """How well a decoder predicts texts.
+
+  Args:
+    writer: the model.
+    texts: each is read on its own.
     window: the most tokens that are read at once; 0: those of a row of
       training, or the model's positions.
     stride: how many tokens each window after a text's first predicts; 0: as
       many as it reads, so that windows share one token.
-    documents: the first so many; 0: all.
-    field: of JSON and Parquet.
     batch: windows that are read at once.
 
   Returns:
-    'documents', 'tokens' (predicted), 'words' (parted by white space), 'bytes';
-    'loss' in nats a token, 'perplexity' e to it, 'word_perplexity' with words
-    in place of tokens, 'bits_per_byte'. Words and bytes are those of the text,
-    whatever the tokenizer.
+    'documents', 'tokens' (predicted), 'words', 'bytes' (as the model reads
+    them); 'loss' in nats a token, 'perplexity' e to it, 'word_perplexity' with
+    words in place of tokens, 'bits_per_byte'. Words and bytes are those of the
+    text, whatever the tokenizer.
 
   Raises:
-    ValueError: the model is no decoder, the source cannot be read or has no
-      text, or the window does not fit.
+    ValueError: the model is no decoder, there is no text, or the window does
+      not fit.
   """
   if writer.pair:
     raise ValueError(
@@ -56,27 +91,32 @@ def perplexity(
   window = window or WINDOW
   check_places(window, writer.model.config)
   totals = {'documents': 0, 'tokens': 0, 'words': 0, 'bytes': 0}
-  log_prob, waiting = 0.0, []
+  log_probs, waiting = [], []
 
   def read(pairs):
     found = likelihoods(writer, pairs, batch) if pairs else []
     totals['tokens'] += sum(own.tokens for own in found)
-    return math.fsum(own.log_prob for own in found)
+    log_probs.extend(own.log_prob for own in found)
 
-  for text in _documents(source, field, documents):
+  for text in texts:
     totals['documents'] += 1
-    totals['words'] += len(text.split())
-    totals['bytes'] += len(text.encode())
-    ids = text_ids(writer.tokenizer, text)
-    waiting += windows(ids, window, stride or window, writer.start)
-    while len(waiting) >= TOGETHER * batch:
-      log_prob += read(waiting[: TOGETHER * batch])
-      waiting = waiting[TOGETHER * batch :]
-  log_prob += read(waiting)
+    totals['words'] += text.words
+    totals['bytes'] += len(text.text.encode())
+    ids = text_ids(writer.tokenizer, text.text)
+    for pair in windows(ids, window, stride or window, writer.start):
+      waiting.append(pair)
+      if len(waiting) == TOGETHER * batch:
+        read(waiting)
+        waiting = []
+  read(waiting)
   if not totals['tokens']:
-    raise ValueError(f'{source} has no token to predict.')
+    raise ValueError('The texts have no token to predict.')
+  return totals | _means(math.fsum(log_probs), totals)
+
+
+def _means(log_prob, totals):
   loss = -log_prob / totals['tokens']
-  return totals | {
+  return {
     'loss': loss,
     'perplexity': float(np.exp(loss)),
     'word_perplexity': float(np.exp(-log_prob / totals['words'])),
@@ -84,9 +124,29 @@ def perplexity(
   }
 
 
-def _documents(name: str, field: str, limit: int) -> Iterator[str]:
+def pseudo_perplexity(
+  model: opening.Run | Published, texts: Iterable[str], batch: int = 32
+) -> dict[str, float]:
+  """How well an encoder predicts each token of texts from all others.
+
+  Returns what `texts_perplexity` does, with 'pseudo_perplexity' alone (Salazar
+  et al. 2020, 2.3). Each text is a row: a longer one is an error.
+  """
+  texts = list(texts)
+  found = pseudo_likelihoods(model, [('', x) for x in texts], batch)
+  totals = {
+    'documents': len(texts),
+    'tokens': sum(x.tokens for x in found),
+    'words': sum(len(x.split()) for x in texts),
+    'bytes': sum(len(x.encode()) for x in texts),
+  }
+  loss = _means(math.fsum(x.log_prob for x in found), totals)['loss']
+  return totals | {'loss': loss, 'pseudo_perplexity': float(np.exp(loss))}
+
+
+def read_documents(name: str, field: str, limit: int) -> Iterator[str]:
   """The texts of a source, in the order of its files."""
-  source = opening.open_source(name, 0, 0, 0, '--texts', field)
+  source = sources.open_source(name, 0, 0, 0, '--texts', field)
   if source.tokenized or name.startswith('task:'):
     raise ValueError(f'--texts={name} has no texts: name a source of texts.')
   found = 0

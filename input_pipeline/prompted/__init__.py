@@ -1,0 +1,1 @@
+"""Tasks that a language model is asked, as it is or after a few examples."""

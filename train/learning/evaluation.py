@@ -1,0 +1,103 @@
+"""Exact token-weighted means over a held-out split."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from input_pipeline import pipeline
+from train.learning.criteria import lm_means
+from train.learning.step import eval_step
+
+
+class EmptySplitError(ValueError):
+  """There is nothing to evaluate on."""
+
+
+def evaluate(
+  step: Callable[[Any, dict], dict[str, jax.Array]],
+  params: Any,
+  batches: Iterable[dict[str, jax.Array]],
+  limit: int = 0,
+  means: Callable[[dict], dict] = lm_means,
+) -> dict[str, float]:
+  """Means over all predicted tokens of the split.
+
+  Args:
+    step: params, batch -> sums, from `make_eval_step`.
+    params: of the model.
+    batches: global batches. A batch of padding alone ends the split: every
+      host has read its share, and all hosts stop at the same batch. A batch
+      of text without a predicted token does not end it.
+    limit: the most batches; 0: the whole split.
+    means: of the criterion: sums -> means.
+
+  Returns:
+    The criterion's means, 'loss' and 'accuracy' among them; 'perplexity', e to
+    the mean cross-entropy of a predicted token; 'tokens', the predicted ones;
+    and 'bits_per_byte' where bytes were counted, whatever the tokenizer. Where
+    labels are predicted, the criterion's means and 'labels', their number.
+
+  Raises:
+    EmptySplitError: the split has no token to predict.
+  """
+  totals = {'weight': 0.0, 'present': 0.0}
+  for sums in _sums(step, params, itertools.islice(batches, limit or None)):
+    if not sums['present']:
+      break
+    for name, total in sums.items():
+      totals[name] = totals.get(name, 0.0) + float(total)
+  present = totals.pop('present')
+  if not present:
+    raise EmptySplitError(
+      'The evaluation split is empty. Lower data.holdout (every holdout-th '
+      'document is held out) or give eval.source.'
+    )
+  if not totals['weight']:
+    raise EmptySplitError(
+      f'None of the {int(present):,} evaluated tokens is predicted. The '
+      'documents may be too short for data.objective: give longer ones, or '
+      'raise eval.batches if it is not 0.'
+    )
+  found = {name: float(x) for name, x in means(totals).items()}
+  if 'z_loss' not in found:
+    return found | {'labels': int(totals['weight'])}
+  del found['z_loss']  # its factor belongs to training
+  found['perplexity'] = float(np.exp(totals['loss'] / totals['weight']))
+  if totals.get('bytes'):
+    found['bits_per_byte'] = totals['loss'] / math.log(2) / totals['bytes']
+  return found | {'tokens': int(totals['weight'])}
+
+
+def _sums(step, params, batches):
+  """Each batch's sums; the next batch is under way while they are fetched."""
+  pending = None
+  for batch in batches:
+    sums = step(params, batch)
+    if pending is not None:
+      yield jax.device_get(pending)
+    pending = sums
+  if pending is not None:
+    yield jax.device_get(pending)
+
+
+def make_eval_step(
+  model: nn.Module, data: pipeline.Data, loss_chunk: int = 0
+) -> Callable[[Any, dict], dict[str, jax.Array]]:
+  """params, batch -> sums; compiled at the first call.
+
+  Bytes are counted too where all of a text is predicted. `loss_chunk` is that
+  of training.
+  """
+  counted = data.config.objective == 'causal'
+  lengths = data.tokenizer.byte_lengths() if counted else None
+  return jax.jit(
+    functools.partial(
+      eval_step, model=model, loss_chunk=loss_chunk, byte_lengths=lengths
+    )
+  )
