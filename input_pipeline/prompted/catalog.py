@@ -114,8 +114,8 @@ def with_shots(
 ) -> list[Item]:
   """Questions with so many examples before each.
 
-  The examples of a question are drawn anew for it (Brown et al. 2020, 2.4), or
-  are the first ones of its group; they depend on the seed and its number alone.
+  Each question has its own drawn examples (Brown et al. 2020, 2.4), or the
+  first ones of its group; they depend on the seed and its number alone.
 
   Raises:
     ValueError: there are too few examples.

@@ -19,7 +19,7 @@ _Rules = tuple[tuple[str, str], ...]
 _PLACED: _Rules = (
   (r' ([.,;:!?%)\]}])', r'\1'),
   (r'([(\[{]) ', r'\1'),
-  (r"(?<=[\w>]) (n't|'(?:s|m|d|ll|re|ve))\b", r'\1'),
+  (r"(?<=[\w>)]) (n't|'(?:s|m|d|ll|re|ve))\b", r'\1'),
 )
 _WIKITEXT: _Rules = (
   (r' @([-.,])@ ', r'\1'),

@@ -1,5 +1,6 @@
 """What fits the gaps of a text, beside transformers; what is replaced."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 import torch
 import transformers
 
+from input_pipeline.prompted import catalog
+from input_pipeline.prompted.task import Item
 from tests.helpers import hf_reference as reference
 from train import open_published
 from train.generation import masks
+from train.generation.options import GREEDY
+from train.generation.perplexity import pseudo_perplexity
+from train.generation.prompted import Reader, ask
+from train.generation.pseudo import pseudo_likelihoods
 
 WORDS = '[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on a mat . ##s so it goes'
 SIZES = {
@@ -94,3 +101,52 @@ def test_replaced_tokens_beside_transformers(tmp_path):
   assert len(masks.shown(model, 'the cat sat.').split('\n')) == 8
   with pytest.raises(ValueError, match='predicts no masked tokens'):
     masks.fill(model, 'the [MASK]')
+
+
+def test_pseudo_likelihoods_beside_transformers(bert):
+  """Each token is masked in turn (Salazar et al. 2020)."""
+  theirs, folder = bert
+  model = open_published(folder)
+  names = WORDS.split()
+  mask = names.index('[MASK]')
+
+  def expected(context, own):
+    ids = [names.index(x) for x in ['[CLS]', *context, *own, '[SEP]']]
+    total, best = 0.0, True
+    for place in range(1 + len(context), len(ids) - 1):
+      hidden = torch.tensor([[*ids[:place], mask, *ids[place + 1 :]]])
+      with torch.no_grad():
+        logits = theirs(input_ids=hidden).prediction_logits[0, place]
+      total += float(logits.log_softmax(-1)[ids[place]])
+      best &= int(logits.argmax()) == ids[place]
+    return total, best
+
+  pairs = [('the cat', ' sat on a mat'), ('', 'so it goes .'), ('the', ' mat')]
+  found = pseudo_likelihoods(model, pairs, batch=3)
+  for own, pair in zip(found, pairs, strict=True):
+    total, best = expected(*(x.split() for x in pair))
+    assert own.log_prob == pytest.approx(total, rel=1e-4)
+    assert (own.tokens, own.greedy) == (len(pair[1].split()), best)
+  again = pseudo_likelihoods(model, pairs, batch=64)
+  for own, other in zip(found, again, strict=True):
+    assert own.log_prob == pytest.approx(other.log_prob, rel=1e-5)
+  means = pseudo_perplexity(model, ['so it goes .', 'the mat'])
+  logs = [expected((), x.split())[0] for x in ('so it goes .', 'the mat')]
+  assert (means['documents'], means['tokens'], means['bytes']) == (2, 6, 19)
+  loss = -sum(logs) / 6
+  assert means['pseudo_perplexity'] == pytest.approx(np.exp(loss), rel=1e-4)
+  # Choices are ranked by it.
+  choices = ['cat', 'mat', 'goes']
+  item = Item((*(('the cat sat on a', f' {x}') for x in choices),), 1)
+  task = dataclasses.replace(catalog.find('piqa'), neutral='so', norm='none')
+  row = ask(Reader(model), task, [item], GREEDY).rows[0]
+  context = ['the', 'cat', 'sat', 'on', 'a']
+  logs = [expected(context, [x])[0] for x in choices]
+  np.testing.assert_allclose(row['log_probs'], logs, rtol=1e-4)
+  assert row['chosen'] == np.argmax(logs)
+  with pytest.raises(ValueError, match='holds an encoder, which writes no'):
+    Reader(model).answers(['the'], GREEDY)
+  with pytest.raises(ValueError, match='has no token'):
+    pseudo_likelihoods(model, [('the', '')])
+  with pytest.raises(ValueError, match='max_length=20'):
+    pseudo_likelihoods(model, [('', 'the ' * 30)])
