@@ -283,6 +283,9 @@ KEYS = {
     'take 256 MiB'),
   'train.log_every': Key(100, 'steps between rows of metrics'),
   'eval.source': Key('', "'': the held-out documents of data.source"),
+  'eval.sources': Key(
+    (), 'further texts that are evaluated too, each with its own numbers: '
+    "pairs (name, source) such as ('wiki', 'textfile:wiki.txt')"),
   'eval.every': Key(10_000, 'steps between evaluations'),
   'eval.batches': Key(0, 'the most batches to evaluate; 0: the whole split'),
   'eval.samples': Key(0, 'rows that are decoded after an evaluation'),

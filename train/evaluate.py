@@ -49,7 +49,12 @@ from train.generation.perplexity import (
   read_documents,
 )
 from train.generation.writer import make_writer
-from train.learning.evaluation import evaluate, make_eval_step
+from train.learning.evaluation import (
+  evaluate,
+  evaluate_sources,
+  make_eval_step,
+  open_sources,
+)
 from train.parallel import processes
 from train.runs import command, opening, workdir
 from train.runs.checkpoint import parse_step
@@ -114,14 +119,21 @@ def evaluate_run(
       )
   means = {}
   if not scores or any(one.metrics for one in scores):
-    with run.setup.on_mesh():
-      means = evaluate(
-        make_eval_step(run.model, data, run.config.train.loss_chunk),
+    eval_step = make_eval_step(run.model, data, run.config.train.loss_chunk)
+
+    def means_of(data):
+      return evaluate(
+        eval_step,
         run.params,
         run.setup.evaluation(data),
         run.config.eval.batches,
         run.setup.criterion.means,
       )
+
+    others = open_sources(run.config, data, folder)
+    with run.setup.on_mesh():
+      means = means_of(data)
+      means |= evaluate_sources(others, means_of, data.config)
   return {'step': run.step} | means | scoring.means(scores)
 
 

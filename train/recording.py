@@ -13,7 +13,13 @@ from configs.commands.command import UserError
 from input_pipeline import pipeline
 from train.finetuning import scoring
 from train.generation.samples import make_sampling
-from train.learning.evaluation import EmptySplitError, evaluate, make_eval_step
+from train.learning.evaluation import (
+  EmptySplitError,
+  evaluate,
+  evaluate_sources,
+  make_eval_step,
+  open_sources,
+)
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes
 from train.reporting.curves import draw_curves
@@ -61,6 +67,7 @@ class Recorder:
     )
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
     self.score = scoring.make_scoring(setup, data)
+    self.sources = open_sources(setup.config, data, folder)
 
   def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
     """Counts a step and returns its metrics.
@@ -116,31 +123,36 @@ class Recorder:
     EmptySplitError if there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
-    held_out = processes.until(asked_to_stop, setup.evaluation(data))
     params = setup.tuning.merged(state.params)
+
+    def means_of(data):
+      return evaluate(
+        self.eval_step,
+        params,
+        processes.until(asked_to_stop, setup.evaluation(data)),
+        setup.config.eval.batches,
+        setup.criterion.means,
+      )
+
     try:
       with setup.on_mesh():
-        means = evaluate(
-          self.eval_step,
-          params,
-          held_out,
-          setup.config.eval.batches,
-          setup.criterion.means,
-        )
+        means = means_of(data)
+        others = evaluate_sources(self.sources, means_of, data.config)
     except processes.AskedToStopError:
       return False
     except EmptySplitError:
       next(data.batches(data.start(), setup.rows))  # is the source empty too?
       raise
     means |= scoring.means(self.score(params))
-    self.writer.write(step, {f'eval/{name}': x for name, x in means.items()})
+    row = {f'eval/{name}': x for name, x in (means | others).items()}
+    self.writer.write(step, row)
     saved = step in self.checkpoints.steps()
     if saved and self.best.add(step, means) and jax.process_index() == 0:
       self.best.write(self.folder)
     self.checkpoints.best = self.best.steps
     seconds = time.perf_counter() - clock
     self.progress.note(
-      f'step {step:,}: held-out {described(means)}, in {seconds:.1f} s'
+      f'step {step:,}: held-out {described(means, others)}, in {seconds:.1f} s'
     )
     if setup.config.eval.samples:
       batch = next(setup.evaluation(data))

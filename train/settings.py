@@ -147,11 +147,29 @@ def _check_head(config):
       f'eval.beams is {config.eval.beams}, but model.family={family!r} writes '
       'no text: set it to 1.'
     )
+  _check_sources(config.eval.sources)
   if config.eval.samples and family in ('encoder', 'electra'):
     raise ValueError(
       f'eval.samples is {config.eval.samples}, but model.family={family!r} '
       'generates no text: set it to 0.'
     )
+
+
+def _check_sources(sources):
+  """eval.sources must be pairs of names, which are in metrics, and sources."""
+  names = []
+  for pair in sources:
+    pair = (*pair,) if isinstance(pair, tuple | list) else (pair,)
+    if len(pair) != 2 or not all(isinstance(x, str) and x for x in pair):
+      raise ValueError(
+        f'eval.sources has {pair!r}; it must have pairs (name, source).'
+      )
+    if '/' in pair[0] or pair[0] in names:
+      raise ValueError(
+        f'eval.sources has the name {pair[0]!r}; names must differ and have no '
+        "'/': they are part of the metrics' names."
+      )
+    names.append(pair[0])
 
 
 # Fields of the model that a new config decides, where a checkpoint decides all

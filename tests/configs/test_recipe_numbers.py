@@ -121,6 +121,7 @@ GOES = {
   'train.loss_chunk': -1,
   'train.log_every': 100,
   'eval.source': '',
+  'eval.sources': (),
   'eval.every': 10_000,
   'eval.batches': 0,
   'checkpoint.every': 5000,

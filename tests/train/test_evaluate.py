@@ -35,14 +35,24 @@ def test_evaluation_is_the_runs_own(evaluated):
   found = {8: json.loads(done.stdout.splitlines()[-1])}
   found[4] = evaluate_run(str(evaluated), 4)
   for step, means in found.items():
-    assert set(means) == {'step', 'loss', 'perplexity', 'accuracy', 'tokens'}
+    names = {'loss', 'perplexity', 'accuracy', 'tokens'}
+    others = {f'other/{name}' for name in names}
+    assert set(means) == {'step', *names, *others}
     assert means['perplexity'] == pytest.approx(math.exp(means['loss']))
     assert means['step'] == step
-    for name in ('loss', 'accuracy', 'tokens'):
+    for name in (*('loss', 'accuracy', 'tokens'), 'other/loss', 'other/tokens'):
       expected = dict(runs.rows(evaluated, f'eval/{name}'))[step]
       assert means[name] == pytest.approx(expected, rel=1e-5 * (step == 4))
     assert_means(means, held_out(evaluated, step, batches=2))
   assert found[8]['loss'] < found[4]['loss']
+  # Each of eval.sources has the numbers that it has alone.
+  config = workdir.read_config(str(evaluated))
+  ((_, source),) = config.eval.sources
+  config.eval.source, config.eval.sources = source, ()
+  config.sharding.mesh.data = -1
+  alone = evaluate_run(str(evaluated), 8, config)
+  for name in ('loss', 'accuracy', 'tokens'):
+    assert found[8][f'other/{name}'] == pytest.approx(alone[name], rel=1e-5)
   assert files(evaluated) == before
 
 

@@ -159,3 +159,17 @@ def test_what_remat_auto_is(attention, remat, expected, monkeypatch):
   assert found.model.config.remat == expected
   # What is saved stays as it was written.
   assert found.config.model.remat == remat
+
+
+@pytest.mark.parametrize(
+  ('sources', 'message'),
+  [
+    (('wiki', 'textfile:a'), r'must have pairs'),
+    ((('wiki', 3),), 'it must have pairs'),
+    ((('a', 'docs'), ('a', 'docs')), 'names must differ'),
+    ((('a/b', 'docs'),), "have no '/'"),
+  ],
+)
+def test_further_held_out_sets(sources, message):
+  with pytest.raises(ValueError, match=message):
+    check(gpt2.get_config('small'), eval__sources=sources)

@@ -1,18 +1,72 @@
-"""Exact token-weighted means over a held-out split."""
+"""Exact token-weighted means over held-out splits."""
 
+import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
+from input_pipeline.config import DataConfig
 from train.learning.criteria import lm_means
 from train.learning.step import eval_step
+from train.parallel import processes
+
+
+def open_sources(
+  config: ConfigDict, data: pipeline.Data, folder: str | None
+) -> dict[str, pipeline.Data]:
+  """The further held-out sets of eval.sources, by name.
+
+  Args:
+    config: of the run.
+    data: of the run, whose objective reads them.
+    folder: the workdir, which has the tokenizer.
+
+  Raises:
+    ValueError: a source cannot be opened.
+  """
+  found = {}
+  for name, source in config.eval.sources:
+    own = dataclasses.replace(data.config, source=source, mixture=())
+    try:
+      found[name] = pipeline.open_data(
+        own, data.seed, config.model.vocab_size, source, folder,
+        family=data.family,
+      )  # fmt: skip
+    except ValueError as error:
+      raise ValueError(f'eval.sources, {name!r}: {error}') from error
+    processes.check_alike(
+      f'eval.sources, {name}',
+      found[name].fingerprint,
+      'Let all of them read the same files.',
+    )
+  return found
+
+
+def evaluate_sources(
+  sources: Mapping[str, pipeline.Data],
+  one: Callable[[pipeline.Data], dict[str, float]],
+  config: DataConfig,
+) -> dict[str, float]:
+  """NAME/METRIC -> the numbers of each held-out set, which `one` gives.
+
+  `config` is that of the phase, which gives rows their length.
+  """
+  found = {}
+  for name, data in sources.items():
+    try:
+      means = one(data.phase(config))
+    except EmptySplitError as error:
+      raise EmptySplitError(f'eval.sources, {name!r}: {error}') from error
+    found |= {f'{name}/{metric}': value for metric, value in means.items()}
+  return found
 
 
 class EmptySplitError(ValueError):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections import defaultdict
 
 from matplotlib import ticker
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from input_pipeline.sources import paths
 from train.reporting.metrics import read_metrics, writing
 
+# The losses of eval.sources belong to the first panel.
+SOURCES = re.compile('eval/[^/]+/loss')
 PANELS = {
   'loss (nats per token)': ('train/loss', 'eval/loss'),
   'accuracy': ('train/accuracy', 'eval/accuracy'),
@@ -30,7 +33,7 @@ def draw_curves(workdir: str) -> None:
   curves = defaultdict(_Curve)
   wanted = {name for names in PANELS.values() for name in names}
   for row in read_metrics(workdir):
-    for name in wanted & row.keys():
+    for name in row.keys() & wanted | {*filter(SOURCES.fullmatch, row)}:
       value = math.nan if row[name] is None else row[name]
       curves[name].add(row['step'], value)
   panels = {
@@ -40,6 +43,8 @@ def draw_curves(workdir: str) -> None:
   }
   if not panels:
     return
+  others = [name for name in curves if SOURCES.fullmatch(name)]
+  panels[next(iter(PANELS))] = panels.get(next(iter(PANELS)), []) + others
 
   rows = math.ceil(len(panels) / 2)
   figure = Figure(figsize=(11, 3.6 * rows), dpi=120)
@@ -69,8 +74,10 @@ def _draw(
   axes: Axes, name: str, steps: list[float], values: list[float]
 ) -> None:
   last = f'{values[-1]:,.0f}' if values[-1] >= 1000 else f'{values[-1]:.4g}'
-  label = f'{name.split("/")[0]} {last}'
-  if name.startswith('eval'):
+  label = f'{name.rpartition("/")[0]} {last}'
+  if SOURCES.fullmatch(name):
+    axes.plot(steps, values, 'o--', ms=3, lw=1, label=label)
+  elif name.startswith('eval'):
     axes.plot(steps, values, 'o-', color='tab:orange', ms=4, label=label)
   else:
     axes.plot(steps, values, color='tab:blue', lw=1.2, label=label)

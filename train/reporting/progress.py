@@ -19,13 +19,19 @@ from train.reporting.flops import peak_flops
 CUT = 'cut'  # a task's count of examples that lost tokens: 'TASK/cut'
 
 
-def described(means: Mapping[str, float]) -> str:
+def described(
+  means: Mapping[str, float], others: Mapping[str, float] | None = None
+) -> str:
   """An evaluation in one line: the loss, and what else is known of its kind.
+
+  Of `others`, the numbers of eval.sources, it has the losses.
 
   >>> described({'loss': 0.5, 'accuracy': 0.75, 'labels': 8, 'a/f1': 50.0})
   'loss 0.5000, accuracy 0.7500 on 8 labels, a/f1 50.00'
   >>> described({'loss': 0.5, 'labels': 8, 'a/f1': 50.0, 'a/cut': 2})
   'loss 0.5000 on 8 labels, a/f1 50.00, 2 examples of a lost tokens'
+  >>> described({'loss': 0.5, 'tokens': 8}, {'wiki/loss': 1, 'wiki/tokens': 9})
+  'loss 0.5000 on 8 tokens, wiki/loss 1.0000'
   """
   found = [f'loss {means["loss"]:.4f}']
   if 'perplexity' in means:
@@ -40,6 +46,9 @@ def described(means: Mapping[str, float]) -> str:
       found.append(f'{x:.0f} examples of {task} lost tokens')
     elif slash:
       found.append(f'{key} {x:.2f}')
+  for key, x in (others or {}).items():
+    if key.endswith('/loss'):
+      found.append(f'{key} {x:.4f}')
   return ', '.join(found)
 
 

@@ -20,6 +20,7 @@ FREE = (
   'eval.batches',
   'eval.every',
   'eval.samples',
+  'eval.sources',
   'model.attention',
   'model.remat',
   'model.scan_unroll',

@@ -45,7 +45,7 @@ NEEDED = {
 # Keys that older runs do not have, with the values that do what those did.
 ADDED = {
   'checkpoint': {'best': ''},
-  'eval': {'beams': 1, 'length_penalty': 0.6},
+  'eval': {'beams': 1, 'length_penalty': 0.6, 'sources': ()},
   'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
   'train': {
     'max_logit_loss': 0.0,
