@@ -11,6 +11,8 @@ fine-tuning on a task in a folder with the task's name. The printed commands
 write there, and --runs=RUNS reads from there. A number that ends in m is from
 memory; the others are from a copy of the paper. Our numbers are those of the
 last evaluation, or with checkpoint.best='score' of the best one for each task.
+Tables of prompted tasks ask published weights, in the folder `checkpoints`, or
+the row's pretraining run, and keep the scores in RUNS/TABLE/ROW/shots_N.json.
 
 --tiny makes the runs of a row: its commands at the tiny size with few steps, on
 text of the installed packages (--text: another source), in --runs, or else in
@@ -26,9 +28,11 @@ from absl import flags
 from configs import arguments
 from configs.commands import command
 from configs.papers import (
+  asked,
   bert,
   electra,
   gpt1,
+  prompted,
   records,
   roberta,
   scores,
@@ -40,7 +44,7 @@ from configs.papers.records import Row, Table
 
 TABLES = {
   table.name: table
-  for paper in (t5, t5_scale, bert, roberta, electra, gpt1)
+  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, prompted)
   for table in paper.TABLES
 }
 ACROSS = 7  # columns side by side
@@ -121,6 +125,8 @@ def shown(
       lines.append(f'  Its runs are those of {one.same}:')
     for run in records.limited(records.runs(TABLES, table, one), tasks):
       lines.append(f'  {run.command(runs or "runs", data)}')
+    for run in asked.asked(TABLES, table, one):
+      lines.append(f'  {run.command(runs or "runs", data)}')
     lines += _numbers(table, one, runs)
   return '\n'.join(lines)
 
@@ -137,7 +143,12 @@ def _numbers(table: Table, row: Row, runs: str) -> list[str]:
     'published': [cell.text for cell in published],
   }
   if runs:
-    found = scores.ours(TABLES, table, row, runs)
+    found = [
+      asked.cell(table, row, column, runs) if column.asked else ours
+      for column, ours in zip(
+        table.columns, scores.ours(TABLES, table, row, runs), strict=True
+      )
+    ]
     lines['ours'] = [_text(ours.value) for ours in found]
     lines['spread'] = [_text(ours.spread) for ours in found]
     lines['difference'] = [
@@ -181,8 +192,14 @@ def make(
   one = find_row(table, row)
   if reason := _reason(table, one):
     raise ValueError(f'{table.name}/{row} cannot be run. {reason}')
+  if one.checkpoint:
+    raise ValueError(
+      f'{table.name}/{row} asks published weights: it has no tiny size.'
+    )
   found = records.limited(records.runs(TABLES, table, one), tasks, True)
-  failed = tiny.run_all([tiny.shrunk(x, text) for x in found], runs, data)
+  found = [tiny.shrunk(x, text) for x in found]
+  found += [tiny.shortened(x) for x in asked.asked(TABLES, table, one)]
+  failed = tiny.run_all(found, runs, data)
   print('\n'.join([f'\n{row}', *_numbers(table, one, runs)]))
   if failed:
     raise command.UserError(

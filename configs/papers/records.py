@@ -23,6 +23,8 @@ class Column(NamedTuple):
       the mean of its tasks' scores. Without a task it is one of pretraining.
     average: the columns whose mean it is, in groups that are averaged first.
     tuned: keys that are changed in the recipe for it: it has its own run.
+    asked: a prompted task; see papers/asked.py.
+    shots: examples before each of its questions.
   """
 
   name: str
@@ -30,6 +32,8 @@ class Column(NamedTuple):
   metric: str = ''
   average: tuple[tuple[str, ...], ...] = ()
   tuned: Mapping[str, Any] = {}
+  asked: str = ''
+  shots: int = 0
 
   @property
   def place(self) -> str:
@@ -54,8 +58,9 @@ class Row(NamedTuple):
     recipe: of the fine-tuning, in place of the table's; ALONE: none.
     tuned: keys that are changed in it.
     by_task: task -> keys that are changed for it alone.
-    flags: of train.finetune, in place of the table's.
+    flags: of train.finetune, or of train.evaluate, in place of the table's.
     after: task -> the task whose fine-tuned run it starts from.
+    checkpoint: published weights that are asked, in place of a run.
     why: the reason why it cannot be run; '': it can.
     note: what differs from the paper.
   """
@@ -72,6 +77,7 @@ class Row(NamedTuple):
   by_task: Mapping[str, Mapping[str, Any]] = {}
   flags: tuple[str, ...] | None = None
   after: Mapping[str, str] = {}
+  checkpoint: str = ''
   why: str = ''
   note: str = ''
 
@@ -85,7 +91,7 @@ class Table(NamedTuple):
     columns: in the order of the cells.
     rows: in the order of the paper.
     recipe: of the fine-tuning, FILE.py[:ARG] under configs/finetune/.
-    flags: of train.finetune: seeds and grids.
+    flags: of train.finetune, seeds and grids; or of train.evaluate.
     over: how our cell sums up the seeds, 'mean' or 'median'.
     memory: whether all cells are from memory.
     note: what is true of all rows.
@@ -220,7 +226,7 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
   """
   tunings = table.tunings
   table, row = resolve(tables, table, row)
-  if row.why:
+  if row.why or row.checkpoint:
     return
   home = f'{table.name}/{row.name}'
   origin = begun_from(tables, table, row)

@@ -63,7 +63,7 @@ def ours(
   found = {
     column.name: _cell(tables, table, row, column, runs)
     for column in table.columns
-    if column.task or column.metric
+    if (column.task or column.metric) and not column.asked
   }
   for column in table.columns:
     if column.average:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from configs.commands import terminal
+from configs.papers.asked import Asked
 from configs.papers.records import MIXTURE, Run
 
 SEEDS = 2  # of a row with several
@@ -107,20 +108,27 @@ def _tiny(argument: str) -> str:
   return ','.join(parts if sized else [*parts, 'size=tiny'])
 
 
-def run_all(found: Iterable[Run], folder: str, data: str) -> list[str]:
+def shortened(asked: Asked) -> Asked:
+  """Prompted tasks with few questions, and short answers."""
+  flags = ('--limit=4', '--length=8', '--stride=0')
+  return asked._replace(shots=min(asked.shots, 1), flags=flags)
+
+
+def run_all(found: Iterable[Run | Asked], folder: str, data: str) -> list[str]:
   """Makes runs one after the other; what went wrong, a line each.
 
   After a pretraining run that failed no other is made.
 
   Args:
-    found: from `shrunk`.
+    found: from `shrunk` and `shortened`.
     folder: of all runs; each run's output is in a file LOG beside its workdir.
     data: the folder of the tasks' files; '': from TFDS.
   """
   failed = []
   for run in found:
     words = run.words(folder, data)
-    log = os.path.join(folder, f'{run.folder}.log')
+    asked = isinstance(run, Asked)
+    log = os.path.join(folder, f'{run.place if asked else run.folder}.log')
     os.makedirs(os.path.dirname(log), exist_ok=True)
     terminal.say(f'\n{run.command(folder, data)}')
     begun = time.monotonic()
@@ -131,10 +139,11 @@ def run_all(found: Iterable[Run], folder: str, data: str) -> list[str]:
     if done.returncode == 0:
       terminal.say(f'  done in {time.monotonic() - begun:.0f} s: {log}')
       continue
-    why = f'{run.task or "pretraining"}: {_last(log)} (its log is {log})'
+    name = ','.join(run.tasks) if asked else run.task or 'pretraining'
+    why = f'{name}: {_last(log)} (its log is {log})'
     terminal.say(f'  failed: {why}')
     failed.append(why)
-    if not run.task:
+    if name == 'pretraining':
       break
   return failed
 

@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from configs.commands import command
 from configs.papers import __main__ as papers
-from configs.papers import records, tiny
+from configs.papers import asked, records, tiny
 from input_pipeline.choices import LABELLED
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
@@ -142,7 +142,8 @@ def check_arrays(old, new):
 def test_every_table_is_there():
   assert list(papers.TABLES) == [
     *(f'{paper}.table{n}' for paper, tables in WANTED.items() for n in tables),
-    'gpt1.glue',
+    *('gpt1.glue', 'gpt2.table3', 'gpt3.zero_shot', 'llama.zero_shot'),
+    'palm.gsm8k',
   ]
 
 
@@ -164,7 +165,10 @@ def test_every_row_and_number_is_printed(table):
       assert re.search(
         rf'  {re.escape(column.name)}( |$)', '\n'.join(part), re.MULTILINE
       )
-    made = [*records.runs(papers.TABLES, table, row)]
+    made = [
+      *records.runs(papers.TABLES, table, row),
+      *asked.asked(papers.TABLES, table, row),
+    ]
     assert bool(made) != ('It cannot be run.' in '\n'.join(part))
 
 
