@@ -28,6 +28,7 @@ if __name__ == '__main__':
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 import jax
@@ -38,6 +39,7 @@ from train import applying
 from train.generation import masks
 from train.generation.files import answer_file, read_prompts
 from train.generation.options import GREEDY, Answer, Options
+from train.generation.prompts import SENTINEL, infilled
 from train.generation.samples import first_rows_of
 from train.generation.writer import Writer, make_writer
 from train.parallel import processes
@@ -93,13 +95,20 @@ def generate(
 def shown(
   found: Iterable[tuple[str, list[Answer]]], targets: Sequence[str] = ()
 ) -> str:
-  """Inputs with their answers, and their targets if there are any, as text."""
+  """Inputs with their answers, and their targets if there are any, as text.
+
+  A text of your own with gaps is shown with them filled, too.
+  """
   lines = []
   for (text, answers), target in itertools.zip_longest(found, targets):
     lines.append(f'input:      {text}')
     if target is not None:
       lines.append(f'target:     {target}')
-    lines += [f'prediction: {answer.text}' for answer in answers] + ['']
+    for answer in answers:
+      lines.append(f'prediction: {answer.text}')
+      if target is None and re.search(SENTINEL, text):
+        lines.append(f'infilled:   {infilled(text, answer.text)}')
+    lines.append('')
   return '\n'.join(lines)
 
 
@@ -229,6 +238,9 @@ if __name__ == '__main__':
   )
   flags.DEFINE_float(
     'length_penalty', 0.6, 'With --beams: larger values prefer longer texts.'
+  )
+  flags.DEFINE_string(
+    'mode', '', "Of UL2: a denoiser's mode that inputs begin with, as [S2S]."
   )
   processes.define_flags()
   command.run(main)

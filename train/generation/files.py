@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import jax
 
 from input_pipeline.sources import paths
 from input_pipeline.sources.lines import read_lines
-from train.generation.options import GREEDY, Options
+from train.generation.options import GREEDY, Answer, Options
+from train.generation.prompts import SENTINEL, infilled
 from train.generation.writer import Writer
 
 
@@ -89,7 +91,7 @@ def answer_file(
       continue
     lines = [
       json.dumps(
-        row | {'answers': [dataclasses.asdict(x) for x in answers]},
+        row | {'answers': [_fields(row[field], x) for x in answers]},
         ensure_ascii=False,
       )
       for row, answers in zip(part, found, strict=True)
@@ -100,6 +102,14 @@ def answer_file(
       os.fsync(file.fileno())
     print(f'{first + len(part)} of {len(rows)} answered', flush=True)
   return before
+
+
+def _fields(prompt: str, answer: Answer) -> dict[str, Any]:
+  """An answer's fields, and the prompt with its gaps filled, if it has some."""
+  found = dataclasses.asdict(answer)
+  if re.search(SENTINEL, prompt):
+    found['infilled'] = infilled(prompt, answer.text)
+  return found
 
 
 def _begun(rows, field, path, options):

@@ -20,6 +20,8 @@ class Options:
     temperature, top_k, top_p, min_p, repetition_penalty: see models.sampling.
     beams: above 1, the best texts of a beam search are written.
     length_penalty: GNMT's, of the beam search.
+    mode: of UL2, what the prompts begin with, such as [S2S] (Tay et al. 2022,
+      section 3.1.3); '': nothing.
 
   Raises:
     ValueError: values that cannot be, or do not go together.
@@ -37,6 +39,7 @@ class Options:
   repetition_penalty: float = 1.0
   beams: int = 1
   length_penalty: float = 0.6
+  mode: str = ''
 
   def __post_init__(self):
     for name, least in (

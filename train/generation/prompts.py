@@ -58,15 +58,19 @@ def encode(
   family: str,
   pairs: bool,
   start: int | None,
+  mode: str = '',
 ) -> dict[str, np.ndarray]:
   """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
   As in training, a decoder's text begins with the id `start`, if not None, and
-  the inputs of `pairs` of inputs and targets end with EOS. Raises ValueError
+  the inputs of `pairs` of inputs and targets end with EOS. UL2's `mode` stands
+  before the text, with tokens of its own. Raises ValueError
   for a text that is too long, is empty, or has an unknown sentinel.
   """
   decoder = family != 'encoder_decoder'
   before = (start,) if decoder and start is not None else ()
+  if mode:
+    before = (*before, *_ids(tokenizer, mode))
   after = (tokenizer.eos,) if pairs else ()
   beside = len(before) + len(after)
   rows = []
@@ -121,6 +125,19 @@ def _ids(tokenizer, text):
     number = int(re.search(r'\d+', sentinel)[0])
     ids.insert(2 * n + 1, tokenizer.sentinels[number : number + 1])
   return np.concatenate(ids)
+
+
+def infilled(prompt: str, answer: str) -> str:
+  """A prompt with the text of an answer in its gaps.
+
+  A gap that the answer leaves out stays.
+
+  Example: infilled('A <extra_id_0> sat.', '<extra_id_0> cat <extra_id_1>') is
+  'A cat sat.'
+  """
+  _, *parts = re.split(f'({SENTINEL})', answer)
+  texts = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+  return re.sub(SENTINEL, lambda found: texts.get(found[0], found[0]), prompt)
 
 
 def target_length(config: TransformerConfig, data: DataConfig) -> int:

@@ -44,6 +44,7 @@ class Writer:
       None: the model's positions say it.
     length: the most tokens of an answer, where the options name none.
     mesh, rules: of the parameters; None: they are on one device.
+    modes: of UL2's denoisers in training; None: not known.
   """
 
   model: nn.Module
@@ -55,6 +56,7 @@ class Writer:
   length: int
   mesh: Mesh | None = None
   rules: sharding.Rules = ()
+  modes: tuple[str, ...] | None = None
 
   def answers(
     self,
@@ -74,7 +76,7 @@ class Writer:
     Raises:
       ValueError: a prompt is empty or too long, or an option does not fit.
     """
-    rows = [self.encoded(prompt) for prompt in prompts]
+    rows = [self.encoded(prompt, options.mode) for prompt in prompts]
     length = self.room(options, max(map(len, rows)))
     size = self.divisible(min(batch, len(rows)))
     widths: dict[int, list[int]] = {}
@@ -107,7 +109,7 @@ class Writer:
     """
     if options.beams > 1 or options.samples > 1:
       raise ValueError('One answer is streamed: leave beams and samples out.')
-    row = self.encoded(prompt)
+    row = self.encoded(prompt, options.mode)
     length = self.room(options, len(row))
     source = self._placed([row], [0], self.width(len(row)), self.divisible(1))
     shown = ''
@@ -122,16 +124,23 @@ class Writer:
       if answer.end == 'stop':
         return
 
-  def encoded(self, prompt: str | Sequence[int]) -> np.ndarray:
+  def encoded(self, prompt: str | Sequence[int], mode: str = '') -> np.ndarray:
     """The ids that the model reads for a prompt; see `prompts.encode`."""
+    if mode and self.modes is not None and mode not in self.modes:
+      known = f'one of {", ".join(self.modes)}' if self.modes else 'none'
+      raise ValueError(
+        f'mode={mode!r} was not in training: it must be {known} '
+        '(data.denoisers).'
+      )
     if not isinstance(prompt, str):
       return np.asarray(prompt, np.int32)
     longest = self.longest
     if longest is None:  # more than the text can have
-      longest = self.model.config.max_length or 2 * len(prompt.encode()) + 4
+      longest = self.model.config.max_length
+      longest = longest or 2 * len((mode + prompt).encode()) + 4
     family = self.model.config.family
     found = encode(
-      self.tokenizer, [prompt], longest, family, self.pairs, self.start
+      self.tokenizer, [prompt], longest, family, self.pairs, self.start, mode
     )
     return found['source'][found['segments'] > 0]
 
@@ -331,5 +340,5 @@ def make_writer(
   return Writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
-    model.setup.rules,
+    model.setup.rules, (*dict.fromkeys(x for x, *_ in model.data.denoisers),),
   )  # fmt: skip

@@ -37,6 +37,7 @@ def test_generation(evaluated, tmp_path):
   assert re.fullmatch(r'abc ?<extra_id_0> defg hij ?<extra_id_1>', inputs[1])
   assert inputs[2] == 'abc'
   assert len(re.findall('(?m)^prediction: ', done.stdout)) == 3
+  assert len(re.findall('(?m)^infilled: ', done.stdout)) == 1
   assert 'target' not in done.stdout
   texts = ['a b c', TEXT, 'abc']
   assert generate.generate(str(evaluated), texts=texts) == done.stdout[:-1]

@@ -103,3 +103,11 @@ def test_white_space_around_a_prompt_counts():
     found = prompts.encode(tokenizer, [text], 5, 'decoder', False, 0)
     ids = found['source'][0][found['segments'][0] > 0][1:]
     assert bytes(ids.astype('u1')).decode() == text
+
+
+def test_gaps_are_filled():
+  text = 'A <extra_id_0> sat on<extra_id_1>.'
+  answer = '<extra_id_0> big cat <extra_id_1> it <extra_id_2>'
+  assert prompts.infilled(text, answer) == 'A big cat sat onit.'
+  assert prompts.infilled(text, '<extra_id_1>it') == 'A <extra_id_0> sat onit.'
+  assert prompts.infilled(text, 'nothing') == text

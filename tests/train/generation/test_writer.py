@@ -182,3 +182,17 @@ def test_eight_devices_write_as_one(paper):
       for a, b in zip(own, expected, strict=True):
         assert a.tokens == b.tokens
         np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-4)
+
+
+def test_modes_stand_before_prompts(writer):
+  """UL2's, after the id that texts begin with; unknown ones are refused."""
+  ids = lambda text: [*Letters().encode_batch([text.encode()])[0]]  # noqa: E731
+  found = writer.encoded('bcd', 'x2')
+  np.testing.assert_array_equal(found, [0, *ids('x2'), *ids('bcd')])
+  known = dataclasses.replace(writer, modes=('x2', 'r'))
+  ((answer,),) = known.answers(['bcd'], Options(length=9, mode='x2'))
+  assert answer == writer.answers([found], Options(length=9))[0][0]
+  with pytest.raises(ValueError, match="mode='s' was not .* one of x2, r"):
+    known.answers(['bcd'], Options(mode='s'))
+  with pytest.raises(ValueError, match='it must be none'):
+    dataclasses.replace(writer, modes=()).answers(['b'], Options(mode='s'))
