@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from models import sampling
-from models.decoding import prefill, read
+from models.decoding import prefill, read, rows_axis
 
 NEVER = -1e9  # a score below all others
 
@@ -102,7 +102,7 @@ def beam_search(
 
     # Each beginning goes on with the cache of the one that it continues.
     rows = (jnp.arange(B)[:, None] * K + origin).reshape(-1)
-    cache = jax.tree.map(lambda x: x[:, rows], cache)
+    cache = _of_rows(cache, rows)
     logits, cache = read(
       params, last.reshape(-1, 1), cache, context, index + 1, model
     )
@@ -120,6 +120,18 @@ def beam_search(
 
 def _penalty(length, penalty, gnmt):
   return ((5 + length) / 6 if gnmt else jnp.float32(length)) ** penalty
+
+
+def _of_rows(cache, rows):
+  """The cache of some rows; all rows of a text have its 'cross'."""
+  axis = rows_axis(cache)
+
+  def taken(path, x):
+    if any(getattr(part, 'key', '') == 'cross' for part in path):
+      return x
+    return jnp.take(x, rows, axis)
+
+  return jax.tree_util.tree_map_with_path(taken, cache)
 
 
 def _take(x, places):

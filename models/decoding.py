@@ -30,7 +30,7 @@ class State(NamedTuple):
     seen: bool [B,V], the tokens that were read or written; [B,0] if no step
       needs them.
     rngs: [B] keys of what is drawn, or None.
-    cache: of keys and values (RWKV: its state), the layers first.
+    cache: of keys and values (RWKV: its state); see stack.repeat.
     context: what a step reads beside; see `prefill`.
   """
 
@@ -199,7 +199,7 @@ def prefill(
     hidden = jnp.pad(~is_read, [(0, 0), (0, length)])
     positions = jnp.maximum(jnp.cumsum(is_read, axis=1) - 1, 0)
     cache = model.start_cache(batch, width + length)
-    first, beside = source, (jnp.int32(0), positions, hidden)
+    first, beside = source, (jnp.int32(0), positions, hidden, True)
     context = {
       'hidden': copied(hidden),
       'last': copied(positions[:, -1:]),
@@ -208,8 +208,14 @@ def prefill(
   logits, cache = model.apply(
     {'params': params}, first, cache, *beside, method='decode_step'
   )
-  cache = jax.tree.map(lambda x: copied(x, axis=1), cache)
+  axis = rows_axis(cache)
+  cache = jax.tree.map(lambda x: copied(x, axis), cache)
   return copied(logits[:, -1]), cache, context
+
+
+def rows_axis(cache: Any) -> int:
+  """The axis of a cache's arrays that counts the rows."""
+  return 0 if isinstance(cache, tuple) else 1
 
 
 def read(

@@ -1,10 +1,12 @@
 """A stack of layers: what runs them, and what they share."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from models.block import Block, Context, Kept
 from models.config import TransformerConfig
@@ -14,6 +16,7 @@ from models.layers import Dense, Norm, dropout, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
+_STACKED, _SINGLE = 'layers', 'layer_'  # names of parameters
 _POLICIES = jax.checkpoint_policies
 _DOTS = _POLICIES.dots_with_no_batch_dims_saveable
 _KERNELS = _POLICIES.save_only_these_names(KEPT)
@@ -71,7 +74,8 @@ def repeat(
     block: the class of a layer. It is called with (x, cache, own, shared) and
       returns the new x and the layer's new cache.
     x: [B,T,D], what the first block reads.
-    cache: a tree of [L,...] arrays, or None.
+    cache: a tree of [L,...] arrays, without `model.scan` a tuple of the layers'
+      own trees; or None. See `repeated`.
     own: a tree of [L,...] arrays that differ from layer to layer, or None.
     shared: a tree that is the same in every layer.
     config: of the model; a field of `block`.
@@ -93,16 +97,51 @@ def repeat(
       in_axes=(0, 0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )
-    return scanned(**fields, name='layers')(x, cache, own, shared)
+    return scanned(**fields, name=_STACKED)(x, cache, own, shared)
 
   caches = []
   for i in range(layers):
-    here, own_here = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, own))
-    x, here = block(**fields, name=f'layer_{i}')(x, here, own_here, shared)
+    here = None if cache is None else cache[i]
+    own_here = jax.tree.map(lambda leaf, i=i: leaf[i], own)
+    x, here = block(**fields, name=f'{_SINGLE}{i}')(x, here, own_here, shared)
     caches.append(here)
-  if caches and caches[0] is not None:
-    cache = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
-  return x, cache
+  known = caches and caches[0] is not None
+  return x, tuple(caches) if known else None
+
+
+def repeated(config: TransformerConfig, layers: int, cache: Any) -> Any:
+  """The caches of all layers, each as that of one layer, for `repeat`."""
+  if not config.scan:
+    return (cache,) * layers
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (layers, *x.shape)), cache)
+
+
+def places_of(cache: Any) -> int:
+  """S, how many tokens a cache of keys and values holds."""
+  cache = cache[0] if isinstance(cache, tuple) else cache
+  return cache['self']['key'].shape[-3]
+
+
+def written_out(model: nn.Module, params: Any) -> tuple[nn.Module, Any]:
+  """The same model with a block for each layer, and its parameters.
+
+  A loop over stacked layers copies each layer's weights and cache in each turn,
+  which is most of the time of a step that reads one token. The new parameters
+  take as much memory as the old ones.
+  """
+  if not model.config.scan:
+    return model, params
+  apart = jax.jit(lambda x: [x[i] for i in range(len(x))])
+  flat = {}
+  for path, x in flatten_dict(params).items():
+    if _STACKED not in path:
+      flat[path] = x
+      continue
+    at = path.index(_STACKED)
+    for i, own in enumerate(apart(x)):
+      flat[(*path[:at], f'{_SINGLE}{i}', *path[at + 1 :])] = own
+  config = dataclasses.replace(model.config, scan=False)
+  return model.clone(config=config), unflatten_dict(flat)
 
 
 class Stack(nn.Module):
@@ -123,15 +162,16 @@ class Stack(nn.Module):
   def __call__(
     self, x: jax.Array, context: Context, cache: dict | None = None
   ) -> tuple[jax.Array, dict | None]:
-    """[B,T,E] -> [B,T,D]; the cache's first dimension is L.
+    """[B,T,E] -> [B,T,D] and the cache; see `repeat`.
 
-    With `keep` it is [1+L,B,T,D]: what the first layer reads, then the outputs.
+    With `keep` the latter is [1+L,B,T,D]: what the first layer reads, then the
+    outputs.
     """
     c = self.config
     queries = keys = jnp.arange(x.shape[1])
     if cache is not None:
       queries = queries + context.index
-      keys = jnp.arange(cache['self']['key'].shape[2])
+      keys = jnp.arange(places_of(cache))
     # A kernel reads the rules of whole rows. Decoding has a mask.
     flash = c.attention not in ('auto', 'xla')
     flash &= isinstance(context.seen, Rules)
@@ -156,7 +196,8 @@ class Stack(nn.Module):
       block, self.layers, x, cache, banded, context, config=c, cross=self.cross
     )
     if self.keep:
-      cache = jnp.concatenate([first[None], cache])
+      outputs = cache if c.scan else jnp.stack(cache)
+      cache = jnp.concatenate([first[None], outputs])
     if c.norm_placement == 'pre':
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache

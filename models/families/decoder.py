@@ -9,7 +9,7 @@ from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Classes, Vocabulary
-from models.stack import Stack
+from models.stack import Stack, places_of, repeated
 
 
 class Decoder(nn.Module):
@@ -93,10 +93,9 @@ class Decoder(nn.Module):
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `batch` rows of `length` tokens."""
     c = self.config
-    shape = (c.decoder_layers, batch, length, c.kv_heads, c.head_dim)
-    return {
-      'self': {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
-    }
+    shape = (batch, length, c.kv_heads, c.head_dim)
+    both = {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
+    return repeated(c, c.decoder_layers, {'self': both})
 
   def decode_step(
     self,
@@ -105,6 +104,7 @@ class Decoder(nn.Module):
     index: jax.Array,
     positions: jax.Array | None = None,
     hidden: jax.Array | None = None,
+    last_only: bool = False,
   ) -> tuple[jax.Array, dict]:
     """Reads further tokens: one, or a whole prompt at once.
 
@@ -117,11 +117,12 @@ class Decoder(nn.Module):
       positions: int [B,T]; None: the places in the cache. A prompt that is
         padded on the left counts from its first token.
       hidden: bool [B,S], places in the cache that no token may see (padding).
+      last_only: return the logits after the last of `tokens` alone, [B,1,V].
 
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
-    T, S = tokens.shape[1], cache['self']['key'].shape[2]
+    T, S = tokens.shape[1], places_of(cache)
     places = index + jnp.arange(T)
     if positions is None:
       positions = places[None]
@@ -131,4 +132,5 @@ class Decoder(nn.Module):
       mask = mask & ~hidden[:, None]
     context = Context(seen=mask, positions=positions, index=index)
     x, cache = self.decoder(self.embed(tokens, positions), context, cache)
+    x = x[:, -1:] if last_only else x
     return self.vocabulary(x, self.embed.table), cache

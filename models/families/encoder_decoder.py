@@ -9,7 +9,7 @@ from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Vocabulary
-from models.stack import Stack
+from models.stack import Stack, places_of, repeated
 
 
 class EncoderDecoder(nn.Module):
@@ -76,10 +76,9 @@ class EncoderDecoder(nn.Module):
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `batch` rows of `length` target tokens."""
     c = self.config
-    shape = (c.decoder_layers, batch, length, c.kv_heads, c.head_dim)
-    return {
-      'self': {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
-    }
+    shape = (batch, length, c.kv_heads, c.head_dim)
+    both = {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
+    return repeated(c, c.decoder_layers, {'self': both})
 
   def decode_step(
     self,
@@ -103,7 +102,7 @@ class EncoderDecoder(nn.Module):
       Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
     positions = index + jnp.arange(tokens.shape[1])
-    places = jnp.arange(cache['self']['key'].shape[2])
+    places = jnp.arange(places_of(cache))
     context = Context(
       seen=(places <= positions[:, None])[None],
       positions=positions[None],

@@ -21,7 +21,7 @@ from models.layers import (
   orthogonal,
   shard,
 )
-from models.stack import repeat
+from models.stack import repeat, repeated
 
 Cache = dict[str, jax.Array]
 
@@ -185,7 +185,7 @@ class RwkvStack(nn.Module):
   def __call__(
     self, x: jax.Array, starts: jax.Array, cache: Cache | None = None
   ) -> tuple[jax.Array, Cache | None]:
-    """[B,T,D] -> [B,T,D]; the cache's first dimension is L."""
+    """[B,T,D] -> [B,T,D], and the state; see `repeat`."""
     c = self.config
     layers = jnp.arange(c.decoder_layers, dtype='float32')
     x, cache = repeat(
@@ -222,12 +222,13 @@ class Rwkv(nn.Module):
     """The state before the first token; `length` makes no difference."""
     del length
     c = self.config
-    shape = (c.decoder_layers, batch, c.embed_dim)
+    shape = (batch, c.embed_dim)
     names = ('numerator', 'denominator', 'exponent')
-    return dict(zip(names, empty(shape), strict=True)) | {
+    state = dict(zip(names, empty(shape), strict=True)) | {
       name: jnp.zeros(shape, c.dtype)
       for name in ('time_shift', 'channel_shift')
     }
+    return repeated(c, c.decoder_layers, state)
 
   def decode_step(
     self,
@@ -236,6 +237,7 @@ class Rwkv(nn.Module):
     index: jax.Array,
     positions: jax.Array | None = None,
     hidden: jax.Array | None = None,
+    last_only: bool = False,
   ) -> tuple[jax.Array, Cache]:
     """Reads further tokens, as `Decoder.decode_step`.
 
@@ -246,6 +248,7 @@ class Rwkv(nn.Module):
       positions: not used: the state alone holds the past.
       hidden: bool [B,S], padding on the left of a row: the token after it has
         no past.
+      last_only: return the logits after the last of `tokens` alone, [B,1,V].
 
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
@@ -258,4 +261,5 @@ class Rwkv(nn.Module):
         hidden | before, index, tokens.shape[1], axis=1
       )
     x, cache = self.decoder(self.embed(tokens), starts, cache)
+    x = x[:, -1:] if last_only else x
     return self.vocabulary(x, self.embed.table), cache

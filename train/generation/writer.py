@@ -7,6 +7,7 @@ what is drawn comes from the seed, the prompt's number and the answer's.
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from input_pipeline import pipeline
 from input_pipeline.tokenizers.interface import start_id
 from models import beams, decoding
 from models.positions import check_places
+from models.stack import written_out
 from train.applying import Published, Texts
 from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options
@@ -178,12 +180,13 @@ class Writer:
     return [found[n : n + N] for n in range(0, len(found), N)]
 
   def _searched(self, source, length, options):
+    model, params = self.writing
     search = programs.searching(
-      self.fixed, options.beams, options.length_penalty
+      self.fixed._replace(model=model), options.beams, options.length_penalty
     )
     with self.on_mesh():
       texts = search(
-        self.params, *source[:2], length=length, minimum=options.minimum
+        params, *source[:2], length=length, minimum=options.minimum
       )
     texts = beams.Texts(*jax.device_get(texts))
     found = []
@@ -196,16 +199,18 @@ class Writer:
 
   def _states(self, source, length, options, every):
     """What is written, on this host, whenever `every` more tokens are."""
-    begin, advance = programs.stepwise(self.fixed, options.sampling)
+    model, params = self.writing
+    fixed = self.fixed._replace(model=model)
+    begin, advance = programs.stepwise(fixed, options.sampling)
     with self.on_mesh():
       state = begin(
-        self.params, *source, options.seed, length=length,
+        params, *source, options.seed, length=length,
         copies=options.samples,
       )  # fmt: skip
       until = 0
       while until < length:
         until = min(until + every, length)
-        state = advance(self.params, state, until)
+        state = advance(params, state, until)
         kept = state._replace(seen=None, rngs=None, cache=None, context={})
         kept = jax.device_get(kept)
         yield kept
@@ -272,6 +277,12 @@ class Writer:
       return rows
     share = math.prod(self.mesh.shape[name] for name in sharding.BATCH[0])
     return -(-rows // share) * share
+
+  @functools.cached_property
+  def writing(self) -> tuple[nn.Module, Any]:
+    """The model that writes one token after the other, and its parameters."""
+    with self.on_mesh():
+      return written_out(self.model, self.params)
 
   @property
   def fixed(self) -> programs.Fixed:
