@@ -39,8 +39,9 @@ class Block(nn.Module):
   x + dropout(attention(norm(x))) + dropout(mlp(norm(x))). With
   `model.adapter_dim` an adapter reads what the MLP gives.
 
-  A cache is a dict. 'self' has the 'key' and 'value' [B,S,K,H] of S decoding
-  steps. 'cross' has those of the source; the first call computes them.
+  A cache is a dict. 'self' has the 'key' and 'value' [B,K,H,S] of S decoding
+  steps. 'cross' has those of the source; the first call computes them. Places
+  come last: so no step copies them for attention's products.
   """
 
   config: TransformerConfig
@@ -80,13 +81,13 @@ class Block(nn.Module):
       attention = Attention(c, name='attention')
       keys_values = attention.keys_values(y, context.angles)
       if cache is not None:
-        keys_values = {
+        new_cache['self'] = {
           name: jax.lax.dynamic_update_slice_in_dim(
-            cache['self'][name], new, context.index, axis=1
+            cache['self'][name], new, context.index, axis=3
           )
-          for name, new in keys_values.items()
+          for name, new in _places_last(keys_values).items()
         }
-        new_cache['self'] = keys_values
+        keys_values = _heads_last(new_cache['self'])
       seen = context.seen
       if context.banded is not None:
         seen = jnp.where(banded, context.banded, seen)
@@ -97,10 +98,11 @@ class Block(nn.Module):
 
     def cross_attention(y: jax.Array) -> jax.Array:
       attention = Attention(c, cross=True, name='cross_attention')
-      keys_values = new_cache.get('cross')
-      if keys_values is None:
+      if context.source is None:
+        keys_values = _heads_last(cache['cross'])
+      else:
         keys_values = attention.keys_values(context.source)
-        new_cache['cross'] = keys_values
+        new_cache['cross'] = _places_last(keys_values)
       return attention(y, keys_values, context.source_seen)
 
     def mlp(y: jax.Array) -> jax.Array:
@@ -119,6 +121,16 @@ class Block(nn.Module):
         y = norm(x, 'mlp_norm')
       x = add(add(x, attended), mlp(y))
     return x, None if cache is None else new_cache
+
+
+def _places_last(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """[B,S,K,H] -> [B,K,H,S] each."""
+  return {name: jnp.moveaxis(x, 1, 3) for name, x in arrays.items()}
+
+
+def _heads_last(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """[B,K,H,S] -> [B,S,K,H] each."""
+  return {name: jnp.moveaxis(x, 3, 1) for name, x in arrays.items()}
 
 
 class Kept(Block):

@@ -58,6 +58,13 @@ class Vocabulary(nn.Module):
       chunk = tokens_at_once(self.chunk, *x.shape[:2], c.vocab_size)
       if chunk < x.shape[1]:
         return ChunkedLogits(x, kernel, bias, chunk)
+    if c.tie_embeddings and x.shape[1] == 1:
+      # A step of decoding: a CPU's compiler would copy the transposed table.
+      logits = jax.lax.dot_general(
+        x[:, 0], table.astype(c.dtype), (((1,), (1,)), ((), ())),
+        preferred_element_type='float32',
+      )[:, None]  # fmt: skip
+      return logits if bias is None else logits + bias
     return product(x, kernel, bias)
 
 

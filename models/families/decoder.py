@@ -93,7 +93,7 @@ class Decoder(nn.Module):
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `batch` rows of `length` tokens."""
     c = self.config
-    shape = (batch, length, c.kv_heads, c.head_dim)
+    shape = (batch, c.kv_heads, c.head_dim, length)
     both = {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
     return repeated(c, c.decoder_layers, {'self': both})
 

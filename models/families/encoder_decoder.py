@@ -76,7 +76,7 @@ class EncoderDecoder(nn.Module):
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `batch` rows of `length` target tokens."""
     c = self.config
-    shape = (batch, length, c.kv_heads, c.head_dim)
+    shape = (batch, c.kv_heads, c.head_dim, length)
     both = {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
     return repeated(c, c.decoder_layers, {'self': both})
 
