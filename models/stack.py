@@ -16,7 +16,6 @@ from models.layers import Dense, Norm, dropout, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
-_STACKED, _SINGLE = 'layers', 'layer_'  # names of parameters
 _POLICIES = jax.checkpoint_policies
 _DOTS = _POLICIES.dots_with_no_batch_dims_saveable
 _KERNELS = _POLICIES.save_only_these_names(KEPT)
@@ -25,6 +24,7 @@ _REMAT = {
   'dots': _DOTS,
   'offload': _POLICIES.offload_dot_with_no_batch_dims('device', 'pinned_host'),
 }
+_STACKED, _SINGLE = 'layers', 'layer_'  # names of parameters
 
 
 def _policy(config):
