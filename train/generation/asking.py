@@ -13,6 +13,7 @@ from input_pipeline.sources import paths
 from train.applying import Published
 from train.generation.options import GREEDY, Options
 from train.generation.prompted import Reader, ask
+from train.parallel import processes
 from train.runs import opening
 
 # Fields of Options that are flags of train.evaluate.
@@ -97,11 +98,13 @@ def ask_all(
   reader = Reader(model, asking.batch)
   settings = _settings(asking)
   kept = _begun(model, settings, out)
+  done = processes.of_first([task.name in kept['tasks'] for task in tasks])
   found: Scores = {}
-  for task, items in zip(tasks, questions, strict=True):
-    if task.name in kept['tasks']:
-      terminal.say(f'{task.name}: {out} has it.')
-      found[task.name] = kept['tasks'][task.name]
+  for task, items, is_done in zip(tasks, questions, done, strict=True):
+    if is_done:
+      if jax.process_index() == 0:
+        terminal.say(f'{task.name}: {out} has it.')
+      found[task.name] = kept['tasks'].get(task.name, {})
       continue
     asked = ask(
       reader, task, items, asking.options, asking.window, asking.stride

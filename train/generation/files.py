@@ -14,6 +14,7 @@ from input_pipeline.sources.lines import read_lines
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import SENTINEL, infilled
 from train.generation.writer import Writer
+from train.parallel import processes
 
 
 def read_prompts(path: str, field: str = 'prompt') -> list[dict[str, Any]]:
@@ -79,7 +80,7 @@ def answer_file(
   Raises:
     ValueError: the file has answers to other rows, or by other options.
   """
-  before = _begun(rows, field, path, options)
+  before = int(processes.of_first(_begun(rows, field, path, options)))
   window = 4 * batch  # answered together, also if some were there before
   for first in range(before // window * window, len(rows), window):
     part = rows[first : first + window]

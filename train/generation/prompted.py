@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from configs.commands import terminal
@@ -63,7 +64,7 @@ class Reader:
         encoded = [self._cut(*encode_pair(self.writer, *x)) for x in part]
         found += likelihoods(self.writer, encoded, self.batch)
       if len(pairs) > size:
-        terminal.say(f'{len(found):,} of {len(pairs):,} continuations read')
+        _say(f'{len(found):,} of {len(pairs):,} continuations read')
     return found
 
   def answers(self, contexts: Sequence[str], options: Options) -> list[list]:
@@ -80,7 +81,7 @@ class Reader:
       rows = [self._cut(self._context(x), room)[0] for x in part]
       found += self.writer.answers(rows, options, self.batch, first)
       if len(contexts) > size:
-        terminal.say(f'{len(found):,} of {len(contexts):,} questions answered')
+        _say(f'{len(found):,} of {len(contexts):,} questions answered')
     return found
 
   def _context(self, text):
@@ -99,6 +100,11 @@ class Reader:
     self.cut += 1
     begin = 0 if self.writer.start is None else 1
     return [*context[:begin], *context[begin + int(over) :]], continuation
+
+
+def _say(text: str) -> None:
+  if jax.process_index() == 0:
+    terminal.say(text)
 
 
 def ask(

@@ -5,7 +5,7 @@ import itertools
 import json
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -62,6 +62,16 @@ def everywhere(truth: bool) -> bool:
   if jax.process_count() == 1:
     return truth
   return bool(multihost_utils.process_allgather(np.array(truth)).all())
+
+
+def of_first(value: Any) -> np.ndarray:
+  """The first process's value, numbers of the same shape in all of them.
+
+  What only it has on its disk must not part them: they compute together.
+  """
+  if jax.process_count() == 1:
+    return np.asarray(value)
+  return multihost_utils.broadcast_one_to_all(np.asarray(value))
 
 
 def check_alike(what: str, value: dict, advice: str) -> None:

@@ -15,7 +15,10 @@ from configs import t5
 from tests.helpers import runs
 from train import recording
 from train.fingerprint import fingerprint
-from train.runs import workdir
+from train.generation.likelihoods import encode_pair, likelihoods
+from train.generation.options import Options
+from train.generation.writer import make_writer
+from train.runs import opening, workdir
 
 pytestmark = pytest.mark.slow
 
@@ -193,6 +196,50 @@ def test_damaged_checkpoint_of_two(two, source, tmp_path):
   assert runs.checkpoints(folder) == [8, 12]
   assert runs.rows(folder) == runs.rows(two[0])
   assert fingerprint(str(folder)) == fingerprint(str(two[0]))
+
+
+def test_two_write_and_rank_as_one(one, tmp_path):
+  """Answers that are drawn, and log probabilities, of sharded models."""
+  rows = [{'context': 'abc def', 'continuation': x} for x in ('ghi', 'a b c')]
+  path = tmp_path / 'rows.jsonl'
+  path.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+  flags = {
+    'generate': (
+      *(f'--file={path}', '--field=context', f'--out={tmp_path}/answers.jsonl'),
+      *('--temperature=1', '--samples=2', '--length=9', '--batch=2'),
+    ),
+    'evaluate': (f'--tasks=cloze:{path}', f'--predictions={tmp_path}/found'),
+  }
+  for name, own in flags.items():
+    command = [sys.executable, '-m', f'train.{name}', f'--workdir={one}', *own]
+    address = f'localhost:{free_port()}'
+    both = [f'--coordinator={address}', '--processes=2']
+    stdouts = finish(
+      [
+        runs.start([*command, *both, f'--process={i}'], devices=4)
+        for i in (0, 1)
+      ]
+    )
+    shown = [
+      [line for line in x.splitlines() if '[Gloo]' not in line] for x in stdouts
+    ]
+    assert shown[0]
+    assert not shown[1]
+  run = opening.open_run(str(one))
+  writer = make_writer(run)
+  options = Options(temperature=1.0, samples=2, length=9)
+  lines = (tmp_path / 'answers.jsonl').read_text().splitlines()
+  expected = writer.answers([row['context'] for row in rows], options, 2)
+  for line, answers in zip(map(json.loads, lines), expected, strict=True):
+    assert [x['text'] for x in line['answers']] == [x.text for x in answers]
+  (file,) = (tmp_path / 'found').iterdir()
+  found = [json.loads(x)['log_prob'] for x in file.read_text().splitlines()]
+  pairs = [
+    encode_pair(writer, row['context'], f' {row["continuation"]}')
+    for row in rows
+  ]
+  logs = [x.log_prob for x in likelihoods(writer, pairs)]
+  np.testing.assert_allclose(found, logs, rtol=1e-4)
 
 
 def errors(commands) -> list[str]:
