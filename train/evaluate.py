@@ -19,6 +19,10 @@ tasks, whose files lie in --task_folder, after --shots examples, and prints a
 table; --out=FILE.json keeps the scores, --predictions=DIR what each question
 got. --samples=40 --temperature=0.7 takes the answer that most samples give.
 
+--lm_eval=lambada_openai,hellaswag scores tasks of lm-evaluation-harness (the
+extra `lm_eval`) with a decoder, RWKV or an encoder-decoder;
+--include_path=DIR adds tasks of your own, and --out=FILE keeps all results.
+
 --no_answer_threshold=X leaves a question of SQuAD 2.0 without an answer if the
 score of no answer exceeds that of the answer by more than X. The scores have
 the thresholds that are best for the evaluated split.
@@ -41,7 +45,7 @@ from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import applying
 from train.finetuning import scoring
-from train.generation import asking
+from train.generation import asking, harness_command
 from train.generation.options import Options
 from train.generation.perplexity import (
   perplexity,
@@ -60,14 +64,16 @@ from train.runs import command, opening, workdir
 from train.runs.checkpoint import parse_step
 
 # What is evaluated in place of the run's held-out split, by flag.
-KINDS = 'texts', 'tasks'
+KINDS = 'texts', 'tasks', 'lm_eval'
 # A flag -> the kinds that use it; '': the held-out split.
 USES = {
   **dict.fromkeys(('documents', 'text_field', 'published_form'), ('texts',)),
-  **dict.fromkeys(('window', 'stride', 'batch'), ('texts', 'tasks')),
+  **dict.fromkeys(('window', 'batch'), KINDS),
+  'stride': ('texts', 'tasks'),
   **dict.fromkeys(asking.OPTIONS, ('tasks',)),
-  **dict.fromkeys(('task_folder', 'shots', 'shots_file'), ('tasks',)),
-  **dict.fromkeys(('limit', 'out'), ('tasks',)),
+  **dict.fromkeys(('task_folder', 'shots_file'), ('tasks',)),
+  **dict.fromkeys(('shots', 'limit', 'out'), ('tasks', 'lm_eval')),
+  'include_path': ('lm_eval',),
   **dict.fromkeys(('source', 'no_answer_threshold'), ('',)),
   'predictions': ('', 'tasks'),
 }
@@ -161,6 +167,9 @@ def main():
     )
   for name, uses in USES.items():
     _check_use(name, uses)
+  if flags.FLAGS.lm_eval:
+    harness_command.score(_model, _WINDOW.value)
+    return
   processes.join()
   if _TEXTS.value:
     _read_texts(_model())
@@ -168,7 +177,8 @@ def main():
     _ask(_model())
   elif _FROM.value:
     raise ValueError(
-      '--from=CHECKPOINT is evaluated on --texts=SOURCE or --tasks=NAMES.'
+      '--from=CHECKPOINT is evaluated on --texts=SOURCE, --tasks=NAMES or '
+      '--lm_eval=NAMES.'
     )
   else:
     _evaluate_run()
@@ -231,10 +241,12 @@ def _read_texts(model):
 def _ask(model):
   """Prints a table of the scores on --tasks."""
   values = {name: flags.FLAGS[name].value for name in asking.OPTIONS}
+  settings = {name: flags.FLAGS[name].value for name in asking.SETTINGS}
+  settings['shots'] = settings['shots'] or 0
   asked = asking.Asking(
     tasks=tuple(_TASKS.value),
     options=Options(**values),
-    **{name: flags.FLAGS[name].value for name in asking.SETTINGS},
+    **settings,
   )
   found = asking.ask_all(model, asked, _OUT.value, _PREDICTIONS.value)
   if jax.process_index() == 0:
@@ -253,7 +265,7 @@ if __name__ == '__main__':
     'text_field', 'text', 'Where JSON and Parquet files have --texts.'
   )
   _WINDOW = flags.DEFINE_integer(
-    'window', 0, "Tokens read at once; 0: a row's of training."
+    'window', 0, "Tokens read at once; 0: a row's, or the checkpoint's."
   )
   _STRIDE = flags.DEFINE_integer(
     'stride', 0, 'Tokens that a window predicts; 0: all it reads.'
@@ -264,11 +276,19 @@ if __name__ == '__main__':
   _FORM = flags.DEFINE_string(
     'published_form', '', "Of --texts, taken out: wikitext's, ptb's or lm1b's."
   )
+  flags.DEFINE_list(
+    'lm_eval', [], 'Tasks of lm-evaluation-harness, such as lambada_openai.'
+  )
+  flags.DEFINE_string(
+    'include_path', '', 'A folder with YAML files of tasks of your own.'
+  )
   _TASKS = flags.DEFINE_list('tasks', [], 'Prompted tasks, such as lambada.')
   flags.DEFINE_string(
     'task_folder', '', 'Has the files of --tasks, as they are published.'
   )
-  flags.DEFINE_integer('shots', 0, 'Examples before each question.')
+  flags.DEFINE_integer(
+    'shots', None, "Examples before each question; of --lm_eval, the task's."
+  )
   flags.DEFINE_string('shots_file', '', 'A JSONL file of examples.')
   flags.DEFINE_integer('limit', 0, 'The first so many questions; 0: all.')
   flags.DEFINE_integer('samples', 1, 'Answers whose most frequent one counts.')

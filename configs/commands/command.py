@@ -33,7 +33,8 @@ FOLDERS = {
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.
 _PATHS = (
-  r'config|workdir|out|from|to|file|init_from|plot|data|config\.data\.tokenizer'
+  r'config|workdir|out|from|to|file|include_path|init_from|plot|data'
+  r'|config\.data\.tokenizer'
 )
 _OURS = ('configs', 'input_pipeline', 'models', 'train')
 

