@@ -151,7 +151,7 @@ def test_imports_without_tensorflow():
   Only what reads published checkpoints needs the extra `pretrained` as well.
   What needs `lm_eval` is left out: it looks for TensorFlow.
   """
-  lm_eval = 'train.generation.harness', 'train.generation.harness_tasks'
+  lm_eval = 'train.evaluation.harness', 'train.evaluation.harness_tasks'
   modules = [
     path.relative_to(REPOSITORY).with_suffix('').as_posix().replace('/', '.')
     for package in ('models', 'input_pipeline', 'train')

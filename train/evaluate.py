@@ -44,21 +44,21 @@ from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import applying
-from train.finetuning import scoring
-from train.generation import asking, harness_command
-from train.generation.options import Options
-from train.generation.perplexity import (
-  perplexity,
-  pseudo_perplexity,
-  read_documents,
-)
-from train.generation.writer import make_writer
-from train.learning.evaluation import (
+from train.evaluation import asking, harness_command
+from train.evaluation.held_out import (
   evaluate,
   evaluate_sources,
   make_eval_step,
   open_sources,
 )
+from train.evaluation.perplexity import (
+  perplexity,
+  pseudo_perplexity,
+  read_documents,
+)
+from train.finetuning import scoring
+from train.generation.options import Options
+from train.generation.writer import make_writer
 from train.parallel import processes
 from train.runs import command, opening, workdir
 from train.runs.checkpoint import parse_step

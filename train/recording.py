@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
 from input_pipeline import pipeline
-from train.finetuning import scoring
-from train.generation.samples import make_sampling
-from train.learning.evaluation import (
+from train.evaluation.held_out import (
   EmptySplitError,
   evaluate,
   evaluate_sources,
   make_eval_step,
   open_sources,
 )
+from train.finetuning import scoring
+from train.generation.samples import make_sampling
 from train.learning.state import TrainState, is_finite
 from train.parallel import processes
 from train.reporting.curves import draw_curves

@@ -66,8 +66,8 @@ IN_FILE = {
   'input_pipeline/prepare.py': {'absl', 'ml_collections'},
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
   'models/pretrained/files.py': {'safetensors'},
-  'train/generation/harness.py': {'lm_eval'},  # the extra
-  'train/generation/harness_tasks.py': {'lm_eval'},
+  'train/evaluation/harness.py': {'lm_eval'},  # the extra
+  'train/evaluation/harness_tasks.py': {'lm_eval'},
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
 # A command may hand over to another package's; nothing imports a command.
@@ -144,6 +144,7 @@ ORDER = {
     {'applying'},
     {'runs'},
     {'special_tokens', 'generation'},
+    {'evaluation'},
     {'finetuning.scoring'},
     {'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
     {'recording', 'finetuning'},

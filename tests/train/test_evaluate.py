@@ -16,7 +16,7 @@ from input_pipeline.config import DataConfig
 from tests.helpers import runs
 from tests.helpers.runs import files, program
 from train.evaluate import evaluate_run
-from train.learning.evaluation import EmptySplitError, evaluate
+from train.evaluation.held_out import EmptySplitError, evaluate
 from train.runs import opening, workdir
 from train.runs.checkpoint import CheckpointError
 

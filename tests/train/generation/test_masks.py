@@ -12,11 +12,11 @@ from input_pipeline.prompted import catalog
 from input_pipeline.prompted.task import Item
 from tests.helpers import hf_reference as reference
 from train import open_published
+from train.evaluation.perplexity import pseudo_perplexity
+from train.evaluation.prompted import Reader, ask
+from train.evaluation.pseudo import pseudo_likelihoods
 from train.generation import masks
 from train.generation.options import GREEDY
-from train.generation.perplexity import pseudo_perplexity
-from train.generation.prompted import Reader, ask
-from train.generation.pseudo import pseudo_likelihoods
 
 WORDS = '[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on a mat . ##s so it goes'
 SIZES = {

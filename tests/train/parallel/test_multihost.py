@@ -14,8 +14,8 @@ import pytest
 from configs import t5
 from tests.helpers import runs
 from train import recording
+from train.evaluation.likelihoods import encode_pair, likelihoods
 from train.fingerprint import fingerprint
-from train.generation.likelihoods import encode_pair, likelihoods
 from train.generation.options import Options
 from train.generation.writer import make_writer
 from train.runs import opening, workdir

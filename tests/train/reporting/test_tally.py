@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from train.evaluation.held_out import evaluate
 from train.learning.criteria import lm_means, mlm_nsp_means
-from train.learning.evaluation import evaluate
 from train.reporting.tally import Tally, peak_memory
 from train.runs import history
 

@@ -12,8 +12,8 @@ from input_pipeline import pipeline
 from tests.helpers import runs
 from tests.helpers.runs import STEPS, config_of
 from train import loop, recording
+from train.evaluation.held_out import evaluate
 from train.fingerprint import fingerprint
-from train.learning.evaluation import evaluate
 from train.runs import folders
 from train.runs.checkpoint import CheckpointError, Checkpoints
 

@@ -11,9 +11,9 @@ from input_pipeline.prompted.texts import PLAIN, count
 from input_pipeline.sources import opening as sources
 from models.positions import check_places
 from train.applying import Published
-from train.generation.likelihoods import likelihoods, windows
+from train.evaluation.likelihoods import likelihoods, windows
+from train.evaluation.pseudo import pseudo_likelihoods
 from train.generation.prompts import text_ids
-from train.generation.pseudo import pseudo_likelihoods
 from train.generation.writer import Writer
 from train.runs import opening
 

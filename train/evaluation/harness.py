@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from configs.commands import terminal
-from train.generation.likelihoods import Likelihood, likelihoods, windows
+from train.evaluation.likelihoods import Likelihood, likelihoods, windows
 from train.generation.options import Options
 from train.generation.prompts import text_ids
 from train.generation.writer import Writer

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.positions import check_places
 from train.applying import Published
-from train.generation.likelihoods import Likelihood
+from train.evaluation.likelihoods import Likelihood
 from train.generation.prompts import padded, text_ids
 from train.runs import opening
 

@@ -29,7 +29,7 @@ from tests.helpers.letters import Letters
 from tests.helpers.runs import program
 from tests.helpers.t5_reference import random_params
 from train.applying import Published, open_published
-from train.generation.likelihoods import windows
+from train.evaluation.likelihoods import windows
 from train.generation.options import Options
 from train.generation.writer import Writer
 from train.runs.opening import open_run
@@ -41,8 +41,8 @@ import lm_eval
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from train.generation import harness_tasks
-from train.generation.harness import Harness
+from train.evaluation import harness_tasks
+from train.evaluation.harness import Harness
 
 
 class Reference(HFLM):

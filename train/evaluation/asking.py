@@ -11,8 +11,8 @@ from configs.commands import terminal
 from input_pipeline.prompted import catalog
 from input_pipeline.sources import paths
 from train.applying import Published
+from train.evaluation.prompted import Reader, ask
 from train.generation.options import GREEDY, Options
-from train.generation.prompted import Reader, ask
 from train.parallel import processes
 from train.runs import opening
 

@@ -13,8 +13,8 @@ import pytest
 from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import random_params
+from train.evaluation.held_out import evaluate, make_eval_step
 from train.learning.criteria import criterion_for
-from train.learning.evaluation import evaluate, make_eval_step
 from train.learning.state import TrainState, is_finite
 from train.learning.step import eval_step
 

@@ -16,10 +16,10 @@ from tests.helpers import hf_decoders
 from tests.helpers import hf_reference as reference
 from tests.helpers.letters import Letters
 from train.applying import Published
-from train.generation import asking
-from train.generation.asking import Asking, ask_all
+from train.evaluation import asking
+from train.evaluation.asking import Asking, ask_all
+from train.evaluation.prompted import Reader, ask
 from train.generation.options import GREEDY, Answer, Options
-from train.generation.prompted import Reader, ask
 
 PIQA, LAMBADA, GSM8K = map(catalog.find, ('piqa', 'lambada', 'gsm8k'))
 # Letters knows neither capitals nor marks.

@@ -15,11 +15,11 @@ from input_pipeline.prompted.cloze import first_word, is_stop_word
 from input_pipeline.prompted.task import Item, Prompted
 from models.positions import check_places
 from train.applying import Published
-from train.generation.likelihoods import Likelihood, encode_pair, likelihoods
+from train.evaluation.likelihoods import Likelihood, encode_pair, likelihoods
+from train.evaluation.perplexity import texts_perplexity
+from train.evaluation.pseudo import pseudo_likelihoods
 from train.generation.options import Options
-from train.generation.perplexity import texts_perplexity
 from train.generation.prompts import text_ids
-from train.generation.pseudo import pseudo_likelihoods
 from train.generation.writer import Writer, make_writer
 from train.runs import opening
 

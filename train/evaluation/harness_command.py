@@ -37,7 +37,7 @@ def score(
   if folder and not os.path.isdir(folder):
     raise ValueError(f'--include_path={folder} is not a folder.')
   try:
-    from train.generation import harness_tasks
+    from train.evaluation import harness_tasks
   except ImportError as error:
     raise ValueError(str(error)) from error
   harness_tasks.check_out(own['out'])

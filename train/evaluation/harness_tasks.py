@@ -13,7 +13,7 @@ from input_pipeline.tokenizers import settings
 from models.positions import check_places
 from models.pretrained import files
 from train.applying import Published
-from train.generation.harness import Harness, lm_eval
+from train.evaluation.harness import Harness, lm_eval
 from train.generation.writer import Writer, make_writer
 from train.runs import opening
 

@@ -13,8 +13,8 @@ from tests.helpers import hf_decoders, t5_reference
 from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.letters import Letters
-from train.generation.likelihoods import encode_pair, likelihoods, windows
-from train.generation.perplexity import perplexity
+from train.evaluation.likelihoods import encode_pair, likelihoods, windows
+from train.evaluation.perplexity import perplexity
 from train.generation.writer import Writer
 
 RNG = np.random.default_rng(0)

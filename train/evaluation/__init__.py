@@ -1,0 +1,1 @@
+"""What a model knows: likelihoods, perplexities, prompted tasks."""
