@@ -92,4 +92,4 @@ CHOICES = {
 
 # What a choice becomes on a machine, which no config may say: `attention` by
 # models/kernels/choice.py.
-RESOLVED = {'attention': ('cudnn', 'cudnn_unpacked')}
+RESOLVED = {'attention': ('cudnn', 'cudnn_unpacked', 'triton')}

@@ -75,7 +75,7 @@ def _logits(kind, sizes, refs, at):
     seen &= before
   if kind.window:
     seen &= query - key < refs['meta'][WINDOW]
-  logits = _product(refs['k'][...], refs['q'][...], 1, 1)
+  logits = product(refs['k'][...], refs['q'][...], 1, 1)
   if kind.bias:
     logits += _matrix(sizes, refs['bias'][0, :, _span(sizes, at)])
   return jnp.where(seen, logits, HIDDEN), seen
@@ -91,7 +91,7 @@ def _kept(kind, sizes, refs, at, x):
   return jnp.where(kept(meta[SEED], kind.rate, row, head, *places), x, 0.0)
 
 
-def _product(a, b, of_a, of_b):
+def product(a, b, of_a, of_b):
   """The product that sums over a dimension of a and one of b, float32."""
   dims = ((of_a,), (of_b,)), ((), ())
   return jax.lax.dot_general(a, b, dims, preferred_element_type='float32')
@@ -139,7 +139,7 @@ def forward(kind, sizes, at, refs, top, total, mixed):
     total[...] = scale * total[...] + jnp.sum(weights, axis=0, keepdims=True)
     weights = _kept(kind, sizes, refs, at, weights)
     v = refs['v'][...]
-    mixed[...] = scale * mixed[...] + _product(v, weights.astype(v.dtype), 0, 0)
+    mixed[...] = scale * mixed[...] + product(v, weights.astype(v.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
   def _():
@@ -153,7 +153,7 @@ def _d_logits(kind, sizes, refs, at):
   """The weights that are kept, and the logits' gradient: [bk,bq] each."""
   logits, seen = _logits(kind, sizes, refs, at)
   weights = jnp.where(seen, jnp.exp(logits - refs['lse'][0, 0]), 0.0)
-  d_weights = _product(refs['v'][...], refs['d_out'][...], 1, 1)
+  d_weights = product(refs['v'][...], refs['d_out'][...], 1, 1)
   d_weights = _kept(kind, sizes, refs, at, d_weights)
   d_logits = weights * (d_weights - refs['mean'][0, 0])
   return _kept(kind, sizes, refs, at, weights), d_logits
@@ -168,7 +168,7 @@ def d_query(kind, sizes, at, refs, d_q):
   def _():
     _, d_logits = _d_logits(kind, sizes, refs, at)
     k = refs['k'][...]
-    d_q[...] += _product(k, d_logits.astype(k.dtype), 0, 0)
+    d_q[...] += product(k, d_logits.astype(k.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
   def _():
@@ -193,8 +193,8 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
   def _():
     weights, d_logits = _d_logits(kind, sizes, refs, at)
     q, d_out = refs['q'][...], refs['d_out'][...]
-    d_v[...] += _product(weights.astype(d_out.dtype), d_out, 1, 0)
-    d_k[...] += _product(d_logits.astype(q.dtype), q, 1, 0)
+    d_v[...] += product(weights.astype(d_out.dtype), d_out, 1, 0)
+    d_k[...] += product(d_logits.astype(q.dtype), q, 1, 0)
     if kind.learned:
       found = _by_distance(sizes, d_logits)
       refs['d_bias'][at.g, :, _span(sizes, at)] += found

@@ -5,6 +5,7 @@ For RWKV it computes the mean over the past.
 
 from models.choices import CHOICES
 from models.config import TransformerConfig
+from models.kernels import triton
 from models.kernels.cudnn import extra_dims
 
 
@@ -26,8 +27,9 @@ def choose(
       and padding after it, for the kernel knows no more.
 
   Returns:
-    'xla'; 'flash', the kernel for TPUs; 'cudnn', or 'cudnn_unpacked' for rows
-    that are not packed. And the reason.
+    'xla'; 'flash', the kernel for TPUs; for GPUs 'cudnn', or 'cudnn_unpacked'
+    for rows that are not packed, or 'triton', which drops weights. And the
+    reason.
 
   Raises:
     ValueError: 'flash' cannot do what the config asks for.
@@ -43,6 +45,9 @@ def choose(
   lacking = next((reason for asked, reason in table if asked), '')
   if not lacking and platform == 'tpu':
     return 'flash', f'a kernel by blocks, for {platform!r}'
+  if not lacking and _drops(config):
+    rate = f'drops weights (model.attention_dropout={config.attention_dropout})'
+    return 'triton', f'a kernel by blocks that {rate}, for {platform!r}'
   if not lacking:
     chosen = 'cudnn' if packed else 'cudnn_unpacked'
     return chosen, f"cuDNN's kernel by blocks, for {platform!r}"
@@ -77,28 +82,58 @@ def _table(config, platform, capability, packed):
   ]
   if platform == 'tpu':
     return rows
-  version = _version(capability)
-  most = 256 if version >= (9, 0) else 128
+  rows += [
+    (
+      _version(capability) < (8, 0),
+      f'kernels need compute capability 8.0 or newer, not {capability!r}',
+    ),
+    (
+      c.dtype != 'bfloat16',
+      f'kernels for GPUs have bfloat16, not model.dtype={c.dtype!r}',
+    ),
+    (
+      c.prefix,
+      'kernels for GPUs have no causal rule with a prefix (model.prefix)',
+    ),
+  ]
+  own = _of_triton(c) if _drops(c) else _of_cudnn(c, capability, packed)
+  return rows + own
+
+
+def _drops(config):
+  """Whether dropout drops weights; T5's drops values."""
+  return config.attention_dropout > 0 and config.dropout_kind != 't5'
+
+
+def _of_triton(c):
+  """What the kernel that drops weights does not: rows of `_table`."""
+  dropout = f'model.attention_dropout={c.attention_dropout}'
+  wide = (
+    f'model.head_dim={c.head_dim} is above {triton.WIDEST}, the most of the '
+    f'kernel for {dropout}'
+  )
+  return [
+    (
+      not triton.is_here(),
+      f'{dropout} needs the Triton of Pallas, which this jax lacks',
+    ),
+    (
+      c.position in ('alibi', 'relative_bias'),
+      f'the kernel for {dropout} has no bias (model.position={c.position!r})',
+    ),
+    (c.head_dim > triton.WIDEST, wide),
+  ]
+
+
+def _of_cudnn(c, capability, packed):
+  """What cuDNN does not: rows of `_table`."""
+  most = 256 if _version(capability) >= (9, 0) else 128
   extra = extra_dims(c, packed)
   wide = (
     f'model.head_dim={c.head_dim}, with {extra} for segments and positions, '
     f'is above the {most} of compute capability {capability!r}'
   )
   return [
-    *rows,
-    (
-      version < (8, 0),
-      f'cuDNN needs compute capability 8.0 or newer, not {capability!r}',
-    ),
-    (
-      c.dtype != 'bfloat16',
-      f'cuDNN computes in bfloat16, not in model.dtype={c.dtype!r}',
-    ),
-    (
-      c.attention_dropout and c.dropout_kind != 't5',
-      f'cuDNN lacks the hash of model.attention_dropout={c.attention_dropout}',
-    ),
-    (c.prefix, 'cuDNN has no causal rule with a prefix (model.prefix)'),
     (
       c.position == 'alibi' and c.family != 'decoder',
       "cuDNN has model.position='alibi' for causal attention alone",

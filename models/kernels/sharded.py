@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from models.kernels import cudnn
+from models.kernels import cudnn, triton
 from models.kernels.flash import Kind, flash
 from models.masks import Rules
 
@@ -33,7 +33,7 @@ def attend_in_blocks(
   key, each kernel says.
 
   Args:
-    kernel: 'flash', 'cudnn' or 'cudnn_unpacked': `choice.choose`.
+    kernel: 'flash', 'triton', 'cudnn' or 'cudnn_unpacked': `choice.choose`.
     q: [B,T,N,H] queries, already scaled.
     k, v: [B,S,K,H] keys and values; v is divided by the share that is kept.
     rules: which keys a query sees.
@@ -47,8 +47,8 @@ def attend_in_blocks(
   Returns:
     [B,T,N,H] in the dtype of `v`.
   """
-  if kernel == 'flash':
-    attend = functools.partial(_flash, window, rate, fixed)
+  if kernel in ('flash', 'triton'):
+    attend = functools.partial(_pallas, kernel, window, rate, fixed)
   else:
 
     def attend(q, k, v, bias, rules, banded, *_):
@@ -76,16 +76,17 @@ def attend_in_blocks(
   return attend(q, k, v, bias, rules, banded, rows, heads, seed)
 
 
-def _flash(
-  window, rate, fixed, q, k, v, bias, rules, banded, rows, heads, seed
+def _pallas(
+  kernel, window, rate, fixed, q, k, v, bias, rules, banded, rows, heads, seed
 ):
-  """The kernel for TPUs, on one device's rows and heads."""
+  """A kernel written in Pallas, on one device's rows and heads."""
   kind = Kind(
     causal=rules.causal,
     window=window > 0,
     bias=bias is not None,
     learned=bias is not None and not fixed,
     rate=rate,
+    block=triton.BLOCK if kernel == 'triton' else Kind.block,
     interpret=INTERPRET,
   )
   near = jnp.int32(window)
@@ -93,5 +94,7 @@ def _flash(
     near = jnp.where(banded, near, q.shape[1])
   seed = jnp.int32(0) if seed is None else seed
   meta = jnp.stack([seed, near, rows[0], heads[0]])
+  if kernel == 'triton':
+    return triton.attend(kind, q, k, v, rules.queries, rules.keys, meta)
   seen = rules.queries, rules.keys, rules.prefix
   return flash(kind, q, k, v, bias, *seen, meta)
