@@ -34,13 +34,16 @@ def segments(rng, length):
   return jnp.asarray(cuts, 'int32')
 
 
-def compared(K=2, T=150, S=150, H=8, prefix=False, window=0, **fields):
-  """Outputs and gradients of both, as pairs of lists."""
-  kind = kernel.Kind(window=window > 0, block=128, interpret=True, **fields)
+def compared(
+  K=2, T=150, S=150, H=8, prefix=False, window=0, block=128,
+  attention=kernel.flash, dtype='float32', **fields,
+):  # fmt: skip
+  """Outputs and gradients of a kernel and of `attend`, as lists."""
+  kind = kernel.Kind(window=window > 0, block=block, interpret=True, **fields)
   rng = np.random.default_rng(0)
 
   def normal(*shape):
-    return jnp.asarray(rng.normal(size=shape), 'float32')
+    return jnp.asarray(rng.normal(size=shape), dtype)
 
   queries = segments(rng, T)
   rules = Rules(
@@ -49,7 +52,8 @@ def compared(K=2, T=150, S=150, H=8, prefix=False, window=0, **fields):
     jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
     causal=kind.causal,
   )
-  scaled = normal(B, N, T, H) * (8 / H) ** 0.5  # as `attend` gets queries
+  # As `attend` gets queries.
+  scaled = (normal(B, N, T, H) * (8 / H) ** 0.5).astype(dtype)
   arrays = scaled, normal(B, K, S, H), normal(B, K, S, H)
   bias = normal(N, T + S - 1) if kind.bias else None
   meta = jnp.array([SEED, window, 0, 0], 'int32')
@@ -58,7 +62,7 @@ def compared(K=2, T=150, S=150, H=8, prefix=False, window=0, **fields):
   def flash(q, k, v, bias):
     seen = rules.queries, rules.keys, rules.prefix
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    out = kernel.flash(kind, q, k, v, bias, *seen, meta)
+    out = attention(kind, q, k, v, bias, *seen, meta)
     return out.transpose(0, 2, 1, 3)
 
   def reference(q, k, v, bias):
