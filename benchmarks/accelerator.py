@@ -6,7 +6,8 @@
 Models and sizes: benchmarks/accelerator_models.py. Variants of Treeline:
 attention by xla or a flash kernel; remat none, dots, full or attention; layers
 scanned or written out. torch is transformers' class with sdpa, plain and by
-torch.compile (benchmarks/accelerator_torch.py). Then T5-3B, RWKV and greedy
+torch.compile (benchmarks/accelerator_torch.py). Then BERT and GPT-2 with their
+papers' dropout, where a GPU has another kernel, T5-3B, RWKV and greedy
 decoding of LLaMA, 8 rows of 128 tokens after 128; and `python -m train` on
 synthetic data, whose time a step is compared with the bare step's.
 
@@ -49,6 +50,7 @@ LONGEST = 150.0  # seconds of one variant
 LEAST = 20.0  # with fewer seconds left none is started
 DECODE = 8, 128, 128  # rows, tokens of a prompt, tokens that are written
 MODELS = ('llama', 'bert', 'gpt2', 't5')  # those with a peer
+DROPOUT = ('bert_dropout', 'gpt2_dropout')  # on a GPU another kernel
 
 _MINUTES = flags.DEFINE_float(
   'minutes', 0.0, 'All must end within this; 0: 8 minutes, 1 with --tiny.'
@@ -104,11 +106,16 @@ def plan():
 
   own = {'llama': 'full', 'bert': 'none', 'gpt2': 'full', 't5': 'full'}
   best = {'llama': 'dots', 'bert': 'none', 'gpt2': 'dots', 't5': 'dots'}
+  for remat in own, best:
+    remat |= {model: remat[model.removesuffix('_dropout')] for model in DROPOUT}
   found = []
   for model in MODELS:
     found += [treeline(model, 'flash', best[model]), torch(model, False)]
   found += [torch(model, True) for model in ('llama', 'bert', 'gpt2')]
   found += [treeline(model, 'xla', own[model]) for model in MODELS]
+  for model in DROPOUT:
+    found += [treeline(model, 'flash', best[model]), torch(model, False)]
+  found += [treeline(model, 'xla', own[model]) for model in DROPOUT]
   found += [
     Variant('small', 'loop', {}, 'loop'),
     treeline('t5_3b', 'flash', 'dots'),

@@ -8,7 +8,8 @@ t5_3b  T5 1.1 3b. Adafactor
 rwkv   RWKV-4 430m. AdamW
 small  GPT-2 small, for the whole training loop. AdamW
 
-bfloat16 computes, float32 stays; no dropout; rows are full of random tokens.
+bert_dropout and gpt2_dropout have their papers' dropout, the others none.
+bfloat16 computes, float32 stays; rows are full of random tokens.
 """
 
 import numpy as np
@@ -31,6 +32,8 @@ ROWS = {
   't5_3b': (16, 512),
   'rwkv': (8, 1024),
   'small': (16, 1024),
+  'bert_dropout': (32, 512),
+  'gpt2_dropout': (8, 1024),
 }
 TINY = {'vocab_size': 512, 'embed_dim': 32, 'mlp_dim': 64}
 TINY_HEADS = {'heads': 4, 'kv_heads': 2, 'head_dim': 8}
@@ -38,7 +41,7 @@ TINY_HEADS = {'heads': 4, 'kv_heads': 2, 'head_dim': 8}
 
 def make_config(name: str, tiny: bool, **changes) -> ConfigDict:
   """The config of a model; `changes` are keys of its group `model`."""
-  match name:
+  match name.removesuffix('_dropout'):
     case 'llama':
       config = llama.get_config('size=7b,version=1')
       config.model.update(
@@ -48,8 +51,8 @@ def make_config(name: str, tiny: bool, **changes) -> ConfigDict:
     case 'bert':
       config = ablations.get_config('bert:large,objective=mlm')
       config.data.curriculum, config.data.predictions = (), 77
-    case 'gpt2' | 'small':
-      config = gpt2.get_config({'gpt2': 'large'}.get(name, name))
+    case 'gpt2' | 'small' as size:
+      config = gpt2.get_config({'gpt2': 'large'}.get(size, size))
     case 't5' | 't5_3b':
       size = {'t5': 'large', 't5_3b': '3b'}[name]
       config = t5.get_config(f'size={size},version=1.1')
@@ -61,7 +64,8 @@ def make_config(name: str, tiny: bool, **changes) -> ConfigDict:
   model, data = config.model, config.data
   data.streams = data.batch
   data.source, data.pack = 'synthetic', False
-  model.dropout = model.attention_dropout = 0.0
+  if not name.endswith('_dropout'):
+    model.dropout = model.attention_dropout = 0.0
   model.dtype = 'bfloat16'
   model.update(changes)
   config.sharding.rules = 'replicated'

@@ -58,8 +58,8 @@ def build(m, device):
       auto = transformers.AutoModelForMaskedLM
       config = transformers.BertConfig(
         **sizes, **wide, num_hidden_layers=m.encoder_layers,
-        hidden_act='gelu_pytorch_tanh', hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        hidden_act='gelu_pytorch_tanh', hidden_dropout_prob=m.dropout,
+        attention_probs_dropout_prob=m.attention_dropout,
       )  # fmt: skip
     case 'encoder_decoder', _:
       auto = transformers.AutoModelForSeq2SeqLM
@@ -81,8 +81,8 @@ def build(m, device):
       config = transformers.GPT2Config(
         **sizes, n_embd=m.embed_dim, n_inner=m.mlp_dim, n_head=m.heads,
         n_layer=m.decoder_layers, n_positions=m.max_length,
-        activation_function='gelu_pytorch_tanh', resid_pdrop=0.0,
-        embd_pdrop=0.0, attn_pdrop=0.0,
+        activation_function='gelu_pytorch_tanh', resid_pdrop=m.dropout,
+        embd_pdrop=m.dropout, attn_pdrop=m.attention_dropout,
       )  # fmt: skip
     case _:
       raise ValueError(f'torch has no peer of model.family={m.family!r}.')

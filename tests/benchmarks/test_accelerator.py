@@ -14,6 +14,7 @@ from benchmarks import accelerator_models, kernel_times
 from benchmarks import accelerator_report as report
 from models.build import build
 from models.config import TransformerConfig
+from models.kernels.choice import choose
 from tests.helpers import REPOSITORY
 from train.learning.state import abstract_params, count_params
 
@@ -110,6 +111,17 @@ def test_sizes(name):
   model = build(TransformerConfig(**config.model))
   count = count_params(abstract_params(model)[0])
   assert round(count / 1e6) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize('name', ['bert', 'gpt2'])
+def test_dropout_has_a_kernel_of_its_own(name):
+  """The papers' rate, for which a GPU gets Triton's kernel, not cuDNN's."""
+  found = []
+  for model in name, f'{name}_dropout':
+    config = accelerator_models.make_config(model, tiny=False).model
+    chosen, _ = choose(TransformerConfig(**config), 'gpu', '9.0', packed=False)
+    found.append((config.dropout, config.attention_dropout, chosen))
+  assert found == [(0.0, 0.0, 'cudnn_unpacked'), (0.1, 0.1, 'triton')]
 
 
 def test_kernels_of_a_gpu_and_of_a_tpu():

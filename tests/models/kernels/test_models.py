@@ -12,7 +12,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from models.build import build
-from models.kernels import cudnn, sharded
+from models.kernels import cudnn, sharded, triton
 from models.kernels.choice import choose
 from tests.helpers import decoders, t5_reference
 from tests.models.families import test_rwkv
@@ -22,12 +22,22 @@ B, T = 8, 12
 # Fields, the GPU's capability, and the reason.
 BIAS = {'relative_buckets': 8, 'relative_max_distance': 12}
 NO_ROPE = {'rope_theta': 0.0, 'rope_dim': 0}
+DROPS = {'attention_dropout': 0.1}
 REFUSED = [
-  ({}, '7.5', "cuDNN needs compute capability 8.0 or newer, not '7.5'"),
+  ({}, '7.5', "kernels need compute capability 8.0 or newer, not '7.5'"),
   ({}, 'gfx942', "not 'gfx942'"),
-  ({'dtype': 'float32'}, '9.0', "not in model.dtype='float32'"),
-  ({'attention_dropout': 0.1}, '9.0', 'hash of model.attention_dropout=0.1'),
+  ({'dtype': 'float32'}, '9.0', "not model.dtype='float32'"),
   ({'prefix': True}, '9.0', 'no causal rule with a prefix'),
+  (
+    DROPS | NO_ROPE | {'position': 'alibi'}, '9.0',
+    "model.attention_dropout=0.1 has no bias (model.position='alibi')",
+  ),
+  (
+    DROPS | {'head_dim': 136}, '9.0',
+    'model.head_dim=136 is above 128, the most of the kernel for',
+  ),
+  (DROPS | {'dtype': 'float32'}, '9.0', "not model.dtype='float32'"),
+  (DROPS | {'prefix': True}, '9.0', 'no causal rule with a prefix'),
   ({'head_dim': 128}, '8.0', 'model.head_dim=128, with 24 for segments'),
   ({'head_dim': 12}, '9.0', 'model.head_dim=12 is no multiple of 8'),
   (
@@ -192,10 +202,17 @@ def test_cudnn_on_a_mesh_is_asked_of_cudnn(monkeypatch, remat):
   assert f'tensor<{B // 4}x2x{T}x24xbf16>' in text
 
 
-def test_what_auto_takes_on_a_gpu():
+def test_what_auto_takes_on_a_gpu(monkeypatch):
   config = decoders.tiny_decoder('rope', head_dim=64, dtype='bfloat16')
   assert choose(config, 'gpu', '9.0')[0] == 'cudnn'
   assert choose(config, 'gpu', '8.0', packed=False)[0] == 'cudnn_unpacked'
+  drops = dataclasses.replace(config, **DROPS, head_dim=128)
+  for packed in (True, False):
+    name, why = choose(drops, 'gpu', '8.0', packed)
+    assert name == 'triton'
+    assert 'by blocks that drops weights (model.attention_dropout=0.1)' in why
+  values = dataclasses.replace(drops, head_dim=64, dropout_kind='t5')
+  assert choose(values, 'gpu', '9.0')[0] == 'cudnn'
   for fields, given, reason in REFUSED:
     asked = dataclasses.replace(config, attention='flash', **fields)
     with pytest.raises(ValueError, match=re.escape(reason)):
@@ -204,6 +221,10 @@ def test_what_auto_takes_on_a_gpu():
     name, why = choose(auto, 'gpu', given)
     assert name == 'xla'
     assert reason in why
+  monkeypatch.setattr(triton, 'pltriton', None)  # as in a later jax
+  name, why = choose(drops, 'gpu', '9.0')
+  assert name == 'xla'
+  assert 'needs the Triton of Pallas, which this jax lacks' in why
   resolved = dataclasses.replace(config, attention='cudnn')
   with pytest.raises(ValueError, match="model.attention is 'cudnn'"):
     choose(resolved, 'gpu', '9.0')
