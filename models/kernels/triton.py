@@ -35,8 +35,8 @@ try:  # deprecated since jax 0.11: a later one lacks it
 except ImportError:
   pltriton = None
 
-BLOCK = 64  # queries and keys of a block; of 128, a backward pass spills
-WIDEST = 128  # a head; with 256 its sums spill too
+BLOCK = 64  # queries and keys of a block; with 128 registers spill
+WIDEST = 128  # a head; with 256 they spill too
 _LEAST = 16  # rows and columns of a product, which are powers of two
 
 

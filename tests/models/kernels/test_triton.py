@@ -63,10 +63,11 @@ def test_in_bfloat16():
 # What hides the other half of a row: fields, segments, and where NaN stands.
 FIRST, LAST = slice(0, 16), slice(16, 32)
 HIDING = {
-  'causal': ({'causal': True}, [1, 1], LAST),
-  'window': ({'causal': True, 'window': True}, [1, 1], FIRST),
-  'segments': ({'causal': False}, [1, 2], LAST),
-  'padding': ({'causal': False}, [1, 0], LAST),
+  'causal': ({'causal': True}, [1, 1, 1, 1], LAST),
+  'window': ({'causal': True, 'window': True}, [1, 1, 1, 1], FIRST),
+  'segments': ({'causal': False}, [1, 1, 2, 2], LAST),
+  'padding': ({'causal': False}, [1, 1, 0, 0], LAST),
+  'segment, padding': ({'causal': False}, [1, 1, 2, 0], LAST),
 }
 
 
@@ -78,7 +79,7 @@ def test_passes_over_hidden_blocks(case):
   rng = np.random.default_rng(0)
   q, k, v = (rng.normal(size=(1, 32, 1, 16)).astype('float32') for _ in 'qkv')
   k[:, where] = v[:, where] = np.nan
-  cuts = jnp.repeat(jnp.array([cuts], 'int32'), 16, axis=1)
+  cuts = jnp.repeat(jnp.array([cuts], 'int32'), 8, axis=1)
   meta = jnp.array([0, 1, 0, 0], 'int32')
   seen = LAST if where is FIRST else FIRST
 
