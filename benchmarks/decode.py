@@ -222,6 +222,7 @@ def line(name, found):
 
 def main(_):
   results = {}
+  known = [f'{model}/{setting}' for model in MODELS for setting in SETTINGS]
   print(
     f'{"":24} {"Treeline":>9} {"transformers":>13} {"ratio":>6}'
     f' {"compile s":>10} {"same":>6} {"bandwidth":>9}'
@@ -232,9 +233,8 @@ def main(_):
       name = f'{model}/{setting}'
       results[name] = measure(sides, setting, _TINY.value, _ROUNDS.value)
       print(line(name, results[name]), flush=True)
-  if _OUT.value:
-    known = [f'{model}/{setting}' for model in MODELS for setting in SETTINGS]
-    machine.write(Path(_OUT.value), known, results)
+    if _OUT.value:
+      machine.write(Path(_OUT.value), known, results)
 
 
 if __name__ == '__main__':

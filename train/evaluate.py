@@ -165,8 +165,11 @@ def main():
       '--from=CHECKPOINT has one step and its own config: leave --step and '
       '--config out.'
     )
+  kinds = [kind for kind in KINDS if flags.FLAGS[kind].value] or ['']
+  if len(kinds) > 1:
+    raise ValueError(f'Give one of {", ".join(f"--{x}" for x in kinds)}.')
   for name, uses in USES.items():
-    _check_use(name, uses)
+    _check_use(name, uses, kinds[0])
   if flags.FLAGS.lm_eval:
     harness_command.score(_model, _WINDOW.value)
     return
@@ -184,23 +187,16 @@ def main():
     _evaluate_run()
 
 
-def _check_use(name, uses):
-  """Raises ValueError for a flag that none of the given ones uses."""
+def _check_use(name, uses, kind):
+  """Raises ValueError for a flag that has no use with the kind's."""
   found = flags.FLAGS[name]
-  if found.value == found.default:
+  if found.value == found.default or kind in uses:
     return
-  kinds = {kind for kind in KINDS if flags.FLAGS[kind].value} or {''}
-  if len(kinds) > 1:
-    raise ValueError(
-      f'Give one of {", ".join(f"--{kind}" for kind in sorted(kinds))}.'
-    )
-  if not kinds & set(uses):
-    needed = ' or '.join(f'--{kind}' for kind in uses if kind)
-    other = next(iter(kinds))
-    raise ValueError(
-      f'--{name}={found.value} '
-      + (f'has no use with --{other}.' if other else f'needs {needed}.')
-    )
+  needed = ' or '.join(f'--{other}' for other in uses if other)
+  raise ValueError(
+    f'--{name}={found.value} '
+    + (f'has no use with --{kind}.' if kind else f'needs {needed}.')
+  )
 
 
 def _model():

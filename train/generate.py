@@ -36,6 +36,7 @@ import numpy as np
 from absl import flags
 
 from train import applying
+from train.applying import Published
 from train.generation import masks
 from train.generation.files import answer_file, read_prompts
 from train.generation.options import GREEDY, Answer, Options
@@ -46,6 +47,8 @@ from train.parallel import processes
 from train.runs import command, opening
 from train.runs.checkpoint import parse_step
 
+# Objectives whose answers are the texts of gaps.
+SPANS = 'span_corruption', 'iid_spans'
 OPTIONS = tuple(field.name for field in dataclasses.fields(Options))
 
 
@@ -112,7 +115,25 @@ def shown(
   return '\n'.join(lines)
 
 
-def _converse(writer: Writer, options: Options) -> None:
+def check_gaps(model: opening.Run | Published, texts: Iterable[str]) -> None:
+  """Raises ValueError for a text without a gap, if a run learned to fill gaps.
+
+  It learned no plain continuation: what it would write means nothing.
+  """
+  if isinstance(model, Published) or model.data.objective not in SPANS:
+    return
+  for text in texts:
+    if not re.search(SENTINEL, text):
+      raise ValueError(
+        f'The text {text[:60]!r} has no gap, and {model.folder} has learned to '
+        f'fill gaps (data.objective={model.data.objective!r}): write '
+        '<extra_id_0> where text is missing, at its end for a continuation.'
+      )
+
+
+def _converse(
+  model: opening.Run | Published, writer: Writer, options: Options
+) -> None:
   """Answers each line of the terminal, piece by piece, until it ends."""
   print('A line is an input; the end of the file (Ctrl-D) ends.', flush=True)
   while True:
@@ -122,6 +143,7 @@ def _converse(writer: Writer, options: Options) -> None:
       print()
       return
     try:
+      check_gaps(model, [text])
       for piece in writer.stream(text, options):
         print(piece, end='', flush=True)
     except ValueError as error:
@@ -159,7 +181,8 @@ def main():
   batch = _BATCH.value
   texts = [row[_FIELD.value] for row in rows]
   if _FROM.value:
-    model = applying.open_published(_FROM.value)
+    # A program that writes has every layer written out.
+    model = applying.open_published(_FROM.value, scan=False)
   else:
     model = opening.open_run(_WORKDIR.value, step)
   if model.model.config.head in masks.HEADS and texts and not _OUT.value:
@@ -172,9 +195,10 @@ def main():
       if jax.process_index() == 0:
         print(found)
     return
+  check_gaps(model, texts)
   writer = make_writer(model)
   if _INTERACTIVE.value:
-    _converse(writer, options)
+    _converse(model, writer, options)
   elif _OUT.value:
     answer_file(writer, rows, _FIELD.value, _OUT.value, options, batch)
   else:

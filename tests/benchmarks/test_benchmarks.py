@@ -72,3 +72,15 @@ def test_input_pipeline(tmp_path):
   rates = found['cores']['1']['span_corruption']
   assert rates['treeline raw']['median'] > 0
   assert rates['treeline cached']['median'] > 0
+
+
+def test_decode(tmp_path):
+  """Both sides write the same tokens."""
+  found = run(
+    'decode', tmp_path / 'out.json', '--tiny', '--rounds=2', '--models=llama',
+    '--settings=greedy-16-ragged,beam4-1',
+  )  # fmt: skip
+  assert [*found] == ['llama/greedy-16-ragged', 'llama/beam4-1']
+  for case in found.values():
+    assert case['same_tokens'] == 1
+    assert case['ratio'] > 0

@@ -12,6 +12,7 @@ from models.build import build
 from models.sampling import Sampling
 from tests.helpers import hf_decoders, t5_reference
 from tests.helpers import hf_reference as reference
+from tests.helpers.marian import marian
 
 T, EOS = 7, 5
 # beams, the exponent of the penalty
@@ -128,6 +129,42 @@ def test_t5(version):
       torch_model, *search, input_ids=source, attention_mask=segments
     )
     compare(searched(model, params, source, segments, *search), theirs)
+
+
+def test_the_transformer():
+  """Beside transformers' Marian, whose texts begin with its padding, 1."""
+  torch_model, config, params = marian('mlp')
+  torch_model.generation_config.forced_eos_token_id = None
+  source, segments = prompts(config.vocab_size)
+  source, segments = source[:, ::-1].copy(), segments[:, ::-1].copy()
+  for search in SEARCHES:
+    theirs = generated(
+      torch_model.eval(), *search, input_ids=source, attention_mask=segments
+    )
+    ours = searched(build(config), params, source, segments, *search, start=1)
+    compare(ours, theirs)
+
+
+def test_the_last_positions_and_an_end_at_once(tmp_path):
+  """A prompt of all positions but one; then a text that ends as it begins."""
+  torch_model = hf_decoders.torch_model('gpt2', use_cache=True)
+  config, params = pretrained.load(reference.saved(torch_model, tmp_path))
+  last = hf_decoders.T - 1
+  source = np.random.default_rng(1).integers(6, hf_decoders.V, (2, last))
+  rows = source.astype('int32'), np.ones((2, last), 'int32')
+  assert decoding.room(config, rows[1]) == 2
+  with torch.no_grad():
+    theirs = torch_model.generate(
+      torch.from_numpy(source), max_new_tokens=2, do_sample=False,
+      eos_token_id=EOS, pad_token_id=0,
+    )[:, last:].numpy()  # fmt: skip
+  fixed = {'model': build(config), 'length': 2}
+  ours = decoding.decode(params, *rows, eos=EOS, **fixed).tokens
+  np.testing.assert_array_equal(ours, theirs)
+  first = int(theirs[0, 0])
+  state = decoding.decode(params, rows[0][:1], rows[1][:1], eos=first, **fixed)
+  assert state.tokens.tolist() == [[first, 0]]
+  assert (int(state.index), state.done.tolist()) == (1, [True])
 
 
 def test_gnmts_penalty_ranks_by_its_formula():

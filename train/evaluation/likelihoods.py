@@ -19,6 +19,7 @@ from train.generation.writer import Writer
 from train.learning.losses import token_losses
 
 Ids = Sequence[int]
+NARROWEST = 16  # tokens of a row, in place of the writer's
 
 
 class Likelihood(NamedTuple):
@@ -54,7 +55,7 @@ def likelihoods(
   rows = [_row(writer, *pair) for pair in pairs]
   alike: dict[tuple[int, ...], list[int]] = {}
   for n, row in enumerate(rows):
-    widths = tuple(writer.width(len(x)) for x in row[:2])
+    widths = tuple(writer.width(len(x), NARROWEST) for x in row[:2])
     alike.setdefault(widths, []).append(n)
   size = writer.divisible(min(batch, len(rows)))
   run = _program(writer.fixed)

@@ -29,7 +29,7 @@ from train.generation.prompts import encode, padded, target_length
 from train.parallel import sharding
 from train.runs import opening
 
-NARROWEST = 16  # tokens of a row; wider ones are twice, four times as wide ...
+NARROWEST = 128  # tokens of a row; others are twice, four times as wide ...
 CHUNK = 16  # tokens that are written before a stop string is looked for
 LONGEST = 128  # tokens written by default, where no config says how many
 
@@ -266,9 +266,9 @@ class Writer:
     arrays = {name: x[own] for name, x in arrays.items()}
     return sharding.global_batch(arrays, own, self.mesh, size)
 
-  def width(self, tokens: int) -> int:
+  def width(self, tokens: int, narrowest: int = NARROWEST) -> int:
     """The width of the row that a prompt of so many tokens is read in."""
-    width = max(NARROWEST, 1 << (tokens - 1).bit_length())
+    width = max(narrowest, 1 << (tokens - 1).bit_length())
     return min(width, check_places(tokens, self.model.config) or width)
 
   def divisible(self, rows: int) -> int:

@@ -26,20 +26,24 @@ def test_generation(evaluated, tmp_path):
   """The program generates the same as the function in this process."""
   before = files(evaluated)
   path = tmp_path / 'texts'
-  path.write_text(f'\n{TEXT}\n\nabc\n')
+  path.write_text(f'\n{TEXT}\n\nabc <extra_id_0>\n')
   done = program(
-    'generate', evaluated, '--step=8', '--text=a b c', f'--file={path}'
-  )
+    'generate',
+    evaluated,
+    '--step=8',
+    '--text=a b <extra_id_0>',
+    f'--file={path}',
+  )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert done.stderr == ''
   inputs = re.findall('(?m)^input: +(.*)$', done.stdout)
-  assert inputs[0] == 'a b c'
+  assert inputs[0] == 'a b <extra_id_0>'
   assert re.fullmatch(r'abc ?<extra_id_0> defg hij ?<extra_id_1>', inputs[1])
-  assert inputs[2] == 'abc'
+  assert inputs[2] == 'abc <extra_id_0>'
   assert len(re.findall('(?m)^prediction: ', done.stdout)) == 3
-  assert len(re.findall('(?m)^infilled: ', done.stdout)) == 1
+  assert len(re.findall('(?m)^infilled: ', done.stdout)) == 3
   assert 'target' not in done.stdout
-  texts = ['a b c', TEXT, 'abc']
+  texts = ['a b <extra_id_0>', TEXT, 'abc <extra_id_0>']
   assert generate.generate(str(evaluated), texts=texts) == done.stdout[:-1]
   assert files(evaluated) == before
 
@@ -146,7 +150,8 @@ def test_drawn_tokens(evaluated):
   ('flags', 'message'),
   [
     (['--top_k=5'], 'top_k, top_p and min_p need a temperature'),
-    (['--beams=99999', '--text=a'], '99999 beams are more than the'),
+    (['--text=a b c'], 'has no gap, and'),
+    (['--beams=99999', '--text=<extra_id_0>'], '99999 beams are more than the'),
     (['--out=a.jsonl'], '--out needs inputs'),
     (['--interactive', '--text=a'], '--interactive reads what is typed'),
     (['--batch=0', '--text=a'], '--batch=0 must be at least 1'),

@@ -200,7 +200,9 @@ def test_damaged_checkpoint_of_two(two, source, tmp_path):
 
 def test_two_write_and_rank_as_one(one, tmp_path):
   """Answers that are drawn, and log probabilities, of sharded models."""
-  rows = [{'context': 'abc def', 'continuation': x} for x in ('ghi', 'a b c')]
+  rows = [
+    {'context': 'abc <extra_id_0>', 'continuation': x} for x in ('ghi', 'a b c')
+  ]
   path = tmp_path / 'rows.jsonl'
   path.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
   flags = {
