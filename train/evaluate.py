@@ -173,6 +173,9 @@ def main():
   if flags.FLAGS.lm_eval:
     harness_command.score(_model, _WINDOW.value)
     return
+  for name, least in (('documents', 0), ('batch', 1)):
+    if (value := flags.FLAGS[name].value) < least:
+      raise ValueError(f'--{name}={value} must be at least {least}.')
   processes.join()
   if _TEXTS.value:
     _read_texts(_model())
@@ -223,6 +226,11 @@ def _read_texts(model):
   """Prints a line of JSON for each of --texts."""
   for source in _TEXTS.value:
     if model.model.config.family == 'encoder':
+      for name in ('window', 'stride', 'published_form'):
+        if flags.FLAGS[name].value:
+          raise ValueError(
+            f'--{name} has no use with an encoder, which reads whole texts.'
+          )
       texts = read_documents(source, _FIELD.value, _DOCUMENTS.value)
       found = pseudo_perplexity(model, texts, _BATCH.value)
     else:

@@ -162,6 +162,9 @@ def main():
     if (value := flags.FLAGS[name].value) < 1:
       raise ValueError(f'--{name}={value} must be at least 1.')
   texts = list(_TEXT.value or ())
+  for text in texts:
+    if any(0xD800 <= ord(x) < 0xE000 for x in text):  # bytes that are no UTF-8
+      raise ValueError(f'--text={text[:60]!r} is not UTF-8.')
   rows = [{_FIELD.value: text} for text in texts]
   if _FILE.value:
     rows += read_prompts(_FILE.value, _FIELD.value)
@@ -200,7 +203,8 @@ def main():
   if _INTERACTIVE.value:
     _converse(model, writer, options)
   elif _OUT.value:
-    answer_file(writer, rows, _FIELD.value, _OUT.value, options, batch)
+    origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
+    answer_file(writer, rows, _FIELD.value, _OUT.value, options, batch, origin)
   else:
     found = writer.answers(texts, options, batch)
     if jax.process_index() == 0:

@@ -14,7 +14,7 @@ from input_pipeline.tasks import files
 
 _SAYS = 'The answer is'
 _NUMBER = re.compile(
-  r'(?:(?<![\w.)])-)?\$?(?:\d[\d,]*(?:\.\d+)?(?:/\d+)?|\.\d+)'
+  r'(?:(?<![\w.)])-)?\$?(?:\d+/\d+(?!\.)|\d[\d,]*(?:\.\d+)?|\.\d+)'
 )
 
 
@@ -27,6 +27,7 @@ def number(text: str) -> Fraction | None:
   >>> number(' 3 + 4 = 7. The answer is $7.')
   Fraction(7, 1)
   """
+  text = text.replace('\u2212', '-')  # a minus sign
   said = re.split(r'(?i)answer is:?', text)
   found = _NUMBER.findall(said[-1]) if len(said) > 1 else []
   chosen = found[0] if found else (_NUMBER.findall(text) or [None])[-1]

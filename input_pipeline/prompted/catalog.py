@@ -1,5 +1,6 @@
 """All prompted tasks by name, their questions, and examples before them."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -57,9 +58,11 @@ def read_own(path: str, kind: str) -> Iterator[Item]:
   if kind == 'choice':
     for place, row in files.jsonl(path, ('context', 'choices', 'label')):
       label, found = row['label'], row['choices']
-      if not isinstance(found, list) or len(found) < 2:
-        raise ValueError(f'{place}: choices must be a list of two or more.')
-      if label not in range(len(found)) or isinstance(label, bool):
+      if not isinstance(found, list) or len(found) < 2 or not all(found):
+        raise ValueError(
+          f'{place}: choices must be a list of two or more, none of them empty.'
+        )
+      if not isinstance(label, int) or label not in range(len(found)):
         raise ValueError(
           f'{place}: label {label!r} must be 0 to {len(found) - 1}.'
         )
@@ -99,10 +102,21 @@ def items(
       f'{", ".join(names)}. Name the folder of the published files with '
       '--task_folder.'
     )
-  read = [item for name in found for item in task.read(name)]
+  read = [item for name in found for item in _read(task, name)]
   if not read:
     raise ValueError(f'{task.name}: {", ".join(found)} has no question.')
   return read[:limit] if limit else read
+
+
+def _read(task, path):
+  """A file's items; what is no published file is a ValueError."""
+  try:
+    return list(task.read(path))
+  except (TypeError, AttributeError, KeyError) as error:
+    raise ValueError(
+      f'{task.name}: {path} is not as published: a field has another type than '
+      f'it should ({error}).'
+    ) from error
 
 
 def with_shots(
@@ -175,7 +189,8 @@ def open_task(
     return with_shots(task, asked, [], 0)
   teacher = TASKS[task.teacher] if task.teacher else task
   if shots_file:
-    examples = list(read_own(shots_file, task.kind))
+    read = functools.partial(read_own, kind=task.kind)
+    examples = _read(dataclasses.replace(task, read=read), shots_file)
   elif teacher.shots:
     examples = items(teacher, folder, teacher.shots)
   else:

@@ -162,7 +162,7 @@ def read_mmlu(path: str) -> Iterator[Item]:
   """A subject's file: the question, four answers and a letter, no header."""
   name = os.path.basename(path).rsplit('_', 1)[0]
   for place, cells in files.csv_cells(path):
-    if len(cells) != 6 or cells[5] not in _LETTERS:
+    if len(cells) != 6 or cells[5] not in tuple(_LETTERS):
       raise ValueError(
         f'{place} must have a question, four answers and a letter, A to D.'
       )

@@ -13,12 +13,12 @@ from input_pipeline.tasks import files
 def read_lambada(path: str) -> Iterator[Item]:
   """Passages and their last word.
 
-  The files are lines of text, OpenAI's JSONL with `text`, or a JSONL with
-  `context` and `continuation`.
+  The files are lines of tokens, of which the tokenizer's marks are taken out,
+  OpenAI's JSONL with `text`, or a JSONL with `context` and `continuation`.
   """
   if path.endswith('.txt'):
     for place, line in files.filled(path):
-      yield _last_word(place, line.strip())
+      yield _last_word(place, plain_ptb(line.strip()))
     return
   for place, row in files.jsonl(path):
     if 'continuation' in row:

@@ -34,8 +34,8 @@ FOLD = (
 # continuations, and the right one.
 PUBLISHED = {
   'lambada': (
-    {'lambada_test_plain_text.txt': 'he gave her a rose\n'},
-    (('he gave her a', ' rose'),),
+    {'lambada_test_plain_text.txt': "`` i do n't , '' he gave her a rose\n"},
+    (('"i don\'t," he gave her a', ' rose'),),
     0,
   ),
   'cbt_cn': (

@@ -131,17 +131,27 @@ def encode_pair(
 
   White space between them belongs to the continuation, whose tokens are those
   of the whole text that come after the context's. An encoder reads the context
-  alone, and the decoder begins with the continuation.
+  alone, and the decoder begins with the continuation; a decoder reads `before`
+  first.
   """
   ids = functools.partial(text_ids, writer.tokenizer)
   if writer.pair:
-    return [*writer.encoded(context)], [*ids(continuation)]
+    after = [writer.tokenizer.eos] if writer.pairs else []
+    return [*ids(context), *after], [*ids(continuation)]
   kept = context.rstrip()
   continuation, context = context[len(kept) :] + continuation, kept
-  before = [] if writer.start is None else [writer.start]
   whole = ids(context + continuation)
   count = len(ids(context)) if context else 0
-  return [*before, *whole[:count]], [*whole[count:]]
+  return [before(writer), *whole[:count]], [*whole[count:]]
+
+
+def before(writer: Writer) -> int:
+  """What a decoder reads before a text: its start token, or EOS.
+
+  A run whose texts begin with none reads one text after the other, with EOS
+  between them.
+  """
+  return writer.tokenizer.eos if writer.start is None else writer.start
 
 
 def windows(

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from input_pipeline.choices import unknown
 from input_pipeline.prompted.task import Text
 from input_pipeline.prompted.texts import PLAIN, count
 from input_pipeline.sources import opening as sources
 from models.positions import check_places
 from train.applying import Published
-from train.evaluation.likelihoods import likelihoods, windows
+from train.evaluation.likelihoods import before, likelihoods, windows
 from train.evaluation.pseudo import pseudo_likelihoods
 from train.generation.prompts import text_ids
 from train.generation.writer import Writer
@@ -103,7 +101,7 @@ def texts_perplexity(
     totals['words'] += text.words
     totals['bytes'] += len(text.text.encode())
     ids = text_ids(writer.tokenizer, text.text)
-    for pair in windows(ids, window, stride or window, writer.start):
+    for pair in windows(ids, window, stride or window, before(writer)):
       waiting.append(pair)
       if len(waiting) == TOGETHER * batch:
         read(waiting)
@@ -118,10 +116,15 @@ def _means(log_prob, totals):
   loss = -log_prob / totals['tokens']
   return {
     'loss': loss,
-    'perplexity': float(np.exp(loss)),
-    'word_perplexity': float(np.exp(-log_prob / totals['words'])),
+    'perplexity': exp(loss),
+    'word_perplexity': exp(-log_prob / max(totals['words'], 1)),
     'bits_per_byte': -log_prob / math.log(2) / totals['bytes'],
   }
+
+
+def exp(loss: float) -> float:
+  """e to a loss, at most that to 709: JSON has no infinity."""
+  return math.exp(min(loss, 709.0))
 
 
 def pseudo_perplexity(
@@ -141,7 +144,7 @@ def pseudo_perplexity(
     'bytes': sum(len(x.encode()) for x in texts),
   }
   loss = _means(math.fsum(x.log_prob for x in found), totals)['loss']
-  return totals | {'loss': loss, 'pseudo_perplexity': float(np.exp(loss))}
+  return totals | {'loss': loss, 'pseudo_perplexity': exp(loss)}
 
 
 def read_documents(name: str, field: str, limit: int) -> Iterator[str]:

@@ -16,15 +16,14 @@ from input_pipeline.prompted.task import Item, Prompted
 from models.positions import check_places
 from train.applying import Published
 from train.evaluation.likelihoods import Likelihood, encode_pair, likelihoods
-from train.evaluation.perplexity import texts_perplexity
+from train.evaluation.perplexity import exp, texts_perplexity
 from train.evaluation.pseudo import pseudo_likelihoods
 from train.generation.options import Options
-from train.generation.prompts import text_ids
 from train.generation.writer import Writer, make_writer
 from train.runs import opening
 
 TOGETHER = 32  # batches between two lines of progress
-BEAMS, WORD = 8, 5  # that look for a last word, and its most tokens
+BEAMS, WORD = 8, 8  # that look for a last word, and its most tokens
 
 
 class Asked(NamedTuple):
@@ -74,31 +73,35 @@ class Reader:
         f'{self.model.folder} holds an encoder, which writes no answer: ask it '
         'tasks of choices.'
       )
+    # Half of the positions are left to the question.
+    places = check_places(1, self.model.model.config) or 2 * options.length
+    length = min(options.length, places // 2)
+    options = dataclasses.replace(options, length=length)
     size, found = TOGETHER * self.batch, []
     for first in range(0, len(contexts), size):
       part = contexts[first : first + size]
-      room = [0] * options.length
-      rows = [self._cut(self._context(x), room)[0] for x in part]
+      room = [0] * length
+      rows = [encode_pair(self.writer, x, '')[0] for x in part]
+      rows = [self._cut(row, room)[0] for row in rows]
       found += self.writer.answers(rows, options, self.batch, first)
       if len(contexts) > size:
         _say(f'{len(found):,} of {len(contexts):,} questions answered')
     return found
 
-  def _context(self, text):
-    writer = self.writer
-    if writer.pair:
-      return writer.encoded(text)
-    before = [] if writer.start is None else [writer.start]
-    return [*before, *text_ids(writer.tokenizer, text)]
-
   def _cut(self, context, continuation):
-    """The last tokens of a context for which there are positions."""
+    """The last tokens of a context for which there is room.
+
+    That is what the positions leave beside the continuation; for an encoder
+    the longest inputs of training.
+    """
+    pair, own = self.writer.pair, len(continuation) - 1
     places = check_places(1, self.model.model.config)
-    over = len(context) + len(continuation) - 1 - (places or math.inf)
-    if over <= 0 or self.writer.pair:
+    most = (self.writer.longest if pair else places) or math.inf
+    over = len(context) + (0 if pair else own) - most
+    if over <= 0:
       return context, continuation
     self.cut += 1
-    begin = 0 if self.writer.start is None else 1
+    begin = 0 if pair else 1
     return [*context[:begin], *context[begin + int(over) :]], continuation
 
 
@@ -173,7 +176,7 @@ def _scores(found, item, known, neutral):
   return {
     'none': logs,
     'token': logs / [x.tokens for x in found],
-    'byte': logs / [len(text.strip().encode()) for text in texts],
+    'byte': logs / [len(text.strip().encode()) or 1 for text in texts],
     'neutral': logs - [known[neutral, text].log_prob for text in texts],
   }
 
@@ -194,7 +197,7 @@ def _cloze(reader, task, items, options):
   metrics = {
     'accuracy': 100 * statistics.mean(right),
     **_error(right),
-    'perplexity': math.exp(loss),
+    'perplexity': exp(loss),
   }
   rows = [{'log_prob': x.log_prob, 'greedy': x.greedy} for x in found]
   if task.words and reader.writer is not None:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,18 +69,22 @@ def answer_file(
   path: str,
   options: Options = GREEDY,
   batch: int = 8,
+  origin: Mapping[str, Any] | None = None,
 ) -> int:
   """Writes each row with its `answers` to a JSONL file; goes on after a kill.
 
-  Beside it lies PATH.options.json, with what the answers depend on.
+  Beside it lies PATH.options.json, with what the answers depend on: `origin`
+  says which model it is.
 
   Returns:
     How many rows were there before.
 
   Raises:
-    ValueError: the file has answers to other rows, or by other options.
+    ValueError: the file has answers to other rows, by other options or of
+      another model.
   """
-  before = int(processes.of_first(_begun(rows, field, path, options)))
+  wanted = dataclasses.asdict(options) | {'batch': batch, **(origin or {})}
+  before = int(processes.of_first(_begun(rows, field, path, wanted)))
   window = 4 * batch  # answered together, also if some were there before
   for first in range(before // window * window, len(rows), window):
     part = rows[first : first + window]
@@ -113,9 +117,9 @@ def _fields(prompt: str, answer: Answer) -> dict[str, Any]:
   return found
 
 
-def _begun(rows, field, path, options):
+def _begun(rows, field, path, wanted):
   """How many rows a file has answers to; cuts off a line without an end."""
-  wanted = json.loads(json.dumps(dataclasses.asdict(options)))
+  wanted = json.loads(json.dumps(wanted))
   beside = f'{path}.options.json'
   if not os.path.exists(path):
     if jax.process_index() == 0:

@@ -49,6 +49,10 @@ class Options:
       value = getattr(self, name)
       if not least <= value < math.inf:
         raise ValueError(f'{name}={value} must be at least {least}.')
+    if not 0 <= self.seed < 2**31:
+      raise ValueError(f'seed={self.seed} must be at least 0, below 2^31.')
+    if not math.isfinite(self.length_penalty):
+      raise ValueError(f'length_penalty={self.length_penalty} is no number.')
     if not 0 < self.top_p <= 1:
       raise ValueError(f'top_p={self.top_p} must be above 0, at most 1.')
     if not 0 <= self.min_p < 1:

@@ -152,8 +152,8 @@ class Writer:
     Raises:
       ValueError: the model has fewer positions than the options ask for.
     """
-    length = options.length or self.length
     most = decoding.room(self.model.config, np.ones((1, longest)))
+    length = options.length or min(self.length, most or self.length)
     if most is not None and length > most:
       raise ValueError(
         f'A length of {length} tokens is too much: model.max_length='

@@ -81,6 +81,8 @@ def test_examples_of_a_subject_in_order(tmp_path):
     (' The answer is 18.0 eggs', 18),
     (' The answer is unknown, 3 or 4', 3),
     (' 1/0', None),
+    (' The answer is 2.5/3', Fraction('2.5')),
+    (' The answer is \u22125', -5),
     (' no number', None),
     ('', None),
   ],

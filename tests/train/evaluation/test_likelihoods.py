@@ -126,9 +126,10 @@ def test_texts_of_pairs():
   )
   assert encode_pair(writer, '', 'goes') == ([0], ids('goes'))
   none = dataclasses.replace(writer, start=None)
-  assert encode_pair(none, 'so', ' it') == (ids('so'), ids(' it'))
+  # A run that begins texts with nothing reads them after EOS, 1.
+  assert encode_pair(none, 'so', ' it') == ([1, *ids('so')], ids(' it'))
   with pytest.raises(ValueError, match='has no token before it'):
-    likelihoods(none, [encode_pair(none, '', 'goes')])
+    likelihoods(none, [([], [5])])
   with pytest.raises(ValueError, match='has no token to predict'):
     likelihoods(none, [([5], [])])
 
@@ -143,7 +144,8 @@ def test_perplexity_beside_a_plain_loop(tmp_path):
     (tmp_path / f'{n}.txt').write_text(text)
   total, count = 0.0, 0
   for text in texts:
-    ids = torch.from_numpy(Letters().encode_batch([text.encode()])[0])[None]
+    ids = [Letters.eos, *Letters().encode_batch([text.encode()])[0]]
+    ids = torch.tensor([ids])
     end, size = 0, ids.shape[1]
     while end < size:
       last = min(end + 4 if end else 9, size)

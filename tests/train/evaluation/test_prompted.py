@@ -12,7 +12,7 @@ from input_pipeline.prompted import catalog
 from input_pipeline.prompted.task import Item
 from models import pretrained
 from models.build import build
-from tests.helpers import hf_decoders
+from tests.helpers import hf_decoders, t5_reference
 from tests.helpers import hf_reference as reference
 from tests.helpers.letters import Letters
 from train.applying import Published
@@ -43,7 +43,7 @@ def models(tmp_path_factory):
 def log_probs(torch_model, context, text):
   """Of each token of a text after a context; and whether it is the best."""
   ids = Letters().encode_batch([(context + text).encode()])[0]
-  ids = torch.from_numpy(ids).long()[None]
+  ids = torch.tensor([[Letters.eos, *ids]])
   with torch.no_grad():
     logits = torch_model(ids[:, :-1]).logits[0, -len(text) :].log_softmax(-1)
   ids = ids[0, -len(text) :]
@@ -84,12 +84,12 @@ def test_the_end_of_texts_beside_torch(models):
   torch_model, model = models
   items = [Item((('so it', ' goes'),)), Item((('once upon', ' a'),))]
   # A text of the likeliest letters.
-  ids = Letters().encode_batch([b'once'])[0].tolist()
+  ids = [Letters.eos, *Letters().encode_batch([b'once'])[0].tolist()]
   with torch.no_grad():
     for _ in range(3):
       logits = torch_model(torch.tensor([ids])).logits[0, -1]
       ids.append(3 + int(logits[3:40].argmax()))
-  items.append(Item((('once', Letters().decode(ids[4:])),)))
+  items.append(Item((('once', Letters().decode(ids[5:])),)))
   task = dataclasses.replace(LAMBADA, words=False)
   found = ask(Reader(model), task, items, GREEDY).metrics
   expected = [log_probs(torch_model, *x.options[0]) for x in items]
@@ -171,12 +171,27 @@ def test_contexts_that_are_too_long_lose_their_beginning(models):
   reader = Reader(model)
   found = ask(reader, task, [item, Item((('so', ' it'),))], GREEDY)
   assert found.metrics['cut'] == reader.cut == 1
-  logs, _ = log_probs(torch_model, text[-20:], ' 123')
+  logs, _ = log_probs(torch_model, text[-19:], ' 123')
   assert found.rows[0]['log_prob'] == pytest.approx(logs.sum(), rel=1e-4)
   # What a written answer needs room for is left out too.
   answers = reader.answers([text], Options(length=5))
   assert len(answers[0][0].tokens) == 5
   assert reader.cut == 2
+
+
+def test_an_encoder_reads_the_end_of_a_long_context():
+  """As many tokens as the inputs of training have, with their EOS."""
+  config = t5_reference.tiny_config()
+  model = build(config)
+  params = t5_reference.random_params(model)
+  found = Published('t5', model, params, Letters(), 0)
+  reader = Reader(found)
+  reader.writer = dataclasses.replace(reader.writer, longest=7)
+  task = dataclasses.replace(LAMBADA, words=False)
+  long, short = Item((('abcdefghij', ' x'),)), Item((('efghij', ' x'),))
+  first, second = ask(reader, task, [long, short], GREEDY).rows
+  assert reader.cut == 1
+  assert first['log_prob'] == pytest.approx(second['log_prob'], rel=1e-5)
 
 
 @pytest.fixture

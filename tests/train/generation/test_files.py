@@ -86,6 +86,15 @@ def test_a_file_of_other_answers(writer, tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       files.answer_file(writer, rows, 'prompt', path, options, 4)
+  # Of another step, or in other batches.
+  path = str(tmp_path / 'b.jsonl')
+  origin = {'model': 'run', 'step': 4}
+  files.answer_file(writer, ROWS[:3], 'prompt', path, DRAWN, 4, origin)
+  for batch, step, message in ((4, 8, 'step=4, not 8'), (2, 4, 'batch=4')):
+    with pytest.raises(ValueError, match=message):
+      files.answer_file(
+        writer, ROWS[:3], 'prompt', path, DRAWN, batch, origin | {'step': step}
+      )
   os.remove(f'{path}.options.json')
   with pytest.raises(ValueError, match='it is not a file of answers'):
     files.answer_file(writer, ROWS[:3], 'prompt', path, DRAWN, 4)
