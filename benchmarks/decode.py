@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from absl import app, flags
+from absl import flags
 
 from benchmarks import machine
+from configs.commands import command
 from models import pretrained
 from models.build import build
 from train.generation.options import Options
@@ -238,4 +239,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.start(main)

@@ -16,7 +16,7 @@ from train.runs.checkpoint import Checkpoints
 
 FREE = {
   *('data.epochs', 'data.threads', 'data.max_bad_share', 'data.tokenizer'),
-  *('eval.batches', 'eval.every', 'eval.samples'),
+  *('eval.batches', 'eval.every', 'eval.samples', 'eval.sources'),
   *('model.attention', 'model.remat', 'model.scan_unroll'),
   *('train.log_every', 'train.loss_chunk'),
 }
