@@ -188,6 +188,7 @@ def prefill(
   def copied(x, axis=0):
     return x if copies == 1 else jnp.repeat(x, copies, axis)
 
+  more = {}
   if model.config.family == 'encoder_decoder':
     encoded = model.apply({'params': params}, source, segments, method='encode')
     cache = model.start_cache(batch, length)
@@ -199,14 +200,15 @@ def prefill(
     hidden = jnp.pad(~is_read, [(0, 0), (0, length)])
     positions = jnp.maximum(jnp.cumsum(is_read, axis=1) - 1, 0)
     cache = model.start_cache(batch, width + length)
-    first, beside = source, (jnp.int32(0), positions, hidden, True)
+    first, beside = source, (jnp.int32(0), positions, hidden)
+    more = {'last_only': True}
     context = {
       'hidden': copied(hidden),
       'last': copied(positions[:, -1:]),
       'width': jnp.int32(width),
     }
   logits, cache = model.apply(
-    {'params': params}, first, cache, *beside, method='decode_step'
+    {'params': params}, first, cache, *beside, **more, method='decode_step'
   )
   axis = rows_axis(cache)
   cache = jax.tree.map(lambda x: copied(x, axis), cache)

@@ -67,8 +67,13 @@ def asked(
     origin = f'{records.begun_from(tables, table, row)}/{PRETRAIN}'
   for shots, names in groups.items():
     tasks = tuple(dict.fromkeys(names))
-    place = f'{table.name}/{row.name}/shots_{shots}.json'
+    place = _place(table, row, shots)
     yield Asked(tasks, shots, flags, place, origin, row.checkpoint)
+
+
+def _place(table: Table, row: Row, shots: int) -> str:
+  """The file of a row's scores, under the folder of all runs."""
+  return f'{table.name}/{row.name}/shots_{shots}.json'
 
 
 def cell(table: Table, row: Row, column: Column, runs: str) -> Ours:
@@ -77,8 +82,7 @@ def cell(table: Table, row: Row, column: Column, runs: str) -> Ours:
   Raises:
     ValueError: the file cannot be read, or has no such metric.
   """
-  place = f'{table.name}/{row.name}/shots_{column.shots}.json'
-  path = os.path.join(runs, *place.split('/'))
+  path = os.path.join(runs, *_place(table, row, column.shots).split('/'))
   if not os.path.exists(path):
     return Ours(None)
   try:

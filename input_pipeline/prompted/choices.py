@@ -106,7 +106,8 @@ def read_arc(path: str) -> Iterator[Item]:
     keys = [x['label'] for x in found]
     if row['answerKey'] not in keys:
       raise ValueError(
-        f'{place}: answerKey {row["answerKey"]!r} is none of {", ".join(keys)}.'
+        f'{place}: answerKey {row["answerKey"]!r} must be one of '
+        f'{", ".join(keys)}.'
       )
     context = f'Question: {question["stem"]}\nAnswer:'
     texts = [x['text'] for x in found]
@@ -179,9 +180,10 @@ def _mmlu_lead(group: str) -> str:
   )
 
 
-def _files(folder, **names):
+def _files(*folders, **names):
+  """Our name of a split -> its file in each of the folders."""
   return {
-    split: tuple(f'{place}{name}' for place in (f'{folder}/', ''))
+    split: tuple(f'{folder}{name}' for folder in folders)
     for split, name in names.items()
   }
 
@@ -194,15 +196,12 @@ def _arc(name: str) -> Prompted:
   return _task(
     f'arc_{name.lower()}',
     read_arc,
-    {
-      split: tuple(
-        f'{folder}ARC-{name}/ARC-{name}-{file}.jsonl'
-        for folder in ('', 'ARC-V1-Feb2018-2/')
-      )
-      for split, file in (
-        *(('train', 'Train'), ('validation', 'Dev'), ('test', 'Test')),
-      )
-    },
+    _files(
+      *(f'ARC-{name}/ARC-{name}-', f'ARC-V1-Feb2018-2/ARC-{name}/ARC-{name}-'),
+      train='Train.jsonl',
+      validation='Dev.jsonl',
+      test='Test.jsonl',
+    ),
     asked='test',
     norm='byte',
   )
@@ -225,8 +224,7 @@ TASKS = (
   _task(
     'hellaswag',
     read_hellaswag,
-    _files(
-      'hellaswag', train='hellaswag_train.jsonl',
+    _files('hellaswag/', '', train='hellaswag_train.jsonl',
       validation='hellaswag_val.jsonl',
     ),
     norm='byte',
@@ -234,60 +232,51 @@ TASKS = (
   _task(
     'piqa',
     read_piqa,
-    {
-      split: (f'physicaliqa-train-dev/{name}', f'piqa/{name}')
-      for split, name in (('train', 'train.jsonl'), ('validation', 'dev.jsonl'))
-    },
+    _files(
+      *('physicaliqa-train-dev/', 'piqa/'),
+      train='train.jsonl', validation='dev.jsonl',
+    ),
     norm='byte',
   ),
   _task(
     'siqa',
     read_siqa,
-    {
-      split: (f'socialiqa-train-dev/{name}', f'siqa/{name}')
-      for split, name in (('train', 'train.jsonl'), ('validation', 'dev.jsonl'))
-    },
+    _files(
+      *('socialiqa-train-dev/', 'siqa/'),
+      train='train.jsonl', validation='dev.jsonl',
+    ),
     norm='byte',
   ),
   _task(
     'winogrande',
     read_winogrande,
-    {
-      split: tuple(
-        f'{folder}{name}' for folder in ('winogrande_1.1/', 'winogrande/')
-      )
-      for split, name in (
-        *(('train', 'train_xl.jsonl'), ('validation', 'dev.jsonl')),
-      )
-    },
+    _files(
+      *('winogrande_1.1/', 'winogrande/'),
+      train='train_xl.jsonl', validation='dev.jsonl',
+    ),
   ),
   _arc('Easy'),
   _arc('Challenge'),
   _task(
     'openbookqa',
     read_arc,
-    {
-      split: tuple(
-        f'{folder}{name}.jsonl'
-        for folder in ('OpenBookQA-V1-Sep2018/Data/Main/', 'openbookqa/')
-      )
-      for split, name in (
-        *(('train', 'train'), ('validation', 'dev'), ('test', 'test')),
-      )
-    },
+    _files(
+      *('OpenBookQA-V1-Sep2018/Data/Main/', 'openbookqa/'),
+      train='train.jsonl', validation='dev.jsonl', test='test.jsonl',
+    ),
     asked='test',
     norm='neutral',
   ),
   _task(
     'boolq',
     read_boolq,
-    _files('BoolQ', train='train.jsonl', validation='val.jsonl'),
+    _files('BoolQ/', '', train='train.jsonl', validation='val.jsonl'),
     norm='neutral',
   ),
   _task(
     'copa',
     read_copa,
-    _files('COPA', train='train.jsonl', validation='val.jsonl'),
+    _files('COPA/', '', train='train.jsonl', validation='val.jsonl'),
     norm='byte',
   ),
   _task(

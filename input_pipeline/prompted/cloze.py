@@ -53,8 +53,11 @@ LAMBADA = Prompted(
 
 
 # ---- Children's Book Test (Hill et al. 2016) ----
+GAP = 'XXXXX'  # the missing word in the published files
+
+
 def read_cbt(path: str) -> Iterator[Item]:
-  """Twenty sentences, then one in which XXXXX stands for one of ten words.
+  """Twenty sentences, then one in which GAP stands for one of ten words.
 
   A choice is the word and the rest of its sentence, after all that stands
   before (Radford et al. 2019, 3.2).
@@ -73,16 +76,16 @@ def read_cbt(path: str) -> Iterator[Item]:
       before.append(text)
       continue
     cells = [cell for cell in text.split('\t') if cell]
-    if len(cells) != 3 or 'XXXXX' not in cells[0]:
+    if len(cells) != 3 or GAP not in cells[0]:
       raise ValueError(
-        f'{place} must be a sentence with XXXXX, the answer and the candidates,'
+        f'{place} must be a sentence with {GAP}, the answer and the candidates,'
         ' parted by tabs: use the file as published.'
       )
     question, answer, candidates = cells
     choices = candidates.split('|')
     if answer not in choices:
-      raise ValueError(f'{place}: {answer!r} is none of the candidates.')
-    left, right = question.split('XXXXX', 1)
+      raise ValueError(f'{place}: {answer!r} must be one of the candidates.')
+    left, right = question.split(GAP, 1)
     options = []
     for choice in choices:
       start = plain_ptb(' '.join([*before, left.strip()]))

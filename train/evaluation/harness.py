@@ -16,15 +16,13 @@ encoder-decoder writes at most `max_gen_toks` tokens; HFLM's writes as many more
 as the inputs of its batch have.
 """
 
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from configs.commands import terminal
 from train.evaluation.likelihoods import Likelihood, likelihoods, windows
+from train.evaluation.slabs import by_slabs
 from train.generation.options import Options
 from train.generation.prompts import text_ids
 from train.generation.writer import Writer
@@ -43,8 +41,6 @@ except ImportError as error:
 
 LONGEST = 256  # tokens written where a task does not say how many
 TOP_K = 50  # of what is drawn where a task says none, as in transformers
-SLAB = 32  # batches between two lines of progress
-PAUSE = 60  # seconds between lines of progress that stay
 DRAWN = ('temperature', 'top_k', 'top_p', 'min_p')  # fields of what is drawn
 Pair = tuple[list[int], list[int]]
 
@@ -178,7 +174,7 @@ class Harness(lm_eval.api.model.LM):
           text = text.split(stop)[0]
         yield text
 
-    return self._by_slabs(rows, write)
+    return by_slabs(rows, self._batch, write)
 
   def _options(self, given):
     """Options of generation_kwargs, as transformers reads them."""
@@ -239,27 +235,9 @@ class Harness(lm_eval.api.model.LM):
     def read(_, part):
       return likelihoods(self._writer, part, self._batch)
 
-    found = self._by_slabs([pairs[n] for n in order], read)
+    found = by_slabs([pairs[n] for n in order], self._batch, read)
     own = dict(zip(order, found, strict=True))
     return [own[n] for n in range(len(pairs))]
-
-  def _by_slabs(self, rows: list, work: Callable) -> list:
-    """work(number of the first, rows) of a few batches at a time.
-
-    A line of progress shows how many are done. No slab but a lonely one has
-    less than a batch, for which another program would be compiled.
-    """
-    line = terminal.LiveLine(jax.process_index() == 0, sys.stderr)
-    found, shown, size = [], time.monotonic(), SLAB * self._batch
-    while len(found) < len(rows):
-      first = len(found)
-      last = first + size if len(rows) - first >= size + self._batch else None
-      found += work(first, rows[first:last])
-      if line.live or time.monotonic() - shown > PAUSE:
-        line.show(f'{len(found):,} of {len(rows):,} requests')
-        shown = time.monotonic()
-    line.close()
-    return found
 
   def _warn(self, cut: list[int], room: int) -> None:
     """Reports how many requests lose tokens, if any."""

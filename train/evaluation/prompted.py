@@ -7,10 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from configs.commands import terminal
 from input_pipeline.prompted.cloze import first_word, is_stop_word
 from input_pipeline.prompted.task import Item, Prompted
 from models.positions import check_places
@@ -18,15 +16,15 @@ from train.applying import Published
 from train.evaluation.likelihoods import Likelihood, encode_pair, likelihoods
 from train.evaluation.perplexity import exp, texts_perplexity
 from train.evaluation.pseudo import pseudo_likelihoods
+from train.evaluation.slabs import by_slabs
 from train.generation.options import Options
 from train.generation.writer import Writer, make_writer
 from train.runs import opening
 
-TOGETHER = 32  # batches between two lines of progress
 BEAMS, WORD = 8, 8  # that look for a last word, and its most tokens
 
 
-class Asked(NamedTuple):
+class Result(NamedTuple):
   """What a task gave.
 
   Attributes:
@@ -43,8 +41,8 @@ class Reader:
 
   Attributes:
     writer: None of an encoder, which ranks texts by their pseudo-likelihood.
-    cut: how many contexts lost tokens at their beginning, because the model
-      has too few positions.
+    cut: how many contexts lost tokens at their beginning, since a task was
+      begun: the model has too few positions.
   """
 
   def __init__(self, model: opening.Run | Published, batch: int = 8):
@@ -54,17 +52,14 @@ class Reader:
 
   def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
     """How likely each continuation is after its context."""
-    size, found = TOGETHER * self.batch, []
-    for first in range(0, len(pairs), size):
-      part = pairs[first : first + size]
+
+    def read(_, part):
       if self.writer is None:
-        found += pseudo_likelihoods(self.model, part, self.batch)
-      else:
-        encoded = [self._cut(*encode_pair(self.writer, *x)) for x in part]
-        found += likelihoods(self.writer, encoded, self.batch)
-      if len(pairs) > size:
-        _say(f'{len(found):,} of {len(pairs):,} continuations read')
-    return found
+        return pseudo_likelihoods(self.model, part, self.batch)
+      encoded = [self._cut(*encode_pair(self.writer, *x)) for x in part]
+      return likelihoods(self.writer, encoded, self.batch)
+
+    return by_slabs(pairs, self.batch, read)
 
   def answers(self, contexts: Sequence[str], options: Options) -> list[list]:
     """What the model writes after each context."""
@@ -77,16 +72,14 @@ class Reader:
     places = check_places(1, self.model.model.config) or 2 * options.length
     length = min(options.length, places // 2)
     options = dataclasses.replace(options, length=length)
-    size, found = TOGETHER * self.batch, []
-    for first in range(0, len(contexts), size):
-      part = contexts[first : first + size]
-      room = [0] * length
+    room = [0] * length
+
+    def write(first, part):
       rows = [encode_pair(self.writer, x, '')[0] for x in part]
       rows = [self._cut(row, room)[0] for row in rows]
-      found += self.writer.answers(rows, options, self.batch, first)
-      if len(contexts) > size:
-        _say(f'{len(found):,} of {len(contexts):,} questions answered')
-    return found
+      return self.writer.answers(rows, options, self.batch, first)
+
+    return by_slabs(contexts, self.batch, write)
 
   def _cut(self, context, continuation):
     """The last tokens of a context for which there is room.
@@ -105,11 +98,6 @@ class Reader:
     return [*context[:begin], *context[begin + int(over) :]], continuation
 
 
-def _say(text: str) -> None:
-  if jax.process_index() == 0:
-    terminal.say(text)
-
-
 def ask(
   reader: Reader,
   task: Prompted,
@@ -117,7 +105,7 @@ def ask(
   options: Options,
   window: int = 0,
   stride: int = 0,
-) -> Asked:
+) -> Result:
   """A model's scores on a task.
 
   Args:
@@ -131,15 +119,14 @@ def ask(
   Raises:
     ValueError: the model cannot do the task, or a context is too long for it.
   """
-  before, reader.cut = reader.cut, 0
+  reader.cut = 0
   if task.kind == 'text':
-    found = Asked(_text(reader, items, window, stride), [])
+    found = Result(_text(reader, items, window, stride), [])
   else:
     run = {'choice': _choice, 'cloze': _cloze, 'answer': _answer}[task.kind]
     found = run(reader, task, list(items), options)
   if reader.cut:
     found.metrics['cut'] = reader.cut
-  reader.cut += before
   return found
 
 
@@ -166,7 +153,7 @@ def _choice(reader, task, items, options):
   means = {norm: 100 * statistics.mean(x) for norm, x in right.items()}
   metrics = {'accuracy': means[task.norm]} | _error(right[task.norm])
   metrics |= {f'accuracy_{norm}': value for norm, value in means.items()}
-  return Asked(metrics | {'examples': len(items)}, rows)
+  return Result(metrics | {'examples': len(items)}, rows)
 
 
 def _scores(found, item, known, neutral):
@@ -207,7 +194,7 @@ def _cloze(reader, task, items, options):
     metrics['accuracy_filtered'] = 100 * statistics.mean(same)
     for row, word in zip(rows, words, strict=True):
       row['word'] = word
-  return Asked(metrics | {'examples': len(items)}, rows)
+  return Result(metrics | {'examples': len(items)}, rows)
 
 
 def _last_words(reader: Reader, items: Sequence[Item]) -> list[str | None]:
@@ -253,7 +240,7 @@ def _answer(reader, task, items, options):
   if options.samples > 1:
     metrics['accuracy_one'] = 100 * statistics.mean(single)
   metrics |= {'examples': len(items), 'unanswered': missing}
-  return Asked(metrics, rows)
+  return Result(metrics, rows)
 
 
 def vote(answers: Sequence[Any]) -> Any:

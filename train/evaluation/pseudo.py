@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.positions import check_places
 from train.applying import Published
-from train.evaluation.likelihoods import Likelihood
-from train.generation.prompts import padded, text_ids
+from train.evaluation.likelihoods import NARROWEST, Likelihood
+from train.generation.prompts import padded, row_width, text_ids
 from train.runs import opening
-
-NARROWEST = 16  # tokens of a row; wider ones are twice, four times as wide ...
 
 
 def pseudo_likelihoods(
@@ -53,13 +50,11 @@ def pseudo_likelihoods(
     if not own:
       raise ValueError(f'The text {continuation[:40]!r} has no token.')
     ids = [tokenizer.cls, *before, *own, tokenizer.sep]
-    check_places(len(ids), config)
     first = 1 + len(before)
     rows += [(n, ids, place) for place in range(first, first + len(own))]
   alike: dict[int, list[int]] = {}
   for n, (_, ids, _) in enumerate(rows):
-    width = max(NARROWEST, 1 << (len(ids) - 1).bit_length())
-    width = min(width, check_places(len(ids), config) or width)
+    width = row_width(len(ids), config, NARROWEST)
     alike.setdefault(width, []).append(n)
   run = _program(model.model, tokenizer.mask)
   sums, greedy = np.zeros(len(pairs)), np.ones(len(pairs), bool)

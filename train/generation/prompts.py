@@ -11,6 +11,7 @@ import numpy as np
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
+from models.positions import check_places
 
 SENTINEL = r'<extra_id_\d+>'
 
@@ -95,6 +96,16 @@ def padded(
     place = slice(length - len(row), length) if left else slice(len(row))
     ids[n, place], segments[n, place] = row, 1
   return ids, segments
+
+
+def row_width(tokens: int, config: TransformerConfig, narrowest: int) -> int:
+  """The width of the row for so many tokens: `narrowest` times a power of 2.
+
+  It has no more tokens than the model has positions. Raises ValueError if they
+  are too few.
+  """
+  width = max(narrowest, 1 << (tokens - 1).bit_length())
+  return min(width, check_places(tokens, config) or width)
 
 
 def text_ids(tokenizer: Any, text: str) -> np.ndarray:

@@ -20,12 +20,11 @@ from jax.sharding import Mesh
 from input_pipeline import pipeline
 from input_pipeline.tokenizers.interface import start_id
 from models import beams, decoding
-from models.positions import check_places
 from models.stack import written_out
 from train.applying import Published, Texts
 from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options
-from train.generation.prompts import encode, padded, target_length
+from train.generation.prompts import encode, padded, row_width, target_length
 from train.parallel import sharding
 from train.runs import opening
 
@@ -268,8 +267,7 @@ class Writer:
 
   def width(self, tokens: int, narrowest: int = NARROWEST) -> int:
     """The width of the row that a prompt of so many tokens is read in."""
-    width = max(narrowest, 1 << (tokens - 1).bit_length())
-    return min(width, check_places(tokens, self.model.config) or width)
+    return row_width(tokens, self.model.config, narrowest)
 
   def divisible(self, rows: int) -> int:
     """At least so many rows, as the devices share them."""
