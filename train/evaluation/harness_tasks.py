@@ -11,7 +11,6 @@ from typing import Any
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import settings
 from models.positions import check_places
-from models.pretrained import files
 from train.applying import Published
 from train.evaluation.harness import Harness, lm_eval
 from train.generation.writer import Writer, make_writer
@@ -103,6 +102,8 @@ def _length(model: opening.Run | Published, writer: Writer) -> int:
     return min(places, writer.longest or places)
   if not isinstance(model, Published):
     return writer.longest
+  from models.pretrained import files  # it needs the extra `pretrained`
+
   fields = files.read_config(model.folder)
   beside = settings.read(model.folder)[settings.CONFIG]
   found = [fields.get(name) for name in LENGTHS]

@@ -150,7 +150,7 @@ def _choice(reader, task, items, options):
         'tokens': [x.tokens for x in own],
       }
     )
-  means = {norm: 100 * statistics.mean(x) for norm, x in right.items()}
+  means = {norm: 100.0 * statistics.mean(x) for norm, x in right.items()}
   metrics = {'accuracy': means[task.norm]} | _error(right[task.norm])
   metrics |= {f'accuracy_{norm}': value for norm, value in means.items()}
   return Result(metrics | {'examples': len(items)}, rows)
@@ -182,7 +182,7 @@ def _cloze(reader, task, items, options):
   right = [x.greedy for x in found]
   loss = -math.fsum(x.log_prob for x in found) / len(found)
   metrics = {
-    'accuracy': 100 * statistics.mean(right),
+    'accuracy': 100.0 * statistics.mean(right),
     **_error(right),
     'perplexity': exp(loss),
   }
@@ -191,7 +191,7 @@ def _cloze(reader, task, items, options):
     words = _last_words(reader, items)
     targets = [item.options[0][1].strip() for item in items]
     same = [x == y for x, y in zip(words, targets, strict=True)]
-    metrics['accuracy_filtered'] = 100 * statistics.mean(same)
+    metrics['accuracy_filtered'] = 100.0 * statistics.mean(same)
     for row, word in zip(rows, words, strict=True):
       row['word'] = word
   return Result(metrics | {'examples': len(items)}, rows)
@@ -236,9 +236,9 @@ def _answer(reader, task, items, options):
         'answers': [x.text for x in answers],
       }
     )
-  metrics = {'accuracy': 100 * statistics.mean(voted)} | _error(voted)
+  metrics = {'accuracy': 100.0 * statistics.mean(voted)} | _error(voted)
   if options.samples > 1:
-    metrics['accuracy_one'] = 100 * statistics.mean(single)
+    metrics['accuracy_one'] = 100.0 * statistics.mean(single)
   metrics |= {'examples': len(items), 'unanswered': missing}
   return Result(metrics, rows)
 
