@@ -68,7 +68,8 @@ def _attend_forward(q, k, v, mask, bias, keep):
   if mask is not None:
     logits = jnp.where(mask[:, None], logits, jnp.finfo('float32').min)
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  out = jnp.einsum('BKTS,BSKH->BTKH', _kept(weights, keep), v)
+  out = jnp.einsum('BKTS,BSKH->BKTH', _kept(weights, keep), v)
+  out = out.swapaxes(1, 2)
   return out, (q, k, v, weights, keep, out, None if bias is None else bias.ndim)
 
 

@@ -59,11 +59,13 @@ class Vocabulary(nn.Module):
       if chunk < x.shape[1]:
         return ChunkedLogits(x, kernel, bias, chunk)
     if c.tie_embeddings and x.shape[1] == 1:
-      # A step of decoding: a CPU's compiler would copy the transposed table.
+      # A step of decoding. A CPU multiplies the table by x in a third of the
+      # time that x by the transposed table takes; XLA swaps them if it can.
       logits = jax.lax.dot_general(
-        x[:, 0], table.astype(c.dtype), (((1,), (1,)), ((), ())),
+        table.astype(c.dtype), x[:, 0], (((1,), (1,)), ((), ())),
         preferred_element_type='float32',
-      )[:, None]  # fmt: skip
+      )  # fmt: skip
+      logits = jax.lax.optimization_barrier(logits).T[:, None]
       return logits if bias is None else logits + bias
     return product(x, kernel, bias)
 

@@ -119,7 +119,7 @@ def repeated(config: TransformerConfig, layers: int, cache: Any) -> Any:
 def places_of(cache: Any) -> int:
   """S, how many tokens a cache of keys and values holds."""
   cache = cache[0] if isinstance(cache, tuple) else cache
-  return cache['self']['key'].shape[-1]
+  return cache['self']['value'].shape[-2]
 
 
 def written_out(model: nn.Module, params: Any) -> tuple[nn.Module, Any]:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from models import masks
-from models.block import Context
+from models.block import Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Classes, Vocabulary
@@ -93,9 +93,7 @@ class Decoder(nn.Module):
   def start_cache(self, batch: int, length: int) -> dict:
     """An empty cache for `batch` rows of `length` tokens."""
     c = self.config
-    shape = (batch, c.kv_heads, c.head_dim, length)
-    both = {name: jnp.zeros(shape, c.dtype) for name in ('key', 'value')}
-    return repeated(c, c.decoder_layers, {'self': both})
+    return repeated(c, c.decoder_layers, empty_cache(c, batch, length))
 
   def decode_step(
     self,
