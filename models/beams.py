@@ -1,4 +1,9 @@
-"""Beam search: the likeliest texts of several that are written side by side."""
+"""Beam search: the likeliest texts of several that are written side by side.
+
+A row's beginnings share one cache. Each step adds a place for each of them, and
+a beginning sees the places of its own past, so no step copies the cache. RWKV's
+state holds the past of one text: every beginning has its own.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from models import sampling
+from models.block import Branches
 from models.decoding import prefill, read, rows_axis
+from models.stack import places_of
 
 NEVER = -1e9  # a score below all others
 
@@ -61,17 +68,20 @@ def beam_search(
     minimum: how many tokens come before `eos`.
   """
   B, K, T = len(source), beams, length
+  has_state = model.config.family == 'rwkv'
   logits, cache, context = prefill(
-    params, source, segments, model, length, start, copies=K
+    params, source, segments, model, K * T + 1, start, K if has_state else 1
   )
+  if not has_state:
+    logits = jnp.repeat(logits, K, axis=0)
   divisor = functools.partial(_penalty, penalty=penalty, gnmt=gnmt)
 
   def going(carry):
-    index, live, _, is_open, _, _ = carry
+    index, _, _, is_open, *_ = carry
     return (index < T) & jnp.any(is_open)
 
   def advance(carry):
-    index, live, ended, is_open, logits, cache = carry
+    index, live, ended, is_open, past, logits, cache = carry
     # [B,K,V], of the first V tokens alone.
     logits = logits.astype('float32').reshape(B, K, -1)
     own = jax.nn.log_softmax(logits)[..., :vocabulary]
@@ -100,20 +110,23 @@ def beam_search(
     worst = ended.scores[:, -1]
     is_open &= (live.scores[:, 0] / reached > worst) | (worst <= NEVER)
 
-    # Each beginning goes on with the cache of the one that it continues.
-    rows = (jnp.arange(B)[:, None] * K + origin).reshape(-1)
-    cache = _of_rows(cache, rows)
-    logits, cache = read(
-      params, last.reshape(-1, 1), cache, context, index + 1, model
-    )
-    return index + 1, live, ended, is_open, logits, cache
+    if has_state:
+      rows = (jnp.arange(B)[:, None] * K + origin).reshape(-1)
+      cache = jax.tree.map(lambda x: jnp.take(x, rows, rows_axis(cache)), cache)
+      logits, cache = read(
+        params, last.reshape(-1, 1), cache, context, index + 1, model
+      )
+    else:
+      past = _take(past, origin).at[:, :, index].set(jnp.arange(K))
+      logits, cache = _read(params, last, cache, context, index, past, model)
+    return index + 1, live, ended, is_open, past, logits, cache
 
   empty = jnp.zeros((B, K, T), 'int32')
   never = jnp.full((B, K), NEVER, 'float32')
   none = Texts(empty, never, empty.astype('float32'))
   # One beginning, which has no tokens.
   live = none._replace(scores=never.at[:, 0].set(0))
-  carry = jnp.int32(0), live, none, jnp.ones(B, bool), logits, cache
+  carry = jnp.int32(0), live, none, jnp.ones(B, bool), empty, logits, cache
   _, _, ended, *_ = jax.lax.while_loop(going, advance, carry)
   return ended
 
@@ -122,16 +135,35 @@ def _penalty(length, penalty, gnmt):
   return ((5 + length) / 6 if gnmt else jnp.float32(length)) ** penalty
 
 
-def _of_rows(cache, rows):
-  """The cache of some rows; all rows of a text have its 'cross'."""
-  axis = rows_axis(cache)
+def _read(params, tokens, cache, context, index, past, model):
+  """Reads the token that each beginning of a row got as its number `index`.
 
-  def taken(path, x):
-    if any(getattr(part, 'key', '') == 'cross' for part in path):
-      return x
-    return jnp.take(x, rows, axis)
+  Args:
+    tokens: int [B,K].
+    past: int [B,K,T], in which of the K places of each step the token of a
+      beginning stands.
 
-  return jax.tree_util.tree_map_with_path(taken, cache)
+  Returns:
+    The logits of the next tokens, [B K,V], and the cache.
+  """
+  B, K, T = past.shape
+  is_pair = model.config.family == 'encoder_decoder'
+  first = 1 if is_pair else context['width']  # places that were read before
+  place = jnp.arange(places_of(cache)) - first
+  step, own = place // K, place % K
+  seen = past[:, :, jnp.clip(step, 0, T - 1)] == own
+  seen = (place < 0) | (seen & (step <= index))
+  queries = jnp.broadcast_to(first + index, (K,))
+  keys = first + jnp.where(place < 0, place, step)
+  if is_pair:
+    beside = (context['segments'],)
+  else:
+    beside = context['last'] + index + 1, context['hidden']
+  logits, cache = model.apply(
+    {'params': params}, tokens, cache, first + index * K, *beside,
+    branches=Branches(queries, keys, seen), method='decode_step',
+  )  # fmt: skip
+  return logits.reshape(B * K, -1), cache
 
 
 def _take(x, places):

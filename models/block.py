@@ -15,6 +15,20 @@ from models.masks import Rules
 Branch = Callable[[jax.Array], jax.Array]
 
 
+class Branches(NamedTuple):
+  """Texts of a row that are written side by side, from one beginning.
+
+  Attributes:
+    queries: int [T], the places in their texts of the tokens that are read.
+    keys: int [S], those of the tokens in the cache.
+    seen: bool [B,T,S], which of these belong to the text of each token.
+  """
+
+  queries: jax.Array
+  keys: jax.Array
+  seen: jax.Array
+
+
 class Context(NamedTuple):
   """What all layers of a stack share."""
 
@@ -24,6 +38,7 @@ class Context(NamedTuple):
   source: jax.Array | None = None  # [B,S,D], what cross-attention reads
   source_seen: Rules | jax.Array | None = None  # as `seen`, of the source
   index: jax.Array | None = None  # decoding: the place in the cache of x
+  branches: Branches | None = None  # decoding: x are tokens of several texts
   # The stack adds these, and makes masks of rules that no kernel reads:
   banded: jax.Array | None = None  # the mask of layers with a window
   bias: jax.Array | None = None  # [N,T,S] or [N,R], of relative_bias, alibi

@@ -33,9 +33,12 @@ class Vocabulary(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, table: jax.Array
+    self, x: jax.Array, table: jax.Array, few: bool = False
   ) -> jax.Array | ChunkedLogits:
-    """`table` [V,E] is the token table, the output projection if tied."""
+    """`table` [V,E] is the token table, the output projection if tied.
+
+    `few` says that x are the few tokens of a step of decoding.
+    """
     c = self.config
     init = initializer(c, 'output')
     if c.scale_output:
@@ -58,14 +61,14 @@ class Vocabulary(nn.Module):
       chunk = tokens_at_once(self.chunk, *x.shape[:2], c.vocab_size)
       if chunk < x.shape[1]:
         return ChunkedLogits(x, kernel, bias, chunk)
-    if c.tie_embeddings and x.shape[1] == 1:
-      # A step of decoding. A CPU multiplies the table by x in a third of the
-      # time that x by the transposed table takes; XLA swaps them if it can.
+    if c.tie_embeddings and few:
+      # A CPU multiplies the table by x in a third of the time that x by the
+      # transposed table takes. XLA would swap them back.
       logits = jax.lax.dot_general(
-        table.astype(c.dtype), x[:, 0], (((1,), (1,)), ((), ())),
+        table.astype(c.dtype), x, (((1,), (2,)), ((), ())),
         preferred_element_type='float32',
       )  # fmt: skip
-      logits = jax.lax.optimization_barrier(logits).T[:, None]
+      logits = jnp.moveaxis(jax.lax.optimization_barrier(logits), 0, -1)
       return logits if bias is None else logits + bias
     return product(x, kernel, bias)
 

@@ -172,6 +172,8 @@ class Stack(nn.Module):
     if cache is not None:
       queries = queries + context.index
       keys = jnp.arange(places_of(cache))
+    if context.branches is not None:
+      queries, keys, _ = context.branches
     # A kernel reads the rules of whole rows. Decoding has a mask.
     flash = c.attention not in ('auto', 'xla')
     flash &= isinstance(context.seen, Rules)

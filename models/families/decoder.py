@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from models import masks
-from models.block import Context, empty_cache
+from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Classes, Vocabulary
@@ -103,6 +103,7 @@ class Decoder(nn.Module):
     positions: jax.Array | None = None,
     hidden: jax.Array | None = None,
     last_only: bool = False,
+    branches: Branches | None = None,
   ) -> tuple[jax.Array, dict]:
     """Reads further tokens: one, or a whole prompt at once.
 
@@ -116,6 +117,7 @@ class Decoder(nn.Module):
         padded on the left counts from its first token.
       hidden: bool [B,S], places in the cache that no token may see (padding).
       last_only: return the logits after the last of `tokens` alone, [B,1,V].
+      branches: `tokens` are the next ones of T texts, not of one.
 
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
@@ -126,9 +128,14 @@ class Decoder(nn.Module):
       positions = places[None]
     last = places[-1:] if self.config.prefix else places
     mask = (jnp.arange(S) <= last[:, None])[None]
+    if branches is not None:
+      mask = branches.seen
     if hidden is not None:
       mask = mask & ~hidden[:, None]
-    context = Context(seen=mask, positions=positions, index=index)
+    context = Context(
+      seen=mask, positions=positions, index=index, branches=branches
+    )
     x, cache = self.decoder(self.embed(tokens, positions), context, cache)
     x = x[:, -1:] if last_only else x
-    return self.vocabulary(x, self.embed.table), cache
+    few = branches is not None or x.shape[1] == 1
+    return self.vocabulary(x, self.embed.table, few), cache

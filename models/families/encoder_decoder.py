@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from models import masks
-from models.block import Context, empty_cache
+from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Vocabulary
@@ -85,6 +85,7 @@ class EncoderDecoder(nn.Module):
     index: jax.Array,
     encoder_segments: jax.Array,
     encoded: jax.Array | None = None,
+    branches: Branches | None = None,
   ) -> tuple[jax.Array, dict]:
     """Reads further tokens of the target, usually one.
 
@@ -95,19 +96,24 @@ class EncoderDecoder(nn.Module):
       encoder_segments: int [B,S], above 0 where the source has a token.
       encoded: [B,S,D] from `encode`, for the first step, which keeps its keys
         and values in the cache; later steps leave it out.
+      branches: `tokens` are the next ones of T texts, not of one.
 
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
     positions = index + jnp.arange(tokens.shape[1])
-    places = jnp.arange(places_of(cache))
+    seen = (jnp.arange(places_of(cache)) <= positions[:, None])[None]
+    if branches is not None:
+      positions, _, seen = branches
     context = Context(
-      seen=(places <= positions[:, None])[None],
+      seen=seen,
       positions=positions[None],
       source=encoded,
       source_seen=masks.padding(encoder_segments),
       index=index,
+      branches=branches,
     )
     x = self.embed(tokens, positions[None])
     x, cache = self.decoder(x, context, cache)
-    return self.vocabulary(x, self.embed.table), cache
+    few = branches is not None or x.shape[1] == 1
+    return self.vocabulary(x, self.embed.table, few), cache

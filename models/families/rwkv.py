@@ -262,4 +262,5 @@ class Rwkv(nn.Module):
       )
     x, cache = self.decoder(self.embed(tokens), starts, cache)
     x = x[:, -1:] if last_only else x
-    return self.vocabulary(x, self.embed.table), cache
+    few = x.shape[1] == 1
+    return self.vocabulary(x, self.embed.table, few), cache
