@@ -15,6 +15,11 @@ from models.masks import Rules
 Branch = Callable[[jax.Array], jax.Array]
 
 
+# The axis of a cache's keys and values that counts places. A CPU multiplies
+# these fastest, and no step copies them.
+PLACES = {'key': 3, 'value': 2}
+
+
 class Branches(NamedTuple):
   """Texts of a row that are written side by side, from one beginning.
 
@@ -54,8 +59,9 @@ class Block(nn.Module):
   x + dropout(attention(norm(x))) + dropout(mlp(norm(x))). With
   `model.adapter_dim` an adapter reads what the MLP gives.
 
-  A cache is a dict. 'self' has the 'key' and 'value' of S decoding steps; see
-  `places_axes`. 'cross' has those of the source; the first call computes them.
+  A cache is a dict. 'self' has the 'key' [B,K,H,S] and the 'value' [B,K,S,H] of
+  S decoding steps. 'cross' has those of the source; the first call computes
+  them.
   """
 
   config: TransformerConfig
@@ -95,14 +101,13 @@ class Block(nn.Module):
       attention = Attention(c, name='attention')
       keys_values = attention.keys_values(y, context.angles)
       if cache is not None:
-        axes = places_axes(c)
         new_cache['self'] = {
           name: jax.lax.dynamic_update_slice_in_dim(
-            cache['self'][name], new, context.index, axes[name]
+            cache['self'][name], new, context.index, PLACES[name]
           )
-          for name, new in _stored(c, keys_values).items()
+          for name, new in _stored(keys_values).items()
         }
-        keys_values = _read(c, new_cache['self'])
+        keys_values = _read(new_cache['self'])
       seen = context.seen
       if context.banded is not None:
         seen = jnp.where(banded, context.banded, seen)
@@ -114,10 +119,10 @@ class Block(nn.Module):
     def cross_attention(y: jax.Array) -> jax.Array:
       attention = Attention(c, cross=True, name='cross_attention')
       if context.source is None:
-        keys_values = _read(c, cache['cross'])
+        keys_values = _read(cache['cross'])
       else:
         keys_values = attention.keys_values(context.source)
-        new_cache['cross'] = _stored(c, keys_values)
+        new_cache['cross'] = _stored(keys_values)
       return attention(y, keys_values, context.source_seen)
 
     def mlp(y: jax.Array) -> jax.Array:
@@ -138,36 +143,23 @@ class Block(nn.Module):
     return x, None if cache is None else new_cache
 
 
-def places_axes(config: TransformerConfig) -> dict[str, int]:
-  """The axis of a cache's keys and values that counts places.
-
-  They are [B,K,S,H], but keys that several query heads share [B,K,H,S]. A CPU
-  multiplies these fastest, and no step copies them.
-  """
-  return {'key': 2 if config.heads == config.kv_heads else 3, 'value': 2}
-
-
 def empty_cache(config: TransformerConfig, batch: int, length: int) -> dict:
   """The cache of a layer before it has read one of `length` tokens."""
   shape = (batch, length, config.kv_heads, config.head_dim)
-  both = {name: jnp.zeros(shape, config.dtype) for name in ('key', 'value')}
-  return {'self': _stored(config, both)}
+  zeros = jnp.zeros(shape, config.dtype)
+  return {'self': _stored({'key': zeros, 'value': zeros})}
 
 
-def _stored(config, keys_values):
+def _stored(keys_values):
   """[B,S,K,H] each -> as a cache has them."""
   return {
-    name: jnp.moveaxis(keys_values[name], 1, axis)
-    for name, axis in places_axes(config).items()
+    name: jnp.moveaxis(x, 1, PLACES[name]) for name, x in keys_values.items()
   }
 
 
-def _read(config, stored):
+def _read(stored):
   """As a cache has them -> [B,S,K,H] each."""
-  return {
-    name: jnp.moveaxis(stored[name], axis, 1)
-    for name, axis in places_axes(config).items()
-  }
+  return {name: jnp.moveaxis(x, PLACES[name], 1) for name, x in stored.items()}
 
 
 class Kept(Block):
