@@ -48,6 +48,7 @@ def beam_search(
   penalty: float = 1.0,
   gnmt: bool = False,
   minimum: int = 0,
+  until: int | jax.Array | None = None,
 ) -> Texts:
   """Keeps the likeliest beginnings, and returns the best texts of each row.
 
@@ -56,8 +57,7 @@ def beam_search(
   the Transformer take 0.6). Of the likeliest 2 K continuations of K beginnings
   those among the first K that end are texts, and the best K of the others go
   on. A row stops when its K texts are better than its best beginning would be
-  if it ended now (with `gnmt`: at `length`, which makes the most of it). Texts
-  are cut at `length`.
+  if it ended now (with `gnmt`: at the most tokens, which makes the most of it).
 
   Args:
     params, source, segments, model, length, eos, start, vocabulary: as of
@@ -66,8 +66,10 @@ def beam_search(
     penalty: 0 prefers short texts, larger values longer ones.
     gnmt: the form of the penalty.
     minimum: how many tokens come before `eos`.
+    until: the most tokens of a text, at most `length`; None: `length`.
   """
   B, K, T = len(source), beams, length
+  most = jnp.int32(T if until is None else until)
   has_state = model.config.family == 'rwkv'
   logits, cache, context = prefill(
     params, source, segments, model, K * T + 1, start, K if has_state else 1
@@ -78,7 +80,7 @@ def beam_search(
 
   def going(carry):
     index, _, _, is_open, *_ = carry
-    return (index < T) & jnp.any(is_open)
+    return (index < most) & jnp.any(is_open)
 
   def advance(carry):
     index, live, ended, is_open, past, logits, cache = carry
@@ -94,7 +96,7 @@ def beam_search(
     texts = _take(live.tokens, origin).at[:, :, index].set(tokens)
     own = jnp.take_along_axis(own.reshape(B, K * V), at, axis=1)
     logs = _take(live.log_probs, origin).at[:, :, index].set(own)
-    ends = (tokens == eos) | (index == T - 1)
+    ends = (tokens == eos) | (index == most - 1)
 
     found = jnp.where(
       ends & (jnp.arange(2 * K) < K) & is_open[:, None],
@@ -106,7 +108,7 @@ def beam_search(
     going_on = jnp.where(ends, NEVER, scores)
     *live, last, origin = _best(K, texts, going_on, logs, tokens, origin)
     live = Texts(*live)
-    reached = divisor(T if gnmt else index + 1)
+    reached = divisor(most if gnmt else index + 1)
     worst = ended.scores[:, -1]
     is_open &= (live.scores[:, 0] / reached > worst) | (worst <= NEVER)
 

@@ -17,8 +17,8 @@ Of an encoder each [MASK] in a text gets the likeliest tokens (--top=5); ELECTRA
 says how likely each token replaces another.
 
 --out=FILE.jsonl writes the answers to a file, an object a line: the input's
-fields and `answers`, with their tokens and log probabilities. The same command
-goes on after a kill.
+fields and `answers`, with their tokens and log probabilities; of an encoder
+`gaps` or `replaced`. The same command goes on after a kill.
 """
 
 from configs.commands import startup
@@ -38,7 +38,7 @@ from absl import flags
 from train import applying
 from train.applying import Published
 from train.generation import masks
-from train.generation.files import answer_file, read_prompts
+from train.generation.files import answer_file, read_prompts, writing
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import SENTINEL, infilled
 from train.generation.samples import first_rows_of
@@ -188,13 +188,24 @@ def main():
     model = applying.open_published(_FROM.value, scan=False)
   else:
     model = opening.open_run(_WORKDIR.value, step)
-  if model.model.config.head in masks.HEADS and texts and not _OUT.value:
+  origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
+  if model.model.config.head in masks.HEADS and texts:
     if options != GREEDY:
       raise ValueError(
         'An encoder writes no text: leave out how it is written.'
       )
+    top = _TOP.value
+    if _OUT.value:
+
+      def answer(texts, first):
+        del first
+        return [masks.answer(model, text, top) for text in texts]
+
+      depends = {'top': top, **origin}
+      answer_file(answer, rows, _FIELD.value, _OUT.value, depends, batch)
+      return
     for text in texts:
-      found = masks.shown(model, text, _TOP.value)
+      found = masks.shown(model, text, top)
       if jax.process_index() == 0:
         print(found)
     return
@@ -203,8 +214,9 @@ def main():
   if _INTERACTIVE.value:
     _converse(model, writer, options)
   elif _OUT.value:
-    origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
-    answer_file(writer, rows, _FIELD.value, _OUT.value, options, batch, origin)
+    depends = dataclasses.asdict(options) | origin
+    answer = writing(writer, options, batch)
+    answer_file(answer, rows, _FIELD.value, _OUT.value, depends, batch)
   else:
     found = writer.answers(texts, options, batch)
     if jax.process_index() == 0:

@@ -26,9 +26,12 @@ def searched(model, params, source, segments, count, penalty, start=0):
     run = jax.jit(functools.partial(decoding.decode, **fixed))
     return np.asarray(run(params, source, segments).tokens)[:, None], None
   run = functools.partial(
-    beams.beam_search, beams=count, penalty=penalty, **fixed
-  )
-  return map(np.asarray, jax.jit(run)(params, source, segments)[:2])
+    beams.beam_search, beams=count, penalty=penalty, until=T,
+    **fixed | {'length': T + 2},
+  )  # fmt: skip
+  tokens, scores, _ = jax.jit(run)(params, source, segments)
+  assert not tokens[..., T:].any()
+  return np.asarray(tokens[..., :T]), np.asarray(scores)
 
 
 def generated(model, count, penalty, eos=EOS, **inputs):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,18 +63,23 @@ def _object(place, line, field):
 
 
 def answer_file(
-  writer: Writer,
+  answer: Callable[[list[str], int], list[dict[str, Any]]],
   rows: Sequence[dict[str, Any]],
   field: str,
   path: str,
-  options: Options = GREEDY,
+  depends: Mapping[str, Any],
   batch: int = 8,
-  origin: Mapping[str, Any] | None = None,
 ) -> int:
-  """Writes each row with its `answers` to a JSONL file; goes on after a kill.
+  """Writes each row with what answers it to a JSONL file; goes on after a kill.
 
-  Beside it lies PATH.options.json, with what the answers depend on: `origin`
-  says which model it is.
+  Beside it lies PATH.options.json, with what the answers depend on.
+
+  Args:
+    answer: gives the fields that answer each of some texts, of which the first
+      has this number; see `writing`.
+    rows: have the texts in `field`.
+    depends: the options, and which model it is.
+    batch: how many texts are answered together.
 
   Returns:
     How many rows were there before.
@@ -83,23 +88,19 @@ def answer_file(
     ValueError: the file has answers to other rows, by other options or of
       another model.
   """
-  wanted = dataclasses.asdict(options) | {'batch': batch, **(origin or {})}
+  wanted = {**depends, 'batch': batch}
   before = int(processes.of_first(_begun(rows, field, path, wanted)))
   window = 4 * batch  # answered together, also if some were there before
   for first in range(before // window * window, len(rows), window):
     part = rows[first : first + window]
     if first + len(part) <= before:
       continue
-    texts = [row[field] for row in part]
-    found = writer.answers(texts, options, batch, first)
+    found = answer([row[field] for row in part], first)
     if jax.process_index() > 0:
       continue
     lines = [
-      json.dumps(
-        row | {'answers': [_fields(row[field], x) for x in answers]},
-        ensure_ascii=False,
-      )
-      for row, answers in zip(part, found, strict=True)
+      json.dumps(row | fields, ensure_ascii=False)
+      for row, fields in zip(part, found, strict=True)
     ]
     with open(path, 'a', encoding='utf-8') as file:
       file.writelines(f'{line}\n' for line in lines[max(before - first, 0) :])
@@ -107,6 +108,21 @@ def answer_file(
       os.fsync(file.fileno())
     print(f'{first + len(part)} of {len(rows)} answered', flush=True)
   return before
+
+
+def writing(
+  writer: Writer, options: Options = GREEDY, batch: int = 8
+) -> Callable[[list[str], int], list[dict[str, Any]]]:
+  """What answers texts for `answer_file`: the field `answers`."""
+
+  def answer(texts, first):
+    found = writer.answers(texts, options, batch, first)
+    return [
+      {'answers': [_fields(text, x) for x in answers]}
+      for text, answers in zip(texts, found, strict=True)
+    ]
+
+  return answer
 
 
 def _fields(prompt: str, answer: Answer) -> dict[str, Any]:

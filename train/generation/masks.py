@@ -4,7 +4,7 @@ They write no text. BERT and RoBERTa name the tokens that fit a gap; ELECTRA
 says of each token how likely another stood in its place.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,6 +92,16 @@ def replaced(
   chances = 1 / (1 + np.exp(-found['replaced'][0, kept].astype('float64')))
   pieces = map(model.tokenizer.piece, found['tokens'][0, kept].tolist())
   return list(zip(pieces, chances.tolist(), strict=True))
+
+
+def answer(
+  model: opening.Run | Published, text: str, top: int = 5
+) -> dict[str, Any]:
+  """`fill` or, of ELECTRA, `replaced`, as the fields of a JSON object."""
+  if model.model.config.head == 'rtd':
+    found = replaced(model, text)
+    return {'replaced': [{'piece': x, 'probability': p} for x, p in found]}
+  return {'gaps': [gap._asdict() for gap in fill(model, text, top)]}
 
 
 def shown(model: opening.Run | Published, text: str, top: int = 5) -> str:

@@ -67,13 +67,13 @@ def stepwise(fixed: Fixed, how: Sampling) -> tuple[Callable, Callable]:
 def searching(fixed: Fixed, count: int, penalty: float) -> Callable:
   """`beams.beam_search`, compiled once for each shape."""
 
-  def search(params, source, segments, *, length, minimum):
+  def search(params, source, segments, until, *, length, minimum):
     return fixed.whole(
       *beams.beam_search(
         params, source, segments, model=fixed.model, length=length,
         eos=fixed.eos, beams=count, start=fixed.start,
         vocabulary=fixed.vocabulary, penalty=penalty, gnmt=True,
-        minimum=minimum,
+        minimum=minimum, until=until,
       )
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from input_pipeline import pipeline
 from input_pipeline.tokenizers.interface import start_id
-from models import beams, decoding
+from models import decoding
 from models.stack import written_out
 from train.applying import Published, Texts
 from train.generation import programs
@@ -29,6 +29,7 @@ from train.parallel import sharding
 from train.runs import opening
 
 NARROWEST = 128  # tokens of a row; others are twice, four times as wide ...
+ROOM = 64  # a cache has room for so many written tokens, or a multiple of it
 CHUNK = 16  # tokens that are written before a stop string is looked for
 LONGEST = 128  # tokens written by default, where no config says how many
 
@@ -185,9 +186,11 @@ class Writer:
     )
     with self.on_mesh():
       texts = search(
-        params, *source[:2], length=length, minimum=options.minimum
-      )
-    texts = beams.Texts(*jax.device_get(texts))
+        params, *source[:2], length, length=_rounded(length),
+        minimum=options.minimum,
+      )  # fmt: skip
+    tokens, scores, log_probs = jax.device_get(texts)
+    texts = tokens[..., :length], scores, log_probs[..., :length]
     found = []
     for row in zip(*texts, strict=True):
       best = zip(*(x[: options.samples] for x in row), strict=True)
@@ -203,7 +206,7 @@ class Writer:
     begin, advance = programs.stepwise(fixed, options.sampling)
     with self.on_mesh():
       state = begin(
-        params, *source, options.seed, length=length,
+        params, *source, options.seed, length=_rounded(length),
         copies=options.samples,
       )  # fmt: skip
       until = 0
@@ -298,6 +301,11 @@ class Writer:
         stack.enter_context(jax.set_mesh(self.mesh))
       stack.enter_context(nn.logical_axis_rules(self.rules))
       yield
+
+
+def _rounded(length: int) -> int:
+  """At least so many tokens: lengths that are near share a program."""
+  return -(-length // ROOM) * ROOM
 
 
 def _settled(text: str, stop: Sequence[str]) -> str:

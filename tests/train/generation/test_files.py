@@ -1,5 +1,6 @@
 """Files of prompts and of answers; a file that was begun goes on."""
 
+import dataclasses
 import json
 import os
 
@@ -56,10 +57,16 @@ ROWS = [{'id': n, 'prompt': 'abc'[: n % 3 + 1] + f' {n}'} for n in range(20)]
 DRAWN = Options(temperature=1.0, samples=2)
 
 
+def write(writer, rows, path, options, batch, **origin):
+  depends = dataclasses.asdict(options) | origin
+  answer = files.writing(writer, options, batch)
+  return files.answer_file(answer, rows, 'prompt', path, depends, batch)
+
+
 def test_a_file_of_answers_goes_on(writer, tmp_path):
   """Cut anywhere, it becomes the same file."""
   path = str(tmp_path / 'a.jsonl')
-  assert files.answer_file(writer, ROWS, 'prompt', path, DRAWN, 2) == 0
+  assert write(writer, ROWS, path, DRAWN, 2) == 0
   with open(path, encoding='utf-8') as file:
     whole = file.read()
   found = [json.loads(line) for line in whole.splitlines()]
@@ -70,7 +77,7 @@ def test_a_file_of_answers_goes_on(writer, tmp_path):
   }
   for size in (0, len(whole) // 2, len(whole) - 1, len(whole)):
     os.truncate(path, size)
-    before = files.answer_file(writer, ROWS, 'prompt', path, DRAWN, 2)
+    before = write(writer, ROWS, path, DRAWN, 2)
     assert before == whole[:size].count('\n')
     with open(path, encoding='utf-8') as file:
       assert file.read() == whole
@@ -78,23 +85,21 @@ def test_a_file_of_answers_goes_on(writer, tmp_path):
 
 def test_a_file_of_other_answers(writer, tmp_path):
   path = str(tmp_path / 'a.jsonl')
-  files.answer_file(writer, ROWS[:3], 'prompt', path, DRAWN, 4)
+  write(writer, ROWS[:3], path, DRAWN, 4)
   for rows, options, message in (
     (ROWS[:3], Options(), 'begun with samples=2, not 1'),
     (ROWS[1:4], DRAWN, 'answers to other inputs, first in line 1'),
     (ROWS[:2], DRAWN, 'answers to other inputs, first in line 3'),
   ):
     with pytest.raises(ValueError, match=message):
-      files.answer_file(writer, rows, 'prompt', path, options, 4)
+      write(writer, rows, path, options, 4)
   # Of another step, or in other batches.
   path = str(tmp_path / 'b.jsonl')
   origin = {'model': 'run', 'step': 4}
-  files.answer_file(writer, ROWS[:3], 'prompt', path, DRAWN, 4, origin)
+  write(writer, ROWS[:3], path, DRAWN, 4, **origin)
   for batch, step, message in ((4, 8, 'step=4, not 8'), (2, 4, 'batch=4')):
     with pytest.raises(ValueError, match=message):
-      files.answer_file(
-        writer, ROWS[:3], 'prompt', path, DRAWN, batch, origin | {'step': step}
-      )
+      write(writer, ROWS[:3], path, DRAWN, batch, **origin | {'step': step})
   os.remove(f'{path}.options.json')
   with pytest.raises(ValueError, match='it is not a file of answers'):
-    files.answer_file(writer, ROWS[:3], 'prompt', path, DRAWN, 4)
+    write(writer, ROWS[:3], path, DRAWN, 4)

@@ -67,6 +67,8 @@ def test_gaps_beside_transformers(bert):
     best = np.argsort(-chances[place])[:4]
     assert gap.pieces == tuple(names[i] for i in best)
     np.testing.assert_allclose(gap.probabilities, chances[place][best], 1e-4)
+  (first, _) = masks.answer(model, text, 1)['gaps']
+  assert first['pieces'] == found[0].pieces[:1]
   lines = masks.shown(model, text, 1).split('\n')
   assert lines[1] == (
     f'gap 1:      {found[0].pieces[0]} {found[0].probabilities[0]:.4f}'
@@ -99,6 +101,8 @@ def test_replaced_tokens_beside_transformers(tmp_path):
   chances = torch.sigmoid(logits).numpy()
   np.testing.assert_allclose([chance for _, chance in found], chances, 1e-4)
   assert len(masks.shown(model, 'the cat sat.').split('\n')) == 8
+  own = masks.answer(model, 'the cat sat.')['replaced']
+  assert [(x['piece'], x['probability']) for x in own] == found
   with pytest.raises(ValueError, match='predicts no masked tokens'):
     masks.fill(model, 'the [MASK]')
 

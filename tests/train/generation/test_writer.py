@@ -11,8 +11,9 @@ from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.letters import Letters
 from tests.helpers.t5_reference import random_params
+from train.generation import programs
 from train.generation import writer as writing
-from train.generation.options import Options
+from train.generation.options import GREEDY, Options
 from train.generation.writer import Writer
 from train.setup import set_up
 
@@ -41,6 +42,28 @@ def test_an_answer_does_not_depend_on_the_others(writer):
   ):
     assert len({answer.text for answer in own}) == 3
     assert own[0].text == first.text
+
+
+@pytest.mark.parametrize('beams', [1, 3])
+def test_lengths_share_a_program(writer, beams):
+  model, _ = writer.writing
+  fixed = writer.fixed._replace(model=model)
+
+  def compiled():
+    if beams > 1:
+      return programs.searching(fixed, beams, 0.6)._cache_size()
+    return [x._cache_size() for x in programs.stepwise(fixed, GREEDY.sampling)]
+
+  own = Options(beams=beams)
+  ((longer,),) = writer.answers(['bcd'], dataclasses.replace(own, length=9))
+  before = compiled()
+  ((shorter,),) = writer.answers(['bcd'], dataclasses.replace(own, length=4))
+  assert compiled() == before
+  assert (len(longer.tokens), len(shorter.tokens)) == (9, 4)
+  if beams == 1:
+    assert longer.tokens[:4] == shorter.tokens
+  writer.answers(['bcd'], dataclasses.replace(own, length=writing.ROOM + 1))
+  assert compiled() != before
 
 
 def test_log_probabilities(writer):
