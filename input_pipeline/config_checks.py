@@ -157,8 +157,10 @@ def _noise(config):
 def _masks(config):
   _one_of(config, 'masking', choices.MASKING)
   share = config.masked_share
-  _must(config, 0 < share <= 1, 'masked_share', 'be above 0 and at most 1')
+  _share(config, 'masked_share')
   _share(config, 'random_share', round(1 - share, 9))
+  rule = 'be above 0, or data.random_share: the text would be read as it is'
+  _must(config, share or config.random_share, 'masked_share', rule)
   _share(config, 'short_share')
   words = not config.whole_words or config.masking != 'electra'
   rule = "be False: data.masking='electra' draws tokens one by one"

@@ -215,7 +215,12 @@ def test_resuming_gives_the_same_rows(windows):
     ('mlm', {'predictions': 65}, 'data.predictions=65 must be at most'),
     ('mlm', {'noise_density': 0.0}, 'data.noise_density=0.0 must lie'),
     ('mlm', {'masking': 'bart'}, "data.masking='bart' must be one of bert"),
-    ('mlm', {'masked_share': 1.5}, 'data.masked_share=1.5 must be above'),
+    ('mlm', {'masked_share': 1.5}, 'data.masked_share=1.5 must lie between'),
+    (
+      'mlm',
+      {'masked_share': 0.0, 'random_share': 0.0},
+      'data.masked_share=0.0 must be above 0, or data.random_share',
+    ),
     ('mlm', {'random_share': 0.3}, 'must lie between 0 and 0.2'),
     ('mlm', {'duplicates': -1}, 'data.duplicates=-1 must be 0 or more'),
     ('mlm', {'short_share': 0.1}, 'data.short_share=0.1 must be 0.0: data.obj'),

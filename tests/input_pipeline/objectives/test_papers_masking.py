@@ -101,11 +101,22 @@ def masked(monkeypatch):
   return make
 
 
+SHARES = {'electra': (0.85, 0.0)}
+
+
 @pytest.mark.parametrize('pack', [True, False])
-@pytest.mark.parametrize('rule', MASKING)
-def test_rows_are_masked_as_the_papers_say(rule, pack, masked, monkeypatch):
+@pytest.mark.parametrize(
+  ('rule', 'shares'),
+  [
+    *((rule, SHARES.get(rule, (0.8, 0.1))) for rule in MASKING),
+    ('bert', (0.0, 0.8)),  # BERT, table 8
+    ('bert', (0.0, 1.0)),
+  ],
+)
+def test_rows_are_masked_as_the_papers_say(
+  rule, shares, pack, masked, monkeypatch
+):
   """Rows of one document and of several equal the papers' token by token."""
-  shares = (0.85, 0.0) if rule == 'electra' else (0.8, 0.1)
   config = masked_config(
     'mlm', masking=rule, masked_share=shares[0], random_share=shares[1],
     length=24, predictions=3, concatenate=False, pack=pack,

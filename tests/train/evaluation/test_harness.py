@@ -110,7 +110,7 @@ def test_numbers_are_those_of_hflm(name, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['gpt2', 't5'])
+@pytest.mark.parametrize('name', ['gpt2', 'llama1', 't5'])
 def test_published_tokenizers_and_real_texts(name, tmp_path):
   """Lines of LAMBADA and of WikiText-2."""
   data = os.environ.get('TREELINE_DATA')
@@ -122,17 +122,23 @@ def test_published_tokenizers_and_real_texts(name, tmp_path):
       'tok_gpt2/encoder.json': 'vocab.json',
       'tok_gpt2/vocab.bpe': 'merges.txt',
     },
+    'llama1': {'tok_mistral/tokenizer.mistral-v1': 'tokenizer.model'},
     't5': {'tok_t5/t5_cc_all_derived_32100.model': 'spiece.model'},
   }[name]
   for file, own in given.items():
     shutil.copy(data / file, tmp_path / own)
-  beside = {'tokenizer_class': f'{name.upper()}Tokenizer'}
+  kind, tokenizer = {
+    'gpt2': ('byte_bpe', 'GPT2Tokenizer'),
+    'llama1': ('bpe', 'LlamaTokenizer'),
+    't5': ('unigram', 'T5Tokenizer'),
+  }[name]
+  beside = {'tokenizer_class': tokenizer}
   (tmp_path / settings.CONFIG).write_text(json.dumps(beside))
-  kind = 'byte_bpe' if name == 'gpt2' else 'unigram'
   made = kinds.load(str(tmp_path), 100 * (name == 't5'), kind)
-  ids = {'bos_token_id': made.eos} if name == 'gpt2' else {}
+  begins = {'gpt2': made.eos, 'llama1': made.bos}
+  ids = {'bos_token_id': begins[name]} if name in begins else {}
   reference.saved(torch_model(name, made, **ids), tmp_path)
-  rows = (data / 'lambada/lambada_openai.jsonl').read_text().split('\n')[:3]
+  rows = (data / 'lambada/lambada_openai.jsonl').read_text().split('\n')[:20]
   rows = [json.loads(row) for row in rows]
   texts = [f'{row["context"]} {row["continuation"]}' for row in rows]
   lines = (data / 'wikitext2_eval/wiki.test.raw').read_text().split('\n')
