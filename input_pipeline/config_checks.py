@@ -190,7 +190,6 @@ def _denoisers(config):
     known = (
       isinstance(denoiser, tuple)
       and len(denoiser) == 4
-      and denoiser[0]
       and isinstance(denoiser[0], str)
       and all(isinstance(number, int | float) for number in denoiser[1:])
     )
@@ -204,6 +203,9 @@ def _denoisers(config):
     require(share > 0, f'{where} share', share, 'be above 0')
     if mean:
       _span(config, f'{where} mean span', mean)
+  modes = {bool(denoiser[0]) for denoiser in config.denoisers}
+  rule = "have a mode for each denoiser, or '' for all"
+  _must(config, len(modes) < 2, 'denoisers', rule)
   if config.objective == 'ul2':
     total = sum(share for *_, share in config.denoisers)
     rule = f'have shares that sum to 1, not {total:g}'

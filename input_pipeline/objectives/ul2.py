@@ -4,6 +4,8 @@ A denoiser is (mode, rate, mean span, share): `share` of the examples begin with
 the text of its mode and lose `rate` of their tokens, in spans of the mean
 length.
 
+Where every mode is '', no row says which denoiser it is for.
+
   R, X  T5's span corruption; the lengths of spans are a random composition
         (the paper names a normal distribution, but not its width)
   S     mean span 0: one span up to the text's end. The rate is table 1's; rate
@@ -22,8 +24,13 @@ from input_pipeline.tokenizers.interface import Tokenizer
 
 
 def mode_ids(tokenizer: Tokenizer, config: DataConfig) -> list[np.ndarray]:
-  """Ids of each denoiser's mode; ValueError if two modes have the same."""
+  """Ids of each denoiser's mode; ValueError if two modes have the same.
+
+  Denoisers whose mode is '' have none.
+  """
   names = [mode for mode, *_ in config.denoisers]
+  if not any(names):
+    return [np.zeros(0, np.int32)] * len(names)
   ids = tokenizer.encode_batch([name.encode() for name in names], 1)
   found = {tuple(mode.tolist()) for mode in ids}
   if len(found) < len(set(names)) or () in found:

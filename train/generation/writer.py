@@ -357,5 +357,5 @@ def make_writer(
   return Writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
-    model.setup.rules, (*dict.fromkeys(x for x, *_ in model.data.denoisers),),
+    model.setup.rules, (*dict.fromkeys(x for x, *_ in model.data.denoisers if x),),
   )  # fmt: skip

@@ -44,7 +44,11 @@ ONE = (('[R]', 0.15, 3.0, 1.0),)
     ('ul2', {'denoisers': ()}, 'must have shares that sum to 1, not 0'),
     ('ul2', {'denoisers': UL2[1:]}, 'shares that sum to 1, not 0.87'),
     ('ul2', {'denoisers': (('[R]', 0.15, 3.0),)}, r'must have \(mode, rate'),
-    ('ul2', {'denoisers': (('', 0.15, 3.0, 1.0),)}, r'must have \(mode, rate'),
+    (
+      'ul2',
+      {'denoisers': (('', 0.15, 3.0, 0.5), ('[R]', 0.15, 3.0, 0.5))},
+      "must have a mode for each denoiser, or '' for all",
+    ),
     ('ul2', {'denoisers': (('[R]', 1.5, 3.0, 1.0),)}, 'rate=1.5 must lie'),
     (
       'ul2',
@@ -181,6 +185,22 @@ def test_modes_with_the_same_ids():
 
   with pytest.raises(ValueError, match=r'cannot tell the modes \[R\], \[S\]'):
     ul2.mode_ids(Tokenizer(300, 40), pairs_config('ul2'))
+
+
+def test_no_modes():
+  """Denoisers lose the same tokens of longer pieces."""
+  plain = tuple(('', *numbers) for _, *numbers in UL2)
+  settings = pairs_config('ul2', denoisers=plain)
+  tokenizer = Numbers(300, 40)
+  modes = ul2.mode_ids(tokenizer, settings)
+  raw = lengths.raw_lengths(settings, 'encoder_decoder', modes)
+  assert raw == lengths.raw_lengths(pairs_config('ul2'), 'encoder_decoder')
+  document = np.arange(100, 200, dtype=np.int32)
+  for inputs, _ in ul2.denoise(
+    [document], rng(), plain, modes, raw, np.arange(260, 300), 1, True
+  ):
+    assert inputs.shape[1] <= settings.length
+    assert (inputs[:, 0] >= 100).all()
 
 
 def test_missing_special_tokens():
