@@ -354,8 +354,9 @@ def make_writer(
   else:
     tokenizer = model.tokenizer
     start = start_id(tokenizer, model.data)
+  modes = dict.fromkeys(mode for mode, *_ in model.data.denoisers if mode)
   return Writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
-    model.setup.rules, (*dict.fromkeys(x for x, *_ in model.data.denoisers if x),),
+    model.setup.rules, (*modes,),
   )  # fmt: skip
