@@ -146,7 +146,7 @@ ORDER = {
     {'special_tokens', 'generation'},
     {'evaluation'},
     {'finetuning.scoring'},
-    {'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
+    {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
     {'recording', 'finetuning'},
     {'loop'},
     {'__main__', 'finetune'},

@@ -6,6 +6,7 @@ A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
   begun           `from`: the run, step and digests of the parameters' source
   config changed  `changed`: key -> [old value, new value]
   data changed    `changed`: a line for each difference
+  averaged        `steps`: the checkpoints of `workdir` whose mean it is
 """
 
 import contextlib
