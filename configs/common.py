@@ -219,7 +219,9 @@ KEYS = {
     0, 'threads that read; 0: one a core; only the speed depends on them'),
 
   # The optimizer.
-  'optimizer.name': Key(str, 'the optimizer', ('adafactor', 'adamw')),
+  'optimizer.name': Key(
+    str, 'the optimizer', ('adafactor', 'adamw', 'lamb')
+  ),
   'optimizer.clip': Key(0.0, 'largest global norm of the gradients; 0: any'),
   'optimizer.weight_decay': Key(
     float, 'weights shrink by this times the learning rate (AdamW), or times '

@@ -1,4 +1,4 @@
-"""AdamW, with or without Adam's bias correction; rates by parameter name."""
+"""AdamW and LAMB, with or without Adam's bias correction; rates by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train.learning.axes import decays, is_names
+from train.learning.axes import decays, is_names, own
 from train.learning.moments import kept_in
 
 KEYS = (  # of the config group `optimizer`
@@ -22,7 +22,9 @@ def adamw(
 ) -> tuple[optax.GradientTransformation, ...]:
   """AdamW (Loshchilov & Hutter 2019), as transformations to chain.
 
-  The weight decay is weight_decay times the learning rate. `multipliers`
+  The weight decay is weight_decay times the learning rate. With the name lamb
+  (You et al. 2020, algorithm 2) each weight that decays moves by its own norm:
+  its update, decay included, is scaled to the norm of the weight. `multipliers`
   multiply the learning rate of the parameters with their names (RWKV); raises
   ValueError if the model has no parameter of a name. The arguments are those of
   `optimizer.make_optimizer`.
@@ -36,6 +38,7 @@ def adamw(
   return (
     kept_in(adam, optimizer.moments_dtype),
     optax.add_decayed_weights(optimizer.weight_decay, mask=decaying),
+    _trust(axes, decaying) if optimizer.name == 'lamb' else optax.identity(),
     _multiply(optimizer.multipliers, axes),
     optax.scale_by_learning_rate(schedule),
   )
@@ -58,6 +61,28 @@ def uncorrected_adam(optimizer: ConfigDict) -> optax.GradientTransformation:
     return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
 
   return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _trust(axes: Any, scaled: Any) -> optax.GradientTransformation:
+  """Scales updates to the norms of their weights, each layer's by itself.
+
+  A weight or an update of zeros is left as it is. `axes` and `scaled`, whether
+  a weight is scaled, are trees like the parameters.
+  """
+
+  def scale(update, weight, names, is_scaled):
+    if not is_scaled:
+      return update
+    length, size = (
+      jnp.sqrt(jnp.sum(jnp.square(x), axis=own(names), keepdims=True))
+      for x in (weight, update)
+    )
+    known = (length > 0) & (size > 0)
+    return update * jnp.where(known, length / jnp.where(known, size, 1), 1)
+
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(scale, updates, params, axes, scaled)
+  )
 
 
 def _multiply(

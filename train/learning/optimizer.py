@@ -1,4 +1,4 @@
-"""The optimizer of a config: clipping, then a step of Adafactor or AdamW."""
+"""The optimizer of a config: clipping, then Adafactor, AdamW or LAMB."""
 
 from typing import Any
 
@@ -10,7 +10,11 @@ from train.learning import adafactor, adamw
 from train.learning.axes import check_names, is_names
 from train.settings import check_group
 
-USES = {'adafactor': adafactor.KEYS, 'adamw': adamw.KEYS}
+USES = {
+  'adafactor': adafactor.KEYS,
+  'adamw': adamw.KEYS,
+  'lamb': adamw.KEYS,
+}
 CHOICES = {
   'decay': ('matrices', 'all'),
   'moments_dtype': ('float32', 'bfloat16'),

@@ -1,7 +1,8 @@
-"""AdamW against torch and BERT's formula; multipliers of the rate."""
+"""AdamW beside torch and BERT's formula, LAMB beside optax; multipliers."""
 
 import jax
 import numpy as np
+import optax
 import pytest
 import torch
 
@@ -125,3 +126,50 @@ def test_torch_adamw(clip, decay):
     optimizer.step()
   for k, x in theirs.items():
     np.testing.assert_allclose(ours[k], x.detach(), rtol=2e-5, atol=2e-6)
+
+
+def test_lamb_is_optax_s():
+  """Where every weight decays; optax knows no other."""
+  rng = np.random.default_rng(8)
+  shapes = {'kernel': (12, 20), 'scale': (12,)}
+  params = normal(rng, shapes) | {'zeros': np.zeros(3, 'float32')}
+  gradients = [normal(rng, shapes | {'zeros': (3,)}) for _ in range(6)]
+  axes = {k: AXES.get(k, ('norm',)) for k in params}
+  lamb = make_optimizer(adamw(name='lamb', decay='all'), rate, axes)
+  ours, state = train(lamb, params, gradients)
+  theirs, _ = train(
+    optax.lamb(rate, 0.9, 0.98, 1e-6, weight_decay=0.1), params, gradients
+  )
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+    ours,
+    theirs,
+  )
+  assert state_axes(state, axes)[1].mu == axes
+
+
+def test_lamb_scales_each_layer_by_itself():
+  """And what does not decay moves as AdamW moves it."""
+  rng = np.random.default_rng(9)
+  shapes = {'kernel': (2, 12, 20), 'scale': (2, 12)}
+  axes = {'kernel': ('layers', 'embed', 'mlp'), 'scale': ('layers', 'norm')}
+  params = normal(rng, shapes)
+  params['kernel'] *= np.float32([1, 50])[:, None, None]
+  gradients = [normal(rng, shapes) for _ in range(4)]
+
+  def trained(name, axes, own=lambda x: x):
+    tx = make_optimizer(adamw(name=name), rate, axes)
+    found, _ = train(tx, own(params), [own(x) for x in gradients])
+    return found
+
+  stacked = trained('lamb', axes)
+  np.testing.assert_allclose(
+    stacked['scale'], trained('adamw', axes)['scale'], rtol=1e-6
+  )
+  single = {k: names[1:] for k, names in axes.items()}
+  for n in range(2):
+    layer = trained(
+      'lamb', single, lambda x, n=n: {k: v[n] for k, v in x.items()}
+    )
+    for k, x in layer.items():
+      np.testing.assert_allclose(stacked[k][n], x, rtol=1e-5, atol=1e-6)
