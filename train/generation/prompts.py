@@ -14,6 +14,7 @@ from models.config import TransformerConfig
 from models.positions import check_places
 
 SENTINEL = r'<extra_id_\d+>'
+ROOM = 64  # a cache has room for so many written tokens, or a multiple of it
 
 
 def first_examples(batch: dict[str, jax.Array], rows: int) -> dict:
@@ -106,6 +107,14 @@ def row_width(tokens: int, config: TransformerConfig, narrowest: int) -> int:
   """
   width = max(narrowest, 1 << (tokens - 1).bit_length())
   return min(width, check_places(tokens, config) or width)
+
+
+def answer_width(length: int) -> int:
+  """The room of a cache for so many tokens that are written.
+
+  Answers of nearly the same length share a program.
+  """
+  return -(-length // ROOM) * ROOM
 
 
 def text_ids(tokenizer: Any, text: str) -> np.ndarray:

@@ -24,12 +24,17 @@ from models.stack import written_out
 from train.applying import Published, Texts
 from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options
-from train.generation.prompts import encode, padded, row_width, target_length
+from train.generation.prompts import (
+  answer_width,
+  encode,
+  padded,
+  row_width,
+  target_length,
+)
 from train.parallel import sharding
 from train.runs import opening
 
 NARROWEST = 128  # tokens of a row; others are twice, four times as wide ...
-ROOM = 64  # a cache has room for so many written tokens, or a multiple of it
 CHUNK = 16  # tokens that are written before a stop string is looked for
 LONGEST = 128  # tokens written by default, where no config says how many
 
@@ -186,7 +191,7 @@ class Writer:
     )
     with self.on_mesh():
       texts = search(
-        params, *source[:2], length, length=_rounded(length),
+        params, *source[:2], length, length=answer_width(length),
         minimum=options.minimum,
       )  # fmt: skip
     tokens, scores, log_probs = jax.device_get(texts)
@@ -206,7 +211,7 @@ class Writer:
     begin, advance = programs.stepwise(fixed, options.sampling)
     with self.on_mesh():
       state = begin(
-        params, *source, options.seed, length=_rounded(length),
+        params, *source, options.seed, length=answer_width(length),
         copies=options.samples,
       )  # fmt: skip
       until = 0
@@ -301,11 +306,6 @@ class Writer:
         stack.enter_context(jax.set_mesh(self.mesh))
       stack.enter_context(nn.logical_axis_rules(self.rules))
       yield
-
-
-def _rounded(length: int) -> int:
-  """At least so many tokens: lengths that are near share a program."""
-  return -(-length // ROOM) * ROOM
 
 
 def _settled(text: str, stop: Sequence[str]) -> str:

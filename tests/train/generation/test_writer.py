@@ -11,7 +11,7 @@ from models.build import build
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.letters import Letters
 from tests.helpers.t5_reference import random_params
-from train.generation import programs
+from train.generation import programs, prompts
 from train.generation import writer as writing
 from train.generation.options import GREEDY, Options
 from train.generation.writer import Writer
@@ -62,7 +62,7 @@ def test_lengths_share_a_program(writer, beams):
   assert (len(longer.tokens), len(shorter.tokens)) == (9, 4)
   if beams == 1:
     assert longer.tokens[:4] == shorter.tokens
-  writer.answers(['bcd'], dataclasses.replace(own, length=writing.ROOM + 1))
+  writer.answers(['bcd'], dataclasses.replace(own, length=prompts.ROOM + 1))
   assert compiled() != before
 
 
