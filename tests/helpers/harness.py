@@ -59,8 +59,10 @@ def write_tasks(folder, texts=()):
     words = text.split(' ')
     question = ' '.join(words[: n + 2]) + ' ' * (n % 2)
     choices = [words[-1], *words[:1], f'{words[-1]} {words[0]}']
+    choices = [*dict.fromkeys(choices)]  # no two are equally likely
+    label = n % len(choices)
     rows.append(
-      {'text': text, 'question': question, 'choices': choices, 'label': n % 3}
+      {'text': text, 'question': question, 'choices': choices, 'label': label}
     )
   data = folder / 'rows.jsonl'
   data.write_text('\n'.join(map(json.dumps, rows)))

@@ -117,6 +117,20 @@ def answer_width(length: int) -> int:
   return -(-length // ROOM) * ROOM
 
 
+def settled(text: str, stop: Sequence[str]) -> str:
+  """The part of a text that goes on which no later token can change.
+
+  It has no half of a character and no beginning of a stop string at its end.
+  """
+  text = text.rstrip('\ufffd')
+  for string in stop:
+    for n in range(min(len(string) - 1, len(text)), 0, -1):
+      if text.endswith(string[:n]):
+        text = text[:-n]
+        break
+  return text
+
+
 def text_ids(tokenizer: Any, text: str) -> np.ndarray:
   """Ids of a text, in which `<extra_id_0>` and so on are sentinels.
 

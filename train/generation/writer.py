@@ -29,6 +29,7 @@ from train.generation.prompts import (
   encode,
   padded,
   row_width,
+  settled,
   target_length,
 )
 from train.parallel import sharding
@@ -124,7 +125,7 @@ class Writer:
       answer = self._answer(state, 0, options)
       text = answer.text
       if answer.end == 'length' and state.index < length:  # it goes on
-        text = _settled(text, options.stop)
+        text = settled(text, options.stop)
       if text.startswith(shown) and text != shown:
         yield text[len(shown) :]
         shown = text
@@ -306,20 +307,6 @@ class Writer:
         stack.enter_context(jax.set_mesh(self.mesh))
       stack.enter_context(nn.logical_axis_rules(self.rules))
       yield
-
-
-def _settled(text: str, stop: Sequence[str]) -> str:
-  """The part of a text that goes on which no later token can change.
-
-  It has no half of a character and no beginning of a stop string at its end.
-  """
-  text = text.rstrip('\ufffd')
-  for string in stop:
-    for n in range(min(len(string) - 1, len(text)), 0, -1):
-      if text.endswith(string[:n]):
-        text = text[:-n]
-        break
-  return text
 
 
 def make_writer(

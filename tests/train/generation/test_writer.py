@@ -12,7 +12,6 @@ from tests.helpers.decoders import tiny_decoder
 from tests.helpers.letters import Letters
 from tests.helpers.t5_reference import random_params
 from train.generation import programs, prompts
-from train.generation import writer as writing
 from train.generation.options import GREEDY, Options
 from train.generation.writer import Writer
 from train.setup import set_up
@@ -123,10 +122,10 @@ def test_pieces_of_a_stream(writer):
 
 
 def test_what_may_still_change_is_not_shown():
-  assert writing._settled('abc', ('cde', 'x')) == 'ab'
-  assert writing._settled('abcd', ('cde',)) == 'ab'
-  assert writing._settled('caf\ufffd', ()) == 'caf'
-  assert writing._settled('abc', ('b',)) == 'abc'
+  assert prompts.settled('abc', ('cde', 'x')) == 'ab'
+  assert prompts.settled('abcd', ('cde',)) == 'ab'
+  assert prompts.settled('caf\ufffd', ()) == 'caf'
+  assert prompts.settled('abc', ('b',)) == 'abc'
 
 
 @pytest.mark.parametrize(
