@@ -9,14 +9,15 @@ import torch
 
 from models import beams, decoding, pretrained
 from models.build import build
-from models.sampling import Sampling
+from models.sampling import Sampling, limit
 from tests.helpers import hf_decoders, t5_reference
 from tests.helpers import hf_reference as reference
 from tests.helpers.marian import marian
 
 T, EOS = 7, 5
 # beams, the exponent of the penalty
-SEARCHES = (1, 0.0), (4, 1.0), (8, 0.0), (3, -0.5)
+SEARCHES = (1, 0.0), (4, 1.0), (8, 0.6), (4, -0.5)
+DRAWN = {'temperature': 0.7, 'top_k': 20, 'top_p': 0.9, 'min_p': 0.05}
 
 
 def searched(model, params, source, segments, count, penalty, start=0):
@@ -34,7 +35,7 @@ def searched(model, params, source, segments, count, penalty, start=0):
   return np.asarray(tokens[..., :T]), np.asarray(scores)
 
 
-def generated(model, count, penalty, eos=EOS, **inputs):
+def generated(model, count, penalty, eos=EOS, new=T, **inputs):
   """transformers' tokens [B,N,T], 0 after the end, and scores [B,N]."""
   found = model.generate(
     **{
@@ -44,7 +45,7 @@ def generated(model, count, penalty, eos=EOS, **inputs):
     num_beams=count,
     num_return_sequences=count,
     do_sample=False,
-    max_new_tokens=T,
+    max_new_tokens=new,
     eos_token_id=eos,
     pad_token_id=0,
     **({'length_penalty': penalty} if count > 1 else {}),
@@ -55,11 +56,11 @@ def generated(model, count, penalty, eos=EOS, **inputs):
   pair = model.config.is_encoder_decoder
   prompt = 1 if pair else inputs['input_ids'].shape[1]
   tokens = found.sequences[:, prompt:].numpy()
-  tokens = np.pad(tokens, [(0, 0), (0, T - tokens.shape[1])])
+  tokens = np.pad(tokens, [(0, 0), (0, new - tokens.shape[1])])
   ended = np.cumsum(tokens == eos, axis=1) - (tokens == eos) > 0
   tokens[ended] = 0  # beams that end are filled with EOS where the pad is 0
   scores = found.sequences_scores.numpy() if count > 1 else np.zeros(batch)
-  return tokens.reshape(batch, count, T), scores.reshape(batch, count)
+  return tokens.reshape(batch, count, new), scores.reshape(batch, count)
 
 
 def compare(ours, theirs):
@@ -68,6 +69,43 @@ def compare(ours, theirs):
   np.testing.assert_array_equal(tokens, expected)
   if scores is not None:
     np.testing.assert_allclose(scores, their_scores, rtol=1e-4, atol=1e-5)
+
+
+def same_chances(torch_model, model, params, source, segments, start=0):
+  """Asserts that each token is drawn from the distribution of `generate`.
+
+  Ours follows the text that transformers draws.
+  """
+  torch.manual_seed(0)
+  found = torch_model.generate(
+    torch.from_numpy(source).long(),
+    attention_mask=torch.from_numpy(segments),
+    do_sample=True,
+    max_new_tokens=T,
+    eos_token_id=EOS,
+    pad_token_id=0,
+    return_dict_in_generate=True,
+    output_scores=True,
+    **DRAWN,
+  )
+  steps = len(found.scores)
+  tokens = found.sequences[:, -steps:].numpy().astype('int32')
+  ended = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
+  fixed = {'model': model, 'length': T, 'start': start}
+  logits, cache, context = jax.jit(
+    functools.partial(decoding.prefill, **fixed)
+  )(params, source, segments)
+  read = jax.jit(functools.partial(decoding.read, model=model))
+  temperature, *limits = DRAWN.values()
+  for n, theirs in enumerate(found.scores):
+    ours = jax.nn.softmax(limit(logits / temperature, *limits))
+    going_on = ~ended[:, n]
+    np.testing.assert_allclose(
+      ours[going_on], torch.softmax(theirs, -1)[going_on], atol=1e-5
+    )
+    logits, cache = read(
+      params, tokens[:, n : n + 1], cache, context, np.int32(n + 1)
+    )
 
 
 def prompts(vocabulary):
@@ -94,6 +132,7 @@ def test_decoders(name, tmp_path):
       torch_model, *search, input_ids=source, attention_mask=segments
     )
     compare(searched(model, params, source, segments, *search), theirs)
+  same_chances(torch_model, model, params, source, segments)
 
 
 def test_rwkv(tmp_path):
@@ -102,9 +141,11 @@ def test_rwkv(tmp_path):
   config, params = pretrained.load(reference.saved(torch_model, tmp_path))
   source, segments = (x[:1] for x in prompts(hf_decoders.V))
   theirs = generated(torch_model, 1, 0.0, input_ids=source)
-  compare(searched(build(config), params, source, segments, 1, 0.0), theirs)
+  model = build(config)
+  compare(searched(model, params, source, segments, 1, 0.0), theirs)
+  same_chances(torch_model, model, params, source, segments)
   # So its beams are compared with those of the whole text read at each step.
-  tokens, scores = searched(build(config), params, source, segments, 4, 1.0)
+  tokens, scores = searched(model, params, source, segments, 4, 1.0)
   for own, score in zip(tokens[0], scores[0], strict=True):
     length = int(np.argmax([*own, 0] == 0)) if 0 in own else T
     text = np.concatenate([source[0], own[:length]])[None]
@@ -132,6 +173,7 @@ def test_t5(version):
       torch_model, *search, input_ids=source, attention_mask=segments
     )
     compare(searched(model, params, source, segments, *search), theirs)
+  same_chances(torch_model, model, params, source, segments)
 
 
 def test_the_transformer():
@@ -140,34 +182,36 @@ def test_the_transformer():
   torch_model.generation_config.forced_eos_token_id = None
   source, segments = prompts(config.vocab_size)
   source, segments = source[:, ::-1].copy(), segments[:, ::-1].copy()
-  for search in SEARCHES:
+  model, torch_model = build(config), torch_model.eval()
+  for search in (*SEARCHES, (8, 0.0)):
     theirs = generated(
-      torch_model.eval(), *search, input_ids=source, attention_mask=segments
+      torch_model, *search, input_ids=source, attention_mask=segments
     )
-    ours = searched(build(config), params, source, segments, *search, start=1)
+    ours = searched(model, params, source, segments, *search, start=1)
     compare(ours, theirs)
+  same_chances(torch_model, model, params, source, segments, start=1)
 
 
-def test_the_last_positions_and_an_end_at_once(tmp_path):
+@pytest.mark.parametrize('name', NAMES)
+def test_the_last_positions_and_an_end_at_once(name, tmp_path):
   """A prompt of all positions but one; then a text that ends as it begins."""
-  torch_model = hf_decoders.torch_model('gpt2', use_cache=True)
+  torch_model = hf_decoders.torch_model(name, use_cache=True)
   config, params = pretrained.load(reference.saved(torch_model, tmp_path))
   last = hf_decoders.T - 1
   source = np.random.default_rng(1).integers(6, hf_decoders.V, (2, last))
   rows = source.astype('int32'), np.ones((2, last), 'int32')
-  assert decoding.room(config, rows[1]) == 2
-  with torch.no_grad():
-    theirs = torch_model.generate(
-      torch.from_numpy(source), max_new_tokens=2, do_sample=False,
-      eos_token_id=EOS, pad_token_id=0,
-    )[:, last:].numpy()  # fmt: skip
+  assert decoding.room(config, rows[1]) == (
+    2 if config.position == 'learned' else None
+  )
+  theirs, _ = generated(torch_model, 1, 0.0, new=2, input_ids=source)
   fixed = {'model': build(config), 'length': 2}
-  ours = decoding.decode(params, *rows, eos=EOS, **fixed).tokens
-  np.testing.assert_array_equal(ours, theirs)
-  first = int(theirs[0, 0])
-  state = decoding.decode(params, rows[0][:1], rows[1][:1], eos=first, **fixed)
-  assert state.tokens.tolist() == [[first, 0]]
-  assert (int(state.index), state.done.tolist()) == (1, [True])
+  decode = jax.jit(functools.partial(decoding.decode, **fixed))
+  ours = decode(params, *rows, eos=EOS).tokens
+  np.testing.assert_array_equal(ours, theirs[:, 0])
+  first = int(theirs[0, 0, 0])
+  state = decode(params, rows[0], rows[1], eos=first)
+  assert state.tokens[0].tolist() == [first, 0]
+  assert state.done.tolist()[0]
 
 
 def test_gnmts_penalty_ranks_by_its_formula():
