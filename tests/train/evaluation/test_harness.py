@@ -92,9 +92,8 @@ def test_numbers_are_those_of_hflm(name, tmp_path, capsys):
   ours = open_published(folder)
   lm = harness_tasks.make_harness(ours, 3)
   found = scored(lm, tasks)
-  assert (
-    'requests are too long: they lose their first' in capsys.readouterr()[1]
-  )
+  said = capsys.readouterr()[1]
+  assert 'requests are too long: they lose their first' in said
   # transformers' RWKV knows no padding.
   theirs = Reference(
     folder, device='cpu', dtype='float32', batch_size=1 + 3 * (name != 'rwkv')
@@ -324,6 +323,7 @@ def test_the_command(evaluated, tmp_path):
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
   assert sum(line.startswith('|last_word') for line in lines) == 1
+  assert sum('Tasks' in line for line in lines) == 1
   printed = [json.loads(line) for line in lines if line.startswith('{')]
   tasks = harness_tasks.Tasks(include_path=folder, include_defaults=False)
   names = ['last_word', 'choice']
