@@ -201,7 +201,7 @@ def measure(sides, name, tiny, rounds):
   compiled = first['treeline'] - statistics.median(seconds['treeline'])
   found |= {
     'ratio': rate / found['transformers']['tokens_per_second'],
-    'compile_seconds': max(compiled, 0.0),  # 0: shared with a row before
+    'compile_seconds': max(compiled, 0.0),  # 0: a row before has compiled it
     'same_tokens': float((texts['treeline'] == texts['transformers']).mean()),
   }
   if rows == 1 and beams == 1:

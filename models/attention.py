@@ -68,8 +68,9 @@ def _attend_forward(q, k, v, mask, bias, keep):
   if mask is not None:
     logits = jnp.where(mask[:, None], logits, jnp.finfo('float32').min)
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  out = jnp.einsum('BKTS,BSKH->BKTH', _kept(weights, keep), v)
-  out = out.swapaxes(1, 2)
+  # Asked for BTKH, einsum multiplies values by weights. That is slow on a CPU
+  # where query heads share keys.
+  out = jnp.einsum('BKTS,BSKH->BKTH', _kept(weights, keep), v).swapaxes(1, 2)
   return out, (q, k, v, weights, keep, out, None if bias is None else bias.ndim)
 
 

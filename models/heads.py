@@ -62,8 +62,8 @@ class Vocabulary(nn.Module):
       if chunk < x.shape[1]:
         return ChunkedLogits(x, kernel, bias, chunk)
     if c.tie_embeddings and few:
-      # A CPU multiplies the table by x in a third of the time that x by the
-      # transposed table takes. XLA would swap them back.
+      # For several rows a CPU multiplies the table by x faster than x by the
+      # transposed table. XLA would swap them back.
       logits = jax.lax.dot_general(
         table.astype(c.dtype), x, (((1,), (2,)), ((), ())),
         preferred_element_type='float32',

@@ -25,7 +25,6 @@ from input_pipeline.sources import paths
 from train.parallel import processes
 from train.runs import command, folders, history, opening, workdir
 from train.runs.checkpoint import Checkpoints
-from train.setup import set_up
 
 
 def average(folder: str, to: str, last: int = 5) -> list[int]:
@@ -62,11 +61,12 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
       f'{", ".join(map(str, steps)) or "none"}. checkpoint.keep='
       f'{config.checkpoint.keep} says how many are kept.'
     )
-  if os.path.exists(os.path.join(to, workdir.NAME)) or workdir.begun(to):
+  begun = workdir.begun(to) or os.path.exists(os.path.join(to, workdir.NAME))
+  if begun and not folders.unfinished(to):  # one that was killed is replaced
     raise ValueError(f'--to={to} holds a run already: give a new folder.')
   for step in steps:
     checkpoints.find(step)  # whole, before anything is read
-  setup, newest = set_up(config), steps[-1]
+  setup, newest = opening.set_up_here(config), steps[-1]
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
       stack.enter_context(folders.made(to))

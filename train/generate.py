@@ -38,7 +38,7 @@ from absl import flags
 from train import applying
 from train.applying import Published
 from train.generation import masks
-from train.generation.files import answer_file, read_prompts, writing
+from train.generation.files import answer_file, answering, read_prompts
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import SENTINEL, infilled
 from train.generation.samples import first_rows_of
@@ -196,13 +196,10 @@ def main():
       )
     top = _TOP.value
     if _OUT.value:
-
-      def answer(texts, first):
-        del first
-        return [masks.answer(model, text, top) for text in texts]
-
-      depends = {'top': top, **origin}
-      answer_file(answer, rows, _FIELD.value, _OUT.value, depends, batch)
+      answer_file(
+        lambda texts, _: [masks.answer(model, text, top) for text in texts],
+        rows, _FIELD.value, _OUT.value, {'top': top, **origin}, batch,
+      )  # fmt: skip
       return
     for text in texts:
       found = masks.shown(model, text, top)
@@ -215,7 +212,7 @@ def main():
     _converse(model, writer, options)
   elif _OUT.value:
     depends = dataclasses.asdict(options) | origin
-    answer = writing(writer, options, batch)
+    answer = answering(writer, options, batch)
     answer_file(answer, rows, _FIELD.value, _OUT.value, depends, batch)
   else:
     found = writer.answers(texts, options, batch)

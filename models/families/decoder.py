@@ -122,14 +122,14 @@ class Decoder(nn.Module):
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
-    T, S = tokens.shape[1], places_of(cache)
-    places = index + jnp.arange(T)
+    places = index + jnp.arange(tokens.shape[1])
     if positions is None:
       positions = places[None]
-    last = places[-1:] if self.config.prefix else places
-    mask = (jnp.arange(S) <= last[:, None])[None]
     if branches is not None:
       mask = branches.seen
+    else:
+      last = places[-1:] if self.config.prefix else places
+      mask = (jnp.arange(places_of(cache)) <= last[:, None])[None]
     if hidden is not None:
       mask = mask & ~hidden[:, None]
     context = Context(

@@ -101,10 +101,11 @@ class EncoderDecoder(nn.Module):
     Returns:
       Logits of the next token after each, float32 [B,T,V], and the new cache.
     """
-    positions = index + jnp.arange(tokens.shape[1])
-    seen = (jnp.arange(places_of(cache)) <= positions[:, None])[None]
     if branches is not None:
       positions, _, seen = branches
+    else:
+      positions = index + jnp.arange(tokens.shape[1])
+      seen = (jnp.arange(places_of(cache)) <= positions[:, None])[None]
     context = Context(
       seen=seen,
       positions=positions[None],

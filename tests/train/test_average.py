@@ -7,7 +7,7 @@ import pytest
 from tests.helpers import runs
 from train.average import average
 from train.evaluate import evaluate_run
-from train.runs import history
+from train.runs import folders, history
 from train.runs.checkpoint import Checkpoints
 
 
@@ -33,6 +33,10 @@ def test_the_mean_of_two_checkpoints(evaluated, tmp_path):
   assert losses[1] == pytest.approx(losses[0], rel=0.1)
   with pytest.raises(ValueError, match='holds a run already'):
     average(str(evaluated), str(to), 2)
+  # What a killed command left is replaced.
+  (to / folders.NOTE).write_text('[]')
+  assert average(str(evaluated), str(to), 2) == [4, 8]
+  assert not folders.unfinished(str(to))
 
 
 def test_errors(evaluated, tmp_path):

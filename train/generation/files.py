@@ -76,7 +76,7 @@ def answer_file(
 
   Args:
     answer: gives the fields that answer each of some texts, of which the first
-      has this number; see `writing`.
+      has this number; see `answering`.
     rows: have the texts in `field`.
     depends: the options, and which model it is.
     batch: how many texts are answered together.
@@ -110,10 +110,10 @@ def answer_file(
   return before
 
 
-def writing(
+def answering(
   writer: Writer, options: Options = GREEDY, batch: int = 8
 ) -> Callable[[list[str], int], list[dict[str, Any]]]:
-  """What answers texts for `answer_file`: the field `answers`."""
+  """A function that answers texts for `answer_file`: the field `answers`."""
 
   def answer(texts, first):
     found = writer.answers(texts, options, batch, first)

@@ -96,7 +96,7 @@ def open_run(
     config = workdir.at_step(saved['config'], config)
   else:
     _compare_models(saved['config'], config)
-  setup = _setup(config, own)
+  setup = set_up_here(config, own)
   params = checkpoints.restore_params(setup.state.params, step)
   params = setup.tuning.merged(params)
   return Run(folder, step, own, setup, params, saved['data'])
@@ -113,7 +113,7 @@ def _compare_models(saved: dict, config: ConfigDict) -> None:
       )
 
 
-def _setup(config: ConfigDict, own: bool) -> Setup:
+def set_up_here(config: ConfigDict, own: bool = True) -> Setup:
   """The config's setup; replicated where the devices cannot make its mesh.
 
   Only the run's own config has this fallback.

@@ -188,7 +188,7 @@ def test_modes_with_the_same_ids():
 
 
 def test_no_modes():
-  """Denoisers lose the same tokens of longer pieces."""
+  """No input has one, and pieces have its room."""
   plain = tuple(('', *numbers) for _, *numbers in UL2)
   settings = pairs_config('ul2', denoisers=plain)
   tokenizer = Numbers(300, 40)

@@ -59,7 +59,7 @@ DRAWN = Options(temperature=1.0, samples=2)
 
 def write(writer, rows, path, options, batch, **origin):
   depends = dataclasses.asdict(options) | origin
-  answer = files.writing(writer, options, batch)
+  answer = files.answering(writer, options, batch)
   return files.answer_file(answer, rows, 'prompt', path, depends, batch)
 
 
