@@ -30,10 +30,9 @@ MESH = {
 }
 SETTINGS = {'train__steps': 12, 'eval__every': 12, 'eval__samples': 1, **MESH}
 
-# What Gloo writes on connecting, piece by piece: those of several threads mix.
+# Gloo's words on connecting: several threads write, and their pieces mix.
 GLOO = re.compile(
-  r'\[Gloo\] Rank | is connected to '
-  r'| peer ranks\. Expected number of connected peer ranks is : |\d+'
+  r'\[Gloo\]|Rank|Expected|number|connected|peer|ranks|is|of|to|[\d\s.:]'
 )
 
 # Prints a hash of every row of the first batches that this process holds.
@@ -229,8 +228,8 @@ def test_two_write_and_rank_as_one(one, tmp_path):
       ]
     )
     first, second = (GLOO.sub('', x) for x in stdouts)
-    assert first.strip()
-    assert not second.strip()
+    assert first
+    assert not second
   run = opening.open_run(str(one))
   writer = make_writer(run)
   options = Options(temperature=1.0, samples=2, length=9)

@@ -16,14 +16,14 @@ def test_devices_that_do_not_make_the_mesh_hold_the_whole_model(capsys):
   config.data.batch = 12
   config.sharding.rules = 'fsdp'
   config.sharding.mesh.fsdp = 16
-  setup = opening._setup(config, own=True)
+  setup = opening.set_up_here(config, own=True)
   assert setup.rules == sharding.make_rules('replicated')
   mesh = setup.mesh
   assert mesh.shape['data'] == mesh.size == 4  # of 8
   err = capsys.readouterr().err
   assert 'Each of 4 holds the whole model instead.' in err
   with pytest.raises(ValueError, match='16'):
-    opening._setup(config, own=False)
+    opening.set_up_here(config, own=False)
 
 
 OLD = {'source': {'a.txt': 3}, 'eval_source': {'b.txt': 4}, 'tokenizer': 'x'}
