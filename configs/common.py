@@ -187,7 +187,8 @@ KEYS = {
   'data.mean_span_length': Key(0.0, 'mean length of a corrupted span'),
   'data.target_length': Key(0, "T, if the objective's targets vary in length"),
   'data.denoisers': Key(
-    (), 'UL2: (mode, noise density, mean span, share of the rows) of each'),
+    (), "UL2: (mode, noise density, mean span or 'iid', share of the rows) of "
+    'each; mean span 0: up to the end, with density 0 of a prefix, 1 of all'),
   'data.predictions': Key(0, 'P, the most masked tokens in a row'),
   'data.masking': Key('', 'whose rule decides how many tokens are masked', (
     'bert', 'roberta', 'electra')),

@@ -39,6 +39,8 @@ PAIRS = {
   # A labelled task as T5 writes it: an input and a target.
   'text_to_text': Keys((), ('sentinels', 'target_length', 'loss_on_inputs')),
 }
+# In place of a denoiser's mean span: its noise is drawn token by token.
+IID = 'iid'
 # Objectives of PAIRS whose targets are the whole text.
 WHOLE_TEXT = ('bert_style', 'mass_style', 'deshuffling')
 # Objectives that predict some tokens of a row.

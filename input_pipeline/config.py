@@ -42,8 +42,7 @@ class DataConfig:
   max_bad_share: float  # of unreadable documents, among 1,000 at least
   threads: int  # 0: one for each usable core; changes speed only
   target_length: int = 0  # T where the objective's targets vary in length
-  # (mode, rate, mean span, share) each. A mean span of 0 reaches the end of the
-  # text; with rate 0 too it starts anywhere and has no sentinel.
+  # (mode, rate, mean span, share) each; see objectives/ul2.py.
   denoisers: tuple = ()
   predictions: int = 0  # P, the most masked tokens in a row
   # Phases before the one of `length` and `predictions`: (share of the steps,

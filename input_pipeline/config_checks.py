@@ -191,17 +191,21 @@ def _denoisers(config):
       isinstance(denoiser, tuple)
       and len(denoiser) == 4
       and isinstance(denoiser[0], str)
-      and all(isinstance(number, int | float) for number in denoiser[1:])
+      and all(
+        isinstance(number, int | float)
+        for place, number in enumerate(denoiser)
+        if place and (place, number) != (2, choices.IID)
+      )
     )
-    rule = 'have (mode, rate, mean span, share) for each denoiser'
+    rule = "have (mode, rate, mean span or 'iid', share) for each denoiser"
     _must(config, known, 'denoisers', rule)
     mode, rate, mean, share = denoiser
     where = f'denoisers, {mode}:'
-    rule = 'lie between 0 and 1, or be 0 beside a mean span of 0'
-    possible = 0 < rate < 1 or (rate == 0 and not mean)
+    rule = 'lie between 0 and 1, or be 0 or 1 beside a mean span of 0'
+    possible = 0 < rate < 1 or (rate in (0, 1) and not mean)
     require(possible, f'{where} rate', rate, rule)
     require(share > 0, f'{where} share', share, 'be above 0')
-    if mean:
+    if mean and mean != choices.IID:
       _span(config, f'{where} mean span', mean)
   modes = {bool(denoiser[0]) for denoiser in config.denoisers}
   rule = "have a mode for each denoiser, or '' for all"

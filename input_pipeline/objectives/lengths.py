@@ -7,8 +7,9 @@ row for both, with the targets after the inputs.
 import functools
 from collections.abc import Sequence
 
+from input_pipeline.choices import IID
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives import spans, ul2
+from input_pipeline.objectives import spans, t5_ablations, ul2
 
 
 def raw_lengths(
@@ -75,14 +76,12 @@ def check(config: DataConfig, family: str) -> None:
       )
   needed, remedy = 0, 'data.denoisers to fewer or longer spans'
   if config.objective == 'iid_spans':
-    # The number of runs is nearly normal: one piece in 30,000 has more than the
-    # mean and four deviations.
-    spread = (runs * (1 - 3 * density * (1 - density))) ** 0.5
-    needed, remedy = round(runs + 4 * spread) + 1, 'data.noise_density'
+    needed = t5_ablations.most_sentinels(raw[0], density)
+    remedy = 'data.noise_density'
   elif config.objective in ('span_corruption', 'ul2'):
     needed = max(
-      spans.noise_counts(length, rate, mean)[1] if mean else 1
-      for length, (rate, mean) in zip(raw, _noises(config), strict=True)
+      ul2.most_sentinels(length, *noise)
+      for length, noise in zip(raw, _noises(config), strict=True)
     )
     if config.objective == 'span_corruption':
       remedy = 'data.noise_density, or raise data.mean_span_length'
@@ -116,7 +115,9 @@ def _span_length(length, mode, rate, mean, together):
       + f" a denoiser's mode of {mode} tokens," * bool(mode)
       + ' a piece of two tokens, its sentinels and EOS.'
     )
-  if mean and not together:
+  if not together and rate == 1:  # the targets are the whole text
+    return length - 1
+  if not together and mean and mean != IID:
     return spans.span_lengths(length - mode, rate, mean)[0]
   raw = 2
   while ul2.sizes(raw + 1, rate, mean)[kind] <= length - mode:

@@ -1,24 +1,30 @@
-"""UL2's mixture of denoisers (Tay et al. 2022, 3.1).
+"""UL2's mixture of denoisers (Tay et al. 2022, 3.1), and of other objectives.
 
 A denoiser is (mode, rate, mean span, share): `share` of the examples begin with
 the text of its mode and lose `rate` of their tokens, in spans of the mean
-length.
+length. Where every mode is '', no row says which denoiser it is for.
 
-Where every mode is '', no row says which denoiser it is for.
+  rate r, mean m      T5's span corruption (R, X); the lengths of spans are a
+                      random composition (the paper names a normal distribution,
+                      but not its width)
+  rate r, mean 0      one span up to the text's end (S, table 1)
+  rate 0, mean 0      prefix language modelling, S in the paper's code: the text
+                      is split anywhere and has no sentinel
+  rate 1, mean 0      causal language modelling: a prefix without tokens
+  rate r, mean 'iid'  noise drawn token by token, T5's iid_spans
 
-  R, X  T5's span corruption; the lengths of spans are a random composition
-        (the paper names a normal distribution, but not its width)
-  S     mean span 0: one span up to the text's end. The rate is table 1's; rate
-        0 is prefix language modelling, as in the paper's code: split anywhere,
-        without a sentinel
+With these the paper compares (4.1.2) SCLM, span corruption and causal language
+modelling in equal parts, and UniLM, which Dong et al. 2019 mix: causal and
+prefix language modelling, and i.i.d. noise that is written out.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.choices import IID
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives import prefixes, spans
+from input_pipeline.objectives import prefixes, spans, t5_ablations
 from input_pipeline.objectives.pieces import line_up
 from input_pipeline.tokenizers.interface import Tokenizer
 
@@ -79,11 +85,24 @@ def suffix_corruption(
   )
 
 
-def sizes(raw: int, rate: float, mean: float) -> tuple[int, int, int]:
+def most_sentinels(raw: int, rate: float, mean: float | str) -> int:
+  """Sentinels that a denoiser may show of a piece of `raw` tokens."""
+  if mean == IID:
+    return t5_ablations.most_sentinels(raw, rate)
+  return spans.noise_counts(raw, rate, mean)[1] if mean else 1
+
+
+def sizes(raw: int, rate: float, mean: float | str) -> tuple[int, int, int]:
   """Most tokens of a piece of `raw` tokens after a denoiser's corruption.
 
   Those of the inputs, of the targets, and of both together.
   """
+  if mean == IID:  # four deviations of noise, as of its runs; see iid_spans
+    marks = most_sentinels(raw, rate, mean)
+    noise = round(raw * rate + 4 * (raw * rate * (1 - rate)) ** 0.5)
+    return raw + 1, min(noise, raw) + marks + 1, raw + 2 * marks + 1
+  if not mean and rate == 1:
+    return 1, raw + 1, raw + 2
   if not mean and not rate:
     return max(raw, 1), raw + (raw < 2), raw + 2
   if not mean:
@@ -123,7 +142,7 @@ def cut(
 def denoise(
   documents: Sequence[np.ndarray],
   rng: np.random.Generator,
-  denoisers: Sequence[tuple[str, float, float, float]],
+  denoisers: Sequence[tuple[str, float, float | str, float]],
   modes: Sequence[Sequence[int]],
   lengths: Sequence[int],
   sentinels: np.ndarray,
@@ -139,16 +158,25 @@ def denoise(
              targets  <0> for inviting <1> last </s>
     [S]      inputs   [S] Thank you for inviting me to your <0> </s>
              targets  <0> party last week </s>
+    rate 1   inputs   </s>
+             targets  Thank you for inviting me to your party last week </s>
   """
   examples, shares = [], [share for *_, share in denoisers]
   for kind, tokens in cut(documents, lengths, shares, rng, concatenate):
     _, rate, mean, _ = denoisers[kind]
-    if mean:
+    if mean == IID:
+      noise = lengths[kind], rate, mean
+      inputs, targets = t5_ablations.iid_spans(
+        tokens, rng, rate, sentinels[: most_sentinels(*noise)], eos,
+        sizes(*noise)[1],
+      )  # fmt: skip
+    elif mean:
       inputs, targets = spans.span_corruption(
         tokens, rng, rate, mean, sentinels, eos
       )
-    elif not rate:
-      inputs, targets = prefixes.prefix_lm(tokens, rng, eos)
+    elif rate in (0, 1):
+      kept = np.zeros(len(tokens), int) if rate else None
+      inputs, targets = prefixes.prefix_lm(tokens, rng, eos, kept)
     else:
       inputs, targets = suffix_corruption(tokens, rng, rate, sentinels[0], eos)
     mode = np.tile(np.array(modes[kind], np.int32), [len(inputs), 1])

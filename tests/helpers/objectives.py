@@ -16,6 +16,13 @@ UL2 = (
   ('[X]', 0.15, 32.0, 0.13),
   ('[X]', 0.5, 32.0, 0.13),
 )
+# The paper's SCLM and UniLM.
+SCLM = (('[L]', 1.0, 0.0, 0.5), ('[R]', 0.15, 3.0, 0.5))
+UNILM = (
+  ('[L]', 1.0, 0.0, 0.25),
+  ('[P]', 0.0, 0.0, 0.25),
+  ('[I]', 0.15, 'iid', 0.5),
+)
 # What each objective of inputs and targets needs.
 PAIRS = {
   'span_corruption': {'noise_density': 0.15, 'mean_span_length': 3.0},
@@ -28,6 +35,8 @@ PAIRS = {
   'ul2': {'denoisers': UL2},
   # The S-denoiser of the paper's code, which has no sentinel.
   'ul2 code': {'denoisers': (*UL2[:2], ('[S]', 0.0, 0.0, 0.74))},
+  'ul2 SCLM': {'denoisers': SCLM},
+  'ul2 UniLM': {'denoisers': UNILM},
 }
 
 

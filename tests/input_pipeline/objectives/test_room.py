@@ -57,6 +57,10 @@ ONE = (('[R]', 0.15, 3.0, 1.0),)
     ),
     ('ul2', {'denoisers': (('[R]', 0.5, 8.0, -1.0),)}, 'share=-1.0 must be ab'),
     ('ul2', {'denoisers': (('[R]', 0.0, 8.0, 1.0),)}, 'rate=0.0 must lie betw'),
+    ('ul2', {'denoisers': (('', 1.0, 8.0, 1.0),)}, 'rate=1.0 must lie betw'),
+    ('ul2', {'denoisers': (('', 1.0, 'iid', 1.0),)}, 'rate=1.0 must lie betw'),
+    ('ul2', {'denoisers': (('', 0.1, 'all', 1.0),)}, "mean span or 'iid'"),
+    ('ul2', {'denoisers': (('', 'iid', 3.0, 1.0),)}, "mean span or 'iid'"),
     ('causal', {'loss_on_inputs': True}, 'loss_on_inputs=True must be False'),
     (
       'causal',
@@ -80,6 +84,7 @@ def test_impossible_values(objective, changes, message):
     ('iid_spans', {'noise_density': 0.5}, r'data.target_length=24 has.* 48 '),
     ('drop_tokens', {'target_length': 5}, 'data.target_length=5 has no room'),
     ('ul2', {'denoisers': (('[X]', 0.5, 1.0, 1.0),)}, 'need .* data.denoisers'),
+    ('ul2', {'denoisers': (('', 0.5, 'iid', 1.0),)}, 'need .* data.denoisers'),
     ('span_corruption', {'mean_span_length': 1.0, 'noise_density': 0.5},
      'need 31 sentinels.*data.mean_span_length'),
     ('bert_style', {'length': 5}, 'data.length=5 leaves no room'),
