@@ -198,6 +198,8 @@ KEYS = {
   'data.duplicates': Key(
     0, 'n: epochs e and e + n have the same masks; 0: no two epochs have'),
   'data.short_share': Key(0.0, 'share of the documents with shorter pairs'),
+  'data.single_sentences': Key(
+    False, 'sentence_pairs: both parts are one sentence, not several'),
   # Rows and batches.
   'data.batch': Key(int, 'rows of a batch, over all devices and hosts'),
   'data.length': Key(

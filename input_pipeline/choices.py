@@ -47,7 +47,9 @@ WHOLE_TEXT = ('bert_style', 'mass_style', 'deshuffling')
 MASKED = {
   'mlm': Keys(_MASKS, _MASKS_TOO),  # rows are cut anywhere in a text
   # BERT's: two parts of a text, and whether the second follows the first.
-  'sentence_pairs': Keys(_MASKS, (*_MASKS_TOO, 'short_share')),
+  'sentence_pairs': Keys(
+    _MASKS, (*_MASKS_TOO, 'short_share', 'single_sentences')
+  ),
   # RoBERTa's: whole sentences, across documents or of one document.
   'full_sentences': Keys(_MASKS, _MASKS_TOO),
   'doc_sentences': Keys(_MASKS, _MASKS_TOO),

@@ -70,6 +70,7 @@ class DataConfig:
   whole_words: bool = False  # words are masked whole
   duplicates: int = 0  # n: epochs e and e + n mask alike; 0: none do
   short_share: float = 0.0  # of the documents whose pairs are shorter
+  single_sentences: bool = False  # pairs are of single sentences
   loss_on_inputs: bool = False  # a decoder predicts its inputs too
   # What a text begins with, in rows and in generation: STARTS or an id. 'none':
   # rows of causal models are windows of length + 1 tokens, nothing is inserted,

@@ -162,6 +162,9 @@ def _masks(config):
   rule = 'be above 0, or data.random_share: the text would be read as it is'
   _must(config, share or config.random_share, 'masked_share', rule)
   _share(config, 'short_share')
+  rule = 'be 0: with data.single_sentences=True pairs have no length to fill'
+  alone = config.single_sentences and config.short_share
+  _must(config, not alone, 'short_share', rule)
   words = not config.whole_words or config.masking != 'electra'
   rule = "be False: data.masking='electra' draws tokens one by one"
   _must(config, words, 'whole_words', rule)

@@ -131,12 +131,6 @@ def _check_head(config):
       "model.head='mlm_nsp' predicts whether a sentence comes next: it needs "
       f"data.objective='sentence_pairs', not {objective!r}."
     )
-  if (family, objective) == ('encoder', 'sentence_pairs') and head != 'mlm_nsp':
-    raise ValueError(
-      "data.objective='sentence_pairs' says whether a sentence comes next: it "
-      f"needs model.head='mlm_nsp', not {head!r}. Objectives without the next "
-      'sentence are mlm, full_sentences and doc_sentences.'
-    )
   if config.model.prefix and objective not in PAIRS:
     raise ValueError(
       'model.prefix=True lets inputs see one another, but data.objective='

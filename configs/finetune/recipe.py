@@ -13,7 +13,8 @@ CLEARED = (
   *('sentinels', 'noise_density', 'mean_span_length', 'target_length'),
   *('document_tokens', 'denoisers', 'predictions', 'curriculum', 'masking'),
   *('masked_share', 'random_share', 'whole_words', 'duplicates'),
-  *('short_share', 'loss_on_inputs', 'concatenate', 'holdout', 'documents'),
+  *('short_share', 'single_sentences', 'loss_on_inputs', 'concatenate'),
+  *('holdout', 'documents'),
 )
 # Layouts of a user's own table: `docs/tasks.md`.
 TABLES = 'tsv', 'csv', 'jsonl'

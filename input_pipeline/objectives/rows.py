@@ -213,7 +213,9 @@ def _framed_rows(documents, cls, sep, config, rng):
     room = length - (3 if config.objective == 'sentence_pairs' else 2)
     documents = [sentences.shorten(_sentences(d), room) for d in documents]
   if config.objective == 'sentence_pairs':
-    pairs = sentences.sentence_pairs(documents, rng, room, config.short_share)
+    pairs = sentences.sentence_pairs(
+      documents, rng, room, config.short_share, config.single_sentences
+    )
     pairs = [pairs[i] for i in rng.permutation(len(pairs))]
     return features.pairs_rows(pairs, length, cls, sep)
   if config.sentences:

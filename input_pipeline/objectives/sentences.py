@@ -91,6 +91,7 @@ def sentence_pairs(
   rng: np.random.Generator,
   length: int,
   short_share: float,
+  single: bool = False,
 ) -> list[tuple[np.ndarray, np.ndarray, int]]:
   """Pairs for next-sentence prediction, as BERT's release builds them.
 
@@ -110,6 +111,12 @@ def sentence_pairs(
     taken  [a b c d]   split   a | b c d   kept      (a, b c d, 0)
                                            replaced  (a, x y z, 1), next: b c d
 
+  With `single` both parts are one sentence: step 1 takes two, and step 3 takes
+  one (RoBERTa's SENTENCE-PAIR: Liu et al. 2019, 4.2).
+
+    taken  [a b]       split   a | b       kept      (a, b, 0)
+                                           replaced  (a, x, 1), next: b c
+
   The release drops the rest of a sentence longer than `length`; here such
   sentences have been cut (see shorten). A document alone in its chunk, such as
   the only one of a file, has pairs of label 0 only, and loses sentences that
@@ -127,6 +134,8 @@ def sentence_pairs(
     start, end = 0, len(at) - 1
     while start < end:
       stop = bisect.bisect_left(at, at[start] + target, start + 1, end)
+      if single:
+        stop = min(start + 2, end)
       middle = start + 1
       if stop > middle:
         middle = int(rng.integers(middle, stop))
@@ -140,9 +149,8 @@ def sentence_pairs(
       if label:
         other = int(rng.integers(len(texts) - 1))
         other += other >= number
-        second = _from_anywhere(
-          texts[other], bounds[other], rng, target - len(first)
-        )
+        room = 1 if single else target - len(first)
+        second = _from_anywhere(texts[other], bounds[other], rng, room)
         start = middle
       else:
         second = text[at[middle] : at[stop]]

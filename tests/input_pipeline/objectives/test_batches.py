@@ -224,6 +224,7 @@ def test_resuming_gives_the_same_rows(windows):
     ('mlm', {'random_share': 0.3}, 'must lie between 0 and 0.2'),
     ('mlm', {'duplicates': -1}, 'data.duplicates=-1 must be 0 or more'),
     ('mlm', {'short_share': 0.1}, 'data.short_share=0.1 must be 0.0: data.obj'),
+    ('mlm', {'single_sentences': True}, 'single_sentences=True must be False'),
     (
       'mlm',
       {'masking': 'electra', 'whole_words': True},
@@ -255,6 +256,18 @@ def test_pairs_need_five_tokens():
   masked_config('sentence_pairs', length=5, predictions=1)
   with pytest.raises(ValueError, match=r'data\.length=4 must be at least 5'):
     masked_config('sentence_pairs', length=4, predictions=1)
+
+
+def test_pairs_of_single_sentences():
+  """Rows of synthetic text, whose sentences have 16 tokens."""
+  with pytest.raises(ValueError, match='short_share=0.1 must be 0: with data'):
+    masked_config('sentence_pairs', single_sentences=True)
+  keys = {'single_sentences': True, 'short_share': 0.0}
+  _, rows = take(masked_config('sentence_pairs', **keys), 'encoder')
+  lengths = (rows['segments'] > 0).sum(axis=1)
+  assert lengths.max() == 16 + 16 + 3
+  assert (lengths == 35).mean() > 0.8  # but a document's last sentence
+  assert {*rows['is_next'].tolist()} == {0, 1}
 
 
 def test_a_document_alone_is_reported(tmp_path, capfd):

@@ -107,7 +107,7 @@ def make_documents(count, seed=1, longest=12, most=9):
   return documents
 
 
-def slow_pairs(documents, rng, length, short_share):
+def slow_pairs(documents, rng, length, short_share, single=False):
   """BERT's algorithm on lists, a sentence and a token at a time."""
   documents = [[list(s) for s in document] for document in documents]
   pairs = []
@@ -118,7 +118,8 @@ def slow_pairs(documents, rng, length, short_share):
     chunk, i = [], 0
     while i < len(document):
       chunk.append(document[i])
-      if i == len(document) - 1 or sum(map(len, chunk)) >= target:
+      full = len(chunk) == 2 if single else sum(map(len, chunk)) >= target
+      if i == len(document) - 1 or full:
         a_end = 1
         if len(chunk) >= 2:
           a_end = rng.integers(1, len(chunk))
@@ -135,7 +136,7 @@ def slow_pairs(documents, rng, length, short_share):
           start = rng.integers(len(documents[other]))
           for sentence in documents[other][start:]:
             second += sentence
-            if len(second) >= target - len(first):
+            if single or len(second) >= target - len(first):
               break
           i -= len(chunk) - a_end
         else:
@@ -163,15 +164,32 @@ def slow_truncate(first, second, length, rng):
 
 @pytest.mark.parametrize('count', [1, 2, 30])
 @pytest.mark.parametrize('length', [5, 20, 61])
-@pytest.mark.parametrize('short_share', [0.0, 0.5])
-def test_pairs_equal_the_algorithm(count, length, short_share):
+@pytest.mark.parametrize('how', [(0.0,), (0.5,), (0.0, True)])
+def test_pairs_equal_the_algorithm(count, length, how):
   documents = make_documents(count, seed=count)
   for seed in range(5):
-    ours = sentences.sentence_pairs(documents, rng(seed), length, short_share)
-    slow = slow_pairs(documents, rng(seed), length, short_share)
+    ours = sentences.sentence_pairs(documents, rng(seed), length, *how)
+    slow = slow_pairs(documents, rng(seed), length, *how)
     assert [(a.tolist(), b.tolist(), c) for a, b, c in ours] == [
       ([int(t) for t in a], [int(t) for t in b], int(c)) for a, b, c in slow
     ]
+
+
+def test_pairs_of_single_sentences():
+  """Each part is one sentence; each sentence is a first or a second part."""
+  documents = make_documents(40, most=30)
+  whole = {tuple(s.tolist()): n for n, d in enumerate(documents) for s in d}
+  order = [*whole]
+  pairs = sentences.sentence_pairs(documents, rng(), 500, 0.0, single=True)
+  met = set()
+  for first, second, label in pairs:
+    a, b = tuple(first.tolist()), tuple(second.tolist())
+    follows = order.index(a) + 1 == order.index(b)
+    assert (whole[a] == whole[b] and follows) == (label == 0)
+    assert (whole[a] != whole[b]) == (label == 1)
+    met |= {a} if label else {a, b}
+  assert met == set(order)
+  assert {label for *_, label in pairs} == {0, 1}
 
 
 def test_labels_of_pairs_are_right():
