@@ -39,12 +39,14 @@ from configs.papers import (
   t5,
   t5_scale,
   tiny,
+  ul2,
+  wang,
 )
 from configs.papers.records import Row, Table
 
 TABLES = {
   table.name: table
-  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, prompted)
+  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, ul2, wang, prompted)
   for table in paper.TABLES
 }
 ACROSS = 7  # columns side by side

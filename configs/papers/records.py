@@ -54,7 +54,9 @@ class Row(NamedTuple):
     keys: what is changed in it.
     each: task -> keys, if every task has its own pretraining run.
     same: 'TABLE/ROW' that has the same runs.
-    start: 'TABLE/ROW' whose pretraining run this row starts from.
+    start: 'TABLE/ROW' whose pretraining run this row starts from. With a
+      `config` the row pretrains further: parameters, the optimizer's state and
+      the step are those of that run.
     recipe: of the fine-tuning, in place of the table's; ALONE: none.
     tuned: keys that are changed in it.
     by_task: task -> keys that are changed for it alone.
@@ -140,7 +142,8 @@ class Run(NamedTuple):
     config: as --config has it, with its argument.
     keys: what is changed in it.
     folder: its workdir, under the folder of all runs.
-    origin: the workdir that it starts from, '' for none.
+    origin: the workdir that it starts from, '' for none; a pretraining run
+      goes on where that one ended.
     flags: more flags.
   """
 
@@ -173,8 +176,10 @@ class Run(NamedTuple):
     """
     words = ['python', '-m', 'train.finetune' if self.task else 'train']
     words.append(f'--config={self.config}')
-    if self.origin:
+    if self.origin and self.task:
       words.append(f'--from={runs}/{self.origin}')
+    elif self.origin:
+      words += [f'--init_from={runs}/{self.origin}', '--init_state']
     words += [f'--workdir={runs}/{self.folder}', *self.flags]
     keys = dict(self.keys)
     if data and (self.task or self.members):
@@ -213,7 +218,7 @@ def begun_from(tables: Mapping[str, Table], table: Table, row: Row) -> str:
   """'TABLE/ROW' whose pretraining run a row starts from, often itself."""
   table, row = resolve(tables, table, row)
   place = f'{table.name}/{row.name}'
-  while row.start:
+  while row.start and not row.config:
     place = row.start
     row = _find(tables, place)[1]
   return place
@@ -230,11 +235,7 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
     return
   home = f'{table.name}/{row.name}'
   origin = begun_from(tables, table, row)
-  start = _find(tables, origin)[1]
-  for task in row.each or ('',):
-    folder = f'{origin}/{PRETRAIN}' + f'/{task}' * bool(task)
-    keys = {**start.keys, **row.each.get(task, {})}
-    yield Run('', TRUNK + start.config, keys, folder)
+  yield from _pretraining(tables, origin, row.each)
   recipe = row.recipe or table.recipe
   if recipe == ALONE:
     return
@@ -255,6 +256,22 @@ def runs(tables: Mapping[str, Table], table: Table, row: Row) -> Iterator[Run]:
       begin,
       flags,
     )
+
+
+def _pretraining(tables, place, each):
+  """The pretraining runs of 'TABLE/ROW', after the one that it goes on from.
+
+  `each` is that of the row that begins from them.
+  """
+  row, before = _find(tables, place)[1], ''
+  if row.start:
+    before = begun_from(tables, *_find(tables, row.start))
+    yield from _pretraining(tables, before, {})
+    before += f'/{PRETRAIN}'
+  for task in each or ('',):
+    folder = f'{place}/{PRETRAIN}' + f'/{task}' * bool(task)
+    keys = {**row.keys, **each.get(task, {})}
+    yield Run('', TRUNK + row.config, keys, folder, before)
 
 
 def limited(
@@ -305,6 +322,7 @@ def limited(
       run = run._replace(keys={**run.keys, MIXTURE: sources})
     found.append(run)
   begun = {run.origin for run in found if run.task}
+  begun |= {run.origin for run in found if run.folder in begun}
   return [run for run in found if run.task or not begun or run.folder in begun]
 
 

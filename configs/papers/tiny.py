@@ -67,7 +67,12 @@ def shrunk(run: Run, text: str = '') -> Run:
       )
     elif key not in _DROPPED:
       keys[key] = value
-  keys = _pretraining(keys, text) if not run.task else _finetuning(run, keys)
+  if run.task:
+    keys = _finetuning(run, keys)
+  else:
+    keys = _pretraining(keys, text)
+    if run.origin:  # it goes on after that run's last step
+      keys['train.steps'] *= 2
   several = any(flag.startswith('--seeds=') for flag in run.flags)
   flags = tuple(flag for flag in run.flags if flag == '--scratch')
   return run._replace(

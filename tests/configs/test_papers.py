@@ -142,8 +142,8 @@ def check_arrays(old, new):
 def test_every_table_is_there():
   assert list(papers.TABLES) == [
     *(f'{paper}.table{n}' for paper, tables in WANTED.items() for n in tables),
-    *('gpt1.glue', 'gpt2.table3', 'gpt3.zero_shot', 'llama.zero_shot'),
-    'palm.gsm8k',
+    *('gpt1.glue', 'ul2.table2', 'wang.pretraining', 'wang.adaptation'),
+    *('gpt2.table3', 'gpt3.zero_shot', 'llama.zero_shot', 'palm.gsm8k'),
   ]
 
 
@@ -230,6 +230,44 @@ def test_commands_name_the_runs_that_the_report_reads():
   assert made[7].origin == glue.folder
   text = made[0].command('R', '/data of tasks')
   assert "'--config.data.task_folder=/data of tasks'" in text
+
+
+def test_pretraining_that_goes_on_from_another():
+  """Wang et al. 2022: a causal decoder learns to fill in spans."""
+  table = papers.find('wang.adaptation')
+  row = papers.find_row(table, 'CD-FLM-ND-MLM')
+  first, second = records.runs(papers.TABLES, table, row)
+  assert first.folder == second.origin == 'wang.pretraining/CD-FLM/pretrain'
+  assert second.folder == 'wang.adaptation/CD-FLM-ND-MLM/pretrain'
+  words = second.words('R')
+  assert words[4:6] == [f'--init_from=R/{first.folder}', '--init_state']
+  assert not any('init' in word for word in first.words('R'))
+  assert records.begun_from(papers.TABLES, table, row) == (
+    'wang.adaptation/CD-FLM-ND-MLM'
+  )
+  # It needs more steps at the tiny size too.
+  steps = [tiny.shrunk(x).keys['train.steps'] for x in (first, second)]
+  assert steps[1] > steps[0]
+  # 168B and 219B tokens.
+  rows = {2048 * 626 * x.keys['train.steps'] // 10**9 for x in (first, second)}
+  assert rows == {168, 219}
+  # A run on a task needs both.
+  tuned = second._replace(task='glue/rte', folder='T', origin=second.folder)
+  found = records.limited([first, second, tuned], ['glue/rte'])
+  assert found == [first, second, tuned]
+
+
+@pytest.mark.parametrize(
+  ('table', 'row'),
+  [x for x in ROWS if x.values[1].start and x.values[1].config],
+)
+def test_pretraining_goes_on_with_the_same_parameters(table, row):
+  *_, first, second = records.runs(papers.TABLES, table, row)
+  shapes = [
+    leaf_shapes(TransformerConfig(**config_of(run).model))
+    for run in (first, second)
+  ]
+  assert shapes[0] == shapes[1]
 
 
 def test_runs_on_some_tasks_alone():
