@@ -23,7 +23,7 @@ _MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
 # Objectives whose examples are inputs and targets.
 PAIRS = {
   # The first part of a text, then the rest.
-  'prefix': Keys((), _PAIR),
+  'prefix': Keys((), ('sentinels', *_PAIR)),  # for an objective that follows
   # T5's objective, then those it is compared with (T5, section 3.3).
   'span_corruption': Keys(
     (*_SPANS, 'mean_span_length', 'document_tokens'),
@@ -39,8 +39,6 @@ PAIRS = {
   # A labelled task as T5 writes it: an input and a target.
   'text_to_text': Keys((), ('sentinels', 'target_length', 'loss_on_inputs')),
 }
-# In place of a denoiser's mean span: its noise is drawn token by token.
-IID = 'iid'
 # Objectives of PAIRS whose targets are the whole text.
 WHOLE_TEXT = ('bert_style', 'mass_style', 'deshuffling')
 # Objectives that predict some tokens of a row.
@@ -62,7 +60,9 @@ LABELLED = {
   'tagging': Keys(('framing',)),
   'span': Keys(('framing',)),
 }
-OBJECTIVES = {'causal': Keys(()), **PAIRS, **MASKED, **LABELLED}
+OBJECTIVES = {'causal': Keys((), ('sentinels',)), **PAIRS, **MASKED, **LABELLED}
+# In place of a denoiser's mean span: its noise is drawn token by token.
+IID = 'iid'
 # What the numbers of data.mixture are: shares, or counts of examples.
 RATES = ('given', 'examples', 'equal')
 # How a task's texts are framed; see objectives/framing.py.

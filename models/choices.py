@@ -45,7 +45,7 @@ HEADS = {
 # The heads that each family has.
 HEADS_OF = {
   'encoder': tuple(x for x in HEADS if x not in ('lm', 'sequence_lm')),
-  'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens'),
+  'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span'),
   'encoder_decoder': ('lm',),
   'electra': ('rtd',),
   'rwkv': ('lm',),

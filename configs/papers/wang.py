@@ -24,6 +24,7 @@ _SHARED = {
   'model.tie_embeddings': True,
   'model.scale_output': True,  # as T5 does where the table is shared
   'train.steps': _STEPS,
+  'data.sentinels': 100,  # all have T5's vocabulary
 }
 _DECODER = _SHARED | {
   'model.family': 'decoder',

@@ -40,7 +40,9 @@ class Decoder(nn.Module):
     self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
     if c.head in ('lm', 'sequence_lm'):
       self.vocabulary = Vocabulary(c, self.loss_chunk)
-    if c.head != 'lm':
+    if c.head == 'span':
+      self.span = Classes(c, 2, dropout=False)
+    elif c.head != 'lm':
       # GPT-1's published code has a bias; those that came later have none.
       self.classes = Classes(c, c.classes or 1, bias=c.head == 'sequence_lm')
 
@@ -50,7 +52,7 @@ class Decoder(nn.Module):
     segments: jax.Array,
     positions: jax.Array | None = None,
     prefix: jax.Array | None = None,
-  ) -> jax.Array:
+  ) -> jax.Array | dict[str, jax.Array]:
     """int [B,T] each -> float32.
 
     With the heads sequence and sequence_lm, int [B,2,T] are two texts an
@@ -64,7 +66,8 @@ class Decoder(nn.Module):
       By `model.head`: lm: logits [B,T,V]. tokens: classes [B,T,C]. sequence:
       classes [B,C], at the last token of each row; choice: the same, of one
       class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
-      (GPT-1: Radford et al. 2018, 3.2).
+      (GPT-1: Radford et al. 2018, 3.2). span: a dict of 'start' and 'end'
+      [B,T], logits (BERT's left-to-right model: Devlin et al. 2019, 5.1).
     """
     texts = inputs.shape[1:-1]
     if texts:
@@ -78,6 +81,9 @@ class Decoder(nn.Module):
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
+    if self.config.head == 'span':
+      both = self.span(x)
+      return {'start': both[..., 0], 'end': both[..., 1]}
     if self.config.head != 'tokens':
       at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
       last = jnp.max(at, axis=1)

@@ -17,6 +17,7 @@ from models.pretrained.mapping import Piece, expand
 # What every checkpoint of a family has, whatever its head.
 _BODY = ('embed', 'encoder', 'decoder')
 _OURS = ('span_joint',)  # heads of encoders that no file has
+_DECODERS = tuple(x for x in HEADS_OF['decoder'] if x != 'span')
 
 
 def read_config(folder: str, **overrides: Any) -> TransformerConfig:
@@ -149,7 +150,8 @@ def _configs(folder, fields, tensors, overrides):
   }
   if unknown:
     raise ValueError(f'model.{min(unknown)} is not a field of a config.')
-  heads = getattr(module, 'HEADS', HEADS_OF[published.family])
+  heads = HEADS_OF | {'decoder': _DECODERS}
+  heads = getattr(module, 'HEADS', heads[published.family])
   head = overrides.get('head', published.head)
   if 'none' in heads and published.family == 'encoder':
     heads = *heads, *_OURS

@@ -37,7 +37,7 @@ ONE = (('[R]', 0.15, 3.0, 1.0),)
       {'target_length': 0},
       'data.target_length=0 must be at least',
     ),
-    ('prefix', {'sentinels': 1}, 'data.sentinels=1 must be 0: data.objective'),
+    ('prefix', {'sentinels': -1}, 'data.sentinels=-1 must be at least 0'),
     ('bert_style', {'sentinels': 0}, 'data.sentinels=0 must be at least 1'),
     ('bert_style', {'random_share': 1.1}, 'data.random_share=1.1 must lie'),
     ('mass_style', {'random_share': 0.1}, 'random_share=0.1 must be 0.0: data'),

@@ -90,6 +90,34 @@ def test_a_pair_in_both_orders(head):
   assert float(weights['tokens']) == count
 
 
+def test_spans_of_a_left_to_right_model():
+  """Devlin et al. 2019, 5.1: two vectors, and no token sees a later one."""
+  model, params = make(gpt1.get_config('tiny'), head='span')
+  batch = texts(np.random.default_rng(0), [7, 10, 8])
+  found = model.apply({'params': params}, **batch)
+  assert {name: x.shape for name, x in found.items()} == {
+    'start': (B, T), 'end': (B, T),
+  }  # fmt: skip
+  other = {name: x.copy() for name, x in batch.items()}
+  other['inputs'][:, 5:] += 1
+  again = model.apply({'params': params}, **other)
+  for name in found:
+    np.testing.assert_array_equal(found[name][:, :5], again[name][:, :5])
+    assert (found[name][:, 5:7] != again[name][:, 5:7]).all()
+  answer = {'start': np.array([2, 0, 1], 'int32')}
+  answer['end'] = np.array([4, 9, 1], 'int32')
+  answer['weights'] = np.ones(B, 'float32')
+  sums = criteria.criterion_for(model.config).sums(
+    model, params, batch | answer
+  )
+  expected = 0.0
+  for name in 'start', 'end':
+    inside = np.where(batch['segments'] > 0, found[name], -1e9)
+    picked = log_softmax(inside)[np.arange(B), answer[name]]
+    expected -= picked.sum() / 2
+  assert float(sums['loss']) == pytest.approx(expected, rel=1e-5)
+
+
 def gelu(x):
   return x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
 
