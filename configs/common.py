@@ -97,9 +97,10 @@ KEYS = {
     'tokens', 'span', 'span_joint', 'pooler', 'none')),
   'model.classes': Key(0, 'classes of heads sequence and tokens; 1: a number'),
   'model.features': Key(
-    '', 'layers that a bidirectional LSTM under the head tokens reads; '
-    "'': there is none (BERT, table 7)", ('', 'embeddings', 'second_to_last',
-    'last', 'sum_last_four', 'concat_last_four', 'sum_all')),
+    '', "layers that a bidirectional LSTM under an encoder's head tokens reads "
+    "(BERT, table 7), or 'last' of a decoder (table 5); '': there is none",
+    ('', 'embeddings', 'second_to_last', 'last', 'sum_last_four',
+     'concat_last_four', 'sum_all')),
   'model.pooler': Key(
     True, 'heads sequence and choice have a dense layer before the classes'),
   'model.pooler_dropout': Key(

@@ -51,8 +51,11 @@ HEADS_OF = {
   'rwkv': ('lm',),
 }
 
-# model.features, the layers that an LSTM reads (Devlin et al. 2019, table 7):
-# models/lstm.py.
+# The heads of a decoder that learn labels alone.
+LABELS = ('sequence', 'choice', 'tokens', 'span')
+
+# model.features, the layers that an LSTM reads (Devlin et al. 2019, table 7; a
+# decoder's last one: table 5): models/lstm.py.
 FEATURES = (
   *('embeddings', 'second_to_last', 'last', 'sum_last_four'),
   *('concat_last_four', 'sum_all'),

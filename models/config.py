@@ -67,7 +67,7 @@ class TransformerConfig:
   output_bias: bool  # a bias on the logits
   head: str  # what the last layer's output is read for
   classes: int = 0  # C, of the heads 'sequence' and 'tokens'
-  features: str = ''  # layers that an LSTM under the head 'tokens' reads
+  features: str = ''  # layers that an LSTM under the head reads
   pooler: bool = True  # 'sequence' has a dense layer before its classes
   pooler_dropout: bool = False  # 'sequence' drops before its dense layer too
 

@@ -6,7 +6,7 @@ rely on those before it.
 
 from typing import Any
 
-from models.choices import CHOICES, HEADS_OF, OPTIONAL, RESOLVED
+from models.choices import CHOICES, HEADS_OF, LABELS, OPTIONAL, RESOLVED
 
 
 def check(config: Any) -> None:
@@ -242,10 +242,13 @@ def _family(c):
     "model.head='span_joint' knows the context by its type: it needs "
     f'model.token_types=2, not {c.token_types}.',
   )
+  read = c.family == 'encoder' and c.head == 'tokens'
+  if c.family == 'decoder' and c.head in LABELS:
+    read = c.features in ('', 'last')
   _refuse(
-    c.features and (c.family != 'encoder' or c.head != 'tokens'),
-    f"model.features={c.features!r} concerns an encoder's head 'tokens', not "
-    f'{c.head!r} of {c.family!r}.',
+    c.features and not read,
+    f"model.features={c.features!r} concerns an encoder's head 'tokens', or as "
+    f"'last' a decoder's {', '.join(LABELS)}, not {c.head!r} of {c.family!r}.",
   )
   sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
   _refuse(

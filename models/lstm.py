@@ -1,7 +1,8 @@
-"""LSTMs on the layers of an encoder that stays as it is.
+"""LSTMs on the layers of an encoder that stays as it is, or on a decoder.
 
 Devlin et al. 2019, 5.3: features of some layers go into two layers of a
 bidirectional LSTM (Hochreiter and Schmidhuber 1997), then into the classifier.
+5.1: a left-to-right model has one on its last layer, and both are trained.
 """
 
 import flax.linen as nn

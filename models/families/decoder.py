@@ -9,6 +9,7 @@ from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.heads import Classes, Vocabulary
+from models.lstm import BiLstm
 from models.stack import Stack, places_of, repeated
 
 
@@ -40,6 +41,8 @@ class Decoder(nn.Module):
     self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
     if c.head in ('lm', 'sequence_lm'):
       self.vocabulary = Vocabulary(c, self.loss_chunk)
+    if c.features:  # the last layer alone
+      self.lstm = BiLstm(c.embed_dim)
     if c.head == 'span':
       self.span = Classes(c, 2, dropout=False)
     elif c.head != 'lm':
@@ -67,7 +70,8 @@ class Decoder(nn.Module):
       classes [B,C], at the last token of each row; choice: the same, of one
       class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
       (GPT-1: Radford et al. 2018, 3.2). span: a dict of 'start' and 'end'
-      [B,T], logits (BERT's left-to-right model: Devlin et al. 2019, 5.1).
+      [B,T], logits (BERT's left-to-right model: Devlin et al. 2019, 5.1). With
+      `model.features` heads of labels read a bidirectional LSTM on the stack.
     """
     texts = inputs.shape[1:-1]
     if texts:
@@ -81,6 +85,8 @@ class Decoder(nn.Module):
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
+    if self.config.features:
+      x = self.lstm(x, segments > 0)
     if self.config.head == 'span':
       both = self.span(x)
       return {'start': both[..., 0], 'end': both[..., 1]}

@@ -121,6 +121,13 @@ EDGES = [
   (decoder, {}, {'classes': 3}, 'classes'),
   (decoder, {}, {'head': 'mlm'}, "model.head is 'mlm'"),
   (decoder, {}, {'pooler_dropout': True}, 'pooler_dropout'),
+  (decoder, {}, {'features': 'last'}, 'model.features'),
+  (
+    decoder,
+    {'head': 'span', 'features': 'last', 'tie_embeddings': False},
+    {'head': 'span', 'features': 'sum_all', 'tie_embeddings': False},
+    'model.features',
+  ),
   (
     encoder,
     {'head': 'mlm_nsp'},

@@ -270,6 +270,8 @@ def test_a_new_head_on_a_published_body(tmp_path):
     tmp_path / 'again'
   )
   assert again.score.weight.shape == (4, 24)
+  with pytest.raises(ValueError, match="head is 'span'; .* no place for it"):
+    pretrained.load(folder, head='span')
 
 
 @pytest.mark.parametrize(

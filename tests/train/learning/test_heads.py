@@ -101,6 +101,10 @@ def test_spans_of_a_left_to_right_model():
   other = {name: x.copy() for name, x in batch.items()}
   other['inputs'][:, 5:] += 1
   again = model.apply({'params': params}, **other)
+  # With a bidirectional LSTM all tokens count.
+  lstm, own = make(gpt1.get_config('tiny'), head='span', features='last')
+  pair = [lstm.apply({'params': own}, **x)['start'] for x in (batch, other)]
+  assert (pair[0][:, :5] != pair[1][:, :5]).all()
   for name in found:
     np.testing.assert_array_equal(found[name][:, :5], again[name][:, :5])
     assert (found[name][:, 5:7] != again[name][:, 5:7]).all()
