@@ -9,7 +9,7 @@ from configs.papers.records import Column, Row, Table
 
 _COLUMNS = (
   Column('SuperGLUE', 'super_glue'),
-  Column('XSum', 'xsum', 'xsum/rougeL'),
+  Column('XSum', 'xsum', 'xsum/rougeLsum'),
   Column('SGD'),
   Column('ToTTo'),
 )
