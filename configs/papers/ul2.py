@@ -2,7 +2,8 @@
 
 CLM and PLM are causal and prefix language modelling, SC is span corruption.
 SCLM is half CLM, half SC. UniLM, after Dong et al. 2019, has CLM, PLM and
-i.i.d. noise that is written out (4.1.2).
+i.i.d. noise that is written out (4.1.2). Cells and what is pretrained are from
+memory.
 """
 
 from configs.papers.records import Column, Row, Table
@@ -19,7 +20,7 @@ _RUN = {
   # A decoder of 163M parameters, an encoder-decoder of 304M; the paper's have
   # 167M and 335M (table 2), of unknown widths.
   'model.mlp_dim': 3072,
-  'data.batch': 128,
+  'data.batch': 128,  # 4.1.1: rows of 512 tokens, 32B in all
   'train.steps': 500_000,
 }
 _DECODER = _RUN | {

@@ -161,6 +161,12 @@ def _configs(folder, fields, tensors, overrides):
       f'checkpoint, which has no place for it: set model.head to one of '
       f'{", ".join(heads)}.'
     )
+  if published.family == 'decoder' and overrides.get('features'):
+    raise ValueError(
+      f'model.features={overrides["features"]!r}: a published decoder takes no '
+      'LSTM when it is read; make a run of it first (python -m '
+      f'models.pretrained --from={folder} --workdir=RUN) and start from that.'
+    )
   return module, dataclasses.replace(published, **overrides), published
 
 

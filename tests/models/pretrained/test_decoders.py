@@ -272,6 +272,8 @@ def test_a_new_head_on_a_published_body(tmp_path):
   assert again.score.weight.shape == (4, 24)
   with pytest.raises(ValueError, match="head is 'span'; .* no place for it"):
     pretrained.load(folder, head='span')
+  with pytest.raises(ValueError, match='takes no LSTM when it is read; make'):
+    pretrained.load(folder, head='sequence', classes=4, features='last')
 
 
 @pytest.mark.parametrize(
