@@ -18,7 +18,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, tree, ul2
+from configs import arguments, common, phases, tree, ul2
 
 # Position -> the keys that it reads and no other position does.
 POSITIONS = {
@@ -44,7 +44,6 @@ _MASKS = _NOISE | {
   'random_share': 0.1,
   'whole_words': False,
   'duplicates': 0,
-  'curriculum': (),
 }
 # Objective -> the keys that it reads.
 OBJECTIVES = {
@@ -138,12 +137,12 @@ def change(config: ConfigDict, field: str, value) -> dict:
 
 
 def _position(c, position):
-  m, d = c.model, c.data
-  blank = common.base().model
+  m, blank = c.model, common.base().model
   keys = [key for own in POSITIONS.values() for key in own]
   own = dict(POSITIONS[position])
   if 'max_length' in own:
-    own['max_length'] = max(d.length, *(phase[1] for phase in d.curriculum), 0)
+    lengths = [phase.length for phase in phases.of(c)]
+    own['max_length'] = max(lengths)
   if 'rope_dim' in own:
     own['rope_dim'] = m.head_dim // 2 * 2
   keys += ['position_offset', 'rope_scaling']  # only some papers set them

@@ -50,6 +50,7 @@ def _described(config):
     *('max_bad_share', 'threads', 'epochs', 'task_folder'),
   ):
     del fields[key]
+  fields['curriculum'] = ()  # a key that older runs have
   fields['source'] = config.source.partition(':')[0]
   fields['mixture'] = [
     [name.partition(':')[0], rate] for name, rate in config.mixture
@@ -57,7 +58,7 @@ def _described(config):
   # Older runs do not have these keys: they are left out while unused.
   for key in (
     *('mixture', 'documents', 'loss_on_inputs'),
-    *('framing', 'choices', 'label_scale', 'orders'),
+    *('framing', 'choices', 'label_scale', 'orders', 'phases'),
   ):
     if not fields[key]:
       del fields[key]
