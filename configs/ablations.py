@@ -131,7 +131,9 @@ def change(config: ConfigDict, field: str, value) -> dict:
   elif field == 'objective':
     wanted |= _objective(config, value)
   flat = {
-    f'{g}.{k}': x for g in ('model', 'data') for k, x in config[g].items()
+    f'{g}.{k}': x
+    for g in ('model', 'data', 'train')
+    for k, x in config[g].items()
   }
   return {key: x for key, x in wanted.items() if flat[key] != x}
 
@@ -171,6 +173,8 @@ def _objective(c, objective):
     wanted['model.head'] = 'mlm_nsp' if pairs else 'mlm'
   if pairs and m.family in ('encoder', 'electra'):
     wanted['model.token_types'] = m.token_types or 2  # BERT, 3
+  if 'predictions' not in own and any(p.predictions for p in phases.of(c)):
+    wanted['train.phases'] = ()  # they are of masked tokens
   if objective == 'causal':
     wanted['model.prefix'] = wanted['data.loss_on_inputs'] = False
   return wanted

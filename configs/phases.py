@@ -122,13 +122,13 @@ def counts(found: Iterable[Phase], step: int) -> dict[str, int]:
   return own.counts(step)
 
 
-def steps_to(config: ConfigDict, unit: str, until: float) -> int:
-  """The first step at which a run has so many rows or tokens."""
+def steps_in(config: ConfigDict, unit: str, amount: float) -> int:
+  """The most steps that a run can make with so many rows or tokens."""
   for phase in of(config):
-    each = phase.counts(phase.first + 1)[unit] - phase.counts(phase.first)[unit]
-    left = math.ceil(until) - phase.counts(phase.first)[unit]
-    step = phase.first - (-left // each)
-    if phase.last is None or step <= phase.last:
+    before = phase.counts(phase.first)[unit]
+    each = phase.counts(phase.first + 1)[unit] - before
+    step = phase.first + int(amount - before) // each
+    if phase.last is None or step < phase.last:
       return step
   raise AssertionError  # the last phase has no end
 
@@ -147,6 +147,23 @@ def ramp(
   sizes = range(first, last, by)
   return tuple(
     ((unit, until * (n + 1) / len(sizes)), size, 0, 0, '')
+    for n, size in enumerate(sizes)
+  )
+
+
+def line(
+  unit: str, until: float, first: int, last: int, by: int
+) -> tuple[tuple, ...]:
+  """As `ramp`, of a batch that grows linearly: always the nearest batch to it.
+
+  The line goes from `first` rows at the start to `last` rows at `until`.
+
+  >>> line('tokens', 100, 4, 8, 2)
+  ((('tokens', 25.0), 4, 0, 0, ''), (('tokens', 75.0), 6, 0, 0, ''))
+  """
+  sizes = range(first, last, by)
+  return tuple(
+    ((unit, until * (n + 0.5) / len(sizes)), size, 0, 0, '')
     for n, size in enumerate(sizes)
   )
 

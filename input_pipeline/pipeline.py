@@ -18,10 +18,9 @@ import numpy as np
 from configs.phases import Phase, kinds_of
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.corpora import open_corpora
 from input_pipeline.objectives import features, remainders, shares
 from input_pipeline.objectives import rows as row_making
-from input_pipeline.objectives.labelled import Format, task_config
-from input_pipeline.sources import cache, labelled, opening
 from input_pipeline.streams import (
   assembly,
   chunks,
@@ -30,9 +29,7 @@ from input_pipeline.streams import (
   mixture,
   seeds,
 )
-from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tokenizers.interface import start_id
-from input_pipeline.tokenizers.numbers import Numbers
 
 PADDING = 64  # rows of padding that a stream without documents gives at a time
 
@@ -97,7 +94,9 @@ class Data:
     self.kind = len(self.kinds) - 1  # the kind of the rows made here
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
-    self.corpora, self.evaluated = self._open(eval_source, vocab_size)
+    self.corpora, self.evaluated = open_corpora(
+      config, seed, vocab_size, self.tokenizer, eval_source, family
+    )
     rows = self.tokenizer, self.shapes, family
     self.rates, uneven = mixture.rates_of_rows(config, self.corpora, *rows)
     self.fingerprint = fingerprints.of(
@@ -107,63 +106,6 @@ class Data:
       self.fingerprint['rates'] = self.rates
     self._shares = shares.Shares(config)
     self._slots = threading.Semaphore(config.workers)
-
-  def _open(self, eval_source, vocab_size):
-    """The corpora to train on, and those to evaluate on."""
-    config, corpora, evaluated = self.config, [], []
-    reserved = config.sentinels + (Numbers.SPECIALS if config.masks else 0)
-    sizes = self.seed, vocab_size
-
-    def opened(name, key):
-      source = opening.open_source(
-        name, *sizes, reserved, key, config.text_field, config.task_folder
-      )
-      if isinstance(source, cache.TokenCache):
-        where = f'{key}={name!r}'
-        tokenizing.check_cache(config, *sizes, self.tokenizer, source, where)
-      return source
-
-    def add_evaluated(name):
-      source = opened(name, 'eval.source')
-      evaluated.append(self._corpus('eval.source', name, source))
-
-    for key, name, _ in config.sources:
-      source = opened(name, key)
-      own = eval_source or source.validation
-      holdout = 0 if own else config.holdout
-      made = self._corpus(
-        key, name, source, holdout, limit=config.documents, trained=True
-      )
-      corpora.append(made)
-      if holdout:
-        evaluated.append(self._corpus(key, name, source, holdout, True))
-      elif not own:
-        raise ValueError(
-          f"data.holdout=0 and eval.source='' leave nothing of {key}={name!r}"
-          ' to evaluate on: hold documents out (100: every hundredth) or give'
-          ' eval.source.'
-        )
-      elif not eval_source:
-        for each in getattr(source, 'validations', None) or (own,):
-          add_evaluated(each)
-    if eval_source:
-      names = {eval_source, config.source}
-      if 'synthetic' in names and len(names) > 1:
-        raise ValueError(
-          f'eval.source={eval_source!r} and data.source={config.source!r} have'
-          ' different tokens: both or neither must be synthetic.'
-        )
-      add_evaluated(eval_source)
-    return corpora, evaluated
-
-  def _corpus(self, key, name, source, *split, trained=False, **limit):
-    """The corpus of a source: documents, or a task's labelled examples."""
-    if not isinstance(source, labelled.Labelled):
-      return Corpus(key, name, source, self.config, *split, **limit)
-    config = task_config(self.config, source.task, self.family, key)
-    labels = Format(source.task, config, self.family, trained)
-    labels.check(source.examples, f'{key}={name!r}')
-    return Corpus(key, name, source, config, *split, **limit, labels=labels)
 
   def start(self) -> np.ndarray:
     """Cursors before the first row; their shape is config.cursor_shape."""

@@ -11,9 +11,9 @@ from typing import NoReturn
 import jax
 from ml_collections import ConfigDict
 
-from configs import phases as plans
 from configs.commands import terminal
 from configs.commands.command import summary
+from configs.phases import Phase as Plan
 from input_pipeline import pipeline
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
@@ -40,7 +40,7 @@ from train.setup import Setup, set_up
 class Phase:
   """Steps whose batches have one shape; see `configs.phases`."""
 
-  plan: plans.Phase
+  plan: Plan
   last: int  # the last step
   data: pipeline.Data
   rows: int  # of a batch, with padding

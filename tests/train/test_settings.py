@@ -105,7 +105,7 @@ def test_classes_have_no_chunks_of_logits():
     'data__source': 'task:glue/rte',
     'data__objective': 'classification',
     'data__framing': 'bert',
-    'data__curriculum': (),
+    'train__phases': (),
     'data__masking': '',
   }
   off = ('masked_share', 'random_share', 'noise_density', 'short_share')
