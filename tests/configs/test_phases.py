@@ -1,4 +1,4 @@
-"""The ramps of the papers: their batches, and the steps and tokens they take."""
+"""The ramps of the papers: their batches, steps and tokens."""
 
 import numpy as np
 import pytest

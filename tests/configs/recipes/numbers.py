@@ -140,7 +140,7 @@ def nearest(first: int, last: int, by: int, until: float) -> Batches:
   """Batches next to a line from `first` rows to `last` rows at `until`."""
   sizes = range(first, last + 1, by)
   return [
-    (max(0, until * (n - 0.5) / (len(sizes) - 1)), rows)
+    (max(0, until * (n - 0.5) / max(len(sizes) - 1, 1)), rows)
     for n, rows in enumerate(sizes)
   ]
 
