@@ -19,7 +19,7 @@ from benchmarks import stand_ins  # noqa: F401
 from benchmarks.train_step_workers import make_batch, treeline_batch
 from configs import ablations, gpt2, llama, rwkv, t5
 from input_pipeline import pipeline
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from models.config import TransformerConfig
 from train.reporting.flops import step_flops
 
@@ -50,7 +50,7 @@ def make_config(name: str, tiny: bool, **changes) -> ConfigDict:
       )  # fmt: skip
     case 'bert':
       config = ablations.get_config('bert:large,objective=mlm')
-      config.data.curriculum, config.data.predictions = (), 77
+      config.train.phases, config.data.predictions = (), 77
     case 'gpt2' | 'small' as size:
       config = gpt2.get_config({'gpt2': 'large'}.get(size, size))
     case 't5' | 't5_3b':
@@ -91,7 +91,7 @@ def _shrink(config):
 
 def _setting(config):
   """What `make_batch` and the torch side must know."""
-  data = DataConfig(**config.data)
+  data = data_config(config)
   shapes = pipeline.batch_shapes(data, config.model.family)
   family = config.model.family
   return {

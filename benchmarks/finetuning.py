@@ -50,7 +50,7 @@ PRETRAINING = {
   'bert': {
     'data.length': 64,
     'data.predictions': 10,
-    'data.curriculum': '()',
+    'train.phases': '()',
     'model.dropout': 0,  # nothing is read twice
     'model.attention_dropout': 0,
     'model.init_std': 0.08,  # 0.02 is for widths of 768; this one has 128

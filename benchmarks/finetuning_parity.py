@@ -46,7 +46,7 @@ from ml_collections import ConfigDict
 from benchmarks import machine
 from configs.commands import command
 from input_pipeline import pipeline
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from train.finetuning import sweeping
 from train.runs import workdir
@@ -222,7 +222,7 @@ def train_torch(run: Path, seed: int) -> dict[str, float]:
   """A plain loop with the recipe and the examples of a run of Treeline."""
   config = workdir.read_config(str(run))
   data = pipeline.open_data(
-    DataConfig(**config.data), config.seed, config.model.vocab_size,
+    data_config(config), config.seed, config.model.vocab_size,
     workdir=str(run), family='encoder',
   )  # fmt: skip
   tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM)

@@ -97,7 +97,7 @@ def make_task(name, folder, source, vocabularies, caches):
   if 'objective' not in changes and name not in ('causal', 'ul2'):
     data.objective = name
   data.source, data.batch, data.streams, data.length = source, 128, FILES, 512
-  data.curriculum = ()
+  config.train.phases = ()
   data.update(changes)
   kind = system.partition(':')[0]
   vocabulary, size = vocabularies[kind]

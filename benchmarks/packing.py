@@ -19,7 +19,7 @@ from absl import flags
 from benchmarks import samples
 from configs import tree
 from configs.commands import command
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.objectives import features
 from input_pipeline.objectives.rows import batch_shapes, encode, make_rows
 from input_pipeline.tokenizers import kinds
@@ -94,7 +94,7 @@ def main(_):
     published = samples.vocabularies(data, Path(folder))
     for reference, name in RECIPES.items():
       config = tree.config_of(reference)
-      settings = DataConfig(**config.data)
+      settings = data_config(config)
       kind = settings.tokenizer_kind
       if kind == 'byte_bpe':
         path = published['roberta' if settings.masks else 'gpt2'][0]
@@ -114,7 +114,7 @@ def main(_):
       key = path, settings.sentences
       if key not in encoded:
         encoded[key] = encode(texts, tokenizer, settings)
-      for _, phase in settings.phases(config.train.steps):
+      for phase in settings.kinds:
         rows, filled = measure(
           phase, config.model.family, encoded[key], tokenizer
         )

@@ -18,7 +18,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, tree, ul2
+from configs import arguments, common, phases, tree, ul2
 
 # Position -> the keys that it reads and no other position does.
 POSITIONS = {
@@ -44,7 +44,6 @@ _MASKS = _NOISE | {
   'random_share': 0.1,
   'whole_words': False,
   'duplicates': 0,
-  'curriculum': (),
 }
 # Objective -> the keys that it reads.
 OBJECTIVES = {
@@ -132,18 +131,20 @@ def change(config: ConfigDict, field: str, value) -> dict:
   elif field == 'objective':
     wanted |= _objective(config, value)
   flat = {
-    f'{g}.{k}': x for g in ('model', 'data') for k, x in config[g].items()
+    f'{g}.{k}': x
+    for g in ('model', 'data', 'train')
+    for k, x in config[g].items()
   }
   return {key: x for key, x in wanted.items() if flat[key] != x}
 
 
 def _position(c, position):
-  m, d = c.model, c.data
-  blank = common.base().model
+  m, blank = c.model, common.base().model
   keys = [key for own in POSITIONS.values() for key in own]
   own = dict(POSITIONS[position])
   if 'max_length' in own:
-    own['max_length'] = max(d.length, *(phase[1] for phase in d.curriculum), 0)
+    lengths = [phase.length for phase in phases.of(c)]
+    own['max_length'] = max(lengths)
   if 'rope_dim' in own:
     own['rope_dim'] = m.head_dim // 2 * 2
   keys += ['position_offset', 'rope_scaling']  # only some papers set them
@@ -172,6 +173,8 @@ def _objective(c, objective):
     wanted['model.head'] = 'mlm_nsp' if pairs else 'mlm'
   if pairs and m.family in ('encoder', 'electra'):
     wanted['model.token_types'] = m.token_types or 2  # BERT, 3
+  if 'predictions' not in own and any(p.predictions for p in phases.of(c)):
+    wanted['train.phases'] = ()  # they are of masked tokens
   if objective == 'causal':
     wanted['model.prefix'] = wanted['data.loss_on_inputs'] = False
   return wanted

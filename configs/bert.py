@@ -78,7 +78,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.length = int(chosen['length'])
   d.predictions = {512: 77, 128: 20}[d.length]  # the published code's
   if d.length == 512:
-    d.curriculum = ((0.9, 128, 20),)  # A.2
+    # A.2: nine tenths of the steps
+    c.train.phases = ((('steps', 900_000), 0, 128, 20, ''),)
   d.batch = 256  # A.2
 
   c.optimizer.name = 'adamw'  # A.2
@@ -96,5 +97,5 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == 'tiny':
     paper.tiny(c, batch=32, rate=1e-3, warmup=30)
     d.predictions, d.duplicates = 20, 2
-    d.curriculum = ((0.9, 64, 10),)
+    c.train.phases = ((('steps', 180), 0, 64, 10, ''),)
   return common.finish(c)

@@ -3,8 +3,8 @@
 BigScience Workshop 2022. `bloom.py:SIZE`: 560m, 1.1b, 1.7b, 3b, 7.1b or 176b;
 `tiny` is ours, for a run in minutes.
 
-GPT-2's block with ALiBi and a norm after the embeddings. Left out: the batch
-that grows from 192 rows over the first 9,765,625.
+GPT-2's block with ALiBi and a norm after the embeddings. The batch grows from
+192 rows over the first 9,765,625 (the published scripts).
 
 Cost: 176b 3.5 months on 384 A100 GPUs, 1.08M GPU hours (announcements of
 BigScience and GENCI), 366B tokens (table 3).
@@ -13,20 +13,20 @@ Reached (176b): perplexity 7.045 at the end of training (model card).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'gpt3:175b'
 
-# size: layers, D, heads, H, largest and last learning rate, rows of a batch.
-# Table 3 and the published scripts. F is 4 D.
+# size: layers, D, heads, H, largest and last learning rate, rows of a batch, by
+# how many it grows. Table 3 and the published scripts. F is 4 D.
 SIZES = {
-  '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256),
-  '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256),
-  '1.7b': (24, 2048, 16, 128, 2e-4, 1e-5, 512),
-  '3b': (30, 2560, 32, 80, 1.6e-4, 1e-5, 512),
-  '7.1b': (30, 4096, 32, 128, 1.2e-4, 1e-5, 512),
-  '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048),
-  'tiny': (2, 128, 8, 16, 1e-3, 1e-4, 16),
+  '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256, 32),
+  '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256, 16),
+  '1.7b': (24, 2048, 16, 128, 2e-4, 1e-5, 512, 16),
+  '3b': (30, 2560, 32, 80, 1.6e-4, 1e-5, 512, 32),
+  '7.1b': (30, 4096, 32, 128, 1.2e-4, 1e-5, 512, 32),
+  '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048, 16),
+  'tiny': (2, 128, 8, 16, 1e-3, 1e-4, 16, 0),
 }
 
 
@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   m = c.model
   m.decoder_layers, m.embed_dim, m.heads, m.head_dim, *recipe = SIZES[size]
-  peak, last, batch = recipe
+  peak, last, batch, growth = recipe
   m.vocab_size = 250_880  # 3.3: 250,680, padded
   m.kv_heads, m.mlp_dim = m.heads, 4 * m.embed_dim
   m.position = 'alibi'  # 3.2.3
@@ -65,6 +65,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # Megatron-LM's windows of T + 1 tokens
   d.length = 2048  # table 3
   d.batch = batch
+  if growth:
+    c.train.phases = phases.ramp('rows', 9_765_625, 192, batch, growth)
 
   c.optimizer.name = 'adamw'  # table 3
   c.optimizer.clip = 1.0
@@ -74,12 +76,13 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'
   c.schedule.learning_rate = peak
-  c.schedule.warmup_steps = 183_105 // d.batch  # 375M tokens
-  c.schedule.decay_steps = 200_000_000 // d.batch  # 410B tokens
+  c.schedule.unit = 'rows'
+  c.schedule.warmup_steps = 183_105  # 375M tokens
+  c.schedule.decay_steps = 200_000_000  # 410B tokens
   c.schedule.end_fraction = last / peak
   # ROOTS once is 341B tokens; 176b read 25B more (3.5).
-  tokens = 366_000_000_000 if size == '176b' else 341_000_000_000
-  c.train.steps = tokens // (d.batch * d.length)
+  tokens = 366e9 if size == '176b' else 341e9
+  c.train.steps = phases.steps_in(c, 'tokens', tokens)
 
   if large:
     paper.save_memory(c)

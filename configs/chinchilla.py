@@ -4,8 +4,8 @@ Hoffmann et al. 2022. `chinchilla.py:SIZE`: 70b, or any of the models that its
 law was fitted to, by their printed millions of parameters (44m to 16183m);
 `tiny` is ours, for a run in minutes.
 
-Gopher's block, trained on twenty tokens for each parameter. Left out: 70b's
-smaller batch in the first half.
+Gopher's block, trained on twenty tokens for each parameter. 70b's batch doubles
+midway (table 4).
 
 Cost: 70b 1.4T tokens (table 4), the FLOPs of Gopher: 5.76e23 (table 3).
 Reached (70b): MMLU 67.6 with 5 examples (table 6), perplexity 7.16 on
@@ -14,7 +14,7 @@ WikiText-103 (4.2.1).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, gopher
+from configs import arguments, common, gopher, phases
 
 ANCESTOR = 'gopher:280b'
 
@@ -92,10 +92,14 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d.normalization = ''  # 4.1: no NFKC
 
-  # 70b: table 4, 3M tokens (1.5M at first). The batches of the others are not
+  # 70b: table 4, 3M tokens, 1.5M at first. The batches of the others are not
   # stated: they are Gopher's for these sizes (its table 1).
   d.batch = 1536 if size == '70b' else 1024 if millions > 1500 else 128
 
+  tokens = 20e6 * millions
+  c.train.phases = ()
+  if size == '70b':
+    c.train.phases = ((('tokens', tokens / 2), 768, 0, 0, ''),)
   c.optimizer.clip = 1.0  # not stated
   c.optimizer.weight_decay = 0.1  # 4.1: AdamW; the number is not stated
   # 70b: table 4. The paper gives the rate of the smallest model, 2e-4, and of
@@ -105,5 +109,5 @@ def get_config(arg: str = '') -> ConfigDict:
     c.schedule.learning_rate = 1.25e-4
   # The cosine ends with the last token (B). 70b: 1.4T tokens, table 4. The
   # others were trained several times; this is the optimal length (table 3).
-  c.train.steps = 20 * millions * 1_000_000 // (d.batch * d.length)
+  c.train.steps = phases.steps_in(c, 'tokens', tokens)
   return common.finish(c)

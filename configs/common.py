@@ -205,8 +205,6 @@ KEYS = {
   'data.batch': Key(int, 'rows of a batch, over all devices and hosts'),
   'data.length': Key(
     int, 'tokens of a row; of an encoder-decoder, tokens of the inputs'),
-  'data.curriculum': Key(
-    (), '(share of the steps, length, predictions) of each earlier phase'),
   'data.concatenate': Key(True, 'join documents before cutting rows'),
   'data.start': Key(
     'pad', 'what a text begins with, or the id of a token; none: rows are '
@@ -218,7 +216,8 @@ KEYS = {
     '128, or length / 32 if that is more'),
   'data.document_tokens': Key(
     0, 'a longer document gives one random piece of this length; 0: all of it'),
-  'data.streams': Key(8, 'independent readers; they divide the batch'),
+  'data.streams': Key(
+    8, 'independent readers, which take turns at the rows'),
   'data.threads': Key(
     0, 'threads that read; 0: one a core; only the speed depends on them'),
 
@@ -266,13 +265,20 @@ KEYS = {
     'linear_throughout', 'cosine', 'exponential')),
   'schedule.learning_rate': Key(
     float, 'the largest rate; inverse_sqrt and noam: their factor'),
-  'schedule.warmup_steps': Key(int, 'steps of warm-up'),
+  'schedule.unit': Key(
+    'steps', 'what the next keys count; tokens: rows times their length',
+    ('steps', 'rows', 'tokens')),
+  'schedule.warmup_steps': Key(int, 'how long the warm-up takes'),
   'schedule.end_fraction': Key(float, 'the last rate, a share of the largest'),
-  'schedule.constant_steps': Key(int, 'exponential: steps before the decay'),
-  'schedule.decay_steps': Key(0, 'the last step of the decay; 0: train.steps'),
+  'schedule.constant_steps': Key(int, 'exponential: how long before the decay'),
+  'schedule.decay_steps': Key(0, 'where the decay ends; 0: at train.steps'),
 
   # Training, evaluation and checkpoints.
   'train.steps': Key(int, 'updates of the parameters'),
+  'train.phases': Key(
+    (), '((unit, until), batch, length, predictions, objective) of each phase '
+    "before the last, which data.* describes; 0 and '' are as there; units: "
+    'steps, rows, tokens'),
   'train.epochs': Key(
     0.0, 'train.finetune: how often each example is read, for train.steps'),
   'train.warmup_share': Key(

@@ -4,9 +4,10 @@ Gopher" (Rae et al. 2021).
 `gopher.py:SIZE`: 44m, 117m, 417m, 1.4b, 7.1b or 280b; `tiny` is ours, for a
 run in minutes.
 
-GPT-2 with RMSNorm and Transformer-XL's relative positions. Left out: 280b's
-batch of 3M tokens before the 6M that it has here (3.2); and the bfloat16
-weights of 7.1b and 280b with stochastic rounding: here weights are float32.
+GPT-2 with RMSNorm and Transformer-XL's relative positions. 280b's batch grows
+from 3M tokens to 6M "during training" (3.2): in the middle, as Chinchilla's.
+Left out: the bfloat16 weights of 7.1b and 280b with stochastic rounding: here
+weights are float32.
 
 Cost: 300B tokens each; 280b 920 hours on 4,096 TPUv3 chips, 6.31e23 FLOPs
 (appendix, table A27).
@@ -16,7 +17,7 @@ Reached (280b): MMLU 60.0 with 5 examples, perplexity 7.75 on WikiText-103
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'gpt3:175b'
 
@@ -65,6 +66,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # not stated; GPT-3's
   d.length = 2048  # 3.2
   d.batch = batch
+  if size == '280b':
+    c.train.phases = ((('tokens', 150e9), batch // 2, 0, 0, ''),)
 
   c.optimizer.name = 'adamw'  # 3.2: Adam
   c.optimizer.clip = 0.25 if size in ('7.1b', '280b') else 1.0  # 3.2
@@ -76,7 +79,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 1500  # from 1e-7; from 0 here
   c.schedule.end_fraction = 0.1
-  c.train.steps = 300_000_000_000 // (d.batch * d.length)  # 3.2
+  c.train.steps = phases.steps_in(c, 'tokens', 300e9)  # 3.2
 
   if large:
     paper.save_memory(c)

@@ -3,9 +3,9 @@
 `gpt3.py:SIZE`: small, medium, large, xl, 2.7b, 6.7b, 13b or 175b; `tiny` is
 ours, for a run in minutes.
 
-GPT-2 with every second layer banded. Left out: the batch that grows from 32k
-tokens over the first 4 to 12 billion (appendix B); here it is full from the
-start.
+GPT-2 with every second layer banded. The batch grows from 32k tokens over the
+first 4 to 12 billion "depending on the model size" (appendix B): which size
+took how many is not published.
 
 Cost: 300B tokens each; 175b 3,640 petaflop/s-days, 3.14e23 FLOPs (appendix D),
 on V100 GPUs (2.3). Number of GPUs and time: not published.
@@ -15,7 +15,7 @@ MMLU 43.9 with 5 examples (table 6 of Hoffmann et al. 2022).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'gpt2:xl'
 
@@ -35,6 +35,10 @@ SIZES = {
   '175b': (96, 12288, 96, 128, 1536, 6e-5),
   'tiny': (2, 128, 8, 16, 16, 1e-3),
 }
+
+
+# Rows of a batch -> the tokens over which it grows to them.
+RAMP = {256: 4e9, 512: 6e9, 1024: 8e9, 1536: 12e9, 16: 4e9}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -70,7 +74,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.length = 2048  # 2.1
   d.batch = batch
 
-  tokens = d.batch * d.length
+  c.train.phases = phases.line('tokens', RAMP[batch], 16, batch, 16)  # B
+
   c.optimizer.name = 'adamw'  # B
   c.optimizer.clip = 1.0
   c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
@@ -79,10 +84,11 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'  # B: down to a tenth over 260B tokens, then flat
   c.schedule.learning_rate = peak
-  c.schedule.warmup_steps = 375_000_000 // tokens  # B
-  c.schedule.decay_steps = 260_000_000_000 // tokens
+  c.schedule.unit = 'tokens'
+  c.schedule.warmup_steps = 375_000_000  # B
+  c.schedule.decay_steps = 260_000_000_000
   c.schedule.end_fraction = 0.1
-  c.train.steps = 300_000_000_000 // tokens  # 2.1
+  c.train.steps = phases.steps_in(c, 'tokens', 300e9)  # 2.1
 
   if not small:
     paper.save_memory(c)

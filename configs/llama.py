@@ -6,9 +6,9 @@ is 3 with stretched rotary wavelengths; its recipe is the stage of training that
 follows on 3, on long documents. `tiny` is ours, for a run in minutes.
 
 RMSNorm, SwiGLU, rotary positions, no biases. The large models of version 2 and
-all of version 3 have fewer heads of keys and values. Left out: the smaller
-batches at the start of 405b (3.4.1 of its paper). Without them it takes its
-tokens in fewer steps; its rate, which fell over 1.2M steps, falls over these.
+all of version 3 have fewer heads of keys and values. 405b begins with 4M tokens
+in rows of 4,096, and has 8M after 252M tokens and 16M after 2.87T (3.4.1 of its
+paper); its rate falls over 1.2M steps, and its tokens take 1.1M.
 
 Cost. 1: 65b about 21 days on 2,048 A100 GPUs for 1.4T tokens (2.4); 13b 135,168
 GPU hours (table 15). 2: 184,320, 368,640, 1,038,336 and 1,720,320 A100 hours
@@ -20,7 +20,7 @@ Reached, MMLU with 5 examples (model cards). 1: 35.1, 46.9, 57.8, 63.4. 2: 45.3,
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'palm:62b'
 
@@ -112,14 +112,20 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = peak
   c.schedule.warmup_steps = 8000 if version == '3' else 2000
   c.schedule.end_fraction = 0.01 if version == '3' else 0.1
-  c.train.steps = billions * 1_000_000_000 // (d.batch * d.length)
+  if (version, size) == ('3', '405b'):  # 3.4.1
+    c.train.phases = (
+      (('tokens', 252e6), 1024, 4096, 0, ''),
+      (('tokens', 2.87e12), 1024, 0, 0, ''),
+    )
+    c.schedule.decay_steps = 1_200_000
+  c.train.steps = phases.steps_in(c, 'tokens', billions * 1e9)
   if version == '3.1' and size != 'tiny':
     # It begins with the weights of 3 and takes 800B tokens (3.4.2). Its rate is
     # not stated: it is the last one of 3.
     c.schedule.name = 'constant'
     c.schedule.learning_rate = 0.01 * peak
     c.schedule.warmup_steps = c.schedule.end_fraction = None
-    c.train.steps = 800_000_000_000 // (d.batch * d.length)
+    c.train.steps = phases.steps_in(c, 'tokens', 800e9)
 
   if size == 'tiny':
     paper.tiny(c, warmup=30)

@@ -3,8 +3,8 @@
 Smith et al. 2022. `mt_nlg.py:SIZE`: 530b; `tiny` is ours, for a run in
 minutes.
 
-GPT-2's block as Megatron-LM has it. Left out: the batch that grows by 32 rows
-from 32 over the first 12 billion tokens (3.2).
+GPT-2's block as Megatron-LM has it. The batch grows by 32 rows from 32 over the
+first 12 billion tokens (3.2).
 
 Cost: 270B tokens (3.2) on a cluster of 560 servers with 8 A100 GPUs each
 (Microsoft's announcement). Time: no source at hand.
@@ -13,7 +13,7 @@ Reached: HellaSwag 80.2 with 1 example, 82.4 with several (section 5).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'gpt3:175b'
 
@@ -53,8 +53,8 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'none'  # Megatron-LM's windows of T + 1 tokens
   d.length = 2048  # 3.2
   d.batch = 1920  # 3.2
+  c.train.phases = phases.ramp('tokens', 12e9, 32, d.batch, 32)  # 3.2
 
-  tokens = d.batch * d.length
   c.optimizer.name = 'adamw'  # 3.2: Adam
   c.optimizer.clip = 1.0
   c.optimizer.b1, c.optimizer.b2 = 0.9, 0.95
@@ -63,10 +63,12 @@ def get_config(arg: str = '') -> ConfigDict:
   c.optimizer.weight_decay = 0.1
   c.schedule.name = 'cosine'  # 3.2: to a tenth over 340B tokens
   c.schedule.learning_rate = 5e-5
-  c.schedule.warmup_steps = 1_000_000_000 // tokens
-  c.schedule.decay_steps = 340_000_000_000 // tokens
+  c.schedule.unit = 'tokens'
+  c.schedule.warmup_steps = 1_000_000_000
+  c.schedule.decay_steps = 340_000_000_000
   c.schedule.end_fraction = 0.1
-  c.train.steps = 270_000_000_000 // tokens  # 3.2: of the 339B it has
+  # 3.2: of the 339B it has
+  c.train.steps = phases.steps_in(c, 'tokens', 270e9)
 
   if size == '530b':
     paper.save_memory(c)

@@ -3,8 +3,9 @@
 `palm.py:SIZE`: 8b, 62b or 540b; `tiny` is ours, for a run in minutes.
 
 Attention and MLP side by side after one norm, one head of keys and values,
-SwiGLU, rotary positions, no biases. Left out: the smaller batches of the start,
-a half (8b, 62b) or a quarter and a half (540b) of those here.
+SwiGLU, rotary positions, no biases. Batches double: 540b's after 50,000 and
+115,000 of 255,000 steps, 8b's and 62b's once (5). "The smaller models followed
+similar schedules": theirs double after 50,000 steps here.
 
 Cost: 780B tokens (3); 540b on 6,144 TPU v4 chips at 46.2% of their peak (4.1).
 Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
@@ -12,7 +13,7 @@ Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, paper, phases
 
 ANCESTOR = 'gpt3:175b'
 
@@ -64,6 +65,13 @@ def get_config(arg: str = '') -> ConfigDict:
   d.start = 'pad'  # T5X's decoders read id 0 first
   d.length = 2048  # 5
   d.batch = batch
+  if size == '540b':  # 5
+    c.train.phases = (
+      (('steps', 50_000), 512, 0, 0, ''),
+      (('steps', 115_000), 1024, 0, 0, ''),
+    )
+  else:
+    c.train.phases = ((('steps', 50_000), batch // 2, 0, 0, ''),)
 
   c.optimizer.name = 'adafactor'  # 5
   c.optimizer.clip = 1.0
@@ -79,7 +87,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = 1.0
   c.schedule.warmup_steps = 10_000
   c.train.z_loss = 1e-4  # 5
-  c.train.steps = 780_000_000_000 // (d.batch * d.length)  # 3
+  c.train.steps = 255_000  # 5: 776B tokens, all of the data once
+  if size != '540b':
+    c.train.steps = phases.steps_in(c, 'tokens', 780e9)  # 3
 
   if size == 'tiny':
     paper.tiny(c)

@@ -50,8 +50,8 @@ def tiny(
   c.data.streams = 4
   c.schedule.warmup_steps = warmup or c.schedule.warmup_steps
   c.schedule.learning_rate = rate or c.schedule.learning_rate
-  c.schedule.decay_steps = 0
-  c.train.steps = steps
+  c.schedule.decay_steps, c.schedule.unit = 0, 'steps'
+  c.train.steps, c.train.phases = steps, ()
   c.train.log_every = 20
   c.eval.every = 100
   c.checkpoint.every = 100

@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+from typing import Any
 
+from configs.phases import Phase, kinds_of, make_plan
 from input_pipeline import config_checks
-from input_pipeline.choices import LABELLED, MASKED, PAIRS
+from input_pipeline.choices import LABELLED, MASKED, OBJECTIVES, PAIRS
 
 # Documents of a chunk by default. At C4's 480 tokens a document a chunk fills
 # 15 rows or more. The last row is part-filled, so about half a row of the 15 is
@@ -15,10 +17,10 @@ PER_DOCUMENT = 32  # tokens of a row for each document, where that is more
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """The keys `data.*`.
+  """The keys `data.*`, and `train.phases`.
 
   configs/common.py has their meanings and defaults; a test holds the defaults
-  here equal to those.
+  here equal to those. `data_config` makes it from a whole config.
 
   All but `threads` decide the batches, or which documents they come from.
   Raises ValueError naming the key when a value is impossible: config_checks
@@ -37,7 +39,7 @@ class DataConfig:
   pack: bool  # short examples share a row
   block: int  # documents of a chunk: read, shuffled, packed together; 0: auto
   document_tokens: int  # the most taken of a document, at random; 0: all
-  streams: int  # independent readers; divides batch
+  streams: int  # independent readers, which take turns at the rows
   holdout: int  # every holdout-th document of a file is for evaluation
   max_bad_share: float  # of unreadable documents, among 1,000 at least
   threads: int  # 0: one for each usable core; changes speed only
@@ -45,9 +47,6 @@ class DataConfig:
   # (mode, rate, mean span, share) each; see objectives/ul2.py.
   denoisers: tuple = ()
   predictions: int = 0  # P, the most masked tokens in a row
-  # Phases before the one of `length` and `predictions`: (share of the steps,
-  # length, predictions) each; see phases().
-  curriculum: tuple[tuple[float, int, int], ...] = ()
   mixture: tuple = ()  # of (source, rate): a share of the rows from each
   # RATES: what the mixture's numbers are; 'examples': how many each source has,
   # r = min(n, cap)^(1 / temperature) (Raffel et al. 2020, 3.5.2).
@@ -84,6 +83,8 @@ class DataConfig:
   # ORDERS: in which orders the two texts of an example are read.
   orders: str = ''
   label_scale: float = 0.0  # of a 'regression': labels are divided by this
+  # train.phases: those before the one of the sizes here; see configs.phases.
+  phases: tuple = ()
 
   @property
   def pairs(self) -> bool:
@@ -128,25 +129,45 @@ class DataConfig:
       return self.threads or len(os.sched_getaffinity(0))
     return self.threads or os.cpu_count()
 
-  def phases(self, steps: int) -> list[tuple[int, 'DataConfig']]:
-    """(last step, config) of each phase of a run of `steps` steps, in order.
+  @property
+  def plan(self) -> list[Phase]:
+    """All phases of the run, in order; the last one has no end."""
+    sizes = self.batch, self.length, self.predictions, self.objective
+    return make_plan(self.phases, *sizes)
 
-    One phase, unless there is a curriculum. Raises ValueError where a share of
-    it is not a whole number of steps.
-    """
-    found, last = [], 0
-    for share, length, predictions in self.curriculum:
-      count = round(share * steps)
-      config_checks.require(
-        count >= 1 and abs(share * steps - count) < 1e-6,
-        'curriculum', self.curriculum,
-        f'divide the steps: {share} of train.steps={steps} is not a whole'
-        ' number',
-      )  # fmt: skip
-      last += count
-      sizes = {'length': length, 'predictions': predictions}
-      found.append((last, dataclasses.replace(self, curriculum=(), **sizes)))
-    return [*found, (steps, dataclasses.replace(self, curriculum=()))]
+  def at(self, phase: Phase) -> 'DataConfig':
+    """The config of one phase, without the keys that its objective ignores."""
+    own = OBJECTIVES[phase.objective]
+    others = {k for keys in OBJECTIVES.values() for k in sum(keys, ())}
+    unread = others.difference(own.needed, own.optional)
+    off = {key: type(getattr(self, key))() for key in unread}
+    sizes = {
+      'batch': phase.batch,
+      'length': phase.length,
+      'predictions': phase.predictions,
+      'objective': phase.objective,
+    }
+    return dataclasses.replace(self, **off | sizes, phases=())
+
+  @property
+  def kinds(self) -> list['DataConfig']:
+    """The configs of the phases, one for each way to make rows."""
+    phases = self.plan
+    if len(phases) == 1:
+      return [self]
+    found = dict(zip(kinds_of(phases), phases, strict=True))
+    return [self.at(phase) for phase in found.values()]
+
+  @property
+  def kind_count(self) -> int:
+    """How many ways there are to make rows; see `configs.phases.kinds_of`."""
+    return kinds_of(self.plan)[-1] + 1
+
+  @property
+  def uneven(self) -> bool:
+    """Whether some batches have more rows of one stream than of another."""
+    batches = {phase.batch for phase in self.plan}
+    return len(batches) > 1 or self.batch % self.streams > 0
 
   @property
   def sources(self) -> tuple[tuple[str, str, float], ...]:
@@ -160,19 +181,28 @@ class DataConfig:
   @property
   def cursor_shape(self) -> tuple[int, int]:
     """How many streams there are, and how many numbers a stream's place has."""
-    numbers = 1 + 4 * len(self.mixture) if self.mixture else 4
-    return self.streams, numbers
+    numbers = 3 + self.kind_count
+    mixed = 1 + numbers * len(self.mixture)
+    return self.streams, mixed if self.mixture else numbers
 
   @property
   def cursor_names(self) -> str:
     """What the numbers of a cursor are, for a reader."""
     place = 'epoch, shard, chunk, row'
+    if self.kind_count > 1:
+      place += ' in each kind of rows'
     return f'rows, then {place} of each source' if self.mixture else place
 
   def __post_init__(self):
     config_checks.all_set(self)
     if self.block == 0:
-      object.__setattr__(self, 'block', max(CHUNK, self.length // PER_DOCUMENT))
+      longest = max(phase.length for phase in self.plan)
+      object.__setattr__(self, 'block', max(CHUNK, longest // PER_DOCUMENT))
     pairs = config_checks.mixture_pairs(self.mixture)
     object.__setattr__(self, 'mixture', pairs)
     config_checks.check(self)
+
+
+def data_config(config: Any) -> DataConfig:
+  """The data of a whole config: its group `data` and its phases."""
+  return DataConfig(**config.data, phases=config.train.phases)

@@ -6,7 +6,6 @@ earlier ones: the choices (sources, tokenizer, objective), then the numbers that
 an objective needs, then what concerns batches and runs.
 """
 
-import dataclasses
 import difflib
 from typing import Any
 
@@ -28,7 +27,7 @@ def check(config: DataConfig) -> None:
     _labelled(config)
   _denoisers(config)
   _rows(config)
-  _curriculum(config)
+  _phases(config)
   _start(config)
   _run(config)
 
@@ -124,8 +123,14 @@ def _tokenizer_and_objective(config):
     if kind not in kinds:
       _unused(config, key, 'tokenizer_kind')
   keys = {k for own in choices.OBJECTIVES.values() for k in sum(own, ())}
-  own = choices.OBJECTIVES[config.objective]
-  for key in sorted(keys.difference(own.needed, own.optional)):
+  names = {phase.objective for phase in config.plan}
+  for name in sorted(names - choices.OBJECTIVES.keys()):
+    known = ', '.join(choices.OBJECTIVES)
+    raise ValueError(
+      f'train.phases has the objective {name!r}; it must be one of {known}.'
+    )
+  read = {k for name in names for k in sum(choices.OBJECTIVES[name], ())}
+  for key in sorted(keys - read):
     _unused(config, key, 'objective', _HINT)
 
 
@@ -176,8 +181,11 @@ def _labelled(config):
   task = config.source.startswith('task:')
   rule = f"be 'task:NAME': data.objective={config.objective!r} reads labels"
   _must(config, task, 'source', rule)
-  rule = f'be (): rows of data.objective={config.objective!r} have one length'
-  _must(config, not config.curriculum, 'curriculum', rule)
+  if config.phases:
+    raise ValueError(
+      f'train.phases must be (): data.objective={config.objective!r} reads the '
+      'examples of a task, which has one phase.'
+    )
   kinds = choices.ORDERS
   rule = f'be one of {", ".join(map(repr, kinds))}'
   _must(config, config.orders in kinds, 'orders', rule)
@@ -230,22 +238,33 @@ def _rows(config):
   _share(config, 'max_bad_share')
 
 
-def _curriculum(config):
-  phases = config.curriculum
-  possible = all(
-    isinstance(phase, tuple)
-    and [*map(type, phase)] == [float, int, int]
-    and 0 < phase[0] < 1
-    for phase in phases
-  )
-  _must(
-    config, possible and sum(phase[0] for phase in phases) < 1, 'curriculum',
-    'hold (share of the steps, length, predictions) each, and the shares must'
-    ' leave some to data.length',
-  )  # fmt: skip
-  for _, length, predictions in phases:
-    sizes = {'length': length, 'predictions': predictions}
-    dataclasses.replace(config, curriculum=(), **sizes)  # runs all rules
+def _phases(config):
+  """Each phase keeps all rules, and text is read alike in all of them."""
+  plan = config.plan
+  for number, phase in enumerate(plan[:-1]):
+    try:
+      own = config.at(phase)  # runs all rules
+    except ValueError as error:
+      raise ValueError(f'train.phases[{number}]: {error}') from None
+    kinds = {objective_kind(x) for x in (own, config)}
+    if len(kinds) > 1:
+      raise ValueError(
+        f'train.phases[{number}] has the objective {own.objective!r}, which '
+        f'reads {objective_kind(own)}, but data.objective={config.objective!r} '
+        f'reads {objective_kind(config)}: one run cannot do both.'
+      )
+  if config.scored and config.kind_count > 1:
+    raise ValueError(
+      'train.phases change the rows of data.mixture, but the examples of its '
+      'tasks have one length: change the batch alone, or leave the tasks out.'
+    )
+
+
+def objective_kind(config: DataConfig) -> str:
+  """What an objective reads, in words."""
+  if config.labelled:
+    return 'the labels of a task'
+  return 'sentences' if config.sentences else 'text without sentences'
 
 
 def _start(config):
@@ -266,8 +285,6 @@ def _start(config):
 def _run(config):
   for key in 'threads', 'documents', 'epochs':
     _must(config, getattr(config, key) >= 0, key, 'be 0 (all) or more')
-  rule = f'be a multiple of data.streams={config.streams}'
-  _must(config, config.batch % config.streams == 0, 'batch', rule)
 
 
 # Parts of rules.

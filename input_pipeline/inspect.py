@@ -28,7 +28,7 @@ from input_pipeline import config as data_config
 from input_pipeline import pipeline
 from input_pipeline.choices import WHOLE_TEXT
 from input_pipeline.sources import labelled
-from input_pipeline.streams import cursors
+from input_pipeline.streams import assembly, cursors
 from input_pipeline.tokenizers.interface import Tokenizer
 
 
@@ -41,21 +41,27 @@ def show(
 ) -> None:
   """Prints some rows of a config's data and the rates of many.
 
-  A curriculum has a section for each phase. `evaluation` chooses the evaluation
-  split. Raises ValueError when that has no rows.
+  Phases that make other rows have a section each. `evaluation` chooses the
+  evaluation split. Raises ValueError when that has no rows.
   """
   if batches < 1:
     raise ValueError(f'--batches={batches} must be at least 1.')
-  settings = data_config.DataConfig(**_resolved(config).data)
+  settings = data_config.data_config(_resolved(config))
   data = pipeline.open_data(
     settings, config.seed, config.model.vocab_size, config.eval.source,
     workdir, family=config.model.family,
   )  # fmt: skip
-  phases = settings.phases(config.train.steps)
-  for last, phase in phases:
-    if len(phases) > 1:
-      print(f'Up to step {last:,} rows have {phase.length} tokens\n')
-    show_phase(data.phase(phase), examples, batches, evaluation)
+  seen = -1
+  for phase, own in data.phases():
+    if own.kind == seen:
+      continue
+    seen = own.kind
+    if len(data.kinds) > 1:
+      print(
+        f'From step {phase.first + 1:,} on rows have {phase.length} tokens '
+        f'({phase.objective})\n'
+      )
+    show_phase(own, examples, batches, evaluation)
 
 
 def _resolved(config: ConfigDict) -> ConfigDict:
@@ -85,12 +91,14 @@ def show_phase(
   iterator = begin()
   first = next(iterator)
   iterator.close()
-  order = rows.reshape(data.config.streams, -1).T.ravel()  # a row of each
+  # A row of each stream, then another one.
+  streams, places = assembly.Turns(batch, data.config.streams).places(0, rows)
+  order = np.lexsort([streams, places])
   filled = first['segments'].reshape(batch, -1)
   there = filled.any(axis=1)  # a stream may have nothing held out
   for row in order[there[order]][:examples]:
     shown = {name: values[row] for name, values in first.items()}
-    print(show_row(shown, row, data.tokenizer, names))
+    print(show_row(shown, row, data.tokenizer, names, len(data.kinds)))
 
   # From the start: the rows that were made meanwhile would take no time.
   before, start = data.report(), time.perf_counter()
@@ -122,14 +130,18 @@ def show_row(
   number: int,
   tokenizer: Tokenizer,
   names: Sequence[str] = (),
+  kinds: int = 1,
 ) -> str:
   """One row as a reader wants it: every segment's text, sizes and weights.
 
-  `names` are those of a task's classes.
+  `names` are those of a task's classes, and `kinds` how many kinds of rows the
+  phases of the run make.
   """
   places = [
-    f'epoch {epoch}, shard {shard}, chunk {chunk}, row {place}'
-    for epoch, shard, chunk, place in cursors.places(row['cursor']).tolist()
+    f'epoch {epoch}, shard {shard}, chunk {chunk}, row {max(taken)}'
+    for epoch, shard, chunk, *taken in cursors.places(
+      row['cursor'], kinds
+    ).tolist()
   ]
   weights = f'{row["weights"].sum():g}'
   lines = [f'row {number}: {" | ".join(places)}; weights sum to {weights}']

@@ -1,8 +1,9 @@
 """The pipeline: a source's rows, in order, as host arrays with their cursors.
 
-Rows come from `data.streams` independent streams: row p of the global batch
-belongs to stream p // (batch / streams). It carries the cursor from which its
-stream goes on. One pure function of (config, seed, stream, epoch, shard, chunk)
+Rows come from `data.streams` independent streams, which take turns: row n of
+the run belongs to stream n mod streams. A batch has the rows of one stream
+after those of another. Each row carries the cursor from which its stream goes
+on. One pure function of (config, seed, stream, epoch, shard, chunk)
 turns a chunk of documents into rows, so that neither prefetching nor the number
 of hosts changes a bit of a batch.
 """
@@ -14,12 +15,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from configs.phases import Phase, kinds_of
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives import features, shares
+from input_pipeline.corpora import open_corpora
+from input_pipeline.objectives import features, remainders, shares
 from input_pipeline.objectives import rows as row_making
-from input_pipeline.objectives.labelled import Format, task_config
-from input_pipeline.sources import cache, labelled, opening
 from input_pipeline.streams import (
   assembly,
   chunks,
@@ -28,9 +29,7 @@ from input_pipeline.streams import (
   mixture,
   seeds,
 )
-from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tokenizers.interface import start_id
-from input_pipeline.tokenizers.numbers import Numbers
 
 PADDING = 64  # rows of padding that a stream without documents gives at a time
 
@@ -56,9 +55,16 @@ def open_data(
 
 
 def batch_shapes(config: DataConfig, family: str) -> dict[str, tuple]:
-  """Name -> (shape without the batch, dtype); see rows.batch_shapes."""
-  cursor = config.cursor_shape[1:], np.int32
-  return row_making.batch_shapes(config, family) | {'cursor': cursor}
+  """Name -> (shape without the batch, dtype); see rows.batch_shapes.
+
+  `last_of` is there where streams have unequal shares of a batch: the stream
+  whose last row of the batch a row is, or `streams` for all other rows.
+  """
+  shapes = row_making.batch_shapes(config, family)
+  shapes['cursor'] = config.cursor_shape[1:], np.int32
+  if config.uneven:
+    shapes['last_of'] = (), np.int32
+  return shapes
 
 
 class Data:
@@ -84,9 +90,13 @@ class Data:
   ):
     self.config, self.seed, self.family = config, seed, family
     self.shapes = batch_shapes(config, family)
+    self.kinds = config.kinds  # a config for each kind of rows
+    self.kind = len(self.kinds) - 1  # the kind of the rows made here
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
-    self.corpora, self.evaluated = self._open(eval_source, vocab_size)
+    self.corpora, self.evaluated = open_corpora(
+      config, seed, vocab_size, self.tokenizer, eval_source, family
+    )
     rows = self.tokenizer, self.shapes, family
     self.rates, uneven = mixture.rates_of_rows(config, self.corpora, *rows)
     self.fingerprint = fingerprints.of(
@@ -97,77 +107,34 @@ class Data:
     self._shares = shares.Shares(config)
     self._slots = threading.Semaphore(config.workers)
 
-  def _open(self, eval_source, vocab_size):
-    """The corpora to train on, and those to evaluate on."""
-    config, corpora, evaluated = self.config, [], []
-    reserved = config.sentinels + (Numbers.SPECIALS if config.masks else 0)
-    sizes = self.seed, vocab_size
-
-    def opened(name, key):
-      source = opening.open_source(
-        name, *sizes, reserved, key, config.text_field, config.task_folder
-      )
-      if isinstance(source, cache.TokenCache):
-        where = f'{key}={name!r}'
-        tokenizing.check_cache(config, *sizes, self.tokenizer, source, where)
-      return source
-
-    def add_evaluated(name):
-      source = opened(name, 'eval.source')
-      evaluated.append(self._corpus('eval.source', name, source))
-
-    for key, name, _ in config.sources:
-      source = opened(name, key)
-      own = eval_source or source.validation
-      holdout = 0 if own else config.holdout
-      made = self._corpus(
-        key, name, source, holdout, limit=config.documents, trained=True
-      )
-      corpora.append(made)
-      if holdout:
-        evaluated.append(self._corpus(key, name, source, holdout, True))
-      elif not own:
-        raise ValueError(
-          f"data.holdout=0 and eval.source='' leave nothing of {key}={name!r}"
-          ' to evaluate on: hold documents out (100: every hundredth) or give'
-          ' eval.source.'
-        )
-      elif not eval_source:
-        for each in getattr(source, 'validations', None) or (own,):
-          add_evaluated(each)
-    if eval_source:
-      names = {eval_source, config.source}
-      if 'synthetic' in names and len(names) > 1:
-        raise ValueError(
-          f'eval.source={eval_source!r} and data.source={config.source!r} have'
-          ' different tokens: both or neither must be synthetic.'
-        )
-      add_evaluated(eval_source)
-    return corpora, evaluated
-
-  def _corpus(self, key, name, source, *split, trained=False, **limit):
-    """The corpus of a source: documents, or a task's labelled examples."""
-    if not isinstance(source, labelled.Labelled):
-      return Corpus(key, name, source, self.config, *split, **limit)
-    config = task_config(self.config, source.task, self.family, key)
-    labels = Format(source.task, config, self.family, trained)
-    labels.check(source.examples, f'{key}={name!r}')
-    return Corpus(key, name, source, config, *split, **limit, labels=labels)
-
   def start(self) -> np.ndarray:
     """Cursors before the first row; their shape is config.cursor_shape."""
-    return cursors.start(self.config.streams, len(self.config.mixture))
+    streams, mixed = self.config.streams, len(self.config.mixture)
+    return cursors.start(streams, len(self.kinds), mixed)
 
-  def phase(self, config: DataConfig) -> 'Data':
-    """The same data in the rows of a phase; see DataConfig.phases.
+  def phase(self, config: DataConfig, kind: int = 0) -> 'Data':
+    """The same data in the batches and the rows of a phase.
 
-    A phase begins at streams.cursors.next_chunk of the phase before.
+    `config` is from DataConfig.at, and `kind` is the number of the phase's kind
+    of rows, see configs.phases.kinds_of. A chunk that an earlier phase began
+    goes on with what its rows did not hold.
     """
     other = copy.copy(self)
-    other.config = config
-    other.shapes = batch_shapes(config, self.family)
+    other.config, other.kind = config, kind
+    kept = {
+      k: self.shapes[k] for k in ('cursor', 'last_of') if k in self.shapes
+    }
+    other.shapes = row_making.batch_shapes(config, self.family) | kept
     other._shares = shares.Shares(config)
     return other
+
+  def phases(self) -> list[tuple[Phase, 'Data']]:
+    """Every phase of the run, and the data in it."""
+    plan = self.config.plan
+    return [
+      (phase, self.phase(self.config.at(phase), kind))
+      for phase, kind in zip(plan, kinds_of(plan), strict=True)
+    ]
 
   def report(self) -> dict[str, int]:
     """Documents that this process has read so far, and how many are bad.
@@ -197,15 +164,18 @@ class Data:
     cursor: np.ndarray,
     rows: np.ndarray,
     everywhere: Callable[[bool], bool] = bool,
+    taken: int = 0,
   ) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches after `cursor` (see start): name -> [len(rows), ...].
 
-    `rows` are the positions in the global batch that this host needs, sorted.
+    `rows` are the positions in the global batch that this host needs, sorted;
+    those from data.batch on are padding. `taken` is how many rows the run has
+    read, which decides whose turn it is.
     With data.epochs, a stream that has ended gives padding until all streams
     have ended. Then SourceEnded is raised, after the same batch on all hosts:
     `everywhere` says whether what is true on this host is true on all.
     """
-    cursor, shape = np.asarray(cursor), self.config.cursor_shape
+    cursor, shape = np.asarray(cursor), self.start().shape
     if cursor.shape != shape:
       raise ValueError(
         f'The cursor has shape {cursor.shape}, but'
@@ -218,7 +188,7 @@ class Data:
     def padded(stream):
       return self._padded(readers, stream, cursor[stream], ends)
 
-    batches = self._batches(rows, self.config.batch, padded)
+    batches = self._batches(rows, self.config.batch, padded, taken)
     if self.config.epochs:
       return self._until(batches, ends, everywhere)
     return batches
@@ -231,22 +201,16 @@ class Data:
     Order and corruption are fixed, and `rows` as in batches(). When all is
     read, batches of weight 0 follow without end.
     """
-    if batch % self.config.streams:
-      raise ValueError(
-        f'An evaluation batch of {batch} rows must be a multiple of'
-        f' data.streams={self.config.streams}.'
-      )
     # Small chunks spread a small split evenly; a pair needs other documents.
     least = 8 if self.config.objective == 'sentence_pairs' else 1
     size = max(least, self.config.block // self.config.streams)
     readers = [corpus.reader(size) for corpus in self.evaluated]
     return self._batches(rows, batch, lambda s: self._evaluated(readers, s))
 
-  def _batches(self, rows, batch, stream_rows):
+  def _batches(self, rows, batch, stream_rows, taken=0):
     threads = 0 if self.config.source == 'synthetic' else self.config.workers
-    return assembly.batches(
-      stream_rows, rows, batch, self.config.streams, self.shapes, threads
-    )
+    turns = assembly.Turns(batch, self.config.streams, taken)
+    return assembly.batches(stream_rows, rows, turns, self.shapes, threads)
 
   def _until(self, batches, ends, everywhere):
     """The batches before the first one that is padding on all hosts."""
@@ -287,7 +251,7 @@ class Data:
 
     `readers` are of the corpora, one each.
     """
-    places = cursors.places(cursor)
+    places = cursors.places(cursor, len(self.kinds))
     parts = [
       self._source_rows(readers, n, stream, place)
       for n, place in enumerate(places)
@@ -299,8 +263,8 @@ class Data:
     )
 
   def _source_rows(self, readers, number, stream, cursor):
-    """Rows of one source in a stream, after its place [4] in the cursor."""
-    place, row = tuple(cursor[:3]), int(cursor[3])
+    """Rows of one source in a stream, after its place [3 + C] in the cursor."""
+    place, taken = tuple(cursor[:3]), cursor[3:]
     own = (number,) if self.config.mixture else ()
     last = place[0]  # epoch in which there were rows
     for at, (file, chunk), records in chunks.walk(
@@ -311,7 +275,11 @@ class Data:
       if self.config.duplicates:
         again = at[0] % self.config.duplicates
         drawn = seeds.ROWS_DUPLICATES, file, chunk, again, *own
-      rows = self._rows(self.corpora[number], file, records, drawn, at)
+      before = taken[: self.kind] if at == place else ()
+      rows = self._rows(
+        self.corpora[number], file, records, drawn, at, before,
+        (seeds.ROWS_REST, stream, *at, *own),
+      )  # fmt: skip
       self._shares.add(len(records), features.split(rows, self.shapes))
       if len(rows):
         last = at[0]
@@ -323,7 +291,7 @@ class Data:
           ' made, alone in their file. Give others.'
         )
       if at == place:
-        rows = rows[row + 1 :]
+        rows = rows[taken[self.kind] + 1 :]
       yield rows
 
   def _evaluated(self, readers, stream):
@@ -338,18 +306,30 @@ class Data:
     while True:
       yield features.padding(self.shapes, PADDING)
 
-  def _rows(self, corpus, file, records, drawn, at):
+  def _rows(self, corpus, file, records, drawn, at, before=(), rest=()):
     """The pure function of a chunk: its records -> rows with their cursors.
 
-    `drawn` is what seeds.ROWS names, `at` the chunk's place [3].
+    `drawn` is what seeds.ROWS names, `at` the chunk's place [3]. `before` are
+    the last rows that earlier kinds of rows took of the chunk, -1 for none, and
+    `rest` is as `drawn`, for what they left.
     """
     with self._slots:
       documents = corpus.documents_of(file, records, self.tokenizer)
       rng = seeds.generator(self.seed, seeds.ROWS, *drawn)
+      whole = None
+      for kind, row in enumerate(before):
+        if row >= 0:
+          documents, whole = remainders.after(
+            row + 1, documents, whole, self.tokenizer, self.kinds[kind], rng,
+            self.family,
+          )  # fmt: skip
+          rng = seeds.generator(self.seed, seeds.ROWS, *rest, kind)
       config = corpus.config if corpus.labels else self.config
       rows = row_making.make_rows(
-        documents, self.tokenizer, config, self.shapes, rng, self.family
+        documents, self.tokenizer, config, self.shapes, rng, self.family, whole
       )
     cursor = features.split(rows, self.shapes)['cursor']
-    cursor[:, :3], cursor[:, 3] = at, np.arange(len(rows))
+    cursor[:, :3], cursor[:, 3:] = at, -1
+    cursor[:, 3 : 3 + len(before)] = before
+    cursor[:, 3 + self.kind] = np.arange(len(rows))
     return rows

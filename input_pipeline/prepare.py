@@ -33,7 +33,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs.commands import command, interrupt
 from input_pipeline import tokenizing
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.preparation import writers
 from input_pipeline.preparation.fill import fill
 from input_pipeline.sources import cache, files, hashes, opening, paths
@@ -51,7 +51,7 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
   most processes; 0: data.threads or all cores. Raises ValueError when a folder
   was begun with another tokenizer or source.
   """
-  data = DataConfig(**config.data)
+  data = data_config(config)
   for key, name, _ in data.sources:
     if _has_tokens(name):
       raise ValueError(f'{key}={name!r} needs no preparation: train on it.')
@@ -128,7 +128,7 @@ def prepare_tfds(
   """
   from input_pipeline.preparation import tfds_writer
 
-  data = DataConfig(**config.data)
+  data = data_config(config)
   if data.mixture:
     raise ValueError('--tfds makes a dataset of data.source, not of a mixture.')
   place, dataset = tfds_writer.folder(out, name)

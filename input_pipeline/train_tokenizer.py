@@ -39,7 +39,7 @@ def run(config: ConfigDict, out: str) -> None:
   Raises ValueError when `out` exists or has not the ending of the kind's files,
   and when nothing can be trained.
   """
-  data = data_config.DataConfig(**config.data)
+  data = data_config.data_config(config)
   if data.tokenizer_kind == 'bytes':
     raise ValueError(
       "data.tokenizer_kind='bytes' needs no training: set data.tokenizer=''."

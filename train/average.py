@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from train.parallel import processes
 from train.runs import command, folders, history, opening, workdir
@@ -87,7 +87,7 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
     with Checkpoints(to) as new:
       new.save(state.replace(params=mean), newest, metadata)
     if jax.process_index() == 0:
-      data = DataConfig(**config.data)
+      data = data_config(config)
       if data.source != 'synthetic':
         path = opening.tokenizer_path(folder, data)
         with open(path, 'rb') as file:

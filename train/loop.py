@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 
 from configs.commands import terminal
 from configs.commands.command import summary
+from configs.phases import Phase as Plan
 from input_pipeline import pipeline
-from input_pipeline.streams import cursors
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
+from train.parallel.sharding import padded
 from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import progress
 from train.reporting.flops import step_flops
@@ -37,13 +38,14 @@ from train.setup import Setup, set_up
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-  """Steps whose rows have one length (`data.curriculum`)."""
+  """Steps whose batches have one shape; see `configs.phases`."""
 
-  first: int  # the step before the first one
+  plan: Plan
   last: int  # the last step
   data: pipeline.Data
+  rows: int  # of a batch, with padding
   step: Callable | None  # compiled: state, batch -> state, metrics; None: past
-  flops: float  # of a step, all devices together
+  flops: float  # of a step, all devices together, without padding
 
 
 def train(
@@ -124,7 +126,7 @@ def train(
 
   # ---- The compiled steps, and the run's records ---------------------------
 
-  phases = _phases(setup, data, start)
+  parts = _phases(setup, data, start)
   if origin and not origin.own:
     checkpoints.save(state, start, metadata | {'counts': tally.state()})
     checkpoints.wait()
@@ -150,14 +152,14 @@ def train(
   ):
     stop = False
     if evaluation_missing(folder, start, config):
-      now = next((x for x in phases if start <= x.last), phases[-1])
+      now = next((x for x in parts if start <= x.last), parts[-1])
       stop = not recorder.evaluate(state, start, now.data, asked_to_stop)
     # Freeze long-lived objects so that the garbage collector skips them.
     # Collecting took a sixth of the input pipeline's time.
     gc.collect()
     gc.freeze()
     recorder.progress.begin()
-    for phase in phases:
+    for phase in parts:
       if stop or step >= phase.last:
         continue
       batches = _batches(recorder, state, step, phase)
@@ -250,39 +252,55 @@ def _first_state(
 
 
 def _phases(setup: Setup, data: pipeline.Data, start: int) -> list[Phase]:
-  """The phases of the run; the step is compiled for those after `start`."""
-  phases, first = [], 0
-  for last, config in setup.data.phases(setup.config.train.steps):
-    own = data.phase(config)
-    batch = setup.batch(own.shapes)
-    compiled = None
-    if last > start:
-      clock = time.perf_counter()
-      compiled = setup.compile_step(batch)
-      _say(f'Compiled the step in {time.perf_counter() - clock:.1f} s.')
-    flops = step_flops(setup.model.config, batch)
-    phases.append(Phase(first, last, own, compiled, flops))
-    first = last
-  return phases
+  """The phases of the run; steps are compiled for those after `start`."""
+  config, found, compiled = setup.config, [], {}
+  planned = data.phases()
+  sizes = padded([plan.batch for plan, _ in planned], setup.least_rows)
+  clock = time.perf_counter()
+  for (plan, own), rows in zip(planned, sizes, strict=True):
+    last = config.train.steps if plan.last is None else plan.last
+    key = rows, own.kind
+    if last > start and key not in compiled:
+      compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
+    flops = step_flops(setup.model.config, setup.batch(own.shapes, plan.batch))
+    step = compiled.get(key) if last > start else None
+    found.append(Phase(plan, last, own, rows, step, flops))
+  if compiled:
+    seconds = time.perf_counter() - clock
+    _say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
+  return found
+
+
+def _shapes(parts: list[Phase]) -> str:
+  """For how many shapes steps are compiled, and how many rows are padding."""
+  left = [part for part in parts if part.step]
+  shapes = len({(part.rows, part.data.kind) for part in left})
+  if len(left) == 1:
+    return ''
+  text = rows = 0  # of all batches
+  for part in left:
+    steps = part.last - part.plan.first
+    text, rows = text + steps * part.plan.batch, rows + steps * part.rows
+  padding = f'; {1 - text / rows:.2%} of all rows are padding' * (text < rows)
+  return f', for {shapes} shapes of {len(left)} phases{padding}'
 
 
 def _batches(
   recorder: Recorder, state: TrainState, step: int, phase: Phase
 ) -> Iterator[dict[str, jax.Array]]:
   """The global batches of a phase after `step`."""
-  cursor = jax.device_get(state.cursor)
-  if 0 < phase.first == step:  # the rows before had another length
-    cursor = cursors.next_chunk(cursor)
-    data = phase.data.config
+  plan, setup = phase.plan, recorder.setup
+  if 0 < plan.first == step:
     recorder.progress.note(
-      f'After step {step:,} rows have {data.length} tokens. Each of the '
-      f'{data.streams} streams skips the rest of its chunk, at most '
-      f'{data.block} documents.'
+      f'After step {step:,} batches have {plan.batch} rows of {plan.length} '
+      'tokens.'
     )
   recorder.progress.step_flops = phase.flops
-  return recorder.setup.place(
-    phase.data.batches(cursor, recorder.setup.rows, processes.everywhere)
-  )
+  batches = phase.data.batches(
+    jax.device_get(state.cursor), setup.rows_of(phase.rows),
+    processes.everywhere, plan.counts(step)['rows'],
+  )  # fmt: skip
+  return setup.place(batches, phase.rows)
 
 
 def _end(

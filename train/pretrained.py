@@ -33,7 +33,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline, tokenizing
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import export as tokenizer_export
 from input_pipeline.tokenizers import kinds, published
@@ -166,7 +166,7 @@ def _compare_tokenizers(source: str, config: ConfigDict) -> None:
   Raises ValueError as `warm_start_tokenizer.compare`, or if data.tokenizer
   cannot be read.
   """
-  data = DataConfig(**config.data)
+  data = data_config(config)
   if not paths.exists(data.tokenizer):  # a run that resumes has a copy
     return
   with paths.local(data.tokenizer) as copy:
@@ -234,7 +234,7 @@ def tokenizer_files(
     a line about it. There are no files where the run has no tokenizer, or
     where transformers has none like it.
   """
-  data, model = DataConfig(**config.data), config.model
+  data, model = data_config(config), config.model
   kind = data.tokenizer_kind
   if data.source == 'synthetic':
     numbers = tokenizing.prepare(data, 0, model.vocab_size, None)

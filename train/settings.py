@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.choices import PAIRS
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
 
@@ -55,12 +55,13 @@ def check_settings(config: Any, devices: int) -> None:
   that others, or the number of devices of all hosts, rule out.
   """
   _check_values(config)
-  data = DataConfig(**config.data)  # types are checked first
+  data = data_config(config)  # types are checked first
   _check_positions(config, data)
+  _check_phases(config, data)
   _check_epochs(config)
   _check_head(config)
   _check_labels(config)
-  _check_batch(config, devices)
+  _check_batch(config, data, devices)
 
 
 def _check_values(config):
@@ -109,9 +110,9 @@ def _check_positions(config, data):
   if config.model.position != 'learned':
     return
   places = config.model.max_length - config.model.position_offset
-  for _, phase in data.phases(config.train.steps):
-    shapes = batch_shapes(phase, config.model.family)
-    key = 'data.length' if phase.length == data.length else 'data.curriculum'
+  for rows in data.kinds:
+    shapes = batch_shapes(rows, config.model.family)
+    key = 'data.length' if rows.length == data.length else 'train.phases'
     for name in ('encoder_inputs', 'inputs'):
       length = shapes[name][0][0] if name in shapes else 0
       if length > places:
@@ -120,6 +121,28 @@ def _check_positions(config, data):
           f'{config.model.max_length} has positions for {places}: lower one or '
           'raise the other.'
         )
+
+
+def _check_phases(config, data):
+  """Every phase must begin before the run ends."""
+  for number, phase in enumerate(data.plan[1:], 1):
+    if phase.first >= config.train.steps:
+      last = number == len(data.phases)
+      what = 'the last one, of data.*,' if last else f'train.phases[{number}]'
+      raise ValueError(
+        f'train.phases[{number - 1}] ends at step {phase.first:,}, but '
+        f'train.steps is {config.train.steps:,}: {what} would never begin. '
+        'Raise train.steps or end the phases earlier.'
+      )
+  unit = config.schedule.unit
+  if (
+    'tokens' in (unit, *(each[0][0] for each in data.phases)) and data.labelled
+  ):
+    raise ValueError(
+      f'schedule.unit is {unit!r}, but the rows of data.objective='
+      f'{data.objective!r} are examples of any length, whose tokens nothing '
+      'counts before they are read: count steps or rows.'
+    )
 
 
 def _check_head(config):
@@ -230,13 +253,37 @@ def _check_labels(config):
     )
 
 
-def _check_batch(config, devices):
-  """Each device must get equally many rows of each accumulated part."""
-  batch, accumulate = config.data.batch, config.train.accumulate
-  mesh = mesh_shape(config.sharding.mesh, devices)
-  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
-  if batch % (parts * accumulate):
+def _check_batch(config, data, devices):
+  """Each device must get equally many rows of each accumulated part.
+
+  A batch of an earlier phase may get rows of padding, but not fewer rows of
+  text than there are parts: a device would have none.
+  """
+  batch = config.data.batch
+  parts = least_rows(config, devices)
+  if batch % parts:
     raise ValueError(
       f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
-      f'fsdp times train.accumulate = {parts} x {accumulate}.'
+      f'fsdp times train.accumulate = {parts // config.train.accumulate} x '
+      f'{config.train.accumulate}.'
     )
+  small = [n for n, phase in enumerate(data.plan) if phase.batch < parts]
+  if small:
+    held = data.plan[small[-1] + 1]
+    raise ValueError(
+      f'train.phases[{small[0]}] has batches of {data.plan[small[0]].batch} '
+      'rows, but the mesh axes data x fsdp times train.accumulate need '
+      f'{parts} at least. They hold the batches from step {held.first + 1:,} '
+      f'on, of {held.batch} rows: take fewer devices for the steps before, or '
+      'give train.phases larger batches.'
+    )
+
+
+def least_rows(config: Any, devices: int) -> int:
+  """The number of rows whose multiples a mesh can share out.
+
+  It is the mesh axes data x fsdp times train.accumulate.
+  """
+  mesh = mesh_shape(config.sharding.mesh, devices)
+  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
+  return parts * config.train.accumulate

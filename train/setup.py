@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
-from input_pipeline.config import DataConfig
+from input_pipeline.config import DataConfig, data_config
 from models.build import build
 from models.config import TransformerConfig
 from models.kernels.choice import choose
@@ -26,7 +26,7 @@ from train.learning.state import TrainState, abstract_params, abstract_state
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import Tuning, make_tuning
 from train.parallel import sharding
-from train.settings import check_settings
+from train.settings import check_settings, least_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Setup:
   rows: np.ndarray  # of the global batch, on this host's devices; sorted
 
   @property
+  def least_rows(self) -> int:
+    """The number of rows whose multiples the mesh can share out."""
+    return least_rows(self.config, self.mesh.size)
+
+  @property
   def criterion(self) -> Criterion:
     """What is minimised; a ValueError if nothing trains `model.head`."""
     return criterion_for(self.model.config)
@@ -63,26 +68,37 @@ class Setup:
     return jax.tree.map(lambda x: x.sharding, self.state)
 
   def place(
-    self, host_batches: Iterable[dict[str, np.ndarray]]
+    self, host_batches: Iterable[dict[str, np.ndarray]], batch: int = 0
   ) -> Iterator[dict[str, jax.Array]]:
-    """Batches of this host's `rows` -> global arrays, sharded over the mesh."""
+    """Batches of this host's rows -> global arrays, sharded over the mesh.
+
+    `batch` is how many rows the global arrays have; 0: data.batch.
+    """
+    batch = batch or self.data.batch
+    rows = self.rows_of(batch)
     for arrays in host_batches:
-      yield sharding.global_batch(arrays, self.rows, self.mesh, self.data.batch)
+      yield sharding.global_batch(arrays, rows, self.mesh, batch)
+
+  def rows_of(self, batch: int) -> np.ndarray:
+    """The rows of a global batch on this host's devices, sorted."""
+    return sharding.batch_rows(self.mesh, batch)
 
   def evaluation(self, data: pipeline.Data) -> Iterator[dict[str, jax.Array]]:
     """Global batches of the held-out split, then batches of padding forever."""
     return self.place(data.evaluation(self.rows, self.data.batch))
 
   def batch(
-    self, shapes: Mapping[str, tuple[tuple[int, ...], Any]]
+    self, shapes: Mapping[str, tuple[tuple[int, ...], Any]], rows: int = 0
   ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a global batch.
 
     Args:
       shapes: name -> (shape without the batch, dtype), as
         `pipeline.batch_shapes` and `pipeline.Data.shapes` give them.
+      rows: of the batch; 0: data.batch.
     """
-    place, rows = NamedSharding(self.mesh, sharding.BATCH), self.data.batch
+    place = NamedSharding(self.mesh, sharding.BATCH)
+    rows = rows or self.data.batch
     return {
       name: jax.ShapeDtypeStruct((rows, *tail), dtype, sharding=place)
       for name, (tail, dtype) in shapes.items()
@@ -108,9 +124,9 @@ def set_up(
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))
-  for _, phase in DataConfig(**config.data).phases(config.train.steps):
+  for rows in data_config(config).kinds:
     # Raises if the family cannot learn the objective.
-    pipeline.batch_shapes(phase, config.model.family)
+    pipeline.batch_shapes(rows, config.model.family)
   preset = config.sharding.rules
   mesh = sharding.make_mesh(config.sharding.mesh, preset, devices)
   return _assemble(mesh, preset, config)
@@ -129,7 +145,7 @@ def set_up_replicated(config: ConfigDict) -> Setup:
 
 
 def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
-  data = DataConfig(**config.data)
+  data = data_config(config)
   described = TransformerConfig(**config.model)
   device = mesh.devices.flat[0]
   capability = getattr(device, 'compute_capability', '')  # of a GPU
@@ -142,7 +158,7 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   model = build(
     dataclasses.replace(described, attention=attention, remat=remat)
   )
-  schedule = make_schedule(config.schedule, config.train.steps)
+  schedule = make_schedule(config.schedule, config.train.steps, data.plan)
   tuning = make_tuning(config)
   params, axes = tuning.extended(*abstract_params(model))
   optimizer = make_optimizer(config.optimizer, schedule, tuning.trained(axes))

@@ -11,7 +11,7 @@ from configs import common
 # Keys of data.* that a pretraining objective reads, and a task does not.
 CLEARED = (
   *('sentinels', 'noise_density', 'mean_span_length', 'target_length'),
-  *('document_tokens', 'denoisers', 'predictions', 'curriculum', 'masking'),
+  *('document_tokens', 'denoisers', 'predictions', 'masking'),
   *('masked_share', 'random_share', 'whole_words', 'duplicates'),
   *('short_share', 'single_sentences', 'loss_on_inputs', 'concatenate'),
   *('holdout', 'documents'),
@@ -59,6 +59,7 @@ def read_task(config: ConfigDict, task: str) -> ConfigDict:
   config.checkpoint.keep = 1
   config.train.log_every = 20
   config.train.z_loss = 0.0
+  config.train.phases, config.schedule.unit = (), 'steps'
   config.sharding.rules = common.KEYS['sharding.rules'].default
   config.sharding.mesh.data, config.sharding.mesh.fsdp = -1, 1
   return config

@@ -32,7 +32,7 @@ _DROPPED = (
 _SHORTENED = 'data.length', 'data.target_length'
 _LAYERS = 'model.encoder_layers', 'model.decoder_layers'
 _PRETRAINING = {
-  'data.curriculum': (),  # a length more is a compilation more
+  'train.phases': (),  # a shape more is a compilation more
   'train.steps': 40,
   'eval.every': 40,
   'eval.batches': 2,

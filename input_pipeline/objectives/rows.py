@@ -88,14 +88,15 @@ def make_rows(
   shapes: features.Shapes,
   rng: np.random.Generator,
   family: str,
+  whole: Sequence[bool] | None = None,
 ) -> np.ndarray:
   """The documents of a chunk -> rows: shuffled, cut, corrupted, packed.
 
-  documents come from encode(), or from a source that has tokens. Returns
+  documents come from encode(), or from a source that has tokens. `whole` says
+  which of them have the end of their text (see remainders); None: all. Returns
   [rows, W] (see features); cursors are zero.
   """
-  documents = [documents[i] for i in rng.permutation(len(documents))]
-  documents = [document for document in documents if len(document)]
+  documents, ends = shuffled(documents, whole, rng)
   if config.labelled:
     return labelled.make_rows(documents, shapes, rng)
   if config.masks:
@@ -106,13 +107,27 @@ def make_rows(
     ]
   if config.pairs:
     return _pair_rows(documents, tokenizer, config, shapes, rng, family)
-  return _causal_rows(documents, tokenizer, config, shapes, rng)
+  return _causal_rows(documents, ends, tokenizer, config, shapes, rng)
 
 
-def _causal_rows(documents, tokenizer, config, shapes, rng):
+def shuffled(
+  documents: Sequence[Document],
+  whole: Sequence[bool] | None,
+  rng: np.random.Generator,
+) -> tuple[list[Document], list[bool]]:
+  """The documents that have a token in random order, and their `whole`."""
+  order = [i for i in rng.permutation(len(documents)) if len(documents[i])]
+  ends = [True if whole is None else bool(whole[i]) for i in order]
+  return [documents[i] for i in order], ends
+
+
+def _causal_rows(documents, ends, tokenizer, config, shapes, rng):
   """Documents -> rows [rows, W] of a decoder, each token predicted."""
   eos = np.int32(tokenizer.eos)  # which a decoder learns to write
-  documents = [np.append(tokens, eos) for tokens in documents]
+  documents = [
+    np.append(tokens, eos) if end else tokens
+    for tokens, end in zip(documents, ends, strict=True)
+  ]
   start = start_id(tokenizer, config)
   if config.start == 'none':
     cut, start = pieces.windows(documents, config.length, config.concatenate)
@@ -180,7 +195,7 @@ def _examples(documents, tokenizer, config, rng, family):
 def _masked_rows(documents, tokenizer, config, shapes, rng):
   """Documents -> rows [rows, W] of an encoder, some tokens predicted."""
   cls, sep, limit = tokenizer.cls, tokenizer.sep, config.predictions
-  tokens, others = _framed_rows(documents, cls, sep, config, rng)
+  tokens, others = framed_rows(documents, cls, sep, config, rng)
   read = others['segments'] > 0
   special = read & ((tokens == cls) | (tokens == sep))
   # RoBERTa's code masks [CLS] and [SEP] too (fairseq's MaskTokensDataset).
@@ -206,7 +221,13 @@ def _masked_rows(documents, tokenizer, config, shapes, rng):
   return features.encoder(shapes, tokens, inputs, at, chosen, others)
 
 
-def _framed_rows(documents, cls, sep, config, rng):
+def framed_rows(
+  documents: Sequence[Document],
+  cls: int,
+  sep: int,
+  config: DataConfig,
+  rng: np.random.Generator,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """Documents -> an encoder's tokens [rows, T] before masking, other arrays."""
   length = config.length
   if config.sentences:

@@ -1,12 +1,14 @@
 """Assembly: arrays of rows from every stream -> batches, in order.
 
-Row p of a batch belongs to stream p // (batch / streams): each stream gives an
-equal share of the batch. A host makes only the rows that it needs, and so runs
-only the streams that these belong to.
+Row n of a run belongs to stream n mod streams. A batch has the rows of stream 0
+first, then those of stream 1, and so on. A host makes only the rows that it
+needs, and so runs only the streams that these belong to.
 """
 
 import atexit
 import functools
+import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -29,56 +31,129 @@ def _close_at_exit():
   atexit.register(close)
 
 
+class Turns:
+  """Whose rows each batch has.
+
+  `batch` and `streams` are their numbers, and `taken` the rows of the run
+  before the first batch. Streams have equal shares if `streams` divides
+  `batch`; else shares differ by one row, and by turns.
+
+  >>> [Turns(5, 2).shares(n).tolist() for n in range(3)]
+  [[3, 2], [2, 3], [3, 2]]
+  """
+
+  def __init__(self, batch: int, streams: int, taken: int = 0):
+    self.batch, self.streams, self.taken = batch, streams, taken
+    self.most = -(-batch // streams)  # rows of one stream in a batch
+    self.even = batch % streams == 0
+
+  def shares(self, number: int) -> np.ndarray:
+    """How many rows of each stream the number-th batch has, [streams]."""
+    first = self.taken + number * self.batch
+    turns = (np.arange(self.streams) - first) % self.streams
+    return -(-(self.batch - turns) // self.streams).clip(None, 0)
+
+  def places(self, number: int, rows: np.ndarray) -> np.ndarray:
+    """(stream, place in its share) of rows of the number-th batch, [2, n]."""
+    ends = np.cumsum(self.shares(number))
+    streams = np.searchsorted(ends, rows, side='right')
+    return np.stack([streams, rows - np.append(0, ends)[streams]])
+
+  def last_of(self, number: int, rows: np.ndarray) -> np.ndarray:
+    """The stream whose last row each row is; `streams` for the others, [n]."""
+    shares = self.shares(number)
+    found = np.full(self.batch, self.streams)
+    found[np.cumsum(shares)[shares > 0] - 1] = np.flatnonzero(shares)
+    return found[rows]
+
+  def needed(self, rows: np.ndarray) -> list[int]:
+    """The streams that any batch takes these rows from, sorted."""
+    cycle = self.streams // math.gcd(self.batch, self.streams)
+    found = [self.places(number, rows)[0] for number in range(cycle)]
+    return np.unique(found).tolist()
+
+
 def batches(
   stream_rows: Callable[[int], Iterator[np.ndarray]],
   rows: np.ndarray,
-  batch: int,
-  streams: int,
+  turns: Turns,
   shapes: dict[str, tuple],
   threads: int,
 ) -> Generator[dict[str, np.ndarray], None, None]:
   """Batches of the given rows: name -> array [len(rows), ...]; see `shapes`.
 
-  `rows` are sorted positions in a batch of `batch` rows. stream_rows(s) gives
-  the rows of stream s, an array [rows, W] at a time. They are made by `threads`
-  threads of tf.data, or with 0 without TensorFlow. Raises ValueError when
-  `rows` are no such positions.
+  `rows` are sorted positions in a batch; those after its last row are padding.
+  stream_rows(s) gives the rows of stream s, an array [rows, W] at a time. They
+  are made by `threads` threads of tf.data, or with 0 without TensorFlow. Raises
+  ValueError when `rows` are no such positions.
   """
   rows = np.asarray(rows)
-  if not len(rows) or rows[0] < 0 or rows[-1] >= batch:
-    raise ValueError(f'rows {rows} are not positions in {batch} rows.')
-  share = batch // streams
-  wanted = {int(s): rows[rows // share == s] % share for s in rows // share}
-  parts = [stream_rows(s) for s in wanted], list(wanted.values())
-  if threads:
-    return _graph(*parts, share, shapes, threads)
-  return _plain(*parts, share, shapes)
+  if not len(rows) or rows[0] < 0:
+    raise ValueError(f'rows {rows} are not positions in {turns.batch} rows.')
+  real = rows[rows < turns.batch]
+  needed = turns.needed(real)
+  index = np.zeros(turns.streams, int)  # of a stream among the needed ones
+  index[needed] = np.arange(len(needed))
+
+  def finish(number, shares):  # [needed, most, W] -> the batch's arrays
+    if turns.even and 'last_of' not in shapes and len(real) == turns.batch:
+      return features.split(shares.reshape(turns.batch, -1), shapes)
+    made = features.padding(shapes, len(rows))
+    streams, places = turns.places(number, real)
+    made[: len(real)] = shares[index[streams], places]
+    batch = features.split(made, shapes)
+    if 'last_of' in batch:
+      batch['last_of'][:] = turns.streams
+      batch['last_of'][: len(real)] = turns.last_of(number, real)
+    return batch
+
+  parts = [stream_rows(stream) for stream in needed]
+  if not turns.even:
+    parts = [
+      _shares(part, turns, stream)
+      for part, stream in zip(parts, needed, strict=True)
+    ]
+  if threads and needed:
+    return _graph(parts, turns, finish, shapes, threads)
+  return _plain(parts, turns, finish, shapes)
 
 
-# Both functions take `streams`, the iterators of their rows; `places`, the
-# wanted rows of each stream's share; the `share`; and the `shapes` that rows
-# are split into in the end.
+def _shares(stream, turns, number):
+  """A stream's rows, [most, W] for each batch; the last may be padding."""
+  left = next(stream)
+  for batch in itertools.count():
+    count = int(turns.shares(batch)[number])
+    while len(left) < count:
+      left = np.concatenate([left, next(stream)])
+    share = np.zeros((turns.most, left.shape[1]), np.int32)
+    share[:count], left = left[:count], left[count:]
+    yield share
 
 
-def _plain(streams, places, share, shapes):
+# Both functions take `streams`, the iterators of their rows, and `finish`,
+# which makes a batch of the number of the batch and the streams' shares.
+
+
+def _plain(streams, turns, finish, shapes):
   """Batches without TensorFlow."""
 
   def shares(stream):
-    left = []
+    left = features.padding(shapes, 0)
     for made in stream:
-      rows = np.concatenate([*left, made])
-      full = len(rows) - len(rows) % share
-      yield from rows[:full].reshape(-1, share, rows.shape[1])
-      left = [rows[full:]]
+      rows = np.concatenate([left, made])
+      full = len(rows) - len(rows) % turns.most
+      yield from rows[:full].reshape(-1, turns.most, rows.shape[1])
+      left = rows[full:]
 
   streams = [shares(stream) for stream in streams]
-  while True:
-    taken = zip(streams, places, strict=True)
-    rows = np.concatenate([next(stream)[place] for stream, place in taken])
-    yield features.split(rows, shapes)
+  width = features.padding(shapes, 0).shape[1]
+  for number in itertools.count():
+    taken = [next(stream) for stream in streams]
+    taken = np.stack(taken) if taken else np.zeros((0, turns.most, width), int)
+    yield finish(number, taken)
 
 
-def _graph(streams, places, share, shapes, threads):
+def _graph(streams, turns, finish, shapes, threads):
   """Batches from a tf.data graph: streams in parallel, in order.
 
   The accelerators are hidden from TensorFlow, which would take their memory.
@@ -112,17 +187,9 @@ def _graph(streams, places, share, shapes, threads):
 
     parts = tf.data.Dataset.counter().map(made)
     parts = parts.take_while(lambda rows: tf.shape(rows)[0] > 0)
-    return parts.rebatch(share, drop_remainder=True)
+    return parts.rebatch(turns.most, drop_remainder=True)
 
   count = len(streams)
-  wanted = np.concatenate([n * share + rows for n, rows in enumerate(places)])
-
-  def split(batch):  # [streams, share, W]
-    rows = batch.reshape(count * share, -1)
-    if len(wanted) < len(rows):
-      rows = rows[wanted]
-    return features.split(rows, shapes)
-
   options = tf.data.Options()
   options.threading.private_threadpool_size = threads
   options.threading.max_intra_op_parallelism = 1
@@ -135,14 +202,14 @@ def _graph(streams, places, share, shapes, threads):
     .prefetch(2)
     .with_options(options)
   )
-  iterator = _iterate(dataset, split, streams, stop, failures)
+  iterator = _iterate(dataset, finish, streams, stop, failures)
   _OPEN.add(iterator)
   _close_at_exit()
   return iterator
 
 
-def _iterate(dataset, split, streams, stop, failures):
-  """The dataset's batches, split; raises our error instead of TensorFlow's.
+def _iterate(dataset, finish, streams, stop, failures):
+  """The dataset's batches, finished; raises our error, not TensorFlow's.
 
   At the end it stops the streams and waits for what is under way: deleting a
   graph whose threads are in Python can crash the process. The traceback of an
@@ -150,7 +217,11 @@ def _iterate(dataset, split, streams, stop, failures):
   """
   from tensorflow import errors, init_scope
 
-  error, iterator = None, dataset.as_numpy_iterator()
+  error, iterator, numbers = (
+    None,
+    dataset.as_numpy_iterator(),
+    itertools.count(),
+  )
   try:
     while error is None:
       try:
@@ -158,7 +229,7 @@ def _iterate(dataset, split, streams, stop, failures):
       except errors.OpError as failed:
         error = failures[0] if failures else failed.with_traceback(None)
       else:
-        yield split(batch)
+        yield finish(next(numbers), batch)
   finally:
     stop.set()
     # Outside of any graph: the garbage collector may close this iterator while

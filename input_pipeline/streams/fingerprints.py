@@ -50,6 +50,7 @@ def _described(config):
     *('max_bad_share', 'threads', 'epochs', 'task_folder'),
   ):
     del fields[key]
+  fields['curriculum'] = ()  # a key that older runs have
   fields['source'] = config.source.partition(':')[0]
   fields['mixture'] = [
     [name.partition(':')[0], rate] for name, rate in config.mixture
@@ -58,6 +59,7 @@ def _described(config):
   for key in (
     *('mixture', 'documents', 'loss_on_inputs'),
     *('framing', 'choices', 'label_scale', 'orders', 'single_sentences'),
+    'phases',
   ):
     if not fields[key]:
       del fields[key]

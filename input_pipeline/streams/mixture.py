@@ -3,7 +3,7 @@
 The source of each row is drawn by the sources' rates. The generator is seeded
 with the place in the stream, so the source of row n is known without the rows
 before it. Each source goes on in a stream where that stream last left it. See
-cursors for the cursor of a mixture, [1 + 4 K] for K sources.
+cursors for the cursor of a mixture of K sources.
 """
 
 from collections.abc import Iterator, Sequence
@@ -118,14 +118,15 @@ def merge(
   cursor: np.ndarray,
   shapes: dict[str, tuple],
 ) -> Iterator[np.ndarray]:
-  """Rows of a stream after `cursor` [1 + 4 K], endless, as arrays [rows, W].
+  """Rows [rows, W] of a stream after `cursor` [1 + (3 + C) K], endless.
 
   `parts` has each source's own arrays of rows, after its place in the cursor.
-  Those rows have the four numbers of their place in the first columns of the
-  cursor in `shapes`. An error of a source is raised when its row's turn comes.
+  Those rows have the numbers of their place in the first columns of the cursor
+  in `shapes`. An error of a source is raised when its row's turn comes.
   """
   count = int(cursor[0])
-  places = [place[None] for place in cursors.places(cursor)]
+  width = (len(cursor) - 1) // len(parts)  # of a place
+  places = [place[None] for place in cursors.places(cursor, width - 3)]
   queues = [_Queue(rows) for rows in parts]
   while True:
     number, first = divmod(count, DRAWN)
@@ -139,11 +140,11 @@ def merge(
       if len(taken) < len(at) and at[len(taken)] < whole:
         whole, failed = at[len(taken)], queue.error
       rows[at[: len(taken)]] = taken
-      own = features.split(taken, shapes)['cursor'][:, :4]
+      own = features.split(taken, shapes)['cursor'][:, :width]
       places[source] = np.concatenate([places[source][-1:], own])
     for source, passed in enumerate(places):
       seen = np.cumsum(chosen == source)
-      columns = slice(1 + 4 * source, 5 + 4 * source)
+      columns = slice(1 + width * source, 1 + width * (source + 1))
       own_cursors[:, columns] = passed[np.minimum(seen, len(passed) - 1)]
     own_cursors[:, 0] = count + 1 + np.arange(len(rows))
     yield rows[:whole]

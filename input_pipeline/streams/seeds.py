@@ -21,6 +21,9 @@ ROWS_TRAIN = 0  # (stream, epoch, shard, chunk)
 ROWS_EVALUATION = 1  # (stream, epoch, shard, chunk)
 # With data.duplicates, alike in any stream and order of the shards.
 ROWS_DUPLICATES = 2  # (file, chunk of the file, epoch % data.duplicates)
+# What the rows of an earlier phase left of a chunk; then the number of their
+# kind, see configs.phases.kinds_of.
+ROWS_REST = 3  # (stream, epoch, shard, chunk)
 
 
 def generator(seed: int, domain: int, *place: int) -> np.random.Generator:

@@ -67,7 +67,7 @@ def test_companions_are_the_papers(arg, published):
   keys, kept = ['position', 'position_offset', 'rope_scaling'], ()
   if 'objective' in arg:
     group, tables = 'data', ablations.OBJECTIVES
-    keys, kept = ['objective', 'pack'], ('masking', 'duplicates', 'curriculum')
+    keys, kept = ['objective', 'pack'], ('masking', 'duplicates')
   keys += [key for own in tables.values() for key in own if key not in kept]
   assert {k: config[group][k] for k in keys} == {
     k: other[group][k] for k in keys

@@ -7,7 +7,17 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import ablations, bert, common, gpt2, llama, t5, tree, ul2
+from configs import (
+  ablations,
+  bert,
+  common,
+  gpt2,
+  llama,
+  phases,
+  t5,
+  tree,
+  ul2,
+)
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from models.build import build
@@ -80,18 +90,17 @@ def test_recipes():
     ('yalm', 300),  # the model card
     ('llama', 1000),  # 1, 7b: table 2
     ('bloom:176b', 366),  # table 3
-    ('palm:540b', 780),  # 3
+    ('palm:540b', 776),  # 5: its batches and steps; 780 in 3
     ('rwkv', 332),  # the Pile once
     ('t5:11b', 1049),  # 3.7: 1M steps of 2**11 rows of 512
     ('ul2', 1049),  # the model card: 1T
-    ('bert', 131),  # A.2: 1M steps of 256 rows of 512
+    ('bert', 42.6),  # A.2: 900,000 steps of 256 rows of 128, 100,000 of 512
     ('roberta', 2097),  # 500,000 steps of 8192
   ],
 )
 def test_published_tokens(system, billions):
   config = tree.config_of(system)
-  data, steps = config.data, config.train.steps
-  tokens = data.batch * data.length * steps
+  tokens = phases.counts(phases.of(config), config.train.steps)['tokens']
   assert tokens == pytest.approx(billions * 1e9, rel=0.001)
 
 
@@ -157,7 +166,8 @@ ODD = (
   *((0.5, 16, 0), ((0.5, 'a', 0),), ((0.5, 16),), (1, 2), ('a', 'b', 'c', 'd')),
   *((('a',),), ((),), (('text:a', 'x'),), ((None, 1.0),), ((1, 2, 3, 4),)),
   *((('[R]', 0.15, 3.0, None),), (('[R]', 'x', 3.0, 1.0),), ('abcd',)),
-  *(((math.nan, 16, 0),), ((True, 16, 0),)),
+  *(((('steps', 5), 16, 0, 0),), (((math.nan, 5), 0, 16, 0, ''),)),
+  *(((('steps', 5), 0, True, 0, ''),), ((('weeks', 5), 0, 16, 0, ''),)),
 )
 
 
@@ -165,8 +175,8 @@ ODD = (
 @pytest.mark.parametrize(
   ('paper', 'key'),
   [
-    (t5, 'data.curriculum'),
-    (gpt2, 'data.curriculum'),  # learned positions look at its lengths
+    (t5, 'train.phases'),
+    (gpt2, 'train.phases'),  # learned positions look at its lengths
     (bert, 'data.mixture'),
     (ul2, 'data.denoisers'),
     (llama, 'model.rope_scaling'),
@@ -198,8 +208,8 @@ def test_rows_end_before_learned_positions_do():
   config = ablations.get_config('gpt2:tiny')
   length = config.data.length
   config.model.max_length = length
-  config.data.curriculum = ((0.5, length + 4, 0),)
-  with pytest.raises(ValueError, match=f'curriculum has rows of {length + 4}'):
+  config.train.phases = ((('steps', 5), 0, length + 4, 0, ''),)
+  with pytest.raises(ValueError, match=f'phases has rows of {length + 4}'):
     check_settings(config, devices=8)
 
 

@@ -10,6 +10,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from configs import phases
 from configs.commands import command
 from configs.papers import __main__ as papers
 from configs.papers import asked, records, tiny
@@ -119,7 +120,7 @@ def check(config):
   TransformerConfig(**config.model)
   batch_shapes(DataConfig(**config.data), config.model.family)
   check_group('optimizer', config.optimizer, USES)
-  make_schedule(config.schedule, config.train.steps)
+  make_schedule(config.schedule, config.train.steps, phases.of(config))
   make_tuning(config)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, tree
+from configs import common, phases, tree
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
@@ -179,7 +179,7 @@ def test_every_size_can_start(reference):
   check_how_it_goes(reference, config)
   check_settings(config, devices=1)
   check_group('optimizer', config.optimizer, optimizer.USES)
-  make_schedule(config.schedule, config.train.steps)
+  make_schedule(config.schedule, config.train.steps, phases.of(config))
   model = TransformerConfig(**config.model)
   data = DataConfig(**config.data)
   batch_shapes(data, model.family)

@@ -31,6 +31,7 @@ def test_the_held_out_loss_falls(name, documents, tmp_path, monkeypatch):
   config.data.threads = 1
   config.data.batch = 8
   config.train.steps = config.eval.every = STEPS
+  config.train.phases = ()
   config.checkpoint.every = config.train.log_every = STEPS
   config.eval.batches, config.eval.samples = 1, 0
   for key in ('warmup_steps', 'constant_steps'):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import bert, common, tree, tree_plot
+from configs import bert, common, phases, tree, tree_plot
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from train.learning.optimizer import USES
@@ -25,6 +25,7 @@ OTHERS = {
   'differences',
   'keys',
   'paper',
+  'phases',
   'systems',
   'tree',
   'tree_plot',
@@ -73,7 +74,9 @@ def test_every_recipe_can_run(name):
     check_settings(config, devices=8)
     TransformerConfig(**config.model)
     make_mesh(config.sharding.mesh, config.sharding.rules)
-    schedule = make_schedule(config.schedule, config.train.steps)
+    schedule = make_schedule(
+      config.schedule, config.train.steps, phases.of(config)
+    )
     assert schedule(config.train.steps // 2) > 0
     check_group('optimizer', config.optimizer, USES)
     assert config.data.batch % config.data.streams == 0

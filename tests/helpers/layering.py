@@ -80,6 +80,11 @@ COMMAND = {
   'configs.commands.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
+  'configs.phases.UNITS',
+  'configs.phases.Phase',
+  'configs.phases.counts',
+  'configs.phases.kinds_of',
+  'configs.phases.make_plan',
   'configs.commands.startup',
   'configs.commands.terminal',
   'configs.commands.command.summary',
@@ -95,7 +100,7 @@ ORDER = {
   'configs': (
     {'commands.interrupt', 'commands.memory', 'commands.terminal'},
     {'arguments', 'differences', 'systems'},
-    {'common', 'commands.startup'},
+    {'common', 'phases', 'commands.startup'},
     {'commands.command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
@@ -131,6 +136,7 @@ ORDER = {
     {'sources'},
     {'streams'},
     {'tokenizing'},
+    {'corpora'},
     {'pipeline'},
     {'preparation'},
     {'inspect', 'prepare', 'train_tokenizer'},

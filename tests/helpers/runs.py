@@ -45,6 +45,8 @@ SYSTEMS = {
   'bert': MASKED,
   'electra': MASKED | {'model.table_dim': 8},
   'gpt2': SMALL | {'model.decoder_layers': 1, 'schedule.warmup_steps': 2},
+  'gpt3': SMALL | {'model.decoder_layers': 2, 'schedule.warmup_steps': 2},
+  'bloom': SMALL | {'model.decoder_layers': 1, 'schedule.warmup_steps': 2},
   'rwkv': NARROW | {'model.decoder_layers': 1, 'schedule.constant_steps': 2},
 }
 CONFIG = {

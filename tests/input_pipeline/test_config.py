@@ -14,7 +14,6 @@ from tests.helpers.corpora import data_config
     ('noise_density', 0.0),
     ('noise_density', 1.0),
     ('mean_span_length', 0.5),
-    ('batch', 18),
     ('streams', 0),
     ('length', 3),
     ('holdout', 1),
@@ -28,20 +27,43 @@ def test_impossible_values(key, value):
 
 
 @pytest.mark.parametrize(
-  'curriculum',
+  ('phases', 'message'),
   [
-    ((1.0, 16, 0),),
-    ((0.6, 16, 0), (0.4, 20, 0)),
-    ((0.5, 16),),
-    ((0.5, '16', 0),),
-    (0.5, 16, 0),  # no phase, but the numbers of one
+    ((('steps', 5), 16, 0, 0, ''), r'\[0\] is .* must be \(\(unit, until\)'),
+    (((('steps', 5), 16, 0, 0),), r'must be \(\(unit, until\), batch'),
+    (((('weeks', 5), 16, 0, 0, ''),), "'weeks', which nothing counts.*tokens"),
+    (((('rows', 0), 16, 0, 0, ''),), 'ends at 0 rows, but a run begins at 0'),
+    (
+      ((('steps', 5), 0, 32, 0, ''), (('steps', 4), 0, 48, 0, '')),
+      r'\[1\] ends at 4 steps, but the phase before it ends at 5',
+    ),
+    (
+      ((('tokens', 9000), 0, 0, 0, ''), (('rows', 144), 0, 48, 0, '')),
+      r'\[1\] ends at 144 rows, but the phase before it ends at 144',
+    ),
+    (((('steps', 5), 0, 2, 0, ''),), r'phases\[0\]: data\.length=2'),
+    (((('steps', 5), 0, 0, 0, 'mlm'),), r'phases\[0\]: data\.predictions=0'),
+    (((('steps', 5), 0, 0, 0, 'copying'),), "the objective 'copying'; it must"),
   ],
 )
-def test_impossible_curricula(curriculum):
-  with pytest.raises(ValueError, match=r'data\.curriculum'):
-    data_config(curriculum=curriculum)
-  with pytest.raises(ValueError, match=r'data\.length=2'):
-    data_config(curriculum=((0.5, 2, 0),))
+def test_impossible_phases(phases, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    data_config(phases=phases)
+  assert 'train.phases' in str(caught.value)
+
+
+def test_phases_read_text_alike():
+  """A phase may have another objective, but not sentences in place of text."""
+  masks = {'noise_density': 0.15, 'masking': 'bert', 'masked_share': 0.8}
+  pairs = {'objective': 'sentence_pairs', 'pack': False, 'predictions': 9}
+  own = {'sentinels': 0, 'mean_span_length': 0.0, 'document_tokens': 0}
+  phases = ((('steps', 5), 0, 32, 9, 'mlm'),)
+  with pytest.raises(ValueError, match="'mlm', which reads text without sent"):
+    data_config(**masks, **pairs, **own, phases=phases)
+  phases = ((('steps', 5), 0, 32, 0, 'prefix'),)
+  first, last = data_config(phases=phases).kinds
+  assert (first.objective, first.noise_density) == ('prefix', 0.0)
+  assert (last.objective, last.noise_density) == ('span_corruption', 0.15)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_classes_have_no_chunks_of_logits():
     'data__source': 'task:glue/rte',
     'data__objective': 'classification',
     'data__framing': 'bert',
-    'data__curriculum': (),
+    'train__phases': (),
     'data__masking': '',
   }
   off = ('masked_share', 'random_share', 'noise_density', 'short_share')
@@ -173,3 +173,49 @@ def test_what_remat_auto_is(attention, remat, expected, monkeypatch):
 def test_further_held_out_sets(sources, message):
   with pytest.raises(ValueError, match=message):
     check(gpt2.get_config('small'), eval__sources=sources)
+
+
+def test_phases_that_never_begin():
+  """The run must reach its last phase; the message says when that begins."""
+  phases = ((('rows', 50 * 16), 0, 0, 0, ''), (('steps', 120), 8, 0, 0, ''))
+  config = gpt2.get_config('tiny')
+  check(config, train__phases=phases, train__steps=121)
+  for steps, message in (
+    (120, r'phases\[1\] ends at step 120, but .* is 120: the last one'),
+    (50, r'phases\[0\] ends at step 50, but .* is 50: train\.phases\[1\]'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      check(config, train__phases=phases, train__steps=steps)
+
+
+def test_batches_that_a_mesh_cannot_hold():
+  """The message says from which step on it holds them."""
+  phases = tuple(
+    (('steps', 10 * n), size, 0, 0, '')
+    for n, size in enumerate((2, 4, 6, 8, 10), 1)
+  )
+  config = gpt2.get_config('tiny')
+  check(config, devices=2, train__phases=phases)
+  for parts, message in (
+    (1, r'phases\[0\] has batches of 2 rows, .* 8 at .* step 31 on, of 8'),
+    (2, r'has batches of 2 .* 16 at least.* from step 51 on, of 16 rows'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      check(config, 8, train__phases=phases, train__accumulate=parts)
+
+
+def test_tokens_that_nothing_counts():
+  """Examples of a task have any length: tokens are known once they are read."""
+  keys = {
+    'model__head': 'sequence', 'model__classes': 2,
+    'data__source': 'task:glue/rte', 'data__objective': 'classification',
+    'data__framing': 'bert', 'train__phases': (), 'data__masking': '',
+    'data__predictions': 0, 'data__duplicates': 0,
+    'data__concatenate': False, 'data__pack': False,
+  }  # fmt: skip
+  off = ('masked_share', 'random_share', 'noise_density', 'short_share')
+  keys |= {f'data__{key}': 0.0 for key in off}
+  config = bert.get_config('tiny')
+  check(config, schedule__unit='rows', **keys)
+  with pytest.raises(ValueError, match="'tokens', but the rows of .*nothing"):
+    check(config, schedule__unit='tokens', **keys)

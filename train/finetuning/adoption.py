@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
 from input_pipeline.choices import PAIRS
-from input_pipeline.config import DataConfig
+from input_pipeline.config import data_config
 from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers import kinds
@@ -139,7 +139,7 @@ def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
   if not config.data.tokenizer:
     config.data.tokenizer = path
   elif os.path.exists(path) and paths.exists(config.data.tokenizer):
-    data = DataConfig(**config.data)
+    data = data_config(config)
     kind = data.sentinels, data.tokenizer_kind, data.lowercase
     with paths.local(data.tokenizer) as copy:
       ours = kinds.load(copy, *kind)
@@ -150,7 +150,7 @@ def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
 
 def described(config: ConfigDict) -> str:
   """What a run learns, in one line."""
-  data = DataConfig(**config.data)
+  data = data_config(config)
   names = ', '.join(name for _, name, _ in data.sources)
   return (
     f'Learning {names} as {data.objective}: {config.train.steps:,} steps of '

@@ -1,20 +1,21 @@
 """Learning rates as functions of the step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from configs.phases import UNITS, Phase, counts
 from train.settings import check_group
 
-_DOWN = 'learning_rate', 'end_fraction', 'decay_steps'
+_DOWN = 'unit', 'learning_rate', 'end_fraction', 'decay_steps'
 _DECAYING = *_DOWN, 'warmup_steps'
 USES = {
-  'constant': ('learning_rate',),
-  'inverse_sqrt': ('learning_rate', 'warmup_steps'),
-  'noam': ('learning_rate', 'warmup_steps'),
+  'constant': ('unit', 'learning_rate'),
+  'inverse_sqrt': ('unit', 'learning_rate', 'warmup_steps'),
+  'noam': ('unit', 'learning_rate', 'warmup_steps'),
   'linear': _DECAYING,
   'linear_from_start': _DECAYING,
   'linear_throughout': _DECAYING,
@@ -23,7 +24,12 @@ USES = {
 }
 
 
-def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
+COUNTED = tuple(name for name in USES if 'decay_steps' in USES[name])
+
+
+def make_schedule(
+  schedule: ConfigDict, steps: int, plan: Sequence[Phase] = ()
+) -> Callable[..., jax.Array]:
   """The learning rate of the update made at step n = 0, 1, ...
 
     constant      learning_rate
@@ -44,10 +50,16 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     exponential   learning_rate for constant_steps, then times one factor at
                   each step, down to end_fraction at `decay_steps`: RWKV-4
 
+  With schedule.unit='rows' or 'tokens', `n`, warmup_steps, constant_steps and
+  decay_steps of the lines, cosine and exponential count these: those of the
+  steps before the update.
+
   Args:
     schedule: the config group `schedule`.
     steps: `train.steps`. The decay ends there if `decay_steps` is 0; with
       `decay_steps` it may end before or after the run does.
+    plan: the phases of the run, which say how many rows and tokens a step has;
+      for schedule.unit='steps' none are needed.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
@@ -57,10 +69,12 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
       number.
   """
   check_group('schedule', schedule, USES)
+  unit = _unit(schedule)
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
   start = schedule.constant_steps if name == 'exponential' else warmup
-  last = schedule.decay_steps or steps
+  end_of_run = steps if unit == 'steps' else counts(plan, steps)[unit]
+  last = schedule.decay_steps or end_of_run
   if not 0 < peak < math.inf:
     raise ValueError(f'schedule.learning_rate is {peak}; it must be above 0.')
   if name in ('inverse_sqrt', 'noam') and warmup < 1:
@@ -86,6 +100,8 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
       f'{", and above 0 with exponential" if not end else ""}.'
     )
 
+  share = _share_of_steps if unit == 'steps' else _share_of(unit, plan)
+
   def rate(step):
     step = jnp.asarray(step, jnp.int32)
     if name == 'constant':
@@ -95,16 +111,59 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     if name == 'noam':
       s = step.astype(jnp.float32) + 1
       return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
-    # Subtract integers: float32 counts only to 2^24.
     begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
-    done = jnp.clip(step - begin, 0, last - begin) / max(last - begin, 1)
+    done = share(step, begin, last)
     if name == 'exponential':
       return peak * jnp.exp(done * math.log(end))
     left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
     decayed = end + (1 - end) * left
-    ramp = step / max(warmup, 1)
+    ramp = share(step, 0, warmup)
+    warming = ramp < 1 if warmup else False
     if name == 'linear_throughout':
       ramp *= decayed
-    return peak * jnp.where(step < warmup, ramp, decayed)
+    return peak * jnp.where(warming, ramp, decayed)
 
   return rate
+
+
+def _unit(schedule):
+  """schedule.unit; a ValueError if it is none, or this name counts steps."""
+  unit = schedule.unit
+  if unit not in UNITS:
+    raise ValueError(
+      f'schedule.unit is {unit!r}; it must be one of {", ".join(UNITS)}.'
+    )
+  if unit != 'steps' and schedule.name not in COUNTED:
+    raise ValueError(
+      f'schedule.unit is {unit!r}, but schedule.name={schedule.name} counts '
+      f'steps; with {", ".join(COUNTED)} it may count others.'
+    )
+  return unit
+
+
+def _share_of_steps(step, begin, end):
+  """How much of the way from one step to another is done, 0 to 1."""
+  # Subtract integers: float32 counts only to 2^24.
+  return jnp.clip(step - begin, 0, end - begin) / max(end - begin, 1)
+
+
+def _share_of(unit: str, plan: Sequence[Phase]) -> Callable[..., jax.Array]:
+  """As _share_of_steps, from one count of rows or tokens to another.
+
+  Both counts and the numbers of a step are exact: only their quotients are
+  rounded to float32.
+  """
+  firsts = [phase.first for phase in plan]
+  befores = [phase.counts(phase.first)[unit] for phase in plan]
+  each = [phase.counts(phase.first + 1)[unit] for phase in plan]
+  each = [after - before for after, before in zip(each, befores, strict=True)]
+
+  def share(step, begin, end):
+    span = max(end - begin, 1)
+    at = jnp.searchsorted(jnp.asarray(firsts), step, side='right') - 1
+    before = jnp.asarray([(n - begin) / span for n in befores], 'float32')[at]
+    more = jnp.asarray([n / span for n in each], 'float32')[at]
+    done = before + more * (step - jnp.asarray(firsts)[at])
+    return jnp.clip(done, 0, 1)
+
+  return share

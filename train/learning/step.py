@@ -47,7 +47,8 @@ def train_step(
 
   Args:
     state: donated by the caller.
-    batch: global arrays; `cursor` [B,C] says where each row comes from.
+    batch: global arrays; `cursor` [B,C] says where each row comes from, and
+      `last_of` [B], if it is there, which stream's last row it is.
     model: from `models.build`.
     optimizer: from `optimizer.make_optimizer`.
     schedule: step -> learning rate, for the metrics.
@@ -67,7 +68,7 @@ def train_step(
     state's.
   """
   batch = dict(batch)
-  cursor = batch.pop('cursor')
+  cursor, last_of = batch.pop('cursor'), batch.pop('last_of', None)
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
   model = model.clone(loss_chunk=loss_chunk)
@@ -97,9 +98,7 @@ def train_step(
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
   updates = tuning.thawed(updates, state.step)
-  # Rows are ordered by stream: the last row of each is its new place.
-  streams, numbers = state.cursor.shape
-  place = cursor.reshape(streams, -1, numbers)[:, -1]
+  place = _place(state.cursor, cursor, last_of)
   new = TrainState(
     step=state.step + 1,
     params=tuning.join(optax.apply_updates(trained, updates), frozen),
@@ -114,6 +113,14 @@ def train_step(
     'cursor': place,
   }
   return new, metrics
+
+
+def _place(before, cursor, last_of):
+  """The new place of each stream: that of its last row, [streams, C]."""
+  if last_of is None:  # equal shares of the batch, ordered by stream
+    streams, numbers = before.shape
+    return cursor.reshape(streams, -1, numbers)[:, -1]
+  return before.at[last_of].set(cursor, mode='drop')
 
 
 def _accumulated(gradient, trained, batch, rng, count, dtype):

@@ -142,6 +142,23 @@ def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
   return np.unique(np.concatenate(rows))
 
 
+def padded(batches: Sequence[int], parts: int) -> list[int]:
+  """Rows of each batch with padding: multiples of `parts`, few of them.
+
+  Batches share a size, and so a compiled step, if at most a quarter of it is
+  padding.
+
+  >>> padded([10, 40, 70, 80, 96, 256], 8)
+  [16, 40, 96, 96, 96, 256]
+  """
+  sizes = []
+  for batch in sorted(batches, reverse=True):
+    least = -(-batch // parts) * parts
+    if not sizes or least < 0.75 * sizes[-1]:
+      sizes.append(least)
+  return [min(size for size in sizes if size >= batch) for batch in batches]
+
+
 def global_batch(
   host_batch: dict[str, np.ndarray], rows: np.ndarray, mesh: Mesh, batch: int
 ) -> dict[str, jax.Array]:

@@ -189,9 +189,10 @@ def open_data(run: Run) -> pipeline.Data:
   else:
     for line in fingerprints.changes(run.fingerprint, data.fingerprint):
       _warn(f'other data than in training: {line}')
-  phases = run.data.phases(run.config.train.steps)
-  return data.phase(
-    next((c for last, c in phases if run.step <= last), run.data)
+  return next(
+    own
+    for phase, own in data.phases()
+    if phase.last is None or run.step <= phase.last
   )
 
 

@@ -47,12 +47,14 @@ ADDED = {
   'checkpoint': {'best': ''},
   'eval': {'beams': 1, 'length_penalty': 0.6, 'sources': ()},
   'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
+  'schedule': {'unit': 'steps'},
   'train': {
     'max_logit_loss': 0.0,
     'loss_chunk': 0,
     'accumulate_dtype': 'float32',
     'epochs': 0.0,
     'warmup_share': 0.0,
+    'phases': (),
   },
   'tuning': {
     'train': 'all',
@@ -178,8 +180,13 @@ def checked(found: dict, path: str) -> ConfigDict:
       raise ValueError(_damaged(path, f'{name} is {group!r}'))
     if missing := set(keys) - group.keys():
       raise other_version(name, missing, group.keys() - keys)
+  if found['data'].pop('curriculum', ()):
+    raise ValueError(
+      f'{path} has data.curriculum, which train.phases replaced: the version '
+      'of Treeline that began its run can resume it.'
+    )
   for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
-    fields = dataclasses.fields(kind)
+    fields = [x for x in dataclasses.fields(kind) if x.name != 'phases']
     unknown = found[name].keys() - {field.name for field in fields}
     needed = {x.name for x in fields if x.default is dataclasses.MISSING}
     missing = needed - found[name].keys()

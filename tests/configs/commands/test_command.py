@@ -154,7 +154,7 @@ def test_a_summary_shows_what_differs_first():
   """A summary has every key with a value once, in lines that fit."""
   config = t5.get_config('tiny').copy_and_resolve_references().unlock()
   config.seed = 3
-  config.data.curriculum = ((0.5, 64, 0),)
+  config.train.phases = ((('steps', 9), 0, 64, 0, ''),)
   config.optimizer.multipliers.decay = 2.0
   text = command.summary(config, 80)
   lines = text.splitlines()
@@ -162,7 +162,7 @@ def test_a_summary_shows_what_differs_first():
   assert len(lines) < 50
   first, rest = text.split("The base's values:\n")
   assert '  seed=3\n' in first
-  assert 'curriculum=((0.5, 64, 0),)' in first
+  assert "phases=((('steps', 9), 0, 64, 0, ''),)" in first
   assert 'optimizer.multipliers decay=2.0' in first
   assert 'epsilon2=0.001' in first
   assert 'seed' not in rest

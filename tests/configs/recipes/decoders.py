@@ -17,6 +17,8 @@ from tests.configs.recipes.numbers import (
   INVERSE_SQRT,
   T5_BLOCK,
   Recipe,
+  growing,
+  steps_in,
 )
 
 # Thoppilan et al. 2022, 3, with T5's parts; 2b and 8b have H and F / D of 137b.
@@ -101,7 +103,13 @@ PALM = Recipe(
   },
   derived=lambda row: {
     'mlp_dim': 4 * row['embed_dim'],
-    'train.steps': int(780e9 // (row['data.batch'] * 2048)),
+    # 5: 540b's batches double at steps 50,000 and 115,000. The others' are
+    # said to be similar: theirs double at 50,000.
+    'train.steps': 255_000
+    if row['data.batch'] == 2048
+    else 50_000
+    + int(780e9 - 50_000 * row['data.batch'] // 2 * 2048)
+    // (row['data.batch'] * 2048),
   },
   like='8b',
   # The heads together are narrower than D, as in 540b.
@@ -124,24 +132,31 @@ BLOOM = Recipe(
     },
     'data': BYTES | {'length': 2048},
     'optimizer': GPT3_ADAM,
-    'schedule': {'name': 'cosine'},
+    'schedule': {
+      'name': 'cosine',
+      'unit': 'rows',
+      'warmup_steps': 183_105,
+      'decay_steps': 200_000_000,
+    },
   },
-  columns=(*LAYERS, 'learning_rate', 'last', 'data.batch', 'billions'),
+  columns=(*LAYERS, 'learning_rate', 'last', 'data.batch', 'billions', 'by'),
   sizes={
-    '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256, 341),
-    '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256, 341),
-    '1.7b': (24, 2048, 16, 128, 2e-4, 1e-5, 512, 341),
-    '3b': (30, 2560, 32, 80, 1.6e-4, 1e-5, 512, 341),
-    '7.1b': (30, 4096, 32, 128, 1.2e-4, 1e-5, 512, 341),
-    '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048, 366),
+    '560m': (24, 1024, 16, 64, 3e-4, 1e-5, 256, 341, 32),
+    '1.1b': (24, 1536, 16, 96, 2.5e-4, 1e-5, 256, 341, 16),
+    '1.7b': (24, 2048, 16, 128, 2e-4, 1e-5, 512, 341, 16),
+    '3b': (30, 2560, 32, 80, 1.6e-4, 1e-5, 512, 341, 32),
+    '7.1b': (30, 4096, 32, 128, 1.2e-4, 1e-5, 512, 341, 32),
+    '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048, 366, 16),
   },
   derived=lambda row: (
     widths(row)
     | {
       'end_fraction': row['last'] / row['learning_rate'],
-      'warmup_steps': 183_105 // row['data.batch'],
-      'decay_steps': 200_000_000 // row['data.batch'],
-      'train.steps': row['billions'] * 10**9 // (row['data.batch'] * 2048),
+      'train.steps': steps_in(
+        row['billions'] * 1e9,
+        2048,
+        growing(192, row['data.batch'], row['by'], 9_765_625 * 2048),
+      ),
     }
   ),
   like='560m',
@@ -149,6 +164,7 @@ BLOOM = Recipe(
   | RUN
   | DENSE
   | TO_THE_END
+  | {'schedule.unit': 'steps'}
   | {'init_std': 0.02, 'end_fraction': 0.1},
 )
 
@@ -220,6 +236,11 @@ def llama(row: dict) -> dict:
     'data.batch': rows,
     'train.steps': row['billions'] * 10**9 // (length * rows),
   }
+  if (version, size) == ('3', '405b'):  # 3.4.1; rows of 4,096 at first
+    before = 61 * 1024 * 4096  # 252M tokens, in whole steps
+    tokens = row['billions'] * 1e9 - before
+    batches = [(0, 1024), (2.87e12 - before, 2048)]
+    out['train.steps'] = 61 + steps_in(tokens, length, batches)
   if version == '3.1':  # its rate is not stated: it is the last one of 3
     return out | {
       'rope_scaling': (8.0, 1.0, 4.0, 8192.0),
@@ -230,6 +251,7 @@ def llama(row: dict) -> dict:
     'schedule.name': 'cosine',
     'learning_rate': row['peak'],
     'warmup_steps': 8000 if new else 2000,
+    'decay_steps': 1_200_000 if size == '405b' else 0,
     'end_fraction': 0.01 if new else 0.1,  # 3: 8e-7 of 8e-5
   }
 

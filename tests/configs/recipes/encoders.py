@@ -91,9 +91,7 @@ BERT = Recipe(
   derived=lambda row: (
     widths(row)
     | (
-      {'predictions': 77, 'curriculum': ((0.9, 128, 20),)}
-      if row['data.length'] == 512
-      else {'predictions': 20}
+      {'predictions': 77} if row['data.length'] == 512 else {'predictions': 20}
     )
   ),
   like='base',
@@ -102,7 +100,6 @@ BERT = Recipe(
     'embed_dim': 128,
     'heads': 8,
     'predictions': 20,
-    'curriculum': ((0.9, 64, 10),),
     'duplicates': 2,
     'data.batch': 32,
     'learning_rate': 1e-3,

@@ -5,6 +5,9 @@ from tests.configs.recipes.numbers import (
   GPT_BLOCK,
   Recipe,
   gpt3_schedule,
+  growing,
+  nearest,
+  steps_in,
 )
 
 LAYERS = ('decoder_layers', 'embed_dim', 'heads', 'head_dim')
@@ -94,6 +97,24 @@ GPT2 = Recipe(
   tiny=SMALL | RUN | DENSE | TO_THE_END | {'max_length': 128},
 )
 
+
+def gpt3(rows: int) -> dict:
+  """B: the schedule counts tokens; batches grow from 32k over 4 to 12 billion.
+
+  How many for which size is not published: 4, 6, 8 and 12 for batches of 0.5M,
+  1M, 2M and 3.2M.
+  """
+  until = {256: 4e9, 512: 6e9, 1024: 8e9, 1536: 12e9}.get(rows, 0)
+  return {
+    'schedule.name': 'cosine',
+    'schedule.unit': 'tokens',
+    'schedule.warmup_steps': 375_000_000,
+    'schedule.decay_steps': 260_000_000_000,
+    'schedule.end_fraction': 0.1,
+    'train.steps': steps_in(300e9, 2048, nearest(16, rows, 16, until)),
+  }
+
+
 # Brown et al. 2020, table 2.1; batches of 0.5M, 1M, 2M and 3.2M tokens in rows
 # of 2048. In the table xl has 24 heads and 13b D = 5140: neither is consistent.
 GPT3 = Recipe(
@@ -123,9 +144,13 @@ GPT3 = Recipe(
     '13b': (40, 5120, 40, 128, 1024, 1e-4),
     '175b': (96, 12288, 96, 128, 1536, 0.6e-4),
   },
-  derived=lambda row: widths(row) | gpt3_schedule(row['data.batch'], 2048),
+  derived=lambda row: widths(row) | gpt3(row['data.batch']),
   like='small',
-  tiny=SMALL | RUN | TO_THE_END | {'max_length': 128, 'window': 16},
+  tiny=SMALL
+  | RUN
+  | TO_THE_END
+  | {'schedule.unit': 'steps'}
+  | {'max_length': 128, 'window': 16},
 )
 
 # Lieber et al. 2021, table 1; the rest is GPT-3's. Batches of 2M and 3.2M.
@@ -190,7 +215,17 @@ GOPHER = Recipe(
   },
   # 300B tokens.
   derived=lambda row: (
-    widths(row) | {'train.steps': int(300e9 // (row['data.batch'] * 2048))}
+    # 3.2: 280b's batch doubles 'during training'; in the middle here.
+    widths(row)
+    | {
+      'train.steps': steps_in(
+        300e9,
+        2048,
+        [(0, 1536), (150e9, 3072)]
+        if row['data.batch'] == 3072
+        else [(0, row['data.batch'])],
+      )
+    }
   ),
   like='44m',
   tiny=SMALL | RUN,
@@ -226,15 +261,17 @@ def chinchilla(row: dict) -> dict:
   Rates from 2e-4 (smallest) to 1.25e-4 (largest); Gopher's batches.
   """
   millions = row['millions']
-  rate, rows = 2e-4, 128 if millions < 1500 else 1024
+  rate, rows, batches = 2e-4, 128 if millions < 1500 else 1024, []
   if millions > 7000:
     rate = 1.25e-4
   if millions == 70_000:  # table 4: 1e-4, 3M tokens a batch, 1.4T in all
-    rate, rows = 1e-4, 1536
+    rate, rows, batches = 1e-4, 1536, [(0, 768)]  # 1.5M in the first half
   return widths(row) | {
     'learning_rate': rate,
     'data.batch': rows,
-    'train.steps': 20 * millions * 10**6 // (rows * 2048),
+    'train.steps': steps_in(
+      20e6 * millions, 2048, [*batches, (10e6 * millions * len(batches), rows)]
+    ),
   }
 
 
@@ -268,11 +305,12 @@ MT_NLG = Recipe(
     'schedule': {
       'name': 'cosine',
       'learning_rate': 5e-5,
-      'warmup_steps': int(1e9 // (1920 * 2048)),
-      'decay_steps': int(340e9 // (1920 * 2048)),
+      'unit': 'tokens',
+      'warmup_steps': 10**9,
+      'decay_steps': 340 * 10**9,
       'end_fraction': 0.1,
     },
-    'train': {'steps': int(270e9 // (1920 * 2048))},
+    'train': {'steps': steps_in(270e9, 2048, growing(32, 1920, 32, 12e9))},
   },
   columns=LAYERS,
   sizes={'530b': (105, 20480, 128, 160)},
@@ -280,7 +318,11 @@ MT_NLG = Recipe(
     widths(row) | {'init_std': (1 / (3 * row['embed_dim'])) ** 0.5}
   ),
   like='530b',
-  tiny=SMALL | RUN | TO_THE_END | {'max_length': 128},
+  tiny=SMALL
+  | RUN
+  | TO_THE_END
+  | {'schedule.unit': 'steps'}
+  | {'max_length': 128},
 )
 
 # yandex/YaLM-100B (megatron_lm/megatron/model). Its training is not published:

@@ -5,6 +5,7 @@ papers and their authors' code, never from the configs. A key of a recipe that
 no table names must be off: 0, '', False, empty or unset.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ NOT_OF_A_RECIPE = {
   *('data.rates', 'data.rate_cap', 'data.rate_temperature'),
   *('train.log_every', 'train.accumulate', 'train.loss_chunk'),
   'model.scan_unroll',
+  'train.phases',  # tests/configs/test_phases.py has those of all systems
 }
 # On by default, where no table says otherwise.
 ON = {
@@ -30,6 +32,7 @@ ON = {
   'data.start': 'pad',
   'optimizer.decay': 'matrices',
   'optimizer.moments_dtype': 'float32',
+  'schedule.unit': 'steps',
   'train.accumulate_dtype': 'float32',
 }
 
@@ -122,6 +125,35 @@ def gpt3_schedule(rows: int, length: int) -> dict[str, Any]:
     'schedule.end_fraction': 0.1,
     'train.steps': int(300e9 // tokens),
   }
+
+
+Batches = list[tuple[float, int]]  # (tokens read before, rows), rising
+
+
+def growing(first: int, last: int, by: int, until: float) -> Batches:
+  """Batches of `first` rows and more, each for an equal share of the tokens."""
+  sizes = range(first, last + 1, by)
+  return [(until * n / (len(sizes) - 1), rows) for n, rows in enumerate(sizes)]
+
+
+def nearest(first: int, last: int, by: int, until: float) -> Batches:
+  """Batches next to a line from `first` rows to `last` rows at `until`."""
+  sizes = range(first, last + 1, by)
+  return [
+    (max(0, until * (n - 0.5) / max(len(sizes) - 1, 1)), rows)
+    for n, rows in enumerate(sizes)
+  ]
+
+
+def steps_in(tokens: float, length: int, batches: Batches) -> int:
+  """The steps that read so many tokens, one after the other."""
+  read = steps = 0
+  for n, (_, rows) in enumerate(batches):
+    end = batches[n + 1][0] if n + 1 < len(batches) else tokens
+    more = (end - read) / (rows * length)
+    more = math.floor(more) if end == tokens else math.ceil(more)
+    read, steps = read + more * rows * length, steps + more
+  return steps
 
 
 # ---- Tiny -------------------------------------------------------------------

@@ -70,8 +70,7 @@ def layouts():
   """One recipe for each kind of rows."""
   found = {}
   for name, c in recipes():
-    data = config.DataConfig(**c.data)
-    for _, phase in data.phases(c.train.steps):
+    for phase in config.data_config(c).kinds:
       keys = (
         'objective', 'length', 'target_length', 'block', 'pack', 'concatenate',
         'document_tokens', 'noise_density', 'predictions', 'masking',
@@ -148,12 +147,12 @@ def test_chunks_grow_with_the_rows(length, block):
   assert masked_config('causal', length=length, block=9).block == 9
 
 
-def test_all_phases_of_a_curriculum_have_the_same_chunks():
+def test_all_phases_have_the_same_chunks():
   """A cursor is thus the same place in all phases."""
   settings = masked_config(
-    'mlm', length=8192, block=0, curriculum=((0.5, 64, 4),)
+    'mlm', length=8192, block=0, phases=((('steps', 5), 0, 64, 4, ''),)
   )
-  (_, first), (_, last) = settings.phases(10)
+  first, last = settings.kinds
   assert (first.length, first.block) == (64, 256)
   assert (last.length, last.block) == (8192, 256)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import pipeline, prepare
-from input_pipeline.streams import chunks, cursors
+from input_pipeline.streams import chunks
 from tests.helpers import runs
 from tests.helpers.caches import rows_until_the_end, settings
 from tests.helpers.corpora import assert_same, texts
@@ -169,14 +169,6 @@ def test_the_end_on_two_hosts(open_mixture, sources):
     assert_same(
       batch, {n: np.concatenate([p[n] for p in parts]) for n in batch}
     )
-
-
-def test_next_chunk():
-  """A new phase begins after the chunk that a stream is in, in each source."""
-  cursor = np.tile([9, 0, 1, 2, 3, 0, 0, 0, -1, 1, 1, 4, 0], [4, 1])
-  np.testing.assert_array_equal(
-    cursors.next_chunk(cursor)[1], [9, 0, 1, 3, -1, 0, 0, 0, -1, 1, 1, 5, -1]
-  )
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ DOMAINS = {
   'ROWS_TRAIN': 0,
   'ROWS_EVALUATION': 1,
   'ROWS_DUPLICATES': 2,
+  'ROWS_REST': 3,
 }
 
 

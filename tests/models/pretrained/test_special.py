@@ -214,7 +214,7 @@ def test_encoders_frame_texts_as_their_rows(
   pretrained.save(
     config, params, published, beside={'tokenizer.json': tokenizer.model}
   )
-  own = {'objective': 'mlm', 'pack': True, 'short_share': 0.0, 'curriculum': ()}
+  own = {'objective': 'mlm', 'pack': True, 'short_share': 0.0}
   own |= {'lowercase': False, 'predictions': 4, 'length': 32}
   settings = recipe(file, text, **own)
   settings.model.head = config.head

@@ -42,7 +42,7 @@ def pretrained_run(tmp_path_factory):
   source = labelled.write_text(folder)
   config = set_keys(pretraining.get_config('tiny'), SMALL | {
     'model.encoder_layers': 2, 'data.source': source, 'data.length': 32,
-    'data.predictions': 5, 'data.curriculum': (), 'data.batch': 8,
+    'data.predictions': 5, 'train.phases': (), 'data.batch': 8,
     'data.holdout': 10, 'train.steps': 4, 'schedule.warmup_steps': 1,
     'eval.every': 4, 'checkpoint.every': 4,
   })  # fmt: skip

@@ -67,7 +67,7 @@ def pretrain(config, source, folder, **keys):
 
 @pytest.fixture(scope='module')
 def encoder(source, tmp_path_factory):
-  keys = {'data.predictions': 5, 'data.curriculum': (),
+  keys = {'data.predictions': 5, 'train.phases': (),
           'model.encoder_layers': 2}  # fmt: skip
   folder = tmp_path_factory.mktemp('encoder') / 'run'
   return pretrain(pretraining.get_config('tiny'), source, folder, **keys)

@@ -46,7 +46,7 @@ def run(own, tmp_path_factory):
   config = pretraining.get_config('tiny').unlock()
   config.update_from_flattened_dict(SMALL | {
     'data.source': labelled.write_text(folder), 'data.predictions': 4,
-    'data.curriculum': (), 'train.steps': 1, 'schedule.warmup_steps': 1,
+    'train.phases': (), 'train.steps': 1, 'schedule.warmup_steps': 1,
     'data.tokenizer': str(folder / 'tokenizer.json'),
     'eval.every': 1, 'checkpoint.every': 1,
   })  # fmt: skip
@@ -140,7 +140,7 @@ def test_text_may_have_another_tokenizer(published, other, tmp_path, capsys):
   config = pretraining.get_config('tiny').unlock()
   config.update_from_flattened_dict(SMALL | {
     'data.source': labelled.write_text(tmp_path), 'data.predictions': 4,
-    'data.curriculum': (), 'data.tokenizer': str(path),
+    'train.phases': (), 'data.tokenizer': str(path),
   })  # fmt: skip
   command.adopt(str(published), config.lock())
   assert 'ids have other meanings' in capsys.readouterr().out

@@ -46,7 +46,7 @@ def make_config(name):
   )
   if config.data.predictions:
     config.data.predictions = 6
-    config.data.curriculum = ()
+    config.train.phases = ()
   return config
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import sys
 
 import jax
@@ -12,7 +11,8 @@ import numpy as np
 import pytest
 
 from configs import t5
-from tests.helpers import runs
+from tests.helpers import processes, runs
+from tests.helpers.processes import finish, free_port
 from train import recording
 from train.evaluation.likelihoods import encode_pair, likelihoods
 from train.fingerprint import fingerprint
@@ -72,32 +72,10 @@ print(json.dumps([rows.tolist(), held]))
 """
 
 
-def free_port() -> int:
-  with socket.socket() as listening:
-    listening.bind(('localhost', 0))
-    return listening.getsockname()[1]
-
-
 def start_two(folder, **overrides):
-  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
-  return [
-    runs.start(
-      runs.command(folder, *flags, f'--process={i}', **overrides), devices=4
-    )
-    for i in (0, 1)
-  ]
-
-
-def finish(processes) -> list[str]:
-  """Waits for processes that must all succeed; returns their stdouts."""
-  try:
-    ends = [process.communicate(timeout=300) for process in processes]
-  finally:
-    for process in processes:
-      process.kill()
-  for process, (_, stderr) in zip(processes, ends, strict=True):
-    assert process.returncode == 0, stderr
-  return [stdout for stdout, _ in ends]
+  return processes.start_two(
+    lambda *flags: runs.command(folder, *flags, **overrides)
+  )
 
 
 @pytest.fixture(scope='module')

@@ -52,12 +52,7 @@ def changed(config, **keys):
     (gpt2.get_config('tiny'), {}, False),
     (gpt2.get_config('tiny'), {'schedule__name': 'constant'}, True),
     (bert.get_config('tiny'), {}, False),
-    (bert.get_config('tiny'), {'schedule__name': 'constant'}, False),  # phases
-    (
-      bert.get_config('tiny'),
-      {'schedule__name': 'constant', 'data__curriculum': ()},
-      True,
-    ),
+    (bert.get_config('tiny'), {'schedule__name': 'constant'}, True),
   ],
 )
 def test_more_steps(config, keys, may, tmp_path):

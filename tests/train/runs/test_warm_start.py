@@ -149,7 +149,7 @@ def test_longer_rows_and_stretched_wavelengths(source, tmp_path):
   assert 'model.rope_scaling: [] there, [8.0, 1.0, 4.0, 32.0]' in described
 
 
-BERT = runs.SYSTEMS['bert'] | {'data.curriculum': ()}
+BERT = runs.SYSTEMS['bert'] | {'train.phases': ()}
 MLM = {
   'model.head': 'mlm',
   'data.objective': 'full_sentences',

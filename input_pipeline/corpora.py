@@ -1,0 +1,92 @@
+"""Opens the sources of a config: what is trained on, and what evaluated on."""
+
+from input_pipeline import tokenizing
+from input_pipeline.config import DataConfig
+from input_pipeline.objectives.labelled import Format, task_config
+from input_pipeline.sources import cache, labelled, opening
+from input_pipeline.sources.files import Source
+from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tokenizers.interface import Tokenizer
+from input_pipeline.tokenizers.numbers import Numbers
+
+
+def open_corpora(
+  config: DataConfig,
+  seed: int,
+  vocab_size: int,
+  tokenizer: Tokenizer,
+  eval_source: str,
+  family: str,
+) -> tuple[list[Corpus], list[Corpus]]:
+  """The corpora to train on, and those to evaluate on.
+
+  The arguments are those of `pipeline.open_data`. Raises ValueError, which
+  names the key or the file that is wrong.
+  """
+  corpora, evaluated = [], []
+  reserved = config.sentinels + (Numbers.SPECIALS if config.masks else 0)
+  sizes = seed, vocab_size
+
+  def opened(name, key):
+    source = opening.open_source(
+      name, *sizes, reserved, key, config.text_field, config.task_folder
+    )
+    if isinstance(source, cache.TokenCache):
+      where = f'{key}={name!r}'
+      tokenizing.check_cache(config, *sizes, tokenizer, source, where)
+    return source
+
+  def corpus(key, name, source, *split, trained=False, **limit):
+    return _corpus(key, name, source, config, family, trained, *split, **limit)
+
+  def add_evaluated(name):
+    source = opened(name, 'eval.source')
+    evaluated.append(corpus('eval.source', name, source))
+
+  for key, name, _ in config.sources:
+    source = opened(name, key)
+    own = eval_source or source.validation
+    holdout = 0 if own else config.holdout
+    made = corpus(
+      key, name, source, holdout, limit=config.documents, trained=True
+    )
+    corpora.append(made)
+    if holdout:
+      evaluated.append(corpus(key, name, source, holdout, True))
+    elif not own:
+      raise ValueError(
+        f"data.holdout=0 and eval.source='' leave nothing of {key}={name!r}"
+        ' to evaluate on: hold documents out (100: every hundredth) or give'
+        ' eval.source.'
+      )
+    elif not eval_source:
+      for each in getattr(source, 'validations', None) or (own,):
+        add_evaluated(each)
+  if eval_source:
+    names = {eval_source, config.source}
+    if 'synthetic' in names and len(names) > 1:
+      raise ValueError(
+        f'eval.source={eval_source!r} and data.source={config.source!r} have'
+        ' different tokens: both or neither must be synthetic.'
+      )
+    add_evaluated(eval_source)
+  return corpora, evaluated
+
+
+def _corpus(
+  key: str,
+  name: str,
+  source: Source,
+  config: DataConfig,
+  family: str,
+  trained: bool,
+  *split: int,
+  **limit: int,
+) -> Corpus:
+  """The corpus of a source: documents, or a task's labelled examples."""
+  if not isinstance(source, labelled.Labelled):
+    return Corpus(key, name, source, config, *split, **limit)
+  config = task_config(config, source.task, family, key)
+  labels = Format(source.task, config, family, trained)
+  labels.check(source.examples, f'{key}={name!r}')
+  return Corpus(key, name, source, config, *split, **limit, labels=labels)

@@ -1,0 +1,63 @@
+"""Training in processes of its own: killed, and on two hosts."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from subprocess import Popen
+
+from tests.helpers import runs
+from train.fingerprint import fingerprint
+
+# Is killed when it should save step `last`; the one before is on disk.
+KILLED = """
+import os, runpy, signal, sys
+from train import loop
+
+class Checkpoints(loop.Checkpoints):
+  def save(self, state, step, run):
+    if step == last:
+      self.wait()
+      os.kill(os.getpid(), signal.SIGKILL)
+    super().save(state, step, run)
+
+last = int(sys.argv.pop())
+loop.Checkpoints = Checkpoints
+runpy.run_module('train', run_name='__main__', alter_sys=True)
+"""
+
+
+def killed(command: Sequence[str], last: int) -> list[str]:
+  """The command of a run that is killed when it should save step `last`."""
+  return [command[0], '-c', KILLED, *command[3:], str(last)]
+
+
+def assert_equal_runs(folder: Path, whole: Path) -> None:
+  """Checks that losses and final states are equal to the last bit."""
+  assert runs.rows(folder) == runs.rows(whole)
+  assert fingerprint(str(folder)) == fingerprint(str(whole))
+
+
+def free_port() -> int:
+  with socket.socket() as listening:
+    listening.bind(('localhost', 0))
+    return listening.getsockname()[1]
+
+
+def start_two(command: Callable[..., Sequence[str]]) -> list[Popen]:
+  """Two processes of four devices each: `command` of the flags of each."""
+  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
+  return [
+    runs.start(command(*flags, f'--process={i}'), devices=4) for i in (0, 1)
+  ]
+
+
+def finish(processes: Sequence[Popen]) -> list[str]:
+  """Waits for processes that must all succeed; returns their stdouts."""
+  try:
+    ends = [process.communicate(timeout=300) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  for process, (_, stderr) in zip(processes, ends, strict=True):
+    assert process.returncode == 0, stderr
+  return [stdout for stdout, _ in ends]
