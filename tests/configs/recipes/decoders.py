@@ -103,13 +103,11 @@ PALM = Recipe(
   },
   derived=lambda row: {
     'mlp_dim': 4 * row['embed_dim'],
-    # 5: 540b's batches double at steps 50,000 and 115,000. The others' are
-    # said to be similar: theirs double at 50,000.
+    # 5: batches of 540b double at steps 50,000 and 115,000, others' at 50,000
+    # ("similar schedules").
     'train.steps': 255_000
-    if row['data.batch'] == 2048
-    else 50_000
-    + int(780e9 - 50_000 * row['data.batch'] // 2 * 2048)
-    // (row['data.batch'] * 2048),
+    if (rows := row['data.batch']) == 2048
+    else steps_in(780e9, 2048, [(0, rows // 2), (50_000 * rows * 1024, rows)]),
   },
   like='8b',
   # The heads together are narrower than D, as in 540b.
@@ -132,12 +130,8 @@ BLOOM = Recipe(
     },
     'data': BYTES | {'length': 2048},
     'optimizer': GPT3_ADAM,
-    'schedule': {
-      'name': 'cosine',
-      'unit': 'rows',
-      'warmup_steps': 183_105,
-      'decay_steps': 200_000_000,
-    },
+    'schedule': {'name': 'cosine', 'unit': 'rows'}
+    | {'warmup_steps': 183_105, 'decay_steps': 200_000_000},
   },
   columns=(*LAYERS, 'learning_rate', 'last', 'data.batch', 'billions', 'by'),
   sizes={
@@ -236,11 +230,10 @@ def llama(row: dict) -> dict:
     'data.batch': rows,
     'train.steps': row['billions'] * 10**9 // (length * rows),
   }
-  if (version, size) == ('3', '405b'):  # 3.4.1; rows of 4,096 at first
-    before = 61 * 1024 * 4096  # 252M tokens, in whole steps
-    tokens = row['billions'] * 1e9 - before
+  if (version, size) == ('3', '405b'):  # 3.4.1: 252M tokens in rows of 4,096
+    before = 61 * 1024 * 4096
     batches = [(0, 1024), (2.87e12 - before, 2048)]
-    out['train.steps'] = 61 + steps_in(tokens, length, batches)
+    out['train.steps'] = 61 + steps_in(15.6e12 - before, 8192, batches)
   if version == '3.1':  # its rate is not stated: it is the last one of 3
     return out | {
       'rope_scaling': (8.0, 1.0, 4.0, 8192.0),

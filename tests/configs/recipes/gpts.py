@@ -4,9 +4,9 @@ from tests.configs.recipes.numbers import (
   GPT3_ADAM,
   GPT_BLOCK,
   Recipe,
+  gpt3,
   gpt3_schedule,
   growing,
-  nearest,
   steps_in,
 )
 
@@ -96,24 +96,6 @@ GPT2 = Recipe(
   like='small',
   tiny=SMALL | RUN | DENSE | TO_THE_END | {'max_length': 128},
 )
-
-
-def gpt3(rows: int) -> dict:
-  """B: the schedule counts tokens; batches grow from 32k over 4 to 12 billion.
-
-  How many for which size is not published: 4, 6, 8 and 12 for batches of 0.5M,
-  1M, 2M and 3.2M.
-  """
-  until = {256: 4e9, 512: 6e9, 1024: 8e9, 1536: 12e9}.get(rows, 0)
-  return {
-    'schedule.name': 'cosine',
-    'schedule.unit': 'tokens',
-    'schedule.warmup_steps': 375_000_000,
-    'schedule.decay_steps': 260_000_000_000,
-    'schedule.end_fraction': 0.1,
-    'train.steps': steps_in(300e9, 2048, nearest(16, rows, 16, until)),
-  }
-
 
 # Brown et al. 2020, table 2.1; batches of 0.5M, 1M, 2M and 3.2M tokens in rows
 # of 2048. In the table xl has 24 heads and 13b D = 5140: neither is consistent.

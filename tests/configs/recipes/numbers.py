@@ -156,6 +156,23 @@ def steps_in(tokens: float, length: int, batches: Batches) -> int:
   return steps
 
 
+def gpt3(rows: int) -> dict[str, Any]:
+  """GPT-3, B: tokens are counted; batches grow over the first 4 to 12 billion.
+
+  How many for which size is not published: 4, 6, 8 and 12 for batches of
+  0.5M, 1M, 2M and 3.2M.
+  """
+  until = {256: 4e9, 512: 6e9, 1024: 8e9, 1536: 12e9}.get(rows, 0)
+  return {
+    'schedule.name': 'cosine',
+    'schedule.unit': 'tokens',
+    'schedule.warmup_steps': 375_000_000,
+    'schedule.decay_steps': 260_000_000_000,
+    'schedule.end_fraction': 0.1,
+    'train.steps': steps_in(300e9, 2048, nearest(16, rows, 16, until)),
+  }
+
+
 # ---- Tiny -------------------------------------------------------------------
 
 # What the tiny sizes of all systems have, unless their table says otherwise.
