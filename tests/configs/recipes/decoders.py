@@ -158,7 +158,6 @@ BLOOM = Recipe(
   | RUN
   | DENSE
   | TO_THE_END
-  | {'schedule.unit': 'steps'}
   | {'init_std': 0.02, 'end_fraction': 0.1},
 )
 

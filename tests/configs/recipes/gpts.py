@@ -19,7 +19,7 @@ PIECES = WINDOWS | {'tokenizer_kind': 'unigram'}
 SMALL = {'decoder_layers': 2, 'embed_dim': 128, 'heads': 8, 'head_dim': 16}
 RUN = {'data.batch': 16, 'learning_rate': 1e-3, 'warmup_steps': 30}
 DENSE = {'dropout': 0.0, 'attention_dropout': 0.0}
-TO_THE_END = {'decay_steps': 0}  # of the run
+TO_THE_END = {'decay_steps': 0, 'schedule.unit': 'steps'}  # of the run
 
 
 def widths(row: dict) -> dict:
@@ -128,11 +128,7 @@ GPT3 = Recipe(
   },
   derived=lambda row: widths(row) | gpt3(row['data.batch']),
   like='small',
-  tiny=SMALL
-  | RUN
-  | TO_THE_END
-  | {'schedule.unit': 'steps'}
-  | {'max_length': 128, 'window': 16},
+  tiny=SMALL | RUN | TO_THE_END | {'max_length': 128, 'window': 16},
 )
 
 # Lieber et al. 2021, table 1; the rest is GPT-3's. Batches of 2M and 3.2M.
@@ -300,11 +296,7 @@ MT_NLG = Recipe(
     widths(row) | {'init_std': (1 / (3 * row['embed_dim'])) ** 0.5}
   ),
   like='530b',
-  tiny=SMALL
-  | RUN
-  | TO_THE_END
-  | {'schedule.unit': 'steps'}
-  | {'max_length': 128},
+  tiny=SMALL | RUN | TO_THE_END | {'max_length': 128},
 )
 
 # yandex/YaLM-100B (megatron_lm/megatron/model). Its training is not published:
