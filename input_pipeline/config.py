@@ -72,6 +72,7 @@ class DataConfig:
   duplicates: int = 0  # n: epochs e and e + n mask alike; 0: none do
   short_share: float = 0.0  # of the documents whose pairs are shorter
   loss_on_inputs: bool = False  # a decoder predicts its inputs too
+  borrow_sentinels: bool = False  # beyond `sentinels`, pieces mark spans
   # What a text begins with, in rows and in generation: STARTS or an id. 'none':
   # rows of causal models are windows of length + 1 tokens, nothing is inserted,
   # and a prompt begins with data.bos if that is given, else with its own text.

@@ -57,7 +57,7 @@ def _described(config):
   # Older runs do not have these keys: they are left out while unused.
   for key in (
     *('mixture', 'documents', 'loss_on_inputs'),
-    *('framing', 'choices', 'label_scale', 'orders'),
+    *('framing', 'choices', 'label_scale', 'orders', 'borrow_sentinels'),
   ):
     if not fields[key]:
       del fields[key]
