@@ -220,9 +220,7 @@ class Stack(nn.Module):
       distance = keys[None, :] - queries[:, None]
     match c.position:
       case 'relative_bias':
-        # The two directions have other buckets than one, and so another table.
-        name = 'relative_bias' if causal == self.causal else 'encoder_bias'
-        bias = RelativeBias(c, not causal, name=name)
+        bias = RelativeBias(c, not causal, name='relative_bias')
         return context._replace(bias=bias(distance))
       case 'alibi':
         return context._replace(bias=alibi(c.heads, distance))

@@ -19,8 +19,9 @@ class EncoderDecoder(nn.Module):
   packed into a row from 1; 0 is padding.
 
   With `model.shared_stacks` (T5, 3.2.2) the encoder is the decoder without its
-  cross-attention: 'decoder' has the weights of both. Only the tables of the
-  relative bias are two, as the encoder's buckets are of two directions.
+  cross-attention: 'decoder' has the weights of both. As in T5's published code
+  (bi_v1_shared.gin) they share the table of the relative bias too, of which the
+  encoder reads buckets of both directions, and the decoder of one.
   """
 
   config: TransformerConfig
