@@ -30,7 +30,7 @@ LENGTH = 6
 
 def shared_config(**changes):
   return reference.tiny_config(
-    shared_stacks=True, encoder_layers=3, decoder_layers=3, **changes
+    shared_stacks=True, encoder_layers=2, decoder_layers=2, **changes
   )
 
 
@@ -76,10 +76,9 @@ def test_logits_are_equal_and_gradients_are_sums(name):
     np.testing.assert_allclose(x, wanted, atol=atol, err_msg=str(path))
 
 
-@pytest.mark.parametrize('scan', [True, False])
-def test_decoding_is_that_of_two_stacks(scan):
-  """Through the cache, also if a scan is written out for it."""
-  config = shared_config(scan=scan)
+def test_decoding_is_that_of_two_stacks():
+  """Through the cache, of a scan and of layers written out for it."""
+  config = shared_config()
   model = build(config)
   params = reference.random_params(model)
   two = build(dataclasses.replace(config, shared_stacks=False))
@@ -88,16 +87,11 @@ def test_decoding_is_that_of_two_stacks(scan):
   decode = jax.jit(
     decoding.decode, static_argnames=('model', 'length', 'eos', 'vocabulary')
   )
+  models = (model, params), (two, apart(params)), written_out(model, params)
   found = [
     decode(own, source, segments, model=one, length=LENGTH, eos=1)
-    for one, own in ((model, params), (two, apart(params)))
+    for one, own in models
   ]
-  found.append(
-    decode(
-      written_out(model, params)[1], source, segments,
-      model=written_out(model, params)[0], length=LENGTH, eos=1,
-    )
-  )  # fmt: skip
   for one in found[1:]:
     np.testing.assert_array_equal(one.tokens, found[0].tokens)
     np.testing.assert_allclose(one.log_probs, found[0].log_probs, atol=1e-4)
@@ -129,7 +123,7 @@ def test_the_stacks_drop_differently(monkeypatch):
     jax.effects_barrier()
     assert len(set(keys)) == len(keys)
     counts.append(len(keys))
-  assert counts[0] == counts[1] > 30
+  assert counts[0] == counts[1] > 20
 
 
 def test_a_new_model_has_weights_of_every_kind():
@@ -170,7 +164,7 @@ def test_parameters_are_those_of_a_decoder_and_its_cross_attention():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'decoder_layers': 2}, 'encoder_layers is 3 and model.decoder_layers 2'),
+    ({'decoder_layers': 3}, 'encoder_layers is 2 and model.decoder_layers 3'),
     ({'family': 'decoder', 'encoder_layers': 0}, "needs model.family='encoder"),
   ],
 )
