@@ -149,10 +149,9 @@ class Writer:
     if longest is None:  # more than the text can have
       longest = self.model.config.max_length
       longest = longest or 2 * len((mode + prompt).encode()) + 4
-    family = self.model.config.family
     found = encode(
-      self.tokenizer, [prompt], longest, family, self.pairs, self.start, mode,
-      self.sentinels,
+      self.tokenizer, [prompt], longest, self.model.config.family, self.pairs,
+      self.start, mode, self.sentinels,
     )  # fmt: skip
     return found['source'][found['segments'] > 0]
 
