@@ -46,6 +46,9 @@ KEYS = {
   'model.head_dim': Key(int, 'H, width of a head'),
   'model.encoder_layers': Key(0, 'layers of the encoder'),
   'model.decoder_layers': Key(0, 'layers of the decoder'),
+  'model.shared_stacks': Key(
+    False, 'encoder and decoder have the same weights, but for the '
+    "decoder's cross-attention (T5, 3.2.2)"),
   'model.generator_divisor': Key(
     0, "ELECTRA: the generator's widths are the model's divided by this"),
   # Positions.
@@ -59,6 +62,9 @@ KEYS = {
     0, 'relative bias: buckets of distances, both directions together'),
   'model.relative_max_distance': Key(
     0, 'relative bias: all distances from here on share one bucket'),
+  'model.causal_bias': Key(
+    False, 'relative bias under a prefix: buckets of one direction, as without '
+    'a prefix; keys after a query count as being at distance 0'),
   'model.rope_theta': Key(0.0, 'rope: base of the wavelengths'),
   'model.rope_dim': Key(0, 'rope: how many dimensions of a head are rotated'),
   'model.rope_scaling': Key(
@@ -168,6 +174,9 @@ KEYS = {
     False, 'a trained unigram keeps white space, splits digits and spells rare '
     'characters in bytes; other kinds but wordpiece always do'),
   'data.sentinels': Key(0, 'pieces <extra_id_N> of the vocabulary'),
+  'data.borrow_sentinels': Key(
+    False, 'spans beyond data.sentinels are marked by ordinary pieces, from '
+    "the last one down, as in T5's published code"),
   # What is learnt.
   'data.objective': Key(str, 'what is made of a text', (
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',

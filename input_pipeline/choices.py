@@ -17,6 +17,7 @@ class Keys(NamedTuple):
 
 _SPANS = ('sentinels', 'noise_density')
 _PAIR = ('document_tokens', 'loss_on_inputs')
+_BORROW = 'borrow_sentinels'
 _MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
 _MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
 
@@ -27,15 +28,16 @@ PAIRS = {
   # T5's objective, then those it is compared with (T5, section 3.3).
   'span_corruption': Keys(
     (*_SPANS, 'mean_span_length', 'document_tokens'),
-    ('loss_on_inputs', 'target_length'),  # beside tasks with longer targets
+    # Tasks beside it may have longer targets.
+    ('loss_on_inputs', 'target_length', _BORROW),
   ),
-  'iid_spans': Keys((*_SPANS, 'target_length'), _PAIR),
+  'iid_spans': Keys((*_SPANS, 'target_length'), (*_PAIR, _BORROW)),
   'drop_tokens': Keys(('noise_density', 'target_length'), _PAIR),
   'bert_style': Keys(_SPANS, ('random_share', *_PAIR)),
   'mass_style': Keys(_SPANS, _PAIR),
   'deshuffling': Keys((), _PAIR),
   # A mixture of denoisers.
-  'ul2': Keys(('sentinels', 'denoisers'), _PAIR),
+  'ul2': Keys(('sentinels', 'denoisers'), (*_PAIR, _BORROW)),
   # A labelled task as T5 writes it: an input and a target.
   'text_to_text': Keys((), ('sentinels', 'target_length', 'loss_on_inputs')),
 }

@@ -71,6 +71,7 @@ class DataConfig:
   short_share: float = 0.0  # of the documents whose pairs are shorter
   single_sentences: bool = False  # pairs are of single sentences
   loss_on_inputs: bool = False  # a decoder predicts its inputs too
+  borrow_sentinels: bool = False  # beyond `sentinels`, pieces mark spans
   # What a text begins with, in rows and in generation: STARTS or an id. 'none':
   # rows of causal models are windows of length + 1 tokens, nothing is inserted,
   # and a prompt begins with data.bos if that is given, else with its own text.

@@ -28,6 +28,7 @@ class TransformerConfig:
   head_dim: int  # H; need not be D / N
   encoder_layers: int = 0
   decoder_layers: int = 0
+  shared_stacks: bool = False  # encoder and decoder have the same weights
   generator_divisor: int = 0  # ELECTRA: the generator's width is D / this
 
   # Positions: models/positions.py.
@@ -36,6 +37,7 @@ class TransformerConfig:
   position_offset: int = 0  # learned: the first row in use; RoBERTa, OPT: 2
   relative_buckets: int = 0  # relative_bias (T5)
   relative_max_distance: int = 0
+  causal_bias: bool = False  # under a prefix, keys after a query: distance 0
   rope_theta: float = 0.0
   rope_dim: int = 0  # R, how many dimensions of each head rope turns
   # LLaMA 3.1's stretched wavelengths: factor, low and high frequency factor,

@@ -213,10 +213,18 @@ def _family(c):
   """What only some families or heads have."""
   if c.family == 'electra':
     _generator(c)
+  if c.shared_stacks:
+    _shared_stacks(c)
   _refuse(
     c.prefix and (c.family != 'decoder' or c.head != 'lm'),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
     f"model.family='decoder' with head 'lm', not {c.family!r} with {c.head!r}.",
+  )
+  _refuse(
+    c.causal_bias and not (c.prefix and c.position == 'relative_bias'),
+    'model.causal_bias=True says how far the keys of a prefix are that come '
+    "after a query: it needs model.prefix=True and model.position='relative_"
+    f"bias', not {c.prefix} and {c.position!r}.",
   )
   _refuse(
     c.table_dim
@@ -260,6 +268,21 @@ def _family(c):
     c.init == 'rwkv' and c.family != 'rwkv',
     "model.init='rwkv' describes RWKV's own weights, not those of "
     f'model.family={c.family!r}.',
+  )
+
+
+def _shared_stacks(c):
+  """Two stacks of one depth (Raffel et al. 2020, 3.2.2)."""
+  _refuse(
+    c.family != 'encoder_decoder',
+    'model.shared_stacks=True shares the weights of two stacks: it needs '
+    f"model.family='encoder_decoder', not {c.family!r}.",
+  )
+  _refuse(
+    c.encoder_layers != c.decoder_layers,
+    'model.shared_stacks=True needs stacks of the same depth, but '
+    f'model.encoder_layers is {c.encoder_layers} and model.decoder_layers '
+    f'{c.decoder_layers}.',
   )
 
 

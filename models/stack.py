@@ -147,8 +147,9 @@ def written_out(model: nn.Module, params: Any) -> tuple[nn.Module, Any]:
 class Stack(nn.Module):
   """Blocks one after the other and, with pre-norm, a final norm.
 
-  causal: no query sees a key after it, so relative positions have only one
-    direction. (The mask itself is in the context.)
+  causal: relative positions have only one direction, as no query sees a key
+    after it. (The mask itself is in the context. Under a prefix a query may see
+    one, which then counts as being at distance 0: `model.causal_bias`.)
   keep: every layer's output is returned in place of the cache.
   """
 
@@ -160,14 +161,20 @@ class Stack(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, context: Context, cache: dict | None = None
+    self,
+    x: jax.Array,
+    context: Context,
+    cache: dict | None = None,
+    encodes: bool = False,
   ) -> tuple[jax.Array, dict | None]:
     """[B,T,E] -> [B,T,D] and the cache; see `repeat`.
 
     With `keep` the latter is [1+L,B,T,D]: what the first layer reads, then the
-    outputs.
+    outputs. A decoder that `encodes` reads a source with the same weights, but
+    without cross-attention and in both directions (`model.shared_stacks`).
     """
     c = self.config
+    causal, cross = self.causal and not encodes, self.cross and not encodes
     queries = keys = jnp.arange(x.shape[1])
     if cache is not None:
       queries = queries + context.index
@@ -181,7 +188,7 @@ class Stack(nn.Module):
       context = context._replace(
         seen=as_mask(context.seen), source_seen=as_mask(context.source_seen)
       )
-    context = self._positions(context, queries, keys, flash)
+    context = self._positions(context, queries, keys, flash, causal)
     banded = None
     if c.window:
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
@@ -195,7 +202,7 @@ class Stack(nn.Module):
       x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
     block, first = Kept if self.keep else Block, x
     x, cache = repeat(
-      block, self.layers, x, cache, banded, context, config=c, cross=self.cross
+      block, self.layers, x, cache, banded, context, config=c, cross=cross
     )
     if self.keep:
       outputs = cache if c.scan else jnp.stack(cache)
@@ -204,7 +211,7 @@ class Stack(nn.Module):
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache
 
-  def _positions(self, context, queries, keys, flash):
+  def _positions(self, context, queries, keys, flash, causal):
     """The context with what the scheme of positions adds: int [T], [S]."""
     c = self.config
     if flash:  # the bias by distance, of the farthest key after a query first
@@ -213,7 +220,7 @@ class Stack(nn.Module):
       distance = keys[None, :] - queries[:, None]
     match c.position:
       case 'relative_bias':
-        bias = RelativeBias(c, not self.causal, name='relative_bias')
+        bias = RelativeBias(c, not causal, name='relative_bias')
         return context._replace(bias=bias(distance))
       case 'alibi':
         return context._replace(bias=alibi(c.heads, distance))
@@ -224,7 +231,7 @@ class Stack(nn.Module):
         return context._replace(angles=rope_angles(c, positions))
       case 'transformer_xl':
         T = len(queries)
-        distances = T - 1 - jnp.arange(T if self.causal else 2 * T - 1)
+        distances = T - 1 - jnp.arange(T if causal else 2 * T - 1)
         if context.index is not None:
           distances = queries[:, None] - keys[None, :]
         return context._replace(distances=distances)

@@ -159,6 +159,12 @@ def _check_head(config):
       'model.prefix=True lets inputs see one another, but data.objective='
       f'{objective!r} has no inputs: it needs one of {", ".join(PAIRS)}.'
     )
+  if config.model.prefix and config.data.loss_on_inputs:
+    raise ValueError(
+      'data.loss_on_inputs=True predicts each input from those before it, but '
+      'with model.prefix=True the one that is predicted is read as well: set '
+      'one of them to False.'
+    )
   if config.eval.beams > 1 and family in ('encoder', 'electra'):
     raise ValueError(
       f'eval.beams is {config.eval.beams}, but model.family={family!r} writes '

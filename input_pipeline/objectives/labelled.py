@@ -306,7 +306,7 @@ def task_config(
   """The config for the examples of a task, alone or in a mixture with text.
 
   In a mixture whose objective is for text, a task is text to text, in rows of
-  the same sizes (Raffel et al. 2020, 3.5.3).
+  the same sizes (Raffel et al. 2020, 3.5.3) and with loss on the same parts.
 
   Raises:
     ValueError: the objective does not fit the task; the message has `key`.
@@ -325,6 +325,7 @@ def task_config(
       " labels. Set it to 'text_to_text', or to one with inputs and targets."
     )
   unread = {key for keys in PAIRS.values() for key in sum(keys, ())}
+  unread -= {'loss_on_inputs'}
   unset = {name: type(getattr(config, name))() for name in sorted(unread)}
   length = 0
   if family == 'encoder_decoder':

@@ -85,11 +85,13 @@ def check(config: DataConfig, family: str) -> None:
     )
     if config.objective == 'span_corruption':
       remedy = 'data.noise_density, or raise data.mean_span_length'
-  if needed > config.sentinels:
+  if needed > config.sentinels and not config.borrow_sentinels:
     raise ValueError(
       f'Rows of data.objective={config.objective!r} with data.length='
       f'{config.length} need {needed} sentinels, but data.sentinels='
-      f'{config.sentinels}: raise it, or lower data.length or {remedy}.'
+      f'{config.sentinels}: raise it, or lower data.length or {remedy}. '
+      'data.borrow_sentinels=True takes ordinary pieces of the vocabulary for '
+      "the others, as T5's published code does."
     )
 
 

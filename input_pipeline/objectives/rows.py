@@ -22,7 +22,11 @@ from input_pipeline.objectives import (
   t5_ablations,
   ul2,
 )
-from input_pipeline.tokenizers.interface import Tokenizer, start_id
+from input_pipeline.tokenizers.interface import (
+  Tokenizer,
+  sentinel_ids,
+  start_id,
+)
 
 # The families that each kind of objective has rows for.
 FAMILIES_OF = {
@@ -157,7 +161,7 @@ def _examples(documents, tokenizer, config, rng, family):
   if config.objective == 'text_to_text':
     return labelled.examples(documents)
   noise, eos = config.noise_density, tokenizer.eos
-  sentinels = tokenizer.sentinels[: config.sentinels]
+  sentinels = sentinel_ids(tokenizer, config)
   if config.objective == 'ul2':
     modes = ul2.mode_ids(tokenizer, config)
     return ul2.denoise(

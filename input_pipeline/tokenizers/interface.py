@@ -111,6 +111,31 @@ def start_id(tokenizer: Tokenizer, config: DataConfig) -> int | None:
   return found
 
 
+def sentinel_ids(tokenizer: Tokenizer, config: DataConfig) -> np.ndarray:
+  """The ids that mark spans, in order of use: int32 [n].
+
+  data.sentinels of the vocabulary's own. With data.borrow_sentinels all of
+  them, and then the ids below, down to the next special one: T5's published
+  code counts down from the end of the vocabulary (32099) without a limit, so
+  that its 101st sentinel is 31999, an ordinary piece. Raises ValueError if the
+  vocabulary's own do not end it so.
+  """
+  own = tokenizer.sentinels
+  if not config.borrow_sentinels:
+    return own[: config.sentinels]
+  lowest = int(own[-1])
+  last = max((i for i in tokenizer.specials if i < lowest), default=-1)
+  if not np.array_equal(own, np.arange(own[0], lowest - 1, -1)):
+    raise ValueError(
+      'data.borrow_sentinels=True counts sentinels down into the pieces of the '
+      f'vocabulary, but those of data.tokenizer={config.tokenizer!r} are not '
+      "in this order: set it to False, or take a vocabulary such as T5's, "
+      'whose last id is <extra_id_0>, the one before it <extra_id_1>.'
+    )
+  more = np.arange(lowest - 1, last, -1, np.int32)
+  return np.concatenate([own, more])
+
+
 def check_size(tokenizer: Tokenizer, vocab_size: int) -> None:
   """Raises ValueError unless the ids fit a table of `vocab_size` rows."""
   if not 0 <= vocab_size - tokenizer.size < PADDING:
@@ -140,3 +165,4 @@ def check_specials(tokenizer: Tokenizer, config: DataConfig) -> None:
       f'data.sentinels={config.sentinels}, but data.tokenizer='
       f'{config.tokenizer!r} has {count}.'
     )
+  sentinel_ids(tokenizer, config)

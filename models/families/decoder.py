@@ -38,7 +38,8 @@ class Decoder(nn.Module):
   def setup(self):
     c = self.config
     self.embed = Embed(c)
-    self.decoder = Stack(c, c.decoder_layers, causal=not c.prefix)
+    causal = not c.prefix or c.causal_bias
+    self.decoder = Stack(c, c.decoder_layers, causal=causal)
     if c.head in ('lm', 'sequence_lm'):
       self.vocabulary = Vocabulary(c, self.loss_chunk)
     if c.features:  # the last layer alone
@@ -63,7 +64,10 @@ class Decoder(nn.Module):
     2018, 3.3: a pair in both orders), and B above counts the texts of 'logits'.
 
     With `model.prefix` all of a segment sees the positions where `prefix` is 1
-    (T5, Raffel et al. 2020, 3.2.1); no `prefix` means none.
+    (T5, Raffel et al. 2020, 3.2.1); no `prefix` means none. The relative bias
+    then has buckets of both directions (T5's), or with `model.causal_bias` the
+    buckets of a model without prefix: this is that model with another mask
+    (Wang et al. 2022).
 
     Returns:
       By `model.head`: lm: logits [B,T,V]. tokens: classes [B,T,C]. sequence:

@@ -17,6 +17,11 @@ class EncoderDecoder(nn.Module):
 
   Dropout acts only if `apply` has a 'dropout' rng. Segments number the examples
   packed into a row from 1; 0 is padding.
+
+  With `model.shared_stacks` (T5, 3.2.2) the encoder is the decoder without its
+  cross-attention: 'decoder' has the weights of both. As in T5's published code
+  (bi_v1_shared.gin) they share the table of the relative bias too, of which the
+  encoder reads buckets of both directions, and the decoder of one.
   """
 
   config: TransformerConfig
@@ -33,7 +38,8 @@ class EncoderDecoder(nn.Module):
   def setup(self):
     c = self.config
     self.embed = Embed(c)
-    self.encoder = Stack(c, c.encoder_layers, causal=False)
+    if not c.shared_stacks:
+      self.encoder = Stack(c, c.encoder_layers, causal=False)
     self.decoder = Stack(c, c.decoder_layers, causal=True, cross=True)
     self.vocabulary = Vocabulary(c, self.loss_chunk)
 
@@ -71,6 +77,8 @@ class EncoderDecoder(nn.Module):
     rules = masks.Rules(encoder_segments, encoder_segments)
     context = Context(seen=rules, positions=encoder_positions)
     x = self.embed(encoder_inputs, encoder_positions)
+    if self.config.shared_stacks:
+      return self.decoder(x, context, encodes=True)[0]
     return self.encoder(x, context)[0]
 
   def start_cache(self, batch: int, length: int) -> dict:

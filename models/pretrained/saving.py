@@ -29,7 +29,8 @@ def save(
   """Writes a checkpoint that transformers loads: all of it, or nothing.
 
   All of their encoders have token types: a model without them gets one type
-  that is 0, which gives the same outputs (as RoBERTa was published).
+  that is 0, which gives the same outputs (as RoBERTa was published). Shared
+  stacks are written as two with the same weights.
 
   Args:
     config: of the model.
@@ -69,9 +70,14 @@ def save(
           kept=kept,
         )
     return
-  if config != _with_types(config):
-    config = _with_types(config)
+  if config.shared_stacks:
+    for path, x in [*flat.items()]:
+      stack, *rest = path.split('/')
+      if stack == 'decoder' and 'cross_attention' not in path:
+        flat['/'.join(['encoder', *rest])] = x
+  elif config != _theirs(config):
     flat['embed/type'] = np.zeros((1, config.table_width), 'float32')
+  config = _theirs(config)
   config = special.aligned(config, kept.get('pad_token_id'), flat)
   module, fields = suiting(config, layout, kept)
   if length and hasattr(module, 'LENGTH'):
@@ -115,12 +121,17 @@ def check_save(
       f'{config.position_offset}): this model cannot be written.'
     )
   for half in halves:
-    half = special.aligned(_with_types(half), kept.get('pad_token_id'))
+    half = special.aligned(_theirs(half), kept.get('pad_token_id'))
     suiting(half, layout, kept)
 
 
-def _with_types(config):
-  """The config as transformers' encoders have it: one token type at least."""
+def _theirs(config):
+  """The config as transformers has it.
+
+  Encoders have one token type at least, and each stack weights of its own.
+  """
+  if config.shared_stacks:
+    return dataclasses.replace(config, shared_stacks=False)
   if config.family != 'encoder' or config.token_types:
     return config
   return dataclasses.replace(config, token_types=1)

@@ -20,13 +20,15 @@ PLACES = np.array([[*range(5), *range(6), 0]])
 PREFIX = np.array([[1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0]])
 
 # Where a later place differs from an earlier one, and where it may be hidden.
-VARIANTS = ['relative_bias', 'transformer_xl', 'rope window']
+VARIANTS = ['relative_bias', 'relative_bias causal', 'transformer_xl']
+VARIANTS += ['rope window']
 
 
 @functools.cache
 def prepared(name):
-  position, _, window = name.partition(' ')
-  changes = {'window': 3, 'window_every': 2} if window else {}
+  position, _, more = name.partition(' ')
+  changes = {'window': 3, 'window_every': 2} if more == 'window' else {}
+  changes |= {'causal_bias': True} if more == 'causal' else {}
   config = tiny_decoder(position, prefix=True, decoder_layers=2, **changes)
   model = build(config)
   return config, model, random_params(model)
@@ -95,6 +97,48 @@ def test_cached_equals_whole(name):
   )
 
 
+def test_a_causal_bias_is_that_of_a_model_without_prefix():
+  """Wang et al. 2022: one model under two masks (T5X's decoder, l, l, False).
+
+  T5's own prefix LM has buckets of both directions instead.
+  """
+  config, model, params = prepared('relative_bias causal')
+  alone = build(dataclasses.replace(config, prefix=False, causal_bias=False))
+  both = build(dataclasses.replace(config, causal_bias=False))
+  x = tokens()
+  found = [
+    np.asarray(run(one, params, x, SEGMENTS)) for one in (model, alone, both)
+  ]
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-5)
+  assert np.abs(found[0] - found[2]).max() > 0.1
+
+
+def test_keys_after_a_query_are_at_distance_0():
+  """The first token sees the whole prefix, and by the table's first row."""
+  config = dataclasses.replace(
+    prepared('relative_bias causal')[0], decoder_layers=1
+  )
+  model = build(config)
+  params = random_params(model)
+  x, whole = tokens(), np.ones((1, T), int)
+
+  def first(table):
+    bias = {'relative_bias': {'table': table}}
+    changed = params | {'decoder': params['decoder'] | bias}
+    return model.apply({'params': changed}, x, whole, None, whole)[0, 0].sum()
+
+  table = params['decoder']['relative_bias']['table']
+  # A number that is added to all logits of a query changes no weight.
+  grads = np.asarray(jax.jit(jax.grad(first))(table))
+  np.testing.assert_allclose(grads, 0, atol=1e-4)
+  both = build(dataclasses.replace(config, causal_bias=False))
+  ours, theirs = (
+    np.asarray(run(one, params, x, whole, None, whole))[0, 0]
+    for one in (model, both)
+  )
+  assert np.abs(ours - theirs).max() > 1e-2
+
+
 def test_who_has_a_prefix():
   with pytest.raises(ValueError, match="model.family='decoder' with head 'lm'"):
     tiny_decoder(prefix=True, head='tokens', classes=2, tie_embeddings=False)
@@ -107,3 +151,9 @@ def test_who_has_a_prefix():
     check_settings(config, 1)
   config.data.objective, config.data.start = 'prefix', 'pad'
   check_settings(config, 1)
+  config.data.loss_on_inputs = True
+  with pytest.raises(ValueError, match='loss_on_inputs=True predicts each.*is'):
+    check_settings(config, 1)
+  for position, prefix in ('relative_bias', False), ('alibi', True):
+    with pytest.raises(ValueError, match=f"not {prefix} and '{position}'"):
+      tiny_decoder(position, prefix=prefix, causal_bias=True)

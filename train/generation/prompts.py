@@ -61,13 +61,15 @@ def encode(
   pairs: bool,
   start: int | None,
   mode: str = '',
+  sentinels: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
   """Texts -> 'source', 'segments' [B,S], as `decode` reads them.
 
   As in training, a decoder's text begins with the id `start`, if not None, and
   the inputs of `pairs` of inputs and targets end with EOS. UL2's `mode` stands
-  before the text, with tokens of its own. Raises ValueError
-  for a text that is too long, is empty, or has an unknown sentinel.
+  before the text, with tokens of its own; `sentinels` are those of `text_ids`.
+  Raises ValueError for a text that is too long, is empty, or has an unknown
+  sentinel.
   """
   decoder = family != 'encoder_decoder'
   before = (start,) if decoder and start is not None else ()
@@ -77,7 +79,7 @@ def encode(
   beside = len(before) + len(after)
   rows = []
   for text in texts:
-    ids = text_ids(tokenizer, text)
+    ids = text_ids(tokenizer, text, sentinels)
     if not 0 < len(ids) <= length - beside:
       raise ValueError(
         f'The text {text[:60]!r} has {len(ids)} tokens; it needs one, and at '
@@ -131,22 +133,35 @@ def settled(text: str, stop: Sequence[str]) -> str:
   return text
 
 
-def text_ids(tokenizer: Any, text: str) -> np.ndarray:
+def text_ids(
+  tokenizer: Any, text: str, sentinels: Sequence[int] = ()
+) -> np.ndarray:
   """Ids of a text, in which `<extra_id_0>` and so on are sentinels.
 
-  Raises ValueError for a sentinel that the tokenizer does not know.
+  `sentinels` are the ids of all of them, if a run has more than the tokenizer
+  (data.borrow_sentinels). Raises ValueError for a sentinel that is unknown.
   """
-  ids = _ids(tokenizer, text)
-  found = int(np.isin(ids, tokenizer.sentinels).sum())
+  own, parts, last = len(tokenizer.sentinels), [], 0
+  for name in re.finditer(rf' ?{SENTINEL}', text):
+    number = _number(name[0])
+    if own <= number < len(sentinels):
+      part = _ids(tokenizer, text[last : name.start()])
+      parts += [part, np.int32(sentinels[number : number + 1])]
+      last = name.end()
+  borrowed = len(parts) // 2
+  parts.append(_ids(tokenizer, text[last:]))
+  found = sum(
+    int(np.isin(ids, tokenizer.sentinels).sum()) for ids in parts[::2]
+  )
   given = len(re.findall(SENTINEL, text))
-  if found != given:
-    count = len(tokenizer.sentinels)
+  if found + borrowed != given:
+    count = max(own, len(sentinels))
     raise ValueError(
       f'The text {text[:60]!r} has {given} sentinels, of which the tokenizer '
-      f'knows {found}; it has '
+      f'knows {found + borrowed}; it has '
       + (f'<extra_id_0> to <extra_id_{count - 1}>.' if count else 'none.')
     )
-  return ids
+  return np.concatenate(parts)
 
 
 def _ids(tokenizer, text):
@@ -156,9 +171,36 @@ def _ids(tokenizer, text):
   parts = re.split(rf' ?({SENTINEL})', text)
   ids = tokenizer.encode_batch([part.encode() for part in parts[::2]])
   for n, sentinel in enumerate(parts[1::2]):
-    number = int(re.search(r'\d+', sentinel)[0])
+    number = _number(sentinel)
     ids.insert(2 * n + 1, tokenizer.sentinels[number : number + 1])
   return np.concatenate(ids)
+
+
+def _number(sentinel):
+  return int(re.search(r'\d+', sentinel)[0])
+
+
+def decoded(
+  tokenizer: Any, ids: Sequence[int], sentinels: Sequence[int] = ()
+) -> str:
+  """The text of ids, with sentinels by name; see `text_ids`.
+
+  A borrowed one is an ordinary piece as well: it is a sentinel where its turn
+  comes, which is once, after the one before it.
+  """
+  own, texts, first, place = len(tokenizer.sentinels), [], 0, -1
+  if len(sentinels) <= own:
+    return tokenizer.decode(ids)
+  for number in range(own - 1, len(sentinels)):
+    at = np.flatnonzero(np.asarray(ids[place + 1 :]) == sentinels[number])
+    if not len(at):
+      break
+    place += 1 + int(at[0])
+    if number >= own:
+      texts += [tokenizer.decode(ids[first:place]), f'<extra_id_{number}>']
+      first = place + 1
+  texts.append(tokenizer.decode(ids[first:]))
+  return ' '.join(filter(None, texts))
 
 
 def infilled(prompt: str, answer: str) -> str:

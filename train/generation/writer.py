@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from input_pipeline import pipeline
-from input_pipeline.tokenizers.interface import start_id
+from input_pipeline.tokenizers.interface import sentinel_ids, start_id
 from models import decoding
 from models.stack import written_out
 from train.applying import Published, Texts
@@ -26,6 +26,7 @@ from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import (
   answer_width,
+  decoded,
   encode,
   padded,
   row_width,
@@ -53,6 +54,7 @@ class Writer:
     length: the most tokens of an answer, where the options name none.
     mesh, rules: of the parameters; None: they are on one device.
     modes: of UL2's denoisers in training; None: not known.
+    sentinels: of data.borrow_sentinels; see `prompts.text_ids`.
   """
 
   model: nn.Module
@@ -65,6 +67,7 @@ class Writer:
   mesh: Mesh | None = None
   rules: sharding.Rules = ()
   modes: tuple[str, ...] | None = None
+  sentinels: Sequence[int] = ()
 
   def answers(
     self,
@@ -146,10 +149,10 @@ class Writer:
     if longest is None:  # more than the text can have
       longest = self.model.config.max_length
       longest = longest or 2 * len((mode + prompt).encode()) + 4
-    family = self.model.config.family
     found = encode(
-      self.tokenizer, [prompt], longest, family, self.pairs, self.start, mode
-    )
+      self.tokenizer, [prompt], longest, self.model.config.family, self.pairs,
+      self.start, mode, self.sentinels,
+    )  # fmt: skip
     return found['source'][found['segments'] > 0]
 
   def room(self, options: Options, longest: int) -> int:
@@ -235,11 +238,13 @@ class Writer:
     end, count = 'length', len(tokens)
     if len(ends := np.flatnonzero(tokens == self.tokenizer.eos)):
       end, count = 'eos', int(ends[0])
-    text = self.tokenizer.decode(tokens[:count])
+    decode = functools.partial(
+      decoded, self.tokenizer, sentinels=self.sentinels
+    )
+    text = decode(tokens[:count])
     places = [text.find(stop) for stop in options.stop if stop in text]
     if places:
       text, end = text[: min(places)], 'stop'
-      decode = self.tokenizer.decode
       while any(stop in decode(tokens[: count - 1]) for stop in options.stop):
         count -= 1
     count += end == 'eos'
@@ -346,4 +351,5 @@ def make_writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
     model.setup.rules, (*modes,),
+    sentinel_ids(tokenizer, model.data),
   )  # fmt: skip

@@ -75,7 +75,8 @@ def compare(
 
   `heads` says whether a head's parameters may be new or left; `folder`, and the
   groups `model` of both runs, are for messages. Raises ValueError, which names
-  it, if an array differs in shape, or only one model has it.
+  it, if an array differs in shape, only one model has it, or the rows of a
+  relative bias stand for other distances.
   """
   wrong = [
     f'  {name}: {_size(there[name])} there, {_size(here[name])} here'
@@ -104,12 +105,27 @@ def compare(
       'out: if model.head or the labelled task differs, and --init_state is '
       f'not given. Different are: {differ}.'
     )
+  if _both_ways(old) != _both_ways(new):
+    count = {False: 'one direction', True: 'both directions'}
+    raise ValueError(
+      f'The relative bias of the checkpoint in {folder} has buckets of '
+      f'{count[_both_ways(old)]}, and here of {count[_both_ways(new)]}: its '
+      'rows would stand for other distances. A decoder with model.prefix=True '
+      'has the buckets of one without if model.causal_bias=True.'
+    )
   strip = len('params/')
   taken, fresh, left = (
     tuple(name[strip:] for name in sorted(names) if name.startswith('params/'))
     for names in (here.keys() & there, here.keys() - there, there.keys() - here)
   )
   return taken, fresh, left
+
+
+def _both_ways(model):
+  """Whether a decoder's relative bias has buckets of both directions."""
+  relative = model.get('position') == 'relative_bias'
+  prefix = model.get('prefix') and not model.get('causal_bias')
+  return bool(relative and prefix)
 
 
 def _size(shape: tuple[int, ...] | None) -> str:

@@ -162,18 +162,20 @@ def test_a_pair_in_a_decoder():
   }
 
 
-def test_a_decoders_loss_on_inputs():
+@pytest.mark.parametrize('family', ['decoder', 'rwkv'])
+@pytest.mark.parametrize('objective', PAIRS)
+def test_a_decoders_loss_on_inputs(objective, family):
   """T5's language models of table 2 also predict the inputs.
 
   In Mesh TensorFlow loss_on_targets_only is False. What is read does not
   change.
   """
-  settings = pairs_config('prefix')
+  settings = pairs_config(objective)
   tokenizer, documents = Numbers(300, 40), [np.arange(9, 60)] * 9
-  shapes = batch_shapes(settings, 'decoder')
+  shapes = batch_shapes(settings, family)
 
   def made(config):
-    rows = make_rows(documents, tokenizer, config, shapes, rng(), 'decoder')
+    rows = make_rows(documents, tokenizer, config, shapes, rng(), family)
     return features.split(rows, shapes)
 
   targets = made(settings)

@@ -58,3 +58,39 @@ def test_shares(pack, tmp_path):
   expected = np.array([3, 1, 4]) / 8
   spread = np.sqrt(expected * (1 - expected) / (40 * ROWS / 3))
   assert (np.abs(counts / counts.sum() - expected) < 4 * spread).all()
+
+
+@pytest.mark.parametrize('both', [True, False])
+@pytest.mark.parametrize('objective', ['prefix', 'text_to_text'])
+def test_a_decoders_loss_on_inputs(objective, both, tmp_path):
+  """The inputs of tasks are learnt as those of text beside them are."""
+  task = table(tmp_path / 'a', ['it is so'] * 300, 'short')
+  text = ((labelled.write_text(tmp_path), 300),) * (objective == 'prefix')
+  config = t5.get_config('size=tiny').unlock()
+  config.data.source, config.data.mixture = '', ((task, 0), *text)
+  config.data.rates, config.data.tokenizer_kind = 'examples', 'bytes'
+  config.model.family, config.model.encoder_layers = 'decoder', 0
+  config.model.vocab_size, config.data.sentinels = 384, 0
+  config.data.length, config.data.holdout = 256, 10 * len(text)
+  config.data.batch, config.data.streams = ROWS, 4
+  config.data.objective, config.data.loss_on_inputs = objective, both
+  data = pipeline.open_data(DataConfig(**config.data), 0, 384, family='decoder')
+  batches, tasks = data.batches(data.start(), np.arange(ROWS)), 0
+  for _ in range(4):
+    batch = next(batches)
+    learnt = batch['segments'] > 0
+    if not both:
+      learnt &= (batch['prefix'] == 0) | _last(batch['prefix'])
+    np.testing.assert_array_equal(batch['weights'] > 0, learnt)
+    words = [
+      bytes(int(x) - 3 for x in row[1:6] if x > 2) for row in batch['inputs']
+    ]
+    tasks += sum(word == b'short' for word in words)
+  batches.close()
+  assert tasks
+
+
+def _last(prefix):
+  """The last place of each prefix, which predicts the first target."""
+  after = np.pad(prefix[:, 1:], [(0, 0), (0, 1)])
+  return (prefix == 1) & (after == 0)

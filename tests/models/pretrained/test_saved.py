@@ -112,6 +112,18 @@ def test_adapters_are_in_no_layout(sizes, tmp_path):
   assert not os.path.exists(tmp_path / 'a')
 
 
+def test_shared_stacks_are_written_as_two(tmp_path):
+  layers = {'encoder_layers': 2, 'decoder_layers': 2}
+  config, params = make(**T5 | layers | {'shared_stacks': True})
+  pretrained.save(config, params, str(tmp_path / 'a'))
+  again, loaded = pretrained.load(str(tmp_path / 'a'))
+  assert again == dataclasses.replace(config, shared_stacks=False)
+  encoder = loaded.pop('encoder')
+  assert_equal(loaded, params)
+  for path, x in flatten_dict(encoder).items():
+    np.testing.assert_array_equal(x, flatten_dict(params['decoder'])[path])
+
+
 def test_wrong_parameters_are_refused(tmp_path):
   config, params = make()
   table = params['embed'].pop('table')

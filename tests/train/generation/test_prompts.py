@@ -111,3 +111,33 @@ def test_gaps_are_filled():
   assert prompts.infilled(text, answer) == 'A big cat sat onit.'
   assert prompts.infilled(text, '<extra_id_1>it') == 'A <extra_id_0> sat onit.'
   assert prompts.infilled(text, 'nothing') == text
+
+
+def test_gaps_beyond_the_sentinels_of_a_vocabulary():
+  """With data.borrow_sentinels pieces mark them; by name in texts."""
+  tokenizer = Numbers(300, 2)
+  tokenizer.encode_batch = lambda given: [
+    np.frombuffer(x.strip(), 'u1').astype(int) for x in given
+  ]
+  tokenizer.decode = lambda ids: ' '.join(
+    f'<extra_id_{299 - i}>' if i > 297 else chr(i) for i in ids
+  )
+  sentinels = np.arange(299, 2, -1)
+  text = 'a <extra_id_0>b<extra_id_1> <extra_id_2>c <extra_id_3>'
+  ids = prompts.text_ids(tokenizer, text, sentinels)
+  assert ids.tolist() == [97, 299, 98, 298, 297, 99, 296]
+  with pytest.raises(ValueError, match='4 sentinels.* knows 2; .*<extra_id_1>'):
+    prompts.text_ids(tokenizer, text)
+  with pytest.raises(ValueError, match='1 sentinels, .* to <extra_id_296>'):
+    prompts.text_ids(tokenizer, '<extra_id_297>', sentinels)
+  # A piece is a sentinel where its turn comes, and only there.
+  answer = [296, 299, 97, 298, 296, 297, 98, 297, 296, 99]
+  assert prompts.decoded(tokenizer, answer, sentinels) == (
+    f'{chr(296)} <extra_id_0> a <extra_id_1> {chr(296)} <extra_id_2> '
+    f'b {chr(297)} <extra_id_3> c'
+  )
+  assert prompts.decoded(tokenizer, answer) == tokenizer.decode(answer)
+  few = [299, 97, 297]  # no <extra_id_1>, and so none after it
+  assert prompts.decoded(tokenizer, few, sentinels) == tokenizer.decode(few)
+  shown = prompts.decoded(tokenizer, [299, 120, 298, 121, 297, 122], sentinels)
+  assert prompts.infilled('<extra_id_1> <extra_id_2>', shown) == 'y z'

@@ -156,7 +156,18 @@ def test_eight_devices_equal_one(host_batches, one_device, preset):
   check_places(ours[1], MESHES[preset], preset)
 
 
-def check_places(state, sizes, preset):
+def test_shared_stacks_on_eight_devices(host_batches):
+  """The weights of both stacks get gradients from both, on any mesh."""
+  shared = {'model.shared_stacks': True}
+  sizes = MESHES['fsdp_tensor']
+  ours = train(host_batches, 'fsdp_tensor', sizes, **shared)
+  one = jax.devices()[:1]
+  theirs = train(host_batches, 'replicated', {'data': 1}, one, **shared)
+  assert_same_training(ours, theirs)
+  check_places(ours[1], sizes, 'fsdp_tensor', 'decoder', 16)
+
+
+def check_places(state, sizes, preset, stack='encoder', arrays=26):
   """After training, each device still holds what the preset says."""
   sizes = mesh_sizes(**sizes)
   f = sizes['fsdp'] if 'fsdp' in preset else 1
@@ -179,13 +190,13 @@ def check_places(state, sizes, preset):
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
   }
-  assert len(leaves) == 26
+  assert len(leaves) == arrays
   for name, leaf in leaves.items():
     name = name.replace('decoder', 'encoder').replace('cross_', '')
     for shard in leaf.addressable_shards:
       assert shard.data.shape == held[name], name
   # Factored second moments are laid out like their weights' dimensions.
-  moments = state.opt_state[1].moments['encoder']['layers']
+  moments = state.opt_state[1].moments[stack]['layers']
   for name, shape in (
     ('row', (2, D // f)),
     ('column', (2, F // t)),

@@ -23,7 +23,7 @@ from train import loop
 from train.evaluate import evaluate_run
 from train.fingerprint import digest, fingerprint
 from train.learning.state import create_state
-from train.runs import history, warm_start, workdir
+from train.runs import history, warm_start, warm_start_arrays, workdir
 from train.runs.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
@@ -303,3 +303,23 @@ def test_a_first_checkpoint_whose_config_changes(
   assert workdir.read_config(str(folder)).seed == 7
   with pytest.raises(ValueError, match='holds the run of another config'):
     workdir.check(str(folder), config_of(palm, 'tiny', BYTES, PALM))
+
+
+def test_a_relative_bias_keeps_its_buckets():
+  """Its table has one shape, but with T5's prefix other distances."""
+
+  def compare(old, new):
+    base = {'position': 'relative_bias'}
+    arrays = {'params/decoder/relative_bias/table': (32, 4)}
+    warm_start_arrays.compare(
+      arrays, arrays, False, 'F', base | old, base | new
+    )
+
+  causal, both = {}, {'prefix': True, 'causal_bias': False}
+  one = {'prefix': True, 'causal_bias': True}
+  for old, new in (causal, one), (one, causal), (both, both):
+    compare(old, new)
+  compare(both | {'position': 'rope'}, causal | {'position': 'rope'})
+  for old, new in (causal, both), (both, causal), (one, both):
+    with pytest.raises(ValueError, match='other distances.*causal_bias=True'):
+      compare(old, new)
