@@ -23,7 +23,9 @@ USES = {
 }
 
 
-def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
+def make_schedule(
+  schedule: ConfigDict, steps: int, stages: int = 1
+) -> Callable[..., jax.Array]:
   """The learning rate of the update made at step n = 0, 1, ...
 
     constant      learning_rate
@@ -48,6 +50,8 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     schedule: the config group `schedule`.
     steps: `train.steps`. The decay ends there if `decay_steps` is 0; with
       `decay_steps` it may end before or after the run does.
+    stages: into how many equal parts the steps are cut; each has the whole
+      schedule, over its own steps.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
@@ -60,6 +64,7 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
   start = schedule.constant_steps if name == 'exponential' else warmup
+  steps //= stages
   last = schedule.decay_steps or steps
   if not 0 < peak < math.inf:
     raise ValueError(f'schedule.learning_rate is {peak}; it must be above 0.')
@@ -76,6 +81,7 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     if not 0 <= start <= last:
       key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
       until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
+      until += f' / {stages}' * (stages > 1 and not schedule.decay_steps)
       raise ValueError(
         f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
@@ -88,6 +94,8 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
 
   def rate(step):
     step = jnp.asarray(step, jnp.int32)
+    if stages > 1:
+      step %= steps
     if name == 'constant':
       return jnp.float32(peak)
     if name == 'inverse_sqrt':

@@ -53,7 +53,8 @@ def fixed(old: dict, new: dict, saved: bool) -> list[str]:
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   same = old['schedule']['name'] == new['schedule']['name']
   # These parts of a run are shares of its steps.
-  shares = new['data']['curriculum'] or new['tuning']['train'] == 'unfreezing'
+  parts = new['tuning']['train'] in ('unfreezing', 'two_stage')
+  shares = new['data']['curriculum'] or parts
   if endless and same and not shares:
     free = *free, 'train.steps'
   return [key for key in changed_keys(old, new) if not _is_in(key, free)]
@@ -100,8 +101,10 @@ def may_change(key: str, old: dict, new: dict) -> bool:
       return False
     case 'optimizer.b1':  # Adafactor keeps a mean if it is not 0
       return all(values) or new['optimizer']['name'] != 'adafactor'
-    case 'train.steps':  # a curriculum's phases are shares of it
-      return not (old['data']['curriculum'] or new['data']['curriculum'])
+    case 'train.steps':  # a curriculum's phases, and stages, are shares of it
+      stages = new['tuning']['train'] == 'two_stage'
+      curricula = old['data']['curriculum'] or new['data']['curriculum']
+      return not (stages or curricula)
     case 'eval.source':  # without one, documents are held out of training
       return all(values)
   return True
