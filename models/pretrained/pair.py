@@ -112,8 +112,6 @@ def _sizes(discriminator, generator):
   layers = generator.encoder_layers
   if layers != discriminator.encoder_layers:
     own['generator_layers'] = layers
-  if generator.heads != max(1, discriminator.heads * narrow // wide):
-    own['generator_heads'] = generator.heads
   return own
 
 

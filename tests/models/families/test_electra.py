@@ -298,7 +298,7 @@ def test_dense_layers_without_an_initializer_start_as_glorot():
 
 
 def test_heads_of_the_generator_that_do_not_divide():
-  with pytest.raises(ValueError, match='leaves the generator 5 of model.heads'):
+  with pytest.raises(ValueError, match='12 wide, has 5 of model.heads'):
     make_config(heads=10, kv_heads=5, generator_divisor=2)
 
 
