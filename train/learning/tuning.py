@@ -165,13 +165,10 @@ class Tuning:
     discriminator.
     """
     if self.train == 'two_stage':
+      first = step < self.switch
+      on = {name: (name in GENERATOR) == first for name in tree}
       return {
-        name: jax.tree.map(
-          lambda x, on=(name in GENERATOR): jnp.where(
-            (step < self.switch) == on, x, 0
-          ),
-          part,
-        )
+        name: jax.tree.map(lambda x, on=on[name]: jnp.where(on, x, 0), part)
         for name, part in tree.items()
       }
     if self.train != 'unfreezing':
