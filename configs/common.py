@@ -49,8 +49,19 @@ KEYS = {
   'model.shared_stacks': Key(
     False, 'encoder and decoder have the same weights, but for the '
     "decoder's cross-attention (T5, 3.2.2)"),
+  'model.generator': Key(
+    'mlm', 'ELECTRA: what fills masks. mlm: an encoder trained for it; '
+    'unigram: frequencies; adversarial: an encoder trained to mislead',
+    ('mlm', 'unigram', 'adversarial')),
+  'model.generator_shares': Key(
+    'tables', "ELECTRA: the generator's weights that the discriminator has "
+    'too. tables: all embeddings; tokens: of tokens; all: all but the heads',
+    ('none', 'tokens', 'tables', 'all')),
   'model.generator_divisor': Key(
     0, "ELECTRA: the generator's widths are the model's divided by this"),
+  'model.generator_dim': Key(0, "ELECTRA: or this is the generator's D"),
+  'model.generator_heads': Key(0, "ELECTRA: its N; 0: in proportion to D"),
+  'model.generator_layers': Key(0, 'ELECTRA: its layers; 0: the same number'),
   # Positions.
   'model.position': Key(str, 'how the model sees the order of tokens', (
     'none', 'sinusoidal', 'learned', 'relative_bias', 'transformer_xl', 'rope',
@@ -99,8 +110,9 @@ KEYS = {
     bool, 'a dense layer, an activation and a norm before the logits'),
   'model.output_bias': Key(bool, 'a bias on the logits'),
   'model.head': Key(str, "what the last layer's output is read for", (
-    'lm', 'mlm', 'mlm_nsp', 'rtd', 'sequence', 'sequence_lm', 'choice',
-    'tokens', 'span', 'span_joint', 'pooler', 'none')),
+    'lm', 'mlm', 'mlm_nsp', 'rtd', 'rtd_masked', 'replace_mlm',
+    'all_tokens_mlm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span',
+    'span_joint', 'pooler', 'none')),
   'model.classes': Key(0, 'classes of heads sequence and tokens; 1: a number'),
   'model.features': Key(
     '', "layers that a bidirectional LSTM under an encoder's head tokens reads "
@@ -260,7 +272,7 @@ KEYS = {
 
   # What is trained.
   'tuning.train': Key('all', 'which parameters are trained', (
-    'all', 'lora', 'adapters', 'head', 'unfreezing')),
+    'all', 'lora', 'adapters', 'head', 'unfreezing', 'two_stage')),
   'tuning.rank': Key(0, 'lora: R, the rank of the change of a matrix'),
   'tuning.alpha': Key(0.0, 'lora: the change is alpha / R times A B'),
   'tuning.matrices': Key(

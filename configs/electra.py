@@ -7,6 +7,12 @@ discriminator, the model that is kept, finds the tokens that the generator
 changed. They share their tables (3.2); the discriminator's loss counts 50 times
 (A).
 
+What the paper compares with this is one key or two away (3.2 to 3.4, F):
+`model.head` (what the discriminator learns), `model.generator` (what fills the
+masks), `model.generator_shares`, `model.generator_dim` and so on (its size) and
+`tuning.train='two_stage'`. `python -m configs.papers electra.table5` and the
+tables beside it have the commands.
+
 Documents are cut into pieces as they come, no piece has two documents, and
 short pieces share a row. Left out: the published code's pieces of two segments,
 of shorter ones (5%) and of one segment (10%). No loss depends on the segments.

@@ -10,8 +10,23 @@ FAMILIES = {
   'encoder': ('encoder_layers',),
   'decoder': ('decoder_layers',),
   'encoder_decoder': ('encoder_layers', 'decoder_layers'),
-  'electra': ('encoder_layers', 'generator_divisor'),
+  'electra': ('encoder_layers',),
   'rwkv': ('decoder_layers',),
+}
+
+# model.generator, what ELECTRA's generator is and how it learns, and
+# model.generator_shares, which of its weights are the discriminator's:
+# models/families/electra.py.
+GENERATORS = {
+  'mlm': (),  # an encoder that learns masked tokens (Clark et al. 2020, 2)
+  'unigram': (),  # one distribution for all places (3.2)
+  'adversarial': (),  # an encoder that learns to mislead (appendix F)
+}
+SHARED = {
+  'none': (),
+  'tokens': (),  # the table of tokens
+  'tables': (),  # and those of positions and types, with their norm
+  'all': (),  # all but the heads
 }
 
 # model.position, how a token's place reaches the model: models/positions.py.
@@ -33,6 +48,9 @@ HEADS = {
   'mlm': (),
   'mlm_nsp': (),
   'rtd': (),
+  'rtd_masked': (),  # this and the next two: Clark et al. 2020, 3.4
+  'replace_mlm': (),
+  'all_tokens_mlm': (),
   'sequence': ('classes',),
   'sequence_lm': ('classes',),
   'choice': (),
@@ -42,12 +60,15 @@ HEADS = {
   'pooler': (),
   'none': (),
 }
+OF_PAIRS = 'rtd', 'rtd_masked', 'replace_mlm', 'all_tokens_mlm'
 # The heads that each family has.
 HEADS_OF = {
-  'encoder': tuple(x for x in HEADS if x not in ('lm', 'sequence_lm')),
+  'encoder': tuple(
+    x for x in HEADS if x not in ('lm', 'sequence_lm', *OF_PAIRS[1:])
+  ),
   'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span'),
   'encoder_decoder': ('lm',),
-  'electra': ('rtd',),
+  'electra': OF_PAIRS,
   'rwkv': ('lm',),
 }
 
@@ -70,6 +91,8 @@ def _plain(*names):
 # Field of the config -> its table.
 CHOICES = {
   'family': FAMILIES,
+  'generator': GENERATORS,
+  'generator_shares': SHARED,
   'position': POSITIONS,
   # The block: models/block.py; norms and activations: models/layers.py.
   'norm': _plain('layer_norm', 'layer_norm_no_bias', 'rms_norm'),

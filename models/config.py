@@ -29,7 +29,14 @@ class TransformerConfig:
   encoder_layers: int = 0
   decoder_layers: int = 0
   shared_stacks: bool = False  # encoder and decoder have the same weights
-  generator_divisor: int = 0  # ELECTRA: the generator's width is D / this
+
+  # ELECTRA's generator: models/families/electra.py.
+  generator: str = 'mlm'  # what it is, and how it learns
+  generator_shares: str = 'tables'  # its weights that are the discriminator's
+  generator_divisor: int = 0  # its width is D / this
+  generator_dim: int = 0  # or this, which need not divide D
+  generator_heads: int = 0  # 0: as many as are as wide together, at least one
+  generator_layers: int = 0  # 0: as many as the discriminator's
 
   # Positions: models/positions.py.
   position: str
@@ -91,6 +98,24 @@ class TransformerConfig:
   def table_width(self) -> int:
     """Width of the embedding tables."""
     return self.table_dim or self.embed_dim
+
+  @property
+  def generator_sizes(self) -> dict[str, int]:
+    """ELECTRA: the generator's own values of the fields that size a stack.
+
+    It has the heads that fit into its width, at least one (as in the released
+    code), or `generator_heads`; and proportionally many of keys and values.
+    """
+    width = self.generator_dim or self.embed_dim // self.generator_divisor
+    heads = self.generator_heads or self.heads * width // self.embed_dim
+    heads = max(1, heads)
+    return {
+      'embed_dim': width,
+      'mlp_dim': self.mlp_dim * width // self.embed_dim,
+      'heads': heads,
+      'kv_heads': max(1, self.kv_heads * heads // self.heads),
+      'encoder_layers': self.generator_layers or self.encoder_layers,
+    }
 
   @property
   def reads_positions(self) -> bool:

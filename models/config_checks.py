@@ -211,8 +211,7 @@ def _block(c):
 
 def _family(c):
   """What only some families or heads have."""
-  if c.family == 'electra':
-    _generator(c)
+  _generator(c)
   if c.shared_stacks:
     _shared_stacks(c)
   _refuse(
@@ -230,7 +229,7 @@ def _family(c):
     c.table_dim
     and c.tie_embeddings
     and not c.output_transform
-    and c.head in ('lm', 'mlm', 'mlm_nsp'),
+    and c.head in ('lm', 'mlm', 'mlm_nsp', 'replace_mlm', 'all_tokens_mlm'),
     f'model.tie_embeddings with a table of width model.table_dim={c.table_dim} '
     "needs model.output_transform to bring the last layer's output to that "
     'width.',
@@ -287,18 +286,60 @@ def _shared_stacks(c):
 
 
 def _generator(c):
-  """The generator's sizes are whole numbers, and its heads fit."""
-  divisor = c.generator_divisor
+  """Only ELECTRA has a generator; its sizes are whole, and its heads fit."""
+  sizes = 'divisor', 'dim', 'heads', 'layers'
+  sizes = {f'generator_{name}': 0 for name in sizes}
+  unused, why = {}, ''
+  if c.family != 'electra':
+    unused = {'generator': 'mlm', 'generator_shares': 'tables'} | sizes
+    why = f'model.family={c.family!r} has no generator'
+  elif c.generator == 'unigram':
+    unused = {'generator_shares': 'tables'} | sizes
+    why = "model.generator='unigram' has no layers and no tables"
+  for name, off in unused.items():
+    value = getattr(c, name)
+    _refuse(
+      value != off, f'model.{name} is {value!r}, but {why}: set it to {off!r}.'
+    )
+  if unused:
+    return
+  _at_least(c, 0, *sizes)
+  _refuse(
+    bool(c.generator_divisor) == bool(c.generator_dim),
+    f"The generator's width is model.embed_dim / model.generator_divisor, or "
+    f'model.generator_dim: set one of them, not {c.generator_divisor} and '
+    f'{c.generator_dim}.',
+  )
   for name in ('embed_dim', 'mlp_dim'):
     _refuse(
-      getattr(c, name) % divisor,
-      f'model.generator_divisor is {divisor}; it must divide model.{name}, '
-      f'which is {getattr(c, name)}.',
+      c.generator_divisor and getattr(c, name) % c.generator_divisor,
+      f'model.generator_divisor is {c.generator_divisor}; it must divide '
+      f'model.{name}, which is {getattr(c, name)}.',
     )
-  heads, kv_heads = (max(1, n // divisor) for n in (c.heads, c.kv_heads))
   _refuse(
-    heads % kv_heads,
-    f'model.generator_divisor={divisor} leaves the generator {heads} of '
-    f'model.heads and {kv_heads} of model.kv_heads; the second must divide '
-    'the first.',
+    c.mlp_dim * c.generator_dim % c.embed_dim,
+    f'model.generator_dim is {c.generator_dim}; the inner width of its MLP, '
+    f'model.mlp_dim / model.embed_dim = {c.mlp_dim} / {c.embed_dim} times '
+    'that, must be a whole number.',
+  )
+  own = c.generator_sizes
+  _refuse(
+    own['heads'] % own['kv_heads'],
+    f'The generator, {own["embed_dim"]} wide, has {own["heads"]} of '
+    f'model.heads and {own["kv_heads"]} of model.kv_heads; the second must '
+    'divide the first: change model.generator_heads.',
+  )
+  unequal = [name for name, n in own.items() if n != getattr(c, name)]
+  _refuse(
+    c.generator_shares == 'all' and unequal,
+    "model.generator_shares='all' ties all weights, so the generator must be "
+    'as large as the discriminator: set model.generator_divisor to 1 and '
+    'generator_heads and generator_layers to 0. They differ in '
+    f'{", ".join(unequal)}.',
+  )
+  _refuse(
+    c.generator == 'adversarial' and c.head not in ('rtd', 'rtd_masked'),
+    "model.generator='adversarial' learns from a discriminator that detects "
+    f"replaced tokens: it needs model.head='rtd' or 'rtd_masked', not "
+    f'{c.head!r}.',
   )

@@ -13,6 +13,7 @@ class Embed(nn.Module):
   """The tables of tokens, positions and types, shared by all stacks."""
 
   config: TransformerConfig
+  tokens: bool = True  # False: the table of tokens is another module's
 
   def setup(self):
     c = self.config
@@ -21,7 +22,8 @@ class Embed(nn.Module):
       init = named(initializer(c, role), axis, 'embed')
       return self.param(name, init, (rows, c.table_width), 'float32')
 
-    self.table = table('table', 'table', c.vocab_size, 'vocab')
+    if self.tokens:
+      self.table = table('table', 'table', c.vocab_size, 'vocab')
     if c.position == 'learned':
       self.position = table('position', 'position', c.max_length, 'positions')
     if c.token_types:
@@ -35,11 +37,13 @@ class Embed(nn.Module):
     tokens: jax.Array,
     positions: jax.Array | None = None,
     types: jax.Array | None = None,
+    table: jax.Array | None = None,
   ) -> jax.Array:
     """int [B,T], [B,T] (or [1,T]), [B,T] -> [B,T,E].
 
     E is the width of the tables. Without `positions` the row's first token has
-    position 0; without `types` all tokens have type 0.
+    position 0; without `types` all tokens have type 0. `table` [V,E] is read
+    where the module has no table of tokens.
 
     Raises:
       ValueError: more tokens than the table has positions.
@@ -53,7 +57,7 @@ class Embed(nn.Module):
       # them: gather that dimension of the table first.
       return jnp.take(shard(table.astype(c.dtype), axis, None), at, axis=0)
 
-    x = rows(self.table, 'vocab', tokens)
+    x = rows(self.table if self.tokens else table, 'vocab', tokens)
     if c.scale_embed:
       x = x * c.embed_dim**0.5
     if c.position == 'learned':

@@ -12,11 +12,13 @@ from models.layers import (
   activate,
   initializer,
   named,
+  shard,
 )
 from models.logits import ChunkedLogits, product, tokens_at_once
 
 JOINT = 20  # starts of an answer that are followed
 JOINT_WIDTH = 512  # of the layers inside
+FASTER = 10.0  # than others a unigram's logits learn
 
 
 class Vocabulary(nn.Module):
@@ -71,6 +73,36 @@ class Vocabulary(nn.Module):
       logits = jnp.moveaxis(jax.lax.optimization_barrier(logits), 0, -1)
       return logits if bias is None else logits + bias
     return product(x, kernel, bias)
+
+
+class Unigram(nn.Module):
+  """The same logits at all places: int [B,P] -> float32 [B,P,V].
+
+  ELECTRA's simplest generator (Clark et al. 2020, 3.2) samples tokens by their
+  frequency in the corpus. Here it learns that frequency, with the loss of
+  masked tokens: a logit for each token, whose optimum is the logarithm of the
+  token's frequency among the masked ones. So the data need no pass to count
+  tokens, and resuming no file of counts. All tokens start equally likely. Adam
+  moves a number by about the learning rate in each step, and logits have some
+  10 nats to go: they are FASTER times the numbers that are learnt, and so
+  arrive within the 10,000 steps of ELECTRA's warm-up.
+  """
+
+  config: TransformerConfig
+  chunk: int = 0  # `tokens_at_once`
+
+  @nn.compact
+  def __call__(self, at: jax.Array) -> jax.Array | ChunkedLogits:
+    V = self.config.vocab_size
+    zeros = named(nn.initializers.zeros, 'vocab')
+    bias = FASTER * self.param('bias', zeros, (V,), 'float32')
+    if self.chunk:
+      chunk = tokens_at_once(self.chunk, *at.shape, V)
+      if chunk < at.shape[1]:
+        nothing = jnp.zeros((*at.shape, 1)), jnp.zeros((1, V))
+        return ChunkedLogits(*nothing, bias, chunk)
+    logits = jnp.broadcast_to(bias, (*at.shape, V))
+    return shard(logits, 'act_batch', 'act_length', 'act_vocab')
 
 
 class Pooler(nn.Module):

@@ -19,6 +19,7 @@ from input_pipeline.choices import TOKENIZERS
 from input_pipeline.tokenizers import kinds, published
 from models import pretrained
 from models.build import build
+from models.families.electra import discriminator_config, discriminator_params
 from models.families.encoder import Encoder
 from models.positions import check_places
 from train.generation.prompts import padded, text_ids
@@ -140,10 +141,8 @@ def apply(
     tokens, segments = encode(texts, before, ())
   inputs |= {'inputs': tokens, 'segments': segments}
   if family == 'electra':
-    config = {'family': 'encoder', 'head': 'rtd', 'generator_divisor': 0}
-    model = Encoder(dataclasses.replace(model.config, **config))
-    others = ('generator', 'vocabulary')
-    params = {name: params[name] for name in params if name not in others}
+    model = Encoder(discriminator_config(model.config))
+    params = discriminator_params(params)
   run = jax.jit(model.apply)
   # A few rows need no rules of a mesh: every device computes all of them.
   with nn.logical_axis_rules(()):

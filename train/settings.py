@@ -170,6 +170,8 @@ def _check_head(config):
       f'eval.beams is {config.eval.beams}, but model.family={family!r} writes '
       'no text: set it to 1.'
     )
+  if config.model.generator == 'adversarial':
+    _check_token_losses(config, "model.generator='adversarial'")
   _check_sources(config.eval.sources)
   if config.eval.samples and family in ('encoder', 'electra'):
     raise ValueError(
@@ -246,17 +248,21 @@ def _check_labels(config):
       f'{"1" if objective == "regression" else "2 or more"}, not '
       f'{config.model.classes}.'
     )
-  for key in ('z_loss', 'label_smoothing', 'max_logit_loss'):
-    if config.train[key]:
-      raise ValueError(
-        f'train.{key} is {config.train[key]}, but data.objective={objective!r} '
-        'does not use it: set it to 0.'
-      )
+  _check_token_losses(config, f'data.objective={objective!r}')
   if config.train.loss_chunk > 0 and head != 'sequence_lm':
     raise ValueError(
       f'train.loss_chunk is {config.train.loss_chunk}, but model.head={head!r} '
       'has no logits of a vocabulary: leave it at -1.'
     )
+
+
+def _check_token_losses(config, user):
+  for key in ('z_loss', 'label_smoothing', 'max_logit_loss'):
+    if config.train[key]:
+      raise ValueError(
+        f'train.{key} is {config.train[key]}, but {user} does not use it: set '
+        'it to 0.'
+      )
 
 
 def _check_batch(config, data, devices):

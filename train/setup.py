@@ -158,8 +158,10 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   model = build(
     dataclasses.replace(described, attention=attention, remat=remat)
   )
-  schedule = make_schedule(config.schedule, config.train.steps, data.plan)
   tuning = make_tuning(config)
+  schedule = make_schedule(
+    config.schedule, config.train.steps, data.plan, tuning.stages
+  )
   params, axes = tuning.extended(*abstract_params(model))
   optimizer = make_optimizer(config.optimizer, schedule, tuning.trained(axes))
   if decay := config.tuning.layer_decay:

@@ -59,6 +59,8 @@ def shrunk(run: Run, text: str = '') -> Run:
   for key, value in run.keys.items():
     if key in _LAYERS:  # of 12; the tiny size has two
       keys[key] = min(2, -(-value * 2 // 12))
+    elif key == 'model.generator_dim':  # of a discriminator 768 wide
+      keys[key] = value // 6
     elif key in _SHORTENED:
       keys[key] = -(-value // SHORTER)
     elif key == MIXTURE:
@@ -86,6 +88,8 @@ def _pretraining(keys: Mapping[str, Any], text: str) -> dict[str, Any]:
   source = {'data.source': text} if text and not keys.get(MIXTURE) else {}
   if keys.get(MIXTURE):
     source = {'data.source': ''}
+  if keys.get('tuning.train') == 'two_stage':  # each has half of the steps
+    source['schedule.warmup_steps'] = 10
   return {**keys, **source, **_PRETRAINING}
 
 

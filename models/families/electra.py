@@ -1,4 +1,19 @@
-"""ELECTRA (Clark et al. 2020): a generator and a discriminator in one model."""
+"""ELECTRA (Clark et al. 2020): a generator and a discriminator in one model.
+
+  model.generator          what fills the masked positions
+    mlm                    an encoder that learns masked tokens (2)
+    unigram                one distribution for all places (3.2)
+    adversarial            an encoder that learns to mislead (appendix F)
+  model.generator_shares   its weights that are the discriminator's too (3.2)
+    none, tokens, tables   none, the table of tokens, all tables
+    all                    all but the heads: one stack does both
+  model.head               what the discriminator says of the result
+    rtd, rtd_masked        which tokens were replaced (2)
+    replace_mlm            the original tokens at the masked positions (3.4)
+    all_tokens_mlm         the original tokens at all positions (3.4)
+
+train/learning/electra.py has the losses.
+"""
 
 import dataclasses
 
@@ -11,39 +26,58 @@ from models.block import Context
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.families.encoder import gather
-from models.heads import Replaced, Vocabulary
+from models.heads import Classes, Replaced, Unigram, Vocabulary
 from models.logits import ChunkedLogits
 from models.stack import Stack
 
+# Parameters of the generator alone; the discriminator is all others.
+GENERATOR = 'generator', 'generator_embed', 'vocabulary', 'unigram', 'baseline'
+_NO_GENERATOR = {
+  field.name: field.default
+  for field in dataclasses.fields(TransformerConfig)
+  if field.name.startswith('generator')
+}
+
 
 def generator_config(config: TransformerConfig) -> TransformerConfig:
-  """The generator's config: as deep, `generator_divisor` times narrower (3.2).
+  """The generator's config, of an encoder: `config.generator_sizes`.
 
-  Its heads have the same width, so there are fewer, but at least one (the
-  released code). It uses the discriminator's tables.
+  Its heads have the same width, and its tables that of the discriminator's.
   """
   c = config
-  width = c.embed_dim // c.generator_divisor
-  return dataclasses.replace(
-    c,
-    family='encoder',
-    head='mlm',
-    embed_dim=width,
-    mlp_dim=c.mlp_dim // c.generator_divisor,
-    heads=max(1, c.heads // c.generator_divisor),
-    kv_heads=max(1, c.kv_heads // c.generator_divisor),
-    table_dim=0 if c.table_width == width else c.table_width,
-    generator_divisor=0,
-  )
+  sizes = c.generator_sizes
+  narrow = c.table_width != sizes['embed_dim']
+  own = {'table_dim': c.table_width if narrow else 0} | sizes
+  own |= {'family': 'encoder', 'head': 'mlm'}
+  return dataclasses.replace(c, **_NO_GENERATOR | own)
+
+
+def discriminator_config(config: TransformerConfig) -> TransformerConfig:
+  """The discriminator's config, of an encoder.
+
+  A discriminator that predicts original tokens has the head 'mlm'.
+  """
+  head = 'rtd' if config.head.startswith('rtd') else 'mlm'
+  own = {'family': 'encoder', 'head': head}
+  return dataclasses.replace(config, **_NO_GENERATOR | own)
+
+
+def discriminator_params(params: dict) -> dict:
+  """The parameters, or a tree like them, of `discriminator_config`."""
+  names = {'originals': 'vocabulary'}
+  return {
+    names.get(name, name): x
+    for name, x in params.items()
+    if name not in (*GENERATOR, 'copied')
+  }
 
 
 class Electra(nn.Module):
-  """Two encoders that share their tables, trained side by side.
+  """Two encoders, trained side by side.
 
   The generator fills the masked positions; the discriminator predicts which
-  tokens of the result differ from the text. Without the generator's weights
-  ('generator' and 'vocabulary') the parameters are those of an `Encoder` with
-  the head 'rtd'.
+  tokens of the result differ from the text, or what the text was.
+  `discriminator_params` are those of an `Encoder`.
 
   Dropout acts only if `apply` has a 'dropout' rng. With a 'sample' rng
   the fillings are drawn; without one they are the likeliest tokens.
@@ -51,6 +85,9 @@ class Electra(nn.Module):
 
   config: TransformerConfig
   loss_chunk: int = 0  # not 0: logits of many tokens are `ChunkedLogits`
+  # Which one learns: 'generator' (the other is not computed: its logits are 0),
+  # 'discriminator' (no gradient reaches the generator), '' both.
+  learner: str = ''
 
   @property
   def INPUTS(self) -> tuple[str, ...]:
@@ -68,12 +105,25 @@ class Electra(nn.Module):
 
   def setup(self):
     c = self.config
-    generator = generator_config(c)
     self.embed = Embed(c)
-    self.generator = Stack(generator, c.encoder_layers, causal=False)
-    self.vocabulary = Vocabulary(generator, self.loss_chunk)
     self.encoder = Stack(c, c.encoder_layers, causal=False)
-    self.replaced = Replaced(c)
+    if c.generator == 'unigram':
+      self.unigram = Unigram(c, self.loss_chunk)
+    else:
+      own = generator_config(c)
+      if c.generator_shares in ('none', 'tokens'):
+        self.generator_embed = Embed(own, tokens=c.generator_shares == 'none')
+      if c.generator_shares != 'all':
+        self.generator = Stack(own, own.encoder_layers, causal=False)
+      self.vocabulary = Vocabulary(own, self.loss_chunk)
+    if c.generator == 'adversarial':  # its logit is linear in the output: F
+      self.baseline = Classes(own, 1, bias=False, dropout=False)
+    if c.head in ('rtd', 'rtd_masked'):
+      self.replaced = Replaced(c)
+    else:
+      self.originals = Vocabulary(c, self.loss_chunk)
+    if c.head == 'all_tokens_mlm':
+      self.copied = Classes(c, 1, dropout=False)
 
   def __call__(
     self,
@@ -100,29 +150,70 @@ class Electra(nn.Module):
 
     Returns:
       'logits' of the generator, float32 [B,P,V]; 'sampled' from them, int
-      [B,P]; 'corrupted', int [B,T], the text with the samples in it; 'replaced'
-      of the discriminator, logits [B,T]; 'labels', bool [B,T], whether a token
-      differs from the text.
+      [B,P]; 'text', int [B,T], without masks; 'corrupted', int [B,T], the text
+      with the samples in it; 'labels', bool [B,T], whether a token differs from
+      the text. By `model.head`:
+      rtd, rtd_masked: 'replaced' of the discriminator, logits [B,T].
+      replace_mlm: 'originals', logits [B,P,V] at `predict_at`.
+      all_tokens_mlm: 'originals' [B,T,V], and 'copied' [B,T], the logits of
+      the probability that the token is the original.
+      An adversarial generator adds 'baseline' [B,P], logits of the probability
+      that the discriminator will give the truth.
     """
     context = Context(seen=masks.Rules(segments, segments), positions=positions)
-
-    def encode(stack, tokens):
-      return stack(self.embed(tokens, positions, types), context)[0]
-
-    hidden = gather(encode(self.generator, inputs), predict_at)
-    logits = self.vocabulary(hidden, self.embed.table)
+    read = positions, types, context
+    logits, hidden = self._generate(inputs, predict_at, *read)
     sampled = self._sample(jax.lax.stop_gradient(logits))
     text = fill(inputs, predict_at, targets, weights)
     corrupted = fill(inputs, predict_at, sampled, weights)
     # A position that was chosen twice has one sample.
     sampled = jnp.take_along_axis(corrupted, predict_at, axis=1)
-    return {
+    found = {
       'logits': logits,
       'sampled': sampled,
+      'text': text,
       'corrupted': corrupted,
-      'replaced': self.replaced(encode(self.encoder, corrupted)),
       'labels': corrupted != text,
     }
+    if self.config.generator == 'adversarial':
+      # It learns to judge the generator, and does not change it.
+      hidden = jax.lax.stop_gradient(hidden)
+      found['baseline'] = self.baseline(hidden)[..., 0]
+    return found | self._discriminate(corrupted, predict_at, *read)
+
+  def _generate(self, inputs, predict_at, positions, types, context):
+    """The generator's logits at `predict_at`, and what they are made of."""
+    c = self.config
+    if c.generator == 'unigram':
+      return self.unigram(predict_at), None
+    embed, table = self.embed, None
+    if c.generator_shares in ('none', 'tokens'):
+      embed = self.generator_embed
+      table = None if c.generator_shares == 'none' else self.embed.table
+    stack = self.encoder if c.generator_shares == 'all' else self.generator
+    x, _ = stack(embed(inputs, positions, types, table), context)
+    hidden = gather(x, predict_at)
+    table = embed.table if table is None else table
+    logits = self.vocabulary(hidden, table)
+    if self.learner == 'discriminator':
+      logits = jax.lax.stop_gradient(logits)
+    return logits, hidden
+
+  def _discriminate(self, corrupted, predict_at, positions, types, context):
+    c = self.config
+    if self.learner == 'generator':
+      return {'replaced': jnp.zeros(corrupted.shape)}
+    x, _ = self.encoder(self.embed(corrupted, positions, types), context)
+    match c.head:
+      case 'replace_mlm':
+        hidden = gather(x, predict_at)
+        return {'originals': self.originals(hidden, self.embed.table)}
+      case 'all_tokens_mlm':
+        return {
+          'originals': self.originals(x, self.embed.table),
+          'copied': self.copied(x)[..., 0],
+        }
+    return {'replaced': self.replaced(x)}
 
   def _sample(self, logits: jax.Array | ChunkedLogits) -> jax.Array:
     """One token from each distribution: logits [B,P,V] -> int32 [B,P].

@@ -12,13 +12,16 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.families.electra import generator_config
+from models.families.electra import (
+  discriminator_config,
+  discriminator_params,
+  generator_config,
+)
 from models.pretrained import files
 from models.pretrained.fields import Fields
 from models.pretrained.layouts import electra
 
 NAMES = ('discriminator', 'generator')  # of the folders
-_GENERATOR = ('generator', 'vocabulary')  # weights of the generator alone
 
 
 def is_pair(folder: str) -> bool:
@@ -45,22 +48,30 @@ def check_overrides(folder: str, overrides: dict[str, Any]) -> dict[str, Any]:
 def split_config(
   config: TransformerConfig,
 ) -> tuple[TransformerConfig, TransformerConfig]:
-  """The configs of the discriminator and the generator."""
-  discriminator = dataclasses.replace(
-    config, family='encoder', generator_divisor=0
-  )
-  return discriminator, generator_config(config)
+  """The configs of the discriminator and the generator.
+
+  Raises:
+    ValueError: the discriminator predicts tokens, or the generator is no
+      encoder.
+  """
+  if not config.head.startswith('rtd') or config.generator == 'unigram':
+    raise ValueError(
+      f'model.head={config.head!r} and model.generator={config.generator!r}: '
+      "the files of ELECTRA's pair hold an encoder that detects replaced "
+      'tokens, and one that predicts masked ones. The workdir has the whole '
+      'model: train.finetune reads it.'
+    )
+  return discriminator_config(config), generator_config(config)
 
 
 def split(tree: dict) -> tuple[dict, dict]:
   """Parameters, or their shardings, of the discriminator and the generator."""
-  discriminator = {k: x for k, x in tree.items() if k not in _GENERATOR}
   generator = {
-    'embed': tree['embed'],
-    'encoder': tree['generator'],
+    'embed': tree['embed'] | tree.get('generator_embed', {}),
+    'encoder': tree.get('generator', tree['encoder']),
     'vocabulary': tree['vocabulary'],
   }
-  return discriminator, generator
+  return discriminator_params(tree), generator
 
 
 def join_config(
@@ -79,7 +90,7 @@ def join_config(
   pair = dataclasses.replace(
     discriminator,
     family='electra',
-    generator_divisor=max(1, discriminator.embed_dim // generator.embed_dim),
+    **_sizes(discriminator, generator),
   )
   expected = generator_config(pair)
   for field in dataclasses.fields(pair):
@@ -92,6 +103,18 @@ def join_config(
   return pair
 
 
+def _sizes(discriminator, generator):
+  """The fields of the pair's config that give the generator its size."""
+  wide, narrow = discriminator.embed_dim, generator.embed_dim
+  own = {'generator_dim': narrow}
+  if not (wide % narrow or discriminator.mlp_dim % (wide // narrow)):
+    own = {'generator_divisor': wide // narrow}
+  layers = generator.encoder_layers
+  if layers != discriminator.encoder_layers:
+    own['generator_layers'] = layers
+  return own
+
+
 def check_size(folder: str, config: TransformerConfig) -> None:
   """Compares the generator's width with the share that the files state.
 
@@ -102,10 +125,11 @@ def check_size(folder: str, config: TransformerConfig) -> None:
     half = os.path.join(folder, name)
     where = os.path.join(half, files.CONFIG)
     share = electra.generator_size(Fields(files.read_config(half), where))
-    if share is not None and abs(share * config.generator_divisor - 1) > 0.01:
+    width = config.generator_sizes['embed_dim']
+    if share is not None and abs(share * config.embed_dim / width - 1) > 0.01:
       raise ValueError(
         f'{where}: the generator should have {share:g} of the width, but it '
-        f'has 1/{config.generator_divisor}.'
+        f'has {width} of {config.embed_dim}.'
       )
 
 
@@ -123,7 +147,8 @@ def join(discriminator: dict, generator: dict) -> dict:
       name = '/'.join(key.key for key in path)
       raise ValueError(
         f'Generator and discriminator differ in embed/{name}, which they '
-        'share here: they come from different runs.'
+        'share here: they come from different runs, or from one whose '
+        "model.generator_shares is 'none' or 'tokens'."
       )
   return discriminator | {
     'generator': generator['encoder'],

@@ -13,6 +13,8 @@ from tests.models.test_models import small_config
 
 ROPE = {'position': 'rope', 'rope_theta': 1e4}
 NARROW = {'table_dim': 12}
+WIDE = {'generator_divisor': 0, 'generator_dim': 16}
+UNIGRAM = {'generator_divisor': 0, 'generator': 'unigram'}
 LLAMA = (8.0, 1.0, 4.0, 8192.0)
 
 
@@ -112,6 +114,62 @@ EDGES = [
   (pair, {'generator_divisor': 12}, {'generator_divisor': 5}, 'embed_dim'),
   (pair, {'generator_divisor': 4}, {'generator_divisor': 8}, 'mlp_dim'),
   (pair, {'generator_divisor': 1}, {'generator_divisor': 0}, 'generator_div'),
+  (
+    pair,
+    WIDE,
+    WIDE | {'generator_divisor': 3},
+    'set one of them, not 3 and 16',
+  ),
+  (pair, WIDE, WIDE | {'generator_dim': 5}, 'dim is 5; .* a whole number'),
+  (pair, {}, {'generator_layers': -1}, 'generator_layers is -1'),
+  (pair, {'generator_heads': 2}, {'generator_heads': -1}, 'heads is -1'),
+  (
+    pair,
+    {'kv_heads': 2, 'generator_heads': 8},
+    {'kv_heads': 2, 'generator_heads': 5},
+    'change model.generator_heads',
+  ),
+  (
+    pair,
+    {'generator_divisor': 1, 'generator_shares': 'all'},
+    {'generator_divisor': 3, 'generator_shares': 'all'},
+    'must be as large as .* embed_dim, mlp_dim, heads, kv_heads',
+  ),
+  (
+    pair,
+    {'generator_divisor': 1, 'generator_layers': 2, 'generator_shares': 'all'},
+    {'generator_divisor': 1, 'generator_layers': 1, 'generator_shares': 'all'},
+    'must be as large as .* encoder_layers',
+  ),
+  (
+    pair,
+    UNIGRAM,
+    UNIGRAM | {'generator_layers': 2},
+    "generator_layers is 2, but model.generator='unigram'",
+  ),
+  (pair, UNIGRAM, UNIGRAM | {'generator_divisor': 3}, 'divisor is 3, but'),
+  (
+    pair,
+    UNIGRAM,
+    UNIGRAM | {'generator_shares': 'all'},
+    "shares is 'all', but",
+  ),
+  (pair, {}, {'generator': 'bigram'}, "model.generator is 'bigram'"),
+  (
+    pair,
+    {'generator': 'adversarial', 'head': 'rtd_masked'},
+    {'generator': 'adversarial', 'head': 'replace_mlm'},
+    "'rtd' or 'rtd_masked', not 'replace_mlm'",
+  ),
+  (
+    pair,
+    {'head': 'all_tokens_mlm'},
+    {'head': 'all_tokens_mlm', 'output_transform': False},
+    'tie_embeddings',
+  ),
+  (encoder, {}, {'generator': 'unigram'}, "'encoder' has no generator"),
+  (encoder, {}, {'generator_dim': 8}, "'encoder' has no generator"),
+  (encoder, {}, {'head': 'rtd_masked'}, "model.head is 'rtd_masked'"),
   (
     decoder,
     {'head': 'tokens', 'classes': 1, 'tie_embeddings': False},

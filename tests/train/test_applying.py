@@ -20,6 +20,7 @@ from tests.helpers import hf_reference as reference
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.t5_reference import init_params, tiny_config
 from train import applying
+from train.learning.state import abstract_params
 
 TEXTS = ['A man is eating.', 'Shares fell sharply at the start of the week.']
 
@@ -113,6 +114,17 @@ def test_the_discriminator_of_electra():
   assert found['replaced'].shape == (2, 8)
   (alone,) = applying.apply(model, params, tokenizer, None, ['abc'])['replaced']
   np.testing.assert_allclose(found['replaced'][0, :5], alone, atol=1e-5)
+
+
+def test_a_discriminator_that_predicts_tokens():
+  config = electra.get_config('tiny')
+  config.model.update({'head': 'all_tokens_mlm', 'encoder_layers': 1})
+  model = build(TransformerConfig(**config.model))
+  shapes = nn.unbox(abstract_params(model)[0])
+  params = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes)
+  tokenizer = Numbers(config.model.vocab_size, 0, specials=True)
+  found = applying.apply(model, params, tokenizer, None, ['abc'])
+  assert found['logits'].shape == (1, 5, config.model.vocab_size)
 
 
 def test_what_cannot_be_applied(tmp_path):

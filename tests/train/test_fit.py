@@ -48,6 +48,18 @@ MODELS = {
   'electra': electra.FIELDS
   | SIZES
   | {'generator_divisor': 2, 'table_dim': 24, 'max_length': T},
+  'electra, all tokens': electra.FIELDS
+  | SIZES
+  | {'table_dim': 24, 'max_length': T, 'head': 'all_tokens_mlm'}
+  | {'generator': 'unigram', 'generator_divisor': 0},
+  'electra, replaced': electra.FIELDS
+  | SIZES
+  | {'max_length': T, 'head': 'replace_mlm', 'table_dim': 24}
+  | {'generator_divisor': 0, 'generator_dim': 16, 'generator_layers': 1},
+  'electra, adversarial': electra.FIELDS
+  | SIZES
+  | {'generator_divisor': 2, 'table_dim': 24, 'max_length': T}
+  | {'generator': 'adversarial'},
   'rwkv': RWKV | {'vocab_size': 96, 'embed_dim': 32, 'mlp_dim': 80},
 }
 
@@ -84,7 +96,8 @@ def test_operations_are_the_products_of_the_loss(name):
     heads, buckets = config.heads, config.relative_buckets
     counted -= 2 * heads * buckets * (S**2 + T**2)
   # So are token types, by the generator and by the discriminator.
-  times = 2 if name == 'electra' else 1
+  pair = config.family == 'electra' and config.generator != 'unigram'
+  times = 2 if pair else 1
   counted -= 2 * times * B * T * config.token_types * config.table_width
   assert step_flops(config, batch) == 3 * counted
 

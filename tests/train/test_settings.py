@@ -6,7 +6,7 @@ What is said of a bad one is in test_configs.py.
 import jax
 import pytest
 
-from configs import bert, gpt2, t5
+from configs import bert, electra, gpt2, t5
 from train import setup
 from train.settings import check_group, check_settings
 
@@ -96,6 +96,17 @@ def test_heads_and_objectives():
   check(bert.get_config('tiny'), model__head='mlm', **keys)
   refused(bert.get_config('tiny'), 'eval.samples', eval__samples=1)
   check(gpt2.get_config('tiny'), eval__samples=1)
+
+
+def test_an_adversarial_generator_has_no_loss_of_tokens():
+  keys = {'train__z_loss': 1e-4}
+  check(electra.get_config('tiny'), **keys)
+  refused(
+    electra.get_config('tiny'),
+    "z_loss is 0.0001, but model.generator='adversarial'",
+    model__generator='adversarial',
+    **keys,
+  )
 
 
 def test_classes_have_no_chunks_of_logits():

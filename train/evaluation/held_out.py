@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
-from train.learning.criteria import lm_means
 from train.learning.step import eval_step
+from train.learning.tokens import lm_means
 from train.parallel import processes
 
 

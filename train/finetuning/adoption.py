@@ -110,7 +110,8 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
       f'config has {config.model.family!r}: use a recipe of that family.'
     )
   config = config.copy_and_resolve_references().unlock()
-  own = {*OWN, 'family', 'generator_divisor'} - {'scan'}
+  own = {*OWN, 'family'} - {'scan'}
+  own |= {key for key in theirs.model if key.startswith('generator')}
   if config.data.framing:
     own |= {'start', 'bos'}  # the frame begins a text
   with config.ignore_type():

@@ -12,7 +12,8 @@ from train.applying import Published
 from train.generation.prompts import text_ids
 from train.runs import opening
 
-HEADS = 'mlm', 'mlm_nsp', 'rtd'
+DETECTING = 'rtd', 'rtd_masked'
+HEADS = 'mlm', 'mlm_nsp', *DETECTING
 
 
 class Gap(NamedTuple):
@@ -82,7 +83,7 @@ def replaced(
     ValueError: the model is not ELECTRA's, or the text has too many tokens.
   """
   config = model.model.config
-  if config.family != 'electra' and config.head != 'rtd':
+  if config.head not in DETECTING:
     raise ValueError(
       f'{model.folder} holds a model of model.head={config.head!r}, which does '
       'not detect replaced tokens; rtd does.'
@@ -98,7 +99,7 @@ def answer(
   model: opening.Run | Published, text: str, top: int = 5
 ) -> dict[str, Any]:
   """`fill` or, of ELECTRA, `replaced`, as the fields of a JSON object."""
-  if model.model.config.head == 'rtd':
+  if model.model.config.head in DETECTING:
     found = replaced(model, text)
     return {'replaced': [{'piece': x, 'probability': p} for x, p in found]}
   return {'gaps': [gap._asdict() for gap in fill(model, text, top)]}
@@ -107,7 +108,7 @@ def answer(
 def shown(model: opening.Run | Published, text: str, top: int = 5) -> str:
   """`fill` or, of ELECTRA, `replaced`, as text."""
   lines = [f'input:      {text}']
-  if model.model.config.head == 'rtd':
+  if model.model.config.head in DETECTING:
     lines += [
       f'{chance:10.4f}  {piece}' for piece, chance in replaced(model, text)
     ]

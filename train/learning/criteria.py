@@ -4,23 +4,27 @@ A criterion belongs to a model's head. (An objective is what the pipeline makes
 of text: see input_pipeline/objectives.)
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from train.learning import heads
-from train.learning.losses import cross_entropy, weighted_cross_entropy
+from train.learning import electra, heads
+from train.learning.losses import cross_entropy
+from train.learning.tokens import (
+  Batch,
+  Sums,
+  lm_means,
+  lm_weights,
+  mean,
+  token_sums,
+)
 
-Sums = dict[str, Any]  # of floats or of float32 scalars
-Batch = dict[str, jax.Array]
 Rng = jax.Array | None
-
-ADDED = ('z_loss', 'max_logit_loss')  # added to `loss` in training
-DISCRIMINATOR = 50.0  # weight of its loss (Clark et al. 2020, A)
 
 
 class Criterion(NamedTuple):
@@ -45,8 +49,12 @@ def criterion_for(config: TransformerConfig) -> Criterion:
       return Criterion(mlm, lm_weights, lm_means)
     case 'mlm_nsp':
       return Criterion(mlm_nsp, mlm_nsp_weights, mlm_nsp_means)
-    case 'rtd' if config.family == 'electra':
-      return Criterion(rtd, rtd_weights, rtd_means)
+    case _ if config.family == 'electra':
+      return Criterion(
+        electra.sums,
+        functools.partial(electra.weights, config),
+        functools.partial(electra.means, config),
+      )
     case 'sequence' if config.classes == 1:
       return Criterion(heads.number, heads.weights, heads.number_means)
     case 'sequence' | 'tokens':
@@ -68,10 +76,6 @@ def criterion_for(config: TransformerConfig) -> Criterion:
   )
 
 
-def _mean(total, weight):
-  return total / (weight + (weight == 0))  # of floats and of arrays
-
-
 def lm(
   model: nn.Module,
   params: dict,
@@ -91,25 +95,7 @@ def lm(
     z_loss, label_smoothing, max_logit_loss: see `weighted_cross_entropy`.
   """
   logits = heads.apply(model, params, batch, dropout=rng)
-  return _tokens(logits, batch, z_loss, label_smoothing, max_logit_loss)
-
-
-def _tokens(logits, batch, *losses):
-  return weighted_cross_entropy(
-    logits, batch['targets'], batch['weights'], *losses
-  )
-
-
-def lm_weights(batch: Batch) -> Sums:
-  """The weights of the predicted tokens, summed."""
-  return {'weight': jnp.sum(batch['weights'])}
-
-
-def lm_means(sums: Sums) -> Sums:
-  """Per token: `loss` in nats, what is added to it, `accuracy`."""
-  losses = 'loss', *(name for name in ADDED if name in sums)
-  means = {name: _mean(sums[name], sums['weight']) for name in losses}
-  return means | {'accuracy': _mean(sums['correct'], sums['weight'])}
+  return token_sums(logits, batch, z_loss, label_smoothing, max_logit_loss)
 
 
 def mlm(
@@ -120,7 +106,7 @@ def mlm(
   The arguments, here and below, are those of `lm`.
   """
   outputs = heads.apply(model, params, batch, dropout=rng)
-  return _tokens(outputs['logits'], batch, *losses)
+  return token_sums(outputs['logits'], batch, *losses)
 
 
 def mlm_nsp(
@@ -134,7 +120,7 @@ def mlm_nsp(
   outputs = heads.apply(model, params, batch, dropout=rng)
   loss, _, correct = cross_entropy(outputs['next_sentence'], batch['is_next'])
   pairs = _pairs(batch)
-  return _tokens(outputs['logits'], batch, *losses) | {
+  return token_sums(outputs['logits'], batch, *losses) | {
     'next_loss': jnp.sum(pairs * loss),
     'next_correct': jnp.sum(pairs * correct),
     'pairs': jnp.sum(pairs),
@@ -154,62 +140,10 @@ def mlm_nsp_weights(batch: Batch) -> Sums:
 def mlm_nsp_means(sums: Sums) -> Sums:
   """`loss` is the mean per token plus the mean per pair."""
   means = lm_means(sums)
-  next_loss = _mean(sums['next_loss'], sums['pairs'])
+  next_loss = mean(sums['next_loss'], sums['pairs'])
   return means | {
     'loss': means['loss'] + next_loss,
     'mlm_loss': means['loss'],
     'next_sentence_loss': next_loss,
-    'next_sentence_accuracy': _mean(sums['next_correct'], sums['pairs']),
-  }
-
-
-def rtd(
-  model: nn.Module, params: dict, batch: Batch, rng: Rng = None, *losses: float
-) -> Sums:
-  """Replaced-token detection (Clark et al. 2020, 3.1), with its generator.
-
-  Without `rng` there is no dropout, and the generator's samples are the same in
-  every call. Sums of the generator: those of `mlm`. Of the discriminator:
-  `replaced_loss`; `read`, the tokens it judges; `replaced`, those that were
-  replaced; `marked`, those it calls replaced; `found`, those that are both.
-  """
-  dropout, sample = None, jax.random.key(0)
-  if rng is not None:
-    dropout, sample = jax.random.split(rng)
-  outputs = heads.apply(model, params, batch, dropout=dropout, sample=sample)
-  logits, labels = outputs['replaced'], outputs['labels'].astype('float32')
-  read = (batch['segments'] > 0).astype('float32')
-  marked = read * (logits > 0)
-  return _tokens(outputs['logits'], batch, *losses) | {
-    # The cross-entropy of a sigmoid.
-    'replaced_loss': jnp.sum(
-      read * (jax.nn.softplus(logits) - labels * logits)
-    ),
-    'read': jnp.sum(read),
-    'replaced': jnp.sum(read * labels),
-    'marked': jnp.sum(marked),
-    'found': jnp.sum(marked * labels),
-  }
-
-
-def rtd_weights(batch: Batch) -> Sums:
-  """Predicted tokens, and the tokens that the discriminator judges."""
-  read = jnp.sum(batch['segments'] > 0, dtype='float32')
-  return lm_weights(batch) | {'read': read}
-
-
-def rtd_means(sums: Sums) -> Sums:
-  """`loss` is the generator's plus 50 times the discriminator's.
-
-  `accuracy` is the generator's; `precision` and `recall` are the
-  discriminator's, in finding the replaced tokens.
-  """
-  means = lm_means(sums)
-  discriminator = _mean(sums['replaced_loss'], sums['read'])
-  return means | {
-    'loss': means['loss'] + DISCRIMINATOR * discriminator,
-    'generator_loss': means['loss'],
-    'discriminator_loss': discriminator,
-    'precision': _mean(sums['found'], sums['marked']),
-    'recall': _mean(sums['found'], sums['replaced']),
+    'next_sentence_accuracy': mean(sums['next_correct'], sums['pairs']),
   }

@@ -28,7 +28,10 @@ COUNTED = tuple(name for name in USES if 'decay_steps' in USES[name])
 
 
 def make_schedule(
-  schedule: ConfigDict, steps: int, plan: Sequence[Phase] = ()
+  schedule: ConfigDict,
+  steps: int,
+  plan: Sequence[Phase] = (),
+  stages: int = 1,
 ) -> Callable[..., jax.Array]:
   """The learning rate of the update made at step n = 0, 1, ...
 
@@ -60,6 +63,8 @@ def make_schedule(
       `decay_steps` it may end before or after the run does.
     plan: the phases of the run, which say how many rows and tokens a step has;
       for schedule.unit='steps' none are needed.
+    stages: into how many equal parts the steps are cut; each has the whole
+      schedule, over its own steps.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
@@ -69,10 +74,11 @@ def make_schedule(
       number.
   """
   check_group('schedule', schedule, USES)
-  unit = _unit(schedule)
+  unit = _unit(schedule, stages)
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
   start = schedule.constant_steps if name == 'exponential' else warmup
+  steps //= stages
   end_of_run = steps if unit == 'steps' else counts(plan, steps)[unit]
   last = schedule.decay_steps or end_of_run
   if not 0 < peak < math.inf:
@@ -90,6 +96,7 @@ def make_schedule(
     if not 0 <= start <= last:
       key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
       until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
+      until += f' / {stages}' * (stages > 1 and not schedule.decay_steps)
       raise ValueError(
         f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
@@ -104,6 +111,8 @@ def make_schedule(
 
   def rate(step):
     step = jnp.asarray(step, jnp.int32)
+    if stages > 1:
+      step %= steps
     if name == 'constant':
       return jnp.float32(peak)
     if name == 'inverse_sqrt':
@@ -126,7 +135,7 @@ def make_schedule(
   return rate
 
 
-def _unit(schedule):
+def _unit(schedule, stages):
   """schedule.unit; a ValueError if it is none, or this name counts steps."""
   unit = schedule.unit
   if unit not in UNITS:
@@ -137,6 +146,11 @@ def _unit(schedule):
     raise ValueError(
       f'schedule.unit is {unit!r}, but schedule.name={schedule.name} counts '
       f'steps; with {", ".join(COUNTED)} it may count others.'
+    )
+  if unit != 'steps' and stages > 1:
+    raise ValueError(
+      f"schedule.unit is {unit!r}, but tuning.train='two_stage' cuts the steps "
+      "in two: set it to 'steps'."
     )
   return unit
 

@@ -13,9 +13,10 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
-from train.learning.criteria import ADDED, criterion_for
+from train.learning.criteria import criterion_for
 from train.learning.layers import in_layer
 from train.learning.state import TrainState
+from train.learning.tokens import ADDED
 from train.learning.tuning import EVERYTHING, Tuning
 
 
@@ -75,26 +76,34 @@ def train_step(
   criterion = criterion_for(model.config)
   weights = criterion.weights(batch)
 
-  trained, frozen = tuning.split(state.params)
+  params = tuning.switched(state.params, state.step)
+  trained, frozen = tuning.split(params)
 
-  def total(trained, part, rng):
-    params = tuning.merged(tuning.join(trained, frozen))
-    params = cast(params, model.config.dtype)
-    sums = criterion.sums(
-      model, params, part, rng, z_loss, label_smoothing, max_logit_loss
-    )
-    means = criterion.means(sums | weights)  # the part's share of them
-    added = [means[name] for name in ADDED if name in means]
-    return sum(added, means['loss']), sums
+  def gradients(model):
+    def total(trained, part, rng):
+      params = tuning.merged(tuning.join(trained, frozen))
+      params = cast(params, model.config.dtype)
+      sums = criterion.sums(
+        model, params, part, rng, z_loss, label_smoothing, max_logit_loss
+      )
+      means = criterion.means(sums | weights)  # the part's share of them
+      added = [means[name] for name in ADDED if name in means]
+      return sum(added, means['loss']), sums
 
-  gradient = jax.grad(total, has_aux=True)
-  if accumulate == 1:
-    grads, sums = gradient(trained, batch, rng)
-  else:
-    grads, sums = _accumulated(
+    gradient = jax.grad(total, has_aux=True)
+    if accumulate == 1:
+      return gradient(trained, batch, rng)
+    return _accumulated(
       gradient, trained, batch, rng, accumulate, accumulate_dtype
     )
 
+  if tuning.stages == 1:
+    grads, sums = gradients(model)
+  else:  # each stage computes no more than it needs
+    one, two = (model.clone(learner=x) for x in ('generator', 'discriminator'))
+    grads, sums = jax.lax.cond(
+      state.step < tuning.switch, lambda: gradients(one), lambda: gradients(two)
+    )
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
   updates = tuning.thawed(updates, state.step)

@@ -6,12 +6,15 @@
               Houlsby et al. 2019; T5 (Raffel et al. 2020, 3.5.1, table 10)
   head        only what is on top of the trunk
   unfreezing  the top layer first, then one more layer at a time (T5, 3.5.1)
+  two_stage   ELECTRA (Clark et al. 2020, 3.2): half of the steps train the
+              generator alone. Then the discriminator begins with its weights,
+              and learns while the generator is frozen
 
 With `lora` and `adapters` a task's head is trained too. A language model's
 output projection and its transform ('vocabulary') stay frozen.
 
 Frozen weights have no gradient and no optimizer state, but are in the
-checkpoint. With `unfreezing` every weight always has both.
+checkpoint. With `unfreezing` and `two_stage` every weight always has both.
 """
 
 import dataclasses
@@ -22,11 +25,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from models.config import TransformerConfig
+from models.families.electra import GENERATOR
 from train.learning import lora
 from train.learning.layers import by_layer
 
-TRUNK = 'embed', 'encoder', 'decoder', 'generator'
-CHOICES = 'all', 'lora', 'adapters', 'head', 'unfreezing'
+TRUNK = 'embed', 'encoder', 'decoder', 'generator', 'generator_embed'
+CHOICES = 'all', 'lora', 'adapters', 'head', 'unfreezing', 'two_stage'
 ADAPTER = 'adapter'  # of models/block.py
 _LORA_STREAM = 1  # of the seed; the model's weights use the seed itself
 
@@ -49,6 +54,16 @@ class Tuning:
   alpha: float = 0.0
   matrices: tuple[str, ...] = ()
   steps: int = 0
+
+  @property
+  def stages(self) -> int:
+    """Into how many equal parts the steps are cut, each with its schedule."""
+    return 2 if self.train == 'two_stage' else 1
+
+  @property
+  def switch(self) -> int:
+    """The step before which the second stage begins."""
+    return self.steps // 2
 
   def extended(self, params: dict, axes: dict) -> tuple[dict, dict]:
     """Shapes and axis names of the model's tree -> of the state's.
@@ -98,7 +113,7 @@ class Tuning:
 
   def split(self, params: dict) -> tuple[dict, dict]:
     """The state's tree -> what is trained, and what is frozen."""
-    if self.train in ('all', 'unfreezing'):
+    if self.train in ('all', 'unfreezing', 'two_stage'):
       return params, {}
     parts = {}, {}
     for path, x in flatten_dict(params).items():
@@ -117,6 +132,26 @@ class Tuning:
       return params
     return lora.merge(params, self.alpha / self.rank)
 
+  def switched(self, params: dict, step: jax.Array) -> dict:
+    """The state's tree, before the update that is made at a step.
+
+    Where the second stage begins, the discriminator takes the generator's
+    weights.
+    """
+    if self.train != 'two_stage':
+      return params
+    now = step == self.switch
+
+    def taken(name, source):
+      return jax.tree.map(
+        lambda own, x: jnp.where(now, x, own), params[name], params[source]
+      )
+
+    return params | {
+      'embed': taken('embed', 'generator_embed'),
+      'encoder': taken('encoder', 'generator'),
+    }
+
   def thawed(self, tree: dict, step: jax.Array) -> dict:
     """Gradients or updates, set to 0 for weights that are frozen at a step.
 
@@ -125,7 +160,17 @@ class Tuning:
     parallel. Parameters outside the layers are always trained: T5 says so of
     the embeddings, and does not mention the last norms, which are on top, and
     the relative biases, which all layers share.
+
+    In the first of two stages the generator is trained, in the second the
+    discriminator.
     """
+    if self.train == 'two_stage':
+      first = step < self.switch
+      on = {name: (name in GENERATOR) == first for name in tree}
+      return {
+        name: jax.tree.map(lambda x, on=on[name]: jnp.where(on, x, 0), part)
+        for name, part in tree.items()
+      }
     if self.train != 'unfreezing':
       return tree
 
@@ -150,6 +195,11 @@ class Tuning:
     counts = f'{sizes[0]:,} of {sum(sizes):,} parameters'
     if self.train == 'unfreezing':
       return f'tuning.train=unfreezing: {counts}, from the top layer down.'
+    if self.train == 'two_stage':
+      return (
+        f'tuning.train=two_stage: {self.switch:,} steps train the generator, '
+        'and as many the discriminator, which begins with its weights.'
+      )
     heads = sorted({p for p in params if _of_task((p,))})
     more = f' The head is trained too: {", ".join(heads)}.' if heads else ''
     if self.train == 'head':
@@ -194,6 +244,8 @@ def make_tuning(config: ConfigDict) -> Tuning:
       'tuning.train=adapters needs model.adapter_dim above 0: T5 tries 32, '
       '128, 512 and 2048.'
     )
+  if group.train == 'two_stage':
+    _check_stages(config)
   return Tuning(
     group.train,
     group.rank,
@@ -201,6 +253,37 @@ def make_tuning(config: ConfigDict) -> Tuning:
     tuple(group.matrices),
     config.train.steps,
   )
+
+
+def _check_stages(config):
+  """The generator must be frozen whole, and as large as the discriminator."""
+  model, steps = TransformerConfig(**config.model), config.train.steps
+  needs = {
+    'family': ('electra',),
+    'generator': ('mlm',),
+    'generator_shares': ('none',),
+    'head': ('rtd', 'rtd_masked'),
+  }
+  for key, values in needs.items():
+    if (value := getattr(model, key)) not in values:
+      raise ValueError(
+        f'tuning.train=two_stage needs model.{key}={" or ".join(values)}, not '
+        f'{value!r}: it trains a generator of masked tokens, and then a '
+        'discriminator that shares no weight with it.'
+      )
+  for key, own in model.generator_sizes.items():
+    if own != (value := getattr(model, key)):
+      raise ValueError(
+        'tuning.train=two_stage begins the discriminator with the weights of '
+        f'the generator, which has model.{key}={own}, not {value}: set '
+        'model.generator_divisor to 1, and generator_heads and '
+        'generator_layers to 0.'
+      )
+  if steps % 2:
+    raise ValueError(
+      f'train.steps is {steps}; tuning.train=two_stage cuts them in two equal '
+      'stages: it must be even.'
+    )
 
 
 def is_added(path: tuple[str, ...]) -> bool:

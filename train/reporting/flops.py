@@ -55,11 +55,14 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
       forward += _stack(c, c.decoder_layers, B, T, causal=True)
       forward += B * c.decoder_layers * cross
     case 'electra':
-      head = generator_config(c)
       forward = _stack(c, c.encoder_layers, B, T, causal=False)
-      forward += _stack(head, c.encoder_layers, B, T, causal=False)
-      # The discriminator's head: a dense layer and one logit.
-      forward += B * T * c.embed_dim * (c.embed_dim + 1)
+      forward += _discriminator_head(c, B, T, predicted)
+      if c.generator == 'unigram':
+        return 3.0 * 2.0 * forward
+      head = generator_config(c)
+      forward += _stack(head, head.encoder_layers, B, T, causal=False)
+      if c.generator == 'adversarial':  # the baseline
+        forward += predicted * head.embed_dim
     case 'rwkv':  # five square matrices, and two of the channel mix
       layer = 5 * c.embed_dim**2 + 2 * c.embed_dim * c.mlp_dim
       forward = c.decoder_layers * B * T * layer
@@ -73,11 +76,29 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
         forward += B * T * c.embed_dim * (c.classes or 2)
     case 'decoder':
       forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
-  if head.output_transform:
-    forward += predicted * head.table_width * (head.embed_dim + c.vocab_size)
-  else:
-    forward += predicted * head.embed_dim * c.vocab_size
-  return 3.0 * 2.0 * forward
+  return 3.0 * 2.0 * (forward + predicted * _vocabulary(head))
+
+
+def _vocabulary(config: TransformerConfig) -> int:
+  """Multiplications of a token's logits."""
+  c = config
+  if c.output_transform:
+    return c.table_width * (c.embed_dim + c.vocab_size)
+  return c.embed_dim * c.vocab_size
+
+
+def _discriminator_head(
+  config: TransformerConfig, rows: int, length: int, predicted: int
+) -> int:
+  """Multiplications of the head of ELECTRA's discriminator."""
+  c = config
+  match c.head:
+    case 'replace_mlm':
+      return predicted * _vocabulary(c)
+    case 'all_tokens_mlm':  # and one logit, of copying
+      return rows * length * (_vocabulary(c) + c.embed_dim)
+  # A dense layer and one logit.
+  return rows * length * c.embed_dim * (c.embed_dim + 1)
 
 
 def _attention(config: TransformerConfig) -> tuple[int, int, int]:

@@ -52,8 +52,8 @@ def fixed(old: dict, new: dict, saved: bool) -> list[str]:
   free = FREE + MOVABLE * saved
   endless = new['schedule']['name'] in ('constant', 'inverse_sqrt')
   same = old['schedule']['name'] == new['schedule']['name']
-  # Its parts are shares of the steps.
-  shares = new['tuning']['train'] == 'unfreezing'
+  # These parts of a run are shares of its steps.
+  shares = new['tuning']['train'] in ('unfreezing', 'two_stage')
   if endless and same and not shares:
     free = *free, 'train.steps'
   return [key for key in changed_keys(old, new) if not _is_in(key, free)]
@@ -102,6 +102,8 @@ def may_change(key: str, old: dict, new: dict) -> bool:
       return all(values) or new['optimizer']['name'] != 'adafactor'
     case 'train.phases':  # the places in the data depend on them
       return False
+    case 'train.steps':  # stages are shares of it
+      return new['tuning']['train'] != 'two_stage'
     case 'eval.source':  # without one, documents are held out of training
       return all(values)
   return True

@@ -85,7 +85,7 @@ def compare(
   ]
   trunk = set(TRUNK)
   if (old.get('family'), new.get('family')) == ('electra', 'encoder'):
-    trunk.remove('generator')
+    trunk -= {'generator', 'generator_embed'}
   for name in sorted(here.keys() ^ there.keys()):
     part = name.split('/')[1]
     if name in here and is_added(tuple(name.split('/')[1:])):

@@ -27,6 +27,8 @@ NOT_OF_A_RECIPE = {
 # On by default, where no table says otherwise.
 ON = {
   'model.pooler': True,  # read by the heads of tasks alone
+  'model.generator': 'mlm',  # this and the next by ELECTRA alone
+  'model.generator_shares': 'tables',
   'data.concatenate': True,
   'data.pack': True,
   'data.start': 'pad',

@@ -14,7 +14,7 @@ from models.build import build
 from models.config import TransformerConfig
 from models.families.electra import fill, generator_config
 from tests.models.test_models import assert_close
-from train.learning import criteria
+from train.learning import electra as criterion
 from train.learning.state import abstract_params, count_params
 
 FIELDS = {
@@ -221,7 +221,7 @@ def test_no_gradient_through_the_samples(params):
   model = build(make_config())
 
   def loss(params, name):
-    sums = criteria.rtd(model, params, BATCH, jax.random.key(0))
+    sums = criterion.sums(model, params, BATCH, jax.random.key(0))
     return sums[name]
 
   gradient = jax.jit(jax.grad(loss), static_argnums=1)
@@ -298,7 +298,7 @@ def test_dense_layers_without_an_initializer_start_as_glorot():
 
 
 def test_heads_of_the_generator_that_do_not_divide():
-  with pytest.raises(ValueError, match='leaves the generator 5 of model.heads'):
+  with pytest.raises(ValueError, match='12 wide, has 5 of model.heads'):
     make_config(heads=10, kv_heads=5, generator_divisor=2)
 
 

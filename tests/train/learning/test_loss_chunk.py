@@ -17,9 +17,10 @@ from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from tests.models.test_models import small_config
 from tests.train.parallel.test_sharding import MESHES, make_config
-from train.learning.criteria import ADDED, criterion_for
+from train.learning.criteria import criterion_for
 from train.learning.state import create_state
 from train.learning.step import eval_step
+from train.learning.tokens import ADDED
 from train.setup import set_up
 
 B, T, P, V = 8, 22, 7, 800

@@ -275,3 +275,16 @@ def test_units_that_a_schedule_does_not_count(name):
     make_schedule(schedule(**own), 10)
   with pytest.raises(ValueError, match="unit is 'weeks'; it must be one of"):
     make_schedule(schedule(**own | {'unit': 'weeks'}), 10)
+
+
+def test_each_stage_has_the_whole_schedule():
+  group = schedule(
+    name='linear_throughout', learning_rate=0.5, warmup_steps=10,
+    end_fraction=0.0,
+  )  # fmt: skip
+  half, both = make_schedule(group, 50), make_schedule(group, 100, stages=2)
+  steps = np.arange(100)
+  np.testing.assert_array_equal(both(steps), half(steps % 50))
+  group.warmup_steps = 51
+  with pytest.raises(ValueError, match='0 and train.steps / 2, which is 50'):
+    make_schedule(group, 100, stages=2)

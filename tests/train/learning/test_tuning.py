@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from configs import electra as configs_electra
 from configs import t5
 from models import pretrained
 from models.build import build
@@ -19,6 +20,7 @@ from tests.helpers.checkpoints import ENCODER
 from tests.helpers.decoders import tiny_decoder
 from tests.helpers.optimizers import adafactor, adamw
 from tests.helpers.t5_reference import init_params, random_params, tiny_config
+from tests.models.families import test_electra as electra
 from tests.models.test_models import BATCH
 from train.learning.optimizer import make_optimizer
 from train.learning.state import TrainState, abstract_params
@@ -200,6 +202,70 @@ def test_stacked_layers_thaw_as_written_out_ones():
   # Frozen layers have no part in the norm of the gradient.
   _, whole, _ = trained(T5, Tuning(), 1, BATCH)
   assert norms[0] < 0.999 * whole[0]
+
+
+# ---- Two stages --------------------------------------------------------------
+
+
+def test_two_stages_of_electra():
+  """The generator learns alone; then the discriminator, from its weights."""
+  sizes = {'generator_divisor': 1, 'encoder_layers': 1, 'scan': False}
+  config = electra.make_config(**sizes, generator_shares='none')
+  batch = electra.BATCH
+  states, *_ = trained(config, Tuning('two_stage', steps=4), 4, batch)
+  parts = [
+    {x.split('/')[0] for x in moved(*states[i : i + 2])} for i in range(4)
+  ]
+  generator = {'generator', 'generator_embed', 'vocabulary'}
+  assert parts[:2] == [generator] * 2
+  discriminator = {'embed', 'encoder', 'replaced'}
+  assert parts[2:] == [discriminator] * 2
+  both, *_ = trained(config, Tuning(), 1, batch)
+  for name, x in states[1].items():
+    if name.startswith('generator/'):  # as in training both together
+      np.testing.assert_allclose(x, both[1][name], atol=1e-3 * RATE)
+  for name, x in states[3].items():
+    source = re.sub('^embed/', 'generator_embed/', name)
+    source = re.sub('^encoder/', 'generator/', source)
+    if source != name:  # a step away from the generator, and not from its own
+      taken = states[2][source]
+      assert 0 < np.abs(x - taken).max() < 5 * RATE
+      if 'bias' not in name:
+        assert np.abs(states[2][name] - taken).max() > 5 * RATE
+
+
+def of_electra(**keys):
+  config = configs_electra.get_config('tiny').unlock()
+  config.model.update({'generator_divisor': 1, 'generator_shares': 'none'})
+  config.tuning.train = 'two_stage'
+  config.update_from_flattened_dict(
+    {name.replace('__', '.'): x for name, x in keys.items()}
+  )
+  return make_tuning(config)
+
+
+def test_the_stages_of_a_config():
+  tuning = of_electra(train__steps=8)
+  assert (tuning.stages, tuning.switch) == (2, 4)
+  assert of_config().stages == 1
+
+
+@pytest.mark.parametrize(
+  ('keys', 'message'),
+  [
+    ({'train__steps': 7}, 'train.steps is 7; .* must be even'),
+    ({'model__generator_divisor': 2}, 'model.embed_dim=64, not 128'),
+    ({'model__generator_layers': 1}, 'model.encoder_layers=1, not 2'),
+    ({'model__generator_shares': 'tables'}, "shares=none, not 'tables'"),
+    ({'model__generator': 'adversarial'}, "generator=mlm, not 'adversarial'"),
+    ({'model__head': 'replace_mlm'}, "rtd_masked, not 'replace_mlm'"),
+  ],
+)
+def test_stages_that_cannot_be(keys, message):
+  with pytest.raises(ValueError, match=message):
+    of_electra(**keys)
+  with pytest.raises(ValueError, match='needs model.family=electra'):
+    of_config(tuning__train='two_stage')
 
 
 # ---- From a config -----------------------------------------------------------

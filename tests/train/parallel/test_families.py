@@ -67,6 +67,16 @@ def one_device(name):
   return metrics
 
 
+def assert_equal(metrics, expected):
+  for ours, theirs in zip(metrics, expected, strict=True):
+    for (path, value), own in zip(
+      jax.tree_util.tree_leaves_with_path(theirs),
+      jax.tree.leaves(ours),
+      strict=True,
+    ):
+      np.testing.assert_allclose(own, value, rtol=2e-5, err_msg=str(path))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'preset'),
@@ -80,15 +90,41 @@ def one_device(name):
 def test_eight_devices_equal_one(name, preset):
   """Dropout and ELECTRA's samples are on: neither depends on the mesh."""
   _, state, metrics = train(make_config(name), preset, MESHES[preset])
-  for ours, theirs in zip(metrics, one_device(name), strict=True):
-    for (path, value), own in zip(
-      jax.tree_util.tree_leaves_with_path(theirs),
-      jax.tree.leaves(ours),
-      strict=True,
-    ):
-      np.testing.assert_allclose(own, value, rtol=2e-5, err_msg=str(path))
+  assert_equal(metrics, one_device(name))
   # If weights are cut, no device holds a large one whole.
   for path, x in jax.tree_util.tree_leaves_with_path(state.params):
     if 'fsdp' in preset and x.size > 10_000:
       where = jax.tree_util.keystr(path, simple=True, separator='/')
       assert x.addressable_shards[0].data.size < x.size, where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {
+      'model.generator_divisor': 1,
+      'model.generator_shares': 'none',
+      'tuning.train': 'two_stage',  # a step for each
+    },
+    {
+      'model.generator_divisor': 0,
+      'model.generator': 'unigram',
+      'model.head': 'all_tokens_mlm',
+    },
+    {'model.generator': 'adversarial', 'model.head': 'rtd_masked'},
+  ],
+)
+def test_variants_of_electra(changes):
+  config = make_config('electra')
+  config.update_from_flattened_dict(
+    {
+      'model.encoder_layers': 1,
+      'train.steps': STEPS,
+      'schedule.warmup_steps': 0,
+      **changes,
+    }
+  )
+  *_, expected = train(config, 'replicated', {'data': 1}, jax.devices()[:1])
+  *_, metrics = train(config, 'fsdp_tensor', MESHES['fsdp_tensor'])
+  assert_equal(metrics, expected)

@@ -23,6 +23,7 @@ from train.learning.state import (
   create_state,
 )
 from train.learning.step import compile_train_step, configured_step
+from train.learning.tuning import make_tuning
 from train.parallel import sharding
 from train.runs.checkpoint import Checkpoints
 
@@ -104,7 +105,8 @@ def train_config(config, host_batches, preset, sizes, devices=None):
 
   place = NamedSharding(mesh, sharding.BATCH)
   batches = [jax.device_put(batch, place) for batch in host_batches]
-  step = configured_step(config, model, optimizer, schedule)
+  tuning = make_tuning(config)
+  step = configured_step(config, model, optimizer, schedule, tuning)
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     batch_shape = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),

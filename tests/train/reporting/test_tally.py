@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from train.evaluation.held_out import evaluate
-from train.learning.criteria import lm_means, mlm_nsp_means
+from train.learning.criteria import mlm_nsp_means
+from train.learning.tokens import lm_means
 from train.reporting.tally import Tally, peak_memory
 from train.runs import history
 

@@ -9,7 +9,8 @@ import pytest
 
 from configs import palm
 from tests.helpers.warm_starts import BYTES, PALM, config_of
-from train.learning.criteria import Criterion, lm, lm_means, lm_weights
+from train.learning.criteria import Criterion, lm
+from train.learning.tokens import lm_means, lm_weights
 from train.runs import opening, warm_start
 from train.runs.best import Best
 from train.runs.checkpoint import CheckpointError, Checkpoints, parse_step

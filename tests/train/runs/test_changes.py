@@ -10,10 +10,11 @@ from tests.helpers import runs
 from tests.helpers.runs import config_of
 from train import loop
 from train.fingerprint import fingerprint
-from train.runs import history, workdir
+from train.runs import changes, history, workdir
 from train.runs.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
+CURRICULUM = {'curriculum': ()}  # none
 
 
 def test_another_rate(finished, half):
@@ -93,6 +94,20 @@ def test_phases_cannot_change(tmp_path):
     config.train.phases = ()
   with pytest.raises(ValueError, match=r"phases: .*'steps', 180.*, \[\] "):
     workdir.check(str(tmp_path), config, accept=True)
+
+
+def test_steps_of_two_stages():
+  """They are cut in half: another number would move the switch."""
+
+  def may(tuning):
+    trees = [
+      {'train': {'steps': n}, 'tuning': {'train': tuning}, 'data': CURRICULUM}
+      for n in (8, 12)
+    ]
+    return changes.may_change('train.steps', *trees)
+
+  assert may('all')
+  assert not may('two_stage')
 
 
 def test_a_run_that_has_not_trained(half, texts, tmp_path):
