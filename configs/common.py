@@ -279,6 +279,9 @@ KEYS = {
   'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
   'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),
   'train.max_logit_loss': Key(0.0, 'factor of (largest logit)^2 / 2'),
+  'train.ema_decay': Key(
+    0.0, 'decay of a moving average of the parameters, which evaluations use; '
+    '0: there is none'),
   'train.loss_chunk': Key(
     -1, 'tokens of a row whose logits are in memory together; 0: all; -1: all '
     'if the float32 logits take at most 1 GiB on a device, else as many as '

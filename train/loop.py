@@ -215,6 +215,11 @@ def _describe(setup: Setup) -> None:
   )
   if lines := setup.tuning.describe(params):
     _say(lines)
+  if setup.averaged:
+    _say(
+      f'train.ema_decay={setup.config.train.ema_decay}: evaluations use the '
+      "parameters' moving average."
+    )
 
 
 def _open_data(

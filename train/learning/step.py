@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from configs.commands.command import UserError
 from train.learning.criteria import ADDED, criterion_for
 from train.learning.layers import in_layer
-from train.learning.state import TrainState
+from train.learning.state import TrainState, moved
 from train.learning.tuning import EVERYTHING, Tuning
 
 
@@ -38,6 +38,7 @@ def train_step(
   max_logit_loss: float = 0.0,
   loss_chunk: int = 0,
   tuning: Tuning = EVERYTHING,
+  ema_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -59,6 +60,8 @@ def train_step(
     loss_chunk: how many tokens of a row have logits in memory together; see
       models/logits.py.
     tuning: what is trained.
+    ema_decay: of the parameters' moving average, in an AveragedState; see
+      `state.moved`.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -100,12 +103,15 @@ def train_step(
   # Rows are ordered by stream: the last row of each is its new place.
   streams, numbers = state.cursor.shape
   place = cursor.reshape(streams, -1, numbers)[:, -1]
-  new = TrainState(
+  new = state.replace(
     step=state.step + 1,
     params=tuning.join(optax.apply_updates(trained, updates), frozen),
     opt_state=opt_state,
     cursor=place,
   )
+  if ema_decay:
+    average = moved(state.average, new.params, state.step, ema_decay)
+    new = new.replace(average=average)
   metrics = criterion.means(sums) | {
     'sums': sums,
     'tokens': _tokens(batch),
@@ -184,6 +190,7 @@ def configured_step(
     max_logit_loss=config.train.max_logit_loss,
     loss_chunk=config.train.loss_chunk,
     tuning=tuning,
+    ema_decay=config.train.ema_decay,
   )
 
 

@@ -49,6 +49,7 @@ ADDED = {
   'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
   'train': {
     'max_logit_loss': 0.0,
+    'ema_decay': 0.0,
     'loss_chunk': 0,
     'accumulate_dtype': 'float32',
     'epochs': 0.0,
