@@ -227,6 +227,8 @@ KEYS = {
     float, 'weights shrink by this times the learning rate (AdamW), or times '
     'its square (Adafactor)'),
   'optimizer.decay': Key('matrices', 'weights that decay', ('matrices', 'all')),
+  'optimizer.decay_except': Key(
+    (), 'parts of the names of those that do not: embed, mlp/output, ...'),
   'optimizer.b1': Key(float, 'decay of the first moment'),
   'optimizer.b2': Key(float, 'AdamW: decay of the second moment'),
   'optimizer.epsilon': Key(float, 'AdamW: added to the root'),

@@ -46,7 +46,11 @@ NEEDED = {
 ADDED = {
   'checkpoint': {'best': ''},
   'eval': {'beams': 1, 'length_penalty': 0.6, 'sources': ()},
-  'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
+  'optimizer': {
+    'decay': 'matrices',
+    'decay_except': (),
+    'moments_dtype': 'float32',
+  },
   'train': {
     'max_logit_loss': 0.0,
     'ema_decay': 0.0,
