@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 
 from train.settings import check_group
 
-_DOWN = 'learning_rate', 'end_fraction', 'decay_steps'
+_DOWN = 'learning_rate', 'end_fraction', 'decay_steps', 'first_step'
 _DECAYING = *_DOWN, 'warmup_steps'
+_ROOT = 'learning_rate', 'warmup_steps', 'first_step'
 USES = {
   'constant': ('learning_rate',),
-  'inverse_sqrt': ('learning_rate', 'warmup_steps'),
-  'noam': ('learning_rate', 'warmup_steps'),
+  'inverse_sqrt': _ROOT,
+  'noam': _ROOT,
   'linear': _DECAYING,
   'linear_from_start': _DECAYING,
   'linear_throughout': _DECAYING,
@@ -44,10 +45,14 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     exponential   learning_rate for constant_steps, then times one factor at
                   each step, down to end_fraction at `decay_steps`: RWKV-4
 
+  A run that goes on from another's parameters (--init_from), or from published
+  ones, counts its steps from 0. With `first_step` f its first rate is that of
+  n = f. All steps above, `decay_steps` too, are those of the whole schedule.
+
   Args:
     schedule: the config group `schedule`.
-    steps: `train.steps`. The decay ends there if `decay_steps` is 0; with
-      `decay_steps` it may end before or after the run does.
+    steps: `train.steps`. The decay ends with the run if `decay_steps` is 0;
+      otherwise it may end before or after the run does.
 
   Returns:
     int32 step -> float32 scalar, also under jit.
@@ -60,7 +65,10 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
   start = schedule.constant_steps if name == 'exponential' else warmup
-  last = schedule.decay_steps or steps
+  first = schedule.first_step
+  last = schedule.decay_steps or first + steps
+  if first < 0:
+    raise ValueError(f'schedule.first_step is {first}; it must be at least 0.')
   if not 0 < peak < math.inf:
     raise ValueError(f'schedule.learning_rate is {peak}; it must be above 0.')
   if name in ('inverse_sqrt', 'noam') and warmup < 1:
@@ -75,7 +83,8 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
       )
     if not 0 <= start <= last:
       key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
-      until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
+      until = 'schedule.first_step + ' * bool(first) + 'train.steps'
+      until = 'schedule.decay_steps' if schedule.decay_steps else until
       raise ValueError(
         f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
@@ -87,7 +96,7 @@ def make_schedule(schedule: ConfigDict, steps: int) -> Callable[..., jax.Array]:
     )
 
   def rate(step):
-    step = jnp.asarray(step, jnp.int32)
+    step = jnp.asarray(step, jnp.int32) + first
     if name == 'constant':
       return jnp.float32(peak)
     if name == 'inverse_sqrt':

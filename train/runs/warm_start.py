@@ -191,6 +191,13 @@ def _make(
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
+  theirs = saved['config']['schedule'].get('first_step', 0)
+  if optimizer and not own and config.schedule.first_step != theirs:
+    raise ValueError(
+      f'schedule.first_step is {config.schedule.first_step}, but --init_state '
+      f"continues the step count of the run in {folder}: set it to that run's, "
+      f'{theirs}.'
+    )
   other_task = warm_start_arrays.other_task(saved['config'], config)
   if optimizer and other_task:
     raise ValueError(

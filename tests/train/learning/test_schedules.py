@@ -244,3 +244,49 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
 def test_errors(settings, message):
   with pytest.raises(ValueError, match=message):
     make_schedule(schedule(**settings), 100)
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {'name': 'inverse_sqrt', 'warmup_steps': 10},
+    {'name': 'noam', 'warmup_steps': 10},
+    {'name': 'linear_throughout', 'warmup_steps': 10, 'end_fraction': 0.0},
+    {'name': 'cosine', 'warmup_steps': 10, 'end_fraction': 0.1},
+    {
+      'name': 'exponential',
+      'constant_steps': 10,
+      'end_fraction': 0.1,
+      'decay_steps': 40,
+    },
+  ],
+  ids=lambda x: x['name'],
+)
+def test_a_schedule_that_goes_on(settings):
+  """Steps from 30 on of 50 are a run of 20 steps with first_step 30."""
+  settings = settings | {'learning_rate': 0.5}
+  whole = make_schedule(schedule(**settings), 50)
+  rest = make_schedule(schedule(**settings, first_step=30), 20)
+  for n in range(21):
+    assert rest(n) == whole(30 + n)
+
+
+def test_first_steps_that_cannot_be():
+  for settings, message in (
+    ({'name': 'constant', 'first_step': 5}, 'constant does not use'),
+    (
+      {'name': 'noam', 'warmup_steps': 4, 'first_step': -1},
+      'first_step is -1; it must be at least 0',
+    ),
+    (
+      {
+        'name': 'linear',
+        'warmup_steps': 60,
+        'end_fraction': 0.0,
+        'first_step': 30,
+      },
+      'between 0 and schedule.first_step . train.steps, which is 50',
+    ),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make_schedule(schedule(learning_rate=1.0, **settings), 20)
