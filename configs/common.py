@@ -268,6 +268,8 @@ KEYS = {
   'schedule.end_fraction': Key(float, 'the last rate, a share of the largest'),
   'schedule.constant_steps': Key(int, 'exponential: steps before the decay'),
   'schedule.decay_steps': Key(0, 'the last step of the decay; 0: train.steps'),
+  'schedule.restarts': Key(
+    (), '(step, rate, steps of warm-up) of each point where it begins again'),
   'schedule.first_step': Key(
     0, 'of a run that goes on from another one: the step whose rate is its '
     'first rate'),

@@ -32,6 +32,7 @@ from configs.papers import (
   bert,
   electra,
   gpt1,
+  lamb,
   prompted,
   records,
   roberta,
@@ -44,7 +45,7 @@ from configs.papers.records import Row, Table
 
 TABLES = {
   table.name: table
-  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, prompted)
+  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, lamb, prompted)
   for table in paper.TABLES
 }
 ACROSS = 7  # columns side by side

@@ -27,7 +27,9 @@ from train.settings import check_group, check_settings
 
 TABLES = (encoders, pairs, gpts, decoders)
 SYSTEMS = {k: v for table in TABLES for k, v in table.SYSTEMS.items()}
-VARIANTS = pairs.VARIANTS | decoders.VARIANTS | continued.VARIANTS
+# Those whose every size has an argument of its own.
+FURTHER = continued.VARIANTS | encoders.VARIANTS
+VARIANTS = pairs.VARIANTS | decoders.VARIANTS | FURTHER
 
 
 def flat(config: ConfigDict) -> dict:
@@ -93,7 +95,7 @@ CASES |= {
   f'{name}:{size}': (recipe, size, None)
   for name, recipe in (
     ('ul2', pairs.FLAN_UL2),
-    *((name, recipe) for (name, _), recipe in continued.VARIANTS.items()),
+    *((name, recipe) for (name, _), recipe in FURTHER.items()),
   )
   for size in recipe.sizes
 }

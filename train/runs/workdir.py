@@ -51,7 +51,7 @@ ADDED = {
     'decay_except': (),
     'moments_dtype': 'float32',
   },
-  'schedule': {'first_step': 0},
+  'schedule': {'first_step': 0, 'restarts': ()},
   'train': {
     'max_logit_loss': 0.0,
     'ema_decay': 0.0,

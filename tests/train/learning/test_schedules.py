@@ -290,3 +290,51 @@ def test_first_steps_that_cannot_be():
   ):
     with pytest.raises(ValueError, match=message):
       make_schedule(schedule(learning_rate=1.0, **settings), 20)
+
+
+@pytest.mark.parametrize(
+  'name', ['linear', 'linear_from_start', 'linear_throughout', 'cosine']
+)
+def test_restarts_are_schedules_of_their_own(name):
+  """Each part is the schedule of a run that begins there."""
+  settings = {'name': name, 'end_fraction': 0.1}
+  rate = make_schedule(
+    schedule(
+      **settings,
+      learning_rate=0.5,
+      warmup_steps=5,
+      restarts=((20, 0.25, 8), (40, 2.0, 0)),
+    ),
+    100,
+  )
+  parts = ((0, 0.5, 5, 20), (20, 0.25, 8, 40), (40, 2.0, 0, 100))
+  for begin, peak, warmup, end in parts:
+    own = make_schedule(
+      schedule(**settings, learning_rate=peak, warmup_steps=warmup),
+      end - begin,
+    )
+    for n in range(begin, end):
+      assert rate(n) == own(n - begin)
+  assert rate(100) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+  ('restarts', 'message'),
+  [
+    (((20, 0.5),), r'has \(20, 0.5\); it must have \(step, rate, warm-up'),
+    (((20, 0.0, 5),), 'the rate must be above 0'),
+    (((4, 0.5, 5),), 'must not begin before step 5, where the warm-up'),
+    (((20, 0.5, 5), (22, 0.5, 5)), 'must not begin before step 25'),
+    (((90, 0.5, 20),), 'ends at step 110, after the schedule does, at 100'),
+  ],
+)
+def test_restarts_that_cannot_be(restarts, message):
+  group = schedule(
+    name='linear',
+    learning_rate=1.0,
+    warmup_steps=5,
+    end_fraction=0.0,
+    restarts=restarts,
+  )
+  with pytest.raises(ValueError, match=message):
+    make_schedule(group, 100)
