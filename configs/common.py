@@ -286,6 +286,9 @@ KEYS = {
   'train.z_loss': Key(0.0, 'factor of the loss log^2 Z'),
   'train.label_smoothing': Key(0.0, 'probability spread over all tokens'),
   'train.max_logit_loss': Key(0.0, 'factor of (largest logit)^2 / 2'),
+  'train.dropout_until': Key(
+    0, 'the step from which on nothing is dropped (ALBERT: Lan et al. 2020, '
+    '4.8); 0: there is none'),
   'train.ema_decay': Key(
     0.0, 'decay of a moving average of the parameters, which evaluations use; '
     '0: there is none'),

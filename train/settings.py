@@ -97,6 +97,17 @@ def _check_values(config):
       f'train.accumulate_dtype is {kind!r}, but train.accumulate is 1: no '
       'gradients are added up. Leave it at float32, or raise train.accumulate.'
     )
+  until, model = config.train.dropout_until, config.model
+  if until and not 0 < until < config.train.steps:
+    raise ValueError(
+      f'train.dropout_until is {until}; it must be a step before the last one, '
+      f'{config.train.steps}, or 0.'
+    )
+  if until and not (model.dropout or model.attention_dropout):
+    raise ValueError(
+      f'train.dropout_until is {until}, but model.dropout and '
+      'model.attention_dropout are 0: nothing is dropped. Set it to 0.'
+    )
   if not 0 <= config.train.ema_decay < 1:
     raise ValueError(
       f'train.ema_decay is {config.train.ema_decay}; it must be at least 0 and '

@@ -1,5 +1,6 @@
 """One step of training and one of evaluation, as pure functions."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -39,6 +40,7 @@ def train_step(
   loss_chunk: int = 0,
   tuning: Tuning = EVERYTHING,
   ema_decay: float = 0.0,
+  dropout_until: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -62,6 +64,7 @@ def train_step(
     tuning: what is trained.
     ema_decay: of the parameters' moving average, in an AveragedState; see
       `state.moved`.
+    dropout_until: the step from which on nothing is dropped; 0: none.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -79,7 +82,7 @@ def train_step(
 
   trained, frozen = tuning.split(state.params)
 
-  def total(trained, part, rng):
+  def total(trained, part, rng, model):
     params = tuning.merged(tuning.join(trained, frozen))
     params = cast(params, model.config.dtype)
     sums = criterion.sums(
@@ -89,7 +92,7 @@ def train_step(
     added = [means[name] for name in ADDED if name in means]
     return sum(added, means['loss']), sums
 
-  gradient = jax.grad(total, has_aux=True)
+  gradient = _gradient(total, model, state.step, dropout_until)
   if accumulate == 1:
     grads, sums = gradient(trained, batch, rng)
   else:
@@ -120,6 +123,21 @@ def train_step(
     'cursor': place,
   }
   return new, metrics
+
+
+def _gradient(total, model, step, dropout_until):
+  """The gradient of `total`, without dropout from a step on if that is not 0.
+
+  Both programs are compiled into the step; the step's number chooses one.
+  """
+  gradient = jax.grad(functools.partial(total, model=model), has_aux=True)
+  if not dropout_until:
+    return gradient
+  none = dict.fromkeys(('dropout', 'attention_dropout'), 0.0)
+  whole = model.clone(config=dataclasses.replace(model.config, **none))
+  without = jax.grad(functools.partial(total, model=whole), has_aux=True)
+  before = step < dropout_until
+  return functools.partial(jax.lax.cond, before, gradient, without)
 
 
 def _accumulated(gradient, trained, batch, rng, count, dtype):
@@ -191,6 +209,7 @@ def configured_step(
     loss_chunk=config.train.loss_chunk,
     tuning=tuning,
     ema_decay=config.train.ema_decay,
+    dropout_until=config.train.dropout_until,
   )
 
 

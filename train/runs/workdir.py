@@ -55,6 +55,7 @@ ADDED = {
   'train': {
     'max_logit_loss': 0.0,
     'ema_decay': 0.0,
+    'dropout_until': 0,
     'loss_chunk': 0,
     'accumulate_dtype': 'float32',
     'epochs': 0.0,
