@@ -3,10 +3,13 @@
 `flan_t5.py:SIZE`: small, base, large, xl or xxl; `tiny` is ours, for a
 run in minutes.
 
-T5 1.1's models, adapted to language modelling and then trained on 1,836 tasks
-written as instructions. The recipe is that last step's. Of the instructions
-only the form is here: the first part of a text is the input, the rest is the
-answer.
+T5 1.1's models, adapted to language modelling (t5.py:recipe=lm_adapted) and
+then trained on 1,836 tasks written as instructions. The recipe is that last
+step's, which begins with the adapted parameters: --init_from, or the published
+ones by train.pretrained. The released checkpoints go on counting at 1,100,000:
+small's is of step 1,198,000. The rate is constant, so the count does not matter
+here. Of the instructions only the form is here: the first part of a text is the
+input, the rest is the answer.
 
 Cost of the last step, from small to xxl, in FLOPs (table 2): 2.9e18, 9.1e18,
 2.4e19, 5.6e19, 7.6e19; 1.6% to 0.2% of what pretraining took. Number of TPUs

@@ -1,6 +1,13 @@
 """PaLM: "Scaling Language Modeling with Pathways" (Chowdhery et al. 2022).
 
-`palm.py:SIZE`: 8b, 62b or 540b; `tiny` is ours, for a run in minutes.
+`palm.py:SIZE` or `palm.py:size=SIZE,recipe=RECIPE`. Sizes: 8b, 62b or 540b;
+`tiny` is ours, for a run in minutes.
+Recipes: pretraining is the paper's. The others go on from its parameters, with
+--init_from=RUN. ul2r is U-PaLM's (Tay et al. 2022, "Transcending Scaling Laws
+with 0.1% Extra Compute"): UL2's denoisers on a decoder whose inputs see one
+another. flan is Flan-PaLM's (Chung et al. 2022): instructions and answers, of
+which only the form is here. Flan-U-PaLM begins with ul2r's parameters and takes
+30,000 steps.
 
 Attention and MLP side by side after one norm, one head of keys and values,
 SwiGLU, rotary positions, no biases. Batches double: 540b's after 50,000 and
@@ -25,10 +32,28 @@ SIZES = {
   '540b': (118, 18432, 48, 2048),
   'tiny': (2, 128, 8, 16),
 }
+# Mode, rate, mean span (0: to the end), share: half S, a quarter each R and X.
+# The names of the modes, and that X's two settings have equal shares: memory.
+DENOISERS = (
+  ('[S2S]', 0.0, 0.0, 0.5),
+  ('[NLU]', 0.15, 3.0, 0.25),
+  ('[NLG]', 0.15, 32.0, 0.125),
+  ('[NLG]', 0.5, 3.0, 0.125),
+)
+# size: learning rate, dropout, steps of 32 rows. Chung et al. 2022, appendix E.
+FLAN = {
+  '8b': (3e-3, 0.05, 40_000),
+  '62b': (3e-3, 0.05, 40_000),
+  '540b': (1e-3, 0.1, 21_000),
+  'tiny': (3e-3, 0.05, 200),
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = arguments.parse(arg, size=SIZES)['size']
+  chosen = arguments.parse(
+    arg, size=SIZES, recipe=('pretraining', 'ul2r', 'flan')
+  )
+  size, recipe = chosen['size'], chosen['recipe']
   c = paper.start('decoder')
 
   m = c.model
@@ -91,9 +116,47 @@ def get_config(arg: str = '') -> ConfigDict:
   if size != '540b':
     c.train.steps = phases.steps_in(c, 'tokens', 780e9)  # 3
 
+  if recipe == 'ul2r':
+    _ul2r(c)
+  if recipe == 'flan':
+    _flan(c, *FLAN[size])
+
   if size == 'tiny':
     paper.tiny(c)
+    if d.sentinels:
+      d.sentinels = 30  # enough for these rows
+      m.vocab_size += d.sentinels
     m.head_dim = m.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
   else:
     paper.save_memory(c)
   return common.finish(c)
+
+
+def _ul2r(c: ConfigDict) -> None:
+  """Tay et al. 2022. 32 rows and 20,000 steps are 540b's, here every size's."""
+  c.model.prefix = True
+  # PaLM's pieces fill its table: the rows of the sentinels are new.
+  c.data.sentinels = 256
+  c.model.vocab_size += c.data.sentinels
+  c.data.objective = 'ul2'
+  c.data.denoisers = DENOISERS
+  c.data.document_tokens = 65536  # T5's
+  c.data.batch = c.data.streams = 32
+  c.train.phases = ()
+  c.schedule.name = 'cosine'  # from 1e-4 to 1e-6: memory
+  c.schedule.learning_rate, c.schedule.end_fraction = 1e-4, 0.01
+  c.schedule.warmup_steps = 0
+  c.train.steps = 20_000
+
+
+def _flan(c: ConfigDict, rate: float, dropout: float, steps: int) -> None:
+  c.model.dropout = c.model.attention_dropout = dropout
+  c.data.objective = 'prefix'  # stands for instructions and answers
+  c.data.concatenate = False  # an instruction is one text
+  c.data.document_tokens = 65536  # as flan_t5.py
+  c.data.batch = c.data.streams = 32
+  c.train.phases = ()
+  c.schedule.name = 'constant'
+  c.schedule.learning_rate = rate
+  c.schedule.warmup_steps = None
+  c.train.steps = steps

@@ -7,7 +7,12 @@ Versions: 1.0 is the paper's. 1.1 is a later release with gated GELU, a separate
 output projection and other sizes, pretrained on C4 alone without dropout.
 Recipes: final is that of the released models (3.7). baseline is that of the
 paper's ablations (3.1.2), which corrupts tokens one by one (3.1.4). Both here
-read C4 alone; the paper's final models also learn supervised tasks.
+read C4 alone; the paper's final models also learn supervised tasks. lm_adapted
+goes on from version 1.1 as a language model: 100,000 steps of prefix language
+modelling (Lester et al. 2021, 3.2), which made it easier to prompt. It begins
+with 1.1's parameters and a new optimizer, with --init_from=RUN of 1.1 or from
+the published ones (train.pretrained). To keep RUN's optimizer too, add
+--init_state, schedule.first_step=0 and train.steps=1_100_000.
 
 Cost: final, 1.05T tokens in 1M steps (3.7); baseline, 34B (3.1.2). In FLOPs
 (table 2 of Chung et al. 2022, from small to 11b): 1.8e20, 6.6e20, 2.3e21, 9e21,
@@ -51,9 +56,14 @@ def get_config(arg: str = '') -> ConfigDict:
     arg,
     size=('base', *SIZES['1.0']),
     version=('1.0', '1.1'),
-    recipe=('final', 'baseline'),
+    recipe=('final', 'baseline', 'lm_adapted'),
   )
   size, v1 = chosen['size'], chosen['version'] == '1.0'
+  adapted = chosen['recipe'] == 'lm_adapted'
+  if adapted and v1:
+    raise ValueError(
+      'recipe=lm_adapted goes on from version 1.1: add version=1.1.'
+    )
   c = paper.start('encoder_decoder')
 
   m = c.model
@@ -93,6 +103,11 @@ def get_config(arg: str = '') -> ConfigDict:
     d.mean_span_length = 0.0
     d.target_length = 192  # the published code's
     d.batch = 128  # 3.1.2
+  if adapted:  # length and batch are not stated: those of pretraining
+    d.objective = 'prefix'  # Lester et al. 2021, 3.2; Raffel et al., 3.3.1
+    d.noise_density = d.mean_span_length = 0.0
+    d.sentinels = 0  # none are read; the vocabulary of 1.1 has them
+    d.concatenate = False  # the published code's, for prefixes
 
   c.optimizer.name = 'adafactor'  # 3.1.2
   c.optimizer.decay_rate = 0.8
@@ -105,6 +120,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.learning_rate = 1.0
   c.schedule.warmup_steps = 10_000
   c.train.steps = 1_000_000 if chosen['recipe'] == 'final' else 2**19
+  if adapted:  # the model card; checkpoints of step 1,100,000
+    c.train.steps, c.schedule.first_step = 100_000, 1_000_000
   c.train.z_loss = 1e-4  # the published code's, not in the paper
 
   if size in ('large', '3b', '11b'):
@@ -113,4 +130,6 @@ def get_config(arg: str = '') -> ConfigDict:
     paper.tiny(c, batch=32)
     m.dropout = m.attention_dropout = 0.0
     d.target_length //= 4
+    if adapted:
+      c.schedule.first_step = c.train.steps
   return common.finish(c)

@@ -85,7 +85,8 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
     ]
     metadata = saved | {'history': entries, 'made_by': history.made_by()}
     with Checkpoints(to) as new:
-      new.save(state.replace(params=mean), newest, metadata)
+      # A moving average would be evaluated in place of the mean.
+      new.save(state.beginning(mean), newest, metadata)
     if jax.process_index() == 0:
       data = data_config(config)
       if data.source != 'synthetic':

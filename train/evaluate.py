@@ -86,6 +86,7 @@ def evaluate_run(
   source: str = '',
   predictions: str = '',
   no_answer_threshold: float | None = None,
+  weights: str | None = None,
 ) -> dict[str, float]:
   """'step', and what `evaluate` returns of the checkpoint; see open_run.
 
@@ -99,6 +100,7 @@ def evaluate_run(
     predictions: a folder for the answers to each task; '': they are not
       written.
     no_answer_threshold: of `Task.unanswerable`; None: 0.
+    weights: 'average', 'last' or None; see `opening.part_of`.
 
   Raises:
     ValueError: a threshold is given, and no question can be left unanswered.
@@ -107,7 +109,7 @@ def evaluate_run(
     config = workdir.read_config(folder) if config is None else config
     config = config.copy_and_resolve_references()
     config.eval.source = source
-  run = opening.open_run(folder, step, config)
+  run = opening.open_run(folder, step, config, weights)
   data = opening.open_data(run)
   if no_answer_threshold is not None:
     _check_threshold(data, no_answer_threshold)
@@ -160,10 +162,11 @@ def _check_threshold(data: pipeline.Data, threshold: float) -> None:
 def main():
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
-  if _FROM.value and (_STEP.value or _CONFIG.value is not None):
+  own = _STEP.value or _WEIGHTS.value or _CONFIG.value is not None
+  if _FROM.value and own:
     raise ValueError(
-      '--from=CHECKPOINT has one step and its own config: leave --step and '
-      '--config out.'
+      '--from=CHECKPOINT has one step and its own config: leave --step, '
+      '--weights and --config out.'
     )
   kinds = [kind for kind in KINDS if flags.FLAGS[kind].value] or ['']
   if len(kinds) > 1:
@@ -206,7 +209,7 @@ def _model():
   if _FROM.value:
     return applying.open_published(_FROM.value)
   step = parse_step(_STEP.value)
-  return opening.open_run(_WORKDIR.value, step, _CONFIG.value)
+  return opening.open_run(_WORKDIR.value, step, _CONFIG.value, _WEIGHTS.value)
 
 
 def _evaluate_run():
@@ -217,6 +220,7 @@ def _evaluate_run():
     _SOURCE.value,
     _PREDICTIONS.value,
     _THRESHOLD.value,
+    _WEIGHTS.value,
   )
   if jax.process_index() == 0:
     print(json.dumps(found))
@@ -308,6 +312,7 @@ if __name__ == '__main__':
     '',
     "A number, 'best' or 'best:TASK'; default: the newest checkpoint.",
   )
+  _WEIGHTS = flags.DEFINE_enum('weights', None, *opening.WEIGHTS)
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, "configs/FILE.py[:ARG]; default: the run's config."
   )

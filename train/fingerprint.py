@@ -1,8 +1,8 @@
 """`python -m train.fingerprint --workdir=W [--step=N]`: a checkpoint's digests.
 
-Prints JSON: the step and a sha256 each of parameters, optimizer state, cursor
-and data. Two runs that print the same are the same to the last bit, on
-whatever mesh they ran.
+Prints JSON: the step and a sha256 each of parameters, their moving average if
+the run keeps one, optimizer state, cursor and data. Two runs that print the
+same are the same to the last bit, on whatever mesh they ran.
 """
 
 from configs.commands import startup
@@ -49,6 +49,7 @@ def fingerprint(workdir: str, step: int | str | None = None) -> dict:
     'step': int(state['step']),
     'params': digest(state['params']),
     'optimizer': digest(state['opt_state']),
+    **{name: digest(state[name]) for name in ('average',) if name in state},
     'cursor': digest(state['cursor']),
     'data': hashes.sha256(data.encode()),
   }

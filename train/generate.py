@@ -58,6 +58,7 @@ def generate(
   texts: list[str] | None = None,
   examples: int = 4,
   options: Options = GREEDY,
+  weights: str | None = None,
 ) -> str:
   """Inputs, and what a run's checkpoint generates for them, as text.
 
@@ -67,11 +68,12 @@ def generate(
     texts: the inputs; None: the first examples of the held-out split.
     examples: how many of those.
     options: how answers are written.
+    weights: 'average', 'last' or None; see `opening.part_of`.
 
   Raises:
     ValueError: texts that cannot be encoded, or no run; see open_run.
   """
-  run = opening.open_run(folder, step)
+  run = opening.open_run(folder, step, weights=weights)
   if texts is not None:
     writer = make_writer(run)
     found = writer.answers(texts, options, run.data.batch)
@@ -156,8 +158,10 @@ def main():
   options = Options(**values | {'stop': tuple(values['stop'])})
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
-  if _FROM.value and _STEP.value:
-    raise ValueError('--from=CHECKPOINT has one step: leave --step out.')
+  if _FROM.value and (_STEP.value or _WEIGHTS.value):
+    raise ValueError(
+      '--from=CHECKPOINT has one step: leave --step and --weights out.'
+    )
   for name in ('examples', 'batch'):
     if (value := flags.FLAGS[name].value) < 1:
       raise ValueError(f'--{name}={value} must be at least 1.')
@@ -177,7 +181,9 @@ def main():
   if not rows and not _INTERACTIVE.value:
     if _FROM.value:
       raise ValueError('--from needs --text, --file or --interactive.')
-    text = generate(_WORKDIR.value, step, None, _EXAMPLES.value, options)
+    text = generate(
+      _WORKDIR.value, step, None, _EXAMPLES.value, options, _WEIGHTS.value
+    )
     if jax.process_index() == 0:
       print(text)
     return
@@ -187,8 +193,10 @@ def main():
     # A program that writes has every layer written out.
     model = applying.open_published(_FROM.value, scan=False)
   else:
-    model = opening.open_run(_WORKDIR.value, step)
+    model = opening.open_run(_WORKDIR.value, step, weights=_WEIGHTS.value)
   origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
+  if getattr(model, 'part', 'params') != 'params':
+    origin['part'] = model.part
   if model.model.config.head in masks.HEADS and texts:
     if options != GREEDY:
       raise ValueError(
@@ -230,6 +238,7 @@ if __name__ == '__main__':
     '',
     "A number, 'best' or 'best:TASK'; default: the newest checkpoint.",
   )
+  _WEIGHTS = flags.DEFINE_enum('weights', None, *opening.WEIGHTS)
   _TEXT = flags.DEFINE_multi_string(
     'text', None, 'An input, or the beginning of a text.'
   )

@@ -1,11 +1,9 @@
 """Training, from a config to a trained model: one script, top to bottom."""
 
 import contextlib
-import dataclasses
 import gc
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -13,15 +11,13 @@ from ml_collections import ConfigDict
 
 from configs.commands import terminal
 from configs.commands.command import summary
-from configs.phases import Phase as Plan
 from input_pipeline import pipeline
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
-from train.parallel.sharding import padded
+from train.phases import Phase, compile_phases
 from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import progress
-from train.reporting.flops import step_flops
 from train.reporting.tally import Tally
 from train.runs import (
   folders,
@@ -34,18 +30,6 @@ from train.runs import (
 from train.runs.best import best_of
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup, set_up
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-  """Steps whose batches have one shape; see `configs.phases`."""
-
-  plan: Plan
-  last: int  # the last step
-  data: pipeline.Data
-  rows: int  # of a batch, with padding
-  step: Callable | None  # compiled: state, batch -> state, metrics; None: past
-  flops: float  # of a step, all devices together, without padding
 
 
 def train(
@@ -126,7 +110,7 @@ def train(
 
   # ---- The compiled steps, and the run's records ---------------------------
 
-  parts = _phases(setup, data, start)
+  parts = compile_phases(setup, data, start)
   if origin and not origin.own:
     checkpoints.save(state, start, metadata | {'counts': tally.state()})
     checkpoints.wait()
@@ -217,6 +201,11 @@ def _describe(setup: Setup) -> None:
   )
   if lines := setup.tuning.describe(params):
     _say(lines)
+  if setup.averaged:
+    _say(
+      f'train.ema_decay={setup.config.train.ema_decay}: evaluations use the '
+      "parameters' moving average."
+    )
 
 
 def _open_data(
@@ -249,40 +238,6 @@ def _first_state(
   _say(warm_start.describe(origin, setup.config))
   saved = origin.saved if origin.own else None
   return warm_start.create(origin, *parts, seed, setup.tuning), saved
-
-
-def _phases(setup: Setup, data: pipeline.Data, start: int) -> list[Phase]:
-  """The phases of the run; steps are compiled for those after `start`."""
-  config, found, compiled = setup.config, [], {}
-  planned = data.phases()
-  sizes = padded([plan.batch for plan, _ in planned], setup.least_rows)
-  clock = time.perf_counter()
-  for (plan, own), rows in zip(planned, sizes, strict=True):
-    last = config.train.steps if plan.last is None else plan.last
-    key = rows, own.kind
-    if last > start and key not in compiled:
-      compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
-    flops = step_flops(setup.model.config, setup.batch(own.shapes, plan.batch))
-    step = compiled.get(key) if last > start else None
-    found.append(Phase(plan, last, own, rows, step, flops))
-  if compiled:
-    seconds = time.perf_counter() - clock
-    _say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
-  return found
-
-
-def _shapes(parts: list[Phase]) -> str:
-  """For how many shapes steps are compiled, and how many rows are padding."""
-  left = [part for part in parts if part.step]
-  shapes = len({(part.rows, part.data.kind) for part in left})
-  if len(left) == 1:
-    return ''
-  text = rows = 0  # of all batches
-  for part in left:
-    steps = part.last - part.plan.first
-    text, rows = text + steps * part.plan.batch, rows + steps * part.rows
-  padding = f'; {1 - text / rows:.2%} of all rows are padding' * (text < rows)
-  return f', for {shapes} shapes of {len(left)} phases{padding}'
 
 
 def _batches(

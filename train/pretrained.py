@@ -42,7 +42,6 @@ from models import pretrained
 from models.config import TransformerConfig
 from models.pretrained import pair
 from train import applying, special_tokens
-from train.learning.state import TrainState
 from train.learning.tuning import make_tuning
 from train.runs import (
   command,
@@ -79,7 +78,8 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
     params |= setup.tuning.drawn(setup.state.params, config.seed)
     trained = setup.tuning.trained(params)
     step, opt_state = jnp.zeros([], 'int32'), setup.optimizer.init(trained)
-    return TrainState(step, params, opt_state, cursor)
+    first = setup.state.replace(step=step, opt_state=opt_state, cursor=cursor)
+    return first.beginning(params)
 
   with folders.made(folder):
     workdir.put_tokenizer_aside(folder)
@@ -191,9 +191,15 @@ def _compare_tokenizers(source: str, config: ConfigDict) -> None:
 
 
 def export(
-  folder: str, target: str, dtype: str, step: int | str | None = None
+  folder: str,
+  target: str,
+  dtype: str,
+  step: int | str | None = None,
+  weights: str | None = None,
 ) -> None:
   """Writes a run's checkpoint, by default the newest, in Hugging Face layout.
+
+  `weights` is as for `opening.part_of`.
 
   Raises:
     CheckpointError: there is no checkpoint, or it is damaged.
@@ -204,18 +210,20 @@ def export(
   checkpoints = Checkpoints(folder, read_only=True)
   step = checkpoints.find(step)
   saved = checkpoints.run(step)
+  part = opening.part_of(folder, saved, weights)
   run = workdir.at_step(saved['config'], run)
   config = TransformerConfig(**run.model)
   tokenizer, ids, said = tokenizer_files(folder, run, saved['data'])
   pretrained.check_save(config, target, dtype=dtype, kept=ids)
-  params = checkpoints.restore_arrays(step, 'params')['params']
+  params = checkpoints.restore_arrays(step, part)[part]
   tuning = make_tuning(run)
   params = tuning.merged(params)
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
     kept=ids, length=run.data.length,
   )  # fmt: skip
-  print(f'Wrote step {step:,} of {folder} to {target}.')
+  which = f'the {part} of ' * (part != 'params')
+  print(f'Wrote {which}step {step:,} of {folder} to {target}.')
   if tuning.train == 'lora':
     print("LoRA's factors are merged into the matrices that they change.")
   print(said)
@@ -284,6 +292,8 @@ def main():
   # SIGTERM removes what is half written.
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   source, target, folder = _FROM.value, _TO.value, _WORKDIR.value
+  if _WEIGHTS.value and not (target and folder):
+    raise ValueError('--weights is for --workdir with --to.')
   match bool(source), bool(target), bool(folder):
     case True, False, True:
       if _CONFIG.value is None:
@@ -293,7 +303,8 @@ def main():
       begin(source, _CONFIG.value, folder)
       print(f'Begun: python -m train --workdir={folder}')
     case False, True, True:
-      export(folder, target, _DTYPE.value, parse_step(_STEP.value))
+      step = parse_step(_STEP.value)
+      export(folder, target, _DTYPE.value, step, _WEIGHTS.value)
     case True, True, False:
       convert(source, target, _DTYPE.value)
     case _:
@@ -309,6 +320,7 @@ if __name__ == '__main__':
     "Of a checkpoint in --workdir, for --to, 'best' or 'best:TASK'; default: "
     'the newest.',
   )  # fmt: skip
+  _WEIGHTS = flags.DEFINE_enum('weights', None, *opening.WEIGHTS)
   _DTYPE = flags.DEFINE_string('dtype', 'float32', "Of --to's weights.")
   _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'configs/FILE.py[:ARG], for --workdir with --from.'

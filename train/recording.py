@@ -123,7 +123,7 @@ class Recorder:
     EmptySplitError if there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
-    params = setup.tuning.merged(state.params)
+    params = setup.tuning.merged(state.evaluated)
 
     def means_of(data):
       return evaluate(
@@ -151,8 +151,9 @@ class Recorder:
       self.best.write(self.folder)
     self.checkpoints.best = self.best.steps
     seconds = time.perf_counter() - clock
+    of = 'held-out, of the average,' if setup.averaged else 'held-out'
     self.progress.note(
-      f'step {step:,}: held-out {described(means, others)}, in {seconds:.1f} s'
+      f'step {step:,}: {of} {described(means, others)}, in {seconds:.1f} s'
     )
     if setup.config.eval.samples:
       batch = next(setup.evaluation(data))

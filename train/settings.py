@@ -98,6 +98,33 @@ def _check_values(config):
       f'train.accumulate_dtype is {kind!r}, but train.accumulate is 1: no '
       'gradients are added up. Leave it at float32, or raise train.accumulate.'
     )
+  until, model = config.train.dropout_until, config.model
+  if until and not 0 < until < config.train.steps:
+    raise ValueError(
+      f'train.dropout_until is {until}; it must be a step before the last one, '
+      f'{config.train.steps}, or 0.'
+    )
+  if until and config.tuning.train == 'two_stage':
+    raise ValueError(
+      f'train.dropout_until is {until}, but tuning.train=two_stage has steps '
+      'of two kinds already: set it to 0.'
+    )
+  if until and not (model.dropout or model.attention_dropout):
+    raise ValueError(
+      f'train.dropout_until is {until}, but model.dropout and '
+      'model.attention_dropout are 0: nothing is dropped. Set it to 0.'
+    )
+  if not 0 <= config.train.ema_decay < 1:
+    raise ValueError(
+      f'train.ema_decay is {config.train.ema_decay}; it must be at least 0 and '
+      'below 1.'
+    )
+  if config.train.ema_decay and config.tuning.train == 'lora':
+    raise ValueError(
+      f'train.ema_decay is {config.train.ema_decay}, but tuning.train=lora: '
+      "the mean of LoRA's factors is not that of the matrices which they make. "
+      'Set it to 0.'
+    )
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(
       f'train.label_smoothing is {config.train.label_smoothing}; it must be at '

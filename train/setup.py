@@ -22,7 +22,12 @@ from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
-from train.learning.state import TrainState, abstract_params, abstract_state
+from train.learning.state import (
+  AveragedState,
+  TrainState,
+  abstract_params,
+  abstract_state,
+)
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import Tuning, make_tuning
 from train.parallel import sharding
@@ -55,6 +60,11 @@ class Setup:
   def criterion(self) -> Criterion:
     """What is minimised; a ValueError if nothing trains `model.head`."""
     return criterion_for(self.model.config)
+
+  @property
+  def averaged(self) -> bool:
+    """Whether the state keeps the parameters' average, and it is evaluated."""
+    return isinstance(self.state, AveragedState)
 
   @contextlib.contextmanager
   def on_mesh(self) -> Iterator[None]:
@@ -169,8 +179,9 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     optimizer = optax.chain(optimizer, lower)
   rules = sharding.make_rules(preset)
   state = abstract_state(
-    model, optimizer, data.cursor_shape, mesh, rules, tuning
-  )
+    model, optimizer, data.cursor_shape, mesh, rules, tuning,
+    averaged=config.train.ema_decay > 0,
+  )  # fmt: skip
   rows = sharding.batch_rows(mesh, data.batch)
   return Setup(
     config,

@@ -32,6 +32,7 @@ from configs.papers import (
   bert,
   electra,
   gpt1,
+  lamb,
   prompted,
   records,
   roberta,
@@ -46,7 +47,9 @@ from configs.papers.records import Row, Table
 
 TABLES = {
   table.name: table
-  for paper in (t5, t5_scale, bert, roberta, electra, gpt1, ul2, wang, prompted)
+  for paper in (
+    *(t5, t5_scale, bert, roberta, electra, gpt1, lamb, ul2, wang, prompted),
+  )
   for table in paper.TABLES
 }
 ACROSS = 7  # columns side by side

@@ -26,7 +26,7 @@ _DROPPED = (
   *('model.embed_dim', 'model.mlp_dim', 'model.heads', 'model.kv_heads'),
   *('model.head_dim', 'model.table_dim', 'model.vocab_size'),
   *('data.source', 'data.holdout', 'data.batch', 'train.steps'),
-  *('schedule.learning_rate', 'schedule.warmup_steps'),
+  *('schedule.learning_rate', 'schedule.warmup_steps', 'schedule.restarts'),
   *('eval.every', 'checkpoint.every'),
 )
 _SHORTENED = 'data.length', 'data.target_length'

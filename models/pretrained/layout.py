@@ -51,10 +51,11 @@ from models.pretrained.layouts import (
   roberta,
   rwkv,
   t5,
+  t5_decoder,
 )
 
 _ENCODERS = (bert, roberta, electra)
-_DECODERS = (gpt1, gpt2, llama, bloom, gptj, gpt_neox, opt, rwkv)
+_DECODERS = (gpt1, gpt2, llama, bloom, gptj, gpt_neox, opt, rwkv, t5_decoder)
 # In this order `suiting` tries them.
 LAYOUTS = (*_ENCODERS, t5, *_DECODERS)
 # Fields of a config that do not decide the outputs: how weights are

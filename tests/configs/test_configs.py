@@ -111,7 +111,7 @@ def test_published_tokens(system, billions):
     ('size=12b', "Did you mean '11b'?"),
     ('version=v1.1', "version 'v1.1' is unknown. Did you mean '1.1'?"),
     ('base,versoin=1.1', "'versoin' is unknown. Did you mean 'version'?"),
-    ('recipe=xyzzy', 'There are: final, baseline.'),
+    ('recipe=xyzzy', 'There are: final, baseline, lm_adapted.'),
   ],
 )
 def test_misspelt_arguments(arg, message):

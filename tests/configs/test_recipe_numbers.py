@@ -7,7 +7,13 @@ from configs import common, phases, tree
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
-from tests.configs.recipes import decoders, encoders, gpts, pairs
+from tests.configs.recipes import (
+  continued,
+  decoders,
+  encoders,
+  gpts,
+  pairs,
+)
 from tests.configs.recipes.numbers import (
   GROUPS,
   NOT_OF_A_RECIPE,
@@ -21,7 +27,9 @@ from train.settings import check_group, check_settings
 
 TABLES = (encoders, pairs, gpts, decoders)
 SYSTEMS = {k: v for table in TABLES for k, v in table.SYSTEMS.items()}
-VARIANTS = pairs.VARIANTS | decoders.VARIANTS
+# Those whose every size has an argument of its own.
+FURTHER = continued.VARIANTS | encoders.VARIANTS
+VARIANTS = pairs.VARIANTS | decoders.VARIANTS | FURTHER
 
 
 def flat(config: ConfigDict) -> dict:
@@ -84,7 +92,12 @@ CASES |= {
   )
 }
 CASES |= {
-  f'ul2:{size}': (pairs.FLAN_UL2, size, None) for size in pairs.FLAN_UL2.sizes
+  f'{name}:{size}': (recipe, size, None)
+  for name, recipe in (
+    ('ul2', pairs.FLAN_UL2),
+    *((name, recipe) for (name, _), recipe in FURTHER.items()),
+  )
+  for size in recipe.sizes
 }
 
 
@@ -143,7 +156,11 @@ TINY_GOES = {
 def check_how_it_goes(reference: str, config: ConfigDict) -> None:
   name, m = reference.partition(':')[0], config.model
   goes = dict(GOES)
-  if name == 'transformer':
+  if (
+    name == 'transformer'
+    or 'recipe=ul2r' in reference
+    or (name == 'palm' and 'recipe=flan' in reference)
+  ):
     goes['data.streams'] = 32
   if name == 'flan_t5' or 'variant=flan' in reference:
     goes['data.block'] = 256
@@ -227,6 +244,11 @@ DEFAULTS = {
 @pytest.mark.parametrize('name', SYSTEMS)
 def test_the_size_without_an_argument(name):
   assert tree.config_of(name) == tree.config_of(f'{name}:{DEFAULTS[name]}')
+
+
+def test_adaptation_goes_on_from_version_1_1():
+  with pytest.raises(ValueError, match='on from version 1.1: add version=1.1'):
+    tree.config_of('t5:recipe=lm_adapted')
 
 
 def test_flan_has_no_denoisers():

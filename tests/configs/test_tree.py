@@ -24,6 +24,7 @@ OTHERS = {
   'common',
   'differences',
   'keys',
+  'model_keys',
   'paper',
   'phases',
   'systems',

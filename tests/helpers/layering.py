@@ -100,7 +100,8 @@ ORDER = {
   'configs': (
     {'commands.interrupt', 'commands.memory', 'commands.terminal'},
     {'arguments', 'differences', 'systems'},
-    {'common', 'phases', 'commands.startup'},
+    {'model_keys', 'phases', 'commands.startup'},
+    {'common'},
     {'commands.command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
@@ -153,7 +154,7 @@ ORDER = {
     {'evaluation'},
     {'finetuning.scoring'},
     {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
-    {'recording', 'finetuning'},
+    {'recording', 'finetuning', 'phases'},
     {'loop'},
     {'__main__', 'finetune'},
   ),

@@ -80,6 +80,24 @@ def test_a_part_of_a_batch_has_as_many_rows_on_each_device(
     refused(t5.get_config('tiny'), 'data.batch', 8, **keys)
 
 
+def test_where_dropout_ends():
+  for changes, message in (
+    ({'train.dropout_until': 10**7}, 'must be a step before the last one'),
+    (
+      {
+        'train.dropout_until': 5,
+        'model.dropout': 0.0,
+        'model.attention_dropout': 0.0,
+      },
+      'dropout_until is 5, but .* are 0: nothing is dropped',
+    ),
+  ):
+    config = gpt2.get_config('tiny')
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message):
+      check_settings(config, 1)
+
+
 def test_rows_end_where_positions_do():
   keys = {'data__length': 128, 'model__position_offset': 2}
   check(gpt2.get_config('tiny'), model__max_length=130, **keys)

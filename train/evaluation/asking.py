@@ -138,12 +138,14 @@ def _settings(asking: Asking) -> dict[str, Any]:
 def _begun(model, settings, out):
   """What a file of scores holds, or the beginning of one."""
   origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
+  origin['part'] = getattr(model, 'part', 'params')
   new = origin | {'settings': settings, 'tasks': {}}
   if not out or not paths.exists(out):
     return new
   try:
     kept = json.loads(paths.read(out))
-    before = {'model': kept['model'], 'step': kept['step'], **kept['settings']}
+    before = {'model': kept['model'], 'step': kept['step']}
+    before |= {'part': kept.get('part', 'params'), **kept['settings']}
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'--out={out} is no file of scores. Name another file.'

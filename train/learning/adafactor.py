@@ -7,13 +7,19 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train.learning.axes import Names, check_names, decays, own, without
+from train.learning.axes import (
+  Names,
+  check_names,
+  decaying,
+  own,
+  without,
+)
 from train.learning.moments import kept_in
 
 KEYS = (  # of the config group `optimizer`
   *('clip', 'decay_rate', 'epsilon1', 'epsilon2', 'clip_threshold'),
   *('factor_from', 'parameter_scale', 'b1', 'weight_decay', 'decay'),
-  'moments_dtype',
+  *('decay_except', 'moments_dtype'),
 )
 
 
@@ -43,6 +49,7 @@ def adafactor(
   2022, 5). The arguments are those of `optimizer.make_optimizer`.
   """
   o = optimizer
+  shrinking = decaying(o, axes)
 
   def init(params):
     def zeros(param, names):
@@ -92,8 +99,7 @@ def adafactor(
     def mean(x, moment):
       return o.b1 * moment['mean'] + (1 - o.b1) * x
 
-    def decayed(x, param, names):
-      shrinks = decays(names, o.decay)
+    def decayed(x, param, shrinks):
       return x + o.weight_decay * rate**2 * param if shrinks else x
 
     moments = jax.tree.map(average, grads, state.moments, axes)
@@ -102,7 +108,7 @@ def adafactor(
       steps = jax.tree.map(mean, steps, state.moments)
       moments = jax.tree.map(lambda x, m: m | {'mean': x}, steps, moments)
     if o.weight_decay:
-      steps = jax.tree.map(decayed, steps, params, axes)
+      steps = jax.tree.map(decayed, steps, params, shrinking)
     updates = jax.tree.map(jnp.negative, steps)
     return updates, AdafactorState(count, moments)
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from train.learning.axes import decays, is_names, own
+from train.learning.axes import decaying, is_names, own
 from train.learning.moments import kept_in
 
 KEYS = (  # of the config group `optimizer`
   *('clip', 'b1', 'b2', 'epsilon', 'bias_correction'),
-  *('weight_decay', 'decay', 'moments_dtype', 'multipliers'),
+  *('weight_decay', 'decay', 'decay_except', 'moments_dtype', 'multipliers'),
 )
 
 
@@ -32,13 +32,11 @@ def adamw(
   adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
   if not optimizer.bias_correction:
     adam = uncorrected_adam(optimizer)
-  decaying = jax.tree.map(
-    lambda names: decays(names, optimizer.decay), axes, is_leaf=is_names
-  )
+  shrinking = decaying(optimizer, axes)
   return (
     kept_in(adam, optimizer.moments_dtype),
-    optax.add_decayed_weights(optimizer.weight_decay, mask=decaying),
-    _trust(axes, decaying) if optimizer.name == 'lamb' else optax.identity(),
+    optax.add_decayed_weights(optimizer.weight_decay, mask=shrinking),
+    _trust(axes, shrinking) if optimizer.name == 'lamb' else optax.identity(),
     _multiply(optimizer.multipliers, axes),
     optax.scale_by_learning_rate(schedule),
   )

@@ -31,11 +31,11 @@ def make_optimizer(
     optimizer: the config group `optimizer`.
     schedule: step -> learning rate.
     axes: a tree like the parameters, a tuple of logical axis names for each,
-      one name per dimension. `axes.decays` says which weights decay.
+      one name per dimension. `axes.decaying` says which weights decay.
 
   Raises:
     ValueError: an unknown name, a missing or an unused key, an impossible
-      number, a multiplier of a parameter that the model does not have.
+      number, a name of a parameter that the model does not have.
   """
   check_group('optimizer', optimizer, USES)
   _check_numbers(optimizer)
@@ -93,6 +93,12 @@ def _check_numbers(optimizer):
       raise ValueError(
         f'optimizer.{key} is {value!r}; it must be one of {", ".join(choices)}.'
       )
+  spared = numbers.pop('decay_except')
+  if spared and not (optimizer.weight_decay or optimizer.name == 'lamb'):
+    raise ValueError(
+      f'optimizer.decay_except is {tuple(spared)}, but optimizer.weight_decay '
+      'is 0: leave it unset.'
+    )
   for name, x in numbers.pop('multipliers', {}).items():
     numbers[f'multipliers.{name}'] = x
   for key, x in numbers.items():

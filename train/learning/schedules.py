@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 from configs.phases import UNITS, Phase, counts
 from train.settings import check_group
 
-_DOWN = 'unit', 'learning_rate', 'end_fraction', 'decay_steps'
-_DECAYING = *_DOWN, 'warmup_steps'
+_DOWN = 'unit', 'learning_rate', 'end_fraction', 'decay_steps', 'first_step'
+_DECAYING = *_DOWN, 'warmup_steps', 'restarts'
+_ROOT = 'unit', 'learning_rate', 'warmup_steps', 'first_step'
 USES = {
   'constant': ('unit', 'learning_rate'),
-  'inverse_sqrt': ('unit', 'learning_rate', 'warmup_steps'),
-  'noam': ('unit', 'learning_rate', 'warmup_steps'),
+  'inverse_sqrt': _ROOT,
+  'noam': _ROOT,
   'linear': _DECAYING,
   'linear_from_start': _DECAYING,
   'linear_throughout': _DECAYING,
@@ -53,14 +54,22 @@ def make_schedule(
     exponential   learning_rate for constant_steps, then times one factor at
                   each step, down to end_fraction at `decay_steps`: RWKV-4
 
+  A run that goes on from another's parameters (--init_from), or from published
+  ones, counts its steps from 0. With `first_step` f its first rate is that of
+  n = f. All steps above, `decay_steps` too, are those of the whole schedule.
+
+  `restarts` has (step, rate, warm-up) of each further part: there the schedule
+  begins again, from 0 up to its own rate in its own steps of warm-up, and down
+  to end_fraction of it where the next part begins (LAMB, You et al. 2020).
+
   With schedule.unit='rows' or 'tokens', `n`, warmup_steps, constant_steps and
   decay_steps of the lines, cosine and exponential count these: those of the
   steps before the update.
 
   Args:
     schedule: the config group `schedule`.
-    steps: `train.steps`. The decay ends there if `decay_steps` is 0; with
-      `decay_steps` it may end before or after the run does.
+    steps: `train.steps`. The decay ends with the run if `decay_steps` is 0;
+      otherwise it may end before or after the run does.
     plan: the phases of the run, which say how many rows and tokens a step has;
       for schedule.unit='steps' none are needed.
     stages: into how many equal parts the steps are cut; each has the whole
@@ -79,13 +88,60 @@ def make_schedule(
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
   start = schedule.constant_steps if name == 'exponential' else warmup
   steps //= stages
-  end_of_run = steps if unit == 'steps' else counts(plan, steps)[unit]
-  last = schedule.decay_steps or end_of_run
+  first = schedule.first_step
+  ends_at = first + steps if unit == 'steps' else counts(plan, steps)[unit]
+  last, *ends = _ends(schedule, start, schedule.decay_steps or ends_at, stages)
+  share = _share_of_steps if unit == 'steps' else _share_of(unit, plan)
+
+  def rate(step):
+    step = jnp.asarray(step, jnp.int32)
+    if stages > 1:
+      step %= steps
+    step += first
+    if name == 'constant':
+      return jnp.float32(peak)
+    if name == 'inverse_sqrt':
+      return peak / jnp.sqrt(jnp.maximum(step, warmup).astype(jnp.float32))
+    if name == 'noam':
+      s = step.astype(jnp.float32) + 1
+      return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
+    found = part(step, peak, start, last)
+    for (begin, *own), until in zip(schedule.restarts, ends, strict=True):
+      new = part(step - begin, *own, until - begin)
+      found = jnp.where(step < begin, found, new)
+    return found
+
+  def part(step, peak, start, last):
+    begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
+    done = share(step, begin, last)
+    if name == 'exponential':
+      return peak * jnp.exp(done * math.log(end))
+    left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
+    decayed = end + (1 - end) * left
+    ramp = share(step, 0, start)
+    warming = ramp < 1 if start else False
+    if name == 'linear_throughout':
+      ramp *= decayed
+    return peak * jnp.where(warming, ramp, decayed)
+
+  return rate
+
+
+def _ends(schedule, start, last, stages):
+  """The end of each part; a ValueError if a number cannot be.
+
+  `start` is where the decay of the first part starts, `last` where that of the
+  last one ends.
+  """
+  name, peak = schedule.name, schedule.learning_rate
+  first, end = schedule.first_step, schedule.end_fraction or 0.0
+  if first < 0:
+    raise ValueError(f'schedule.first_step is {first}; it must be at least 0.')
   if not 0 < peak < math.inf:
     raise ValueError(f'schedule.learning_rate is {peak}; it must be above 0.')
-  if name in ('inverse_sqrt', 'noam') and warmup < 1:
+  if name in ('inverse_sqrt', 'noam') and start < 1:
     raise ValueError(
-      f'schedule.warmup_steps is {warmup}; {name} needs at least 1.'
+      f'schedule.warmup_steps is {start}; {name} needs at least 1.'
     )
   if 'decay_steps' in USES[name]:
     if last < 1:
@@ -95,8 +151,9 @@ def make_schedule(
       )
     if not 0 <= start <= last:
       key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
-      until = 'schedule.decay_steps' if schedule.decay_steps else 'train.steps'
-      until += f' / {stages}' * (stages > 1 and not schedule.decay_steps)
+      until = 'schedule.first_step + ' * bool(first) + 'train.steps'
+      until += f' / {stages}' * (stages > 1)
+      until = 'schedule.decay_steps' if schedule.decay_steps else until
       raise ValueError(
         f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
@@ -106,33 +163,28 @@ def make_schedule(
       f'schedule.end_fraction is {end}; it must be between 0 and 1'
       f'{", and above 0 with exponential" if not end else ""}.'
     )
-
-  share = _share_of_steps if unit == 'steps' else _share_of(unit, plan)
-
-  def rate(step):
-    step = jnp.asarray(step, jnp.int32)
-    if stages > 1:
-      step %= steps
-    if name == 'constant':
-      return jnp.float32(peak)
-    if name == 'inverse_sqrt':
-      return peak / jnp.sqrt(jnp.maximum(step, warmup).astype(jnp.float32))
-    if name == 'noam':
-      s = step.astype(jnp.float32) + 1
-      return peak * jnp.minimum(s**-0.5, s * warmup**-1.5)
-    begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
-    done = share(step, begin, last)
-    if name == 'exponential':
-      return peak * jnp.exp(done * math.log(end))
-    left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
-    decayed = end + (1 - end) * left
-    ramp = share(step, 0, warmup)
-    warming = ramp < 1 if warmup else False
-    if name == 'linear_throughout':
-      ramp *= decayed
-    return peak * jnp.where(warming, ramp, decayed)
-
-  return rate
+  begins, before = [], start
+  for restart in schedule.restarts:
+    wrong = f'schedule.restarts has {restart!r}; '
+    if not isinstance(restart, tuple | list) or len(restart) != 3:
+      raise ValueError(f'{wrong}it must have (step, rate, warm-up steps).')
+    begin, peak, warmup = restart
+    if not 0 < peak < math.inf or warmup < 0:
+      raise ValueError(
+        f'{wrong}the rate must be above 0, and the warm-up at least 0.'
+      )
+    if begin < max(before, 1):
+      raise ValueError(
+        f'{wrong}it must not begin before step {max(before, 1)}, where the '
+        'warm-up before it ends.'
+      )
+    begins, before = [*begins, begin], begin + warmup
+  if begins and before > last:
+    raise ValueError(
+      f'schedule.restarts: the last warm-up ends at step {before}, after the '
+      f'schedule does, at {last}.'
+    )
+  return [*begins, last]
 
 
 def _unit(schedule, stages):
@@ -147,10 +199,21 @@ def _unit(schedule, stages):
       f'schedule.unit is {unit!r}, but schedule.name={schedule.name} counts '
       f'steps; with {", ".join(COUNTED)} it may count others.'
     )
-  if unit != 'steps' and stages > 1:
+  others = {
+    "tuning.train='two_stage'": stages > 1,
+    f'schedule.first_step={schedule.first_step}': schedule.first_step,
+    f'schedule.restarts={schedule.restarts}': schedule.restarts,
+  }
+  others = [name for name, there in others.items() if there]
+  if others and unit != 'steps':
     raise ValueError(
-      f"schedule.unit is {unit!r}, but tuning.train='two_stage' cuts the steps "
-      "in two: set it to 'steps'."
+      f"schedule.unit is {unit!r}; it must be 'steps' beside {others[0]}, "
+      'which counts steps.'
+    )
+  if len(others) > 1 and stages > 1:
+    raise ValueError(
+      f'{others[1]} must be unset: {others[0]} gives each stage the whole '
+      'schedule.'
     )
   return unit
 

@@ -1,5 +1,6 @@
 """The state that training carries from step to step, made on the mesh."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,48 @@ class TrainState(struct.PyTreeNode):
   params: Any
   opt_state: Any
   cursor: Any  # int32 [streams, C]: the last row consumed of each stream
+
+  @property
+  def evaluated(self) -> Any:
+    """The parameters that evaluations use."""
+    return self.params
+
+  def beginning(self, params: Any) -> 'TrainState':
+    """The state before the first step, with other parameters."""
+    return self.replace(params=params)
+
+
+class AveragedState(TrainState):
+  """With the moving average of the parameters (`train.ema_decay`)."""
+
+  average: Any  # a tree like the parameters
+
+  @property
+  def evaluated(self) -> Any:
+    return self.average
+
+  def beginning(self, params: Any) -> TrainState:
+    # A copy: the step gives up both, and no buffer can be given up twice.
+    return self.replace(params=params, average=jax.tree.map(jnp.copy, params))
+
+
+def moved(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
+  """The moving average of the parameters after an update.
+
+  It is decay * average + (1 - decay) * params, beginning with zeros and divided
+  by 1 - decay^n after n updates (Kingma & Ba 2015, 7.2): the mean of all
+  parameters so far, with weights that sum to 1. The first parameters have none.
+
+  Args:
+    average, params: trees; of the update before, and of this one.
+    step: int32 []; the updates before this one.
+    decay: of the average.
+  """
+  n = step.astype('float32') + 1
+  # What is kept is divided already, so the share of the new ones is larger than
+  # 1 - decay at first: 1 after one update.
+  share = (1 - decay) / -jnp.expm1(n * math.log(decay))
+  return jax.tree.map(lambda x, new: x + share * (new - x), average, params)
 
 
 def _init_params(model: nn.Module, rng: jax.Array) -> Any:
@@ -57,11 +100,12 @@ def abstract_state(
   mesh: Mesh,
   rules: sharding.Rules,
   tuning: Tuning = EVERYTHING,
+  averaged: bool = False,
 ) -> TrainState:
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
-  Raises ValueError if a weight has a name that no rule knows, or the mesh does
-  not divide it.
+  It is an AveragedState if it is to be `averaged`. Raises ValueError if a
+  weight has a name that no rule knows, or the mesh does not divide it.
   """
   params, names = tuning.extended(*abstract_params(model))
   opt_state = jax.eval_shape(optimizer.init, tuning.trained(params))
@@ -70,6 +114,10 @@ def abstract_state(
   state = TrainState(step, params, opt_state, cursor)
   opt_axes = state_axes(opt_state, tuning.trained(names))
   axes = TrainState((), names, opt_axes, ('streams', 'place'))
+  if averaged:
+    state, axes = (
+      AveragedState(**vars(x), average=x.params) for x in (state, axes)
+    )
   rules = (*rules, ('streams', None), ('place', None))
   places = sharding.shardings(mesh, rules, axes, state)
   return jax.tree.map(
@@ -113,7 +161,10 @@ def create_state(
     params = unflatten_dict(flatten_dict(params) | flatten_dict(given))
     opt_state = optimizer.init(tuning.trained(params))
     step = jnp.zeros([], 'int32')
-    return TrainState(step, params, opt_state, jnp.asarray(cursor, 'int32'))
+    cursor_here = jnp.asarray(cursor, 'int32')
+    return abstract.replace(
+      step=step, opt_state=opt_state, cursor=cursor_here
+    ).beginning(params)
 
   places = jax.tree.map(lambda x: x.sharding, abstract)
   create = jax.jit(create, out_shardings=places, donate_argnums=0)

@@ -1,5 +1,6 @@
 """One step of training and one of evaluation, as pure functions."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from configs.commands.command import UserError
 from train.learning.criteria import criterion_for
 from train.learning.layers import in_layer
-from train.learning.state import TrainState
+from train.learning.state import TrainState, moved
 from train.learning.tokens import ADDED
 from train.learning.tuning import EVERYTHING, Tuning
 
@@ -39,6 +40,8 @@ def train_step(
   max_logit_loss: float = 0.0,
   loss_chunk: int = 0,
   tuning: Tuning = EVERYTHING,
+  ema_decay: float = 0.0,
+  dropout_until: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -61,6 +64,9 @@ def train_step(
     loss_chunk: how many tokens of a row have logits in memory together; see
       models/logits.py.
     tuning: what is trained.
+    ema_decay: of the parameters' moving average, in an AveragedState; see
+      `state.moved`.
+    dropout_until: the step from which on nothing is dropped; 0: none.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -97,23 +103,20 @@ def train_step(
       gradient, trained, batch, rng, accumulate, accumulate_dtype
     )
 
-  if tuning.stages == 1:
-    grads, sums = gradients(model)
-  else:  # each stage computes no more than it needs
-    one, two = (model.clone(learner=x) for x in ('generator', 'discriminator'))
-    grads, sums = jax.lax.cond(
-      state.step < tuning.switch, lambda: gradients(one), lambda: gradients(two)
-    )
+  grads, sums = _by_step(gradients, model, state.step, tuning, dropout_until)
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
   updates = tuning.thawed(updates, state.step)
   place = _place(state.cursor, cursor, last_of)
-  new = TrainState(
+  new = state.replace(
     step=state.step + 1,
     params=tuning.join(optax.apply_updates(trained, updates), frozen),
     opt_state=opt_state,
     cursor=place,
   )
+  if ema_decay:
+    average = moved(state.average, new.params, state.step, ema_decay)
+    new = new.replace(average=average)
   metrics = criterion.means(sums) | {
     'sums': sums,
     'tokens': _tokens(batch),
@@ -122,6 +125,27 @@ def train_step(
     'cursor': place,
   }
   return new, metrics
+
+
+def _by_step(gradients, model, step, tuning, dropout_until):
+  """`gradients` of the model as it is at a step.
+
+  Where it changes, both programs are compiled, and the step chooses one.
+  """
+  if tuning.stages > 1:  # each stage computes no more than it needs
+    switch = tuning.switch
+    before, after = (
+      model.clone(learner=x) for x in ('generator', 'discriminator')
+    )
+  elif dropout_until:
+    switch, before = dropout_until, model
+    none = dict.fromkeys(('dropout', 'attention_dropout'), 0.0)
+    after = model.clone(config=dataclasses.replace(model.config, **none))
+  else:
+    return gradients(model)
+  return jax.lax.cond(
+    step < switch, lambda: gradients(before), lambda: gradients(after)
+  )
 
 
 def _place(before, cursor, last_of):
@@ -200,6 +224,8 @@ def configured_step(
     max_logit_loss=config.train.max_logit_loss,
     loss_chunk=config.train.loss_chunk,
     tuning=tuning,
+    ema_decay=config.train.ema_decay,
+    dropout_until=config.train.dropout_until,
   )
 
 

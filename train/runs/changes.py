@@ -98,6 +98,8 @@ def may_change(key: str, old: dict, new: dict) -> bool:
       'optimizer.name' | 'optimizer.factor_from' | 'optimizer.moments_dtype'
     ):  # another state
       return False
+    case 'train.ema_decay':  # the state has an average, or has none
+      return all(values)
     case 'optimizer.b1':  # Adafactor keeps a mean if it is not 0
       return all(values) or new['optimizer']['name'] != 'adafactor'
     case 'train.phases':  # the places in the data depend on them

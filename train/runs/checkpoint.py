@@ -251,16 +251,19 @@ class Checkpoints:
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
       )['state']
 
-  def restore_params(self, abstract: Any, step: int) -> Any:
+  def restore_params(
+    self, abstract: Any, step: int, part: str = 'params'
+  ) -> Any:
     """The parameters alone, laid out as the shardings in `abstract` say.
 
-    Raises CheckpointError, too, if they have other names or shapes.
+    `part` may be the 'average' of an AveragedState. Raises CheckpointError,
+    too, if they have other names or shapes.
     """
     self._check(step)
     path = self.folder / str(step) / 'state'
     try:
-      storage.check_shapes(storage.read_tree(path)['params'], abstract)
-      return storage.read_part(path, {'params': abstract})['params']
+      storage.check_shapes(storage.read_tree(path)[part], abstract)
+      return storage.read_part(path, {part: abstract})[part]
     except Exception as error:
       raise CheckpointError(
         f'The parameters in {path} cannot be read into the model that the '

@@ -25,6 +25,11 @@ ACCEPT = (
   ' If you fixed a file, python -m train --accept_changed_data resumes at the '
   'same place of the new data.'
 )
+# Of the flag --weights: its values, and what they mean.
+WEIGHTS = (
+  ('average', 'last'),
+  "With train.ema_decay: the moving average, the default, or the last step's.",
+)
 # Keys of the model that only training uses.
 UNUSED = (
   *('attention_dropout', 'dropout', 'dropout_kind', 'init', 'init_std'),
@@ -40,6 +45,7 @@ class Run:
   step: int
   own: bool  # the config is the run's own
   setup: Setup
+  part: str  # of the state that they are: `part_of`
   params: Any  # of the model: LoRA's factors are merged
   fingerprint: dict  # of the data it was trained on
 
@@ -73,16 +79,21 @@ class Run:
 
 
 def open_run(
-  folder: str, step: int | str | None = None, config: ConfigDict | None = None
+  folder: str,
+  step: int | str | None = None,
+  config: ConfigDict | None = None,
+  weights: str | None = None,
 ) -> Run:
   """Loads the parameters of a checkpoint onto the devices here.
 
   By default it is the newest checkpoint, with the run's own config. Each device
   holds the whole model where the devices cannot make the run's mesh. `step` may
-  be 'best' or 'best:TASK': see `Checkpoints.find`.
+  be 'best' or 'best:TASK': see `Checkpoints.find`. `weights` is as for
+  `part_of`.
 
   Raises:
-    ValueError: no such folder, no run in it, or a config that cannot work.
+    ValueError: no such folder, no run in it, a config that cannot work, or
+      weights that the run does not keep.
     CheckpointError: the checkpoint is missing, damaged, or of another model.
   """
   if not os.path.isdir(folder):
@@ -96,10 +107,33 @@ def open_run(
     config = workdir.at_step(saved['config'], config)
   else:
     _compare_models(saved['config'], config)
+  part = part_of(folder, saved, weights)
   setup = set_up_here(config, own)
-  params = checkpoints.restore_params(setup.state.params, step)
+  params = checkpoints.restore_params(setup.state.params, step, part)
   params = setup.tuning.merged(params)
-  return Run(folder, step, own, setup, params, saved['data'])
+  return Run(folder, step, own, setup, part, params, saved['data'])
+
+
+def part_of(folder: str, saved: dict, weights: str | None = None) -> str:
+  """The part of a checkpoint's state that has the model's parameters.
+
+  Args:
+    folder: the workdir, for messages.
+    saved: what is saved beside the state.
+    weights: 'average' for the parameters' moving average, 'last' for those of
+      the step; None: the average if the run keeps one, as in its evaluations.
+
+  Raises:
+    ValueError: the run keeps no average.
+  """
+  averaged = saved['config']['train'].get('ema_decay', 0)
+  if weights == 'average' and not averaged:
+    raise ValueError(
+      f'{folder} keeps no moving average: its train.ema_decay is 0. Leave '
+      '--weights out. `python -m train.average` makes the mean of its last '
+      'checkpoints.'
+    )
+  return 'average' if averaged and weights != 'last' else 'params'
 
 
 def _compare_models(saved: dict, config: ConfigDict) -> None:

@@ -23,7 +23,9 @@ Fine-tuning ELECTRA takes its discriminator: its generator is left out, if
 
 `TRUNK` names the parts of the trunk. Steps count from 0, and the optimizer is
 new. With `--init_state` the optimizer's state and the step are taken too: the
-schedule continues where the source was. The data begin at their start.
+schedule continues where the source was. The data begin at their start. Of a run
+with `train.ema_decay` the parameters' moving average is taken; with
+`--init_state` all of its state.
 
 The tokenizer is the source's, unless `data.tokenizer` names one; then both must
 have the same number of pieces and, where a task is learned, the same pieces.
@@ -78,6 +80,7 @@ class Origin:
   left: tuple[str, ...]  # left out
   grown: tuple[str, ...]  # tables that have more rows than the source's
   merged: tuple[str, ...]  # LoRA's factors
+  part: str  # of the source's state: 'params' or their 'average'
 
 
 def find(
@@ -188,6 +191,13 @@ def _make(
       f'step {step} of {folder}: raise train.steps.'
     )
   saved = checkpoints.run(step)
+  theirs = saved['config']['schedule'].get('first_step', 0)
+  if optimizer and not own and config.schedule.first_step != theirs:
+    raise ValueError(
+      f'schedule.first_step is {config.schedule.first_step}, but --init_state '
+      f"continues the step count of the run in {folder}: set it to that run's, "
+      f'{theirs}.'
+    )
   other_task = warm_start_arrays.other_task(saved['config'], config)
   if optimizer and other_task:
     raise ValueError(
@@ -196,9 +206,19 @@ def _make(
       f'{config.data.source!r}, whose head is new: leave --init_state out.'
     )
   parts = ('params/', 'opt_state/') if optimizer else ('params/',)
+  shapes = checkpoints.shapes(step), tree_shapes(shape)
+  averaged, averages = (
+    any(x.startswith('average/') for x in s) for s in shapes
+  )
+  if optimizer and averaged != averages:
+    raise ValueError(
+      f'--init_state continues the run in {folder}, which keeps '
+      f'{"a" if averaged else "no"} moving average of its parameters: with '
+      f'train.ema_decay={config.train.ema_decay} this run keeps '
+      f'{"one" if averages else "none"}. Set the key as there.'
+    )
   there, here = (
-    {name: x for name, x in shapes.items() if name.startswith(parts)}
-    for shapes in (checkpoints.shapes(step), tree_shapes(shape))
+    {name: x for name, x in s.items() if name.startswith(parts)} for s in shapes
   )
   merged = warm_start_lora.merged(folder, there, here, saved['config'], config)
   there = {name: x for name, x in there.items() if name not in merged}
@@ -222,16 +242,22 @@ def _make(
     there, here, heads, folder, model, config.model
   )
   grown = tuple(name.removeprefix('params/') for name in grown)
+  # The average has the names and shapes of the parameters.
+  part = 'average' if averaged and not optimizer else 'params'
   return Origin(
-    folder, step, optimizer, own, saved, checkpoints, *names, grown, merged
-  )
+    folder, step, optimizer, own, saved, checkpoints, *names, grown, merged,
+    part,
+  )  # fmt: skip
 
 
 def describe(origin: Origin, config: ConfigDict) -> str:
   """What is taken, what is new or left, and how the models differ."""
   source = f'step {origin.step:,} of {origin.folder}'
   state = ", and the optimizer's state" if origin.optimizer else ''
-  lines = [f'Parameters from {source}: {len(origin.taken)} arrays{state}.']
+  part = ' (their moving average)' * (origin.part == 'average')
+  lines = [
+    f'Parameters{part} from {source}: {len(origin.taken)} arrays{state}.'
+  ]
   if origin.new:
     lines.append(f'  new, from the seed: {", ".join(origin.new)}')
   for name in origin.grown:
@@ -263,6 +289,7 @@ def provenance(origin: Origin | None) -> dict | None:
     'checkpoint': hashes.file_sha256(sums) if os.path.exists(sums) else None,
     'data': hashes.sha256(data.encode()),
     'tokens_seen': origin.saved.get('counts', {}).get('tokens_seen'),
+    'part': origin.part,
     'new': list(origin.new),
     'left': list(origin.left),
     'merged': list(origin.merged),
@@ -306,7 +333,7 @@ def create(
   wanted = {name: of_source(name) for name in origin.taken}
   mesh = shape.cursor.sharding.mesh
   given = warm_start_lora.restore(
-    origin.checkpoints, origin.step, wanted, origin.merged, mesh
+    origin.checkpoints, origin.step, wanted, origin.merged, mesh, origin.part
   )
   old = {name: given.pop(name) for name in origin.grown}
   given = unflatten_dict(given, sep='/')
@@ -318,4 +345,4 @@ def create(
       out_shardings=flat[name].sharding,
     )
     params[name] = fill(params[name], rows)
-  return state.replace(params=unflatten_dict(params, sep='/'))
+  return state.beginning(unflatten_dict(params, sep='/'))

@@ -50,6 +50,7 @@ def restore(
   wanted: dict,
   factors: tuple[str, ...],
   mesh: Mesh,
+  part: str = 'params',
 ) -> dict:
   """Parameters of a checkpoint, with factors merged into them.
 
@@ -59,6 +60,7 @@ def restore(
     wanted: by path, ShapeDtypeStruct with shardings.
     factors: from `merged`. Each device reads all of them: they are small.
     mesh: of the new run.
+    part: of the state; 'average' if the source has no factors.
 
   Returns:
     The wanted arrays, by path.
@@ -71,8 +73,8 @@ def restore(
     )
     for name in factors
   }
-  tree = {'params': unflatten_dict(wanted | more, sep='/')}
-  params = checkpoints.restore_some(tree, step)['params']
+  tree = {part: unflatten_dict(wanted | more, sep='/')}
+  params = checkpoints.restore_some(tree, step)[part]
   if factors:
     params = lora.merge(params, _scale(checkpoints.run(step)['config']))
   return flatten_dict(params, sep='/')

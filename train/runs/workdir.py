@@ -46,10 +46,16 @@ NEEDED = {
 ADDED = {
   'checkpoint': {'best': ''},
   'eval': {'beams': 1, 'length_penalty': 0.6, 'sources': ()},
-  'optimizer': {'decay': 'matrices', 'moments_dtype': 'float32'},
-  'schedule': {'unit': 'steps'},
+  'optimizer': {
+    'decay': 'matrices',
+    'decay_except': (),
+    'moments_dtype': 'float32',
+  },
+  'schedule': {'unit': 'steps', 'first_step': 0, 'restarts': ()},
   'train': {
     'max_logit_loss': 0.0,
+    'ema_decay': 0.0,
+    'dropout_until': 0,
     'loss_chunk': 0,
     'accumulate_dtype': 'float32',
     'epochs': 0.0,

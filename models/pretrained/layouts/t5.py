@@ -36,7 +36,7 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   if architecture not in CLASSES:
     f.refuse('architectures', architecture, f'not {CLASSES[0]}')
   f.expect('is_decoder', False, why='half of the model')
-  gated, activation = _activation(f)
+  gated, activation = read_activation(f)
   # The code scales outputs if the file says that tables are tied. Newer
   # versions say so in every file, and store the scaling in its own field.
   tied = f.get('tie_word_embeddings', True)
@@ -66,8 +66,11 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   return TransformerConfig(**ours)
 
 
-def _activation(fields):
-  """`feed_forward_proj`: 'relu', 'gated-gelu'; 'gelu' alone is exact."""
+def read_activation(fields: Fields) -> tuple[bool, str]:
+  """Gated or not, and the activation, of `feed_forward_proj`.
+
+  It is 'relu', 'gated-gelu' and so on; 'gelu' alone is exact.
+  """
   name = fields.get('feed_forward_proj', 'relu')
   gated, activation = name.startswith('gated-'), name.split('-')[-1]
   if name == 'gated-gelu':
@@ -88,15 +91,11 @@ def write(config: TransformerConfig) -> dict:
   c = config
   if c.scale_output and not c.tie_embeddings:
     raise ValueError('it scales its output only if embeddings are tied')
-  activation = ACTIVATION_NAMES[c.activation]
-  if c.gated:
-    names = {'gelu_tanh': 'gelu', 'gelu': 'gelu_python'}
-    activation = f'gated-{names.get(c.activation, activation)}'
   fields = written(c, FIELDS) | {
     'model_type': 't5',
     'architectures': [CLASSES[0]],
     'num_decoder_layers': c.decoder_layers,
-    'feed_forward_proj': activation,
+    'feed_forward_proj': activation_name(c),
     'tie_word_embeddings': c.tie_embeddings,
     'is_encoder_decoder': True,
     'decoder_start_token_id': 0,
@@ -108,8 +107,19 @@ def write(config: TransformerConfig) -> dict:
   return fields
 
 
-def weights(config: TransformerConfig) -> list[Weight]:
-  """Our weights <-> their tensors."""
+def activation_name(config: TransformerConfig) -> str:
+  """What `feed_forward_proj` says of a config."""
+  name = ACTIVATION_NAMES[config.activation]
+  if not config.gated:
+    return name
+  names = {'gelu_tanh': 'gelu', 'gelu': 'gelu_python'}
+  return f'gated-{names.get(config.activation, name)}'
+
+
+def weights(
+  config: TransformerConfig, stacks: tuple[str, ...] = ('encoder', 'decoder')
+) -> list[Weight]:
+  """Our weights <-> their tensors; a decoder alone has no cross-attention."""
   out = [Weight('embed/table', 'shared.weight')]
   if not config.tie_embeddings:
     out.append(Weight('vocabulary/output', 'lm_head.weight', turned))
@@ -117,13 +127,11 @@ def weights(config: TransformerConfig) -> list[Weight]:
   mlp = {'input': 'wi', 'output': 'wo'}
   if config.gated:
     mlp = {'gate': 'wi_0', 'input': 'wi_1', 'output': 'wo'}
-  kinds = {'encoder': [('attention', 'SelfAttention.', attention)]}
-  kinds['decoder'] = [
-    *kinds['encoder'],
-    ('cross_attention', 'EncDecAttention.', attention),
-  ]
-  for stack, branches in kinds.items():
-    branches = [*branches, ('mlp', 'DenseReluDense.', mlp)]
+  for stack in stacks:
+    branches = [('attention', 'SelfAttention.', attention)]
+    if stack == 'decoder' and len(stacks) == 2:
+      branches.append(('cross_attention', 'EncDecAttention.', attention))
+    branches.append(('mlp', 'DenseReluDense.', mlp))
     for i, (branch, theirs, names) in enumerate(branches):
       ours, layer = f'{stack}/*/{branch}', f'{stack}.block.*.layer.{i}.'
       out += parts(names, f'{ours}/', layer + theirs, bias=False)

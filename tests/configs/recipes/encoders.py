@@ -107,6 +107,23 @@ BERT = Recipe(
   },
 )
 
+# You et al. 2020, table 1 and the appendix: the largest batch that all steps
+# have, of large; from memory.
+BERT_LAMB = BERT._replace(
+  every=BERT.every
+  | {
+    'data': BERT.every['data'] | {'batch': 32_768},
+    'optimizer': BERT.every['optimizer']
+    | {'name': 'lamb', 'bias_correction': True},
+    'schedule': BERT.every['schedule']
+    | {'learning_rate': 5e-3, 'warmup_steps': 15_625 // 5},
+    'train': {'steps': 15_625},
+  },
+  sizes={f'{size},recipe=lamb': BERT.sizes[size] for size in ('base', 'large')},
+  derived=lambda row: widths(row) | {'predictions': 77},
+  like='base,recipe=lamb',
+)
+
 # Liu et al. 2019, table 9; fairseq (models/roberta, mask_tokens_dataset.py).
 ROBERTA = Recipe(
   every={
@@ -235,3 +252,5 @@ ELECTRA = Recipe(
 )
 
 SYSTEMS = {'bert': BERT, 'roberta': ROBERTA, 'electra': ELECTRA}
+# What follows a size or 'tiny' in the argument.
+VARIANTS = {('bert', ',recipe=lamb'): BERT_LAMB}

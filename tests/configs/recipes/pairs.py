@@ -92,16 +92,29 @@ BASELINE = {  # 3.1.2; iid_15_u_u.gin
 SPANS = {'objective': 'span_corruption', 'mean_span_length': 3.0}  # 3.3.4
 
 
+# Lester et al. 2021, 3.2; the model card: 100,000 steps of prefix language
+# modelling after 1M of 1.1; the published code's prefixes, 1.1's batch.
+ADAPTED = {
+  'data.batch': 2048,
+  'train.steps': 100_000,
+  'first_step': 1_000_000,
+  'objective': 'prefix',
+  'noise_density': 0.0,
+  'sentinels': 0,
+  'concatenate': False,
+}
+
+
 def t5(row: dict) -> dict:
   old = row['version'] == '1.0'
   own = {'activation': 'relu', 'tie_embeddings': True, 'scale_output': True}
   rate = {'dropout': 0.1, 'attention_dropout': 0.1}  # 3.1.2; 1.1 has none
-  final = row['recipe'] == 'final'
-  return (
-    both(row)
-    | (own | rate if old else V1_1)
-    | (FINAL | SPANS if final else BASELINE)
-  )
+  recipe = {
+    'final': FINAL | SPANS,
+    'baseline': BASELINE,
+    'lm_adapted': ADAPTED,
+  }
+  return both(row) | (own | rate if old else V1_1) | recipe[row['recipe']]
 
 
 V1_0_SIZES = {
@@ -138,7 +151,12 @@ T5 = Recipe(
     f'{size},version={version}{arg}': (*row, version, recipe)
     for version, table in (('1.0', V1_0_SIZES), ('1.1', V1_1_SIZES))
     for size, row in table.items()
-    for arg, recipe in (('', 'final'), (',recipe=baseline', 'baseline'))
+    for arg, recipe in (
+      ('', 'final'),
+      (',recipe=baseline', 'baseline'),
+      (',recipe=lm_adapted', 'lm_adapted'),
+    )
+    if (version, recipe) != ('1.0', 'lm_adapted')
   },
   derived=t5,
   like='base,version=1.0',
@@ -157,6 +175,11 @@ T5_1_1 = T5._replace(  # its tiny; F is 3 D, not 4 D, since the MLP is gated
   sizes={'base,version=1.1': (*V1_1_SIZES['base'], '1.1', 'final')},
   like='base,version=1.1',
   tiny=T5.tiny | {'mlp_dim': 384},
+)
+T5_ADAPTED = T5._replace(  # its tiny, after 200 steps of 1.1's
+  sizes={'base,version=1.1': (*V1_1_SIZES['base'], '1.1', 'lm_adapted')},
+  like='base,version=1.1',
+  tiny=T5_1_1.tiny | {'first_step': 200},
 )
 T5_BASELINE = T5._replace(  # its tiny; a quarter of the length
   sizes={
@@ -282,6 +305,7 @@ SYSTEMS = {
 # Variants with their own `tiny`: what follows 'tiny' in the argument.
 VARIANTS = {
   ('t5', ',version=1.1'): T5_1_1,
+  ('t5', ',version=1.1,recipe=lm_adapted'): T5_ADAPTED,
   ('t5', ',recipe=baseline'): T5_BASELINE,
   ('ul2', ',variant=flan'): FLAN_UL2,
 }

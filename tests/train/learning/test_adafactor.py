@@ -1,10 +1,14 @@
 """Adafactor against the papers and optax."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from configs import palm
 from tests.helpers.optimizers import (
   AXES,
   SHAPES,
@@ -14,6 +18,7 @@ from tests.helpers.optimizers import (
   train,
 )
 from train.learning.optimizer import make_optimizer
+from train.learning.schedules import make_schedule
 
 
 def paper_adafactor(x, gradients, o):
@@ -159,3 +164,54 @@ def test_optax_adafactor_with_momentum_and_decay():
   )
   for k in shapes:
     np.testing.assert_allclose(ours[k], theirs[k], rtol=1e-5, atol=1e-6)
+
+
+def test_palms_optimizer_is_that_of_its_paper():
+  """Chowdhery et al. 2022, 5, in float64 over the config's whole recipe.
+
+  "Adafactor without factorization", which is "Adam with parameter scaling": the
+  rate 10^-2 for 10,000 steps and then 1/sqrt(k) times the RMS of the matrix, b1
+  0.9, b2 = 1 - k^-0.8, a global norm of the gradient of at most 1, and a weight
+  decay of the squared rate. The floors and the clipping of an update's RMS are
+  Adafactor's. The count begins before the rate falls.
+  """
+  config = palm.get_config('8b')
+  schedule = make_schedule(config.schedule, config.train.steps)
+  axes = {'kernel': ('embed', 'mlp'), 'scale': ('norm',)}
+  tx = make_optimizer(config.optimizer, schedule, axes)
+  rng = np.random.default_rng(8)
+  params = normal(rng, {'kernel': (12, 20), 'scale': (20,)})
+  first, count = 9_990, 20
+  state = tx.init(params)
+  adafactor_state = state[1]._replace(count=jnp.int32(first))
+  moments = {
+    k: {'full': rng.uniform(0.1, 2, x.shape), 'mean': 1e-3 * x}
+    for k, x in params.items()
+  }
+  to_float32 = functools.partial(jax.tree.map, np.float32)
+  state = (state[0], adafactor_state._replace(moments=to_float32(moments)))
+  ours, clipped = params, 0
+  update = jax.jit(tx.update)
+  x = {k: np.float64(v) for k, v in params.items()}
+  for k in range(first + 1, first + count + 1):  # the step's number, from 1
+    gradient = normal(rng, {'kernel': (12, 20), 'scale': (20,)})
+    gradient = jax.tree.map(lambda g: g * 10.0 ** rng.uniform(-3, 0), gradient)
+    updates, state = update(to_float32(gradient), state, ours)
+    ours = optax.apply_updates(ours, updates)
+    norm = np.sqrt(sum((np.float64(g) ** 2).sum() for g in gradient.values()))
+    clipped += norm > 1
+    rate = 1e-2 if k <= 10_001 else 1 / np.sqrt(k - 1)  # step k - 1, from 0
+    for name, own in moments.items():
+      g = np.float64(np.float32(gradient[name])) / max(1, norm)
+      b2 = 1 - k**-0.8
+      own['full'] = b2 * own['full'] + (1 - b2) * g**2
+      u = g / np.sqrt(own['full'])
+      u /= max(1, np.sqrt((u**2).mean()))
+      scale = max(1e-3, np.sqrt((x[name] ** 2).mean()))
+      own['mean'] = 0.9 * own['mean'] + 0.1 * rate * scale * u
+      decay = rate**2 if name == 'kernel' else 0
+      x[name] = x[name] - own['mean'] - decay * x[name]
+  assert 0 < clipped < count
+  for name in x:
+    moved = np.abs(x[name] - params[name]).max()
+    assert np.abs(ours[name] - x[name]).max() < 1e-4 * moved, name

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from configs.phases import make_plan
-from train.learning.schedules import COUNTED, make_schedule
+from train.learning.schedules import make_schedule
 
 
 def schedule(**settings):
@@ -245,46 +244,3 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
 def test_errors(settings, message):
   with pytest.raises(ValueError, match=message):
     make_schedule(schedule(**settings), 100)
-
-
-def test_rows_and_tokens_are_counted_exactly():
-  """With one phase, counting rows or tokens is counting steps."""
-  plan = make_plan((), 1536, 2048)
-  steps = np.array([0, 1, 119, 120, 5000, 90_000, 95_367])
-  assert 'cosine' in COUNTED
-  for name in COUNTED:
-    own = {'warmup_steps': 120}
-    if name == 'exponential':
-      own = {'constant_steps': 120}
-    own |= {'name': name, 'learning_rate': 6e-5, 'end_fraction': 0.1}
-    expected = make_schedule(schedule(**own), 95_367)
-    for unit, each in (('rows', 1536), ('tokens', 1536 * 2048)):
-      counted = own | {
-        key: value * each for key, value in own.items() if 'steps' in key
-      }
-      found = make_schedule(schedule(**counted, unit=unit), 95_367, plan)
-      np.testing.assert_allclose(found(steps), expected(steps), rtol=2e-5)
-
-
-@pytest.mark.parametrize('name', ['constant', 'inverse_sqrt', 'noam'])
-def test_units_that_a_schedule_does_not_count(name):
-  own = {'name': name, 'learning_rate': 1.0, 'unit': 'tokens'}
-  if name != 'constant':
-    own['warmup_steps'] = 10
-  with pytest.raises(ValueError, match="unit is 'tokens', but .* counts steps"):
-    make_schedule(schedule(**own), 10)
-  with pytest.raises(ValueError, match="unit is 'weeks'; it must be one of"):
-    make_schedule(schedule(**own | {'unit': 'weeks'}), 10)
-
-
-def test_each_stage_has_the_whole_schedule():
-  group = schedule(
-    name='linear_throughout', learning_rate=0.5, warmup_steps=10,
-    end_fraction=0.0,
-  )  # fmt: skip
-  half, both = make_schedule(group, 50), make_schedule(group, 100, stages=2)
-  steps = np.arange(100)
-  np.testing.assert_array_equal(both(steps), half(steps % 50))
-  group.warmup_steps = 51
-  with pytest.raises(ValueError, match='0 and train.steps / 2, which is 50'):
-    make_schedule(group, 100, stages=2)

@@ -116,6 +116,9 @@ def test_language_model_adaptation(source, tmp_path, capfd):
   with pytest.raises(ValueError, match='continues from step 4'):
     loop.train(config, str(after), init_from=str(folder), init_state=True)
   own['train.steps'] = 6
+  config = config_of(t5, 'tiny', system, own, {'schedule.first_step': 4})
+  with pytest.raises(ValueError, match="first_step is 4, but(?s:.*)run's, 0"):
+    loop.train(config, str(after), init_from=str(folder), init_state=True)
   config = config_of(t5, 'tiny', system, own)
   loop.train(config, str(after), init_from=str(folder), init_state=True)
   assert runs.checkpoints(after) == [4, 5, 6]

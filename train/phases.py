@@ -1,0 +1,66 @@
+"""The phases of a run: their data, and their compiled steps."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+
+from configs.commands import terminal
+from configs.phases import Phase as Plan
+from input_pipeline.pipeline import Data
+from train.parallel.sharding import padded
+from train.reporting.flops import step_flops
+from train.setup import Setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """Steps whose batches have one shape; see `configs.phases`."""
+
+  plan: Plan
+  last: int  # the last step
+  data: Data
+  rows: int  # of a batch, with padding
+  step: Callable | None  # compiled: state, batch -> state, metrics; None: past
+  flops: float  # of a step, all devices together, without padding
+
+
+def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
+  """The phases of the run; steps are compiled for those after `start`.
+
+  Prints how long that took.
+
+  Raises:
+    DoesNotFitError: a step needs more memory than a device has.
+  """
+  config, found, compiled = setup.config, [], {}
+  planned = data.phases()
+  sizes = padded([plan.batch for plan, _ in planned], setup.least_rows)
+  clock = time.perf_counter()
+  for (plan, own), rows in zip(planned, sizes, strict=True):
+    last = config.train.steps if plan.last is None else plan.last
+    key = rows, own.kind
+    if last > start and key not in compiled:
+      compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
+    flops = step_flops(setup.model.config, setup.batch(own.shapes, plan.batch))
+    step = compiled.get(key) if last > start else None
+    found.append(Phase(plan, last, own, rows, step, flops))
+  if compiled and jax.process_index() == 0:
+    seconds = time.perf_counter() - clock
+    terminal.say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
+  return found
+
+
+def _shapes(parts: list[Phase]) -> str:
+  """For how many shapes steps are compiled, and how many rows are padding."""
+  left = [part for part in parts if part.step]
+  shapes = len({(part.rows, part.data.kind) for part in left})
+  if len(left) == 1:
+    return ''
+  text = rows = 0  # of all batches
+  for part in left:
+    steps = part.last - part.plan.first
+    text, rows = text + steps * part.plan.batch, rows + steps * part.rows
+  padding = f'; {1 - text / rows:.2%} of all rows are padding' * (text < rows)
+  return f', for {shapes} shapes of {len(left)} phases{padding}'
