@@ -7,7 +7,7 @@ discriminator, the model that is kept, finds the tokens that the generator
 changed. They share their tables (3.2); the discriminator's loss counts 50 times
 (A).
 
-What the paper compares with this is one key or two away (3.2 to 3.4, F):
+What the paper compares with this is a few keys away (3.2, table 5, F):
 `model.head` (what the discriminator learns), `model.generator` (what fills the
 masks), `model.generator_shares`, `model.generator_dim` and so on (its size) and
 `tuning.train='two_stage'`. `python -m configs.papers electra.table5` and the

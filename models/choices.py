@@ -48,7 +48,7 @@ HEADS = {
   'mlm': (),
   'mlm_nsp': (),
   'rtd': (),
-  'rtd_masked': (),  # this and the next two: Clark et al. 2020, 3.4
+  'rtd_masked': (),  # this and the next two: Clark et al. 2020, table 5
   'replace_mlm': (),
   'all_tokens_mlm': (),
   'sequence': ('classes',),

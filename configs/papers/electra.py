@@ -1,7 +1,7 @@
 """Tables of ELECTRA (Clark et al. 2020): 1, 2 and 5, and what 3.2 compares.
 
-Cells are from a copy of the paper. Of its figure 3 only the sizes and names of
-the rows are known, from memory, and no number.
+Cells are from a copy of the paper. Of its figure 3 we have no number; the sizes
+and names of its rows are from memory.
 
 Scores are medians of 10 fine-tuning runs from one checkpoint (3.1). GLUE's is
 the mean of 8 tasks: accuracy, Matthews of CoLA, Spearman of STS-B, no WNLI.
@@ -37,7 +37,7 @@ _MNLI = dict.fromkeys(
 )
 
 
-_MLM = "The discriminator's loss counts once: the paper does not say how often."
+_MLM = "The discriminator's loss counts once, which is our choice."
 
 
 def _small(name, average, share):
@@ -216,7 +216,7 @@ _TABLES = (
     SEEDS,
     'median',
     note="A row is named by the widths of both, the discriminator's first. The "
-    'figure has no numbers; which widths it has is from memory. Widths alone '
+    'widths are from memory, and we have no number of the figure. Widths alone '
     'differ, and the heads with them; 500,000 steps (3.2).',
   ),
   Table(
@@ -230,16 +230,17 @@ _TABLES = (
         'two-stage',
         '-',
         {_DIVISOR: 1, _SHARES: 'none', 'tuning.train': 'two_stage'},
-        'Each stage has half of the steps, and the whole schedule of rates: '
-        'the paper names no number.',
+        'Each stage has half of the steps and the whole schedule of rates, '
+        'which is our choice.',
       ),
       Row('BERT', ALONE + '-', start='bert.table1/BERT-base', recipe='bert.py'),
     ),
     'electra.py:size=base',
     SEEDS,
     'median',
-    note='The figure has no numbers. It compares equal FLOPs (train.fit counts '
-    'those of a step); all rows but BERT have the steps of ELECTRA-base.',
+    note='We have no number of the figure. It compares equal FLOPs, of which '
+    'train.fit counts those of a step; all rows but BERT have the steps of '
+    'ELECTRA-base.',
   ),
 )
 TEXTS = "BERT's and, for large, XLNet's corpora"

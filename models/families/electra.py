@@ -9,8 +9,8 @@
     all                    all but the heads: one stack does both
   model.head               what the discriminator says of the result
     rtd, rtd_masked        which tokens were replaced (2)
-    replace_mlm            the original tokens at the masked positions (3.4)
-    all_tokens_mlm         the original tokens at all positions (3.4)
+    replace_mlm            the original tokens at the masked positions (table 5)
+    all_tokens_mlm         the original tokens at all positions (table 5)
 
 train/learning/electra.py has the losses.
 """

@@ -25,7 +25,7 @@ Config = TransformerConfig
 
 # By model.head, how often the discriminator's loss counts. The paper's 50 (A)
 # makes up for the small loss of two classes. For the heads that predict
-# original tokens it has no number; their loss is like the generator's.
+# original tokens 1 is our choice: their loss is like the generator's.
 _WEIGHTS = {
   'rtd': 50.0,
   'rtd_masked': 50.0,
@@ -133,7 +133,7 @@ def means(config: Config, sums: Sums) -> Sums:
 
 def _read(config, batch):
   """float32 [B,T]: 1 for the tokens that the discriminator's loss is on."""
-  if config.head == 'rtd_masked':  # ELECTRA 15% (3.4): the masked ones
+  if config.head == 'rtd_masked':  # ELECTRA 15% (table 5): the masked ones
     nowhere = jnp.zeros(batch['segments'].shape, 'int32')
     at = batch['predict_at']
     chosen = fill(nowhere, at, jnp.ones_like(at), batch['weights'])
@@ -154,7 +154,7 @@ def _copying(outputs):
   """The loss of all tokens, and where the model does not copy: [B,T] each.
 
   A sigmoid gives D, the probability of copying. The original token x has the
-  probability D [x = input] + (1 - D) softmax(x): 3.4, All-Tokens MLM.
+  probability D [x = input] + (1 - D) softmax(x): table 5, All-Tokens MLM.
   """
   loss, *_ = token_losses(outputs['originals'], outputs['text'])
   copied = outputs['copied']
@@ -172,7 +172,7 @@ def _policy(outputs, batch):
   other places are then beyond the generator's reach. The baseline is
   b = -log sigmoid(w h), h the generator's output there; sigmoid(w h) learns by
   cross-entropy the probability that the discriminator gives the truth. (That h
-  has no gradient from it is ours: the paper does not say.)
+  has no gradient from it is our choice.)
 
   Returns:
     Sums over the predicted tokens: `policy_loss`, whose gradient is that of

@@ -8,7 +8,8 @@
   unfreezing  the top layer first, then one more layer at a time (T5, 3.5.1)
   two_stage   ELECTRA (Clark et al. 2020, 3.2): half of the steps train the
               generator alone. Then the discriminator begins with its weights,
-              and learns while the generator is frozen
+              and learns while the generator is frozen. Each stage has the
+              whole schedule of rates, which is our choice
 
 With `lora` and `adapters` a task's head is trained too. A language model's
 output projection and its transform ('vocabulary') stay frozen.

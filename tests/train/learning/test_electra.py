@@ -68,7 +68,7 @@ def found(outputs, marked, among):
 
 
 def test_the_loss_of_the_masked_tokens_alone():
-  """ELECTRA 15% (3.4): the sum is over the masked tokens, each once."""
+  """ELECTRA 15% (table 5): the sum is over the masked tokens, each once."""
   _, _, outputs, means = run(head='rtd_masked')
   assert CHOSEN.sum() < (BATCH['weights'] > 0).sum()  # one is chosen twice
   generator, accuracy = masked_loss(outputs['logits'])
@@ -86,7 +86,7 @@ def test_the_loss_of_the_masked_tokens_alone():
 
 
 def test_predicting_what_was_replaced():
-  """Replace MLM (3.4): masked tokens, read where samples stand for them."""
+  """Replace MLM (table 5): masked tokens, read where samples stand for them."""
   config, params, outputs, means = run(head='replace_mlm')
   generator, accuracy = masked_loss(outputs['logits'])
   discriminator, right = masked_loss(outputs['originals'])
@@ -106,7 +106,7 @@ def test_predicting_what_was_replaced():
 
 
 def test_predicting_all_tokens_with_a_copy_mechanism():
-  """All-Tokens MLM (3.4): D [x = input] + (1 - D) softmax(x)."""
+  """All-Tokens MLM (table 5): D [x = input] + (1 - D) softmax(x)."""
   _, _, outputs, means = run(head='all_tokens_mlm')
   generator, accuracy = masked_loss(outputs['logits'])
   D = 1 / (1 + np.exp(-outputs['copied'].astype('float64')))
