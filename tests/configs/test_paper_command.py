@@ -79,10 +79,10 @@ def test_the_command():
   assert 'Traceback' not in found.stderr
   found = command_line('t5.table2', '--row=decoder')
   assert "Did you mean 'decoder-LM'?" in found.stderr
-  for row, message in (
-    ('', '--tiny makes one row: give --row, one of encoder-decoder-denoising'),
-    ('shared-LM', 'shared-LM cannot be run. The stacks'),
+  for table, row, message in (
+    ('2', '', '--tiny makes one row: give --row, one of encoder-decoder-denoi'),
+    ('8', 'Wikipedia-TBC', 'Wikipedia-TBC cannot be run. The Toronto Books'),
   ):
-    found = command_line('t5.table2', '--tiny', f'--row={row}')
+    found = command_line(f't5.table{table}', '--tiny', f'--row={row}')
     assert (found.returncode, found.stdout) == (1, '')
     assert message in found.stderr
