@@ -53,6 +53,7 @@ def train(name: str, folder: str) -> dict:
   flags = [f'--config=configs/{name}.py:tiny', f'--workdir={folder}']
   if _STEPS.value:
     flags.append(f'--config.train.steps={_STEPS.value}')
+    flags.append('--config.train.phases=()')
     for key in ('warmup_steps', 'constant_steps'):
       if config.schedule[key]:
         steps = min(config.schedule[key], _STEPS.value // 4)
