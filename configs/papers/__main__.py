@@ -37,18 +37,21 @@ from configs.papers import (
   records,
   roberta,
   scores,
+  sizes,
   t5,
   t5_scale,
+  texts,
   tiny,
   ul2,
   wang,
 )
-from configs.papers.records import Row, Table
+from configs.papers.records import Row, Run, Table
 
 TABLES = {
   table.name: table
   for paper in (
-    *(t5, t5_scale, bert, roberta, electra, gpt1, lamb, ul2, wang, prompted),
+    *(t5, t5_scale, bert, roberta, electra, gpt1, lamb, ul2, wang, sizes),
+    prompted,
   )
   for table in paper.TABLES
 }
@@ -85,7 +88,7 @@ def listed() -> str:
   for table in TABLES.values():
     able = sum(1 for row in table.rows if _reason(table, row) == '')
     lines.append(
-      f'{table.name:15}{able:3} of {len(table.rows):2} rows can be run   '
+      f'{table.name:29}{able:3} of {len(table.rows):2} rows can be run   '
       f'{table.title}'
     )
   return '\n'.join(lines)
@@ -117,9 +120,10 @@ def shown(
     lines.append(table.note)
   if table.texts:
     lines.append(
-      f'Pretraining reads C4 in place of {table.texts}; --config.data.source '
-      'takes another text.'
+      "Pretraining reads C4, unless a row's command has another source. The "
+      "paper's texts, and where they can be had:"
     )
+    lines += texts.where(table.texts)
   lines.append('Numbers with m are from memory.')
   for one in (find_row(table, row),) if row else table.rows:
     lines += ['', one.name]
@@ -130,10 +134,22 @@ def shown(
       lines.append(f'  Its runs are those of {one.same}:')
     for run in records.limited(records.runs(TABLES, table, one), tasks):
       lines.append(f'  {run.command(runs or "runs", data)}')
+      if not run.task:
+        lines.append(f'    {flops(run):.3g} FLOPs')
     for run in asked.asked(TABLES, table, one):
       lines.append(f'  {run.command(runs or "runs", data)}')
     lines += _numbers(table, one, runs)
   return '\n'.join(lines)
+
+
+def flops(run: Run) -> float:
+  """The floating-point operations of a pretraining run, in the whole.
+
+  The convention is that of train.reporting.flops: matrix products alone.
+  """
+  from train.reporting.flops import run_flops  # imports jax
+
+  return run_flops(records.pretraining(run))
 
 
 def _reason(table, row):
@@ -169,8 +185,8 @@ def _numbers(table: Table, row: Row, runs: str) -> list[str]:
   shown = []
   widths = [max(WIDTH, len(name) + 2) for name in lines['']]
   for first in range(0, len(table.columns), ACROSS):
-    for heading, texts in lines.items():
-      part = zip(widths, texts, strict=True)
+    for heading, cells in lines.items():
+      part = zip(widths, cells, strict=True)
       part = [*part][first : first + ACROSS]
       shown.append(
         f'  {heading:11}' + ''.join(f'{text:>{width}}' for width, text in part)

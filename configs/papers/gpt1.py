@@ -34,5 +34,5 @@ _TABLES = (
     'are not in the paper. So we have no number for it.',
   ),
 )
-TEXTS = 'BooksCorpus'
+TEXTS = ('BooksCorpus',)
 TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

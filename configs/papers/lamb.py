@@ -70,5 +70,5 @@ _TABLES = (
     note="Of the last row the 8,599 steps and both batches are the abstract's.",
   ),
 )
-TEXTS = 'BooksCorpus and Wikipedia'
+TEXTS = 'BooksCorpus', 'Wikipedia'
 TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

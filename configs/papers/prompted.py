@@ -60,6 +60,7 @@ GPT2 = Table(
   note='The paper does not give its stride, its stop words and its '
   'de-tokenizers: docs/evaluation.md has ours. Published weights later than '
   'the paper call 117M and 345M 124M and 355M.',
+  texts=(),
 )
 
 _GPT3 = {
@@ -89,7 +90,7 @@ GPT3 = Table(
   ),
   ALONE,
   memory=True,
-  texts="GPT-3's mixture",
+  texts=("GPT-3's",),
 )
 
 LLAMA = Table(
@@ -131,6 +132,7 @@ LLAMA = Table(
   ),
   ALONE,
   note='The paper does not print its prompts: ours may differ.',
+  texts=(),
 )
 
 _VOTES = ('--samples=40', '--temperature=0.7', '--top_k=40')
@@ -158,7 +160,7 @@ PALM = Table(
   note="The examples are drawn from GSM8K's training questions; the paper's "
   'own eight are given with --shots_file (docs/evaluation.md). MAWPS and ASDiv '
   "are the parts that SVAMP's authors publish.",
-  texts="PaLM's mixture",
+  texts=("PaLM's",),
 )
 
 TABLES = (GPT2, GPT3, LLAMA, PALM)

@@ -1,8 +1,11 @@
 """What a table of a paper is, and the commands of its rows."""
 
+import importlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 from configs import arguments
 from configs.finetune.t5 import MIXTURES
@@ -97,7 +100,7 @@ class Table(NamedTuple):
     over: how our cell sums up the seeds, 'mean' or 'median'.
     memory: whether all cells are from memory.
     note: what is true of all rows.
-    texts: what the paper pretrains on, where we read C4 in its place.
+    texts: the corpora that the paper pretrains on, of texts.CORPORA.
   """
 
   name: str
@@ -109,7 +112,7 @@ class Table(NamedTuple):
   over: str = 'mean'
   memory: bool = False
   note: str = ''
-  texts: str = ''
+  texts: tuple[str, ...] = ('C4',)
 
   @property
   def tasks(self) -> tuple[str, ...]:
@@ -189,6 +192,15 @@ class Run(NamedTuple):
   def command(self, runs: str, data: str = '') -> str:
     """The command, for the shell."""
     return ' '.join(shlex.quote(word) for word in self.words(runs, data))
+
+
+def pretraining(run: Run) -> ConfigDict:
+  """The config of a pretraining run, with what the row changes in it."""
+  file, _, argument = run.config.removeprefix(TRUNK).partition(':')
+  module = importlib.import_module(f'configs.{file.removesuffix(".py")}')
+  config = module.get_config(argument).unlock()
+  config.update_from_flattened_dict(dict(run.keys))
+  return config
 
 
 def cells(table: Table, row: Row) -> list[Cell]:

@@ -157,5 +157,5 @@ _TABLES = (
     'median',
   ),
 )
-TEXTS = "the paper's five corpora"
+TEXTS = 'BooksCorpus', 'Wikipedia', 'CC-News', 'OpenWebText', 'Stories'
 TABLES = tuple(table._replace(texts=TEXTS) for table in _TABLES)

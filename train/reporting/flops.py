@@ -4,7 +4,10 @@ import math
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from input_pipeline.config import data_config
+from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
 from models.families.electra import generator_config
 
@@ -28,6 +31,21 @@ def peak_flops(device: jax.Device) -> float | None:
   """Peak bfloat16 FLOP/s of a device; None if it is not known."""
   kinds = filter(device.device_kind.startswith, PEAKS)
   return PEAKS.get(next(kinds, None))
+
+
+def run_flops(config: ConfigDict) -> float:
+  """Floating-point operations of a whole run, through all of its phases."""
+  data, total = data_config(config), 0.0
+  model = TransformerConfig(**config.model)
+  for phase in data.plan:
+    last = config.train.steps if phase.last is None else phase.last
+    shapes = batch_shapes(data.at(phase), config.model.family)
+    batch = {
+      name: jax.ShapeDtypeStruct((phase.batch, *tail), dtype)
+      for name, (tail, dtype) in shapes.items()
+    }
+    total += (last - phase.first) * step_flops(model, batch)
+  return total
 
 
 def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:

@@ -1,8 +1,10 @@
-"""Peaks of devices; a step's operations are counted in ../test_fit.py."""
+"""Peaks of devices and whole runs; ../test_fit.py counts those of a step."""
 
 import pytest
 
-from train.reporting.flops import PEAKS, peak_flops
+from configs import bert, phases, tree
+from input_pipeline.config import data_config
+from train.reporting.flops import PEAKS, peak_flops, run_flops
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,31 @@ def test_peaks(kind, peak):
     for i, kind in enumerate(kinds)
     for later in kinds[i + 1 :]
   )
+
+
+@pytest.mark.parametrize(
+  ('system', 'published', 'within'),
+  [
+    ('gpt3:175b', 3.14e23, 0.03),  # Brown et al. 2020, D: without attention
+    ('chinchilla:70b', 5.76e23, 0.01),  # Hoffmann et al. 2022, table 3
+    ('palm:540b', 2.53e24, 0.01),  # Chowdhery et al. 2022, table 21
+    ('llama:size=405b,version=3', 3.8e25, 0.08),  # Llama Team 2024, 3: 6 N D
+  ],
+)
+def test_whole_runs(system, published, within):
+  """Through all phases, within what the papers' conventions leave out."""
+  found = run_flops(tree.config_of(system))
+  assert found == pytest.approx(published, rel=within)
+
+
+def test_a_run_is_the_sum_of_its_phases():
+  config = bert.get_config('base').unlock()
+  both = run_flops(config)
+  (until, *short), steps = config.train.phases[0], config.train.steps
+  assert until == ('steps', 900_000)
+  config.train.phases = ()
+  long = run_flops(config) / steps
+  config.data.length, config.data.predictions = short[1:3]
+  short = run_flops(config) / steps
+  assert both == pytest.approx(900_000 * short + 100_000 * long)
+  assert phases.of(config)[0].length == data_config(config).length == 128
