@@ -10,15 +10,11 @@ def test_corpora_and_operations_are_named():
   """Every table says what its paper read; a run, how much it computes."""
   text = papers.shown(papers.find('gpt1.glue'))
   assert 'BooksCorpus: its authors took it down' in text
-  (run,) = (
-    run
-    for run in records.runs(
-      papers.TABLES, papers.find('t5.table2'), papers.find('t5.table2').rows[0]
-    )
-    if not run.task
-  )
-  # 6 N D of T5 1.0's baseline, without attention: 2^35 tokens, and targets.
-  assert papers.flops(run) == pytest.approx(6 * 220e6 * 2**34 * 1.3, rel=0.3)
-  assert f'{papers.flops(run):.3g} FLOPs' in papers.shown(
-    papers.find('t5.table2'), 'encoder-decoder-denoising'
-  )
+  table = papers.find('gpt2.table2')
+  (run,) = records.runs(papers.TABLES, table, table.rows[0])
+  config = records.pretraining(run)
+  tokens = config.train.steps * config.data.batch * config.data.length
+  layer = 12 * 768**2 + 2 * 1024 * 768  # matrices, scores and their values
+  expected = 6 * tokens * (12 * layer + 768 * 50257)
+  assert papers.flops(run) == pytest.approx(expected, rel=1e-12)
+  assert f'{expected:.3g} FLOPs' in papers.shown(table, 'small')
