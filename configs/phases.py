@@ -18,8 +18,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 UNITS = ('steps', 'rows', 'tokens')
 
 
@@ -107,7 +105,7 @@ def kinds_of(found: Iterable[Phase]) -> list[int]:
   return numbers
 
 
-def of(config: ConfigDict) -> list[Phase]:
+def of(config: Any) -> list[Phase]:
   """The phases of a whole config."""
   data = config.data
   return make_plan(
@@ -122,7 +120,7 @@ def counts(found: Iterable[Phase], step: int) -> dict[str, int]:
   return own.counts(step)
 
 
-def steps_in(config: ConfigDict, unit: str, amount: float) -> int:
+def steps_in(config: Any, unit: str, amount: float) -> int:
   """The most steps that a run can make with so many rows or tokens."""
   for phase in of(config):
     before = phase.counts(phase.first)[unit]

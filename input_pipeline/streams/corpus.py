@@ -48,7 +48,7 @@ class Corpus:
     self.limits = self._limits(limit) if limit else None
     self.labels = labels
     self.documents, self.skipped = 0, set()
-    self.kind = set()
+    self.cut = set()
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
@@ -89,7 +89,7 @@ class Corpus:
         failures[self.source.place(file, line)] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
-      self.kind.update(cut)
+      self.cut.update(cut)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
         self._report_alone(file)
       for place in failures.keys() - self.skipped:

@@ -49,7 +49,7 @@ def recipe(file, source, **data):
     | {'tokenizer_kind': 'byte_bpe'}
     | data
   )
-  config.train.steps = 500
+  config.train.steps, config.train.phases = 500, ()
   return config
 
 
