@@ -4,8 +4,8 @@
 or 65b. Version 2: 7b, 13b, 34b or 70b. Versions 3 and 3.1: 8b, 70b or 405b. 3.1
 is 3 with stretched rotary wavelengths; its recipe is the stage of training that
 follows on 3, on long documents. Rows grow from 8K to 128K tokens in six steps
-(3.4.2), whose lengths are not published: here all rows have the last length, and
-train.phases takes others. `tiny` is ours, for a run in minutes.
+(3.4.2), whose lengths are not published: here all rows have the last length,
+and train.phases takes others. `tiny` is ours, for a run in minutes.
 
 RMSNorm, SwiGLU, rotary positions, no biases. The large models of version 2 and
 all of version 3 have fewer heads of keys and values. 405b begins with 4M tokens
