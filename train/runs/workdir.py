@@ -188,8 +188,8 @@ def checked(found: dict, path: str) -> ConfigDict:
       raise other_version(name, missing, group.keys() - keys)
   if found['data'].pop('curriculum', ()):
     raise ValueError(
-      f'{path} has data.curriculum, which train.phases replaced: the version '
-      'of Treeline that began its run can resume it.'
+      f'{path} has data.curriculum, which train.phases replaced. The version '
+      'of Treeline that began its run can resume, evaluate and export it.'
     )
   for name, kind in (('model', TransformerConfig), ('data', DataConfig)):
     fields = [x for x in dataclasses.fields(kind) if x.name != 'phases']

@@ -117,13 +117,20 @@ def test_a_run_older_than_some_keys_goes_on_as_before(half):
     'data.loss_on_inputs': False,
     'optimizer.decay': 'matrices',
     'train.max_logit_loss': 0.0,
+    'train.phases': [],
+    'schedule.unit': 'steps',
   }
   for key in keys:
     group, name = key.split('.')
     assert config[group].pop(name) == keys[key]
+  config['data']['curriculum'] = []  # which older runs have
   path.write_text(json.dumps(config))
   then = workdir.read_config(str(half))
   assert then.to_dict() == now.to_dict()
+  config['data']['curriculum'] = [[0.5, 16, 0]]
+  path.write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='curriculum, which train.phases repl'):
+    workdir.read_config(str(half))
 
 
 EDITS = {
