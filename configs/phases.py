@@ -178,7 +178,8 @@ def _check(number: int, entry: Any) -> None:
     formed = (
       all(type(size) is int and size >= 0 for size in sizes)
       and isinstance(objective, str)
-      and isinstance(until, int | float)
+      and type(until) in (int, float)
+      and math.isfinite(until)
     )
   except (TypeError, ValueError):
     formed = False

@@ -197,7 +197,7 @@ def _labelled(config):
 
 
 def _denoisers(config):
-  for denoiser in config.denoisers:
+  for number, denoiser in enumerate(config.denoisers):
     known = (
       isinstance(denoiser, tuple)
       and len(denoiser) == 4
@@ -211,8 +211,10 @@ def _denoisers(config):
     rule = "have (mode, rate, mean span or 'iid', share) for each denoiser"
     _must(config, known, 'denoisers', rule)
     mode, rate, mean, share = denoiser
-    where = f'denoisers, {mode}:'
-    rule = 'lie between 0 and 1, or be 0 or 1 beside a mean span of 0'
+    where = f'denoisers[{number}]' + f', {mode},' * bool(mode)
+    rule = 'be above 0 and below 1'
+    none = ', or 0 (a prefix is read) or 1 (nothing is read)'
+    rule += f' beside a mean span of {mean}' if mean else none
     possible = 0 < rate < 1 or (rate in (0, 1) and not mean)
     require(possible, f'{where} rate', rate, rule)
     require(share > 0, f'{where} share', share, 'be above 0')

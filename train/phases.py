@@ -43,9 +43,13 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
     key = rows, own.kind
     if last > start and key not in compiled:
       compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
-    flops = step_flops(setup.model.config, setup.batch(own.shapes, plan.batch))
-    step = compiled.get(key) if last > start else None
-    found.append(Phase(plan, last, own, rows, step, flops))
+    batch = setup.batch(own.shapes, plan.batch)
+    for _, until, learner in setup.tuning.parts:  # a stage's steps cost alike
+      end = min(last, until)
+      if end > (found[-1].last if found else 0):
+        flops = step_flops(setup.model.config, batch, learner)
+        step = compiled.get(key) if end > start else None
+        found.append(Phase(plan, end, own, rows, step, flops))
   if compiled and jax.process_index() == 0:
     seconds = time.perf_counter() - clock
     terminal.say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
@@ -56,7 +60,7 @@ def _shapes(parts: list[Phase]) -> str:
   """For how many shapes steps are compiled, and how many rows are padding."""
   left = [part for part in parts if part.step]
   shapes = len({(part.rows, part.data.kind) for part in left})
-  if len(left) == 1:
+  if len({part.plan for part in left}) == 1:
     return ''
   text = rows = 0  # of all batches
   for part in left:

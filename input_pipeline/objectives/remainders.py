@@ -2,9 +2,10 @@
 
 A phase may end in the middle of a chunk, and the next phase may make other
 rows. What the rows that were not read hold is the chunk's remainder: it is read
-next, so no token is read twice or left out. Rows are made again of documents
-whose tokens have numbers in place of ids. Their layout is the same, and the
-numbers in a row say which tokens it holds.
+next, so no token is read twice or left out. (With data.start='none' the first
+token of a remainder is read and not predicted, as that of any chunk.) Rows are
+made again of documents whose tokens have numbers in place of ids. Their layout
+is the same, and the numbers in a row say which tokens it holds.
 
   documents       [a b c d e] [f g]
   rows of 2       f g | c d | a b | e      read: the first two
@@ -37,18 +38,28 @@ def after(
   Each run of tokens that stood together is a document, or a list of sentences
   where documents are. Returns the documents, and which have the end of a text.
   """
-  numbered = _numbered(documents)
-  held = _held(numbered, whole, tokenizer, config, rng, family, read)
-  kept = np.zeros(sum(map(_size, documents)), bool)
+  whole = [True] * len(documents) if whole is None else whole
+  # A decoder reads EOS after a text: it has a number too.
+  marked = [
+    config.objective == 'causal' and bool(end) and _size(document) > 0
+    for document, end in zip(documents, whole, strict=True)
+  ]
+  sizes = [_size(d) + mark for d, mark in zip(documents, marked, strict=True)]
+  numbered = _numbered(documents, sizes)
+  unmarked = [bool(x) > y for x, y in zip(whole, marked, strict=True)]
+  held = _held(numbered, unmarked, tokenizer, config, rng, family, read)
+  kept = np.zeros(sum(sizes), bool)
   kept[held[held >= FIRST] - FIRST] = True
   parts, ends, first = [], [], 0
-  for number, document in enumerate(documents):
-    own = kept[first : first + _size(document)]
-    first += len(own)
-    for start, stop in _runs(own):
-      parts.append(_part(document, start, stop))
-      has_end = whole is None or bool(whole[number])
-      ends.append(has_end and stop == len(own))
+  for number, (document, size) in enumerate(zip(documents, sizes, strict=True)):
+    last = _size(document)
+    for start, stop in _runs(kept[first : first + size]):
+      alone = start == last  # EOS without a token of its text
+      eos = np.array([tokenizer.eos], np.int32)
+      part = eos if alone else _part(document, start, min(stop, last))
+      parts.append(part)
+      ends.append(bool(whole[number]) and stop == size and not alone)
+    first += size
   return parts, ends
 
 
@@ -59,7 +70,9 @@ def _held(documents, whole, tokenizer, config, rng, family, read):
     tokens, others = rows.framed_rows(
       documents, tokenizer.cls, tokenizer.sep, config, rng
     )
-    if 'is_next' in others:  # a part from anywhere is read in its own place too
+    # A second part that does not follow the first is of another document, where
+    # it is read too.
+    if 'is_next' in others:
       own = (others['types'] == 0) | (others['is_next'] == 0)[:, None]
       tokens = np.where(own, tokens, 0)
     return tokens[read:]
@@ -72,12 +85,15 @@ def _held(documents, whole, tokenizer, config, rng, family, read):
   return np.concatenate([arrays[name].ravel() for name in names])
 
 
-def _numbered(documents):
-  """The documents with rising numbers from FIRST on in place of ids."""
+def _numbered(documents, sizes):
+  """The documents with rising numbers from FIRST on in place of ids.
+
+  A document of more numbers than tokens has one for its EOS too.
+  """
   found, first = [], FIRST
-  for document in documents:
-    numbers = np.arange(first, first + _size(document), dtype=np.int32)
-    first += len(numbers)
+  for document, size in zip(documents, sizes, strict=True):
+    numbers = np.arange(first, first + size, dtype=np.int32)
+    first += size
     if not isinstance(document, np.ndarray):
       ends = np.cumsum([len(part) for part in document])
       numbers = np.split(numbers, ends[:-1]) if len(document) else []

@@ -217,11 +217,8 @@ def _iterate(dataset, finish, streams, stop, failures):
   """
   from tensorflow import errors, init_scope
 
-  error, iterator, numbers = (
-    None,
-    dataset.as_numpy_iterator(),
-    itertools.count(),
-  )
+  error, numbers = None, itertools.count()
+  iterator = dataset.as_numpy_iterator()
   try:
     while error is None:
       try:

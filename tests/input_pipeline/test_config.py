@@ -32,6 +32,8 @@ def test_impossible_values(key, value):
     ((('steps', 5), 16, 0, 0, ''), r'\[0\] is .* must be \(\(unit, until\)'),
     (((('steps', 5), 16, 0, 0),), r'must be \(\(unit, until\), batch'),
     (((('weeks', 5), 16, 0, 0, ''),), "'weeks', which nothing counts.*tokens"),
+    (((('steps', float('inf')), 16, 0, 0, ''),), 'must be .*unit, until'),
+    (((('steps', True), 16, 0, 0, ''),), 'must be .*unit, until'),
     (((('rows', 0), 16, 0, 0, ''),), 'ends at 0 rows, but a run begins at 0'),
     (
       ((('steps', 5), 0, 32, 0, ''), (('steps', 4), 0, 48, 0, '')),

@@ -169,6 +169,11 @@ def _ends(schedule, start, last, stages):
     if not isinstance(restart, tuple | list) or len(restart) != 3:
       raise ValueError(f'{wrong}it must have (step, rate, warm-up steps).')
     begin, peak, warmup = restart
+    whole = type(begin) is type(warmup) is int
+    if not whole or type(peak) not in (int, float):
+      raise ValueError(
+        f'{wrong}steps must be whole numbers, the rate a number.'
+      )
     if not 0 < peak < math.inf or warmup < 0:
       raise ValueError(
         f'{wrong}the rate must be above 0, and the warm-up at least 0.'
@@ -199,6 +204,7 @@ def _unit(schedule, stages):
       f'schedule.unit is {unit!r}, but schedule.name={schedule.name} counts '
       f'steps; with {", ".join(COUNTED)} it may count others.'
     )
+  # Stages come first: they have the schedule's parts already.
   others = {
     "tuning.train='two_stage'": stages > 1,
     f'schedule.first_step={schedule.first_step}': schedule.first_step,

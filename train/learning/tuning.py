@@ -66,6 +66,14 @@ class Tuning:
     """The step before which the second stage begins."""
     return self.steps // 2
 
+  @property
+  def parts(self) -> list[tuple[int, int, str]]:
+    """(step before the first one, last step, what learns) of each stage."""
+    if self.stages == 1:
+      return [(0, self.steps, '')]
+    first, second = (0, self.switch), (self.switch, self.steps)
+    return [(*first, 'generator'), (*second, 'discriminator')]
+
   def extended(self, params: dict, axes: dict) -> tuple[dict, dict]:
     """Shapes and axis names of the model's tree -> of the state's.
 

@@ -10,6 +10,7 @@ from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
 from models.families.electra import generator_config
+from train.learning.tuning import make_tuning
 
 # Peak bfloat16 FLOP/s of a jax device, dense, from the vendors' data sheets.
 # The first entry that `device_kind` starts with counts.
@@ -36,24 +37,30 @@ def peak_flops(device: jax.Device) -> float | None:
 def run_flops(config: ConfigDict) -> float:
   """Floating-point operations of a whole run, through all of its phases."""
   data, total = data_config(config), 0.0
-  model = TransformerConfig(**config.model)
+  model, steps = TransformerConfig(**config.model), config.train.steps
   for phase in data.plan:
-    last = config.train.steps if phase.last is None else phase.last
+    last = steps if phase.last is None else phase.last
     shapes = batch_shapes(data.at(phase), config.model.family)
     batch = {
       name: jax.ShapeDtypeStruct((phase.batch, *tail), dtype)
       for name, (tail, dtype) in shapes.items()
     }
-    total += (last - phase.first) * step_flops(model, batch)
+    for first, until, learner in make_tuning(config).parts:
+      own = max(min(last, until) - max(phase.first, first), 0)
+      total += own * step_flops(model, batch, learner)
   return total
 
 
-def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
+def step_flops(
+  config: TransformerConfig, batch: dict[str, Any], learner: str = ''
+) -> float:
   """Floating-point operations of one training step, all devices together.
 
   The convention of PaLM (Chowdhery et al. 2022, appendix B): matrix products
   alone, once forward and twice backward. What remat computes again does not
   count; masked attention counts in full. The batch is of arrays or shapes.
+  `learner` is the part of ELECTRA that a stage trains, see
+  `tuning.Tuning.parts`; '': both.
   """
   c = config
   *rows, T = batch['inputs'].shape
@@ -75,6 +82,8 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
     case 'electra':
       forward = _stack(c, c.encoder_layers, B, T, causal=False)
       forward += _discriminator_head(c, B, T, predicted)
+      if learner:
+        return _stage(c, B, T, predicted, learner, forward)
       if c.generator == 'unigram':
         return 3.0 * 2.0 * forward
       head = generator_config(c)
@@ -95,6 +104,23 @@ def step_flops(config: TransformerConfig, batch: dict[str, Any]) -> float:
     case 'decoder':
       forward = _stack(c, c.decoder_layers, B, T, causal=not c.prefix)
   return 3.0 * 2.0 * (forward + predicted * _vocabulary(head))
+
+
+def _stage(
+  config: TransformerConfig,
+  rows: int,
+  length: int,
+  predicted: int,
+  learner: str,
+  discriminator: int,
+) -> float:
+  """Of a step that trains one part; the generator is run by both stages."""
+  c = generator_config(config)
+  generator = _stack(c, c.encoder_layers, rows, length, causal=False)
+  generator += predicted * _vocabulary(c)
+  if learner == 'generator':
+    return 3.0 * 2.0 * generator
+  return 2.0 * (generator + 3.0 * discriminator)
 
 
 def _vocabulary(config: TransformerConfig) -> int:

@@ -88,6 +88,32 @@ def test_no_token_is_lost_or_read_twice(objective, family):
       assert max(sizes, default=1) <= 7
 
 
+def test_ends_of_texts_are_not_lost():
+  """EOS in rows that were not read is in those of what they left, no other."""
+  config = masked_config(
+    'causal', length=4, start='eos', concatenate=False, pack=False
+  )
+  shapes = rows.batch_shapes(config, 'decoder')
+
+  def made(texts, whole=None):
+    rng = np.random.default_rng(5)
+    found = rows.make_rows(
+      texts, TOKENIZER, config, shapes, rng, 'decoder', whole
+    )
+    return features.split(found, shapes)['targets']
+
+  texts = [*documents(), np.zeros(0, np.int32)]
+  alone = 0
+  for read in range(len(made(texts))):
+    parts, whole = remainders.after(
+      read, texts, None, TOKENIZER, config, np.random.default_rng(5), 'decoder'
+    )
+    expected = (made(texts)[read:] == TOKENIZER.eos).sum()
+    assert (made(parts, whole) == TOKENIZER.eos).sum() == expected
+    alone += sum(part.tolist() == [TOKENIZER.eos] for part in parts)
+  assert alone  # a row that begins with EOS
+
+
 def test_the_rest_of_a_text_has_no_end_before_its_end():
   """EOS follows the end of a text, not the end of a part of it."""
   config = masked_config('causal', length=8, pack=False, start='none')

@@ -132,6 +132,8 @@ def test_restarts_are_schedules_of_their_own(name):
 @pytest.mark.parametrize(
   ('restarts', 'message'),
   [
+    (((50.5, 0.1, 3),), 'steps must be whole numbers'),
+    ((('a', 0.1, 3),), 'steps must be whole numbers'),
     (((20, 0.5),), r'has \(20, 0.5\); it must have \(step, rate, warm-up'),
     (((20, 0.0, 5),), 'the rate must be above 0'),
     (((4, 0.5, 5),), 'must not begin before step 5, where the warm-up'),

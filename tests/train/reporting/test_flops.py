@@ -1,10 +1,18 @@
 """Peaks of devices and whole runs; ../test_fit.py counts those of a step."""
 
+import jax
 import pytest
 
-from configs import bert, phases, tree
+from configs import bert, electra, phases, tree
 from input_pipeline.config import data_config
-from train.reporting.flops import PEAKS, peak_flops, run_flops
+from input_pipeline.objectives.rows import batch_shapes
+from models.config import TransformerConfig
+from train.reporting.flops import (
+  PEAKS,
+  peak_flops,
+  run_flops,
+  step_flops,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +70,24 @@ def test_a_run_is_the_sum_of_its_phases():
   short = run_flops(config) / steps
   assert both == pytest.approx(900_000 * short + 100_000 * long)
   assert phases.of(config)[0].length == data_config(config).length == 128
+
+
+def test_each_of_two_stages_counts_what_it_computes():
+  """The generator alone; then it forward, and the discriminator whole."""
+  config = electra.get_config('base').unlock()
+  config.model.generator_divisor, config.model.generator_shares = 1, 'none'
+  model = TransformerConfig(**config.model)
+  shapes = batch_shapes(data_config(config), 'electra')
+  batch = {
+    name: jax.ShapeDtypeStruct((256, *tail), dtype)
+    for name, (tail, dtype) in shapes.items()
+  }
+  both = step_flops(model, batch)
+  first, second = (
+    step_flops(model, batch, x) for x in ('generator', 'discriminator')
+  )
+  assert first / 3 + (both - first) == pytest.approx(second, rel=1e-12)
+  assert both / 3 < first < second < both
+  config.tuning.train = 'two_stage'
+  half = config.train.steps // 2
+  assert run_flops(config) == pytest.approx(half * (first + second))
