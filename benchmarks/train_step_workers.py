@@ -196,6 +196,7 @@ def treeline_worker(setting):
   from jax.sharding import NamedSharding, PartitionSpec
 
   from benchmarks import train_step_models
+  from configs import common
   from models import pretrained
   from train.learning.state import create_state
   from train.setup import set_up
@@ -207,8 +208,10 @@ def treeline_worker(setting):
       dataclasses.asdict(pretrained.read_config(setting['folder'], **own))
     )
     for key in config.schedule:
-      config.schedule[key] = None
+      default = common.KEYS[f'schedule.{key}'].default
+      config.schedule[key] = None if isinstance(default, type) else default
   config.data.batch = config.data.streams = rows
+  config.train.phases = ()
   config.schedule.name = 'constant'
   config.schedule.learning_rate = setting['learning_rate']
   setup = set_up(config, jax.devices()[:1])
