@@ -142,11 +142,7 @@ def ramp(
   >>> ramp('rows', 100, 4, 8, 2)
   ((('rows', 50.0), 4, 0, 0, ''), (('rows', 100.0), 6, 0, 0, ''))
   """
-  sizes = range(first, last, by)
-  return tuple(
-    ((unit, until * (n + 1) / len(sizes)), size, 0, 0, '')
-    for n, size in enumerate(sizes)
-  )
+  return _growing(unit, until, range(first, last, by), 1)
 
 
 def line(
@@ -159,9 +155,13 @@ def line(
   >>> line('tokens', 100, 4, 8, 2)
   ((('tokens', 25.0), 4, 0, 0, ''), (('tokens', 75.0), 6, 0, 0, ''))
   """
-  sizes = range(first, last, by)
+  return _growing(unit, until, range(first, last, by), 0.5)
+
+
+def _growing(unit, until, sizes, share):
+  """A phase for each size; the first one has a `share` of an equal part."""
   return tuple(
-    ((unit, until * (n + 0.5) / len(sizes)), size, 0, 0, '')
+    ((unit, until * (n + share) / len(sizes)), size, 0, 0, '')
     for n, size in enumerate(sizes)
   )
 

@@ -166,7 +166,7 @@ class DataConfig:
 
   @property
   def uneven(self) -> bool:
-    """Whether some batches have more rows of one stream than of another."""
+    """Whether batches differ in size, or streams in their shares of one."""
     batches = {phase.batch for phase in self.plan}
     return len(batches) > 1 or self.batch % self.streams > 0
 

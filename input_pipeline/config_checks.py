@@ -203,9 +203,9 @@ def _denoisers(config):
       and len(denoiser) == 4
       and isinstance(denoiser[0], str)
       and all(
-        isinstance(number, int | float)
-        for place, number in enumerate(denoiser)
-        if place and (place, number) != (2, choices.IID)
+        isinstance(value, int | float)
+        for place, value in enumerate(denoiser)
+        if place and (place, value) != (2, choices.IID)
       )
     )
     rule = "have (mode, rate, mean span or 'iid', share) for each denoiser"
@@ -248,12 +248,12 @@ def _phases(config):
       own = config.at(phase)  # runs all rules
     except ValueError as error:
       raise ValueError(f'train.phases[{number}]: {error}') from None
-    kinds = {objective_kind(x) for x in (own, config)}
+    kinds = {_reads(x) for x in (own, config)}
     if len(kinds) > 1:
       raise ValueError(
         f'train.phases[{number}] has the objective {own.objective!r}, which '
-        f'reads {objective_kind(own)}, but data.objective={config.objective!r} '
-        f'reads {objective_kind(config)}: one run cannot do both.'
+        f'reads {_reads(own)}, but data.objective={config.objective!r} '
+        f'reads {_reads(config)}: one run cannot do both.'
       )
   if config.scored and config.kind_count > 1:
     raise ValueError(
@@ -262,7 +262,7 @@ def _phases(config):
     )
 
 
-def objective_kind(config: DataConfig) -> str:
+def _reads(config: DataConfig) -> str:
   """What an objective reads, in words."""
   if config.labelled:
     return 'the labels of a task'

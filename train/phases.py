@@ -19,6 +19,7 @@ class Phase:
   """Steps whose batches have one shape; see `configs.phases`."""
 
   plan: Plan
+  first: int  # the step before the first one
   last: int  # the last step
   data: Data
   rows: int  # of a batch, with padding
@@ -44,12 +45,12 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
     if last > start and key not in compiled:
       compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
     batch = setup.batch(own.shapes, plan.batch)
-    for _, until, learner in setup.tuning.parts:  # a stage's steps cost alike
-      end = min(last, until)
-      if end > (found[-1].last if found else 0):
+    for begin, until, learner in setup.tuning.parts:  # of one cost a step
+      first, end = max(plan.first, begin), min(last, until)
+      if first < end:
         flops = step_flops(setup.model.config, batch, learner)
         step = compiled.get(key) if end > start else None
-        found.append(Phase(plan, end, own, rows, step, flops))
+        found.append(Phase(plan, first, end, own, rows, step, flops))
   if compiled and jax.process_index() == 0:
     seconds = time.perf_counter() - clock
     terminal.say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
@@ -60,11 +61,12 @@ def _shapes(parts: list[Phase]) -> str:
   """For how many shapes steps are compiled, and how many rows are padding."""
   left = [part for part in parts if part.step]
   shapes = len({(part.rows, part.data.kind) for part in left})
-  if len({part.plan for part in left}) == 1:
+  phases = len({part.plan for part in left})
+  if phases == 1:
     return ''
   text = rows = 0  # of all batches
   for part in left:
-    steps = part.last - part.plan.first
+    steps = part.last - part.first
     text, rows = text + steps * part.plan.batch, rows + steps * part.rows
   padding = f'; {1 - text / rows:.2%} of all rows are padding' * (text < rows)
-  return f', for {shapes} shapes of {len(left)} phases{padding}'
+  return f', for {shapes} shapes of {phases} phases{padding}'

@@ -6,6 +6,7 @@ import pytest
 from configs import bert, bloom, chinchilla, gopher, gpt3, llama, mt_nlg, palm
 from configs.phases import counts, line, make_plan, of, ramp, steps_in
 from train.learning.schedules import make_schedule
+from train.parallel.sharding import padded
 
 
 def batch_at(config, unit, count):
@@ -75,6 +76,22 @@ def test_bloom():
     assert float(rate(step)) == pytest.approx(cosine, rel=1e-5)
   small = bloom.get_config('560m')
   assert [p.batch for p in of(small)] == [192, 224, 256]
+
+
+def test_what_a_ramp_costs():
+  """On 128 parts of a mesh; input_pipeline/README.md has these numbers."""
+  config = bloom.get_config('176b')
+  plan = of(config)
+  sizes = padded([phase.batch for phase in plan], 128)
+  assert len(set(sizes)) == 6
+  steps = [(p.last or config.train.steps) - p.first for p in plan]
+  text = np.array([n * p.batch for n, p in zip(steps, plan, strict=True)])
+  rows = np.multiply(steps, sizes)
+  assert 1 - text.sum() / rows.sum() == pytest.approx(0.011, abs=5e-4)
+  assert 1 - text[:-1].sum() / rows[:-1].sum() == pytest.approx(0.17, abs=5e-3)
+  for phase, size in zip(plan, sizes, strict=True):
+    least = -(-phase.batch // 128) * 128
+    assert 0.75 * size <= least <= size
 
 
 def test_the_others():

@@ -146,7 +146,7 @@ def padded(batches: Sequence[int], parts: int) -> list[int]:
   """Rows of each batch with padding: multiples of `parts`, few of them.
 
   Batches share a size, and so a compiled step, if at most a quarter of it is
-  padding.
+  padding. (Of a small batch more may be, to reach a multiple.)
 
   >>> padded([10, 40, 70, 80, 96, 256], 8)
   [16, 40, 96, 96, 96, 256]
