@@ -78,5 +78,5 @@ class Embed(nn.Module):
       x = x + chosen @ shard(self.type.astype(c.dtype), 'types', None)
     if c.embed_norm:
       x = self.norm(x)
-    x = shard(x, 'act_batch', 'act_length', 'act_embed')
+    x = shard(x, 'act_batch', 'act_residual', 'act_embed')
     return self.dropout(x)

@@ -1,11 +1,14 @@
 """What every model is made of: named weights, Dense, Norm, Dropout, Mlp."""
 
 import functools
+import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from models.config import TransformerConfig
 
@@ -30,15 +33,32 @@ def named(init: Initializer, *names: str) -> Initializer:
   return nn.with_logical_partitioning(checked, names)
 
 
-def shard(x: jax.Array, *names: str) -> jax.Array:
+def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
+
+  A dimension that its mesh axes do not divide stays whole: the one token of a
+  step of decoding. A run checks its own sizes before.
 
   Raises:
     ValueError: the active rules do not know a name.
   """
-  return nn.with_logical_constraint(
-    x, names, fallback=nn.spmd.RulesFallback.RAISE_ERROR
-  )
+  mesh = jax.sharding.get_abstract_mesh()
+  rules = dict(nn.get_logical_axis_rules())
+  if not rules or mesh.empty:
+    return x
+  if unknown := {*names} - {*rules, None}:
+    raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
+  spec = [
+    axes if size % parts_of(mesh, axes) == 0 else None
+    for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+  """Into how many parts these axes of a mesh cut a dimension."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return math.prod(mesh.shape[axis] for axis in axes)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

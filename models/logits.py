@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from models.layers import linear, shard
+from models.layers import linear, parts_of, shard
 
 BY_SIZE = -1  # as a chunk: the one that `tokens_at_once` chooses
 LIMIT = 2**30  # bytes of float32 logits on a device; more are cut in chunks
@@ -130,10 +130,4 @@ def devices_of(name: str) -> int:
   """Into how many parts the mesh cuts a dimension of this logical name."""
   (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or axes is None:
-    return 1
-  axes = (axes,) if isinstance(axes, str) else axes
-  count = 1
-  for axis in axes:
-    count *= mesh.shape[axis]
-  return count
+  return 1 if mesh.empty else parts_of(mesh, axes)

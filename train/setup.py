@@ -177,7 +177,7 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))
     optimizer = optax.chain(optimizer, lower)
-  rules = sharding.make_rules(preset)
+  rules = sharding.make_rules(preset, mesh.shape)
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
     averaged=config.train.ema_decay > 0,

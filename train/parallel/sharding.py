@@ -1,7 +1,7 @@
 """The mesh of devices, and which dimension is cut along which of its axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,36 +13,73 @@ BATCH = PartitionSpec(('data', 'fsdp'))
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
-# One table per preset: every logical name of a dimension, of weights and of
-# activations, and its mesh axis. A name that is missing here is an error.
+# Every logical name of a dimension, of weights and of activations. A name that
+# is missing here is an error.
 _NAMES = (
   *('layers', 'vocab', 'embed', 'mlp', 'heads', 'kv_heads', 'head_dim'),
   *('channels', 'buckets', 'positions', 'types', 'table', 'hidden'),
   *('rank', 'adapter'),  # of LoRA's factors and of adapters
   *('classes', 'norm', 'act_length', 'act_keys', 'act_embed', 'act_mlp'),
   *('act_heads', 'act_kv_heads', 'act_head_dim', 'act_channels', 'act_vocab'),
+  'act_residual',  # the length of what is between the blocks
 )
-_UNCUT = dict.fromkeys(_NAMES) | {'act_batch': ('data', 'fsdp')}
-_FSDP = {'embed': 'fsdp'}  # Rajbhandari et al. 2020 (ZeRO), stage 3
 _WIDTHS = 'vocab', 'mlp', 'heads', 'kv_heads', 'channels'
-_TENSOR = dict.fromkeys(  # Shoeybi et al. 2019 (Megatron-LM), 3
-  (*_WIDTHS, *(f'act_{name}' for name in _WIDTHS)), 'tensor'
-)
-PRESETS = {
-  'replicated': _UNCUT,
-  'fsdp': _UNCUT | _FSDP,
-  'tensor': _UNCUT | _TENSOR,
-  'fsdp_tensor': _UNCUT | _FSDP | _TENSOR,
+# A preset is a word of these or several, joined by '_'. Each word cuts along
+# mesh axes: dimension -> axis.
+WORDS = {
+  # Rajbhandari et al. 2020 (ZeRO), stage 3: weights, gradients, optimizer.
+  'fsdp': {'embed': 'fsdp'},
+  # The same, stage 1: the optimizer's state alone, see `optimizer_rules`.
+  'zero1': {},
+  # Context parallelism: the length of the activations.
+  'sequence': {'act_length': 'sequence', 'act_residual': 'sequence'},
+  # Shoeybi et al. 2019 (Megatron-LM), 3; Korthikanti et al. 2022, 4.2.2: the
+  # length of what is between the blocks.
+  'tensor': dict.fromkeys(
+    (*_WIDTHS, *(f'act_{name}' for name in _WIDTHS), 'act_residual'), 'tensor'
+  ),
+  # Huang et al. 2019 (GPipe): each device has some of the layers.
+  'stage': {'layers': 'stage'},
 }
+AUTO, NONE = 'auto', 'replicated'
 
 
-def make_rules(preset: str) -> Rules:
-  """The rules of a preset, in Flax's form; raises ValueError if unknown."""
-  if preset not in PRESETS:
+def words_of(preset: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
+  """The words of a preset; of 'auto' those of the axes larger than 1.
+
+  Raises ValueError for an unknown or repeated word.
+  """
+  if preset == AUTO:
+    return tuple(x for x in WORDS if x in sizes and sizes[x] != 1)
+  words = () if preset == NONE else tuple(preset.split('_'))
+  unknown = [x for x in words if x not in WORDS]
+  if unknown or len({*words}) < len(words) or {'fsdp', 'zero1'} <= {*words}:
     raise ValueError(
-      f'sharding.rules is {preset!r}; it must be one of {", ".join(PRESETS)}.'
+      f'sharding.rules is {preset!r}; it must be {AUTO}, {NONE}, or some of '
+      f"{', '.join(WORDS)}, joined by '_', such as fsdp_tensor; fsdp and zero1 "
+      'exclude each other.'
     )
-  return tuple(PRESETS[preset].items())
+  return words
+
+
+def make_rules(preset: str, sizes: Mapping[str, int] | None = None) -> Rules:
+  """The rules of a preset, in Flax's form; 'auto' needs the mesh's sizes.
+
+  Raises ValueError for an unknown or repeated word.
+  """
+  words = words_of(preset, sizes or {})
+  cuts = {name: [] for name in _NAMES}
+  for word in WORDS:
+    if word in words:
+      for name, axis in WORDS[word].items():
+        cuts[name].append(axis)
+  if 'fsdp' in words and 'sequence' in words:
+    cuts['embed'].append('sequence')  # whose devices have the same weights
+  rules = {
+    name: tuple(axes) if len(axes) > 1 else axes[0] if axes else None
+    for name, axes in cuts.items()
+  }
+  return tuple((rules | {'act_batch': BATCH[0]}).items())
 
 
 def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
@@ -81,14 +118,20 @@ def make_mesh(
   """
   devices = jax.devices() if devices is None else devices
   shape = mesh_shape(sizes, len(devices))
-  used = jax.tree.leaves(dict(make_rules(preset)))
+  words = words_of(preset, dict(zip(AXES, shape, strict=True)))
+  used = jax.tree.leaves(dict(make_rules('_'.join(words) or NONE)))
   for axis, n in zip(AXES, shape, strict=True):
     if n > 1 and axis not in used:
       raise ValueError(
         f'sharding.mesh.{axis} is {n}, but sharding.rules={preset!r} cuts '
-        f'nothing along it: {n} devices would do the same work.'
+        f'nothing along it: {n} devices would do the same work. '
+        + (
+          'No model here has experts: set it to 1.'
+          if axis == 'expert'
+          else f'Set sharding.rules to auto, or to words with {axis}.'
+        )
       )
-    if n == 1 and axis in preset.split('_') and len(devices) > 1:
+    if n == 1 and axis in words and len(devices) > 1:
       raise ValueError(
         f'sharding.rules={preset!r} cuts along the mesh axis {axis!r}, whose '
         f'size is 1: nothing would be cut. Set --config.sharding.mesh.{axis}='
@@ -119,17 +162,24 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
           f'{where}: the axis name {name!r} is in no rule of '
           'train/parallel/sharding.py.'
         )
-      axis = table[name]
-      if axis and size % mesh.shape[axis]:
+      axes = _larger(mesh, table[name])
+      parts = math.prod(mesh.shape[axis] for axis in axes)
+      if size % parts:
         raise ValueError(
           f'{where} has shape {leaf.shape}: dimension {name!r} of {size} '
-          f'cannot be cut into {mesh.shape[axis]} along the mesh axis '
-          f'{axis!r}. Change sharding.mesh.{axis} or sharding.rules.'
+          f'cannot be cut into {parts} along the mesh axis '
+          f'{" x ".join(axes)}. Change sharding.mesh or sharding.rules.'
         )
-      spec.append(axis if axis and mesh.shape[axis] > 1 else None)
+      spec.append(axes if len(axes) > 1 else axes[0] if axes else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree_util.tree_map_with_path(place, shapes, axes)
+
+
+def _larger(mesh, axes):
+  """The mesh axes of a rule that are larger than 1."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return tuple(axis for axis in axes if mesh.shape[axis] > 1)
 
 
 def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:

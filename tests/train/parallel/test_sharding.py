@@ -307,7 +307,7 @@ def test_the_rest_of_the_devices():
     ('fsdp', {'data': -1, 'fsdp': -1}, 'one may be -1'),
     ('replicated', {'data': 0}, 'sizes must be positive'),
     ('replicated', {}, r'\(all 1\) takes 1 devices'),
-    ('zero', {'data': 8}, "sharding.rules is 'zero'; it must be one of repl"),
+    ('zero', {'data': 8}, "sharding.rules is 'zero'; it must be auto, repl"),
     ('fsdp', {'data': 8}, "the mesh axis 'fsdp', whose size is 1"),
     ('fsdp_tensor', {'data': 4, 'fsdp': 2}, "the mesh axis 'tensor', whose"),
     ('replicated', {'data': 4, 'tensor': 2}, 'mesh.tensor is 2, but'),
