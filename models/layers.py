@@ -55,6 +55,13 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
+def devices_of(name: str) -> int:
+  """Into how many parts the mesh cuts a dimension of this logical name."""
+  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else parts_of(mesh, axes)
+
+
 def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
   """Into how many parts these axes of a mesh cut a dimension."""
   axes = (axes,) if isinstance(axes, str) else axes or ()

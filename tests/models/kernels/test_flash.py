@@ -56,7 +56,7 @@ def compared(
   scaled = (normal(B, N, T, H) * (8 / H) ** 0.5).astype(dtype)
   arrays = scaled, normal(B, K, S, H), normal(B, K, S, H)
   bias = normal(N, T + S - 1) if kind.bias else None
-  meta = jnp.array([SEED, window, 0, 0], 'int32')
+  meta = jnp.array([SEED, window, 0, 0, 0, 0], 'int32')
   probe = normal(B, N, T, H)
 
   def flash(q, k, v, bias):
@@ -118,7 +118,7 @@ def test_passes_over_blocks_of_other_segments():
   q, k, v = (rng.normal(size=(1, 256, 1, H)).astype('float32') for _ in 'qkv')
   cuts = jnp.repeat(jnp.array([[1, 2]], 'int32'), 128, axis=1)
   q[:, 128:] = k[:, 128:] = v[:, 128:] = np.nan
-  meta = jnp.zeros(4, 'int32')
+  meta = jnp.zeros(6, 'int32')
 
   def first_half(*arrays):
     out = kernel.flash(kind, *arrays, None, cuts, cuts, None, meta)
