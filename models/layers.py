@@ -36,8 +36,9 @@ def named(init: Initializer, *names: str) -> Initializer:
 def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
 
-  A dimension that its mesh axes do not divide stays whole: the one token of a
-  step of decoding. A run checks its own sizes before.
+  A dimension that is shorter than its axes stays whole: the one token of a step
+  of decoding. One that they do not divide (a vocabulary, a length) is padded on
+  the devices, which nothing sees.
 
   Raises:
     ValueError: the active rules do not know a name.
@@ -49,10 +50,17 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
   spec = [
-    axes if size % parts_of(mesh, axes) == 0 else None
+    axes if size >= parts_of(mesh, axes) else None
     for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def devices_of(name: str) -> int:
+  """Into how many parts the mesh cuts a dimension of this logical name."""
+  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else parts_of(mesh, axes)
 
 
 def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:

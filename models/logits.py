@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from models.layers import linear, parts_of, shard
+from models.layers import devices_of, linear, shard
 
 BY_SIZE = -1  # as a chunk: the one that `tokens_at_once` chooses
 LIMIT = 2**30  # bytes of float32 logits on a device; more are cut in chunks
@@ -124,10 +123,3 @@ def tokens_at_once(chunk: int, B: int, T: int, V: int) -> int:
     pieces = -(-T // max(1, CHUNK // token))
     chunk = -(-T // pieces)  # about equal ones
   return min(chunk or T, T)
-
-
-def devices_of(name: str) -> int:
-  """Into how many parts the mesh cuts a dimension of this logical name."""
-  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
-  mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else parts_of(mesh, axes)

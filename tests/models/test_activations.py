@@ -21,6 +21,7 @@ from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from train.learning.state import abstract_params
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, T, P, S = 8, 10, 3, 14
 D, F, N, K, H, V = 24, 36, 4, 2, 8, 40
@@ -41,9 +42,9 @@ PRESETS = {
 }
 
 
-def make_mesh(preset):
+def mesh_of(preset):
   sizes = dict.fromkeys(sharding.AXES, 1) | PRESETS[preset]
-  return sharding.make_mesh(sizes, preset)
+  return make_mesh(sizes, preset)
 
 
 def constraints(fields, preset):
@@ -58,7 +59,7 @@ def constraints(fields, preset):
     for name in model.INPUTS
   }
   rules = sharding.make_rules(preset)
-  with jax.set_mesh(make_mesh(preset)), nn.logical_axis_rules(rules):
+  with jax.set_mesh(mesh_of(preset)), nn.logical_axis_rules(rules):
     traced = jax.make_jaxpr(
       lambda p, batch: model.apply({'params': p}, **batch)
     )(params, batch)
@@ -213,7 +214,7 @@ def test_weights(fields, preset):
   width = fields['embed_dim']
   shapes, names = abstract_params(model)
   sizes = dict.fromkeys(sharding.AXES, 1) | {'fsdp': 2, 'tensor': 2, 'data': 2}
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules(preset)
   places = sharding.shardings(mesh, rules, names, shapes)
   leaves = jax.tree_util.tree_leaves_with_path(shapes)

@@ -25,6 +25,7 @@ from train.learning.state import (
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import make_tuning
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh, mesh_shape
 from train.runs.checkpoint import Checkpoints
 
 STEPS = 3
@@ -96,7 +97,7 @@ def train_config(config, host_batches, preset, sizes, devices=None):
   schedule = make_schedule(config.schedule, config.train.steps)
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
-  mesh = sharding.make_mesh(mesh_sizes(**sizes), preset, devices)
+  mesh = make_mesh(mesh_sizes(**sizes), preset, devices)
   rules = sharding.make_rules(preset)
   cursor_shape = config.data.streams, 4
   shape = abstract_state(model, optimizer, cursor_shape, mesh, rules)
@@ -219,7 +220,7 @@ def test_state_is_the_same_on_any_mesh(tmp_path):
 
   def abstract(devices, preset, **sizes):
     sizes = dict.fromkeys(sharding.AXES, 1) | sizes
-    mesh = sharding.make_mesh(sizes, preset, jax.devices()[:devices])
+    mesh = make_mesh(sizes, preset, jax.devices()[:devices])
     places = sharding.shardings(mesh, sharding.make_rules(preset), names, host)
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -282,7 +283,7 @@ def test_one_host_needs_all_rows():
   """A single host's global batch is its own, sharded over the mesh."""
   own = np.random.default_rng(0).integers(0, 100, (16, 3))
   for preset, sizes in MESHES.items():
-    mesh = sharding.make_mesh(mesh_sizes(**sizes), preset)
+    mesh = make_mesh(mesh_sizes(**sizes), preset)
     rows = sharding.batch_rows(mesh, 16)
     np.testing.assert_array_equal(rows, np.arange(16))
     batch = sharding.global_batch({'inputs': own}, rows, mesh, 16)
@@ -292,10 +293,10 @@ def test_one_host_needs_all_rows():
 
 def test_the_rest_of_the_devices():
   sizes = mesh_sizes(data=-1, tensor=2)
-  assert sharding.mesh_shape(sizes, 8) == (4, 1, 1, 2, 1, 1)
+  assert mesh_shape(sizes, 8) == (4, 1, 1, 2, 1, 1)
   sizes = mesh_sizes(data=2, fsdp=-1)
-  assert sharding.mesh_shape(sizes, 8) == (2, 4, 1, 1, 1, 1)
-  assert sharding.mesh_shape(sizes, 2) == (2, 1, 1, 1, 1, 1)
+  assert mesh_shape(sizes, 8) == (2, 4, 1, 1, 1, 1)
+  assert mesh_shape(sizes, 2) == (2, 1, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -316,11 +317,11 @@ def test_the_rest_of_the_devices():
 )
 def test_impossible_meshes(preset, sizes, message):
   with pytest.raises(ValueError, match=message):
-    sharding.make_mesh(mesh_sizes(**sizes), preset)
+    make_mesh(mesh_sizes(**sizes), preset)
 
 
 def test_weights_that_a_mesh_cannot_divide():
-  mesh = sharding.make_mesh(mesh_sizes(tensor=8), 'tensor')
+  mesh = make_mesh(mesh_sizes(tensor=8), 'tensor')
   rules = sharding.make_rules('tensor')
 
   def place(shape, *names):
