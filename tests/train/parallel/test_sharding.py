@@ -98,9 +98,18 @@ def train_config(config, host_batches, preset, sizes, devices=None):
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
   mesh = make_mesh(mesh_sizes(**sizes), preset, devices)
-  rules = sharding.make_rules(preset)
-  cursor_shape = config.data.streams, 4
-  shape = abstract_state(model, optimizer, cursor_shape, mesh, rules)
+  rules, optimizer_rules = (
+    sharding.make_rules(preset, mesh.shape, config.model.kv_heads, own)
+    for own in (False, True)
+  )
+  shape = abstract_state(
+    model,
+    optimizer,
+    (config.data.streams, 4),
+    mesh,
+    rules,
+    optimizer_rules=optimizer_rules,
+  )
   start = np.tile(cursors.START, [config.data.streams, 1])
   state = create_state(model, optimizer, shape, start, config.seed)
 
@@ -159,6 +168,40 @@ def test_eight_devices_equal_one(host_batches, one_device, preset):
   check_places(ours[1], MESHES[preset], preset)
 
 
+def test_what_the_mesh_does_not_divide(host_batches):
+  """A vocabulary, a length, and fewer key heads than devices.
+
+  The table is stored along its other dimension, and keys and values whole.
+  """
+  odd = {'model.vocab_size': 66, 'model.kv_heads': 2, 'model.dropout': 0.0}
+  batches = [
+    {
+      name: x if name.startswith(('cursor', 'encoder')) else x[:, :13]
+      for name, x in batch.items()
+    }
+    for batch in host_batches
+  ]
+  sizes = {'data': 1, 'fsdp': 2, 'tensor': 4}
+  ours = train(batches, 'auto', sizes, **odd)
+  one = jax.devices()[:1]
+  theirs = train(batches, 'replicated', {'data': 1}, one, **odd)
+  assert_same_training(ours, theirs)
+  params = ours[1].params
+  table = params['embed']['table'].addressable_shards[0].data
+  assert table.shape == (66, 16 // 8)
+  attention = params['decoder']['layers']['attention']
+  key = attention['key']['kernel'].addressable_shards[0].data
+  assert key.shape == (2, 16 // 2, 2 * 8)
+  query = attention['query']['kernel'].addressable_shards[0].data
+  assert query.shape == (2, 16 // 2, 4 * 8 // 4)
+
+
+def test_zero1_cuts_the_state_of_the_optimizer_alone(host_batches, one_device):
+  ours = train(host_batches, 'zero1_tensor', {'data': 4, 'tensor': 2})
+  assert_same_training(ours, one_device)
+  check_places(ours[1], {'tensor': 2, 'fsdp': 4}, 'tensor', moments=4)
+
+
 def test_shared_stacks_on_eight_devices(host_batches):
   """The weights of both stacks get gradients from both, on any mesh."""
   shared = {'model.shared_stacks': True}
@@ -170,7 +213,7 @@ def test_shared_stacks_on_eight_devices(host_batches):
   check_places(ours[1], sizes, 'fsdp_tensor', 'decoder', 16)
 
 
-def check_places(state, sizes, preset, stack='encoder', arrays=26):
+def check_places(state, sizes, preset, stack='encoder', arrays=26, moments=0):
   """After training, each device still holds what the preset says."""
   sizes = mesh_sizes(**sizes)
   f = sizes['fsdp'] if 'fsdp' in preset else 1
@@ -199,12 +242,12 @@ def check_places(state, sizes, preset, stack='encoder', arrays=26):
     for shard in leaf.addressable_shards:
       assert shard.data.shape == held[name], name
   # Factored second moments are laid out like their weights' dimensions.
-  moments = state.opt_state[1].moments[stack]['layers']
+  kept = state.opt_state[1].moments[stack]['layers']
   for name, shape in (
-    ('row', (2, D // f)),
+    ('row', (2, D // (moments or f))),
     ('column', (2, F // t)),
   ):
-    moment = moments['mlp']['input']['kernel'][name]
+    moment = kept['mlp']['input']['kernel'][name]
     assert moment.addressable_shards[0].data.shape == shape
 
 
