@@ -56,6 +56,23 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """A weight as its product reads it: whole along `embed` on each device.
+
+  So the parts are gathered, not the results of the product added up. The
+  gradient gets the weight's own layout, each device its part of the sum over
+  all rows: autodiff would give every device the whole sum.
+  """
+  return shard(weight, *(None if name == 'embed' else name for name in names))
+
+
+gathered.defvjp(
+  lambda weight, names: (gathered(weight, names), None),
+  lambda names, _, d_weight: (shard(d_weight, *names),),
+)
+
+
 def devices_of(name: str) -> int:
   """Into how many parts the mesh cuts a dimension of this logical name."""
   (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
@@ -176,7 +193,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     init = named(self.kernel_init, *self.axes)
     kernel = self.param('kernel', init, shape, 'float32')
-    y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    kernel = gathered(kernel.astype(self.dtype), self.axes)
+    y = linear(x.astype(self.dtype), kernel)
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]

@@ -2,7 +2,7 @@
 
 The table is Megatron-LM's (Shoeybi et al. 2019, 3): rows of the batch over data
 and fsdp; heads, the MLP's hidden layer, RWKV's channels and the vocabulary over
-tensor; the residual stream whole on each of these.
+tensor. Between the blocks the length is (Korthikanti et al. 2022, 4.2.2).
 """
 
 from collections import Counter
@@ -47,8 +47,11 @@ def mesh_of(preset):
   return make_mesh(sizes, preset)
 
 
-def constraints(fields, preset):
-  """Counts of (shape, what cuts each dimension) in a forward pass."""
+def constraints(fields, preset, weights=False):
+  """Counts of (shape, what cuts each dimension) of a forward pass.
+
+  They are of activations; with `weights` of weights and their gradients.
+  """
   model = build(TransformerConfig(**fields | {'scan': False}))
   params, _ = abstract_params(model)
   lengths = {'predict_at': P, 'targets': P, 'weights': P}
@@ -60,13 +63,19 @@ def constraints(fields, preset):
   }
   rules = sharding.make_rules(preset)
   with jax.set_mesh(mesh_of(preset)), nn.logical_axis_rules(rules):
-    traced = jax.make_jaxpr(
-      lambda p, batch: model.apply({'params': p}, **batch)
-    )(params, batch)
+
+    def run(p, batch):
+      return model.apply({'params': p}, **batch)
+
+    if weights:
+      run = jax.grad(lambda p, batch: model.apply({'params': p}, **batch).sum())
+    traced = jax.make_jaxpr(run)(params, batch)
   found = Counter()
   for equation in equations(traced.jaxpr):
     if equation.primitive.name == 'sharding_constraint':
       shape = equation.outvars[0].aval.shape
+      if (len(shape) == 2) != weights:
+        continue
       spec = tuple(equation.params['sharding'].spec)
       found[shape, spec + (None,) * (len(shape) - len(spec))] += 1
   return found
@@ -96,9 +105,8 @@ def test_decoder(preset):
   rows, t = cuts(preset)
   assert constraints(BASE | SIZES | own, preset) == wanted(
     [
-      ((V, D), (t, None), 1),  # the table, whole along D for the lookup
       ((N, T, T), (t, None, None), 1),
-      ((B, T, D), (rows, None, None), 1 + 2 * 2),
+      ((B, T, D), (rows, t, None), 1 + 2 * 2),
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, T, K, H), (rows, None, t, None), 2 * 2),
       ((B, T, F), (rows, None, t), 2),
@@ -112,11 +120,10 @@ def test_encoder_decoder(preset):
   rows, t = cuts(preset)
   assert constraints(T5 | SIZES | own, preset) == wanted(
     [
-      ((V, D), (t, None), 2),
       ((N, S, S), (t, None, None), 1),
       ((N, T, T), (t, None, None), 1),
-      ((B, S, D), (rows, None, None), 1 + 2),
-      ((B, T, D), (rows, None, None), 1 + 3),
+      ((B, S, D), (rows, t, None), 1 + 2),
+      ((B, T, D), (rows, t, None), 1 + 3),
       ((B, S, N, H), (rows, None, t, None), 1),
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, S, K, H), (rows, None, t, None), 2 + 2),  # cross-attention's as well
@@ -133,14 +140,11 @@ def test_encoder(preset):
   own = {'encoder_layers': 1, 'head': 'mlm', 'table_dim': 10}
   rows, t = cuts(preset)
   fields = electra.ENCODER | SIZES | own
-  E, table = fields['table_dim'], fields['max_length']
+  E = fields['table_dim']
   assert constraints(fields, preset) == wanted(
     [
-      ((V, E), (t, None), 1),
-      ((table, E), (None, None), 1),
-      ((2, E), (None, None), 1),
-      ((B, T, E), (rows, None, None), 1),
-      ((B, T, D), (rows, None, None), 2),
+      ((B, T, E), (rows, t, None), 1),
+      ((B, T, D), (rows, t, None), 2),
       ((B, T, N, H), (rows, None, t, None), 1),
       ((B, T, K, H), (rows, None, t, None), 2),
       ((B, T, F), (rows, None, t), 1),
@@ -154,8 +158,7 @@ def test_rwkv(preset):
   rows, t = cuts(preset)
   assert constraints(RWKV | own, preset) == wanted(
     [
-      ((V, D), (t, None), 1),
-      ((B, T, D), (rows, None, None), 1 + 2),
+      ((B, T, D), (rows, t, None), 1 + 2),
       ((B, T, D), (rows, None, t), 3),  # keys, values, receptance: channels
       ((B, T, F), (rows, None, t), 1),
       ((B, T, V), (rows, None, t), 1),
@@ -164,6 +167,29 @@ def test_rwkv(preset):
 
 
 # ---- Weights ----------------------------------------------------------------
+
+
+def test_weights_are_gathered_and_their_gradients_cut(preset):
+  """Autodiff alone would give each device the gradient of a whole weight."""
+  own = {'position': 'none', 'decoder_layers': 1, 'gated': False}
+  t = cuts(preset)[1]
+  f = 'fsdp' if 'fsdp' in preset else None
+  total = wanted([])
+  for names in (
+    *[('embed', 'heads')] * 3,
+    ('heads', 'embed'),
+    ('embed', 'mlp'),
+    ('mlp', 'embed'),
+    ('vocab', 'embed'),
+    ('embed', 'vocab'),  # the same table's, for the logits
+  ):
+    sizes = {'embed': D, 'heads': N * H, 'mlp': F, 'vocab': V}
+    for embed in (None, f):
+      spec = tuple(embed if name == 'embed' else t for name in names)
+      total[tuple(sizes[name] for name in names), spec] += 1
+  fields = BASE | SIZES | own | {'kv_heads': N}
+  assert constraints(fields, preset, weights=True) == total
+
 
 # Which dimension of a kernel tensor parallelism cuts; 1 is its outputs.
 CUT = {
