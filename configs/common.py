@@ -220,6 +220,9 @@ KEYS = {
     'auto', 'how arrays are cut over the mesh: auto, along every axis larger '
     'than 1; replicated; or some of fsdp, zero1, sequence, tensor, stage, '
     "joined by '_'"),
+  'sharding.slices': Key(
+    0, 'groups of devices, such as nodes, with a slow network between them, '
+    'over which data and stage may lie; 0: TPU slices say, others are one'),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

@@ -36,8 +36,9 @@ def named(init: Initializer, *names: str) -> Initializer:
 def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
 
-  A dimension that its mesh axes do not divide stays whole: the one token of a
-  step of decoding. A run checks its own sizes before.
+  A dimension that is shorter than its axes stays whole: the one token of a step
+  of decoding. One that they do not divide (a vocabulary, a length) is padded on
+  the devices, which nothing sees.
 
   Raises:
     ValueError: the active rules do not know a name.
@@ -49,10 +50,27 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
   spec = [
-    axes if size % parts_of(mesh, axes) == 0 else None
+    axes if size >= parts_of(mesh, axes) else None
     for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """A weight as its product reads it: whole along `embed` on each device.
+
+  So the parts are gathered, not the results of the product added up. The
+  gradient gets the weight's own layout, each device its part of the sum over
+  all rows: autodiff would give every device the whole sum.
+  """
+  return shard(weight, *(None if name == 'embed' else name for name in names))
+
+
+gathered.defvjp(
+  lambda weight, names: (gathered(weight, names), None),
+  lambda names, _, d_weight: (shard(d_weight, *names),),
+)
 
 
 def devices_of(name: str) -> int:
@@ -175,7 +193,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     init = named(self.kernel_init, *self.axes)
     kernel = self.param('kernel', init, shape, 'float32')
-    y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    kernel = gathered(kernel.astype(self.dtype), self.axes)
+    y = linear(x.astype(self.dtype), kernel)
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]

@@ -62,6 +62,7 @@ ADDED = {
     'warmup_share': 0.0,
     'phases': (),
   },
+  'sharding': {'slices': 0},
   'tuning': {
     'train': 'all',
     'rank': 0,
