@@ -223,6 +223,9 @@ KEYS = {
   'sharding.slices': Key(
     0, 'groups of devices, such as nodes, with a slow network between them, '
     'over which data and stage may lie; 0: TPU slices say, others are one'),
+  'sharding.context': Key(
+    'gather', 'how a query sees keys of other devices where mesh.sequence cuts '
+    'rows: gather, each device gets them all; ring, they are passed around'),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

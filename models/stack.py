@@ -12,8 +12,7 @@ from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.kernels import cudnn
 from models.kernels.blocks import KEPT
-from models.kernels.sharded import is_cut
-from models.layers import Dense, Norm, dropout, initializer
+from models.layers import Dense, Norm, dropout, equal_parts, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
@@ -184,7 +183,8 @@ class Stack(nn.Module):
       queries, keys, _ = context.branches
     # A kernel reads the rules of whole rows, and so do devices that share them.
     # Decoding has a mask.
-    by_rules = c.attention not in ('auto', 'xla') or is_cut(x.shape[1])
+    by_rules = c.attention not in ('auto', 'xla')
+    by_rules |= equal_parts('act_length', x.shape[1]) > 1
     by_rules &= isinstance(context.seen, Rules)
     if not by_rules:
       context = context._replace(

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 from models.kernels import cudnn, flash, ring, triton, xla
 from models.kernels.blocks import FIRST_KEY, FIRST_QUERY, Kind
-from models.layers import devices_of
+from models.layers import devices_of, equal_parts
 from models.masks import Rules
 
 INTERPRET = False  # tests set it: the kernel then runs on any machine
@@ -131,16 +131,10 @@ def attend_in_blocks(
   return attend(q, k, v, bias, rules, near, rows, heads, seed, places)
 
 
-def is_cut(length: int) -> bool:
-  """Whether the mesh cuts a length; one that it does not divide stays whole."""
-  devices = devices_of('act_length')
-  return devices > 1 and length % devices == 0
-
-
 def _cut(T, S):
-  """How the mesh cuts rows of T queries and S keys."""
+  """How the mesh cuts rows of T queries and S keys, or leaves them whole."""
   (axis,) = nn.logical_to_mesh_axes(('act_length',)) or (None,)
-  queries, keys = is_cut(T), is_cut(S)
+  queries, keys = (equal_parts('act_length', n) > 1 for n in (T, S))
   turns = queries and keys and devices_of('act_keys') > 1
   return Cut(axis, devices_of('act_length'), queries, keys, turns)
 
