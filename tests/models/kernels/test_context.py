@@ -1,18 +1,22 @@
 """Attention across devices that share rows equals attention to whole rows."""
 
+import collections
 import functools
+import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from models.attention import attend
-from models.kernels import sharded
+from models.kernels import ring, sharded
 from models.kernels.keep import all_kept
 from models.masks import Rules
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, N, H, SEED = 2, 4, 8, 77
 MESHES = {
@@ -95,7 +99,7 @@ def on_mesh(name, context):
   rules = sharding.make_rules('auto', sizes)
   if context == 'ring':
     rules = sharding.ring(rules)
-  mesh = sharding.make_mesh(sizes, 'auto')
+  mesh = make_mesh(sizes, 'auto')
   return jax.set_mesh(mesh), nn.logical_axis_rules(rules)
 
 
@@ -144,3 +148,65 @@ def test_equals_whole_rows(case, context, kernel):
   _, ours = run_on_mesh(CASES[case][0], context, kernel, CASES[case][1])
   for a, b in zip(*map(jax.tree.leaves, (ours, truth(case))), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+def test_triton_equals_whole_rows(context):
+  """Its kernel has no bias: this is `causal` without one."""
+  fields = {'causal': True, 'K': 2, 'rate': 0.1, 'window': 9}
+  arrays, rules = given(**fields)
+  function = functools.partial(whole, **fields)
+  expected = both(function, arrays, rules, False)[1]
+  ours = run_on_mesh('two', context, 'triton', fields)[1]
+  for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
+
+
+KINDS = 'all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter'
+SENT = re.compile(rf'= \(?(\w+)\[([\d,]*)\].* ({KINDS})(?:-start)?\(')
+
+
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+def test_what_is_sent(context):
+  """Gathered are keys and values alone; around a ring nothing is gathered."""
+  fields = {'causal': True, 'T': 64, 'S': 64, 'bias': True}
+  arrays, rules = given(**fields)
+  mesh, logical = on_mesh('four', context)
+  with mesh, logical:
+    function = functools.partial(shared, 'xla', **fields)
+    run, _ = both(function, arrays, rules, True)
+    text = run.lower(arrays).compile().as_text()
+  found = collections.Counter()
+  for kind, shape, code in SENT.findall(text):
+    found[code] += 1
+    shape = [int(x) for x in shape.split(',') if x]
+    if code == 'all-gather' and kind == 'f32':
+      # A row of this device, all keys; never weights [N,T,S], or queries.
+      assert shape[-3:] == [64, 2, H]
+  if context == 'gather':
+    assert found['all-gather'] == 3  # keys, values, segments
+    assert found['reduce-scatter'] == 2
+    assert not found['collective-permute']
+  else:
+    assert found['collective-permute'] > 0
+    assert not found['all-gather']
+    assert not found['reduce-scatter']
+
+
+def test_equal_work():
+  """Device i has parts i and 2n - 1 - i, and gives back what it was given."""
+  mesh, logical = on_mesh('four', 'ring')
+  spec = PartitionSpec(None, 'sequence')
+
+  @functools.partial(
+    jax.shard_map, in_specs=spec, out_specs=(spec, spec), check_vma=False
+  )
+  def dealt(x):
+    parts = ring.deal(x, 'sequence', 4)
+    return jnp.concatenate(parts, axis=1), ring.collect(parts, 'sequence', 4)
+
+  with mesh, logical:
+    parts, back = dealt(jnp.arange(16)[None])
+  np.testing.assert_array_equal(back[0], jnp.arange(16))
+  found = np.sort(parts.reshape(4, 4), axis=1) // 2
+  np.testing.assert_array_equal(found, [[i, i, 7 - i, 7 - i] for i in range(4)])
