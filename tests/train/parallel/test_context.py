@@ -68,9 +68,10 @@ def check(name, context, sizes, changes):
     strict=True,
   )
   for (path, a), b, before in pairs:
-    # Adam moves a number whose gradient is rounding as far as any other.
+    # Adam moves a number whose gradient is rounding (that of a bias of keys is)
+    # as far as any other.
     moved = np.abs(b - before).mean()
-    assert np.abs(a - b).mean() <= 2e-3 * moved + 1e-8, path
+    assert np.abs(a - b).mean() <= 2e-3 * moved + 1e-7, path
 
 
 @pytest.mark.parametrize('name', RUNS)
