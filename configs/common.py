@@ -226,6 +226,9 @@ KEYS = {
   'sharding.context': Key(
     'gather', 'how a query sees keys of other devices where mesh.sequence cuts '
     'rows: gather, each device gets them all; ring, they are passed around'),
+  'sharding.compiler_options': Key(
+    (), "XLA's options for the training step, each NAME=VALUE; those of "
+    "another platform (xla_tpu_..., xla_gpu_...) are left out"),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

@@ -30,7 +30,7 @@ from train.learning.state import (
 )
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import Tuning, make_tuning
-from train.parallel import sharding
+from train.parallel import compilation, sharding
 from train.parallel.checks import least_rows
 from train.parallel.mesh import make_mesh
 from train.settings import check_settings
@@ -122,7 +122,11 @@ class Setup:
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
     with self.on_mesh():
-      return compile_train_step(step, self.state, batch)
+      options = compilation.options(
+        self.config.sharding.compiler_options,
+        self.mesh.devices.flat[0].platform,
+      )
+      return compile_train_step(step, self.state, batch, options)
 
 
 def set_up(
@@ -136,6 +140,7 @@ def set_up(
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))
+  compilation.options(config.sharding.compiler_options, devices[0].platform)
   for rows in data_config(config).kinds:
     # Raises if the family cannot learn the objective.
     pipeline.batch_shapes(rows, config.model.family)
