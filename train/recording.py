@@ -101,6 +101,7 @@ class Recorder:
     """Saves the state once; raises TrainingError if it is not finite."""
     if step in self.checkpoints.steps():
       return
+    processes.doing(f'saving step {step}')
     if not is_finite(state):
       raise self._not_finite(
         f'After step {step} the state is not finite, though the loss was.',
@@ -123,6 +124,7 @@ class Recorder:
     EmptySplitError if there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
+    processes.doing(f'evaluating step {step}')
     params = setup.tuning.merged(state.evaluated)
 
     def means_of(data):

@@ -1,0 +1,78 @@
+"""Which process of a run is hung: judged by what each last reported."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from configs.commands import terminal
+
+# What is not a step of training may take so many times --hang_timeout:
+# compiling, reading data for the first time, evaluating, saving.
+PATIENCE = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """Where a process is, by its last sign of life.
+
+  All processes pass the same places in the same order, so that the one with the
+  smaller count keeps the others waiting.
+  """
+
+  count: float  # of places passed; inf: it has ended in good order
+  what: str  # it does
+  long: bool  # whether that may take PATIENCE times as long
+  idle: float  # seconds since it came to that place
+  silent: float = 0.0  # seconds without a sign of life
+
+  @property
+  def lasts(self) -> float:
+    """Seconds at that place, in units of what is allowed there."""
+    return self.idle / (PATIENCE if self.long else 1)
+
+
+def hung(reports: Mapping[int, Report], limit: float) -> tuple[list[int], str]:
+  """The processes that are hung, and why; no process if none is.
+
+  All are named where none is behind the others and all have been in one step
+  for PATIENCE times `limit`: the devices or the network hang.
+
+  Args:
+    reports: of each process.
+    limit: --hang_timeout in seconds; 0: nothing is hung.
+
+  >>> at = lambda count, idle: Report(count, f'step {count}', False, idle)
+  >>> hung({0: at(8, 70), 1: at(7, 71)}, 60)
+  ([1], 'has been in step 7 for 1m11s, and the others wait for it')
+  >>> hung({0: at(7, 70), 1: at(7, 71)}, 60)
+  ([], '')
+  """
+  if not limit:
+    return [], ''
+  silent = [
+    number
+    for number, x in reports.items()
+    if x.silent / (PATIENCE if x.long else 1) > limit
+  ]
+  if silent:
+    last = reports[silent[0]]
+    for_ = terminal.duration(last.silent)
+    return silent, f'has given no sign of life for {for_}, since {last.what}'
+  most = max(x.count for x in reports.values())
+  least = min(x.count for x in reports.values())
+  behind = {n: x for n, x in reports.items() if x.count == least}
+  first = next(iter(behind.values()))
+  idle = min(x.idle for x in behind.values())
+  place = f'in {first.what} for {terminal.duration(idle)}'
+  if least < most and min(x.lasts for x in behind.values()) > limit:
+    return sorted(behind), f'has been {place}, and the others wait for it'
+  if (
+    least == most < math.inf
+    and not any(x.long for x in reports.values())
+    and idle > PATIENCE * limit
+  ):
+    return sorted(behind), (
+      f'has been {place}, and none is behind the others: a device or the '
+      'network between them hangs'
+    )
+  return [], ''
