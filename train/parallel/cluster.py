@@ -35,8 +35,12 @@ def find(
     UserError: no cluster is found, or it does not say all.
   """
   auto = coordinator == 'auto'
-  if not auto and not coordinator.rpartition(':')[2].isdigit():
-    raise ValueError(f'--coordinator={coordinator} must be HOST:PORT, or auto.')
+  name, _, port = coordinator.rpartition(':')
+  if not auto and not (name and port.isdecimal() and 0 < int(port) < 2**16):
+    raise ValueError(
+      f'--coordinator={coordinator} must be HOST:PORT, with a port from 1 to '
+      f'{2**16 - 1}, or auto.'
+    )
   address = os.environ.get('JAX_COORDINATOR_ADDRESS') if auto else coordinator
   if None in (address or None, count, number):
     address, count, number = _detect(address, count, number, timeout)

@@ -103,8 +103,6 @@ def _listen(port: int, count: int) -> socket.socket:
   options = {'family': socket.AF_INET6, 'dualstack_ipv6': True} if both else {}
   try:
     return socket.create_server(('', port), backlog=count + 16, **options)
-  except OverflowError:
-    raise UserError(f'--coordinator: there is no port {port}.') from None
   except OSError as error:
     if error.errno != errno.EADDRINUSE:
       raise UserError(
@@ -231,8 +229,6 @@ def attend(
   while time.monotonic() - begun < timeout:
     try:
       line = Line(socket.create_connection((name.strip('[]'), int(port)), 5.0))
-    except OverflowError:
-      raise UserError(f'--coordinator: there is no port {port}.') from None
     except OSError as error:
       why = error.strerror or str(error)
     else:

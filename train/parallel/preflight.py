@@ -6,6 +6,7 @@ Each process describes what it has; `odd` names who differs, in what, from whom.
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -72,6 +73,9 @@ def _named(numbers: Sequence[int], hosts: Sequence[str]) -> str:
 
 
 def _cut(text: str) -> str:
+  """A value's JSON, shortened; a word without its quotes."""
+  if re.fullmatch(r'"[^\s",]*[^\s",\d][^\s",]*"', text):
+    text = text[1:-1]
   return text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'
 
 

@@ -157,26 +157,25 @@ class Watch:
           self._heard = now
         for message in messages or ():
           if 'end' in message:
-            self._end(
-              Verdict(message['end'], message['status'], (*message['by'],))
-            )
-          elif 'answer' in message:
+            guilty = tuple(message['by'])
+            return self._end(Verdict(message['end'], message['status'], guilty))
+          if 'answer' in message:
             self._answers.put(message['answer'])
           elif 'bye' in message:
             gone = True
           elif 'long' in message:
             long = message['long']
         if messages is None and gone:
-          return
+          return None
         if messages is None:
           what = f'{first} has died: its connection closed. {ADVICE}'
-          self._end(Verdict(what, AGAIN, (0,)))
+          return self._end(Verdict(what, AGAIN, (0,)))
         silent = {0: Report(0, 'its last', long, 0.0, now - self._heard)}
         if not gone and hung(silent, self._limit)[0]:
           for_ = terminal.duration(now - self._heard)
           what = f'{first} has given no sign of life for {for_}. {ADVICE}'
           line.send(failed=what, status=AGAIN)  # if it goes on after all
-          self._end(Verdict(what, AGAIN, (0,)))
+          return self._end(Verdict(what, AGAIN, (0,)))
         if now - said > BEAT:
           said = now
           line.send(beat=self._report())
@@ -205,7 +204,7 @@ class Watch:
         if verdict := self._verdict(dead, now):
           self._tell(end=verdict.text, status=verdict.status, by=verdict.guilty)
           self._part(selector)
-          self._end(verdict)
+          return self._end(verdict)
         if now - said > BEAT:
           said = now
           self._tell(long=self._place[2])
@@ -258,12 +257,11 @@ class Watch:
         if key.data.line.read() is None:
           selector.unregister(key.fileobj)
 
-  def _end(self, verdict: Verdict) -> NoReturn:
+  def _end(self, verdict: Verdict) -> None:
     """Ends the process, or lets its failing main thread do so."""
     if self._failing:
       self._verdicts.put(verdict)
-      while True:  # the main thread ends the process
-        time.sleep(60)
+      return
     if self.number in verdict.guilty and verdict.status == AGAIN:
       _show_main_thread()
     end(verdict)
