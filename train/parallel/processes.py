@@ -86,7 +86,7 @@ def _join(address: str, count: int, number: int) -> None:
   try:
     jax.distributed.initialize(
       address, count, number,
-      initialization_timeout=timeout,
+      initialization_timeout=max(timeout, 60),
       # JAX itself names nobody: leave it to the watch to end the processes.
       heartbeat_timeout_seconds=NEVER,
     )  # fmt: skip

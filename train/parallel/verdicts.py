@@ -1,7 +1,6 @@
 """Which process of a run is hung: judged by what each last reported."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 from configs.commands import terminal
@@ -23,19 +22,17 @@ class Report:
   what: str  # it does
   long: bool  # whether that may take PATIENCE times as long
   idle: float  # seconds since it came to that place
+  longest: float = 0.0  # seconds it has been at any place before
   silent: float = 0.0  # seconds without a sign of life
-
-  @property
-  def lasts(self) -> float:
-    """Seconds at that place, in units of what is allowed there."""
-    return self.idle / (PATIENCE if self.long else 1)
 
 
 def hung(reports: Mapping[int, Report], limit: float) -> tuple[list[int], str]:
   """The processes that are hung, and why; no process if none is.
 
-  All are named where none is behind the others and all have been in one step
-  for PATIENCE times `limit`: the devices or the network hang.
+  A process is hung that keeps others waiting for longer than the limit, or is
+  silent for longer. All are named where none is behind the others and they have
+  been in one step for PATIENCE times the limit, and times any time before: the
+  devices or the network hang.
 
   Args:
     reports: of each process.
@@ -49,27 +46,28 @@ def hung(reports: Mapping[int, Report], limit: float) -> tuple[list[int], str]:
   """
   if not limit:
     return [], ''
-  silent = [
-    number
-    for number, x in reports.items()
-    if x.silent / (PATIENCE if x.long else 1) > limit
-  ]
+
+  def allowed(report):
+    return limit * (PATIENCE if report.long else 1)
+
+  silent = [n for n, x in reports.items() if x.silent > allowed(x)]
   if silent:
     last = reports[silent[0]]
-    for_ = terminal.duration(last.silent)
-    return silent, f'has given no sign of life for {for_}, since {last.what}'
-  most = max(x.count for x in reports.values())
+    seconds = terminal.duration(last.silent)
+    return silent, f'has given no sign of life for {seconds}, since {last.what}'
   least = min(x.count for x in reports.values())
   behind = {n: x for n, x in reports.items() if x.count == least}
+  # Others may have come further only now.
+  waiting = [x.idle for x in reports.values() if x.count > least]
   first = next(iter(behind.values()))
   idle = min(x.idle for x in behind.values())
   place = f'in {first.what} for {terminal.duration(idle)}'
-  if least < most and min(x.lasts for x in behind.values()) > limit:
-    return sorted(behind), f'has been {place}, and the others wait for it'
-  if (
-    least == most < math.inf
-    and not any(x.long for x in reports.values())
-    and idle > PATIENCE * limit
+  if waiting:
+    most = max(allowed(x) for x in behind.values())
+    if min(idle, max(waiting)) > most:
+      return sorted(behind), f'has been {place}, and the others wait for it'
+  elif not any(x.long for x in behind.values()) and idle > PATIENCE * max(
+    limit, *(x.longest for x in behind.values())
   ):
     return sorted(behind), (
       f'has been {place}, and none is behind the others: a device or the '

@@ -58,6 +58,7 @@ class Watch:
     self._names = {x.number: str(x) for x in members}
     self._limit = limit
     self._place = 0, 'starting', True, time.monotonic()
+    self._longest = 0.0  # seconds at a place that is passed
     self._failing = self._left = False
     self._verdicts = queue.SimpleQueue()  # for a main thread that fails
     self._answers = queue.SimpleQueue()
@@ -77,12 +78,15 @@ class Watch:
 
   def at(self, what: str, long: bool = True) -> None:
     """This process comes to a place that all of them pass, in order."""
-    self._place = self._place[0] + 1, what, long, time.monotonic()
+    count, _, _, since = self._place
+    now = time.monotonic()
+    self._longest = max(self._longest, now - since)
+    self._place = count + 1, what, long, now
 
   def move(self) -> None:
     """As `at`, within the same work."""
-    count, what, long, _ = self._place
-    self._place = count + 1, what, long, time.monotonic()
+    _, what, long, _ = self._place
+    self.at(what, long)
 
   def ask(self, value: Any, answer: Callable[[list], Any]) -> Any:
     """answer([value of each process]), computed in process 0; JSON-able."""
@@ -131,7 +135,7 @@ class Watch:
   def _report(self) -> dict[str, Any]:
     count, what, long, since = self._place
     idle = time.monotonic() - since
-    return dataclasses.asdict(Report(count, what, long, idle))
+    return dataclasses.asdict(Report(count, what, long, idle, self._longest))
 
   def _stopped(self, seconds: float) -> bool:
     """Whether this process itself stood still, as after Ctrl-Z.
@@ -170,7 +174,7 @@ class Watch:
         if messages is None:
           what = f'{first} has died: its connection closed. {ADVICE}'
           return self._end(Verdict(what, AGAIN, (0,)))
-        silent = {0: Report(0, 'its last', long, 0.0, now - self._heard)}
+        silent = {0: Report(0, '', long, 0.0, silent=now - self._heard)}
         if not gone and hung(silent, self._limit)[0]:
           for_ = terminal.duration(now - self._heard)
           what = f'{first} has given no sign of life for {for_}. {ADVICE}'
@@ -238,8 +242,11 @@ class Watch:
         )
     reports = {0: Report(**self._report())}
     for number, (x, when) in self._reports.items():
-      past = 0.0 if number in ended else now - when
-      reports[number] = dataclasses.replace(x, idle=x.idle + past, silent=past)
+      past = now - when
+      silent = 0.0 if number in ended else past
+      reports[number] = dataclasses.replace(
+        x, idle=x.idle + past, silent=silent
+      )
     guilty, why = hung(reports, self._limit)
     return self._lost(guilty, why) if guilty else None
 

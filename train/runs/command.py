@@ -38,17 +38,15 @@ def run(main: Callable[[], None]) -> None:
       processes.failed('Interrupted.', 130)
       raise
     except Exception as error:
+      fixable = command.is_fixable(error)
+      text = f'{type(error).__name__}: {error}'.split('\n')[0]
+      text = command.message(error) if fixable else text
+      processes.failed(text, 1)
       if not jax.distributed.is_initialized():
         raise
-      if command.is_fixable(error):
-        text = shown = command.message(error)
-      else:
-        text = f'{type(error).__name__}: {error}'.split('\n')[0]
-        shown = ''
-      processes.failed(text, 1)
-      if not shown:
+      if not fixable:
         traceback.print_exc()
-      _end(f'Error: {shown}' * bool(shown), 1)
+      _end(f'Error: {text}' * fixable, 1)
     processes.leave()
 
   command.run(run_main, os.path.abspath(__file__))

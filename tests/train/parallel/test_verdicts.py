@@ -9,8 +9,8 @@ from train.parallel.verdicts import PATIENCE, Report, hung
 LIMIT = 60.0
 
 
-def at(count, idle=0.0, long=False, silent=0.0):
-  return Report(count, f'step {count}', long, idle, silent)
+def at(count, idle=0.0, long=False, silent=0.0, longest=0.0):
+  return Report(count, f'step {count}', long, idle, longest, silent)
 
 
 def guilty(*reports, limit=LIMIT):
@@ -30,10 +30,20 @@ def test_others_have_time():
   assert guilty(at(8, 700), at(7, 700), limit=0) == []
 
 
+def test_others_have_waited_for_it():
+  """All compiled for long, and some are ready now."""
+  long = 2 * PATIENCE * LIMIT
+  assert guilty(at(8, 1), at(7, long, long=True)) == []
+  assert guilty(at(8, 5), at(7, 70), at(8, 59)) == []
+  assert guilty(at(8, 5), at(7, 70), at(8, 61)) == [1]
+  end = Report(math.inf, 'the end', True, 3)
+  assert guilty(end, at(7, long, long=True)) == []
+
+
 def test_long_work_has_more():
   long = PATIENCE * LIMIT
-  assert guilty(at(8, long), at(7, long - 1, long=True)) == []
-  assert guilty(at(8, long), at(7, long + 1, long=True)) == [1]
+  assert guilty(at(8, long + 1), at(7, long - 1, long=True)) == []
+  assert guilty(at(8, long + 1), at(7, long + 1, long=True)) == [1]
 
 
 def test_a_long_step_of_all_is_none():
@@ -41,6 +51,9 @@ def test_a_long_step_of_all_is_none():
   both = hung({0: at(8, 601), 1: at(8, 605)}, LIMIT)
   assert both[0] == [0, 1]
   assert 'in step 8 for 10m01s, and none is behind' in both[1]
+  # Some models have such steps.
+  assert guilty(at(8, 601), at(8, 605, longest=61)) == []
+  assert guilty(at(8, 615), at(8, 615, longest=61)) == [0, 1]
   # Compiling for hours is no hang of all.
   assert guilty(at(8, 9e9, long=True), at(8, 9e9, long=True)) == []
 
