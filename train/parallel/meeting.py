@@ -11,6 +11,7 @@ import errno
 import os
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -171,7 +172,8 @@ def _gather(
         said = True
         terminal.say(
           f'Waiting up to {timeout:g} s for {missing} of {count} at port '
-          f'{port}.'
+          f'{port}.',
+          sys.stderr,
         )
 
 

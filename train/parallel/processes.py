@@ -37,13 +37,15 @@ def define_flags() -> None:
   flags.DEFINE_integer('processes', None, 'How many there are.')
   flags.DEFINE_integer('process', None, 'Which one this is, from 0.')
   flags.DEFINE_integer(
-    'join_timeout', 300, 'Seconds that the processes wait for one another.'
-  )
+    'join_timeout', 300, 'Seconds that the processes wait for one another.',
+    lower_bound=1,
+  )  # fmt: skip
   flags.DEFINE_integer(
     'hang_timeout', 100,
     'Seconds that a process may keep the others waiting in a step, '
     f'{PATIENCE} times as many elsewhere; then all end with status {AGAIN}. 0: '
     'no limit.',
+    lower_bound=0,
   )  # fmt: skip
   flags.DEFINE_bool(
     'compilation_cache', True,

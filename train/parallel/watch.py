@@ -57,7 +57,7 @@ class Watch:
     self._others = {x.number: x for x in members if x.number != number}
     self._names = {x.number: str(x) for x in members}
     self._limit = limit
-    self._place = 0, 'starting', True, time.monotonic()
+    self._place = 0, 'its start', True, time.monotonic()
     self._longest = 0.0  # seconds at a place that is passed
     self._failing = self._left = False
     self._verdicts = queue.SimpleQueue()  # for a main thread that fails
@@ -188,7 +188,8 @@ class Watch:
     """The thread of process 0."""
     now = time.monotonic()
     self._reports = {
-      number: (Report(0, 'starting', True, 0.0), now) for number in self._others
+      number: (Report(0, 'its start', True, 0.0), now)
+      for number in self._others
     }
     dead, said = set(), now
     with selectors.DefaultSelector() as selector:
