@@ -59,7 +59,7 @@ class Watch:
     self._limit = limit
     self._place = 0, 'its start', True, time.monotonic()
     self._longest = 0.0  # seconds at a place that is passed
-    self._failing = self._left = False
+    self._failing = False
     self._verdicts = queue.SimpleQueue()  # for a main thread that fails
     self._answers = queue.SimpleQueue()
     self._asked = 0
@@ -122,7 +122,6 @@ class Watch:
 
   def leave(self) -> None:
     """This process has done its work: that its line closes is no death."""
-    self._left = True
     self._place = math.inf, 'the end', True, time.monotonic()
     self._tell(bye=1)
 
