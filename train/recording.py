@@ -99,9 +99,9 @@ class Recorder:
 
   def save(self, state: TrainState, step: int) -> None:
     """Saves the state once; raises TrainingError if it is not finite."""
+    processes.doing(f'saving step {step}')
     if step in self.checkpoints.steps():
       return
-    processes.doing(f'saving step {step}')
     if not is_finite(state):
       raise self._not_finite(
         f'After step {step} the state is not finite, though the loss was.',
