@@ -26,6 +26,7 @@ GREETING = 10.0  # seconds that the first messages of a connection may take
 NOTE = 10.0  # seconds after which process 0 says for whom it waits
 BEAT = 1.0  # seconds between signs of life
 PAUSE = 0.1  # seconds between two tries to connect
+RELEASE = 20.0  # seconds that an earlier start may take to give the port up
 
 
 class LostError(UserError):
@@ -87,7 +88,7 @@ def host(
     LostError: not all have come.
   """
   members = {0: Member(0, socket.gethostname(), facts=facts)}
-  with _listen(port, count) as server:
+  with _listen(port, count, timeout) as server:
     _gather(server, members, count, port, timeout)
   found = [members[number] for number in range(count)]
   if problem := judge(found):
@@ -98,23 +99,27 @@ def host(
   return found
 
 
-def _listen(port: int, count: int) -> socket.socket:
+def _listen(port: int, count: int, timeout: float) -> socket.socket:
   """A socket that listens at the port, for IPv4 and, where there is, IPv6."""
   both = socket.has_dualstack_ipv6()
   options = {'family': socket.AF_INET6, 'dualstack_ipv6': True} if both else {}
-  try:
-    return socket.create_server(('', port), backlog=count + 16, **options)
-  except OSError as error:
-    if error.errno != errno.EADDRINUSE:
+  until = time.monotonic() + min(timeout, RELEASE)
+  while True:
+    try:
+      return socket.create_server(('', port), backlog=count + 16, **options)
+    except OSError as error:
+      if error.errno != errno.EADDRINUSE:
+        raise UserError(
+          f'--coordinator: process 0 cannot listen at port {port} '
+          f'({error.strerror}). Give another port.'
+        ) from None
+    if time.monotonic() > until:
       raise UserError(
-        f'--coordinator: process 0 cannot listen at port {port} '
-        f'({error.strerror}). Give another port.'
-      ) from None
-    raise UserError(
-      f'--coordinator: port {port} of this host ({socket.gethostname()}) is '
-      'taken: another program, an earlier start of this run or another process '
-      '0 listens there. End it, or give all processes another port.'
-    ) from None
+        f'--coordinator: port {port} of this host ({socket.gethostname()}) is '
+        'taken: another program, an earlier start of this run or another '
+        'process 0 listens there. End it, or give all processes another port.'
+      )
+    time.sleep(PAUSE)
 
 
 def _gather(

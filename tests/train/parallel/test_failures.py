@@ -227,6 +227,7 @@ def test_the_port_is_taken(command, tmp_path):
   with socket.create_server(('', 0)) as taken:
     port = taken.getsockname()[1]
     flags = [f'--coordinator=localhost:{port}', '--processes=2', '--process=0']
+    flags.append('--join_timeout=1')  # else it waits for an earlier start
     [(status, stderr)] = ends([runs.start(command(tmp_path / 'run', *flags))])
   assert status == 1
   assert stderr.startswith(f'Error: --coordinator: port {port} of this host')

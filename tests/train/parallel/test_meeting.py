@@ -110,6 +110,15 @@ def test_another_program_listens(threads, monkeypatch):
   assert '(no answer)' in str(second)
 
 
+def test_an_earlier_start_gives_the_port_up(threads):
+  with socket.create_server(('', 0)) as server:
+    port = server.getsockname()[1]
+    first = threads.submit(meet, threads, [0], 2, port=port)
+    time.sleep(0.1)
+  meet(threads, [1], 2, port=port)
+  assert len(first.result()[0]) == 2
+
+
 def test_a_program_that_is_not_ours_connects(threads):
   """It disturbs nobody."""
   port = free_port()

@@ -42,7 +42,7 @@ import hashlib, json, sys
 import jax
 import numpy as np
 from input_pipeline import pipeline
-from train.parallel import sharding
+from train.parallel import processes, sharding
 from train.runs import workdir
 from input_pipeline.config import DataConfig
 folder, address, process = sys.argv[1:]
@@ -69,6 +69,9 @@ for number in range(5):
         key = f'{number} {name} {row:02d}'
         value = hashlib.sha256(values.tobytes()).hexdigest()
         assert held.setdefault(key, value) == value
+# JAX was connected by another program than `processes.join`.
+count = jax.process_count()
+assert processes.ask([jax.process_index()], sorted) == [[i] for i in range(count)]
 print(json.dumps([rows.tolist(), held]))
 """
 
