@@ -70,8 +70,8 @@ for number in range(5):
         value = hashlib.sha256(values.tobytes()).hexdigest()
         assert held.setdefault(key, value) == value
 # JAX was connected by another program than `processes.join`.
-count = jax.process_count()
-assert processes.ask([jax.process_index()], sorted) == [[i] for i in range(count)]
+asked = processes.ask({'number': jax.process_index()}, list)
+assert asked == [{'number': i} for i in range(jax.process_count())]
 print(json.dumps([rows.tolist(), held]))
 """
 
