@@ -154,7 +154,11 @@ def test_an_error_of_one_ends_all(begin, number):
 def test_a_death_explains_an_error(begin):
   """A collective operation fails where another process has died."""
   run = begin(3)
-  run.lines[2].socket.shutdown(socket.SHUT_RDWR)
+
+  def die():
+    run.lines[2].socket.shutdown(socket.SHUT_RDWR)
+
+  threading.Timer(0.1, die).start()  # it is seen after the error
   verdict = run.watches[1].fail('Gloo: connection closed by peer', 1)
   assert (verdict.status, verdict.guilty) == (AGAIN, (2,))
 
