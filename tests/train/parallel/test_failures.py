@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
 
@@ -43,7 +44,7 @@ def source(tmp_path_factory):
   return runs.write_text(tmp_path_factory.mktemp('data') / 'text')
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def command(source):
   """The command of a run of 16 steps in a folder."""
 
@@ -108,36 +109,43 @@ def whole(tmp_path_factory, source):
   return folder, processes.finish(programs)
 
 
+@pytest.fixture(scope='module')
+def killed(tmp_path_factory, command):
+  """A run of two whose second process was killed; its workdir, their ends."""
+  folder = tmp_path_factory.mktemp('killed') / 'run'
+  return folder, ends(started(command, folder, 2, 1, 'step 6', signal.SIGKILL))
+
+
 def test_slurm_says_who_is_who(whole):
   _, stdouts = whole
   assert 'Done: step 16 of 16.' in stdouts[0]
   assert 'step ' not in stdouts[1]
 
 
-def test_killed_and_started_again(command, whole, tmp_path):
+def test_killed_and_started_again(command, whole, killed, tmp_path):
   """One is killed in a step, then the first, then one hangs: the same bits.
 
   Each time the other names it in its last line, within seconds.
   """
   folder = tmp_path / 'run'
   name = rf'process (\d) \({re.escape(HOST)}\)'
-  again = f'All processes end with status {AGAIN}: run the same commands again'
+  advice = f'All processes end with status {AGAIN}: run the same commands again'
 
   def check(line, victim, what):
     found = re.match(rf'Error: {name} {what}', line)
     assert found, line
     assert found[1] == str(victim)
-    assert again in line
+    assert advice in line
 
-  killed = started(command, folder, 2, 1, 'step 6', signal.SIGKILL)
-  (status, stderr), (dead, _) = ends(killed)
+  (status, stderr), (dead, _) = killed[1]
   assert (status, dead) == (AGAIN, -signal.SIGKILL)
   check(last_line(stderr), 1, r'has died in step [56]: its connection closed')
   assert stderr.count('\n') == 1, stderr
 
   # JAX's own service dies with the first process.
-  killed = started(command, folder, 2, 0, 'step 10', signal.SIGKILL)
-  (dead, _), (status, stderr) = ends(killed)
+  shutil.copytree(killed[0], folder)
+  again = started(command, folder, 2, 0, 'step 10', signal.SIGKILL)
+  (dead, _), (status, stderr) = ends(again)
   assert (status, dead) == (AGAIN, -signal.SIGKILL)
   check(last_line(stderr), 0, 'has died: its connection closed')
 
@@ -156,11 +164,10 @@ def test_killed_and_started_again(command, whole, tmp_path):
   assert_equal_runs(folder, whole[0])
 
 
-def test_two_then_one_then_four(command, whole, tmp_path):
+def test_two_then_one_then_four(command, whole, killed, tmp_path):
   """Killed, and started again on fewer and on more hosts: the same batches."""
   folder = tmp_path / 'run'
-  killed = started(command, folder, 2, 1, 'step 6', signal.SIGKILL)
-  assert [status for status, _ in ends(killed)] == [AGAIN, -signal.SIGKILL]
+  shutil.copytree(killed[0], folder)
   alone = runs.start(
     signalled(command(folder), 'step 10', signal.SIGKILL), devices=8
   )
