@@ -42,7 +42,7 @@ import hashlib, json, sys
 import jax
 import numpy as np
 from input_pipeline import pipeline
-from train.parallel import processes, sharding
+from train.parallel import sharding
 from train.runs import workdir
 from input_pipeline.config import DataConfig
 folder, address, process = sys.argv[1:]
@@ -70,6 +70,7 @@ for number in range(5):
         value = hashlib.sha256(values.tobytes()).hexdigest()
         assert held.setdefault(key, value) == value
 # JAX was connected by another program than `processes.join`.
+from train.parallel import processes
 asked = processes.ask({'number': jax.process_index()}, list)
 assert asked == [{'number': i} for i in range(jax.process_count())]
 print(json.dumps([rows.tolist(), held]))

@@ -11,7 +11,6 @@ import pytest
 from train.evaluation.held_out import evaluate
 from train.learning.criteria import mlm_nsp_means
 from train.learning.tokens import lm_means
-from train.parallel import software
 from train.reporting.tally import Tally, peak_memory
 from train.runs import history
 
@@ -101,7 +100,7 @@ def test_what_made_a_checkpoint():
   assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
   project = Path(history.__file__).parents[2] / 'pyproject.toml'
   name = tomllib.loads(project.read_text())['project']['name']
-  assert name in software.PACKAGES
+  assert name in history.software.PACKAGES
   assert found['versions']['numpy'] == np.__version__
   assert 'python' in found['command']
   assert len(found['commit'].split('+')[0]) in (0, 40)
