@@ -174,7 +174,13 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   described = TransformerConfig(**config.model)
   device = mesh.devices.flat[0]
   capability = getattr(device, 'compute_capability', '')  # of a GPU
-  attention, why = choose(described, device.platform, capability, data.pack)
+  attention, why = choose(
+    described,
+    device.platform,
+    capability,
+    data.pack,
+    mesh.shape['sequence'],
+  )
   remat = described.remat
   if remat == 'auto':
     # Elementwise work and reads of what is kept cost more than they save where
@@ -196,6 +202,8 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     sharding.make_rules(preset, mesh.shape, described.kv_heads, own)
     for own in (False, True)
   )
+  if config.sharding.context == 'ring':
+    rules = sharding.ring(rules)
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
     averaged=config.train.ema_decay > 0, optimizer_rules=optimizer_rules,

@@ -62,7 +62,7 @@ ADDED = {
     'warmup_share': 0.0,
     'phases': (),
   },
-  'sharding': {'slices': 0, 'compiler_options': ()},
+  'sharding': {'slices': 0, 'context': 'gather', 'compiler_options': ()},
   'tuning': {
     'train': 'all',
     'rank': 0,
