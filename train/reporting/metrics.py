@@ -40,10 +40,20 @@ class MetricsWriter:
     rows: int = 0,
   ):
     self.active = active
+    self._workdir = workdir
     self.rows = 0
-    if not active:
-      return
-    self._path = os.path.join(workdir, 'metrics.jsonl')
+    if active:
+      self._open(resume_step, rows)
+
+  def go_back(self, step: int) -> None:
+    """Drops the rows after a step, which are made again."""
+    self.close()
+    self.rows = 0
+    if self.active:
+      self._open(step, 0)
+
+  def _open(self, resume_step, rows):
+    self._path = os.path.join(self._workdir, 'metrics.jsonl')
     last = -1 if resume_step is None else resume_step
     with writing(self._path):
       if os.path.exists(self._path):
@@ -58,11 +68,11 @@ class MetricsWriter:
         f'{self._path} lacks {rows - self.rows} of the {rows} rows up to step '
         f'{last}: the curves have a gap. The run itself is not affected.'
       )
-    folder = os.path.join(workdir, 'tensorboard')
+    folder = os.path.join(self._workdir, 'tensorboard')
     known = board.shown(folder)
     with writing(folder):
       self._board = board.Board(folder, last + 1)
-    board.complete(self._board, known, read_metrics(workdir))
+    board.complete(self._board, known, read_metrics(self._workdir))
 
   def write(self, step: int, numbers: Mapping[str, Any]) -> None:
     """Writes and flushes one row, such as {'train/loss': scalar, ...}."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -66,6 +67,12 @@ class Best:
   def steps(self) -> set[int]:
     """The best steps so far, whose checkpoints are kept."""
     return {step for step, _ in self._found.values()}
+
+  def forget(self, folder: str) -> None:
+    """Begins without any evaluation, and without WORKDIR/best.json."""
+    self._found = {}
+    if jax.process_index() == 0:
+      pathlib.Path(folder, NAME).unlink(missing_ok=True)
 
   def read(
     self,

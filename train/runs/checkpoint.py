@@ -62,7 +62,10 @@ class Checkpoints:
   ):
     folders.check_name(workdir)
     self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
-    self.best = frozenset()  # steps that are kept as well; the caller sets it
+    # The caller sets these: steps that are kept as well, and the step at or
+    # before which one is kept, given the newest.
+    self.best = frozenset()
+    self.needs = lambda newest: None
     self._keep, self._keep_every = keep, keep_every
     self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
@@ -84,9 +87,14 @@ class Checkpoints:
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
     newest = sorted(steps)[-self._keep :] if self._keep else steps
+    before = self.needs(max(steps)) if steps else None
+    needed = None
+    if before is not None:
+      needed = max((x for x in steps if x <= before), default=min(steps))
     return [
       step in newest
       or step in self.best
+      or step == needed
       or bool(self._keep_every and step % self._keep_every == 0)
       for step in steps
     ]
@@ -141,6 +149,14 @@ class Checkpoints:
         f'A checkpoint could not be written to {self.folder}: '
         f'{_first_line(error)}. Is the disk full or read-only? {there}'
       ) from error
+
+  def remove_after(self, step: int) -> None:
+    """Removes the checkpoints of later steps, the newest first."""
+    self.wait()
+    for later in reversed(self.steps()):
+      if later > step:
+        self._manager.delete(later)
+        self._whole.discard(later)
 
   def _sum_up(self) -> None:
     """Writes the checksums of the checkpoint that is being saved.

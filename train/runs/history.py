@@ -7,6 +7,9 @@ A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
   config changed  `changed`: key -> [old value, new value]
   data changed    `changed`: a line for each difference
   averaged        `steps`: the checkpoints of `workdir` whose mean it is
+  rewound         the `loss` of step `spike` was above `limit`: the run went
+                  back to `step`, from the checkpoint of step `checkpoint`, and
+                  skips `batches` there, the numbers `skipped` [first, last]
 """
 
 import contextlib

@@ -61,6 +61,10 @@ ADDED = {
     'epochs': 0.0,
     'warmup_share': 0.0,
     'phases': (),
+    'spike_factor': 0.0,
+    'spike_window': 0,
+    'spike_back': 0,
+    'spike_skip': 0,
   },
   'tuning': {
     'train': 'all',
