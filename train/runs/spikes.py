@@ -132,19 +132,14 @@ class Guard:
   def rewind(self, spike: Spike) -> Rewind | None:
     """Plans what to do about a spike; None if it was tried often enough.
 
-    It is at the place of the one before unless the run got `spike_back` steps
-    beyond that.
+    It is at the place of the ones before unless it is `spike_back` steps beyond
+    the furthest of them.
     """
-    again = 0
-    for after, before in zip(
-      [spike.step, *(x.spike for x in reversed(self._rewinds))],
-      [x.spike for x in reversed(self._rewinds)],
-      strict=False,
-    ):
-      if after >= before + self._back:
-        break
-      again += 1
-    if again >= MOST:
+    count, furthest = 0, -self._back
+    for step in (*(x.spike for x in self._rewinds), spike.step):
+      count = 1 if step >= furthest + self._back else count + 1
+      furthest = max(furthest, step)
+    if count > MOST:
       return None
     step = max(spike.step - self._back, self._last.step)
     found = Rewind(spike.step, step, self.skips(step) + self._skip)
