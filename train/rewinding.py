@@ -1,5 +1,6 @@
 """Going back from a spike of the loss, and skipping batches: `runs.spikes`."""
 
+import math
 from collections.abc import Iterator
 
 import jax
@@ -30,6 +31,8 @@ def go_back(recorder: Recorder, spike: spikes.Spike) -> tuple[TrainState, int]:
     f'{spike.limit:.4g}, train.spike_factor times the median of the steps '
     'before'
   )
+  if spike.loss <= spike.limit or not math.isfinite(spike.loss):
+    what = f'The loss of step {spike.step:,}, or its gradient, is not finite'
   if found is None:
     raise TrainingError(
       f'{what}. The run went back from spikes at this place {spikes.MOST} '

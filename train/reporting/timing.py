@@ -89,7 +89,9 @@ class _Devices:
   def close(self) -> None:
     if self._started:
       self._queue.put(None)
-      self._thread.join(timeout=60)  # the last step may be under way
+      # The last step may be under way. If another process has failed, it never
+      # ends.
+      self._thread.join(timeout=5 if jax.process_count() > 1 else None)
 
   def _watch(self):
     while (numbers := self._queue.get()) is not None:

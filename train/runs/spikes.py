@@ -29,7 +29,7 @@ from configs.phases import Phase
 from train.parallel import processes
 from train.runs import history
 
-EVENT = 'rewound'
+EVENT, CHANGED = 'rewound', 'config changed'
 MOST = 3  # rewinds in a row at one place
 
 
@@ -48,6 +48,7 @@ class Rewind:
   spike: int  # the step whose loss was too high
   step: int  # the last one that stays
   batches: int  # that are skipped after it, by all rewinds to it together
+  config: bool = True  # whether it was the config of now
 
 
 class Guard:
@@ -133,10 +134,11 @@ class Guard:
     """Plans what to do about a spike; None if it was tried often enough.
 
     It is at the place of the ones before unless it is `spike_back` steps beyond
-    the furthest of them.
+    the furthest of them. Those with another config do not count.
     """
     count, furthest = 0, -self._back
-    for step in (*(x.spike for x in self._rewinds), spike.step):
+    tried = [x.spike for x in self._rewinds if x.config]
+    for step in (*tried, spike.step):
       count = 1 if step >= furthest + self._back else count + 1
       furthest = max(furthest, step)
     if count > MOST:
@@ -182,18 +184,20 @@ def entry(
 
 def _rewinds(entries: Sequence[Mapping[str, Any]]) -> list[Rewind]:
   """The rewinds in a history, in all processes those of the first one."""
+  changed = [n for n, x in enumerate(entries) if x['event'] == CHANGED]
   found = [
-    (one['spike'], one['step'], one['batches'])
-    for one in entries
+    (one['spike'], one['step'], one['batches'], n > max(changed, default=-1))
+    for n, one in enumerate(entries)
     if one['event'] == EVENT
   ]
   count = int(processes.of_first(len(found)))
   if not count:
     return []
-  own = np.zeros((count, 3), np.int32)
-  found = np.array(found[:count], np.int32).reshape(-1, 3)
+  own = np.zeros((count, 4), np.int32)
+  found = np.array(found[:count], np.int32).reshape(-1, 4)
   own[: len(found)] = found
-  return [Rewind(*row) for row in processes.of_first(own).tolist()]
+  rows = processes.of_first(own).tolist()
+  return [Rewind(*row, config=bool(now)) for *row, now in rows]
 
 
 def _check(train: ConfigDict) -> None:

@@ -91,10 +91,15 @@ def test_it_gives_up_at_one_place():
   """A spike less than `back` steps beyond the others is at their place."""
   guard = make()
   steps = [50, 49, 52, 51]
-  assert all(guard.rewind(Spike(step, 9.0, 3.0)) for step in steps[:MOST])
+  history = [found(guard, step)[1] for step in steps[:MOST]]
   assert guard.rewind(Spike(steps[MOST], 9.0, 3.0)) is None
   assert guard.rewind(Spike(55, 9.0, 3.0))  # 3 steps beyond 52: another place
   assert guard.rewind(Spike(57, 9.0, 3.0))
+  # A start goes on counting, unless the config has changed since.
+  assert make(history).rewind(Spike(51, 9.0, 3.0)) is None
+  history.append({'event': 'config changed', 'step': 51, 'changed': {}})
+  again = make(history)
+  assert again.rewind(Spike(51, 9.0, 3.0)) == Rewind(51, 49, 10)
 
 
 def test_a_checkpoint_that_is_old_enough_is_needed():
