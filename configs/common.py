@@ -225,8 +225,16 @@ KEYS = {
     '', "the best by this metric is kept too: loss, ...; by score each task's"),
 
   # Devices.
-  'sharding.rules': Key('replicated', 'how arrays are split over the mesh', (
-    'replicated', 'fsdp', 'tensor', 'fsdp_tensor')),
+  'sharding.rules': Key(
+    'auto', 'how arrays are cut over the mesh: auto, along every axis larger '
+    'than 1; replicated; or some of fsdp, zero1, sequence, tensor, stage, '
+    "joined by '_'"),
+  'sharding.slices': Key(
+    0, 'groups of devices, such as nodes, with a slow network between them, '
+    'over which data and stage may lie; 0: TPU slices say, others are one'),
+  'sharding.compiler_options': Key(
+    (), "XLA's options for the training step, each NAME=VALUE; those of "
+    "another platform (xla_tpu_..., xla_gpu_...) are left out"),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

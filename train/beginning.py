@@ -8,7 +8,7 @@ from configs.commands import terminal
 from configs.commands.command import summary
 from input_pipeline import pipeline
 from train.learning.state import TrainState, create_state
-from train.parallel import processes
+from train.parallel import mesh, processes
 from train.reporting import progress
 from train.runs import warm_start, warm_start_tokenizer, workdir
 from train.setup import Setup
@@ -25,6 +25,7 @@ def describe(setup: Setup) -> None:
   params = setup.state.params
   say(summary(setup.config, shutil.get_terminal_size().columns))
   say(progress.overview(params, setup.axes, setup.places.params))
+  say(mesh.describe(setup.mesh, setup.config.sharding.slices))
   say(
     f'attention: {setup.model.config.attention} ({setup.attention}); remat: '
     f'{setup.model.config.remat}'

@@ -66,6 +66,7 @@ ADDED = {
     'spike_back': 0,
     'spike_skip': 0,
   },
+  'sharding': {'slices': 0, 'compiler_options': ()},
   'tuning': {
     'train': 'all',
     'rank': 0,
