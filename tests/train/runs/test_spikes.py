@@ -2,12 +2,18 @@
 
 import math
 import statistics
+import types
 
+import jax
+import numpy as np
 import pytest
 
 from configs import gpt2
 from configs.phases import make_plan
+from tests.helpers import runs
 from train.reporting import profiling
+from train.reporting.timing import Record
+from train.rewinding import skip
 from train.runs.spikes import MOST, Guard, Rewind, Spike, entry
 
 KEYS = {'factor': 1.5, 'window': 4, 'back': 3, 'skip': 5}
@@ -85,6 +91,29 @@ def test_which_batches_are_skipped():
   )
   rows = [again.rows_skipped(plan, step) for step in (7, 8, 37, 38)]
   assert rows == [0, 10 * 3, 10 * 3, 10 * 3 + 5 * 8]
+
+
+def test_skipping_moves_every_cursor():
+  """Streams of which the next batch has no row have moved, too."""
+  guard = make(skip=3)
+  guard.rewind(Spike(10, 9.0, 3.0))
+  recorder = types.SimpleNamespace(guard=guard, time=Record('', active=False))
+  state = runs.small_state(7)
+  state = state.replace(cursor=jax.numpy.zeros((4, 2), 'int32'))
+  # Two rows a batch, of four streams in turn; the last column is the number.
+  made = ((0, 1), (2, 3), (0, 1), (2, 3))
+  batches = iter(
+    {
+      'cursor': np.array([[n, 2 * n], [n, 2 * n + 1]], np.int32),
+      'last_of': np.array(streams, np.int32),
+    }
+    for n, streams in enumerate(made)
+  )
+  assert skip(recorder, state, 6, batches) is state
+  new = skip(recorder, state, 7, batches)
+  assert new.cursor.tolist() == [[2, 4], [2, 5], [1, 2], [1, 3]]
+  assert new.params is state.params
+  assert next(batches)['cursor'][0, 0] == 3
 
 
 def test_it_gives_up_at_one_place():
