@@ -61,12 +61,13 @@ def read(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
+def replacing(path: str, own: str = '') -> Iterator[IO[bytes]]:
   """A file to write bytes to, which becomes `path` when all is written.
 
-  A failure leaves what was at `path` before, and nothing else.
+  A failure leaves what was at `path` before, and nothing else. Where others may
+  write the same path at the same time, `own` is what no other process has.
   """
-  partial = f'{path}.partial'
+  partial = f'{path}.partial{own}'
   try:
     with _naming(path):
       with opened(partial, 'wb') as file:
@@ -82,10 +83,42 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
     raise
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, own: str = '') -> None:
   """Writes a file whole or not at all; see replacing."""
-  with replacing(path) as file:
+  with replacing(path, own) as file:
     file.write(data)
+
+
+def create(path: str, data: bytes, own: str) -> None:
+  """Writes a file unless there is one: that of the first process stays.
+
+  See replacing. A remote file of two processes at once is that of the last.
+  """
+  if exists(path):
+    return
+  if is_remote(path):
+    write(path, data, own)
+    return
+  partial = f'{path}.new{own}'
+  write(partial, data)
+  try:
+    os.link(partial, path)
+  except FileExistsError:
+    pass
+  except OSError:  # a file system without links
+    move(partial, path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(partial)
+
+
+def remove(path: str) -> None:
+  """Removes a file. Raises OSError when there is none."""
+  if not is_remote(path):
+    os.remove(path)
+    return
+  with tensorflow_errors(path):
+    _gfile().remove(path)
 
 
 def move(old: str, new: str) -> None:
