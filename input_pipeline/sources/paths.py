@@ -9,6 +9,7 @@ import contextlib
 import glob
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -121,6 +122,15 @@ def remove(path: str) -> None:
     _gfile().remove(path)
 
 
+def remove_folder(path: str) -> None:
+  """Removes a folder with all that is in it, as far as it can be removed."""
+  if not is_remote(path):
+    shutil.rmtree(path, ignore_errors=True)
+    return
+  with contextlib.suppress(OSError), tensorflow_errors(path):
+    _gfile().rmtree(path)
+
+
 def move(old: str, new: str) -> None:
   """Gives a file its final name, or moves a local file to a remote place.
 
@@ -152,6 +162,55 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
   with tensorflow_errors(path):
     return _gfile().exists(path)
+
+
+def is_folder(path: str) -> bool:
+  """Whether there is a folder at `path`."""
+  if not is_remote(path):
+    return os.path.isdir(path)
+  with tensorflow_errors(path):
+    return _gfile().isdir(path)
+
+
+def absolute(path: str) -> str:
+  """The path from the root of its disk, or of its bucket."""
+  return path.rstrip('/') if is_remote(path) else os.path.abspath(path)
+
+
+def real(path: str) -> str:
+  """`absolute`, with links followed."""
+  return absolute(path) if is_remote(path) else os.path.realpath(path)
+
+
+def names(folder: str) -> list[str]:
+  """The names of what is in a folder; none where there is no folder."""
+  if not is_folder(folder):
+    return []
+  if not is_remote(folder):
+    return os.listdir(folder)
+  with tensorflow_errors(folder):
+    return [name.rstrip('/') for name in _gfile().listdir(folder)]
+
+
+def files_below(folder: str) -> list[str]:
+  """The paths of all files in a folder and its folders, relative to it."""
+  if not is_remote(folder):
+    return [
+      os.path.relpath(os.path.join(root, name), folder)
+      for root, _, files in os.walk(folder)
+      for name in files
+    ]
+  found, bucket = [], folder.startswith('gs://')
+  with tensorflow_errors(folder):
+    for name in _gfile().listdir(folder):
+      place = os.path.join(folder, name.rstrip('/'))
+      # The names of folders in a bucket end so: no need to ask for each.
+      if name.endswith('/') or (not bucket and is_folder(place)):
+        inner = os.path.basename(place)
+        found += [os.path.join(inner, path) for path in files_below(place)]
+      else:
+        found.append(name)
+  return found
 
 
 def make_folder(path: str) -> None:
@@ -233,6 +292,9 @@ def local(path: str) -> Iterator[str]:
 
 
 def _gfile():
+  # Other processes write too: what a bucket has must not be remembered. Read
+  # when the first path is opened.
+  os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
   import tensorflow as tf
 
   return tf.io.gfile
@@ -258,4 +320,7 @@ def tensorflow_errors(path: str) -> Iterator[None]:
     yield
   except errors.OpError as error:
     reason = str(error.message or type(error).__name__).splitlines()[0]
-    raise OSError(f'{path}: {reason}') from error
+    missing = isinstance(error, errors.NotFoundError)
+    found = (FileNotFoundError if missing else OSError)(f'{path}: {reason}')
+    found.strerror = reason
+    raise found from error

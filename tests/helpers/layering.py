@@ -130,7 +130,7 @@ ORDER = {
     {'pretrained'},
   ),
   'input_pipeline': (
-    {'choices', 'sources.locks', 'sources.paths', 'streams.seeds'},
+    {'choices', 'sources.paths', 'streams.seeds'},
     {'config_checks', 'sources.hashes', 'sources.lines'},
     {'config'},
     {'tasks'},
