@@ -1,6 +1,7 @@
 """A run's folder: make it, lock it, clear it after a failed start."""
 
 import contextlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -9,25 +10,47 @@ from input_pipeline.sources import locks, paths
 
 LOCK = '.lock'
 NOTE = '.unfinished.json'  # while a run is being begun
+# What buckets need: package -> module. Orbax removes checkpoints by the second.
+BUCKETS = {
+  'tensorflow-cpu': 'tensorflow',
+  'google-cloud-storage': 'google.cloud.storage',
+}
 
 
 def check_name(folder: str) -> None:
   """Raises ValueError for a folder that checkpoints cannot be written to.
 
   It has a backslash in its absolute path, which TensorStore, which writes the
-  arrays, reads as '/'; or it is remote, and not in a bucket of gs://.
+  arrays, reads as '/'; or it is remote, and not in a bucket of gs://, or what
+  reads and writes buckets is not installed.
   """
   path = paths.absolute(folder)
-  if paths.is_remote(path) and not path.startswith('gs://'):
-    raise ValueError(
-      f'--workdir={folder}: of remote folders only those in gs:// can be a '
-      'workdir.'
-    )
   if '\\' in path:
     raise ValueError(
       f'--workdir={folder}: {path} has a backslash in it, and checkpoints '
       'cannot be kept under such a name. Rename it, or give another folder.'
     )
+  if not paths.is_remote(path):
+    return
+  if not path.startswith('gs://'):
+    raise ValueError(
+      f'--workdir={folder}: of remote folders only those in gs:// can be a '
+      'workdir.'
+    )
+  missing = [
+    package for package, module in BUCKETS.items() if not _is_installed(module)
+  ]
+  if missing:
+    raise ValueError(
+      f'--workdir={folder}: a workdir in a bucket needs {", ".join(missing)}: '
+      f'pip install {" ".join(missing)}.'
+    )
+
+
+def _is_installed(module):
+  with contextlib.suppress(ModuleNotFoundError):  # of what it is in
+    return importlib.util.find_spec(module) is not None
+  return False
 
 
 def make(folder: str) -> None:

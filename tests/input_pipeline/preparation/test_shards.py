@@ -14,7 +14,7 @@ from input_pipeline.preparation import shards
 from input_pipeline.preparation.shards import Shard
 from input_pipeline.sources import locks, manifest, opening
 from input_pipeline.sources.cache import TokenCache
-from tests.helpers import caches, runs
+from tests.helpers import buckets, caches, runs
 from tests.helpers.caches import contents, settings
 from tests.helpers.corpora import VOCABULARY
 
@@ -192,23 +192,28 @@ def test_a_dataset(corpus, tmp_path, monkeypatch):
   assert contents(out) == contents(tmp_path / 'whole')
 
 
+def command(corpus, out, *flags):
+  return [
+    *(sys.executable, '-m', 'input_pipeline.prepare', '--jobs=1'),
+    '--config=configs/t5.py:tiny', f'--out={out}',
+    f'--config.data.source=json:{corpus}/*.json.gz',
+    f'--config.model.vocab_size={VOCABULARY}', '--config.data.sentinels=40',
+    '--config.data.max_bad_share=0.01', *flags,
+  ]  # fmt: skip
+
+
+def wait(process):
+  stdout, stderr = process.communicate(timeout=200)
+  assert process.returncode == 0, stderr
+  return stdout
+
+
 @pytest.mark.slow
 def test_processes_at_once(corpus, tmp_path):
   """Three shards train the same tokenizer; one is killed and runs again."""
-  source = f'--config.data.source=json:{corpus}/*.json.gz'
 
   def start(out, *flags):
-    return runs.start([
-      *(sys.executable, '-m', 'input_pipeline.prepare', '--jobs=1'),
-      '--config=configs/t5.py:tiny', f'--out={tmp_path / out}', source,
-      f'--config.model.vocab_size={VOCABULARY}', '--config.data.sentinels=40',
-      '--config.data.max_bad_share=0.01', *flags,
-    ])  # fmt: skip
-
-  def wait(process):
-    shown = process.communicate(timeout=200)
-    assert process.returncode == 0, shown[1]
-    return shown[0]
+    return runs.start(command(corpus, tmp_path / out, *flags))
 
   first = wait(start('whole'))
   together = [start('parts', f'--shard={n}/3') for n in range(3)]
@@ -232,3 +237,21 @@ def test_processes_at_once(corpus, tmp_path):
     'Error: --shard=3/3: shards are counted from 0'
   )
   assert done.returncode == 1
+
+
+@pytest.mark.slow
+def test_in_a_bucket(corpus, tmp_path):
+  """The folder that the machines share is in gs://."""
+  flags = ['--config.data.tokenizer_kind=bytes']
+  wait(runs.start(command(corpus, tmp_path / 'whole', *flags)))
+  with buckets.emulated(tmp_path) as bucket:
+    place = f'gs://{buckets.BUCKET}/parts'
+    together = [
+      runs.start(command(corpus, place, *flags, f'--shard={number}/2'))
+      for number in range(2)
+    ]
+    shown = [wait(process) for process in together]
+    assert any(f'source=cache:{place}' in text for text in shown)
+    assert bucket.contents('parts') == contents(tmp_path / 'whole')
+    done = runs.start(command(corpus, place, *flags, '--shard=1/2'))
+    assert '4 of 4 files are there already.' in wait(done)
