@@ -180,6 +180,7 @@ class Recorder:
       text = self.sample(params, batch, data.config)
       self.writer.write_text(step, 'samples', text)
       self.progress.note(one_screen(text))
+    self.writer.flush()  # the curves are drawn from what is written
     if jax.process_index() == 0:
       draw_curves(self.folder)
     self.progress.pause(time.perf_counter() - clock)

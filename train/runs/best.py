@@ -150,13 +150,12 @@ def saved_step(folder: str, task: str = '') -> int:
   ValueError if there is none.
   """
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise ValueError(
       f"{path} is missing, so {folder} has no step 'best': its run has no "
       'checkpoint.best, or was not evaluated yet. Give the number of a step.'
     )
-  with open(path, encoding='utf-8') as file:
-    found = json.load(file)
+  found = json.loads(paths.read(path))
   if not task:
     return found['step']
   known = found.get('tasks', {})
