@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from input_pipeline.sources import paths
 from train.reporting.metrics import writing
 from train.reporting.timing import Record
 
@@ -83,7 +84,7 @@ class Profiler:
   def __init__(
     self, workdir: str, steps: tuple[int, int] | None, record: Record
   ):
-    self._target = os.path.join(os.path.abspath(workdir), FOLDER)
+    self._target = os.path.join(workdir, FOLDER)
     self._steps, self._record = steps, record
     self._folder = None  # of the trace that is being made
 
@@ -134,14 +135,14 @@ class Profiler:
     jax.profiler.start_trace(self._folder, profiler_options=options)
 
   def _keep(self, folder: str, name: str) -> None:
-    """Moves the files of a trace to those of the other processes.
+    """Puts the files of a trace beside those of the other processes.
 
     xprof takes a file's name for that of a host. The processes of one host must
     differ, too.
     """
     target = os.path.join(self._target, _RUNS, name)
-    os.makedirs(target, exist_ok=True)
+    paths.make_folder(target)
     several = jax.process_count() > 1
     own = f'process_{jax.process_index()}_' if several else ''
     for path in pathlib.Path(folder, _RUNS).glob('*/*'):
-      shutil.move(path, os.path.join(target, own + path.name))
+      paths.write(os.path.join(target, own + path.name), path.read_bytes())

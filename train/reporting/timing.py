@@ -40,6 +40,7 @@ from typing import Any
 import jax
 
 from configs.commands import startup
+from input_pipeline.sources import paths
 from train.reporting.metrics import writing
 
 NAME = 'time.jsonl'
@@ -128,10 +129,10 @@ class Record:
       return
     self._path = os.path.join(workdir, NAME)
     with writing(self._path):
-      if os.path.exists(self._path):
+      if paths.exists(self._path):
         self.life = read(workdir)
         _cut_last_line(self._path)
-      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+      self._file = open(self._path, 'ab')  # noqa: SIM115
     self._append({'time': round(began, 3), 'event': 'start'})
 
   @contextlib.contextmanager
@@ -202,7 +203,7 @@ class Record:
     """Hands a row to the system, where it outlives this process."""
     self.life.add(row)
     with writing(self._path):
-      self._file.write(json.dumps(row) + '\n')
+      self._file.write(f'{json.dumps(row)}\n'.encode())
       self._file.flush()
 
 
@@ -287,27 +288,25 @@ def read(workdir: str) -> Life:
     ValueError: there is no time.jsonl, or a whole line of it is not a row.
   """
   path = os.path.join(workdir, NAME)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise ValueError(
       f'{workdir} has no {NAME}: it holds no run, or one of an older version.'
     )
   life = Life()
-  with open(path, 'rb') as file:
-    for number, line in enumerate(file, 1):
-      if not line.endswith(b'\n'):
-        break  # the last line, cut short
-      try:
-        life.add(json.loads(line))
-      except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-          f'{path}, line {number}, is not a row of times: {line[:80]!r}. '
-          'Remove this line.'
-        ) from error
+  lines = paths.read(path).split(b'\n')
+  for number, line in enumerate(lines[:-1], 1):  # the last one is cut short
+    try:
+      life.add(json.loads(line))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+      raise ValueError(
+        f'{path}, line {number}, is not a row of times: {line[:80]!r}. Remove '
+        'this line.'
+      ) from error
   return life
 
 
 def _cut_last_line(path: str) -> None:
   """Removes what a kill left of a last line."""
-  with open(path, 'rb+') as file:
-    data = file.read()
-    file.truncate(data.rfind(b'\n') + 1)
+  data = paths.read(path)
+  if not data.endswith(b'\n'):
+    paths.write(path, data[: data.rfind(b'\n') + 1])
