@@ -40,7 +40,7 @@ from typing import Any
 import jax
 
 from configs.commands import startup
-from input_pipeline.sources import paths
+from input_pipeline.sources import growing, paths
 from train.reporting.metrics import writing
 
 NAME = 'time.jsonl'
@@ -132,7 +132,7 @@ class Record:
       if paths.exists(self._path):
         self.life = read(workdir)
         _cut_last_line(self._path)
-      self._file = open(self._path, 'ab')  # noqa: SIM115
+      self._file = growing.GrowingFile(self._path, keep=True)
     self._append({'time': round(began, 3), 'event': 'start'})
 
   @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -71,8 +70,9 @@ class Best:
   def forget(self, folder: str) -> None:
     """Begins without any evaluation, and without WORKDIR/best.json."""
     self._found = {}
-    if jax.process_index() == 0:
-      pathlib.Path(folder, NAME).unlink(missing_ok=True)
+    path = os.path.join(folder, NAME)
+    if jax.process_index() == 0 and paths.exists(path):
+      paths.remove(path)
 
   def read(
     self,
