@@ -43,6 +43,8 @@ def open_data(
   setup: Setup, folder: str, origin: warm_start.Origin | None, changed: dict
 ) -> pipeline.Data:
   """The data; the first process makes or checks the tokenizer before."""
+  processes.doing('opening the data')
+  processes.check_workdir(folder, setup.state_bytes)
   config = setup.config
   data_args = setup.data, config.seed, config.model.vocab_size
   if jax.process_index() == 0:

@@ -191,9 +191,11 @@ def _make_steps(
   spent.enter('compute')
   while step < config.train.steps and not stop:
     phase = next(x for x in parts if step < x.last)
-    batches = _batches(recorder, state, step, phase)
+    batches, first = _batches(recorder, state, step, phase), step + 1
     try:
       while step < phase.last and not stop:
+        # The first one takes longer: buffers are filled, programs are loaded.
+        processes.doing(f'step {step + 1}', long=step + 1 == first)
         with profiler.step(step + 1, pending):
           try:
             state = rewinding.skip(recorder, state, step, batches)

@@ -110,6 +110,7 @@ class Recorder:
 
   def save(self, state: TrainState, step: int) -> None:
     """Saves the state once; raises TrainingError if it is not finite."""
+    processes.doing(f'saving step {step}')
     if step in self.checkpoints.steps():
       return
     with self.time.part('checkpoint'):
@@ -143,6 +144,7 @@ class Recorder:
 
   def _evaluate(self, state, step, data, asked_to_stop):
     setup, clock = self.setup, time.perf_counter()
+    processes.doing(f'evaluating step {step}')
     params = setup.tuning.merged(state.evaluated)
 
     def means_of(data):

@@ -8,6 +8,7 @@ import jax
 from train.beginning import first_state
 from train.learning.state import TrainState
 from train.learning.step import place
+from train.parallel import processes
 from train.recording import Recorder, TrainingError
 from train.runs import history, spikes
 
@@ -23,6 +24,7 @@ def go_back(recorder: Recorder, spike: spikes.Spike) -> tuple[TrainState, int]:
     TrainingError: there were several rewinds at this place already, or no
       checkpoint is old enough.
   """
+  processes.doing(f'going back from step {spike.step}')
   checkpoints, guard = recorder.checkpoints, recorder.guard
   recorder.time.mark(spike.step)
   found = guard.rewind(spike)
@@ -83,7 +85,8 @@ def skip(
   with recorder.time.part('rewind'):
     cursor = state.cursor
     move = jax.jit(place, out_shardings=cursor.sharding)
-    for _ in range(count):
+    for number in range(count):
+      processes.doing(f'skipping batch {number + 1} after step {step}')
       batch = next(batches)
       cursor = move(cursor, batch['cursor'], batch.get('last_of'))
     return state.replace(cursor=cursor)

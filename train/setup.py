@@ -75,6 +75,12 @@ class Setup:
       yield
 
   @property
+  def state_bytes(self) -> int:
+    """Of the whole state, as a checkpoint has it."""
+    leaves = jax.tree.leaves(self.state)
+    return sum(x.size * x.dtype.itemsize for x in leaves)
+
+  @property
   def places(self) -> TrainState:
     """The sharding of each array of the state."""
     return jax.tree.map(lambda x: x.sharding, self.state)
