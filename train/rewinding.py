@@ -50,8 +50,8 @@ def go_back(recorder: Recorder, spike: spikes.Spike) -> tuple[TrainState, int]:
     if not old and history.source(entries):
       raise TrainingError(
         f'{what}, but there is no checkpoint of step {found.step:,} or before '
-        'to go back to, since this run did not begin with its seed. Raise '
-        'checkpoint.keep in the next run.'
+        'to go back to: those of this run, which did not begin with its seed, '
+        'were removed. Begin another one, in another --workdir.'
       )
     first = max(old, default=0)
     checkpoints.remove_after(first)
