@@ -36,8 +36,9 @@ def named(init: Initializer, *names: str) -> Initializer:
 def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
 
-  A dimension that its mesh axes do not divide stays whole: the one token of a
-  step of decoding. A run checks its own sizes before.
+  A dimension is cut along the first of its mesh axes alone, or stays whole, if
+  that divides it and all do not: the one token of a step of decoding. A run
+  checks its own sizes before.
 
   Raises:
     ValueError: the active rules do not know a name.
@@ -49,7 +50,7 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
   spec = [
-    axes if size % parts_of(mesh, axes) == 0 else None
+    fitting(mesh, axes, size) or None
     for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
@@ -59,6 +60,15 @@ def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
   """Into how many parts these axes of a mesh cut a dimension."""
   axes = (axes,) if isinstance(axes, str) else axes or ()
   return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def fitting(
+  mesh: Any, axes: str | tuple[str, ...] | None, size: int
+) -> tuple[str, ...]:
+  """The most of these axes, from the first on, that divide a dimension."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  fits = (n for n in range(len(axes), 0, -1) if not size % parts_of(mesh, axes[:n]))
+  return axes[: next(fits, 0)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -35,17 +35,17 @@ def kept(
 
 
 def all_kept(
-  seed: jax.Array, rate: float, shape: tuple[int, int, int, int]
+  seed: jax.Array,
+  rate: float,
+  shape: tuple[int, int, int, int],
+  row: jax.Array | int = 0,
 ) -> jax.Array:
-  """`kept` of all weights: bool [B,N,T,S], which is `shape`."""
-  return kept(
-    seed,
-    rate,
-    *(
-      jax.lax.iota('int32', n).reshape(-1, *(1,) * axis)
-      for n, axis in zip(shape, (3, 2, 1, 0), strict=True)
-    ),
+  """`kept` of all weights of the rows from `row` on: bool [B,N,T,S]."""
+  rows, *others = (
+    jax.lax.iota('int32', n).reshape(-1, *(1,) * axis)
+    for n, axis in zip(shape, (3, 2, 1, 0), strict=True)
   )
+  return kept(seed, rate, row + rows, *others)
 
 
 def _times(x, factor):

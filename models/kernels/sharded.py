@@ -26,6 +26,7 @@ def attend_in_blocks(
   seed: jax.Array | None = None,
   rate: float = 0.0,
   fixed: bool = False,
+  row: jax.Array | int = 0,
 ) -> jax.Array:
   """Weighted means of values, as `attention.attend`, for whole rows.
 
@@ -43,6 +44,7 @@ def attend_in_blocks(
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
     fixed: the bias is not learned, and gets no gradient.
+    row: int32 [], the number in the batch of the first row, for dropout.
 
   Returns:
     [B,T,N,H] in the dtype of `v`.
@@ -56,7 +58,9 @@ def attend_in_blocks(
       return cudnn.attend(q, k, v, rules, bias, banded, window, fixed, packed)
 
   rows, heads = (jax.lax.iota('int32', q.shape[n]) for n in (0, 2))
-  if not jax.sharding.get_abstract_mesh().empty:
+  rows = row + rows
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty:
     # One call for each: a mesh axis is given out once in a call.
     queries, keys = (
       nn.logical_to_mesh_axes(('act_batch', 'act_length', name, 'act_head_dim'))
@@ -65,6 +69,7 @@ def attend_in_blocks(
     batch, _, by_head, _ = queries
     attend = jax.shard_map(
       attend,
+      axis_names={*mesh.axis_names} - {*mesh.manual_axes},
       in_specs=(
         *(queries, keys, keys, PartitionSpec(by_head)),
         *(PartitionSpec(batch), PartitionSpec(), PartitionSpec(batch)),

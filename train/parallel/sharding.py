@@ -79,7 +79,9 @@ def make_rules(preset: str, sizes: Mapping[str, int] | None = None) -> Rules:
     name: tuple(axes) if len(axes) > 1 else axes[0] if axes else None
     for name, axes in cuts.items()
   }
-  return tuple((rules | {'act_batch': BATCH[0]}).items())
+  # Outside of its pipeline the rows are the stages' too.
+  batch = (*BATCH[0], *(('stage',) if 'stage' in words else ()))
+  return tuple((rules | {'act_batch': batch}).items())
 
 
 def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:

@@ -1,0 +1,206 @@
+"""A stack of layers as a pipeline: each stage of the mesh has some of them.
+
+The rows of a batch are cut into M microbatches. In every turn each of the S
+stages computes its layers for one microbatch and hands the result on (GPipe:
+Huang et al. 2019, 2.3), so that M + S - 1 turns do the work of M. With R
+repeats a stage has R groups of layers that do not follow one another, and the
+microbatches go round R times, S of them together: R M + S - 1 turns, each an
+R-th as long (the interleaved schedule of Narayanan et al. 2021, 2.2).
+
+  turn      0  1  2  3  4  5  6  7  8       S = 2, M = 4, R = 2
+  stage 0   a0 b0 a2 b2 c0 d0 c2 d2         microbatches a to d,
+  stage 1      a1 b1 a3 b3 c1 d1 c3 d3      groups of layers 0 to 3
+
+All devices run one program, which `jax.shard_map` cuts along the axes of rows
+and stages, and the partitioner along the others. Autodiff gives the pipeline of
+the backward pass. Weights are gathered once in a pass. Their gradients are
+summed in float32 over the turns, and then, once, over devices.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core.scope import LazyRng
+from jax.sharding import PartitionSpec
+
+from models import row_keys
+from models.stages import Device, Plan, axes_of, summed
+
+Tree = Any
+
+# Fields of `block.Context` that do not belong to rows, and those that go from
+# stage to stage with their rows. Of all others each stage has all rows.
+_ROWLESS, _TRAVELS = ('bias', 'distances'), ('source',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How a batch goes through a pipeline.
+
+  Attributes:
+    microbatches: M; 0: as many as stages. Rows that so many do not divide go in
+      the next lower number that does.
+    repeats: R, how many groups of layers a stage has.
+  """
+
+  microbatches: int = 0
+  repeats: int = 1
+
+
+_SCHEDULE = contextvars.ContextVar('schedule', default=Schedule())
+
+
+@contextlib.contextmanager
+def scheduled(schedule: Schedule) -> Iterator[None]:
+  """Pipelines that are traced inside have this schedule."""
+  token = _SCHEDULE.set(schedule)
+  try:
+    yield
+  finally:
+    _SCHEDULE.reset(token)
+
+
+def stages() -> int:
+  """S, into how many stages mesh and rules cut layers; 1 without them."""
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = axes_of(dict(nn.get_logical_axis_rules()), 'layers')
+  return 1 if mesh.empty or not axes else mesh.shape[axes[0]]
+
+
+class Pipeline(nn.Module):
+  """Applies a stack of layers whose stacked parameters have its name.
+
+  `stack.repeat` creates them. Dropout has the bits that it has in a stack that
+  is no pipeline.
+
+  Attributes:
+    block: the class of a layer, as for `stack.repeat`.
+    fields: of the block.
+    ready: makes of `shared` what a layer reads.
+    remat: wraps the function that computes a layer.
+    unroll: layers in a turn of the loop over those of a group.
+  """
+
+  block: type[nn.Module]
+  fields: dict[str, Any]
+  ready: Callable[[Tree], Tree]
+  remat: Callable[[Callable], Callable]
+  unroll: int
+
+  def __call__(self, x: jax.Array, own: Tree, shared: Tree) -> jax.Array:
+    """[B,T,D] -> [B,T,D]; `own` and `shared` are those of `stack.repeat`."""
+    schedule = _SCHEDULE.get()
+    microbatches = schedule.microbatches or stages()
+    plan = Plan.of(x.shape[0], microbatches, schedule.repeats)
+    params = self.variables['params']
+    names = self._names(x, own, shared)
+    keys = self._keys(jax.tree.leaves(params)[0].shape[0])
+    numbers = jnp.arange(x.shape[0], dtype='int32')
+    travels, by_row, whole, join = _sorted(shared, x.shape[0])
+
+    def compute(stage, params, layers, inputs, by_row, whole):
+      device = Device(plan, stage[0])
+
+      def group(layers, inputs, by_row):
+        (x, *travels), (numbers, *by_row) = inputs, by_row
+        shared = join(travels, by_row, whole)
+        layer = functools.partial(self._layer, shared, numbers[0])
+        layer = self.remat(layer)
+        return jax.lax.scan(layer, x, layers, unroll=self.unroll)[0]
+
+      with nn.logical_axis_rules(plan.inside):
+        layers = device.weights(params, names), device.regrouped(layers)
+        return device.run(group, layers, inputs, by_row)
+
+    stage, rows = PartitionSpec(plan.axis), PartitionSpec(plan.rows)
+    weights = jax.tree.map(lambda _, x: plan.weight(x), params, names)
+    compute = jax.shard_map(
+      compute,
+      in_specs=(stage, weights, stage, plan.streams, rows, PartitionSpec()),
+      out_specs=plan.streams,
+      axis_names=plan.manual,
+      check_vma=False,
+    )
+    return compute(
+      jnp.arange(plan.stages), params, (own, keys), [x, *travels],
+      [numbers, *by_row], whole,
+    )  # fmt: skip
+
+  def _layer(self, shared, first, x, layer):
+    """One layer, for rows from the number `first` on: a step of `scan`."""
+    (params, sums), (own, key) = layer
+    params = jax.tree.map(
+      lambda x, sums: x if sums is None else summed(x, sums), params, sums
+    )
+    rngs = {}
+    if key is not None:
+      root = self._root
+      key = jax.random.wrap_key_data(key, impl=jax.random.key_impl(root.rng))
+      rngs['dropout'] = LazyRng(row_keys.of_rows(key, first), root.suffix)
+    block = self.block(**self.fields, parent=None)
+    inputs = x, None, own, self.ready(shared)
+    x, _ = block.apply({'params': params}, *inputs, rngs=rngs)
+    return x, None
+
+  @property
+  def _root(self):
+    """The dropout key that all layers' keys come from, and the module's path.
+
+    A layer's key is split from it before the path is folded in: as in nn.scan.
+    """
+    return LazyRng.create(self.scope.rngs['dropout'])
+
+  def _keys(self, layers):
+    """The data of each layer's dropout key; None: nothing is dropped."""
+    if not self.has_rng('dropout'):
+      return None
+    key = jax.random.clone(self._root.rng)
+    return jax.random.key_data(jax.random.split(key, layers))
+
+  def _names(self, x, own, shared):
+    """The logical names of each of a layer's weights."""
+
+    def create(x, own, shared):
+      own = jax.tree.map(lambda leaf: leaf[0], own)
+      block = self.block(**self.fields, parent=None)
+      inputs = x, None, own, self.ready(shared)
+      return block.init(jax.random.key(0), *inputs)['params']
+
+    boxed = jax.eval_shape(create, x, own, shared)
+    return jax.tree.map(
+      tuple,
+      nn.get_partition_spec(boxed),
+      is_leaf=lambda x: isinstance(x, PartitionSpec),
+    )
+
+
+def _sorted(shared, rows):
+  """The leaves of `shared`: those that travel, those by row, and the others.
+
+  The fourth is a function that joins them again.
+  """
+  flat, tree = jax.tree_util.tree_flatten_with_path(shared)
+  kinds = []
+  for path, leaf in flat:
+    field = getattr(path[0], 'name', '') if path else ''
+    if field in _ROWLESS or leaf.shape[0] != rows:
+      kinds.append(2)
+    else:
+      kinds.append(0 if field in _TRAVELS else 1)
+
+  def join(*sorts):
+    left = [iter(leaves) for leaves in sorts]
+    return jax.tree.unflatten(tree, [next(left[kind]) for kind in kinds])
+
+  def sort(wanted):
+    pairs = zip(flat, kinds, strict=True)
+    return [leaf for (_, leaf), kind in pairs if kind == wanted]
+
+  return *map(sort, range(3)), join

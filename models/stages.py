@@ -1,0 +1,318 @@
+"""The turns of a pipeline, as one device computes them: see pipelining.py."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from models.layers import fitting, parts_of, shard
+
+Tree = Any
+Names = tuple[str, ...]
+Rules = tuple[tuple[str, tuple[str, ...] | str | None], ...]
+
+
+def turns(stages: int, microbatches: int, repeats: int = 1) -> int:
+  """How often a stage computes a group of layers; M R of them are work."""
+  if repeats > 1:  # S microbatches go round together
+    microbatches = -(-microbatches // stages) * stages
+  return repeats * microbatches + stages - 1
+
+
+def axes_of(rules: dict[str, Any], name: str | None) -> tuple[str, ...]:
+  """The mesh axes of a rule."""
+  axes = rules.get(name) or ()
+  return (axes,) if isinstance(axes, str) else tuple(axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Sizes and axes of a pipeline, for a batch: the same on all devices.
+
+  Attributes:
+    stages, microbatches, repeats: S, M, R.
+    axis: the mesh axis of the stages.
+    rows: the mesh axes along which the batch is cut beside it.
+    manual: all mesh axes that the program of a device names.
+    rules: logical axis name -> mesh axes, outside of the program.
+  """
+
+  stages: int
+  microbatches: int
+  repeats: int
+  axis: str
+  rows: tuple[str, ...]
+  manual: frozenset[str]
+  rules: Rules
+
+  @classmethod
+  def of(cls, batch: int, microbatches: int, repeats: int) -> 'Plan':
+    """The plan for a batch on the mesh, by the rules, of where it is called.
+
+    A device whose rows cannot be cut into so many microbatches has the next
+    lower number that can be.
+    """
+    mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
+    table = dict(rules)
+    (axis,) = axes_of(table, 'layers')
+    beside = tuple(x for x in axes_of(table, 'act_batch') if x != axis)
+    rows = fitting(mesh, beside, batch)
+    own = batch // parts_of(mesh, rows)
+    fits = (n for n in range(min(microbatches, own), 0, -1) if own % n == 0)
+    manual = frozenset((*beside, axis))
+    return cls(
+      mesh.shape[axis], next(fits), repeats, axis, rows, manual, tuple(rules)
+    )
+
+  @property
+  def inside(self) -> Rules:
+    """The rules for what the program of a device computes."""
+    table = dict(self.rules)
+
+    def left(name):
+      axes = axes_of(table, name)
+      return tuple(x for x in axes if x not in self.manual) or None
+
+    return tuple((name, left(name)) for name in table)
+
+  @property
+  def even(self) -> bool:
+    """Whether all stages keep as many microbatches, before and after.
+
+    If not, each stage keeps all of them, and takes its own.
+    """
+    return self.microbatches % self.stages == 0
+
+  @property
+  def groups(self) -> int:
+    """How many times S microbatches enter."""
+    return -(-self.microbatches // self.stages)
+
+  @property
+  def turns(self) -> int:
+    return turns(self.stages, self.microbatches, self.repeats)
+
+  @property
+  def streams(self) -> PartitionSpec:
+    """How [B,...] is cut that enters and leaves the pipeline."""
+    return PartitionSpec((*self.rows, *((self.axis,) if self.even else ())))
+
+  def gathered(self, names: Names) -> tuple[tuple[str, ...], ...]:
+    """The axes that the program gathers each dimension of a weight from."""
+    table = dict(self.rules)
+    return tuple(
+      tuple(x for x in axes_of(table, name) if x in self.manual)
+      for name in names
+    )
+
+  def weight(self, names: Names) -> PartitionSpec:
+    """How stacked weights [L,...] reach the program."""
+    return PartitionSpec(self.axis, *(x or None for x in self.gathered(names)))
+
+
+class Device:
+  """What the device of a stage does.
+
+  A microbatch is a run of neighbouring rows of the device. Number m = k S + s
+  is kept by stage s, in column k of its stream. It enters stage 0 in turn
+  k S R + s, and comes back to it from the last stage S R turns later. From
+  there the results take the places that the inputs have left.
+  """
+
+  def __init__(self, plan: Plan, stage: jax.Array):
+    self.plan, self.stage = plan, stage
+
+  def weights(self, params: Tree, names: Tree) -> tuple[Tree, Tree]:
+    """Stacked weights, whole but for the axes of the partitioner.
+
+    Returns:
+      Two trees: [R,L/(S R),...], and where their gradients are summed up, for
+      `summed`; None for those that are float32, which need no other place.
+    """
+    paired = jax.tree.map(self._weight, params, names)
+    return tuple(
+      jax.tree.map(lambda _, pair, i=i: pair[i], params, paired)
+      for i in range(2)
+    )
+
+  def _weight(self, x, names):
+    x = self._regrouped(x)
+    for dim, axes in enumerate(self.plan.gathered(names), 2):
+      if axes:
+        x = jax.lax.all_gather(x, axes, axis=dim, tiled=True)
+    # What else may cut the model's width would be gathered in every turn.
+    whole = (None if name == 'embed' else name for name in names)
+    x = shard(x, None, None, *whole)
+    if x.dtype == 'float32':
+      return x, None
+    x, sums = _with_sums(x)
+    return jax.lax.stop_gradient(x), sums
+
+  def regrouped(self, tree: Tree) -> Tree:
+    """What a stage has of [L,...] -> [R,L/(S R),...], the layers it computes.
+
+    Arrays are kept layer after layer. So with repeats a stage has others than
+    those that it computes, which are brought here once in a pass.
+    """
+    return jax.tree.map(self._regrouped, tree)
+
+  def _regrouped(self, x):
+    S, R = self.plan.stages, self.plan.repeats
+    x = x.reshape(R, -1, *x.shape[1:])
+    if R == 1:
+      return x
+    # Group s R + i, place i of stage s, is needed in place (s R + i) // S of
+    # stage (s R + i) % S. Each exchange sends one place of every stage, chosen
+    # so that every stage gets one.
+    common = math.gcd(S, R)
+    found = jnp.zeros_like(x)
+    for exchange in range(R):
+      places = [(exchange + s // (S // common)) % R for s in range(S)]
+      groups = [s * R + place for s, place in enumerate(places)]
+      sent = jax.lax.dynamic_index_in_dim(
+        x, jnp.array(places)[self.stage], keepdims=False
+      )
+      got = jax.lax.ppermute(
+        sent, self.plan.axis, [(s, q % S) for s, q in enumerate(groups)]
+      )
+      at = [0] * S
+      for q in groups:
+        at[q % S] = q // S
+      found = jax.lax.dynamic_update_index_in_dim(
+        found, got, jnp.array(at)[self.stage], 0
+      )
+    return found
+
+  def run(
+    self,
+    group: Callable,
+    layers: Tree,
+    inputs: list[jax.Array],
+    by_row: list[jax.Array],
+  ) -> jax.Array:
+    """The pipeline, from the device's inputs to its results.
+
+    Args:
+      group: layers of one repeat, the inputs and the `by_row` of a microbatch
+        -> the microbatch's result, like the first input.
+      layers: a tree of [R,...].
+      inputs: cut as `plan.streams`; the first is what the layers change.
+      by_row: [n,...] of all rows of the device.
+    """
+    plan, M = self.plan, self.plan.microbatches
+    streams = [self._stream(x) for x in inputs]
+    by_row = [x.reshape(M, -1, *x.shape[1:]) for x in by_row]
+    empty = [jnp.zeros_like(x[0]) for x in streams]
+    once = jax.tree.map(lambda x: x[0], layers) if plan.repeats == 1 else None
+
+    def turn(carry, number):
+      state, feed, results = self._exchange(streams, carry, number)
+      microbatch, repeat = self._place(number)
+      now = once or jax.tree.map(lambda x: _at(x, repeat), layers)
+      rows = [_at(x, self._run_of_rows(microbatch)) for x in by_row]
+      x = group(now, state, rows)
+      state = self._sent([x, *state[1:]], 1)
+      return (state, self._sent(feed, -1), results), None
+
+    carry = empty, empty, jnp.zeros_like(streams[0])
+    carry, _ = jax.lax.scan(turn, carry, jnp.arange(plan.turns))
+    _, feed, results = self._exchange(streams, carry, plan.turns)
+    # The last results are on their way to the stages that keep them.
+    (last,) = self._sent(feed[:1], plan.turns % plan.stages)
+    results = results.at[plan.groups - 1].set(last)
+    if not plan.even:
+      results = jax.lax.all_gather(results, plan.axis, axis=1)
+      results = results.reshape(-1, *results.shape[2:])[:M]
+    return results.reshape(-1, *results.shape[2:])
+
+  def _stream(self, x):
+    """The microbatches that the stage keeps: [K,b,...]."""
+    K, M, S = self.plan.groups, self.plan.microbatches, self.plan.stages
+    if self.plan.even:
+      return x.reshape(K, -1, *x.shape[1:])
+    x = x.reshape(M, -1, *x.shape[1:])
+    x = jnp.pad(x, [(0, K * S - M)] + [(0, 0)] * (x.ndim - 1))
+    return _at(x.reshape(K, S, *x.shape[1:]), self.stage, axis=1)
+
+  def _run_of_rows(self, microbatch):
+    """The place of a microbatch's rows among the runs of the device's rows."""
+    S, K = self.plan.stages, self.plan.groups
+    if not self.plan.even:
+      return microbatch
+    return microbatch % S * K + microbatch // S
+
+  def _place(self, number):
+    """The microbatch and the repeat that the stage computes in a turn."""
+    S, R, M = self.plan.stages, self.plan.repeats, self.plan.microbatches
+    number = jnp.maximum(number - self.stage, 0)
+    microbatch = number // (S * R) * S + number % S
+    return jnp.minimum(microbatch, M - 1), number // S % R
+
+  def _exchange(self, streams, carry, number):
+    """What is done before a turn: new inputs for results.
+
+    Args:
+      streams: of the inputs, [K,b,...] each.
+      carry: the state, what the stage computes next; the feed, S microbatches
+        on their way to stage 0, or their results on the way back; and the
+        stream of results.
+      number: of the turn.
+    """
+    (x, *state), feed, results = carry
+    S, R, K = self.plan.stages, self.plan.repeats, self.plan.groups
+    k, i = number // (S * R), number % (S * R)
+    # A feed begins. The one before it has the results of the one before that.
+    done = jnp.maximum(k - 2, 0)
+    kept = jax.lax.select((i == 0) & (k > 1), feed[0], _at(results, done))
+    results = jax.lax.dynamic_update_index_in_dim(results, kept, done, 0)
+    feed = [
+      jax.lax.select(i == 0, _at(new, jnp.minimum(k, K - 1)), old)
+      for new, old in zip(streams, feed, strict=True)
+    ]
+    enters = (self.stage == 0) & (i < S)
+    state = [
+      jax.lax.select(enters, new, old)
+      for new, old in zip(feed, [x, *state], strict=True)
+    ]
+    feed[0] = jax.lax.select(enters, x, feed[0])
+    return state, feed, results
+
+  def _sent(self, arrays, steps):
+    """Each stage's arrays, so many stages farther."""
+    S = self.plan.stages
+    way = [(s, (s + steps) % S) for s in range(S)]
+    return [jax.lax.ppermute(x, self.plan.axis, way) for x in arrays]
+
+
+def _at(x, index, axis=0):
+  return jax.lax.dynamic_index_in_dim(x, index, axis, keepdims=False)
+
+
+@jax.custom_vjp
+def _with_sums(x):
+  """x, and zeros in float32, which get its gradient: x itself gets none."""
+  return x, jnp.zeros(x.shape, 'float32')
+
+
+_with_sums.defvjp(
+  lambda x: (_with_sums(x), jnp.zeros([], x.dtype)),
+  lambda kind, gradients: (gradients[1].astype(kind.dtype),),
+)
+
+
+@jax.custom_vjp
+def summed(x: jax.Array, sums: jax.Array) -> jax.Array:
+  """x, whose gradient `sums` gets."""
+  del sums
+  return x
+
+
+summed.defvjp(
+  lambda x, sums: (x, None),
+  lambda _, gradient: (None, gradient.astype('float32')),
+)
