@@ -100,7 +100,7 @@ class Pipeline(nn.Module):
     microbatches = schedule.microbatches or stages()
     plan = Plan.of(x.shape[0], microbatches, schedule.repeats)
     params = self.variables['params']
-    names = self._names(x, own, shared)
+    names, counts = self._traced(x, own, shared)
     keys = self._keys(jax.tree.leaves(params)[0].shape[0])
     numbers = jnp.arange(x.shape[0], dtype='int32')
     travels, by_row, whole, join = _sorted(shared, x.shape[0])
@@ -111,7 +111,7 @@ class Pipeline(nn.Module):
       def group(layers, inputs, by_row):
         (x, *travels), (numbers, *by_row) = inputs, by_row
         shared = join(travels, by_row, whole)
-        layer = functools.partial(self._layer, shared, numbers[0])
+        layer = functools.partial(self._layer, counts, shared, numbers[0])
         layer = self.remat(layer)
         return jax.lax.scan(layer, x, layers, unroll=self.unroll)[0]
 
@@ -133,7 +133,7 @@ class Pipeline(nn.Module):
       [numbers, *by_row], whole,
     )  # fmt: skip
 
-  def _layer(self, shared, first, x, layer):
+  def _layer(self, counts, shared, first, x, layer):
     """One layer, for rows from the number `first` on: a step of `scan`."""
     (params, sums), (own, key) = layer
     params = jax.tree.map(
@@ -144,10 +144,13 @@ class Pipeline(nn.Module):
       root = self._root
       key = jax.random.wrap_key_data(key, impl=jax.random.key_impl(root.rng))
       rngs['dropout'] = LazyRng(row_keys.of_rows(key, first), root.suffix)
-    block = self.block(**self.fields, parent=None)
-    inputs = x, None, own, self.ready(shared)
-    x, _ = block.apply({'params': params}, *inputs, rngs=rngs)
+    block = self._block({'params': params}, rngs)
+    block.scope.rng_counters = _copied(counts)
+    x, _ = block(x, None, own, self.ready(shared))
     return x, None
+
+  def _block(self, variables, rngs):
+    return self.block(**self.fields, parent=None).bind(variables, rngs=rngs)
 
   @property
   def _root(self):
@@ -164,21 +167,38 @@ class Pipeline(nn.Module):
     key = jax.random.clone(self._root.rng)
     return jax.random.key_data(jax.random.split(key, layers))
 
-  def _names(self, x, own, shared):
-    """The logical names of each of a layer's weights."""
+  def _traced(self, x, own, shared):
+    """What the trace of a layer shows.
 
-    def create(x, own, shared):
+    The logical names of each of its weights; and how many keys each of its
+    modules draws. `nn.scan` traces a layer twice, and the keys that count are
+    those of the second time: a pipeline begins with these numbers.
+    """
+    counts = {}
+
+    def trace(x, own, shared):
       own = jax.tree.map(lambda leaf: leaf[0], own)
-      block = self.block(**self.fields, parent=None)
       inputs = x, None, own, self.ready(shared)
-      return block.init(jax.random.key(0), *inputs)['params']
+      block = self.block(**self.fields, parent=None)
+      variables = block.init(jax.random.key(0), *inputs)
+      if self.has_rng('dropout'):
+        rngs = {'dropout': jax.random.key(0)}
+        block = self._block(nn.unbox(variables), rngs)
+        block(*inputs)
+        counts.update(block.scope.rng_counters)
+      return variables['params']
 
-    boxed = jax.eval_shape(create, x, own, shared)
-    return jax.tree.map(
-      tuple,
-      nn.get_partition_spec(boxed),
-      is_leaf=lambda x: isinstance(x, PartitionSpec),
-    )
+    boxed = jax.eval_shape(trace, x, own, shared)
+    specs = nn.get_partition_spec(boxed)
+    is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+    return jax.tree.map(tuple, specs, is_leaf=is_spec), counts
+
+
+def _copied(counts):
+  """Nested counters, which each trace raises, with the very same keys."""
+  return {
+    key: _copied(x) if isinstance(x, dict) else x for key, x in counts.items()
+  }
 
 
 def _sorted(shared, rows):
