@@ -31,7 +31,7 @@ from flax.core.scope import LazyRng
 from jax.sharding import PartitionSpec
 
 from models import row_keys
-from models.stages import Device, Plan, axes_of, summed
+from models.stages import Device, Plan, axes_of, float32_sums, summed
 
 Tree = Any
 
@@ -105,7 +105,14 @@ class Pipeline(nn.Module):
     numbers = jnp.arange(x.shape[0], dtype='int32')
     travels, by_row, whole, join = _sorted(shared, x.shape[0])
 
-    def compute(stage, params, layers, inputs, by_row, whole):
+    pairs = jax.tree.map(
+      lambda x: (x, None) if x.dtype == 'float32' else float32_sums(x), params
+    )
+    params, sums = (
+      jax.tree.map(lambda _, pair, i=i: pair[i], params, pairs) for i in (0, 1)
+    )
+
+    def compute(stage, params, sums, layers, inputs, by_row, whole):
       device = Device(plan, stage[0])
 
       def group(layers, inputs, by_row):
@@ -116,28 +123,36 @@ class Pipeline(nn.Module):
         return jax.lax.scan(layer, x, layers, unroll=self.unroll)[0]
 
       with nn.logical_axis_rules(plan.inside):
-        layers = device.weights(params, names), device.regrouped(layers)
+        params = device.weights(params, sums, names)
+        layers = params, device.regrouped(layers)
         return device.run(group, layers, inputs, by_row)
 
     stage, rows = PartitionSpec(plan.axis), PartitionSpec(plan.rows)
     weights = jax.tree.map(lambda _, x: plan.weight(x), params, names)
     compute = jax.shard_map(
       compute,
-      in_specs=(stage, weights, stage, plan.streams, rows, PartitionSpec()),
+      in_specs=(
+        *(stage, weights, weights, stage, plan.streams, rows),
+        PartitionSpec(),
+      ),
       out_specs=plan.streams,
       axis_names=plan.manual,
       check_vma=False,
     )
-    return compute(
-      jnp.arange(plan.stages), params, (own, keys), [x, *travels],
+    inputs = [plan.entering(x) for x in (x, *travels)]
+    x = compute(
+      jnp.arange(plan.stages), params, sums, (own, keys), inputs,
       [numbers, *by_row], whole,
     )  # fmt: skip
+    return plan.leaving(x)
 
   def _layer(self, counts, shared, first, x, layer):
     """One layer, for rows from the number `first` on: a step of `scan`."""
-    (params, sums), (own, key) = layer
+    pairs, (own, key) = layer
     params = jax.tree.map(
-      lambda x, sums: x if sums is None else summed(x, sums), params, sums
+      lambda pair: pair[0] if pair[1] is None else summed(*pair),
+      pairs,
+      is_leaf=lambda x: isinstance(x, tuple),
     )
     rngs = {}
     if key is not None:

@@ -1,6 +1,7 @@
 """The turns of a pipeline, as one device computes them: see pipelining.py."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,9 +83,9 @@ class Plan:
 
   @property
   def even(self) -> bool:
-    """Whether all stages keep as many microbatches, before and after.
+    """Whether all stages keep as many microbatches, and of rows of their own.
 
-    If not, each stage keeps all of them, and takes its own.
+    If not, neighbours keep neighbouring microbatches.
     """
     return self.microbatches % self.stages == 0
 
@@ -99,8 +100,29 @@ class Plan:
 
   @property
   def streams(self) -> PartitionSpec:
-    """How [B,...] is cut that enters and leaves the pipeline."""
-    return PartitionSpec((*self.rows, *((self.axis,) if self.even else ())))
+    """How what `entering` returns is cut."""
+    return PartitionSpec(self.rows or None, None, self.axis)
+
+  def entering(self, x: jax.Array) -> jax.Array:
+    """[B,...] -> [P,K,S,b,...]: P parts of rows, b rows of a microbatch.
+
+    Microbatch k S + s of each part is in [:,k,s]. There may be some of zeros.
+    """
+    S, M, K = self.stages, self.microbatches, self.groups
+    parts = parts_of(jax.sharding.get_abstract_mesh(), self.rows)
+    if self.even:
+      return x.reshape(parts, S, K, -1, *x.shape[1:]).swapaxes(1, 2)
+    x = x.reshape(parts, M, -1, *x.shape[1:])
+    empty = [(0, 0)] * x.ndim
+    empty[1] = 0, K * S - M
+    return jnp.pad(x, empty).reshape(parts, K, S, *x.shape[2:])
+
+  def leaving(self, x: jax.Array) -> jax.Array:
+    """What `entering` made of [B,...] -> [B,...]."""
+    if self.even:
+      return x.swapaxes(1, 2).reshape(-1, *x.shape[4:])
+    x = x.reshape(x.shape[0], -1, *x.shape[3:])[:, : self.microbatches]
+    return x.reshape(-1, *x.shape[3:])
 
   def gathered(self, names: Names) -> tuple[tuple[str, ...], ...]:
     """The axes that the program gathers each dimension of a weight from."""
@@ -127,31 +149,38 @@ class Device:
   def __init__(self, plan: Plan, stage: jax.Array):
     self.plan, self.stage = plan, stage
 
-  def weights(self, params: Tree, names: Tree) -> tuple[Tree, Tree]:
+  def weights(self, params: Tree, sums: Tree, names: Tree) -> Tree:
     """Stacked weights, whole but for the axes of the partitioner.
 
-    Returns:
-      Two trees: [R,L/(S R),...], and where their gradients are summed up, for
-      `summed`; None for those that are float32, which need no other place.
-    """
-    paired = jax.tree.map(self._weight, params, names)
-    return tuple(
-      jax.tree.map(lambda _, pair, i=i: pair[i], params, paired)
-      for i in range(2)
-    )
+    Args:
+      params: the device's part of [L,...].
+      sums: what gets their gradients, see `float32_sums`.
+      names: of the dimensions of each weight, but for the first one.
 
-  def _weight(self, x, names):
-    x = self._regrouped(x)
-    for dim, axes in enumerate(self.plan.gathered(names), 2):
-      if axes:
-        x = jax.lax.all_gather(x, axes, axis=dim, tiled=True)
-    # What else may cut the model's width would be gathered in every turn.
-    whole = (None if name == 'embed' else name for name in names)
-    x = shard(x, None, None, *whole)
-    if x.dtype == 'float32':
-      return x, None
-    x, sums = _with_sums(x)
-    return jax.lax.stop_gradient(x), sums
+    Returns:
+      A tree like `params`, of pairs of [R,L/(S R),...] for `summed`.
+    """
+
+    def weight(x, sums, names):
+      axes = self.plan.gathered(names)
+      # What else may cut the model's width would be gathered in every turn.
+      whole = (None if name == 'embed' else name for name in names)
+      x = shard(self._gathered(axes, self._regrouped(x)), None, None, *whole)
+      if sums is not None:
+        x = jax.lax.stop_gradient(x)
+        sums = _zeros(functools.partial(self._gathered, axes), sums)
+        sums = self._regrouped(sums)
+      return x, sums
+
+    return jax.tree.map(weight, params, sums, names)
+
+  def _gathered(self, axes, x):
+    """Weights [...,I,O], each dimension whole along its axes."""
+    first = x.ndim - len(axes)
+    for dim, names in enumerate(axes, first):
+      if names:
+        x = jax.lax.all_gather(x, names, axis=dim, tiled=True)
+    return x
 
   def regrouped(self, tree: Tree) -> Tree:
     """What a stage has of [L,...] -> [R,L/(S R),...], the layers it computes.
@@ -195,17 +224,18 @@ class Device:
     inputs: list[jax.Array],
     by_row: list[jax.Array],
   ) -> jax.Array:
-    """The pipeline, from the device's inputs to its results.
+    """The pipeline, from the device's inputs to its part of the results.
 
     Args:
       group: layers of one repeat, the inputs and the `by_row` of a microbatch
         -> the microbatch's result, like the first input.
       layers: a tree of [R,...].
-      inputs: cut as `plan.streams`; the first is what the layers change.
+      inputs: the device's part of what `plan.entering` makes; the first is
+        what the layers change.
       by_row: [n,...] of all rows of the device.
     """
     plan, M = self.plan, self.plan.microbatches
-    streams = [self._stream(x) for x in inputs]
+    streams = [x[0, :, 0] for x in inputs]
     by_row = [x.reshape(M, -1, *x.shape[1:]) for x in by_row]
     empty = [jnp.zeros_like(x[0]) for x in streams]
     once = jax.tree.map(lambda x: x[0], layers) if plan.repeats == 1 else None
@@ -225,19 +255,7 @@ class Device:
     # The last results are on their way to the stages that keep them.
     (last,) = self._sent(feed[:1], plan.turns % plan.stages)
     results = results.at[plan.groups - 1].set(last)
-    if not plan.even:
-      results = jax.lax.all_gather(results, plan.axis, axis=1)
-      results = results.reshape(-1, *results.shape[2:])[:M]
-    return results.reshape(-1, *results.shape[2:])
-
-  def _stream(self, x):
-    """The microbatches that the stage keeps: [K,b,...]."""
-    K, M, S = self.plan.groups, self.plan.microbatches, self.plan.stages
-    if self.plan.even:
-      return x.reshape(K, -1, *x.shape[1:])
-    x = x.reshape(M, -1, *x.shape[1:])
-    x = jnp.pad(x, [(0, K * S - M)] + [(0, 0)] * (x.ndim - 1))
-    return _at(x.reshape(K, S, *x.shape[1:]), self.stage, axis=1)
+    return results[None, :, None]
 
   def _run_of_rows(self, microbatch):
     """The place of a microbatch's rows among the runs of the device's rows."""
@@ -294,14 +312,28 @@ def _at(x, index, axis=0):
 
 
 @jax.custom_vjp
-def _with_sums(x):
-  """x, and zeros in float32, which get its gradient: x itself gets none."""
+def float32_sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """x, and zeros in float32 that get its gradient: x itself gets none."""
   return x, jnp.zeros(x.shape, 'float32')
 
 
-_with_sums.defvjp(
-  lambda x: (_with_sums(x), jnp.zeros([], x.dtype)),
+float32_sums.defvjp(
+  lambda x: (float32_sums(x), jnp.zeros([], x.dtype)),
   lambda kind, gradients: (gradients[1].astype(kind.dtype),),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _zeros(function, zeros):
+  """What a linear function makes of zeros, computed for the gradient alone."""
+  return jnp.zeros_like(jax.eval_shape(function, zeros))
+
+
+_zeros.defvjp(
+  lambda function, zeros: (_zeros(function, zeros), zeros.shape),
+  lambda function, shape, gradient: jax.linear_transpose(
+    function, jax.ShapeDtypeStruct(shape, gradient.dtype)
+  )(gradient),
 )
 
 
