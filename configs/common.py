@@ -220,6 +220,12 @@ KEYS = {
     'auto', 'how arrays are cut over the mesh: auto, along every axis larger '
     'than 1; replicated; or some of fsdp, zero1, sequence, tensor, stage, '
     "joined by '_'"),
+  'sharding.microbatches': Key(
+    0, 'stage: into how many parts a batch (or part of train.accumulate) is '
+    'cut that follow one another through the stages; 0: as many as stages'),
+  'sharding.repeats': Key(
+    1, 'stage: how many groups of layers each stage has, which do not follow '
+    'one another: more idle less, and send more'),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

@@ -67,7 +67,9 @@ def fitting(
 ) -> tuple[str, ...]:
   """The most of these axes, from the first on, that divide a dimension."""
   axes = (axes,) if isinstance(axes, str) else axes or ()
-  fits = (n for n in range(len(axes), 0, -1) if not size % parts_of(mesh, axes[:n]))
+  fits = (
+    n for n in range(len(axes), 0, -1) if not size % parts_of(mesh, axes[:n])
+  )
   return axes[: next(fits, 0)]
 
 

@@ -45,8 +45,7 @@ class Schedule:
   """How a batch goes through a pipeline.
 
   Attributes:
-    microbatches: M; 0: as many as stages. Rows that so many do not divide go in
-      the next lower number that does.
+    microbatches: M; 0: as many as stages.
     repeats: R, how many groups of layers a stage has.
   """
 

@@ -37,6 +37,8 @@ class Plan:
 
   Attributes:
     stages, microbatches, repeats: S, M, R.
+    own: the rows of a device.
+    each: the rows of a microbatch.
     axis: the mesh axis of the stages.
     rows: the mesh axes along which the batch is cut beside it.
     manual: all mesh axes that the program of a device names.
@@ -46,6 +48,8 @@ class Plan:
   stages: int
   microbatches: int
   repeats: int
+  own: int
+  each: int
   axis: str
   rows: tuple[str, ...]
   manual: frozenset[str]
@@ -55,8 +59,8 @@ class Plan:
   def of(cls, batch: int, microbatches: int, repeats: int) -> 'Plan':
     """The plan for a batch on the mesh, by the rules, of where it is called.
 
-    A device whose rows cannot be cut into so many microbatches has the next
-    lower number that can be.
+    Rows that so many microbatches do not divide go in fewer, the last of which
+    may end in rows of zeros.
     """
     mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
     table = dict(rules)
@@ -64,10 +68,17 @@ class Plan:
     beside = tuple(x for x in axes_of(table, 'act_batch') if x != axis)
     rows = fitting(mesh, beside, batch)
     own = batch // parts_of(mesh, rows)
-    fits = (n for n in range(min(microbatches, own), 0, -1) if own % n == 0)
-    manual = frozenset((*beside, axis))
+    each = -(-own // microbatches)
     return cls(
-      mesh.shape[axis], next(fits), repeats, axis, rows, manual, tuple(rules)
+      stages=mesh.shape[axis],
+      microbatches=-(-own // each),
+      repeats=repeats,
+      own=own,
+      each=each,
+      axis=axis,
+      rows=rows,
+      manual=frozenset((*beside, axis)),
+      rules=tuple(rules),
     )
 
   @property
@@ -104,25 +115,30 @@ class Plan:
     return PartitionSpec(self.rows or None, None, self.axis)
 
   def entering(self, x: jax.Array) -> jax.Array:
-    """[B,...] -> [P,K,S,b,...]: P parts of rows, b rows of a microbatch.
+    """[B,...] -> [P,K,S,each,...], for P parts of rows.
 
-    Microbatch k S + s of each part is in [:,k,s]. There may be some of zeros.
+    Microbatch k S + s is in [:,k,s]. Some of the last may be zeros.
     """
-    S, M, K = self.stages, self.microbatches, self.groups
+    S, K, tail = self.stages, self.groups, x.shape[1:]
     parts = parts_of(jax.sharding.get_abstract_mesh(), self.rows)
+    x = x.reshape(parts, self.own, *tail)
     if self.even:
-      return x.reshape(parts, S, K, -1, *x.shape[1:]).swapaxes(1, 2)
-    x = x.reshape(parts, M, -1, *x.shape[1:])
-    empty = [(0, 0)] * x.ndim
-    empty[1] = 0, K * S - M
-    return jnp.pad(x, empty).reshape(parts, K, S, *x.shape[2:])
+      x = _longer(x, 1, self.microbatches * self.each)
+      return x.reshape(parts, S, K, self.each, *tail).swapaxes(1, 2)
+    x = _longer(x, 1, K * S * self.each)
+    return x.reshape(parts, K, S, self.each, *tail)
 
   def leaving(self, x: jax.Array) -> jax.Array:
     """What `entering` made of [B,...] -> [B,...]."""
     if self.even:
-      return x.swapaxes(1, 2).reshape(-1, *x.shape[4:])
-    x = x.reshape(x.shape[0], -1, *x.shape[3:])[:, : self.microbatches]
-    return x.reshape(-1, *x.shape[3:])
+      x = x.swapaxes(1, 2)
+    x = x.reshape(x.shape[0], -1, *x.shape[4:])[:, : self.own]
+    return x.reshape(-1, *x.shape[2:])
+
+  def by_microbatch(self, x: jax.Array) -> jax.Array:
+    """A device's rows [own,...] -> [M,each,...]."""
+    x = _longer(x, 0, self.microbatches * self.each)
+    return x.reshape(self.microbatches, self.each, *x.shape[1:])
 
   def gathered(self, names: Names) -> tuple[tuple[str, ...], ...]:
     """The axes that the program gathers each dimension of a weight from."""
@@ -234,9 +250,9 @@ class Device:
         what the layers change.
       by_row: [n,...] of all rows of the device.
     """
-    plan, M = self.plan, self.plan.microbatches
+    plan = self.plan
     streams = [x[0, :, 0] for x in inputs]
-    by_row = [x.reshape(M, -1, *x.shape[1:]) for x in by_row]
+    by_row = [plan.by_microbatch(x) for x in by_row]
     empty = [jnp.zeros_like(x[0]) for x in streams]
     once = jax.tree.map(lambda x: x[0], layers) if plan.repeats == 1 else None
 
@@ -307,8 +323,15 @@ class Device:
     return [jax.lax.ppermute(x, self.plan.axis, way) for x in arrays]
 
 
-def _at(x, index, axis=0):
-  return jax.lax.dynamic_index_in_dim(x, index, axis, keepdims=False)
+def _at(x, index):
+  return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+
+
+def _longer(x, axis, size):
+  """x with zeros behind it."""
+  pads = [(0, 0)] * x.ndim
+  pads[axis] = 0, size - x.shape[axis]
+  return jnp.pad(x, pads)
 
 
 @jax.custom_vjp

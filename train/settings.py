@@ -8,6 +8,7 @@ from input_pipeline.choices import PAIRS
 from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
 from train.parallel.sharding import AXES, mesh_shape
+from train.parallel.stages import check_stages
 
 DTYPES = 'float32', 'bfloat16'  # of sums of gradients
 # The least value of whole-number and factor keys, by group.
@@ -16,6 +17,7 @@ LEAST = {
   'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0, 'loss_chunk': -1},
   'eval': {'every': 1, 'batches': 0, 'samples': 0, 'beams': 1},
   'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
+  'sharding': {'microbatches': 0, 'repeats': 1},
 }
 
 
@@ -62,6 +64,7 @@ def check_settings(config: Any, devices: int) -> None:
   _check_head(config)
   _check_labels(config)
   _check_batch(config, data, devices)
+  check_stages(config, devices)
 
 
 def _check_values(config):

@@ -52,6 +52,7 @@ ADDED = {
     'moments_dtype': 'float32',
   },
   'schedule': {'unit': 'steps', 'first_step': 0, 'restarts': ()},
+  'sharding': {'microbatches': 0, 'repeats': 1},
   'train': {
     'max_logit_loss': 0.0,
     'ema_decay': 0.0,
