@@ -226,6 +226,12 @@ KEYS = {
   'sharding.repeats': Key(
     1, 'stage: how many groups of layers each stage has, which do not follow '
     'one another: more idle less, and send more'),
+  'sharding.slices': Key(
+    0, 'groups of devices, such as nodes, with a slow network between them, '
+    'over which data and stage may lie; 0: TPU slices say, others are one'),
+  'sharding.compiler_options': Key(
+    (), "XLA's options for the training step, each NAME=VALUE; those of "
+    "another platform (xla_tpu_..., xla_gpu_...) are left out"),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from models.config import TransformerConfig
 from models.kernels.keep import all_kept
 from models.kernels.sharded import attend_in_blocks
-from models.layers import Dense, Dropout, initializer, named, shard
+from models.layers import Dense, Dropout, devices_of, initializer, named, shard
 from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
 from models.row_keys import first_row
@@ -174,7 +174,7 @@ class Attention(nn.Module):
     if angles is not None:
       q = rotate(q, angles)
     scale = c.head_dim**-0.5 if c.scale_attention else 1.0
-    k, v = keys_values['key'], keys_values['value']
+    k, v = (self._spread(keys_values[name]) for name in ('key', 'value'))
     if distances is not None:
       bias = scale * self._relative(q, distances)
       q = q + self.content_bias.astype(q.dtype)
@@ -224,6 +224,14 @@ class Attention(nn.Module):
     index = jnp.maximum(distances, lowest) - lowest
     index = jnp.broadcast_to(index, (*logits.shape[:3], index.shape[1]))
     return jnp.take_along_axis(logits, index, axis=-1)
+
+  def _spread(self, x: jax.Array) -> jax.Array:
+    """[B,S,K,H]: where more devices share the heads, one each, repeated."""
+    devices, K = devices_of('act_heads'), x.shape[2]
+    if devices <= K:
+      return x
+    x = jnp.repeat(x, devices // K, axis=2)
+    return shard(x, 'act_batch', 'act_length', 'act_kv_heads', 'act_head_dim')
 
   def _split(self, x: jax.Array, heads: str) -> jax.Array:
     """[B,T,N H] -> [B,T,N,H], for any number of heads."""

@@ -36,9 +36,10 @@ def named(init: Initializer, *names: str) -> Initializer:
 def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
 
-  A dimension is cut along the first of its mesh axes alone, or stays whole, if
-  that divides it and all do not: the one token of a step of decoding. A run
-  checks its own sizes before.
+  A dimension that is shorter than its axes stays whole: the one token of a step
+  of decoding. One that they do not divide is cut along the first ones that do;
+  if none does (a vocabulary, a length), it is padded on the devices, which
+  nothing sees.
 
   Raises:
     ValueError: the active rules do not know a name.
@@ -50,10 +51,38 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
   spec = [
-    fitting(mesh, axes, size) or None
+    fitting(mesh, axes, size)
+    or (axes if size >= parts_of(mesh, axes) else None)
     for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """A weight as its product reads it: whole along `embed` on each device.
+
+  So the parts are gathered, not the results of the product added up. The
+  gradient gets the weight's own layout, each device its part of the sum over
+  all rows: autodiff would give every device the whole sum.
+  """
+  return shard(weight, *(None if name == 'embed' else name for name in names))
+
+
+gathered.defvjp(
+  lambda weight, names: (gathered(weight, names), None),
+  lambda names, _, d_weight: (shard(d_weight, *names),),
+)
+
+
+def devices_of(name: str, size: int = 0) -> int:
+  """Into how many parts the mesh cuts a dimension of this logical name.
+
+  `size` is its size; 0: one that they divide.
+  """
+  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else parts_of(mesh, fitting(mesh, axes, size))
 
 
 def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
@@ -65,12 +94,11 @@ def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
 def fitting(
   mesh: Any, axes: str | tuple[str, ...] | None, size: int
 ) -> tuple[str, ...]:
-  """The most of these axes, from the first on, that divide a dimension."""
+  """The most of these axes, from the first one on, that divide a size."""
   axes = (axes,) if isinstance(axes, str) else axes or ()
-  fits = (
-    n for n in range(len(axes), 0, -1) if not size % parts_of(mesh, axes[:n])
-  )
-  return axes[: next(fits, 0)]
+  while size % parts_of(mesh, axes):
+    axes = axes[:-1]
+  return axes
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -180,7 +208,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     init = named(self.kernel_init, *self.axes)
     kernel = self.param('kernel', init, shape, 'float32')
-    y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    kernel = gathered(kernel.astype(self.dtype), self.axes)
+    y = linear(x.astype(self.dtype), kernel)
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from models.layers import linear, parts_of, shard
+from models.layers import devices_of, gathered, linear, shard
 
 BY_SIZE = -1  # as a chunk: the one that `tokens_at_once` chooses
 LIMIT = 2**30  # bytes of float32 logits on a device; more are cut in chunks
@@ -45,8 +44,7 @@ class ChunkedLogits(struct.PyTreeNode):
     B, (E, V) = self.x.shape[0], kernel.shape
     # Every device sums over its own rows. One sum over devices follows the
     # loop; without a dimension for them there would be one in each chunk.
-    n = devices_of('act_batch')
-    n = 1 if B % n else n
+    n = devices_of('act_batch', B)
 
     def own(x, name=None):  # [B,C,...] -> [n,B C / n,...]
       return shard(x.reshape(n, -1, x.shape[-1]), 'act_batch', None, name)
@@ -80,7 +78,7 @@ class ChunkedLogits(struct.PyTreeNode):
 
   def _kernel(self):
     """W as the product takes it, gathered once before a loop."""
-    return shard(self.kernel.astype(self.x.dtype), None, 'vocab')
+    return gathered(self.kernel.astype(self.x.dtype), ('embed', 'vocab'))
 
   def _chunks(self, *arrays):
     """[B,T,...] -> [K,B,C,...] each."""
@@ -104,7 +102,8 @@ def product(
   x: jax.Array, kernel: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
   """x W + b: [B,T,E], [E,V], [V] -> float32 [B,T,V]."""
-  logits = linear(x, kernel.astype(x.dtype), 'float32')
+  kernel = gathered(kernel.astype(x.dtype), ('embed', 'vocab'))
+  logits = linear(x, kernel, 'float32')
   if bias is not None:
     logits = logits + bias
   return shard(logits, 'act_batch', 'act_length', 'act_vocab')
@@ -117,17 +116,10 @@ def tokens_at_once(chunk: int, B: int, T: int, V: int) -> int:
   device, else what takes at most CHUNK. 0 is T.
   """
   if chunk == BY_SIZE:
-    shards = devices_of('act_batch') * devices_of('act_vocab')
+    shards = devices_of('act_batch', B) * devices_of('act_vocab')
     token = -(-4 * B * V // shards)  # bytes
     if token * T <= LIMIT:
       return T
     pieces = -(-T // max(1, CHUNK // token))
     chunk = -(-T // pieces)  # about equal ones
   return min(chunk or T, T)
-
-
-def devices_of(name: str) -> int:
-  """Into how many parts the mesh cuts a dimension of this logical name."""
-  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
-  mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else parts_of(mesh, axes)

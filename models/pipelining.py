@@ -53,7 +53,7 @@ class Schedule:
   repeats: int = 1
 
 
-_SCHEDULE = contextvars.ContextVar('schedule', default=Schedule())
+_SCHEDULE = contextvars.ContextVar('schedule')
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ class Pipeline(nn.Module):
 
   def __call__(self, x: jax.Array, own: Tree, shared: Tree) -> jax.Array:
     """[B,T,D] -> [B,T,D]; `own` and `shared` are those of `stack.repeat`."""
-    schedule = _SCHEDULE.get()
+    schedule = _SCHEDULE.get(Schedule())
     microbatches = schedule.microbatches or stages()
     plan = Plan.of(x.shape[0], microbatches, schedule.repeats)
     params = self.variables['params']

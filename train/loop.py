@@ -15,6 +15,7 @@ from input_pipeline import pipeline
 from input_pipeline.streams.chunks import SourceEnded
 from train.learning.state import TrainState, create_state
 from train.parallel import processes
+from train.parallel.mesh import describe
 from train.phases import Phase, compile_phases
 from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import progress
@@ -195,6 +196,7 @@ def _describe(setup: Setup) -> None:
   params = setup.state.params
   _say(summary(setup.config, shutil.get_terminal_size().columns))
   _say(progress.overview(params, setup.axes, setup.places.params))
+  _say(describe(setup.mesh, setup.config.sharding.slices))
   _say(
     f'attention: {setup.model.config.attention} ({setup.attention}); remat: '
     f'{setup.model.config.remat}'

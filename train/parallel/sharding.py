@@ -1,12 +1,13 @@
-"""The mesh of devices, and which dimension is cut along which of its axes."""
+"""Which dimension is cut along which axis of the mesh; rows of a batch."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from models.layers import parts_of
 
 AXES = ('data', 'fsdp', 'sequence', 'tensor', 'expert', 'stage')
 BATCH = PartitionSpec(('data', 'fsdp'))
@@ -29,7 +30,7 @@ _WIDTHS = 'vocab', 'mlp', 'heads', 'kv_heads', 'channels'
 WORDS = {
   # Rajbhandari et al. 2020 (ZeRO), stage 3: weights, gradients, optimizer.
   'fsdp': {'embed': 'fsdp'},
-  # The same, stage 1: the optimizer's state alone, see `optimizer_rules`.
+  # The same, stage 1: the optimizer's state alone.
   'zero1': {},
   # Context parallelism: the length of the activations.
   'sequence': {'act_length': 'sequence', 'act_residual': 'sequence'},
@@ -62,12 +63,25 @@ def words_of(preset: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
   return words
 
 
-def make_rules(preset: str, sizes: Mapping[str, int] | None = None) -> Rules:
-  """The rules of a preset, in Flax's form; 'auto' needs the mesh's sizes.
+def make_rules(
+  preset: str,
+  sizes: Mapping[str, int] | None = None,
+  kv_heads: int = 0,
+  optimizer: bool = False,
+) -> Rules:
+  """The rules of a preset, in Flax's form.
+
+  Args:
+    preset: `sharding.rules`.
+    sizes: of the mesh's axes; 'auto' needs them.
+    kv_heads: K; where `tensor` has more devices, each has the weights of all
+      keys and values, and computes those of its queries (`attention.py`).
+    optimizer: the rules of the optimizer's state, which 'zero1' cuts further.
 
   Raises ValueError for an unknown or repeated word.
   """
-  words = words_of(preset, sizes or {})
+  sizes = sizes or {}
+  words = words_of(preset, sizes)
   cuts = {name: [] for name in _NAMES}
   for word in WORDS:
     if word in words:
@@ -75,6 +89,10 @@ def make_rules(preset: str, sizes: Mapping[str, int] | None = None) -> Rules:
         cuts[name].append(axis)
   if 'fsdp' in words and 'sequence' in words:
     cuts['embed'].append('sequence')  # whose devices have the same weights
+  if 'zero1' in words and optimizer:
+    cuts['embed'].append('data')
+  if kv_heads and kv_heads < sizes.get('tensor', 1):
+    cuts['kv_heads'].clear()
   rules = {
     name: tuple(axes) if len(axes) > 1 else axes[0] if axes else None
     for name, axes in cuts.items()
@@ -84,72 +102,16 @@ def make_rules(preset: str, sizes: Mapping[str, int] | None = None) -> Rules:
   return tuple((rules | {'act_batch': batch}).items())
 
 
-def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
-  """Sizes of the mesh axes in the order of AXES, with the -1 filled in.
-
-  Raises ValueError if they do not multiply to the number of devices.
-  """
-  shape = [sizes[axis] for axis in AXES]
-  text = ', '.join(f'{axis}={n}' for axis, n in sizes.items() if n != 1)
-  if any(n == 0 or n < -1 for n in shape) or shape.count(-1) > 1:
-    raise ValueError(
-      f'sharding.mesh ({text}): sizes must be positive, and one may be -1.'
-    )
-  known = math.prod(n for n in shape if n != -1)
-  if devices % known or (-1 not in shape and known != devices):
-    raise ValueError(
-      f'sharding.mesh ({text or "all 1"}) takes {known} devices, or a multiple '
-      f'if an axis is -1; there are {devices}. Set '
-      '--config.sharding.mesh.AXIS so that the product is that number.'
-    )
-  return tuple(devices // known if n == -1 else n for n in shape)
-
-
-def make_mesh(
-  sizes: dict[str, int],
-  preset: str,
-  devices: Sequence[jax.Device] | None = None,
-) -> Mesh:
-  """The mesh of `sharding.mesh`, by default of all devices of all hosts.
-
-  One of the sizes may be -1: the rest of the devices.
-
-  Raises:
-    ValueError: sizes that do not fit the devices; an axis that the preset cuts
-      along has size 1, or an axis that it does not cut along has more.
-  """
-  devices = jax.devices() if devices is None else devices
-  shape = mesh_shape(sizes, len(devices))
-  words = words_of(preset, dict(zip(AXES, shape, strict=True)))
-  used = jax.tree.leaves(dict(make_rules('_'.join(words) or NONE)))
-  for axis, n in zip(AXES, shape, strict=True):
-    if n > 1 and axis not in used:
-      raise ValueError(
-        f'sharding.mesh.{axis} is {n}, but sharding.rules={preset!r} cuts '
-        f'nothing along it: {n} devices would do the same work. '
-        + (
-          'No model here has experts: set it to 1.'
-          if axis == 'expert'
-          else f'Set sharding.rules to auto, or to words with {axis}.'
-        )
-      )
-    if n == 1 and axis in words and len(devices) > 1:
-      raise ValueError(
-        f'sharding.rules={preset!r} cuts along the mesh axis {axis!r}, whose '
-        f'size is 1: nothing would be cut. Set --config.sharding.mesh.{axis}='
-        '-1 (and --config.sharding.mesh.data=1).'
-      )
-  return jax.make_mesh(
-    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-  )
-
-
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  `axes` is a tree of tuples, with a logical name per dimension. Raises
-  ValueError for a name without a rule, more or fewer names than dimensions, or
-  a dimension that its mesh axis does not divide.
+  `axes` is a tree of tuples, with a logical name per dimension. A vocabulary
+  that its mesh axis does not divide is cut along the table's other dimension.
+  The model cuts it along the vocabulary all the same, where it may be padded,
+  so that no checkpoint or loss sees the padding.
+
+  Raises ValueError for a name without a rule, more or fewer names than
+  dimensions, or another dimension that its mesh axis does not divide.
   """
   table = dict(rules)
 
@@ -157,7 +119,11 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
     where = jax.tree_util.keystr(path, simple=True, separator='/')
     if len(names) != leaf.ndim:
       raise ValueError(f'{where}: axis names {names} for shape {leaf.shape}.')
-    spec = []
+    spec, moved = [], ()  # axes that the vocabulary gives up
+    if 'vocab' in names:
+      axes = _larger(mesh, table['vocab'])
+      if leaf.shape[names.index('vocab')] % parts_of(mesh, axes):
+        moved = axes
     for name, size in zip(names, leaf.shape, strict=True):
       if name not in table:
         raise ValueError(
@@ -165,17 +131,24 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
           'train/parallel/sharding.py.'
         )
       axes = _larger(mesh, table[name])
-      parts = math.prod(mesh.shape[axis] for axis in axes)
+      if moved:
+        axes = () if name == 'vocab' else (*moved, *axes)
+      parts = parts_of(mesh, axes)
       if size % parts:
         raise ValueError(
           f'{where} has shape {leaf.shape}: dimension {name!r} of {size} '
           f'cannot be cut into {parts} along the mesh axis '
-          f'{" x ".join(axes)}. Change sharding.mesh or sharding.rules.'
+          f'{" x ".join(axes)}, only into {_divisors(size, mesh.size)}. '
+          'Change sharding.mesh or sharding.rules.'
         )
       spec.append(axes if len(axes) > 1 else axes[0] if axes else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree_util.tree_map_with_path(place, shapes, axes)
+
+
+def _divisors(size, most):
+  return ', '.join(str(n) for n in range(1, most + 1) if size % n == 0)
 
 
 def _larger(mesh, axes):

@@ -63,6 +63,7 @@ ADDED = {
     'warmup_share': 0.0,
     'phases': (),
   },
+  'sharding': {'slices': 0, 'compiler_options': ()},
   'tuning': {
     'train': 'all',
     'rank': 0,

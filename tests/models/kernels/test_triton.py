@@ -23,6 +23,7 @@ from models.kernels.choice import choose
 from models.kernels.flash import Kind
 from tests.models.kernels.test_flash import compared
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, N = 2, 4
 
@@ -193,7 +194,7 @@ def on_mesh():
   """8 devices, each with its own rows and heads, and a share of the weights."""
   sizes = dict.fromkeys(sharding.AXES, 1)
   sizes |= {'data': 2, 'fsdp': 2, 'tensor': 2}
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules('fsdp_tensor')
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield

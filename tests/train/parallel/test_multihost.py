@@ -42,6 +42,7 @@ import jax
 import numpy as np
 from input_pipeline import pipeline
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 from train.runs import workdir
 from input_pipeline.config import DataConfig
 folder, address, process = sys.argv[1:]
@@ -52,7 +53,7 @@ data = pipeline.open_data(
   DataConfig(**config.data), config.seed, config.model.vocab_size, '', folder,
   family=config.model.family,
 )
-mesh = sharding.make_mesh({**config.sharding.mesh}, config.sharding.rules)
+mesh = make_mesh({**config.sharding.mesh}, config.sharding.rules)
 rows = sharding.batch_rows(mesh, config.data.batch)
 batches = data.batches(data.start(), rows)
 held = {}
