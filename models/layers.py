@@ -50,11 +50,13 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
     return x
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
-  spec = [
-    fitting(mesh, axes, size)
-    or (axes if size >= parts_of(mesh, axes) else None)
-    for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
-  ]
+  spec = []
+  for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True):
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    # A pipeline's program cuts along these itself (stages.py).
+    axes = tuple(x for x in axes if x not in mesh.manual_axes)
+    pads = axes if size >= parts_of(mesh, axes) else ()
+    spec.append(fitting(mesh, axes, size) or pads or None)
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 

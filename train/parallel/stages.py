@@ -12,9 +12,6 @@ def check_stages(config: Any, sizes: dict[str, int]) -> None:
 
   Raises ValueError for layers or rows that cannot be cut into so many parts.
   """
-  sizes = dict(
-    zip(AXES, mesh_shape(config.sharding.mesh, devices), strict=True)
-  )
   stages, repeats = sizes['stage'], config.sharding.repeats
   wanted = config.sharding.microbatches
   if stages == 1:

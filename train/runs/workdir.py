@@ -52,7 +52,6 @@ ADDED = {
     'moments_dtype': 'float32',
   },
   'schedule': {'unit': 'steps', 'first_step': 0, 'restarts': ()},
-  'sharding': {'microbatches': 0, 'repeats': 1},
   'train': {
     'max_logit_loss': 0.0,
     'ema_decay': 0.0,
@@ -63,7 +62,12 @@ ADDED = {
     'warmup_share': 0.0,
     'phases': (),
   },
-  'sharding': {'slices': 0, 'compiler_options': ()},
+  'sharding': {
+    'slices': 0,
+    'compiler_options': (),
+    'microbatches': 0,
+    'repeats': 1,
+  },
   'tuning': {
     'train': 'all',
     'rank': 0,
