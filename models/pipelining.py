@@ -31,7 +31,8 @@ from flax.core.scope import LazyRng
 from jax.sharding import PartitionSpec
 
 from models import row_keys
-from models.stages import Device, Plan, axes_of, float32_sums, summed
+from models.staged_weights import brought, read, regrouped, with_sums
+from models.stages import Device, Plan, axes_of
 
 Tree = Any
 
@@ -104,12 +105,7 @@ class Pipeline(nn.Module):
     numbers = jnp.arange(x.shape[0], dtype='int32')
     travels, by_row, whole, join = _sorted(shared, x.shape[0])
 
-    pairs = jax.tree.map(
-      lambda x: (x, None) if x.dtype == 'float32' else float32_sums(x), params
-    )
-    params, sums = (
-      jax.tree.map(lambda _, pair, i=i: pair[i], params, pairs) for i in (0, 1)
-    )
+    params, sums = with_sums(params)
 
     def compute(stage, params, sums, layers, inputs, by_row, whole):
       device = Device(plan, stage[0])
@@ -122,8 +118,10 @@ class Pipeline(nn.Module):
         return jax.lax.scan(layer, x, layers, unroll=self.unroll)[0]
 
       with nn.logical_axis_rules(plan.inside):
-        params = device.weights(params, sums, names)
-        layers = params, device.regrouped(layers)
+        layers = (
+          brought(plan, device.stage, params, sums, names),
+          jax.tree.map(lambda x: regrouped(plan, device.stage, x), layers),
+        )
         return device.run(group, layers, inputs, by_row)
 
     stage, rows = PartitionSpec(plan.axis), PartitionSpec(plan.rows)
@@ -148,17 +146,12 @@ class Pipeline(nn.Module):
   def _layer(self, counts, shared, first, x, layer):
     """One layer, for rows from the number `first` on: a step of `scan`."""
     pairs, (own, key) = layer
-    params = jax.tree.map(
-      lambda pair: pair[0] if pair[1] is None else summed(*pair),
-      pairs,
-      is_leaf=lambda x: isinstance(x, tuple),
-    )
     rngs = {}
     if key is not None:
       root = self._root
       key = jax.random.wrap_key_data(key, impl=jax.random.key_impl(root.rng))
       rngs['dropout'] = LazyRng(row_keys.of_rows(key, first), root.suffix)
-    block = self._block({'params': params}, rngs)
+    block = self._block({'params': read(pairs)}, rngs)
     block.scope.rng_counters = _copied(counts)
     x, _ = block(x, None, own, self.ready(shared))
     return x, None

@@ -1,8 +1,9 @@
-"""The turns of a pipeline, as one device computes them: see pipelining.py."""
+"""The turns of a pipeline, as one device computes them: see pipelining.py.
+
+Its weights are in staged_weights.py.
+"""
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from models.layers import fitting, parts_of, shard
+from models.layers import fitting, parts_of
 
 Tree = Any
 Names = tuple[str, ...]
@@ -165,74 +166,6 @@ class Device:
   def __init__(self, plan: Plan, stage: jax.Array):
     self.plan, self.stage = plan, stage
 
-  def weights(self, params: Tree, sums: Tree, names: Tree) -> Tree:
-    """Stacked weights, whole but for the axes of the partitioner.
-
-    Args:
-      params: the device's part of [L,...].
-      sums: what gets their gradients, see `float32_sums`.
-      names: of the dimensions of each weight, but for the first one.
-
-    Returns:
-      A tree like `params`, of pairs of [R,L/(S R),...] for `summed`.
-    """
-
-    def weight(x, sums, names):
-      axes = self.plan.gathered(names)
-      # What else may cut the model's width would be gathered in every turn.
-      whole = (None if name == 'embed' else name for name in names)
-      x = shard(self._gathered(axes, self._regrouped(x)), None, None, *whole)
-      if sums is not None:
-        x = jax.lax.stop_gradient(x)
-        sums = _zeros(functools.partial(self._gathered, axes), sums)
-        sums = self._regrouped(sums)
-      return x, sums
-
-    return jax.tree.map(weight, params, sums, names)
-
-  def _gathered(self, axes, x):
-    """Weights [...,I,O], each dimension whole along its axes."""
-    first = x.ndim - len(axes)
-    for dim, names in enumerate(axes, first):
-      if names:
-        x = jax.lax.all_gather(x, names, axis=dim, tiled=True)
-    return x
-
-  def regrouped(self, tree: Tree) -> Tree:
-    """What a stage has of [L,...] -> [R,L/(S R),...], the layers it computes.
-
-    Arrays are kept layer after layer. So with repeats a stage has others than
-    those that it computes, which are brought here once in a pass.
-    """
-    return jax.tree.map(self._regrouped, tree)
-
-  def _regrouped(self, x):
-    S, R = self.plan.stages, self.plan.repeats
-    x = x.reshape(R, -1, *x.shape[1:])
-    if R == 1:
-      return x
-    # Group s R + i, place i of stage s, is needed in place (s R + i) // S of
-    # stage (s R + i) % S. Each exchange sends one place of every stage, chosen
-    # so that every stage gets one.
-    common = math.gcd(S, R)
-    found = jnp.zeros_like(x)
-    for exchange in range(R):
-      places = [(exchange + s // (S // common)) % R for s in range(S)]
-      groups = [s * R + place for s, place in enumerate(places)]
-      sent = jax.lax.dynamic_index_in_dim(
-        x, jnp.array(places)[self.stage], keepdims=False
-      )
-      got = jax.lax.ppermute(
-        sent, self.plan.axis, [(s, q % S) for s, q in enumerate(groups)]
-      )
-      at = [0] * S
-      for q in groups:
-        at[q % S] = q // S
-      found = jax.lax.dynamic_update_index_in_dim(
-        found, got, jnp.array(at)[self.stage], 0
-      )
-    return found
-
   def run(
     self,
     group: Callable,
@@ -332,42 +265,3 @@ def _longer(x, axis, size):
   pads = [(0, 0)] * x.ndim
   pads[axis] = 0, size - x.shape[axis]
   return jnp.pad(x, pads)
-
-
-@jax.custom_vjp
-def float32_sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """x, and zeros in float32 that get its gradient: x itself gets none."""
-  return x, jnp.zeros(x.shape, 'float32')
-
-
-float32_sums.defvjp(
-  lambda x: (float32_sums(x), jnp.zeros([], x.dtype)),
-  lambda kind, gradients: (gradients[1].astype(kind.dtype),),
-)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _zeros(function, zeros):
-  """What a linear function makes of zeros, computed for the gradient alone."""
-  return jnp.zeros_like(jax.eval_shape(function, zeros))
-
-
-_zeros.defvjp(
-  lambda function, zeros: (_zeros(function, zeros), zeros.shape),
-  lambda function, shape, gradient: jax.linear_transpose(
-    function, jax.ShapeDtypeStruct(shape, gradient.dtype)
-  )(gradient),
-)
-
-
-@jax.custom_vjp
-def summed(x: jax.Array, sums: jax.Array) -> jax.Array:
-  """x, whose gradient `sums` gets."""
-  del sums
-  return x
-
-
-summed.defvjp(
-  lambda x, sums: (x, None),
-  lambda _, gradient: (None, gradient.astype('float32')),
-)

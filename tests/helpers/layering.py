@@ -119,7 +119,7 @@ ORDER = {
     {'config'},
     {'layers'},
     {'stages', 'positions', 'masks', 'families.wkv'},
-    {'kernels', 'logits'},
+    {'kernels', 'logits', 'staged_weights'},
     {'attention', 'embed', 'heads', 'lstm'},
     {'block', 'pipelining'},
     {'stack'},
