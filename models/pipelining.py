@@ -31,7 +31,7 @@ from flax.core.scope import LazyRng
 from jax.sharding import PartitionSpec
 
 from models import row_keys
-from models.staged_weights import brought, read, regrouped, with_sums
+from models.staged_weights import brought, looped, read, regrouped, with_sums
 from models.stages import Device, Plan, axes_of
 
 Tree = Any
@@ -84,14 +84,15 @@ class Pipeline(nn.Module):
     block: the class of a layer, as for `stack.repeat`.
     fields: of the block.
     ready: makes of `shared` what a layer reads.
-    remat: wraps the function that computes a layer.
+    policy: what a layer keeps for the backward pass, for `jax.checkpoint`;
+      None: all.
     unroll: layers in a turn of the loop over those of a group.
   """
 
   block: type[nn.Module]
   fields: dict[str, Any]
   ready: Callable[[Tree], Tree]
-  remat: Callable[[Callable], Callable]
+  policy: Callable[..., bool] | None
   unroll: int
 
   def __call__(self, x: jax.Array, own: Tree, shared: Tree) -> jax.Array:
@@ -110,12 +111,11 @@ class Pipeline(nn.Module):
     def compute(stage, params, sums, layers, inputs, by_row, whole):
       device = Device(plan, stage[0])
 
-      def group(layers, inputs, by_row):
+      def group(layers, repeat, inputs, by_row):
         (x, *travels), (numbers, *by_row) = inputs, by_row
         shared = join(travels, by_row, whole)
         layer = functools.partial(self._layer, counts, shared, numbers[0])
-        layer = self.remat(layer)
-        return jax.lax.scan(layer, x, layers, unroll=self.unroll)[0]
+        return looped(layer, x, layers, repeat, self.policy, self.unroll)
 
       with nn.logical_axis_rules(plan.inside):
         layers = (

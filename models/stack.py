@@ -1,7 +1,6 @@
 """A stack of layers: what runs them, and what they share."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,11 +94,9 @@ def repeat(
   fields = {'config': config} | fields
   policy = _policy(config)
   if staged and config.scan and pipelining.stages() > 1:
-    remat = functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)
     pipeline = pipelining.Pipeline(
-      block, fields, ready, remat if policy else lambda layer: layer,
-      config.scan_unroll, name=_STACKED,
-    )  # fmt: skip
+      block, fields, ready, policy, config.scan_unroll, name=_STACKED
+    )
     return pipeline(x, own, shared), None
   shared = ready(shared)
   if policy:

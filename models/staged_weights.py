@@ -7,6 +7,7 @@ summed in float32 in a place of their own, and once over devices.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from models.layers import shard
 from models.stages import Plan
 
 Tree = Any
+
+_PRODUCTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 def with_sums(params: Tree) -> tuple[Tree, Tree]:
@@ -126,6 +129,47 @@ _zeros.defvjp(
   lambda bring, zeros, stage: (_zeros(bring, zeros, stage), (zeros, stage)),
   _zeros_backward,
 )
+
+
+def looped(
+  layer: Callable,
+  x: jax.Array,
+  layers: Tree,
+  repeat: jax.Array,
+  policy: Callable[..., bool] | None,
+  unroll: int,
+) -> jax.Array:
+  """The layers of a group, one after the other.
+
+  Args:
+    layer: x and a tree without the first two dimensions of `layers` -> x, None.
+    x: what the first one reads.
+    layers: a tree of [R,G,...].
+    repeat: int [], the group.
+    policy: what a layer keeps for the backward pass; None: all, or with repeats
+      the products with weights.
+    unroll: layers in a turn of the loop.
+  """
+  R, G = jax.tree.leaves(layers)[0].shape[:2]
+  if R == 1:
+    if policy:
+      layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
+    layers = jax.tree.map(lambda x: x[0], layers)
+    return jax.lax.scan(layer, x, layers, unroll=unroll)[0]
+
+  flat = jax.tree.map(lambda x: x.reshape(R * G, *x.shape[2:]), layers)
+
+  # Weights are chosen inside, and again in the backward pass: each turn would
+  # keep those that it read. So a layer cannot keep all.
+  def chosen(x, place):
+    take = functools.partial(
+      jax.lax.dynamic_index_in_dim, index=place, keepdims=False
+    )
+    return layer(x, jax.tree.map(take, flat))
+
+  chosen = jax.checkpoint(chosen, policy=policy or _PRODUCTS, prevent_cse=False)
+  places = repeat * G + jnp.arange(G)
+  return jax.lax.scan(chosen, x, places, unroll=unroll)[0]
 
 
 def read(pairs: Tree) -> Tree:

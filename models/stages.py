@@ -176,9 +176,9 @@ class Device:
     """The pipeline, from the device's inputs to its part of the results.
 
     Args:
-      group: layers of one repeat, the inputs and the `by_row` of a microbatch
-        -> the microbatch's result, like the first input.
-      layers: a tree of [R,...].
+      group: layers, repeat, the inputs and the `by_row` of a microbatch -> its
+        result, like the first input.
+      layers: of all repeats.
       inputs: the device's part of what `plan.entering` makes; the first is
         what the layers change.
       by_row: [n,...] of all rows of the device.
@@ -187,14 +187,12 @@ class Device:
     streams = [x[0, :, 0] for x in inputs]
     by_row = [plan.by_microbatch(x) for x in by_row]
     empty = [jnp.zeros_like(x[0]) for x in streams]
-    once = jax.tree.map(lambda x: x[0], layers) if plan.repeats == 1 else None
 
     def turn(carry, number):
       state, feed, results = self._exchange(streams, carry, number)
       microbatch, repeat = self._place(number)
-      now = once or jax.tree.map(lambda x: _at(x, repeat), layers)
       rows = [_at(x, self._run_of_rows(microbatch)) for x in by_row]
-      x = group(now, state, rows)
+      x = group(layers, repeat, state, rows)
       state = self._sent([x, *state[1:]], 1)
       return (state, self._sent(feed, -1), results), None
 
