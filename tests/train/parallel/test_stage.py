@@ -139,11 +139,11 @@ def test_stages_equal_one_device(name):
     for x in (first, expected.params, state.params)
   )
   moved = {path: np.abs(expected[path] - first[path]).max() for path in first}
-  # All gradients are rounded; those of keys' biases, which shift all logits of
-  # a query alike, are nothing else.
+  # What every gradient is rounded to. Some are nothing else: those of biases of
+  # keys, which shift all logits of a query alike.
   rounding = 1e-7 * max(moved.values())
   for path, x in found.items():
-    assert moved[path] > 10 * rounding or path[-2:] == ('key', 'bias'), path
+    assert moved[path] > 0, path
     wrong = np.abs(x - expected[path]).max()
     assert wrong <= 1e-3 * moved[path] + rounding, path
   check_layers(state, sizes['stage'])
@@ -198,7 +198,7 @@ def test_a_checkpoint_moves_to_a_mesh_without_stages_and_back(tmp_path):
     checkpoints.save(restored, 1, {'config': {}, 'data': {}})
     checkpoints.wait()
     checkpoints.close()
-  assert {*marks, fingerprint(str(folder))} == {marks[0]}
+  assert [*marks, fingerprint(str(folder))] == marks[:1] * 3
 
 
 def on_stages(function, *inputs, preset='stage', schedule=(0, 1), **sizes):
