@@ -229,6 +229,9 @@ KEYS = {
   'sharding.slices': Key(
     0, 'groups of devices, such as nodes, with a slow network between them, '
     'over which data and stage may lie; 0: TPU slices say, others are one'),
+  'sharding.context': Key(
+    'gather', 'how a query sees keys of other devices where mesh.sequence cuts '
+    'rows: gather, each device gets them all; ring, they are passed around'),
   'sharding.compiler_options': Key(
     (), "XLA's options for the training step, each NAME=VALUE; those of "
     "another platform (xla_tpu_..., xla_gpu_...) are left out"),

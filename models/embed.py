@@ -49,6 +49,8 @@ class Embed(nn.Module):
       ValueError: more tokens than the table has positions.
     """
     c = self.config
+    # A batch is cut by rows alone.
+    tokens = shard(tokens, 'act_batch', 'act_length')
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
 

@@ -87,6 +87,12 @@ def devices_of(name: str, size: int = 0) -> int:
   return 1 if mesh.empty else parts_of(mesh, fitting(mesh, axes, size))
 
 
+def equal_parts(name: str, size: int) -> int:
+  """`devices_of` that divide a dimension of this size; 1 if they do not."""
+  devices = devices_of(name)
+  return devices if size % devices == 0 else 1
+
+
 def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
   """Into how many parts these axes of a mesh cut a dimension."""
   axes = (axes,) if isinstance(axes, str) else axes or ()

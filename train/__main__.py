@@ -5,7 +5,8 @@ run, training resumes from its newest checkpoint, without --config too. With
 --init_from=W[:STEP] a new run begins with the parameters of another; with
 --accept_changed_config a run resumes with another rate. Several hosts: give
 `--coordinator=auto` on TPU pods and under SLURM, elsewhere
-`--coordinator=HOST:PORT --processes=N --process=I` on each.
+`--coordinator=HOST:PORT --processes=N --process=I` on each. The status 75 means
+that another one died or hangs: the same commands resume.
 """
 
 from configs.commands import startup

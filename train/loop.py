@@ -214,6 +214,8 @@ def _open_data(
   setup: Setup, folder: str, origin: warm_start.Origin | None, changed: dict
 ) -> pipeline.Data:
   """The data; the first process makes or checks the tokenizer before."""
+  processes.doing('opening the data')
+  processes.check_workdir(folder, setup.state_bytes)
   config = setup.config
   data_args = setup.data, config.seed, config.model.vocab_size
   if jax.process_index() == 0:
@@ -257,7 +259,18 @@ def _batches(
     jax.device_get(state.cursor), setup.rows_of(phase.rows),
     processes.everywhere, plan.counts(step)['rows'],
   )  # fmt: skip
-  return setup.place(batches, phase.rows)
+  return _counted(setup.place(batches, phase.rows), step)
+
+
+def _counted(
+  batches: Iterator[dict[str, jax.Array]], step: int
+) -> Iterator[dict[str, jax.Array]]:
+  """The batches after `step`; the other processes may know which is made."""
+  first = step + 1  # it takes longer: buffers are filled, programs are loaded
+  while True:
+    step += 1
+    processes.doing(f'step {step}', long=step == first)
+    yield next(batches)
 
 
 def _end(

@@ -9,6 +9,7 @@ import jax
 from configs.commands import terminal
 from configs.phases import Phase as Plan
 from input_pipeline.pipeline import Data
+from train.parallel import processes
 from train.parallel.sharding import padded
 from train.reporting.flops import step_flops
 from train.setup import Setup
@@ -35,6 +36,7 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
   Raises:
     DoesNotFitError: a step needs more memory than a device has.
   """
+  processes.doing('compiling')
   config, found, compiled = setup.config, [], {}
   planned = data.phases()
   sizes = padded([plan.batch for plan, _ in planned], setup.least_rows)

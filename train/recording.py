@@ -99,6 +99,7 @@ class Recorder:
 
   def save(self, state: TrainState, step: int) -> None:
     """Saves the state once; raises TrainingError if it is not finite."""
+    processes.doing(f'saving step {step}')
     if step in self.checkpoints.steps():
       return
     if not is_finite(state):
@@ -123,6 +124,7 @@ class Recorder:
     EmptySplitError if there is nothing to evaluate on.
     """
     setup, clock = self.setup, time.perf_counter()
+    processes.doing(f'evaluating step {step}')
     params = setup.tuning.merged(state.evaluated)
 
     def means_of(data):

@@ -82,6 +82,12 @@ class Setup:
       yield
 
   @property
+  def state_bytes(self) -> int:
+    """Of the whole state, as a checkpoint has it."""
+    leaves = jax.tree.leaves(self.state)
+    return sum(x.size * x.dtype.itemsize for x in leaves)
+
+  @property
   def places(self) -> TrainState:
     """The sharding of each array of the state."""
     return jax.tree.map(lambda x: x.sharding, self.state)
@@ -175,7 +181,13 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   described = TransformerConfig(**config.model)
   device = mesh.devices.flat[0]
   capability = getattr(device, 'compute_capability', '')  # of a GPU
-  attention, why = choose(described, device.platform, capability, data.pack)
+  attention, why = choose(
+    described,
+    device.platform,
+    capability,
+    data.pack,
+    mesh.shape['sequence'],
+  )
   remat = described.remat
   if remat == 'auto':
     # Elementwise work and reads of what is kept cost more than they save where
@@ -197,6 +209,8 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     sharding.make_rules(preset, mesh.shape, described.kv_heads, own)
     for own in (False, True)
   )
+  if config.sharding.context == 'ring':
+    rules = sharding.ring(rules)
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
     averaged=config.train.ema_decay > 0, optimizer_rules=optimizer_rules,

@@ -1,13 +1,17 @@
 """What a mesh must divide, reported before anything is built."""
 
+import math
 from typing import Any
 
 from input_pipeline.config import DataConfig
+from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
 from models.families.electra import generator_config
 from train.parallel.mesh import mesh_shape
 from train.parallel.sharding import AXES
 from train.parallel.stages import check_stages
+
+CONTEXTS = 'gather', 'ring'  # sharding.context
 
 
 def check_mesh(config: Any, data: DataConfig, devices: int) -> None:
@@ -17,6 +21,7 @@ def check_mesh(config: Any, data: DataConfig, devices: int) -> None:
   """
   sizes = axis_sizes(config, devices)
   _check_heads(config, sizes['tensor'])
+  _check_rows(config, data, sizes['sequence'])
   _check_batch(config, data, devices)
   check_stages(config, sizes)
 
@@ -48,6 +53,51 @@ def _check_heads(config, tensor):
       raise ValueError(
         f'sharding.mesh.tensor is {tensor}, but the {name} has {N} heads{kept}:'
         f' a head cannot be cut. {could("sharding.mesh.tensor", N, K)}.'
+      )
+
+
+def _check_rows(config, data, sequence):
+  """Devices that share rows must be able to, and have equal parts of them."""
+  context, c = config.sharding.context, config.model
+  if context not in CONTEXTS:
+    raise ValueError(
+      f'sharding.context is {context!r}; it must be {" or ".join(CONTEXTS)}.'
+    )
+  if sequence == 1:
+    if context != CONTEXTS[0]:
+      raise ValueError(
+        f'sharding.context is {context!r}, but sharding.mesh.sequence is 1: no '
+        f'row is cut. Leave it at {CONTEXTS[0]!r}.'
+      )
+    return
+  whole = ''
+  if c.family == 'rwkv':
+    whole = "model.family='rwkv' reads a row token by token"
+  elif c.position == 'transformer_xl':
+    whole = "model.position='transformer_xl' has a bias for each query and key"
+  elif c.features:
+    whole = f'model.features={c.features!r} has an LSTM, which reads whole rows'
+  if whole:
+    raise ValueError(
+      f'sharding.mesh.sequence is {sequence}, but {whole}: rows cannot be cut. '
+      'Set it to 1 and give the devices to sharding.mesh.fsdp, data or tensor.'
+    )
+  found = {}  # length -> the key that decides it, and the array
+  for rows in data.kinds:
+    key = 'data.length' if rows.length == data.length else 'train.phases'
+    shapes = batch_shapes(rows, c.family)
+    for name in ('encoder_inputs', 'inputs'):
+      if name in shapes:
+        found.setdefault(shapes[name][0][-1], (key, name))
+  for length, (key, name) in found.items():
+    if length % sequence:
+      below = length // sequence * sequence
+      longer = f'{below} or {below + sequence}' if below else sequence
+      raise ValueError(
+        f'{key} has rows of {length} tokens ({name}), which '
+        f'sharding.mesh.sequence={sequence} cannot cut into equal parts: '
+        f'{longer} tokens would do (targets: data.target_length). '
+        f'{could("sharding.mesh.sequence", math.gcd(*found))}.'
       )
 
 

@@ -202,3 +202,18 @@ def global_batch(
     return jax.make_array_from_callback(shape, layout, part)
 
   return {name: place(values) for name, values in host_batch.items()}
+
+
+def ring(rules: Rules) -> Rules:
+  """Rules that cut the length of what attention reads as its queries are.
+
+  Its keys and values are then passed around, where else each device gathers
+  them: `models/kernels/sharded.py`.
+  """
+  return tuple((dict(rules) | {'act_keys': dict(rules)['act_length']}).items())
+
+
+def whole_lengths(rules: Rules) -> Rules:
+  """Rules that cut no length: a step of decoding reads a token of each row."""
+  none = dict.fromkeys(('act_length', 'act_residual', 'act_keys'))
+  return tuple((dict(rules) | none).items())

@@ -13,25 +13,17 @@ import contextlib
 import datetime
 import json
 import os
-import pathlib
-import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import jax
 
 from input_pipeline.sources import paths
+from train.parallel import software
 
 NAME = 'history.json'
-PACKAGES = (  # whose versions are recorded; tensorflow-cpu: its name on Linux
-  *('treeline-lm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint'),
-  *('numpy', 'ml-collections', 'tensorflow', 'tensorflow-cpu'),
-  *('sentencepiece', 'tokenizers'),
-)
 Entry = dict[str, Any]
 
 
@@ -50,8 +42,8 @@ def made_by() -> dict[str, Any]:
   """What made a checkpoint: JSON-able."""
   return {
     'command': shlex.join(sys.orig_argv),
-    'commit': _commit(),
-    'versions': _versions(),
+    'commit': software.commit(),
+    'versions': software.versions(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'time': _now(),
@@ -152,33 +144,3 @@ def _last_step(folder: str) -> int:
 def _now() -> str:
   """The time in UTC, in ISO 8601."""
   return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-
-
-def _versions() -> dict[str, str]:
-  found = {'python': platform.python_version()}
-  for name in PACKAGES:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      found[name] = metadata.version(name)
-  return found
-
-
-def _commit() -> str:
-  """The commit of this file's repository; '' if it is in none.
-
-  '+changes' follows if tracked files differ from the commit.
-  """
-  root = pathlib.Path(__file__).parents[2]
-  if not (root / '.git').exists():
-    return ''
-
-  def git(*arguments):
-    return subprocess.run(
-      ['git', '-C', root, *arguments],
-      capture_output=True, text=True, timeout=20, check=True,
-    ).stdout.strip()  # fmt: skip
-
-  try:
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return git('rev-parse', 'HEAD') + '+changes' * bool(changed)
-  except (OSError, subprocess.SubprocessError):
-    return ''

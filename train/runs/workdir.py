@@ -64,6 +64,7 @@ ADDED = {
   },
   'sharding': {
     'slices': 0,
+    'context': 'gather',
     'compiler_options': (),
     'microbatches': 0,
     'repeats': 1,

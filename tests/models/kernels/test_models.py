@@ -229,6 +229,23 @@ def test_what_auto_takes_on_a_gpu(monkeypatch):
     choose(resolved, 'gpu', '9.0')
 
 
+def test_what_auto_takes_where_devices_share_rows():
+  """Triton's kernel knows where parts of rows begin; cuDNN's does not."""
+  config = decoders.tiny_decoder('rope', head_dim=64, dtype='bfloat16')
+  assert choose(config, 'tpu', sequence=4)[0] == 'flash'
+  name, why = choose(config, 'gpu', '9.0', sequence=4)
+  assert name == 'triton'
+  assert 'reads parts of rows (sharding.mesh.sequence=4)' in why
+  alibi = dataclasses.replace(config, **NO_ROPE, position='alibi')
+  assert choose(alibi, 'gpu', '9.0')[0] == 'cudnn'
+  name, why = choose(alibi, 'gpu', '9.0', sequence=4)
+  assert name == 'xla'
+  assert 'kernel for sharding.mesh.sequence=4 has no bias' in why
+  asked = dataclasses.replace(alibi, attention='flash')
+  with pytest.raises(ValueError, match=r'sharding\.mesh\.sequence=4 has no'):
+    choose(asked, 'gpu', '9.0', sequence=4)
+
+
 def test_steps_of_decoding_have_a_mask():
   """With flash, decoding gives the logits of whole rows."""
   config = decoders.tiny_decoder('alibi', window=4, window_every=2)

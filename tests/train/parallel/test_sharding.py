@@ -102,6 +102,8 @@ def train_config(config, host_batches, preset, sizes, devices=None):
     sharding.make_rules(preset, mesh.shape, config.model.kv_heads, own)
     for own in (False, True)
   )
+  if config.sharding.context == 'ring':
+    rules = sharding.ring(rules)
   shape = abstract_state(
     model,
     optimizer,

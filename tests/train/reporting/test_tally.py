@@ -100,7 +100,7 @@ def test_what_made_a_checkpoint():
   assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
   project = Path(history.__file__).parents[2] / 'pyproject.toml'
   name = tomllib.loads(project.read_text())['project']['name']
-  assert name in history.PACKAGES
+  assert name in history.software.PACKAGES
   assert found['versions']['numpy'] == np.__version__
   assert 'python' in found['command']
   assert len(found['commit'].split('+')[0]) in (0, 40)
