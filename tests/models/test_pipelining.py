@@ -1,4 +1,4 @@
-"""A pipeline computes what a loop over layers does: its turns, what it sends."""
+"""A pipeline computes what a loop over layers does: turns, what is sent."""
 
 import functools
 
