@@ -191,6 +191,15 @@ KEYS = {
   'train.ema_decay': Key(
     0.0, 'decay of a moving average of the parameters, which evaluations use; '
     '0: there is none'),
+  'train.spike_factor': Key(
+    0.0, 'a loss above this times the median of the last train.spike_window '
+    'steps is a spike, after which the run goes back (PaLM, Chowdhery et al. '
+    '2022, 5.1); 0: none is looked for'),
+  'train.spike_window': Key(0, 'steps whose median loss it is'),
+  'train.spike_back': Key(
+    0, 'steps that the run goes back from a spike; PaLM: about 100'),
+  'train.spike_skip': Key(
+    0, 'batches that it skips there; PaLM: about 200 to 500'),
   'train.loss_chunk': Key(
     -1, 'tokens of a row whose logits are in memory together; 0: all; -1: all '
     'if the float32 logits take at most 1 GiB on a device, else as many as '

@@ -46,6 +46,10 @@ _STATE = flags.DEFINE_bool(
   'init_state', False,
   "Take the optimizer's state and the step from --init_from too.",
 )  # fmt: skip
+_PROFILE = flags.DEFINE_string(
+  'profile', '',
+  'FROM:TO: profile these steps, into WORKDIR/profile for xprof.',
+)  # fmt: skip
 processes.define_flags()
 
 
@@ -58,6 +62,7 @@ def main():
     accept_changed_config=_CHANGED.value,
     init_from=_INIT.value,
     init_state=_STATE.value,
+    profile=_PROFILE.value,
   )
 
 

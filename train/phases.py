@@ -59,6 +59,22 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
   return found
 
 
+def planned_bytes(parts: list[Phase]) -> int:
+  """What the largest of the compiled steps takes on a device, by the compiler.
+
+  0: it is not known, or the device is the host.
+  """
+  largest = 0
+  for step in {part.step for part in parts} - {None}:
+    found = step.memory_analysis()
+    if found and jax.default_backend() != 'cpu':
+      own = found.argument_size_in_bytes + found.temp_size_in_bytes
+      # What is donated is in the arguments and in the output: once.
+      own += found.output_size_in_bytes - found.alias_size_in_bytes
+      largest = max(largest, own)
+  return largest
+
+
 def _shapes(parts: list[Phase]) -> str:
   """For how many shapes steps are compiled, and how many rows are padding."""
   left = [part for part in parts if part.step]

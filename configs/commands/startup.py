@@ -15,15 +15,21 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from configs.commands import interrupt, memory
 
 # What the interpreter was set up with.
 _report, _report_unraisable = sys.excepthook, sys.unraisablehook
 
+# When the command began, in seconds since 1970. Who counts its time takes it
+# out, so that it is counted once.
+began = []
+
 
 def begin() -> None:
   """Prepares the process: memory, Ctrl-C and the notices of libraries."""
+  began.append(time.time())
   memory.check_limit()
   sys.excepthook = _excepthook
   sys.unraisablehook = _unraisablehook

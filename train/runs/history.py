@@ -7,6 +7,9 @@ A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
   config changed  `changed`: key -> [old value, new value]
   data changed    `changed`: a line for each difference
   averaged        `steps`: the checkpoints of `workdir` whose mean it is
+  rewound         the `loss` of step `spike` was above `limit`: the run went
+                  back to `step`, from the checkpoint of step `checkpoint`, and
+                  skips `batches` there, the numbers `skipped` [first, last]
 """
 
 import contextlib
@@ -53,11 +56,10 @@ def made_by() -> dict[str, Any]:
 def read(folder: str) -> list[Entry]:
   """The history of a workdir; empty if it has none, a ValueError if damaged."""
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return []
   try:
-    with open(path) as file:
-      found = json.load(file)
+    found = json.loads(paths.read(path))
     for one in found:
       one['event'], one['step'] + 0, one['time']
   except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -123,17 +125,21 @@ def trained(folder: str) -> bool:
 def saved_steps(folder: str) -> list[int]:
   """The steps of the finished checkpoints, oldest first."""
   path = os.path.join(folder, 'checkpoints')
-  names = os.listdir(path) if os.path.isdir(path) else []
-  return sorted(int(name) for name in names if name.isdigit())
+  steps = sorted(int(name) for name in paths.names(path) if name.isdigit())
+  if not paths.is_remote(path):
+    return steps
+  # In a bucket a folder has its name from the start: this file finishes it.
+  done = 'commit_success.txt'
+  return [x for x in steps if paths.exists(os.path.join(path, str(x), done))]
 
 
 def _last_step(folder: str) -> int:
   """The last step in metrics.jsonl, whose rows are in order; 0 if none."""
   path = os.path.join(folder, 'metrics.jsonl')
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return 0
-  with open(path, 'rb') as file:
-    file.seek(max(0, os.path.getsize(path) - 2**20))
+  with paths.opened(path) as file:
+    file.seek(max(0, paths.size(path) - 2**20))
     lines = file.read().split(b'\n')[:-1]  # the last may be cut short
   for line in reversed(lines):
     with contextlib.suppress(ValueError, TypeError, KeyError):

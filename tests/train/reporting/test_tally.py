@@ -3,15 +3,19 @@
 import json
 import math
 import tomllib
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from train.evaluation.held_out import evaluate
 from train.learning.criteria import mlm_nsp_means
 from train.learning.tokens import lm_means
-from train.reporting.tally import Tally, peak_memory
+from train.phases import planned_bytes
+from train.reporting.tally import Tally, ending, peak_memory
+from train.reporting.timing import Life
 from train.runs import history
 
 
@@ -77,6 +81,27 @@ def test_peak_memory():
     fields = dict(line.split(':', 1) for line in file)
   expected = int(fields['VmHWM'].split()[0]) * 1024
   assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_memory_of_devices_that_do_not_report_it(monkeypatch):
+  """What the largest compiled step takes stands for it, but on no CPU."""
+  assert peak_memory().keys() == {'train/peak_host_bytes'}
+  assert peak_memory(7)['train/planned_device_bytes'] == 7
+  assert '7.00 GB on a device, as compiled' in ending(Life(), 7 * 10**9)
+
+  def part(donated):
+    jitted = jax.jit(lambda x: x + 1, donate_argnums=donated)
+    shape = jax.ShapeDtypeStruct((64, 64), 'float32')
+    return types.SimpleNamespace(step=jitted.lower(shape).compile())
+
+  parts = [part(()), part((0,)), types.SimpleNamespace(step=None)]
+  assert planned_bytes(parts) == 0
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  one = 64 * 64 * 4
+  whole, donated = planned_bytes(parts), planned_bytes(parts[1:])
+  assert whole >= 2 * one
+  assert whole - donated == one  # what is given up is there once
+  assert planned_bytes(parts[2:]) == 0
 
 
 def test_perplexity():
