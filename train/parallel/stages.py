@@ -73,7 +73,9 @@ def _check_microbatches(config, sizes, count):
       f'data.batch={config.data.batch} gives each device {rows} rows at a time '
       f'(over data x fsdp = {sizes["data"]} x {sizes["fsdp"]} and '
       f'train.accumulate={config.train.accumulate}), which '
-      f'sharding.microbatches={count} does not divide. Set it to one of '
+      f'sharding.microbatches={count} does not divide'
+      + ('' if config.sharding.microbatches else ' (0 is as many as stages)')
+      + '. Set it to one of '
       f'{", ".join(map(str, fit))}; {stages} stages idle less with more.'
     )
   if repeats > 1 and count % stages:
