@@ -229,6 +229,12 @@ KEYS = {
     'auto', 'how arrays are cut over the mesh: auto, along every axis larger '
     'than 1; replicated; or some of fsdp, zero1, sequence, tensor, stage, '
     "joined by '_'"),
+  'sharding.microbatches': Key(
+    0, 'stage: into how many parts a batch (or part of train.accumulate) is '
+    'cut that follow one another through the stages; 0: as many as stages'),
+  'sharding.repeats': Key(
+    1, 'stage: how many groups of layers each stage has, which do not follow '
+    'one another: more idle less, and send more'),
   'sharding.slices': Key(
     0, 'groups of devices, such as nodes, with a slow network between them, '
     'over which data and stage may lie; 0: TPU slices say, others are one'),

@@ -11,6 +11,7 @@ from models.kernels.xla import attend
 from models.layers import Dense, Dropout, devices_of, initializer, named, shard
 from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
+from models.row_keys import first_row
 
 Cache = dict[str, jax.Array]
 
@@ -87,12 +88,13 @@ class Attention(nn.Module):
       bias = scale * self._relative(q, distances)
       q = q + self.content_bias.astype(q.dtype)
     q = q * scale
-    seed, rate = None, 0.0
+    seed, rate, row = None, 0.0, 0
     if c.dropout_kind == 't5':
       v = self.drop_values(v)
     elif c.attention_dropout and self.has_rng('dropout'):
-      seed = jax.random.bits(self.make_rng('dropout'), (), 'uint32')
-      seed, rate = seed.astype('int32'), c.attention_dropout
+      key = self.make_rng('dropout')
+      seed = jax.random.bits(key, (), 'uint32').astype('int32')
+      rate, row = c.attention_dropout, first_row(key)
       v = v / (1 - rate)
     if isinstance(seen, Rules):
       window = 0 if banded is None else c.window
@@ -101,10 +103,11 @@ class Attention(nn.Module):
         kernel, q, k, v, seen, bias,
         banded if c.window_every > 1 else None, window, seed, rate,
         fixed=c.position == 'alibi', again=c.remat == 'attention',
+        row=row,
       )  # fmt: skip
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
-      keep = all_kept(seed, rate, shape) if rate else None
+      keep = all_kept(seed, rate, shape, (row, 0, 0, 0)) if rate else None
       again = c.remat == 'attention'
       function = jax.checkpoint(attend) if again else attend
       mixed = function(q, k, v, seen, bias, keep)

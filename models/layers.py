@@ -37,8 +37,9 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
 
   A dimension that is shorter than its axes stays whole: the one token of a step
-  of decoding. One that they do not divide (a vocabulary, a length) is padded on
-  the devices, which nothing sees.
+  of decoding. One that they do not divide is cut along the first ones that do;
+  if none does (a vocabulary, a length), it is padded on the devices, which
+  nothing sees.
 
   Raises:
     ValueError: the active rules do not know a name.
@@ -49,10 +50,13 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
     return x
   if unknown := {*names} - {*rules, None}:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
-  spec = [
-    axes if size >= parts_of(mesh, axes) else None
-    for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
-  ]
+  spec = []
+  for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True):
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    # A pipeline's program cuts along these itself (stages.py).
+    axes = tuple(x for x in axes if x not in mesh.manual_axes)
+    pads = axes if size >= parts_of(mesh, axes) else ()
+    spec.append(fitting(mesh, axes, size) or pads or None)
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
@@ -73,11 +77,14 @@ gathered.defvjp(
 )
 
 
-def devices_of(name: str) -> int:
-  """Into how many parts the mesh cuts a dimension of this logical name."""
+def devices_of(name: str, size: int = 0) -> int:
+  """Into how many parts the mesh cuts a dimension of this logical name.
+
+  `size` is its size; 0: one that they divide.
+  """
   (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
   mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else parts_of(mesh, axes)
+  return 1 if mesh.empty else parts_of(mesh, fitting(mesh, axes, size))
 
 
 def equal_parts(name: str, size: int) -> int:
@@ -90,6 +97,16 @@ def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
   """Into how many parts these axes of a mesh cut a dimension."""
   axes = (axes,) if isinstance(axes, str) else axes or ()
   return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def fitting(
+  mesh: Any, axes: str | tuple[str, ...] | None, size: int
+) -> tuple[str, ...]:
+  """The most of these axes, from the first one on, that divide a size."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  while size % parts_of(mesh, axes):
+    axes = axes[:-1]
+  return axes
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

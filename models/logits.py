@@ -44,7 +44,7 @@ class ChunkedLogits(struct.PyTreeNode):
     B, (E, V) = self.x.shape[0], kernel.shape
     # Every device sums over its own tokens. One sum over devices follows the
     # loop; without dimensions for them there would be one in each chunk.
-    n, s = equal_parts('act_batch', B), self._parts()
+    n, s = devices_of('act_batch', B), self._parts()
 
     def own(x, name=None):  # [B,C,...] -> [n,s,B C / n s,...]
       x = x.reshape(n, B // n, s, -1, x.shape[-1]).swapaxes(1, 2)
@@ -131,7 +131,7 @@ def tokens_at_once(chunk: int, B: int, T: int, V: int) -> int:
   device, else what takes at most CHUNK. 0 is T.
   """
   if chunk == BY_SIZE:
-    shards = devices_of('act_batch') * devices_of('act_vocab')
+    shards = devices_of('act_batch', B) * devices_of('act_vocab')
     shards *= equal_parts('act_length', T)
     token = -(-4 * B * V // shards)  # bytes
     if token * T <= LIMIT:

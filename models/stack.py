@@ -1,6 +1,7 @@
 """A stack of layers: what runs them, and what they share."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from models import pipelining
 from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.kernels import cudnn
@@ -61,6 +63,8 @@ def repeat(
   shared: Any,
   *,
   config: TransformerConfig,
+  ready: Callable[[Any], Any] = lambda shared: shared,
+  staged: bool = False,
   **fields: Any,
 ) -> tuple[jax.Array, Any]:
   """Runs `layers` blocks one after the other, inside a compact module.
@@ -79,13 +83,23 @@ def repeat(
     own: a tree of [L,...] arrays that differ from layer to layer, or None.
     shared: a tree that is the same in every layer.
     config: of the model; a field of `block`.
+    ready: makes of `shared` what a layer reads, for all rows or some.
+    staged: the parameters exist and there is no cache. Then, if the mesh cuts
+      layers into stages, they are a pipeline.
     **fields: the other fields of `block`.
 
   Returns:
     The last block's x, and the new cache.
   """
   fields = {'config': config} | fields
-  if policy := _policy(config):
+  policy = _policy(config)
+  if staged and config.scan and pipelining.stages() > 1:
+    pipeline = pipelining.Pipeline(
+      block, fields, ready, policy, config.scan_unroll, name=_STACKED
+    )
+    return pipeline(x, own, shared), None
+  shared = ready(shared)
+  if policy:
     block = nn.remat(block, policy=policy, prevent_cse=not config.scan)
   if config.scan:
     scanned = nn.scan(
@@ -144,6 +158,17 @@ def written_out(model: nn.Module, params: Any) -> tuple[nn.Module, Any]:
   return model.clone(config=config), unflatten_dict(flat)
 
 
+def _masked(context, window, queries, keys):
+  """The context with masks in place of rules, which no kernel reads."""
+  seen = as_mask(context.seen)
+  near = queries[:, None] - keys[None, :] < window
+  return context._replace(
+    seen=seen,
+    source_seen=as_mask(context.source_seen),
+    banded=seen & near if window else None,
+  )
+
+
 class Stack(nn.Module):
   """Blocks one after the other and, with pre-norm, a final norm.
 
@@ -176,6 +201,7 @@ class Stack(nn.Module):
     c = self.config
     causal, cross = self.causal and not encodes, self.cross and not encodes
     queries = keys = jnp.arange(x.shape[1])
+    staged = cache is None and not self.keep and not self.is_initializing()
     if cache is not None:
       queries = queries + context.index
       keys = jnp.arange(places_of(cache))
@@ -186,17 +212,13 @@ class Stack(nn.Module):
     by_rules = c.attention not in ('auto', 'xla')
     by_rules |= equal_parts('act_length', x.shape[1]) > 1
     by_rules &= isinstance(context.seen, Rules)
-    if not by_rules:
-      context = context._replace(
-        seen=as_mask(context.seen), source_seen=as_mask(context.source_seen)
-      )
     context = self._positions(context, queries, keys, by_rules, causal)
     banded = None
     if c.window:
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
-      if not by_rules:
-        near = queries[:, None] - keys[None, :] < c.window
-        context = context._replace(banded=context.seen & near)
+
+    def ready(context: Context) -> Context:
+      return context if by_rules else _masked(context, c.window, queries, keys)
 
     if x.shape[-1] != c.embed_dim or c.table_dim:
       axes, init = ('table', 'embed'), initializer(c, 'projection')
@@ -204,8 +226,9 @@ class Stack(nn.Module):
       x = Dense(c.embed_dim, axes, init, c.dtype, bias, name='projection')(x)
     block, first = Kept if self.keep else Block, x
     x, cache = repeat(
-      block, self.layers, x, cache, banded, context, config=c, cross=cross
-    )
+      block, self.layers, x, cache, banded, context, config=c, ready=ready,
+      staged=staged, cross=cross,
+    )  # fmt: skip
     if self.keep:
       outputs = cache if c.scan else jnp.stack(cache)
       cache = jnp.concatenate([first[None], outputs])

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig, data_config
+from models import pipelining
 from models.build import build
 from models.config import TransformerConfig
 from models.kernels.choice import choose
@@ -71,7 +72,13 @@ class Setup:
   @contextlib.contextmanager
   def on_mesh(self) -> Iterator[None]:
     """Computations inside are sharded over the mesh by the rules."""
-    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.rules):
+    own = self.config.sharding
+    schedule = pipelining.Schedule(own.microbatches, own.repeats)
+    with (
+      jax.set_mesh(self.mesh),
+      nn.logical_axis_rules(self.rules),
+      pipelining.scheduled(schedule),
+    ):
       yield
 
   @property

@@ -189,8 +189,9 @@ class RwkvStack(nn.Module):
     c = self.config
     layers = jnp.arange(c.decoder_layers, dtype='float32')
     x, cache = repeat(
-      RwkvBlock, c.decoder_layers, x, cache, layers, starts, config=c
-    )
+      RwkvBlock, c.decoder_layers, x, cache, layers, starts, config=c,
+      staged=cache is None and not self.is_initializing(),
+    )  # fmt: skip
     return Norm(c, name='norm')(x), cache
 
 

@@ -51,6 +51,7 @@ def attend_in_blocks(
   seed: jax.Array | None = None,
   rate: float = 0.0,
   fixed: bool = False,
+  row: jax.Array | int = 0,
   again: bool = False,
 ) -> jax.Array:
   """Weighted means of values, as `xla.attend`, for whole rows.
@@ -72,6 +73,7 @@ def attend_in_blocks(
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
     fixed: the bias is not learned, and gets no gradient.
+    row: int32 [], the number in the batch of the first row, for dropout.
     again: the backward pass of 'xla' computes the weights again.
 
   Returns:
@@ -102,8 +104,10 @@ def attend_in_blocks(
       return cudnn.attend(q, k, v, rules, bias, banded, window, fixed, packed)
 
   rows, heads = (jax.lax.iota('int32', q.shape[n]) for n in (0, 2))
+  rows = row + rows
   places = tuple(jax.lax.iota('int32', n)[None] for n in (T, S))
-  if not jax.sharding.get_abstract_mesh().empty:
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty:
     # One call for each: a mesh axis is given out once in a call.
     (batch, by_head), (_, by_key_head) = (
       nn.logical_to_mesh_axes(('act_batch', name))
@@ -119,6 +123,7 @@ def attend_in_blocks(
     )
     attend = jax.shard_map(
       attend,
+      axis_names={*mesh.axis_names} - {*mesh.manual_axes},
       in_specs=(
         *(queries, keys, keys, PartitionSpec(by_head)),
         *(of_rules, PartitionSpec(), PartitionSpec(batch)),

@@ -56,11 +56,13 @@ def wkv_in_blocks(
   ends = jnp.roll(starts, -1, axis=1).at[:, -1].set(True)
   last = jnp.where(ends, place, k.shape[1])
   last = jax.lax.cummin(last, axis=1, reverse=True)
-  if not jax.sharding.get_abstract_mesh().empty:
+  mesh = jax.sharding.get_abstract_mesh()
+  if not mesh.empty:
     axes = 'act_batch', 'act_length', 'act_channels'
     rows, _, channels = whole = nn.logical_to_mesh_axes(axes)
     compute = jax.shard_map(
       compute,
+      axis_names={*mesh.axis_names} - {*mesh.manual_axes},
       in_specs=(
         *(whole, whole, PartitionSpec(channels), PartitionSpec(channels)),
         *(PartitionSpec(rows), PartitionSpec(rows)),

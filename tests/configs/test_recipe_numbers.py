@@ -141,6 +141,8 @@ GOES = {
   'checkpoint.keep': 2,
   'checkpoint.best': '',
   'checkpoint.keep_every': 0,
+  'sharding.microbatches': 0,
+  'sharding.repeats': 1,
 }
 TINY_GOES = {
   'model.dtype': 'float32',

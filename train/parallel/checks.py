@@ -9,6 +9,7 @@ from models.config import TransformerConfig
 from models.families.electra import generator_config
 from train.parallel.mesh import mesh_shape
 from train.parallel.sharding import AXES
+from train.parallel.stages import check_stages
 
 CONTEXTS = 'gather', 'ring'  # sharding.context
 
@@ -22,6 +23,7 @@ def check_mesh(config: Any, data: DataConfig, devices: int) -> None:
   _check_heads(config, sizes['tensor'])
   _check_rows(config, data, sizes['sequence'])
   _check_batch(config, data, devices)
+  check_stages(config, sizes)
 
 
 def axis_sizes(config: Any, devices: int) -> dict[str, int]:

@@ -97,7 +97,9 @@ def make_rules(
     name: tuple(axes) if len(axes) > 1 else axes[0] if axes else None
     for name, axes in cuts.items()
   }
-  return tuple((rules | {'act_batch': BATCH[0]}).items())
+  # Outside of its pipeline the rows are the stages' too.
+  batch = (*BATCH[0], *(('stage',) if 'stage' in words else ()))
+  return tuple((rules | {'act_batch': batch}).items())
 
 
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:

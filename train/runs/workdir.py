@@ -66,7 +66,13 @@ ADDED = {
     'spike_back': 0,
     'spike_skip': 0,
   },
-  'sharding': {'slices': 0, 'context': 'gather', 'compiler_options': ()},
+  'sharding': {
+    'slices': 0,
+    'context': 'gather',
+    'compiler_options': (),
+    'microbatches': 0,
+    'repeats': 1,
+  },
   'tuning': {
     'train': 'all',
     'rank': 0,
