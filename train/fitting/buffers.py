@@ -26,7 +26,8 @@ class Buffer:
   """A piece of the memory that holds one array, perhaps under several names.
 
   Attributes:
-    names: of the instructions that make what lies there.
+    names: of the instructions that make what lies there, as 'fusion.1' or,
+      of one of several results, 'fusion.1{2}'.
     type: of the array, as the compiler writes it.
     bytes: what it takes, with padding.
     start, end: the first and last place in the program's order at which it is
@@ -115,11 +116,10 @@ def assign(assignment: str, ranges: str) -> Assignment:
         inside = False
     elif inside and (found := _VALUE.match(line)):
       name, phi, _, nbytes, offset, type_ = found.groups()
-      instruction, _, _ = name.partition('{')
       life = lives.get(name if '{' in name else f'{name}{{}}')
       if life and not name.endswith('{}'):  # {}: a table of pointers
         key = allocation, int(offset), int(nbytes)
-        pieces[key].append((*life, bool(phi), instruction, type_))
+        pieces[key].append((*life, bool(phi), name, type_))
   found = [
     (key, *merged) for key, values in pieces.items() for merged in _merge(values)
   ]

@@ -131,12 +131,12 @@ def parse(text: str) -> Program:
       root, name, type_, code, rest = match.groups()
       operands = tuple(_OPERAND.findall(_operands(rest)))
       lines[name] = Line(name, type_, code, operands, rest, bool(root))
-    elif line in tables:
-      table = tables[line]
-    elif not computations and table is not None:
+    elif not computations:
       number, _, value = line.partition(' ')
-      if number.isdigit():
+      if number.isdigit() and table is not None:
         table[int(number)] = value
+      else:
+        table = tables.get(line, table if not line else None)
   if not entry:
     raise ValueError('The text is of no compiled program: it has no ENTRY.')
   return Program(computations, entry, _sources(tables))

@@ -33,6 +33,7 @@ _ARGUMENTS = {
   'state.average': 'average',
   'batch': 'batch',
 }
+_CODES = {'get-tuple-element': 'carried by a loop'}
 _PARAMETERS, _REST = 1, 2  # what a value is computed from
 
 
@@ -79,7 +80,8 @@ def split(assignment: buffers.Assignment, text: str) -> list[Held]:
     else:
       category = _category(buffer, origins, passes)
       line = _representative(program, buffer)
-      name = named(line.path) if line else buffer.names[0]
+      name = named(line.path) if line and '/' in line.path else ''
+      name = name or _CODES.get(line.code, line.code) if line else 'constant'
     source = program.source(line) if line else ''
     type_ = buffer.type.partition('{')[0]
     found.append(Held(name, category, buffer.bytes, type_, source))
@@ -103,8 +105,7 @@ def named(path: str) -> str:
   'backward: mlp/dot_general'
   """
   if path.startswith(('state.', 'batch')):
-    parts = re.findall(r"\[?'?([\w.]+)'?\]?", path.removeprefix('state.'))
-    return '/'.join(parts)
+    return '/'.join(re.findall(r'\w+', path.removeprefix('state.')))
   parts = path.split('/')
   backward = 'transpose(' in path
   forward = not backward and 'jvp(' in path
@@ -117,20 +118,62 @@ def named(path: str) -> str:
 
 def _representative(program, buffer):
   """The line of a buffer that says most of where it is made."""
-  lines = [program.lines[x] for x in buffer.names if x in program.lines]
-  for line in lines:
-    if line.path and line.code not in ('parameter', 'while', 'copy'):
-      return line
-  return next((x for x in lines if x.path), lines[0] if lines else None)
+  own = [program.lines.get(name.partition('{')[0]) for name in buffer.names]
+  lines = [_maker(program, name) for name in buffer.names] + own
+  lines = [x for x in lines if x]
+  with_path = [x for x in lines if '/' in x.path]
+  telling = [x for x in with_path if not _PLAIN.search(x.path)]
+  return next(iter(telling + with_path + lines), None)
+
+
+# What fills or moves an array, and does not say what it is.
+_PLAIN = re.compile(
+  r'(broadcast_in_dim|dynamic_(update_)?slice|copy|squeeze|while)$'
+)
+_MOVES = {
+  *('bitcast', 'convert', 'copy', 'reshape', 'transpose', 'slice'),
+  *('copy-start', 'copy-done', 'dynamic-slice', 'slice-start', 'slice-done'),
+  *('all-reduce', 'all-gather', 'pad', 'optimization-barrier'),
+}
+
+
+def _maker(program, name):
+  """The line that computes a value, behind copies and writes into a stack.
+
+  `name` is an instruction's, perhaps with the number of a result: 'fusion.1{2}'.
+  """
+  name, _, index = name.partition('{')
+  index = int(index.rstrip('}').split(',')[0]) if index.rstrip('}') else 0
+  line, callers = program.lines.get(name), []
+  while line:
+    following = ''
+    if line.code == 'fusion' and line.called('calls') in program.computations:
+      inside = program.computations[line.called('calls')].values()
+      callers.append(line)
+      following = next(x.name for x in inside if x.root)
+    elif line.code == 'tuple' and index < len(line.operands):
+      following = line.operands[index]
+    elif line.code == 'dynamic-update-slice':
+      following = line.operands[1]
+    elif line.code in _MOVES or line.code == 'get-tuple-element':
+      following = line.operands[0]
+    elif line.code == 'parameter' and callers:
+      following = callers.pop().operands[int(line.rest.partition(')')[0])]
+    found = program.lines.get(following)
+    if not found or found.code == 'parameter' and not callers:
+      break
+    line = found
+  if line and not line.path and callers:
+    return next((x for x in reversed(callers) if x.path), line)
+  return line
 
 
 def _category(buffer, origins, passes):
   if buffer.names[0] in ('thread-local', 'constant'):
     return 'other'
-  known = [origins[x] for x in buffer.names if x in origins]
   origin = 0
-  for bits in known:
-    origin |= bits
+  for name in buffer.names:
+    origin |= origins.get(name.partition('{')[0], 0)
   if origin == _PARAMETERS:
     return 'weights'
   first, last = passes
@@ -145,17 +188,43 @@ def _category(buffer, origins, passes):
 
 
 def _passes(program, order):
-  """Places of the backward pass's first and last product; or two Nones."""
-  found = []
-  computation = {
-    name: lines for lines in program.computations.values() for name in lines
+  """Places of the backward pass's first product and of its end; or Nones.
+
+  The pass ends with its last product, or with the loop that has it if the
+  forward pass is not in the same loop.
+  """
+  owner = {
+    name: computation
+    for computation, lines in program.computations.items()
+    for name in lines
   }
+  places = {name: place for place, name in enumerate(order)}
+  forward, backward = set(), []
   for place, name in enumerate(order):
     line = program.lines.get(name)
-    if line and 'transpose(' in line.path and line.code in _WORK:
-      if flops(program, computation[name], line):
-        found.append(place)
-  return (found[0], found[-1]) if found else (None, None)
+    if not line or line.code not in _WORK or 'jvp(' not in line.path:
+      continue
+    if not flops(program, program.computations[owner[name]], line):
+      continue
+    if 'transpose(' in line.path:
+      backward.append(place)
+    else:
+      forward.add(owner[name])
+  if not backward:
+    return None, None
+  loops = {
+    line.called('body'): line.name
+    for line in program.lines.values()
+    if line.code == 'while'
+  }
+  for body in [*forward]:  # what is in a loop is in those around it
+    while body in loops:
+      body = owner[loops[body]]
+      forward.add(body)
+  last = order[backward[-1]]
+  while owner[last] in loops and owner[last] not in forward:
+    last = loops[owner[last]]
+  return backward[0], places.get(last, backward[-1])
 
 
 _WORK = {'fusion', 'dot', 'convolution', 'custom-call', 'call'}
