@@ -114,13 +114,20 @@ class Setup:
       for name, (tail, dtype) in shapes.items()
     }
 
-  def compile_step(self, batch: dict[str, jax.ShapeDtypeStruct]) -> Callable:
-    """The training step, compiled: state (donated), batch -> state, metrics."""
+  def compile_step(
+    self,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    options: dict[str, Any] | None = None,
+  ) -> Callable:
+    """The training step, compiled: state (donated), batch -> state, metrics.
+
+    `options` are the compiler's.
+    """
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
     with self.on_mesh():
-      return compile_train_step(step, self.state, batch)
+      return compile_train_step(step, self.state, batch, options)
 
 
 def set_up(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -253,18 +254,22 @@ def eval_step(
 
 
 def compile_train_step(
-  step: Callable, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]
+  step: Callable,
+  state: TrainState,
+  batch: dict[str, jax.ShapeDtypeStruct],
+  options: dict[str, Any] | None = None,
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
 
-  Raises DoesNotFitError if it needs more memory than a device has.
+  `options` are the compiler's. Raises DoesNotFitError if it needs more memory
+  than a device has.
   """
   places = jax.tree.map(lambda x: x.sharding, state)
   mesh = jax.tree.leaves(places)[0].mesh
   everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
   try:
-    return jitted.lower(state, batch).compile()
+    return jitted.lower(state, batch).compile(options)
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
