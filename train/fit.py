@@ -18,6 +18,7 @@ if __name__ == '__main__':
 
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -26,10 +27,9 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.commands.terminal import say
+from configs.commands import terminal
 from input_pipeline import pipeline
 from train.fitting import measure, meshes, report, variants
-from train.fitting.bounds import bounds
 from train.fitting.chips import Chip, chip_of, listed, resolve
 from train.runs import command
 from train.setup import Setup, set_up
@@ -126,11 +126,13 @@ def topology(name: str, slices: int = 1) -> list:
     )
   except Exception as error:
     reason = str(error).splitlines()[0]
-    hint = f'There are {listed(chip.name)}.'
-    if 'not divisible' not in reason:
-      hint = "It needs libtpu (pip install 'treeline-lm[aot]')."
+    if 'not divisible' in reason:
+      raise ValueError(
+        f'--topology={name} does not exist: there are {listed(chip.name)}.'
+      ) from error
     raise ValueError(
-      f'--topology={name} cannot be described: {reason}. {hint}'
+      f'--topology={name} cannot be described: {reason}. It needs libtpu (pip '
+      "install 'treeline-lm[aot]')."
     ) from error
   return list(np.ravel(described.devices))
 
@@ -155,18 +157,18 @@ def _search(config, devices, chip, slices, most, error):
   results = {}
 
   def attempt(variant, number, estimate):
-    say(
+    terminal.say(
       f'Search {number}/{most}: {variant.words()} '
-      f'(estimate {report.gib(estimate)}) ...', _notes()
+      f'(estimate {report.gib(estimate)}) ...', sys.stderr
     )  # fmt: skip
     try:
       found = fit(variant.apply(config), devices, chip)
     except measure.NeedsMoreError as failed:
       found = failed.found
     except ValueError as refused:
-      say(f'  refused: {refused}', _notes())
+      terminal.say(f'  refused: {refused}', sys.stderr)
       return None
-    say(f'  {report.verdict(found)}', _notes())
+    terminal.say(f'  {report.verdict(found)}', sys.stderr)
     results[id(variant)] = found
     return found['peak']
 
@@ -182,7 +184,7 @@ def _sweep(config, devices, chip, slices, wanted):
     options = [meshes.parse(x, len(devices), _TOPOLOGY.value) for x in wanted]
   for number, sizes in enumerate(options, 1):
     name, changed = meshes.words(sizes), ConfigDict(config)
-    say(f'Sweep {number}/{len(options)}: {name} ...', _notes())
+    terminal.say(f'Sweep {number}/{len(options)}: {name} ...', sys.stderr)
     try:
       meshes.apply(changed, sizes)
       rows.append((name, fit(changed, devices, chip)))
@@ -191,13 +193,6 @@ def _sweep(config, devices, chip, slices, wanted):
     except ValueError as refused:
       rows.append((name, f'refused: {refused}'))
   return rows
-
-
-def _notes():
-  """Where progress goes: --json has standard output for itself."""
-  import sys
-
-  return sys.stderr
 
 
 def main():
@@ -214,12 +209,13 @@ def main():
     wanted = [] if _SWEEP.value == 'true' else _SWEEP.value.split('/')
     rows = _sweep(config, devices, chip, slices, wanted)
     text = json.dumps([{'mesh': m, 'found': x} for m, x in rows])
-    say(text if _JSON.value else report.table(rows))
+    terminal.say(text if _JSON.value else report.table(rows))
     return
-  title = f'{_name()} on {where} ({len(devices)} devices)'
+  count = len(devices)
+  title = f'{_name()} on {where}, {count} device{"s" if count > 1 else ""}'
   extra, failed = {'topology': called if name else '', 'slices': slices}, None
   if chip and chip.node and name:
-    found = bounds(*prepared(config, devices), chip)
+    found = measure.bounds(*prepared(config, devices), chip)
   else:
     try:
       found = fit(config, devices, chip)
@@ -227,7 +223,7 @@ def main():
       found, failed = error.found, error
   if failed and _SEARCH.value:
     if not _JSON.value:
-      say(report.page(title, found) + '\n')
+      terminal.say(report.page(title, found) + '\n')
     chosen, better = _search(
       config, devices, chip, slices, _SEARCH.value, failed
     )
@@ -236,11 +232,11 @@ def main():
       extra['flags'] = chosen.flags(config)
       title += f', with {chosen.words()}'
   if _JSON.value:
-    say(json.dumps(extra | found))
+    terminal.say(json.dumps(extra | found))
   else:
-    say(report.page(title, found))
+    terminal.say(report.page(title, found))
     if 'flags' in extra:
-      say(f'\nThe nearest that fits:\n{extra["flags"]}')
+      terminal.say(f'\nThe nearest that fits:\n{extra["flags"]}')
   if _PLOT.value:
     from train.fitting import picture
 

@@ -121,7 +121,9 @@ def assign(assignment: str, ranges: str) -> Assignment:
         key = allocation, int(offset), int(nbytes)
         pieces[key].append((*life, bool(phi), name, type_))
   found = [
-    (key, *merged) for key, values in pieces.items() for merged in _merge(values)
+    (key, *merged)
+    for key, values in pieces.items()
+    for merged in _merge(values)
   ]
   alive = _at_peak(found, len(order))
   return Assignment(total, (*always, *_painted(alive)), order)

@@ -92,11 +92,8 @@ def chip_named(name: str) -> Chip | None:
 # The shapes that the cloud documents for each number of chips (the same pages).
 # A v4 or v5p may have any AxBxC in multiples of 4; these are the usual ones.
 _FLAT = {
-  n: shape
-  for n, shape in (
-    (1, '1x1'), (4, '2x2'), (8, '2x4'), (16, '4x4'), (32, '4x8'), (64, '8x8'),
-    (128, '8x16'), (256, '16x16'),
-  )
+  1: '1x1', 4: '2x2', 8: '2x4', 16: '4x4', 32: '4x8', 64: '8x8', 128: '8x16',
+  256: '16x16',
 }  # fmt: skip
 _CUBES = {
   4: '2x2x1', 8: '2x2x2', 16: '2x2x4', 32: '2x4x4', 64: '4x4x4', 128: '4x4x8',

@@ -161,7 +161,7 @@ class Network:
 def _listed(text):
   return [
     [int(n) for n in group.split(',') if n]
-    for group in re.findall(r'\{([\d,]*)\}', text)
+    for group in re.findall(r'\{([\d,]+)\}', text)
   ]
 
 
@@ -241,9 +241,8 @@ def inside(program: hlo.Program, line: hlo.Line) -> Iterator[hlo.Line]:
   called = line.called('calls')
   if line.code not in ('fusion', 'async-start') or not called:
     return
-  lines = [x for x in program.within(line)]
   sliced = 'all-reduce-scatter' in f'{line.name} {called}'
-  for x in lines:
+  for x in program.within(line):
     kind = x.code.removesuffix('-start')
     if kind == 'all-reduce' and sliced:
       yield dataclasses.replace(x, code='reduce-scatter')

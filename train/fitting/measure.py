@@ -182,7 +182,7 @@ def _time(text, setup, chip, found):
 
 
 def exchanged(line: timeline.Timeline) -> list[dict[str, Any]]:
-  """Collectives by kind, axes, network and whether they hide: sums of a step."""
+  """Collectives by kind, axes, network and whether they hide; sums."""
   rows = {}
   for x in line.exchanges.values():
     one = x.collective
@@ -215,3 +215,37 @@ def exchanged(line: timeline.Timeline) -> list[dict[str, Any]]:
   for row in rows.values():
     row['largest'] = row['largest'][0]
   return sorted(rows.values(), key=lambda x: -x['bytes'])
+
+
+def bounds(
+  setup: Setup, batch: dict[str, jax.ShapeDtypeStruct], chip: Chip
+) -> dict[str, Any]:
+  """The state and the least time of a step, for a chip without its compiler.
+
+  As `measure`, with 'memory_from' = 'shapes': of the memory the
+  arguments and the gradients are known, and nothing of what is computed. 'fits'
+  is False where these alone are too much, else None: not known.
+  'least_seconds' is the time of the model's products at the chip's peak, or of
+  the state's traffic, whichever is longer.
+  """
+  found = described(setup, batch, chip)
+  own = arguments(setup, batch)
+  trained = setup.tuning.trained(setup.state.params)
+  own['gradients'] = sum(map(shard_bytes, jax.tree.leaves(trained)))
+  known = sum(own.values())
+  products = found['flops'] / setup.mesh.size / chip.flops
+  # The update reads the state and the gradients, and writes the state.
+  moved = 2 * (own['parameters'] + own['optimizer']) + own['gradients']
+  least = max(products, moved / chip.bandwidth)
+  limit = int(chip.memory)
+  return found | {
+    'fits': None if known <= limit else False,
+    'limit': limit,
+    'margin': limit - known,
+    'peak': known,
+    'memory': dict.fromkeys(memory.CATEGORIES, 0) | own,
+    'memory_from': 'shapes',
+    'largest': [],
+    'least_seconds': least,
+    'mfu_at_most': products / least,
+  }

@@ -20,7 +20,7 @@ import dataclasses
 import re
 
 from train.fitting import buffers, hlo
-from train.fitting.products import flops
+from train.fitting.program import flops
 
 CATEGORIES = (
   *('parameters', 'optimizer', 'average', 'batch', 'activations', 'gradients'),
@@ -101,12 +101,14 @@ def named(path: str) -> str:
 
   >>> named("state.params['decoder']['norm']['scale']")
   'params/decoder/norm/scale'
-  >>> named('jit(train_step)/transpose(jvp(Decoder))/while/body/mlp/dot_general')
+  >>> named(
+  ...   'jit(train_step)/transpose(jvp(Decoder))/while/body/mlp/dot_general'
+  ... )
   'backward: mlp/dot_general'
   """
   if path.startswith(('state.', 'batch')):
     return '/'.join(re.findall(r'\w+', path.removeprefix('state.')))
-  parts = path.split('/')
+  parts = path.partition(':')[0].rstrip(')').split('/')  # of several, one
   backward = 'transpose(' in path
   forward = not backward and 'jvp(' in path
   left_out = {'while', 'body', 'closed_call', 'checkpoint', 'cond', 'branch'}
@@ -140,7 +142,7 @@ _MOVES = {
 def _maker(program, name):
   """The line that computes a value, behind copies and writes into a stack.
 
-  `name` is an instruction's, perhaps with the number of a result: 'fusion.1{2}'.
+  `name` is an instruction's, perhaps with a result's number: 'fusion.1{2}'.
   """
   name, _, index = name.partition('{')
   index = int(index.rstrip('}').split(',')[0]) if index.rstrip('}') else 0

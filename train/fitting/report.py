@@ -17,20 +17,24 @@ _NAMES = {
   'gaps': 'gaps between buffers',
 }
 FORMULA = (
-  'step = compute + exposed collectives; MFU = model FLOPs / (devices x peak x '
-  'step).',
-  "Compute: the compiler's cycles ({share:.0%} of it), else products or traffic "
-  "at the chip's peak. Collectives: bytes over the links' full rate, one at a "
-  'time, hidden behind the work between start and end. Not counted: input, '
-  'latency, the start of each operation.',
+  'step = compute + exposed collectives; '
+  'MFU = model FLOPs / (devices x peak x step).'
+)
+ASSUMED = (
+  "Compute: the compiler's cycles ({share:.0%} of it), else products or "
+  "traffic at the chip's peak. Collectives: bytes over the links' full rate, "
+  'one at a time, hidden behind the work between start and end. Not counted: input, '
+  'latency, the start of each operation.'
 )
 
 
 def gib(nbytes: float) -> str:
-  """Bytes as '7.73 GiB', or '41.2 MiB' where they are few."""
-  if abs(nbytes) < 2**30 / 10:
+  """Bytes as '7.73 GiB', or '41.2 MiB' or '0.3 KiB' where they are few."""
+  if abs(nbytes) >= 2**30 / 10:
+    return f'{nbytes / 2**30:.2f} GiB'
+  if abs(nbytes) >= 2**20 / 10:
     return f'{nbytes / 2**20:.1f} MiB'
-  return f'{nbytes / 2**30:.2f} GiB'
+  return f'{nbytes / 2**10:.1f} KiB'
 
 
 def page(title: str, found: dict[str, Any]) -> str:
@@ -100,7 +104,7 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 def _memory(found):
-  yield verdict(found)
+  yield from _wrapped(verdict(found))
   total = max(found['peak'], 1)
   for category, nbytes in found['memory'].items():
     if nbytes:
@@ -154,6 +158,13 @@ def _groups(found):
     yield f'{start}  {peak}'.rstrip()
 
 
+def _decimal(nbytes):
+  for unit, size in (('GB', 1e9), ('MB', 1e6)):
+    if nbytes >= size / 10:
+      return f'{nbytes / size:,.2f} {unit}'
+  return f'{nbytes / 1e3:.2f} kB'
+
+
 def _time(seconds):
   return f'{seconds:.3f} s' if seconds >= 0.1 else f'{seconds * 1e3:.2f} ms'
 
@@ -161,7 +172,7 @@ def _time(seconds):
 def _collectives(found):
   timed = any(x['seconds'] for x in found['collectives'])
   yield (
-    f'  {"collectives":<19}{"axes":<15}{"runs":>6}{"GB":>9}{"sent":>9}'
+    f'  {"collectives":<19}{"axes":<15}{"runs":>6}{"arrays":>10}{"sent":>10}'
     + (f'{"time":>11}{"exposed":>11}' if timed else '')
   )
   for x in found['collectives']:
@@ -169,8 +180,8 @@ def _collectives(found):
     times = f'{_time(x["seconds"]):>11}{_time(x["exposed"]):>11}'
     axes = f'{x["axes"]}({x["devices"]})'
     yield (
-      f'  {x["kind"]:<19}{axes:<15}{x["count"]:>6,}{x["bytes"] / 1e9:>9.2f}'
-      f'{x["sent"] / 1e9:>9.2f}' + (times if timed else '')
+      f'  {x["kind"]:<19}{axes:<15}{x["count"]:>6,}{_decimal(x["bytes"]):>10}'
+      f'{_decimal(x["sent"]):>10}' + (times if timed else '')
     )
     kind = 'overlapped' if x['overlapped'] else 'not overlapped'
     yield f'    {kind}{slow}; most: {x["largest"]}'[:WIDTH]
@@ -182,12 +193,12 @@ def _step(found):
     f'compute + {_time(found["exposed_seconds"])} exposed; MFU '
     f'{found["mfu"]:.1%}; {found["tokens_per_second"]:,.0f} tokens/s'
   )
-  yield FORMULA[0]
-  yield from _wrapped(FORMULA[1].format(share=found['estimated_by_compiler']))
+  yield FORMULA
+  yield from _wrapped(ASSUMED.format(share=found['estimated_by_compiler']))
 
 
 def _least(found):
-  yield (
+  yield from _wrapped(
     f'Step: at least {_time(found["least_seconds"])} (MFU at most '
     f'{found["mfu_at_most"]:.0%}): {_scaled(found["flops"])} at the peak, or '
     'the traffic of the update.'
@@ -200,10 +211,8 @@ def _least(found):
 
 def table(rows: list[tuple[str, dict[str, Any] | str]]) -> str:
   """A row a mesh: what it takes, or why it cannot be."""
-  lines = [
-    f'  {"mesh":<28}{"fits":<6}{"needs":>11}{"step":>11}{"MFU":>8}'
-    f'{"exposed":>11}'
-  ]
+  head = f'  {"mesh":<28}{"fits":<6}{"needs":>11}{"step":>11}{"MFU":>8}'
+  lines = [f'{head}{"exposed":>11}']
   for mesh, found in rows:
     if isinstance(found, str):
       lines += _wrapped(f'  {mesh:<28}{found}', ' ' * 30)
@@ -215,4 +224,3 @@ def table(rows: list[tuple[str, dict[str, Any] | str]]) -> str:
       line += f'{_time(found["exposed_seconds"]):>11}'
     lines.append(line)
   return '\n'.join(lines)
-

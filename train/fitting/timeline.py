@@ -123,7 +123,7 @@ class _Run:
       self.now = self.ends[key]
 
   def _wait(self, lines, line, times):
-    """The end of an asynchronous collective: what it belongs to is waited for."""
+    """Waits for the asynchronous collectives that a line ends."""
     for key in self._started(lines, line, times):
       late = self.ends[key] - self.now
       if late > 0:

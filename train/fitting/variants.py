@@ -147,9 +147,11 @@ def _estimate(setup, found, changes, mesh, own):
     state += share * held['parameters']
   state += held['weights'] + held['other'] + held['batch']
   fewer = tokens(sizes, accumulate) / tokens(own, before)
-  saved = held['activations'] * _KEPT[remat] / _KEPT[c.remat] if (
-    c.remat in _KEPT
-  ) else held['activations']
+  saved = (
+    held['activations'] * _KEPT[remat] / _KEPT[c.remat]
+    if (c.remat in _KEPT)
+    else held['activations']
+  )
   working = held['temporaries']
   cost = _REMAT.get(remat, 1.0) / _REMAT.get(c.remat, 1.0)
   if 'model.attention' in changes:  # neither kept nor made whole

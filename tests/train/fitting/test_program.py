@@ -61,10 +61,16 @@ SLICE, STACK = 4 * 8 * 128, 5 * 4 * 8 * 128
 def test_counts_loops_and_slices():
   copy, read, kernel, write = operations(TEXT)
   path = 'jit(step)/while/body/'
-  assert copy == Operation('jit(step)/copy', 'copy', 1, 2 * STACK, 0, 0, 'copy.1')
+  assert copy == Operation(
+    'jit(step)/copy', 'copy', 1, 2 * STACK, 0, 0, 'copy.1'
+  )
   # 4 bytes are the loop's number, which the fusions read.
-  assert read == Operation(f'{path}slice', 'fusion', 5, SLICE + 4, 100, 0, 'fusion.1')
-  assert kernel == Operation(f'{path}kernel', 'custom-call', 5, 0, 0, 3000, 'kernel.1')
+  assert read == Operation(
+    f'{path}slice', 'fusion', 5, SLICE + 4, 100, 0, 'fusion.1'
+  )
+  assert kernel == Operation(
+    f'{path}kernel', 'custom-call', 5, 0, 0, 3000, 'kernel.1'
+  )
   assert write == Operation('', 'fusion', 5, SLICE // 2 + 4, 7, 0, 'fusion.2')
 
 
