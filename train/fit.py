@@ -183,7 +183,7 @@ def _sweep(config, devices, chip, slices, wanted):
   if wanted:
     options = [meshes.parse(x, len(devices), _TOPOLOGY.value) for x in wanted]
   for number, sizes in enumerate(options, 1):
-    name, changed = meshes.words(sizes), ConfigDict(config)
+    name, changed = meshes.words(sizes), config.copy_and_resolve_references()
     terminal.say(f'Sweep {number}/{len(options)}: {name} ...', sys.stderr)
     try:
       meshes.apply(changed, sizes)
@@ -196,7 +196,7 @@ def _sweep(config, devices, chip, slices, wanted):
 
 
 def main():
-  config, name = ConfigDict(_CONFIG.value), _TOPOLOGY.value
+  config, name = _CONFIG.value.copy_and_resolve_references(), _TOPOLOGY.value
   slices = _SLICES.value
   devices, chip, called = _devices(name, slices)
   where = f'{slices} x {called}' if slices > 1 else called
@@ -263,7 +263,10 @@ class _Optional(flags.ArgumentParser):
       return self.default
     if argument in ('false', False, None):
       return self.kind()
-    return self.kind(argument)
+    try:
+      return self.kind(argument)
+    except ValueError:
+      raise ValueError(f'{argument!r} is no whole number') from None
 
   def flag_type(self):
     return self.kind.__name__

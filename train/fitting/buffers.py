@@ -125,7 +125,7 @@ def assign(assignment: str, ranges: str) -> Assignment:
     for key, values in pieces.items()
     for merged in _merge(values)
   ]
-  alive = _at_peak(found, len(order))
+  alive = _at_peak(found)
   return Assignment(total, (*always, *_painted(alive)), order)
 
 
@@ -158,9 +158,9 @@ def _merge(values):
   return merged
 
 
-def _at_peak(found, length):
+def _at_peak(found):
   """Those of the arrays that are there when most bytes are in use."""
-  change = [0] * (length + 2)
+  change = [0] * (max((x[2] for x in found), default=0) + 2)
   for (_, _, nbytes), start, end, *_ in found:
     change[start] += nbytes
     change[end + 1] -= nbytes

@@ -5,8 +5,8 @@ most is in use:
 
 - parameters, optimizer, average, batch: the step's arguments, which the new
   state replaces in place.
-- activations: what the forward pass saves: there before the first product of
-  the backward pass, and read by it.
+- activations: what the forward pass makes and saves: there before the first
+  product of the backward pass, and read by it.
 - gradients: what the backward pass leaves, or adds up, for the update: there
   when its last product has run.
 - weights: copies of parameters, cast or gathered: computed from nothing else.
@@ -80,6 +80,8 @@ def split(assignment: buffers.Assignment, text: str) -> list[Held]:
     else:
       category = _category(buffer, origins, passes)
       line = _representative(program, buffer)
+      if category == 'activations' and line and 'transpose(' in line.path:
+        category = 'temporaries'  # read or made before its first product
       name = named(line.path) if line and '/' in line.path else ''
       name = name or _CODES.get(line.code, line.code) if line else 'constant'
     source = program.source(line) if line else ''

@@ -100,13 +100,17 @@ def rules(sizes: dict[str, int], present: str) -> str:
   return '_'.join(filter(None, [first, *cut])) or 'replicated'
 
 
-def flags(sizes: dict[str, int], rules: str) -> str:
-  """A mesh as flags of `python -m train`."""
-  shown = [f'--config.sharding.rules={rules}']
+def flags(config: ConfigDict, sizes: dict[str, int]) -> str:
+  """What `apply` changes in a config, as flags of `python -m train`."""
+  changed = config.copy_and_resolve_references()
+  apply(changed, sizes)
+  before, after = config.sharding, changed.sharding
+  shown = []
+  if before.rules != after.rules:
+    shown.append(f'--config.sharding.rules={after.rules}')
   for axis in AXES:
-    default = -1 if axis == 'data' else 1
-    if sizes.get(axis, 1) != default:
-      shown.append(f'--config.sharding.mesh.{axis}={sizes.get(axis, 1)}')
+    if before.mesh[axis] != after.mesh[axis]:
+      shown.append(f'--config.sharding.mesh.{axis}={after.mesh[axis]}')
   return ' '.join(shown)
 
 

@@ -23,8 +23,8 @@ FORMULA = (
 ASSUMED = (
   "Compute: the compiler's cycles ({share:.0%} of it), else products or "
   "traffic at the chip's peak. Collectives: bytes over the links' full rate, "
-  'one at a time, hidden behind the work between start and end. Not counted: input, '
-  'latency, the start of each operation.'
+  'one at a time, hidden behind the work between start and end. Not counted: '
+  'input, latency, the start of each operation.'
 )
 
 

@@ -45,7 +45,7 @@ class Variant:
 
   def apply(self, config: ConfigDict) -> ConfigDict:
     """A copy of the config with the changes."""
-    changed = ConfigDict(config)
+    changed = config.copy_and_resolve_references()
     changed.update_from_flattened_dict(self.changes)
     if self.mesh:
       meshes.apply(changed, self.mesh)
@@ -64,9 +64,7 @@ class Variant:
     """As flags to paste after the command; `config` is without the changes."""
     found = [f'--config.{key}={value}' for key, value in self.changes.items()]
     if self.mesh:
-      present = config.sharding.rules
-      cut = present if present == 'auto' else meshes.rules(self.mesh, present)
-      found.append(meshes.flags(self.mesh, cut))
+      found.append(meshes.flags(config, self.mesh))
     return ' '.join(found)
 
 

@@ -200,9 +200,10 @@ def network(shape, bounds, chip, slices=1):
   ],
 )
 def test_links(shape, bounds, chip, links):
+  groups = f"mesh['a'={shape[0]},'b'={shape[1]}]"
   line = hlo.Line(
     'x', 'f32[1024]', 'all-reduce', ('y',),
-    "%%y), channel_id=1, replica_groups=mesh['a'=%d,'b'=%d] {'b'}" % shape, True,
+    f"%y), channel_id=1, replica_groups={groups} {{'b'}}", True,
   )  # fmt: skip
   given = hlo.Line('y', 'f32[1024]', 'parameter', (), '0)', False)
   program = hlo.Program({'main': {'x': line, 'y': given}}, 'main', {})

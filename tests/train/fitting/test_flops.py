@@ -1,5 +1,4 @@
 """Products counted in programs, beside closed forms."""
-# ruff: noqa: E501 (the lines of a program are long)
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +69,7 @@ ENTRY %main (a: f32[8,64,32], b: f32[8,32,16], k: f32[32,16]) -> f32[8,64,16] {{
     ),
     (  # 8 heads: out[h] = left[h] x kernel[h]; a place meets its own alone
       '8,64,32', '8,32,16', '8,64,16',
-      'window={size=8 stride=7 pad=7_7 lhs_dilate=8}, '
-      'dim_labels=0bf_0io->0bf',
+      'window={size=8 stride=7 pad=7_7 lhs_dilate=8}, dim_labels=0bf_0io->0bf',
       2 * 8 * 64 * 32 * 16,
     ),
     (  # a picture of 4 x 4, a kernel of 3 x 3, padded: 10 meetings a side
