@@ -42,7 +42,15 @@ def prepared(
 
   Raises ValueError for a setting that cannot work on so many devices.
   """
-  setup = set_up(config, devices)
+  try:
+    setup = set_up(config, devices)
+  except ValueError as error:
+    if 'multi-slice' not in str(error):
+      raise
+    raise ValueError(
+      '--slices: the meshes of this config do not reach over slices. Take one '
+      'slice, or set sharding.slices where the config has it.'
+    ) from error
   shapes = pipeline.batch_shapes(setup.data, config.model.family)
   return setup, setup.batch(shapes)
 

@@ -84,6 +84,9 @@ class Network:
       sent = payload
     slow = self._slow(groups)
     channel = re.search(r'channel_id=(\d+)', line.rest)
+    origin = line
+    if not line.path and line.operands:
+      origin = program.maker(line.operands[0]) or line
     return Collective(
       channel[1] if channel else line.name,
       kind,
@@ -93,8 +96,8 @@ class Network:
       sent,
       slow,
       self._seconds(sent, groups, slow),
-      line.path,
-      program.source(line),
+      origin.path,
+      program.source(origin),
     )
 
   def _members(self, line):

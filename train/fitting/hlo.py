@@ -20,6 +20,13 @@ FREE = {
   *('replica-id', 'opt-barrier', 'bitcast-convert', 'optimization-barrier'),
 }
 
+# What moves an array, and computes nothing.
+_MOVES = {
+  *('bitcast', 'convert', 'copy', 'reshape', 'transpose', 'slice'),
+  *('copy-start', 'copy-done', 'dynamic-slice', 'slice-start', 'slice-done'),
+  *('all-reduce', 'all-gather', 'pad', 'get-tuple-element'),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -108,6 +115,38 @@ class Program:
       yield inner
       if inner.code == 'fusion':
         yield from self.within(inner)
+
+  def maker(self, name: str) -> Line | None:
+    """The line that computes a value, behind copies and writes into a stack.
+
+    `name` is an instruction's, perhaps with a result's number: 'fusion.1{2}'.
+    None if there is no such instruction.
+    """
+    name, _, index = name.partition('{')
+    index = int(index.rstrip('}').split(',')[0] or 0) if index else 0
+    line, callers = self.lines.get(name), []
+    while line:
+      following = ''
+      if line.code == 'fusion' and line.called('calls') in self.computations:
+        inside = self.computations[line.called('calls')].values()
+        callers.append(line)
+        following = next(x.name for x in inside if x.root)
+      elif line.code == 'tuple' and index < len(line.operands):
+        following = line.operands[index]
+      elif line.code == 'dynamic-update-slice':
+        following = line.operands[1]
+      elif line.code in _MOVES and line.operands:
+        following = line.operands[0]
+      elif line.code == 'parameter' and callers:
+        following = callers.pop().operands[int(line.rest.partition(')')[0])]
+      found = self.lines.get(following)
+      nameless = found and found.code == 'parameter' and not found.path
+      if not found or nameless and not callers:
+        break
+      line = found
+    if line and not line.path:
+      return next((x for x in reversed(callers) if x.path), line)
+    return line
 
   @functools.cached_property
   def lines(self) -> dict[str, Line]:

@@ -16,7 +16,7 @@ from train.parallel.sharding import AXES
 from train.reporting.flops import step_flops
 from train.setup import Setup
 
-LARGEST = 10  # buffers that are named
+LARGEST = 20  # buffers that are named
 
 
 class NeedsMoreError(DoesNotFitError):
@@ -238,7 +238,10 @@ def bounds(
   moved = 2 * (own['parameters'] + own['optimizer']) + own['gradients']
   least = max(products, moved / chip.bandwidth)
   limit = int(chip.memory)
+  c = setup.config.model  # what computes attention there is not known here
   return found | {
+    'attention': c.attention,
+    'remat': c.remat,
     'fits': None if known <= limit else False,
     'limit': limit,
     'margin': limit - known,

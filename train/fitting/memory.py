@@ -82,7 +82,7 @@ def split(assignment: buffers.Assignment, text: str) -> list[Held]:
       line = _representative(program, buffer)
       if category == 'activations' and line and 'transpose(' in line.path:
         category = 'temporaries'  # read or made before its first product
-      name = named(line.path) if line and '/' in line.path else ''
+      name = named(line.path) if line and _said(line) else ''
       name = name or _CODES.get(line.code, line.code) if line else 'constant'
     source = program.source(line) if line else ''
     type_ = buffer.type.partition('{')[0]
@@ -123,53 +123,22 @@ def named(path: str) -> str:
 def _representative(program, buffer):
   """The line of a buffer that says most of where it is made."""
   own = [program.lines.get(name.partition('{')[0]) for name in buffer.names]
-  lines = [_maker(program, name) for name in buffer.names] + own
+  lines = [program.maker(name) for name in buffer.names] + own
   lines = [x for x in lines if x]
-  with_path = [x for x in lines if '/' in x.path]
+  with_path = [x for x in lines if _said(x)]
   telling = [x for x in with_path if not _PLAIN.search(x.path)]
   return next(iter(telling + with_path + lines), None)
+
+
+def _said(line):
+  """Whether a path says where a line is from."""
+  return '/' in line.path or line.path.startswith('state.')
 
 
 # What fills or moves an array, and does not say what it is.
 _PLAIN = re.compile(
   r'(broadcast_in_dim|dynamic_(update_)?slice|copy|squeeze|while)$'
 )
-_MOVES = {
-  *('bitcast', 'convert', 'copy', 'reshape', 'transpose', 'slice'),
-  *('copy-start', 'copy-done', 'dynamic-slice', 'slice-start', 'slice-done'),
-  *('all-reduce', 'all-gather', 'pad', 'optimization-barrier'),
-}
-
-
-def _maker(program, name):
-  """The line that computes a value, behind copies and writes into a stack.
-
-  `name` is an instruction's, perhaps with a result's number: 'fusion.1{2}'.
-  """
-  name, _, index = name.partition('{')
-  index = int(index.rstrip('}').split(',')[0]) if index.rstrip('}') else 0
-  line, callers = program.lines.get(name), []
-  while line:
-    following = ''
-    if line.code == 'fusion' and line.called('calls') in program.computations:
-      inside = program.computations[line.called('calls')].values()
-      callers.append(line)
-      following = next(x.name for x in inside if x.root)
-    elif line.code == 'tuple' and index < len(line.operands):
-      following = line.operands[index]
-    elif line.code == 'dynamic-update-slice':
-      following = line.operands[1]
-    elif line.code in _MOVES or line.code == 'get-tuple-element':
-      following = line.operands[0]
-    elif line.code == 'parameter' and callers:
-      following = callers.pop().operands[int(line.rest.partition(')')[0])]
-    found = program.lines.get(following)
-    if not found or found.code == 'parameter' and not callers:
-      break
-    line = found
-  if line and not line.path and callers:
-    return next((x for x in reversed(callers) if x.path), line)
-  return line
 
 
 def _category(buffer, origins, passes):

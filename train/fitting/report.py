@@ -122,11 +122,17 @@ def _row(name, value, share):
 
 def _largest(found):
   yield 'Largest buffers at the fullest moment:'
+  alike = {}
   for x in found['largest']:
-    left = f'  {gib(x["bytes"]):>10}  {x["category"]:<12}'
-    yield f'{left}{x["type"]}'
-    name = ', '.join(filter(None, (x['name'], x['source'])))
-    yield f'{"":14}{name}'
+    alike.setdefault((x['category'], x['type'], x['bytes']), []).append(x)
+  for (category, type_, nbytes), some in alike.items():
+    count = f' x {len(some)}' if len(some) > 1 else ''
+    yield f'  {gib(nbytes):>10}  {category:<12}{type_}{count}'
+    for x in some[:3]:
+      name = ', '.join(filter(None, (x['name'], x['source'])))
+      yield f'{"":14}{name}'
+    if len(some) > 3:
+      yield f'{"":14}...'
 
 
 def _flops(found):
@@ -166,6 +172,8 @@ def _decimal(nbytes):
 
 
 def _time(seconds):
+  if not seconds:
+    return '-'
   return f'{seconds:.3f} s' if seconds >= 0.1 else f'{seconds * 1e3:.2f} ms'
 
 

@@ -116,8 +116,9 @@ def _remats(own):
 
 
 def _counts(rows, parts, own):
-  """The numbers of parts that the rows of a device can be cut into."""
-  count = own
+  """The config's own number of parts, and more that divide a device's rows."""
+  yield own
+  count = 2 * own
   while rows % (parts * count) == 0:
     yield count
     count *= 2
