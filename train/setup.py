@@ -117,17 +117,17 @@ class Setup:
   def compile_step(
     self,
     batch: dict[str, jax.ShapeDtypeStruct],
-    options: dict[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
   ) -> Callable:
     """The training step, compiled: state (donated), batch -> state, metrics.
 
-    `options` are the compiler's.
+    `more` are further options of the compiler: name -> value.
     """
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
     with self.on_mesh():
-      return compile_train_step(step, self.state, batch, options)
+      return compile_train_step(step, self.state, batch, dict(more or {}))
 
 
 def set_up(

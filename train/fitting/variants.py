@@ -129,7 +129,8 @@ def _estimate(setup, found, changes, mesh, own):
   sizes = dict.fromkeys(meshes.AXES, 1) | (mesh or own)
 
   def cut(sizes):
-    return math.prod(sizes[x] for x in ('fsdp', 'tensor', 'stage'))
+    along = ('fsdp', 'sequence') if sizes['fsdp'] > 1 else ()
+    return math.prod(sizes[x] for x in (*along, 'tensor', 'stage'))
 
   def tokens(sizes, accumulate):
     parts = sizes['data'] * sizes['fsdp'] * sizes['sequence'] * accumulate

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -257,20 +256,29 @@ def compile_train_step(
   step: Callable,
   state: TrainState,
   batch: dict[str, jax.ShapeDtypeStruct],
-  options: dict[str, Any] | None = None,
+  options: dict[str, str] | None = None,
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
 
-  `options` are the compiler's. Raises DoesNotFitError if it needs more memory
-  than a device has.
+  `options` are those of the compiler.
+
+  Raises:
+    ValueError: the compiler does not know an option, or its value.
+    DoesNotFitError: the step needs more memory than a device has.
   """
   places = jax.tree.map(lambda x: x.sharding, state)
   mesh = jax.tree.leaves(places)[0].mesh
   everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
   try:
-    return jitted.lower(state, batch).compile(options)
+    return jitted.lower(state, batch).compile(options or None)
   except jax.errors.JaxRuntimeError as error:
+    first = str(error).splitlines()[0].partition(': ')[2]
+    if options and ('compile option' in first or 'setting option' in first):
+      raise ValueError(
+        f'sharding.compiler_options: {first} Correct it, or set it in '
+        "LIBTPU_INIT_ARGS (TPU) or XLA_FLAGS, with '--' before its name."
+      ) from error
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     reason = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]

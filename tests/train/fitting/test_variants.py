@@ -125,7 +125,7 @@ def test_remedies_are_what_is_not_yet_done(setup):
 
 
 def test_a_step_that_does_not_fit_says_what_does(monkeypatch, setup):
-  def refuse(self, batch, options=None):
+  def refuse(self, batch, more=None):
     raise measure.DoesNotFitError('needs (20.00G) exceeds available (15.75G)')
 
   monkeypatch.setattr(fit.Setup, 'compile_step', refuse)
