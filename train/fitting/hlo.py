@@ -97,17 +97,32 @@ class Program:
   def turns(self, loop: Line) -> int:
     """How often a while runs its body.
 
-    Raises ValueError if it does not count from 0 up to a constant.
+    Raises ValueError if it does not count up to a constant.
     """
     found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
     if found:
       return int(found[1])
     condition = self.computations[loop.called('condition')]
-    texts = [x.rest for x in condition.values() if x.code == 'constant']
+    ends = [x for x in condition.values() if x.code == 'constant']
     below = any('direction=LT' in x.rest for x in condition.values())
-    if len(texts) != 1 or not below:
+    if len(ends) != 1 or not below:
       raise ValueError('A loop of the program does not count to a constant.')
-    return int(texts[0].partition(')')[0])
+    return _value(ends[0]) - self._start(loop, condition)
+
+  def _start(self, loop, condition):
+    """The number that a loop counts from; 0 if it is not written."""
+    counters = {
+      re.search(r'index=(\d+)', x.rest)[1]
+      for x in condition.values()
+      if x.code == 'get-tuple-element'
+    }
+    given = self.lines.get(loop.operands[0])
+    if len(counters) != 1 or not given or given.code != 'tuple':
+      return 0
+    line = self.lines.get(given.operands[int(*counters)])
+    while line and line.code == 'copy':
+      line = self.lines.get(line.operands[0])
+    return _value(line) if line and line.code == 'constant' else 0
 
   def within(self, line: Line) -> Iterator[Line]:
     """The lines of what a fusion calls, and of the fusions in it."""
@@ -156,6 +171,10 @@ class Program:
       for lines in self.computations.values()
       for name, line in lines.items()
     }
+
+
+def _value(constant):
+  return int(constant.rest.partition(')')[0])
 
 
 def parse(text: str) -> Program:

@@ -163,6 +163,7 @@ def _time(text, setup, chip, found):
   new = {
     'executed_flops': executed,
     'executed_over_model': executed / found['flops'],
+    'unknown_loops': line.unknown,
     'collectives': exchanged(line),
   }
   if not chip:

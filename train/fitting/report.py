@@ -141,6 +141,8 @@ def _flops(found):
     f"{_scaled(found['flops'])} of the model's: "
     f'{found["executed_over_model"]:.2f} times'
   )
+  if count := found['unknown_loops']:
+    yield f'({count} loops have no known length, and count as one turn.)'
 
 
 def _scaled(number):

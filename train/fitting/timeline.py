@@ -40,10 +40,17 @@ class Exchange:
 
 @dataclasses.dataclass
 class Timeline:
-  """What a step does: its operations, and its collectives by channel."""
+  """What a step does.
+
+  Attributes:
+    operations: in the order in which they run.
+    exchanges: its collectives, by channel.
+    unknown: loops of unknown length, whose bodies count once.
+  """
 
   operations: list[program.Operation]
   exchanges: dict[str, Exchange]
+  unknown: int = 0
 
   @property
   def exposed(self) -> float:
@@ -54,19 +61,16 @@ class Timeline:
 def simulate(
   text: hlo.Program, network: collectives.Network, chip: Chip | None
 ) -> Timeline:
-  """Runs through a program's text once; a loop's body counts as its turns.
-
-  Raises ValueError for a loop whose number of turns is not written.
-  """
+  """Runs through a program's text once; a loop's body counts as its turns."""
   run = _Run(text, network, chip)
   run.computation(text.entry, 1)
-  return Timeline(run.operations, run.exchanges)
+  return Timeline(run.operations, run.exchanges, run.unknown)
 
 
 class _Run:
   def __init__(self, text, network, chip):
     self.text, self.network, self.chip = text, network, chip
-    self.operations, self.exchanges = [], {}
+    self.operations, self.exchanges, self.unknown = [], {}, 0
     self.now = 0.0  # of a clock that runs through each body once
     self.free = {False: 0.0, True: 0.0}  # when each network is, by `slow`
     self.ends = {}  # channel -> when its result is there
@@ -76,7 +80,7 @@ class _Run:
     for line in lines.values():
       match line.code:
         case 'while':
-          turns = self.text.turns(line)
+          turns = self._turns(line)
           self.computation(line.called('body'), times * turns)
         case 'call':
           self.computation(line.called('to_apply'), times)
@@ -86,8 +90,18 @@ class _Run:
         case _:
           self._line(lines, line, times)
 
+  def _turns(self, loop):
+    try:
+      return self.text.turns(loop)
+    except ValueError:
+      self.unknown += 1
+      return 1
+
   def _flops(self, name, times):
-    run = program.run(self.text, name, times)
+    try:
+      run = list(program.run(self.text, name, times))
+    except ValueError:  # a loop of unknown length
+      return 0
     return sum(x.times * x.flops for x in run)
 
   def _line(self, lines, line, times):

@@ -89,6 +89,20 @@ def test_a_loop_of_unknown_length_is_an_error():
     operations(TEXT.replace('direction=LT', 'direction=NE'))
 
 
+def test_a_loop_that_begins_later():
+  """As after a first turn that is peeled off."""
+  text = TEXT.replace(
+    'while(%p.1)',
+    'while(%given)',
+  ).replace(
+    '  %loop = ',
+    '  %first = s32[] constant(2)\n'
+    '  %given = (s32[], f32[5,8,128], bf16[5,8,128]) tuple(%first, %p.1, %p.1)\n'
+    '  %loop = ',
+  )
+  assert [x.times for x in operations(text)] == [1, 3, 3, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None,
