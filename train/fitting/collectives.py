@@ -23,7 +23,7 @@ class Collective:
   """One operation that devices take part in together.
 
   Attributes:
-    key: the same for the parts of one operation (its channel).
+    channel: the same for the parts of one operation, and perhaps for others.
     kind: of KINDS; an all-reduce of which each device keeps a slice, which a
       TPU sends as such, is 'reduce-scatter'.
     axes: of the mesh, along which the devices differ: 'fsdp', 'data x fsdp';
@@ -37,7 +37,7 @@ class Collective:
     path, source: where in the model it comes from.
   """
 
-  key: str
+  channel: str
   kind: str
   axes: str
   devices: int
@@ -106,7 +106,7 @@ class Network:
     pairs = re.search(r'source_target_pairs=\{(.*?\})\}', text)
     if pairs:
       return _listed(pairs[1])
-    found = re.search(r'replica_groups=(.*?)(, [a-z_]+=|$)', text)
+    found = re.search(r'replica_groups=(.*?)(, (?!device_ids)[a-z_]+=|$)', text)
     text = found[1] if found else '{}'
     if text not in self._groups:
       self._groups[text] = groups_of(text, len(self.devices))
@@ -199,18 +199,21 @@ def _numbers(text):
 
 
 def _of_mesh(text, devices):
-  """`mesh['a'=4,'b'=2] {'a'}`, with `, device_ids=...` inside perhaps.
+  """`mesh['a'=4,'b'=2] {'a'}`, perhaps with `, device_ids=([2,4]T(1,0))`.
 
   An axis may stand for a part of it: 'a':(2)4 is the part of size 4 that
   follows a part of size 2.
   """
-  inside, _, used = text.partition('] {')
+  inside, _, used = text.rpartition('{')
   sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", inside)}
   order = np.arange(devices)
   if found := re.search(
     r'device_ids=\(?\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text
   ):
     order = _iota(*found.groups()).ravel()
+  elif found := re.search(r'device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\)', text):
+    grid, turned = map(_numbers, found.groups())
+    order = np.arange(devices).reshape(grid).transpose(turned).ravel()
   elif found := re.search(r'device_ids=[\[(]([\d,]+)[\])]', text):
     order = np.array(_numbers(found[1]))
   shape, along = [], []

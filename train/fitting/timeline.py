@@ -14,10 +14,12 @@ from collections.abc import Callable
 from train.fitting import collectives, hlo, program
 from train.fitting.chips import Chip
 
+STARTS = {f'{kind}-start' for kind in collectives.KINDS} | {'async-start'}
+
 
 @dataclasses.dataclass
 class Exchange:
-  """A collective in the program.
+  """A collective of the program.
 
   Attributes:
     collective: what it is.
@@ -44,7 +46,7 @@ class Timeline:
 
   Attributes:
     operations: in the order in which they run.
-    exchanges: its collectives, by channel.
+    exchanges: its collectives, by instruction.
     unknown: loops of unknown length, whose bodies count once.
   """
 
@@ -73,7 +75,9 @@ class _Run:
     self.operations, self.exchanges, self.unknown = [], {}, 0
     self.now = 0.0  # of a clock that runs through each body once
     self.free = {False: 0.0, True: 0.0}  # when each network is, by `slow`
-    self.ends = {}  # channel -> when its result is there
+    self.ends = {}  # instruction -> when its result is there
+    # Channel, kind, bytes -> those that other fusions go on with.
+    self.flying = {}
 
   def computation(self, name: str, times: int) -> None:
     lines = self.text.computations[name]
@@ -105,59 +109,48 @@ class _Run:
     return sum(x.times * x.flops for x in run)
 
   def _line(self, lines, line, times):
-    found = [
-      self.network.read(self.text, x)
-      for x in collectives.inside(self.text, line)
-    ]
+    read = self.network.read
+    found = [read(self.text, x) for x in collectives.inside(self.text, line)]
     found = [x for x in found if x]
     begins = _has(self.text, line, 'AsyncCollectiveStart')
     ends = _has(self.text, line, 'AsyncCollectiveDone')
-    for one in found:
-      if self._key(one, times) not in self.ends:
-        self._send(one, times, begins or line.code.endswith('-start'))
+    for number, one in enumerate(found):
+      flying = self.flying.setdefault((one.channel, one.kind, one.payload), [])
+      if ends:
+        if flying:
+          self._wait(flying.pop(0), times)
+      elif begins or not flying or line.code in STARTS:
+        name = f'{line.name} {number}'
+        self._send(name, one, times, begins or line.code in STARTS)
+        if begins:
+          flying.append(name)
     if not (begins or ends) and _works(line):
       operation = program.operation(self.text, lines, line, times)
       self.operations.append(operation)
       if self.chip and (operation.cycles or not found):
         self.now += program.once(operation, self.chip)
-    if ends or line.code.endswith('-done'):
-      self._wait(lines, line, times)
+    if line.code.endswith('-done') and line.operands:
+      name = f'{line.operands[0]} 0'
+      if name in self.ends:
+        self._wait(name, times)
 
-  def _key(self, one, times):
-    return one.key, one.kind, times
-
-  def _send(self, one, times, starts):
-    key = self._key(one, times)
+  def _send(self, name, one, times, asynchronous):
     start = max(self.now, self.free[one.slow])
-    self.ends[key] = self.free[one.slow] = start + one.seconds
-    exchange = Exchange(one, times, asynchronous=starts)
-    self.exchanges[key] = exchange
-    if not starts:
-      exchange.exposed = times * (self.ends[key] - self.now)
-      self.now = self.ends[key]
+    self.ends[name] = self.free[one.slow] = start + one.seconds
+    exchange = self.exchanges.setdefault(
+      name, Exchange(one, 0, asynchronous=asynchronous)
+    )
+    exchange.times += times
+    if not asynchronous:
+      exchange.exposed += times * (self.ends[name] - self.now)
+      self.now = self.ends[name]
 
-  def _wait(self, lines, line, times):
-    """Waits for the asynchronous collectives that a line ends."""
-    for key in self._started(lines, line, times):
-      late = self.ends[key] - self.now
-      if late > 0:
-        self.exchanges[key].exposed += times * late
-        self.now = self.ends[key]
-
-  def _started(self, lines, line, times):
-    """Keys of the collectives that a line ends."""
-    named = [
-      self.network.read(self.text, x)
-      for x in collectives.inside(self.text, line)
-    ]
-    keys = [self._key(x, times) for x in named if x]
-    if not keys and line.operands:  # all-gather-done(all-gather-start)
-      start = lines.get(line.operands[0])
-      if start:
-        inside = collectives.inside(self.text, start)
-        ones = (self.network.read(self.text, x) for x in inside)
-        keys = [self._key(x, times) for x in ones if x]
-    return [key for key in keys if key in self.ends]
+  def _wait(self, name, times):
+    """Waits for what an asynchronous collective brings."""
+    late = self.ends[name] - self.now
+    if late > 0:
+      self.exchanges[name].exposed += times * late
+      self.now = self.ends[name]
 
 
 def _works(line: hlo.Line) -> bool:

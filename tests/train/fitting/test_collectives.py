@@ -32,7 +32,9 @@ def test_a_program_of_three_kinds(mesh):
       whole = jax.lax.all_gather(x, 'data', axis=0, tiled=True)
       x = x + whole.sum(0, keepdims=True) * 1e-3
       ring = [(n, (n + 1) % 4) for n in range(4)]
-      return jnp.tanh(jax.lax.ppermute(x, 'data', ring)), None
+      back = [(m, n) for n, m in ring]  # on the same channel as the ring
+      there = jax.lax.ppermute(x, 'data', ring)
+      return jnp.tanh(there) + jax.lax.ppermute(x, 'data', back), None
 
     x, _ = jax.lax.scan(turn, x, None, length=TURNS)
     return jax.lax.psum(x, ('data', 'tensor'))
@@ -43,10 +45,12 @@ def test_a_program_of_three_kinds(mesh):
     step, mesh=mesh, in_specs=P('data', 'tensor'), out_specs=P()
   )
   text = jax.jit(mapped).lower(x).compile().as_text()
+  line = simulated(text, mesh)
   rows = {
-    x.collective.kind: (x.times, x.collective)
-    for x in simulated(text, mesh).exchanges.values()
+    x.collective.kind: (x.times, x.collective) for x in line.exchanges.values()
   }
+  kinds = [x.collective.kind for x in line.exchanges.values()]
+  assert kinds.count('collective-permute') == 2
   part = 4 * 2 * 128  # bytes
   assert set(rows) == {'all-gather', 'collective-permute', 'all-reduce'}
   times, gather = rows['all-gather']
@@ -72,6 +76,10 @@ def test_a_program_of_three_kinds(mesh):
     ("mesh['a'=4,'b'=2] {'a','b'}", [[0, 1, 2, 3, 4, 5, 6, 7]]),
     ("mesh['a'=8] {'a':(1)2}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
     ("mesh['a'=8] {'a':(4)2}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    (
+      "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}",
+      [[0, 1, 2, 3], [4, 5, 6, 7]],
+    ),
     (
       "mesh['a'=2,'b'=4, device_ids=([8]<=[4,2]T(1,0))] {'b'}",
       [[0, 2, 4, 6], [1, 3, 5, 7]],
