@@ -158,93 +158,99 @@ def _devices(name, slices):
   return jax.devices('cpu')[: count * slices], chip, name
 
 
-def _search(config, devices, chip, slices, most, error):
-  """Compiles variants of a config that does not fit; the one that does."""
+def _measured(config, devices, chip, bound=False):
+  """What `fit` finds, or `measure.bounds`; and the error if it does not fit."""
+  if bound:
+    return measure.bounds(*prepared(config, devices), chip), None
+  try:
+    return fit(config, devices, chip), None
+  except measure.NeedsMoreError as error:
+    return error.found, error
+
+
+def _search(config, devices, chip, slices, most, found):
+  """Compiles variants of a config that does not fit.
+
+  Returns the one that does and what it takes, or None and {}.
+  """
   setup, _ = prepared(config, devices)
-  options = variants.candidates(setup, error.found, slices)
+  options = variants.candidates(setup, found, slices)
   results = {}
 
   def attempt(variant, number, estimate):
-    terminal.say(
-      f'Search {number}/{most}: {variant.words()} '
-      f'(estimate {report.gib(estimate)}) ...', sys.stderr
-    )  # fmt: skip
+    _note(
+      f'Search {number}/{most}: {variant.words()} (estimate '
+      f'{report.gib(estimate)}) ...'
+    )
     try:
-      found = fit(variant.apply(config), devices, chip)
-    except measure.NeedsMoreError as failed:
-      found = failed.found
+      result, _ = _measured(variant.apply(config), devices, chip)
     except ValueError as refused:
-      terminal.say(f'  refused: {refused}', sys.stderr)
+      _note(f'  refused: {refused}')
       return None
-    terminal.say(f'  {report.verdict(found)}', sys.stderr)
-    results[id(variant)] = found
-    return found['peak']
+    _note(f'  {report.verdict(result)}')
+    results[id(variant)] = result
+    return result['peak']
 
-  chosen = variants.search(options, error.found['limit'], most, attempt)
-  return chosen, results.get(id(chosen))
+  chosen = variants.search(options, found['limit'], most, attempt)
+  return chosen, results.get(id(chosen), {})
 
 
-def _sweep(config, devices, chip, slices, wanted):
+def _sweep(config, devices, chip, options, bound):
   """(mesh, what it takes or why it cannot be) of each mesh."""
-  rows, heads = [], config.model.get('heads') or 0
-  options = meshes.usual(len(devices), heads, slices)
-  if wanted:
-    options = [meshes.parse(x, len(devices), _TOPOLOGY.value) for x in wanted]
+  rows = []
   for number, sizes in enumerate(options, 1):
     name, changed = meshes.words(sizes), config.copy_and_resolve_references()
-    terminal.say(f'Sweep {number}/{len(options)}: {name} ...', sys.stderr)
+    meshes.apply(changed, sizes)
+    _note(f'Sweep {number}/{len(options)}: {name} ...')
     try:
-      meshes.apply(changed, sizes)
-      rows.append((name, fit(changed, devices, chip)))
-    except measure.NeedsMoreError as failed:
-      rows.append((name, failed.found))
+      rows.append((name, _measured(changed, devices, chip, bound)[0]))
     except ValueError as refused:
       rows.append((name, f'refused: {refused}'))
   return rows
 
 
+def _note(line):
+  """Progress, apart from the results on standard output."""
+  terminal.say(line, sys.stderr)
+
+
 def main():
-  config, name = _CONFIG.value.copy_and_resolve_references(), _TOPOLOGY.value
-  slices = _SLICES.value
-  devices, chip, called = _devices(name, slices)
+  config, slices = _CONFIG.value.copy_and_resolve_references(), _SLICES.value
+  devices, chip, called = _devices(_TOPOLOGY.value, slices)
+  bound = bool(_TOPOLOGY.value and chip.node)  # no compiler
   where = f'{slices} x {called}' if slices > 1 else called
+  count = len(devices)
   if slices > 1 and 'slices' in config.sharding:
     config.sharding.slices = slices
   if _MESH.value:
-    sizes = meshes.parse(_MESH.value, len(devices), where)
-    meshes.apply(config, sizes)
+    meshes.apply(config, meshes.parse(_MESH.value, count, where))
   if _SWEEP.value:
-    wanted = [] if _SWEEP.value == 'true' else _SWEEP.value.split('/')
-    rows = _sweep(config, devices, chip, slices, wanted)
-    text = json.dumps([{'mesh': m, 'found': x} for m, x in rows])
+    options = meshes.usual(count, config.model.heads or 0, slices)
+    if _SWEEP.value != 'true':
+      wanted = _SWEEP.value.split('/')
+      options = [meshes.parse(x, count, where) for x in wanted]
+    rows = _sweep(config, devices, chip, options, bound)
+    text = json.dumps([{'mesh': mesh, 'found': x} for mesh, x in rows])
     terminal.say(text if _JSON.value else report.table(rows))
     return
-  count = len(devices)
   title = f'{_name()} on {where}, {count} device{"s" if count > 1 else ""}'
-  extra, failed = {'topology': called if name else '', 'slices': slices}, None
-  if chip and chip.node and name:
-    found = measure.bounds(*prepared(config, devices), chip)
-  else:
-    try:
-      found = fit(config, devices, chip)
-    except measure.NeedsMoreError as error:
-      found, failed = error.found, error
+  extra = {'topology': called if _TOPOLOGY.value else '', 'slices': slices}
+  found, failed = _measured(config, devices, chip, bound)
+  page = report.page(title, found)
   if failed and _SEARCH.value:
-    if not _JSON.value:
-      terminal.say(report.page(title, found) + '\n')
+    _note(report.verdict(found))
     chosen, better = _search(
-      config, devices, chip, slices, _SEARCH.value, failed
+      config, devices, chip, slices, _SEARCH.value, found
     )
     if chosen:
       found, failed = better, None
       extra['flags'] = chosen.flags(config)
       title += f', with {chosen.words()}'
-  if _JSON.value:
-    terminal.say(json.dumps(extra | found))
-  else:
-    terminal.say(report.page(title, found))
-    if 'flags' in extra:
-      terminal.say(f'\nThe nearest that fits:\n{extra["flags"]}')
+      page += f'\n\n{report.page(title, found)}'
+      page += f'\n\nThe nearest that fits:\n{extra["flags"]}'
+    else:
+      page += f'\n\nNo variant fits of {_SEARCH.value} that were compiled.'
+  terminal.say(json.dumps(extra | found) if _JSON.value else page)
   if _PLOT.value:
     from train.fitting import picture
 
