@@ -58,9 +58,9 @@ class Chip:
 # x 8,192 reaches 70% of the peak, and 88 to 93% on the other chips.
 #
 # GPU, as remembered: NVIDIA's data sheets of A100 80GB SXM, H100 SXM and H200
-# SXM: memory, bandwidth, NVLink 600 and 900 GB/s both ways together. The slow network is a
-# 400 Gb/s port a GPU (200 of an A100), as in NVIDIA's DGX. Of the memory JAX
-# preallocates three quarters by default; here 0.9, which
+# SXM: memory, bandwidth, NVLink 600 and 900 GB/s both ways together. The slow
+# network is a 400 Gb/s port a GPU (200 of an A100), as in NVIDIA's DGX. Of the
+# memory JAX preallocates three quarters by default; here 0.9, which
 # XLA_PYTHON_CLIENT_MEM_FRACTION=.9 gives.
 _GIB = 2**30
 CHIPS = (
