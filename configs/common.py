@@ -191,6 +191,15 @@ KEYS = {
   'train.ema_decay': Key(
     0.0, 'decay of a moving average of the parameters, which evaluations use; '
     '0: there is none'),
+  'train.spike_factor': Key(
+    0.0, 'a loss above this times the median of the last train.spike_window '
+    'steps is a spike, after which the run goes back (PaLM, Chowdhery et al. '
+    '2022, 5.1); 0: none is looked for'),
+  'train.spike_window': Key(0, 'steps whose median loss it is'),
+  'train.spike_back': Key(
+    0, 'steps that the run goes back from a spike; PaLM: about 100'),
+  'train.spike_skip': Key(
+    0, 'batches that it skips there; PaLM: about 200 to 500'),
   'train.loss_chunk': Key(
     -1, 'tokens of a row whose logits are in memory together; 0: all; -1: all '
     'if the float32 logits take at most 1 GiB on a device, else as many as '
@@ -216,8 +225,19 @@ KEYS = {
     '', "the best by this metric is kept too: loss, ...; by score each task's"),
 
   # Devices.
-  'sharding.rules': Key('replicated', 'how arrays are split over the mesh', (
-    'replicated', 'fsdp', 'tensor', 'fsdp_tensor')),
+  'sharding.rules': Key(
+    'auto', 'how arrays are cut over the mesh: auto, along every axis larger '
+    'than 1; replicated; or some of fsdp, zero1, sequence, tensor, stage, '
+    "joined by '_'"),
+  'sharding.slices': Key(
+    0, 'groups of devices, such as nodes, with a slow network between them, '
+    'over which data and stage may lie; 0: TPU slices say, others are one'),
+  'sharding.context': Key(
+    'gather', 'how a query sees keys of other devices where mesh.sequence cuts '
+    'rows: gather, each device gets them all; ring, they are passed around'),
+  'sharding.compiler_options': Key(
+    (), "XLA's options for the training step, each NAME=VALUE; those of "
+    "another platform (xla_tpu_..., xla_gpu_...) are left out"),
   'sharding.mesh.data': Key(-1, 'size of this axis; -1: all other devices'),
   **{f'sharding.mesh.{axis}': Key(1, 'size of this axis') for axis in (
     'fsdp', 'sequence', 'tensor', 'expert', 'stage')},

@@ -25,7 +25,6 @@ def save_memory(c: ConfigDict) -> None:
   needs more than v5e:16x16 has, and T5-11B is no faster on v5p:4x4x4.
   """
   c.model.remat = 'full'
-  c.sharding.rules = 'fsdp'
   c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
 
 

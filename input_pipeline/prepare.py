@@ -14,6 +14,10 @@ The split for evaluation, from eval.source or a tfds source, is DIR/validation.
 
 makes a dataset of the text instead, for tfds:c4/en with TFDS_DATA_DIR=DIR.
 
+--shard=I/N, with I from 0 to N-1, makes every N-th file: N machines that share
+DIR make one cache or dataset, the same as one machine makes. They may start and
+end in any order, and again after a kill.
+
 After a kill the same command resumes: it keeps finished files and starts others
 again. On a finished folder it checks every byte and rebuilds what is damaged.
 input_pipeline/README.md has sizes and times.
@@ -34,22 +38,26 @@ from ml_collections import ConfigDict, config_flags
 from configs.commands import command, interrupt
 from input_pipeline import tokenizing
 from input_pipeline.config import data_config
-from input_pipeline.preparation import writers
+from input_pipeline.preparation import shards, writers
 from input_pipeline.preparation.fill import fill
 from input_pipeline.sources import cache, files, hashes, opening, paths
 from input_pipeline.sources.manifest import (
   MANIFEST,
+  PLAN,
   read_manifest,
   tokenizer_path,
 )
 
 
-def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
+def prepare(
+  config: ConfigDict, out: str, jobs: int = 0, shard: shards.Shard = shards.ALL
+) -> list[str]:
   """Makes token caches of all sources of a config, in `out` and below.
 
-  Returns the names of the caches, the evaluation split's last. `jobs` is the
-  most processes; 0: data.threads or all cores. Raises ValueError when a folder
-  was begun with another tokenizer or source.
+  Returns the names of the caches, the evaluation split's last; none of them
+  while other shards have files to make. `jobs` is the most processes; 0:
+  data.threads or all cores. Raises ValueError when a folder was begun with
+  another tokenizer or source, or another process makes the same files.
   """
   data = data_config(config)
   for key, name, _ in data.sources:
@@ -60,8 +68,8 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
     for n, (key, name, _) in enumerate(data.sources)
   ]
   jobs = jobs or data.workers
-  made = []
-  with tempfile.TemporaryDirectory() as folder:
+  made, unfinished = [], []
+  with tempfile.TemporaryDirectory() as folder, shards.alone(out, shard):
     if not data.tokenizer:
       data = dataclasses.replace(data, tokenizer=_kept_tokenizer(parts[0][2]))
     arguments = config.seed, config.model.vocab_size
@@ -77,6 +85,7 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
     data = dataclasses.replace(data, tokenizer='')  # it is in the folder
 
     def fill_one(key, name, place):
+      nonlocal shard
       source = opening.open_source(
         name, *arguments, data.sentinels, key, data.text_field
       )
@@ -84,12 +93,13 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
       count = len(source.files)
       names = [f'{n:05d}-of-{count:05d}.array_record' for n in range(count)]
       print(f'{key}={name!r} -> {place}', flush=True)
-      fill(
+      whole = fill(
         place, names, job, jobs, [source], tokenizer=tokenizer.fingerprint,
         sentences=data.sentences, dtype=cache.id_type(tokenizer.size),
-        copied=folder,
+        copied=folder, shard=shard,
       )  # fmt: skip
-      made.append(f'cache:{place}')
+      (made if whole else unfinished).append(f'cache:{place}')
+      shard = shard.after(count)
       return source
 
     evaluated = [('eval.source', config.eval.source, out)]
@@ -100,7 +110,7 @@ def prepare(config: ConfigDict, out: str, jobs: int = 0) -> list[str]:
     for key, name, place in evaluated:
       if name and not _has_tokens(name):
         fill_one(key, name, os.path.join(place, cache.VALIDATION))
-  return made
+  return [] if unfinished else made
 
 
 def _has_tokens(name):
@@ -109,9 +119,12 @@ def _has_tokens(name):
 
 def _kept_tokenizer(folder):
   """The tokenizer of a cache that was begun; '' if missing or damaged."""
-  if not paths.exists(os.path.join(folder, MANIFEST)):
+  for file in MANIFEST, PLAN:
+    if paths.exists(os.path.join(folder, file)):
+      manifest = read_manifest(folder, f'--out={folder}', file)
+      break
+  else:
     return ''
-  manifest = read_manifest(folder, f'--out={folder}')
   path = tokenizer_path(folder, manifest)
   (known,) = manifest['beside'].values()
   whole = paths.exists(path) and hashes.hash_bytes(paths.read(path)) == known
@@ -119,12 +132,18 @@ def _kept_tokenizer(folder):
 
 
 def prepare_tfds(
-  config: ConfigDict, out: str, name: str, suffix: str, jobs: int = 0
+  config: ConfigDict,
+  out: str,
+  name: str,
+  suffix: str,
+  jobs: int = 0,
+  shard: shards.Shard = shards.ALL,
 ) -> str:
   """Makes a dataset for tfds:NAME of data.source and eval.source.
 
-  Returns its folder in `out`. `suffix` is array_record or tfrecord. Raises
-  ValueError when the sources are not of JSON.
+  Returns its folder in `out`; '' while other shards have files to make.
+  `suffix` is array_record or tfrecord. Raises ValueError when the sources are
+  not of JSON, or another process makes the same files.
   """
   from input_pipeline.preparation import tfds_writer
 
@@ -151,11 +170,14 @@ def prepare_tfds(
   ]
   print(f'{", ".join(s for _, s in splits.values())} -> {place}', flush=True)
   job = writers.Examples(data, list(splits.values()), suffix)
-  manifest = fill(
-    place, names, job, jobs or data.workers,
-    list(opened.values()), dataset=name, suffix=suffix,
-  )  # fmt: skip
-  tfds_writer.describe(place, name, dataset, suffix, opened, manifest)
+  with shards.alone(place, shard):
+    manifest = fill(
+      place, names, job, jobs or data.workers, list(opened.values()),
+      shard=shard, dataset=name, suffix=suffix,
+    )  # fmt: skip
+    if manifest is None:
+      return ''
+    tfds_writer.describe(place, name, dataset, suffix, opened, manifest)
   return place
 
 
@@ -173,16 +195,19 @@ def main() -> None:
       f'--format={_FORMAT.value} is for datasets: give --tfds=NAME too.'
     )
   config, name = _CONFIG.value, _TFDS.value
+  shard = shards.parse(_SHARD.value)
   try:
     if name:
-      prepare_tfds(config, out, name, _FORMAT.value, _JOBS.value)
+      made = prepare_tfds(config, out, name, _FORMAT.value, _JOBS.value, shard)
     else:
-      made = prepare(config, out, _JOBS.value)
+      made = prepare(config, out, _JOBS.value, shard)
   except KeyboardInterrupt:
     interrupt.end(
       'Interrupted. Run the same command again to resume: it keeps the finished'
       ' files.'
     )
+  if not made:
+    return  # other shards have files to make
   if name:
     name = name.partition(':')[0]
     print(f'Train with TFDS_DATA_DIR={out} --config.data.source=tfds:{name}')
@@ -212,5 +237,9 @@ if __name__ == '__main__':
   _FORMAT = flags.DEFINE_enum(
     'format', 'array_record', ['array_record', 'tfrecord'], 'Of the dataset.'
   )
+  _SHARD = flags.DEFINE_string(
+    'shard', '', 'I/N, I from 0 to N-1: make every N-th file, on one of N'
+    ' machines. auto: from SLURM, or the workers of a TPU slice.',
+  )  # fmt: skip
   flags.mark_flag_as_required('config')
   command.run(main)

@@ -26,7 +26,7 @@ def path_in(workdir: str, kind: str) -> str:
   usual = os.path.join(workdir, kinds.file_name(kind))
   # A run with SentencePiece's kinds may have been given a tokenizer.json.
   whole = os.path.join(workdir, 'tokenizer.json')
-  found = os.path.exists(whole) and not os.path.exists(usual)
+  found = paths.exists(whole) and not paths.exists(usual)
   return whole if found else usual
 
 
@@ -44,7 +44,7 @@ def prepare(
     return Numbers(vocab_size, config.sentinels, config.masks)
   kind = config.sentinels, config.tokenizer_kind, config.lowercase
   path = workdir and path_in(workdir, config.tokenizer_kind)
-  kept = path and os.path.exists(path)
+  kept = path and paths.exists(path)
   wanted = None
   given = config.tokenizer or _cached(config)
   if given and not (kept and not paths.exists(given)):
@@ -52,7 +52,8 @@ def prepare(
       wanted = kinds.load(copy, *kind)
   if kept:
     try:
-      tokenizer = kinds.load(path, *kind)
+      with paths.local(path) as copy:
+        tokenizer = kinds.load(copy, *kind)
     except ValueError as error:
       again = 'it is loaded' if given else 'the same data train the same one'
       raise ValueError(

@@ -7,103 +7,12 @@ import jax.numpy as jnp
 from models.config import TransformerConfig
 from models.kernels.keep import all_kept
 from models.kernels.sharded import attend_in_blocks
-from models.layers import Dense, Dropout, initializer, named, shard
+from models.kernels.xla import attend
+from models.layers import Dense, Dropout, devices_of, initializer, named, shard
 from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
 
 Cache = dict[str, jax.Array]
-
-
-def attend(
-  q: jax.Array,
-  k: jax.Array,
-  v: jax.Array,
-  mask: jax.Array | None = None,
-  bias: jax.Array | None = None,
-  keep: jax.Array | None = None,
-) -> jax.Array:
-  """Weighted means of values, with all weights in memory.
-
-  `kernels.sharded.attend_in_blocks` computes the same block by block.
-
-  Args:
-    q: [B,T,N,H] queries, already scaled.
-    k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
-    v: [B,S,K,H] values.
-    mask: bool, broadcasts to [B,T,S]; True where a query may see a key.
-    bias: float32 [N,T,S] or [B,N,T,S], added to the logits.
-    keep: bool [B,N,T,S], False where dropout drops a weight. The caller divides
-      the values by the share that is kept.
-
-  Returns:
-    [B,T,N,H] in the dtype of `v`; the softmax is float32.
-  """
-  B, T, N, H = q.shape
-  S, K = k.shape[1:3]
-  G = N // K
-  # Put the queries that share a key head one after the other, as if T were
-  # longer: a dimension of its own for G slows the products down where G is 1.
-  q = q.reshape(B, T, K, G, H).transpose(0, 3, 1, 2, 4).reshape(B, G * T, K, H)
-  if mask is not None:
-    mask = jnp.broadcast_to(mask, (*mask.shape[:1], T, S))
-    mask = jnp.tile(mask, (1, G, 1))
-  if bias is not None:
-    bias = bias.reshape(*bias.shape[:-3], K, G * T, S)
-  if keep is not None:
-    keep = keep.reshape(B, K, G * T, S)
-  out = _attend(q, k, v, mask, bias, keep)
-  return out.reshape(B, G, T, K, H).transpose(0, 2, 3, 1, 4).reshape(B, T, N, H)
-
-
-@jax.custom_vjp
-def _attend(q, k, v, mask, bias, keep):
-  """`attend` with as many query heads as key heads: bias [K,T,S]."""
-  return _attend_forward(q, k, v, mask, bias, keep)[0]
-
-
-def _attend_forward(q, k, v, mask, bias, keep):
-  logits = jnp.einsum('BTKH,BSKH->BKTS', q, k, preferred_element_type='float32')
-  if bias is not None:
-    logits = logits + bias
-  if mask is not None:
-    logits = jnp.where(mask[:, None], logits, jnp.finfo('float32').min)
-  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  # Asked for BTKH, einsum multiplies values by weights. That is slow on a CPU
-  # where query heads share keys.
-  out = jnp.einsum('BKTS,BSKH->BKTH', _kept(weights, keep), v).swapaxes(1, 2)
-  return out, (q, k, v, weights, keep, out, None if bias is None else bias.ndim)
-
-
-def _kept(weights, keep):
-  return weights if keep is None else jnp.where(keep, weights, 0)
-
-
-# Autodiff's gradient, but without two sums over [B,K,T,S], which took a quarter
-# of attention's time on a CPU. The softmax's sum over S comes from the outputs
-# (Dao et al. 2022, B.4); the bias's sum over B is a product.
-def _attend_backward(saved, d_out):
-  q, k, v, weights, keep, out, bias_dims = saved
-  d_v = jnp.einsum('BKTS,BTKH->BSKH', _kept(weights, keep), d_out)
-  d_weights = jnp.einsum(
-    'BTKH,BSKH->BKTS', d_out, v, preferred_element_type='float32'
-  )
-  mean = d_out.astype('float32') * out.astype('float32')
-  mean = jnp.sum(mean, axis=-1, keepdims=True)
-  d_weights = _kept(d_weights, keep) - mean.transpose(0, 2, 1, 3)
-  d_logits = weights * d_weights
-  d_bias = None
-  if bias_dims == 3:
-    ones = jnp.ones(d_logits.shape[0], 'float32')
-    d_bias = jnp.einsum('B,BKTS->KTS', ones, d_logits, precision='highest')
-  elif bias_dims == 4:
-    d_bias = d_logits
-  d_logits = d_logits.astype(q.dtype)
-  d_q = jnp.einsum('BKTS,BSKH->BTKH', d_logits, k)
-  d_k = jnp.einsum('BKTS,BTKH->BSKH', d_logits, q)
-  return d_q, d_k, d_v, None, d_bias, None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
 
 
 class Attention(nn.Module):
@@ -161,8 +70,8 @@ class Attention(nn.Module):
     Args:
       x: what the queries are made from.
       keys_values: from the method of this name.
-      seen: a mask, bool, which broadcasts to [B,T,S]; or rules, which the
-        flash kernel reads.
+      seen: a mask, bool, which broadcasts to [B,T,S]; or rules, which kernels
+        read, and devices that share a row.
       bias: [N,T,S], of relative_bias and alibi; with rules [N,T+S-1].
       angles: [B,T,R/2], of rope.
       distances: of transformer_xl, see `_relative`.
@@ -173,7 +82,7 @@ class Attention(nn.Module):
     if angles is not None:
       q = rotate(q, angles)
     scale = c.head_dim**-0.5 if c.scale_attention else 1.0
-    k, v = keys_values['key'], keys_values['value']
+    k, v = (self._spread(keys_values[name]) for name in ('key', 'value'))
     if distances is not None:
       bias = scale * self._relative(q, distances)
       q = q + self.content_bias.astype(q.dtype)
@@ -187,10 +96,11 @@ class Attention(nn.Module):
       v = v / (1 - rate)
     if isinstance(seen, Rules):
       window = 0 if banded is None else c.window
+      kernel = 'xla' if c.attention == 'auto' else c.attention
       mixed = attend_in_blocks(
-        c.attention, q, k, v, seen, bias,
+        kernel, q, k, v, seen, bias,
         banded if c.window_every > 1 else None, window, seed, rate,
-        fixed=c.position == 'alibi',
+        fixed=c.position == 'alibi', again=c.remat == 'attention',
       )  # fmt: skip
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
@@ -222,6 +132,14 @@ class Attention(nn.Module):
     index = jnp.maximum(distances, lowest) - lowest
     index = jnp.broadcast_to(index, (*logits.shape[:3], index.shape[1]))
     return jnp.take_along_axis(logits, index, axis=-1)
+
+  def _spread(self, x: jax.Array) -> jax.Array:
+    """[B,S,K,H]: where more devices share the heads, one each, repeated."""
+    devices, K = devices_of('act_heads'), x.shape[2]
+    if devices <= K:
+      return x
+    x = jnp.repeat(x, devices // K, axis=2)
+    return shard(x, 'act_batch', 'act_length', 'act_kv_heads', 'act_head_dim')
 
   def _split(self, x: jax.Array, heads: str) -> jax.Array:
     """[B,T,N H] -> [B,T,N,H], for any number of heads."""

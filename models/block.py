@@ -90,7 +90,7 @@ class Block(nn.Module):
       return Norm(c, name=name)(x)
 
     def add(x: jax.Array, y: jax.Array) -> jax.Array:
-      return shard(x + dropout(c)(y), 'act_batch', 'act_length', 'act_embed')
+      return shard(x + dropout(c)(y), 'act_batch', 'act_residual', 'act_embed')
 
     def residual(x: jax.Array, f: Branch, name: str) -> jax.Array:
       if c.norm_placement == 'pre':

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import Norm, dropout, initializer, named, shard
+from models.layers import Norm, dropout, gathered, initializer, named, shard
 from models.positions import sinusoids
 
 
@@ -49,13 +49,16 @@ class Embed(nn.Module):
       ValueError: more tokens than the table has positions.
     """
     c = self.config
+    # A batch is cut by rows alone.
+    tokens = shard(tokens, 'act_batch', 'act_length')
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
 
     def rows(table, axis, at):
       # Looking rows up in a table that is sharded along D would reshard all of
       # them: gather that dimension of the table first.
-      return jnp.take(shard(table.astype(c.dtype), axis, None), at, axis=0)
+      whole = gathered(table.astype(c.dtype), (axis, 'embed'))
+      return jnp.take(whole, at, axis=0)
 
     x = rows(self.table if self.tokens else table, 'vocab', tokens)
     if c.scale_embed:
@@ -75,8 +78,8 @@ class Embed(nn.Module):
       # A product: a lookup's gradient adds all tokens to a few rows, one after
       # the other. That took a third of BERT-large's step on a GPU.
       chosen = jax.nn.one_hot(types, c.token_types, dtype=c.dtype)
-      x = x + chosen @ shard(self.type.astype(c.dtype), 'types', None)
+      x = x + chosen @ gathered(self.type.astype(c.dtype), ('types', 'embed'))
     if c.embed_norm:
       x = self.norm(x)
-    x = shard(x, 'act_batch', 'act_length', 'act_embed')
+    x = shard(x, 'act_batch', 'act_residual', 'act_embed')
     return self.dropout(x)

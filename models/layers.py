@@ -1,11 +1,14 @@
 """What every model is made of: named weights, Dense, Norm, Dropout, Mlp."""
 
 import functools
+import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from models.config import TransformerConfig
 
@@ -30,15 +33,63 @@ def named(init: Initializer, *names: str) -> Initializer:
   return nn.with_logical_partitioning(checked, names)
 
 
-def shard(x: jax.Array, *names: str) -> jax.Array:
+def shard(x: jax.Array, *names: str | None) -> jax.Array:
   """Shards an activation by logical axis names; without rules, does nothing.
+
+  A dimension that is shorter than its axes stays whole: the one token of a step
+  of decoding. One that they do not divide (a vocabulary, a length) is padded on
+  the devices, which nothing sees.
 
   Raises:
     ValueError: the active rules do not know a name.
   """
-  return nn.with_logical_constraint(
-    x, names, fallback=nn.spmd.RulesFallback.RAISE_ERROR
-  )
+  mesh = jax.sharding.get_abstract_mesh()
+  rules = dict(nn.get_logical_axis_rules())
+  if not rules or mesh.empty:
+    return x
+  if unknown := {*names} - {*rules, None}:
+    raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
+  spec = [
+    axes if size >= parts_of(mesh, axes) else None
+    for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
+  """A weight as its product reads it: whole along `embed` on each device.
+
+  So the parts are gathered, not the results of the product added up. The
+  gradient gets the weight's own layout, each device its part of the sum over
+  all rows: autodiff would give every device the whole sum.
+  """
+  return shard(weight, *(None if name == 'embed' else name for name in names))
+
+
+gathered.defvjp(
+  lambda weight, names: (gathered(weight, names), None),
+  lambda names, _, d_weight: (shard(d_weight, *names),),
+)
+
+
+def devices_of(name: str) -> int:
+  """Into how many parts the mesh cuts a dimension of this logical name."""
+  (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else parts_of(mesh, axes)
+
+
+def equal_parts(name: str, size: int) -> int:
+  """`devices_of` that divide a dimension of this size; 1 if they do not."""
+  devices = devices_of(name)
+  return devices if size % devices == 0 else 1
+
+
+def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+  """Into how many parts these axes of a mesh cut a dimension."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return math.prod(mesh.shape[axis] for axis in axes)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -148,7 +199,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     init = named(self.kernel_init, *self.axes)
     kernel = self.param('kernel', init, shape, 'float32')
-    y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
+    kernel = gathered(kernel.astype(self.dtype), self.axes)
+    y = linear(x.astype(self.dtype), kernel)
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]

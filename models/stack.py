@@ -12,7 +12,7 @@ from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.kernels import cudnn
 from models.kernels.blocks import KEPT
-from models.layers import Dense, Norm, dropout, initializer
+from models.layers import Dense, Norm, dropout, equal_parts, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
 
@@ -181,18 +181,20 @@ class Stack(nn.Module):
       keys = jnp.arange(places_of(cache))
     if context.branches is not None:
       queries, keys, _ = context.branches
-    # A kernel reads the rules of whole rows. Decoding has a mask.
-    flash = c.attention not in ('auto', 'xla')
-    flash &= isinstance(context.seen, Rules)
-    if not flash:
+    # A kernel reads the rules of whole rows, and so do devices that share them.
+    # Decoding has a mask.
+    by_rules = c.attention not in ('auto', 'xla')
+    by_rules |= equal_parts('act_length', x.shape[1]) > 1
+    by_rules &= isinstance(context.seen, Rules)
+    if not by_rules:
       context = context._replace(
         seen=as_mask(context.seen), source_seen=as_mask(context.source_seen)
       )
-    context = self._positions(context, queries, keys, flash, causal)
+    context = self._positions(context, queries, keys, by_rules, causal)
     banded = None
     if c.window:
       banded = jnp.arange(self.layers) % c.window_every == c.window_every - 1
-      if not flash:
+      if not by_rules:
         near = queries[:, None] - keys[None, :] < c.window
         context = context._replace(banded=context.seen & near)
 
@@ -211,10 +213,10 @@ class Stack(nn.Module):
       x = Norm(c, name='norm')(x)
     return dropout(c)(x) if c.dropout_kind == 't5' else x, cache
 
-  def _positions(self, context, queries, keys, flash, causal):
+  def _positions(self, context, queries, keys, by_rules, causal):
     """The context with what the scheme of positions adds: int [T], [S]."""
     c = self.config
-    if flash:  # the bias by distance, of the farthest key after a query first
+    if by_rules:  # by distance, of the farthest key after a query first
       distance = len(keys) - 1 - jnp.arange(len(queries) + len(keys) - 1)
     else:
       distance = keys[None, :] - queries[:, None]

@@ -5,7 +5,8 @@ run, training resumes from its newest checkpoint, without --config too. With
 --init_from=W[:STEP] a new run begins with the parameters of another; with
 --accept_changed_config a run resumes with another rate. Several hosts: give
 `--coordinator=auto` on TPU pods and under SLURM, elsewhere
-`--coordinator=HOST:PORT --processes=N --process=I` on each.
+`--coordinator=HOST:PORT --processes=N --process=I` on each. The status 75 means
+that another one died or hangs: the same commands resume.
 """
 
 from configs.commands import startup
@@ -45,6 +46,10 @@ _STATE = flags.DEFINE_bool(
   'init_state', False,
   "Take the optimizer's state and the step from --init_from too.",
 )  # fmt: skip
+_PROFILE = flags.DEFINE_string(
+  'profile', '',
+  'FROM:TO: profile these steps, into WORKDIR/profile for xprof.',
+)  # fmt: skip
 processes.define_flags()
 
 
@@ -57,6 +62,7 @@ def main():
     accept_changed_config=_CHANGED.value,
     init_from=_INIT.value,
     init_state=_STATE.value,
+    profile=_PROFILE.value,
   )
 
 

@@ -61,7 +61,7 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
       f'{", ".join(map(str, steps)) or "none"}. checkpoint.keep='
       f'{config.checkpoint.keep} says how many are kept.'
     )
-  begun = workdir.begun(to) or os.path.exists(os.path.join(to, workdir.NAME))
+  begun = workdir.begun(to) or paths.exists(os.path.join(to, workdir.NAME))
   if begun and not folders.unfinished(to):  # one that was killed is replaced
     raise ValueError(f'--to={to} holds a run already: give a new folder.')
   for step in steps:
@@ -91,8 +91,8 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
       data = data_config(config)
       if data.source != 'synthetic':
         path = opening.tokenizer_path(folder, data)
-        with open(path, 'rb') as file:
-          paths.write(os.path.join(to, os.path.basename(path)), file.read())
+        copy = os.path.join(to, os.path.basename(path))
+        paths.write(copy, paths.read(path))
       history.write(to, entries)
       workdir.claim(to, config)
   return steps

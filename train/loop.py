@@ -2,34 +2,33 @@
 
 import contextlib
 import gc
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import jax
 from ml_collections import ConfigDict
 
-from configs.commands import terminal
-from configs.commands.command import summary
-from input_pipeline import pipeline
 from input_pipeline.streams.chunks import SourceEnded
-from train.learning.state import TrainState, create_state
+from train import rewinding
+from train.beginning import describe, first_state, open_data, say
+from train.learning.state import TrainState
 from train.parallel import processes
-from train.phases import Phase, compile_phases
+from train.phases import Phase, compile_phases, planned_bytes
 from train.recording import Recorder, TrainingError, evaluation_missing
-from train.reporting import progress
-from train.reporting.tally import Tally
+from train.reporting import profiling
+from train.reporting.tally import Tally, ending
+from train.reporting.timing import Record
 from train.runs import (
   folders,
   history,
   opening,
   warm_start,
-  warm_start_tokenizer,
   workdir,
 )
 from train.runs.best import best_of
 from train.runs.checkpoint import Checkpoints
-from train.setup import Setup, set_up
+from train.runs.spikes import Guard, Spike
+from train.setup import set_up
 
 
 def train(
@@ -39,6 +38,7 @@ def train(
   accept_changed_config: bool = False,
   init_from: str = '',
   init_state: bool = False,
+  profile: str = '',
 ) -> None:
   """Trains as `config` says, in `folder`, from its newest checkpoint if any.
 
@@ -52,6 +52,7 @@ def train(
     init_from: WORKDIR[:STEP], whose parameters a new run takes; see
       `warm_start`.
     init_state: take the optimizer's state and the step too.
+    profile: FROM:TO, steps to profile; see `profiling`.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
@@ -69,33 +70,37 @@ def train(
   processes.check_alike(
     'configs', plain, 'Give all of them the same --config flags.'
   )
+  asked = profiling.parse(profile, config.train.steps)
   setup = set_up(config)
   best = best_of(setup)
   changed = workdir.check(folder, config, accept_changed_config)
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)
-  _describe(setup)
+  describe(setup)
 
   # ---- Data ----------------------------------------------------------------
 
   if main:
     folders.make(folder)
     lock = folders.lock(folder)  # noqa: F841
-  data = _open_data(setup, folder, origin, changed)
+  spent = Record(folder, active=main)
+  data = open_data(setup, folder, origin, changed)
 
   # ---- State: the newest checkpoint's, or new ------------------------------
 
   checkpoints = Checkpoints(
     folder, config.checkpoint.keep, config.checkpoint.keep_every
   )
-  restored = None if origin else checkpoints.restore_newest(setup.state)
-  state, saved = restored or _first_state(setup, data, origin)
+  with spent.part('restore'):
+    restored = None if origin else checkpoints.restore_newest(setup.state)
+  state, saved = restored or first_state(setup, data, origin)
   start = int(state.step)
   accepted = []  # differences of the data
   if restored:
     accepted = opening.check_resumed_data(
       saved, data, start, folder, changed, accept_changed_data
     )
-    _say(f'Resuming from the checkpoint of step {start}.')
+    say(f'Resuming from the checkpoint of step {start}.')
+    say(profiling.describe(asked, start))
   entries = history.go_on(
     folder, saved, start, warm_start.provenance(origin), changed, accepted
   )
@@ -106,11 +111,15 @@ def train(
     'history': entries,
   }
   counts = saved.get('counts') if saved and start else {}
-  tally = Tally(setup.criterion.means, counts)
+  losses = (saved or {}).get('spikes', {}).get('losses', ())
+  guard = Guard(config.train, entries, losses)
 
   # ---- The compiled steps, and the run's records ---------------------------
 
-  parts = compile_phases(setup, data, start)
+  with spent.part('compile'):
+    earliest = guard.earliest(start, checkpoints.steps())
+    parts = compile_phases(setup, data, earliest)
+  tally = Tally(setup.criterion.means, counts, planned_bytes(parts))
   if origin and not origin.own:
     checkpoints.save(state, start, metadata | {'counts': tally.state()})
     checkpoints.wait()
@@ -118,47 +127,92 @@ def train(
     history.write(folder, entries)
     workdir.claim(folder, config)
   recorder = Recorder(
-    folder, setup, data, metadata, checkpoints, tally, best, start,
+    folder, setup, data, metadata, checkpoints, tally, best, guard, spent,
+    start,
     # Rows of another config, which never made a step, are dropped.
     kept=None if changed and not restored else start,
     rows=saved.get('rows', 0) if restored else 0,
   )  # fmt: skip
+  own = profiling.left(asked, start)
+  profiler = profiling.Profiler(folder, own, spent)
 
   # ---- Training ------------------------------------------------------------
 
-  step = start
-  pending = None  # a step and its metrics, not fetched yet
   with (
+    contextlib.closing(spent),
     checkpoints,
     recorder.writer,
     contextlib.closing(recorder.progress),
+    contextlib.closing(profiler),
     processes.listening() as asked_to_stop,
   ):
-    stop = False
-    if evaluation_missing(folder, start, config):
-      now = next((x for x in parts if start <= x.last), parts[-1])
-      stop = not recorder.evaluate(state, start, now.data, asked_to_stop)
-    # Freeze long-lived objects so that the garbage collector skips them.
-    # Collecting took a sixth of the input pipeline's time.
-    gc.collect()
-    gc.freeze()
-    recorder.progress.begin()
-    for phase in parts:
-      if stop or step >= phase.last:
-        continue
-      batches = _batches(recorder, state, step, phase)
+    step, stop = _make_steps(
+      recorder, profiler, parts, state, start, asked_to_stop
+    )
+    spent.enter('checkpoint')
+    checkpoints.wait()
+  say(_outcome(folder, step, config.train.steps, stop))
+  say(ending(spent.life, tally.planned))
+
+
+def _make_steps(
+  recorder: Recorder,
+  profiler: profiling.Profiler,
+  parts: Sequence[Phase],
+  state: TrainState,
+  start: int,
+  asked_to_stop: Callable[[], bool],
+) -> tuple[int, bool]:
+  """Trains from step `start` to the end of the run, or to a stop.
+
+  Args:
+    recorder, profiler: of the run.
+    parts: its phases.
+    state: at step `start`; given up.
+    start: updates made before.
+    asked_to_stop: whether to stop after the step.
+
+  Returns:
+    The last step, and whether a stop was asked for.
+  """
+  config, spent = recorder.setup.config, recorder.time
+  checkpoints = recorder.checkpoints
+  step, stop = start, False
+  pending = None  # a step and its metrics, not fetched yet
+  if evaluation_missing(recorder.folder, start, config):
+    now = next((x for x in parts if start <= x.last), parts[-1])
+    stop = not recorder.evaluate(state, start, now.data, asked_to_stop)
+  # Freeze long-lived objects so that the garbage collector skips them.
+  # Collecting took a sixth of the input pipeline's time.
+  gc.collect()
+  gc.freeze()
+  recorder.progress.begin()
+  spent.mark(start)
+  spent.enter('compute')
+  while step < config.train.steps and not stop:
+    phase = next(x for x in parts if step < x.last)
+    batches, first = _batches(recorder, state, step, phase), step + 1
+    try:
       while step < phase.last and not stop:
-        try:
-          batch = next(batches)
-        except (ValueError, OSError) as error:
-          _end(recorder, state, step - start, pending, phase, error)
-        state, metrics = phase.step(state, batch)
+        # The first one takes longer: buffers are filled, programs are loaded.
+        processes.doing(f'step {step + 1}', long=step + 1 == first)
+        with profiler.step(step + 1, pending):
+          try:
+            state = rewinding.skip(recorder, state, step, batches)
+            with spent.waiting():
+              batch = next(batches)
+          except (ValueError, OSError) as error:
+            _end(recorder, state, step - start, pending, phase, error)
+          state, metrics = phase.step(state, batch)
         step += 1
+        spent.started(step, metrics)
         checkpoints.check_saved()
         # Fetch the metrics of the step before while this one runs.
         if pending is not None:
           recorder.check(*pending)
         pending = step, metrics
+        if found := profiler.stepped(step, metrics):
+          recorder.progress.note(found)
 
         done = step == config.train.steps
         stop = asked_to_stop()
@@ -179,65 +233,12 @@ def train(
           stop = not recorder.evaluate(state, step, phase.data, asked_to_stop)
           if stop:
             recorder.save(state, step)
-      phase.data.report_shares()
-    checkpoints.wait()
-  _say(_outcome(folder, step, config.train.steps, stop))
-
-
-def _say(text: str) -> None:
-  """Prints in the first process."""
-  if jax.process_index() == 0:
-    terminal.say(text)
-
-
-def _describe(setup: Setup) -> None:
-  """Prints the config, the parameters, and which of them are trained."""
-  params = setup.state.params
-  _say(summary(setup.config, shutil.get_terminal_size().columns))
-  _say(progress.overview(params, setup.axes, setup.places.params))
-  _say(
-    f'attention: {setup.model.config.attention} ({setup.attention}); remat: '
-    f'{setup.model.config.remat}'
-  )
-  if lines := setup.tuning.describe(params):
-    _say(lines)
-  if setup.averaged:
-    _say(
-      f'train.ema_decay={setup.config.train.ema_decay}: evaluations use the '
-      "parameters' moving average."
-    )
-
-
-def _open_data(
-  setup: Setup, folder: str, origin: warm_start.Origin | None, changed: dict
-) -> pipeline.Data:
-  """The data; the first process makes or checks the tokenizer before."""
-  config = setup.config
-  data_args = setup.data, config.seed, config.model.vocab_size
-  if jax.process_index() == 0:
-    workdir.put_tokenizer_aside(folder, bool(changed))
-    _say(warm_start_tokenizer.prepare(origin, *data_args, folder))
-  processes.wait_for_all('tokenizer')
-  data = pipeline.open_data(
-    *data_args, config.eval.source, folder, family=config.model.family
-  )
-  processes.check_alike(
-    'data', data.fingerprint, 'Let all of them read the same files.'
-  )
-  return data
-
-
-def _first_state(
-  setup: Setup, data: pipeline.Data, origin: warm_start.Origin | None
-) -> tuple[TrainState, dict | None]:
-  """The state of a run that begins, and the metadata it has so far, if any."""
-  parts = setup.model, setup.optimizer, setup.state, data.start()
-  seed = setup.config.seed
-  if not origin:
-    return create_state(*parts, seed, tuning=setup.tuning), None
-  _say(warm_start.describe(origin, setup.config))
-  saved = origin.saved if origin.own else None
-  return warm_start.create(origin, *parts, seed, setup.tuning), saved
+    except Spike as spike:
+      # Make room on the devices.
+      state = batches = batch = metrics = pending = None
+      state, step = rewinding.go_back(recorder, spike)
+    phase.data.report_shares()
+  return step, stop
 
 
 def _batches(
@@ -251,9 +252,11 @@ def _batches(
       'tokens.'
     )
   recorder.progress.step_flops = phase.flops
+  taken = plan.counts(step)['rows']
+  taken += recorder.guard.rows_skipped(setup.data.plan, step)
   batches = phase.data.batches(
     jax.device_get(state.cursor), setup.rows_of(phase.rows),
-    processes.everywhere, plan.counts(step)['rows'],
+    processes.everywhere, taken,
   )  # fmt: skip
   return setup.place(batches, phase.rows)
 

@@ -9,6 +9,7 @@ import jax
 from configs.commands import terminal
 from configs.phases import Phase as Plan
 from input_pipeline.pipeline import Data
+from train.parallel import processes
 from train.parallel.sharding import padded
 from train.reporting.flops import step_flops
 from train.setup import Setup
@@ -35,6 +36,7 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
   Raises:
     DoesNotFitError: a step needs more memory than a device has.
   """
+  processes.doing('compiling')
   config, found, compiled = setup.config, [], {}
   planned = data.phases()
   sizes = padded([plan.batch for plan, _ in planned], setup.least_rows)
@@ -55,6 +57,22 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
     seconds = time.perf_counter() - clock
     terminal.say(f'Compiled the step in {seconds:.1f} s{_shapes(found)}.')
   return found
+
+
+def planned_bytes(parts: list[Phase]) -> int:
+  """What the largest of the compiled steps takes on a device, by the compiler.
+
+  0: it is not known, or the device is the host.
+  """
+  largest = 0
+  for step in {part.step for part in parts} - {None}:
+    found = step.memory_analysis()
+    if found and jax.default_backend() != 'cpu':
+      own = found.argument_size_in_bytes + found.temp_size_in_bytes
+      # What is donated is in the arguments and in the output: once.
+      own += found.output_size_in_bytes - found.alias_size_in_bytes
+      largest = max(largest, own)
+  return largest
 
 
 def _shapes(parts: list[Phase]) -> str:

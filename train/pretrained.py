@@ -65,7 +65,7 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
       config or cannot be read, a setting that cannot work.
   """
   begun = workdir.begun(folder) and not folders.unfinished(folder)
-  if begun or os.path.exists(os.path.join(folder, workdir.NAME)):
+  if begun or paths.exists(os.path.join(folder, workdir.NAME)):
     raise ValueError(
       f'--workdir={folder} holds a run, or parts of one: name a new folder.'
     )

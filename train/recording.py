@@ -26,6 +26,8 @@ from train.reporting.curves import draw_curves
 from train.reporting.metrics import MetricsWriter, read_metrics
 from train.reporting.progress import Progress, described, one_screen
 from train.reporting.tally import Tally
+from train.reporting.timing import Record
+from train.runs import spikes
 from train.runs.best import Best
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup
@@ -47,20 +49,22 @@ class Recorder:
     checkpoints: Checkpoints,
     tally: Tally,
     best: Best,
+    guard: spikes.Guard,
+    time: Record,
     step: int,
     kept: int | None,  # later rows of metrics.jsonl are dropped; None: all
     rows: int,  # as many as the checkpoint of `step` counted
   ):
     main = jax.process_index() == 0
-    self.folder, self.setup, self.metadata = folder, setup, metadata
+    self.folder, self.setup, self.data = folder, setup, data
+    self.metadata = metadata
     self.checkpoints, self.tally, self.best = checkpoints, tally, best
+    self.guard, self.time = guard, time
+    checkpoints.needs = guard.needs
     self.writer = MetricsWriter(folder, kept, active=main, rows=rows)
     tasks = [x.source.task.name for x in data.evaluated if x.labels]
-    tasks = tuple(dict.fromkeys(tasks))
-    best.read(read_metrics(folder), checkpoints.steps(), tasks)
-    checkpoints.best = best.steps
-    if main:  # a kill may have come between an evaluation and this file
-      best.write(folder)
+    self.tasks = tuple(dict.fromkeys(tasks))
+    self._read_best()
     self.progress = Progress(setup.config.train.steps, step, main)
     self.eval_step = make_eval_step(
       setup.model, data, setup.config.train.loss_chunk
@@ -72,11 +76,13 @@ class Recorder:
   def check(self, step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
     """Counts a step and returns its metrics.
 
-    Raises TrainingError if the loss or the gradient is not finite.
+    Raises Spike if the guard finds one, and TrainingError if the loss or the
+    gradient is not finite.
     """
     values = jax.device_get(metrics)
     cursor, sums = values.pop('cursor'), values.pop('sums')
     values = {name: float(x) for name, x in values.items()}
+    self.guard.check(step, values['loss'], values['grad_norm'])
     if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
       self.tally.add(sums, values['tokens'])
       return values
@@ -91,24 +97,33 @@ class Recorder:
     self, step: int, values: dict[str, float], data: pipeline.Data
   ) -> None:
     """Shows and writes a step's metrics, and means since the last row."""
-    values = values | self.tally.row()
-    self.progress.update(step, values['loss'], values['tokens'])
-    row = {f'train/{name}': x for name, x in values.items()}
-    row |= {f'data/{name}': x for name, x in data.report().items()}
-    self.writer.write(step, row | self.tally.totals() | self.progress.rates)
+    times = self.time.row(step)
+    with self.time.part('logging'):
+      values = values | self.tally.row()
+      self.progress.update(
+        step, values['loss'], values['tokens'], times['time/input']
+      )
+      row = {f'train/{name}': x for name, x in values.items()}
+      row |= {f'data/{name}': x for name, x in data.report().items()}
+      row |= self.tally.totals() | self.progress.rates | times
+      self.writer.write(step, row)
 
   def save(self, state: TrainState, step: int) -> None:
     """Saves the state once; raises TrainingError if it is not finite."""
+    processes.doing(f'saving step {step}')
     if step in self.checkpoints.steps():
       return
-    if not is_finite(state):
-      raise self._not_finite(
-        f'After step {step} the state is not finite, though the loss was.',
-        jax.device_get(state.cursor),
-      )
-    self.writer.flush()
-    counts = {'counts': self.tally.state(), 'rows': self.writer.rows}
-    self.checkpoints.save(state, step, self.metadata | counts)
+    with self.time.part('checkpoint'):
+      if not is_finite(state):
+        raise self._not_finite(
+          f'After step {step} the state is not finite, though the loss was.',
+          jax.device_get(state.cursor),
+        )
+      self.writer.flush()
+      counts = {'counts': self.tally.state(), 'rows': self.writer.rows}
+      counts['spikes'] = self.guard.state()
+      self.checkpoints.save(state, step, self.metadata | counts)
+    self.time.mark(step)
 
   def evaluate(
     self,
@@ -122,7 +137,14 @@ class Recorder:
     Returns False where a stop was asked for before the end of the split. Raises
     EmptySplitError if there is nothing to evaluate on.
     """
+    with self.time.part('evaluation'):
+      done = self._evaluate(state, step, data, asked_to_stop)
+    self.time.mark(step)
+    return done
+
+  def _evaluate(self, state, step, data, asked_to_stop):
     setup, clock = self.setup, time.perf_counter()
+    processes.doing(f'evaluating step {step}')
     params = setup.tuning.merged(state.evaluated)
 
     def means_of(data):
@@ -160,10 +182,35 @@ class Recorder:
       text = self.sample(params, batch, data.config)
       self.writer.write_text(step, 'samples', text)
       self.progress.note(one_screen(text))
+    self.writer.flush()  # the curves are drawn from what is written
     if jax.process_index() == 0:
       draw_curves(self.folder)
     self.progress.pause(time.perf_counter() - clock)
     return True
+
+  def go_on(self, saved: dict | None, step: int) -> None:
+    """Goes on from an earlier step; see `rewinding`.
+
+    `saved` is the metadata of its checkpoint; None: the run begins again.
+    """
+    saved = saved or {}
+    counts = saved.get('counts') if step else {}
+    means, planned = self.setup.criterion.means, self.tally.planned
+    self.tally = Tally(means, counts, planned)
+    self.guard.restart(saved.get('spikes', {}).get('losses', ()))
+    self.writer.go_back(step)
+    self.best.forget(self.folder)
+    self._read_best()
+    self.progress.go_back(step)
+    self.time.mark(step)
+
+  def _read_best(self) -> None:
+    steps = self.checkpoints.steps()
+    self.best.read(read_metrics(self.folder), steps, self.tasks)
+    self.checkpoints.best = self.best.steps
+    # A kill may have come between an evaluation and this file.
+    if jax.process_index() == 0:
+      self.best.write(self.folder)
 
   def _not_finite(self, what: str, cursor: np.ndarray) -> TrainingError:
     kept = self.checkpoints.steps()

@@ -7,7 +7,7 @@ from typing import Any
 from input_pipeline.choices import PAIRS
 from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
-from train.parallel.sharding import AXES, mesh_shape
+from train.parallel.checks import check_mesh
 
 DTYPES = 'float32', 'bfloat16'  # of sums of gradients
 # The least value of whole-number and factor keys, by group.
@@ -61,7 +61,7 @@ def check_settings(config: Any, devices: int) -> None:
   _check_epochs(config)
   _check_head(config)
   _check_labels(config)
-  _check_batch(config, data, devices)
+  check_mesh(config, data, devices)
 
 
 def _check_values(config):
@@ -289,39 +289,3 @@ def _check_token_losses(config, user):
         f'train.{key} is {config.train[key]}, but {user} does not use it: set '
         'it to 0.'
       )
-
-
-def _check_batch(config, data, devices):
-  """Each device must get equally many rows of each accumulated part.
-
-  A batch of an earlier phase may get rows of padding, but not fewer rows of
-  text than there are parts: a device would have none.
-  """
-  batch = config.data.batch
-  parts = least_rows(config, devices)
-  if batch % parts:
-    raise ValueError(
-      f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
-      f'fsdp times train.accumulate = {parts // config.train.accumulate} x '
-      f'{config.train.accumulate}.'
-    )
-  small = [n for n, phase in enumerate(data.plan) if phase.batch < parts]
-  if small:
-    held = data.plan[small[-1] + 1]
-    raise ValueError(
-      f'train.phases[{small[0]}] has batches of {data.plan[small[0]].batch} '
-      'rows, but the mesh axes data x fsdp times train.accumulate need '
-      f'{parts} at least. They hold the batches from step {held.first + 1:,} '
-      f'on, of {held.batch} rows: take fewer devices for the steps before, or '
-      'give train.phases larger batches.'
-    )
-
-
-def least_rows(config: Any, devices: int) -> int:
-  """The number of rows whose multiples a mesh can share out.
-
-  It is the mesh axes data x fsdp times train.accumulate.
-  """
-  mesh = mesh_shape(config.sharding.mesh, devices)
-  parts = mesh[AXES.index('data')] * mesh[AXES.index('fsdp')]
-  return parts * config.train.accumulate

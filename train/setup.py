@@ -30,8 +30,10 @@ from train.learning.state import (
 )
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import Tuning, make_tuning
-from train.parallel import sharding
-from train.settings import check_settings, least_rows
+from train.parallel import compilation, sharding
+from train.parallel.checks import least_rows
+from train.parallel.mesh import make_mesh
+from train.settings import check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Setup:
     """Computations inside are sharded over the mesh by the rules."""
     with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.rules):
       yield
+
+  @property
+  def state_bytes(self) -> int:
+    """Of the whole state, as a checkpoint has it."""
+    leaves = jax.tree.leaves(self.state)
+    return sum(x.size * x.dtype.itemsize for x in leaves)
 
   @property
   def places(self) -> TrainState:
@@ -127,7 +135,12 @@ class Setup:
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
     with self.on_mesh():
-      return compile_train_step(step, self.state, batch, dict(more or {}))
+      options = compilation.options(
+        self.config.sharding.compiler_options,
+        self.mesh.devices.flat[0].platform,
+      )
+      options |= more or {}
+      return compile_train_step(step, self.state, batch, options)
 
 
 def set_up(
@@ -141,11 +154,14 @@ def set_up(
   """
   devices = jax.devices() if devices is None else devices
   check_settings(config, len(devices))
+  compilation.options(config.sharding.compiler_options, devices[0].platform)
   for rows in data_config(config).kinds:
     # Raises if the family cannot learn the objective.
     pipeline.batch_shapes(rows, config.model.family)
   preset = config.sharding.rules
-  mesh = sharding.make_mesh(config.sharding.mesh, preset, devices)
+  mesh = make_mesh(
+    config.sharding.mesh, preset, devices, config.sharding.slices
+  )
   return _assemble(mesh, preset, config)
 
 
@@ -157,7 +173,7 @@ def set_up_replicated(config: ConfigDict) -> Setup:
   """
   count = math.gcd(config.data.batch, jax.device_count())
   sizes = dict.fromkeys(sharding.AXES, 1) | {'data': count}
-  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:count])
+  mesh = make_mesh(sizes, 'replicated', jax.devices()[:count])
   return _assemble(mesh, 'replicated', config)
 
 
@@ -166,7 +182,13 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   described = TransformerConfig(**config.model)
   device = mesh.devices.flat[0]
   capability = getattr(device, 'compute_capability', '')  # of a GPU
-  attention, why = choose(described, device.platform, capability, data.pack)
+  attention, why = choose(
+    described,
+    device.platform,
+    capability,
+    data.pack,
+    mesh.shape['sequence'],
+  )
   remat = described.remat
   if remat == 'auto':
     # Elementwise work and reads of what is kept cost more than they save where
@@ -184,10 +206,15 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))
     optimizer = optax.chain(optimizer, lower)
-  rules = sharding.make_rules(preset)
+  rules, optimizer_rules = (
+    sharding.make_rules(preset, mesh.shape, described.kv_heads, own)
+    for own in (False, True)
+  )
+  if config.sharding.context == 'ring':
+    rules = sharding.ring(rules)
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
-    averaged=config.train.ema_decay > 0,
+    averaged=config.train.ema_decay > 0, optimizer_rules=optimizer_rules,
   )  # fmt: skip
   rows = sharding.batch_rows(mesh, data.batch)
   return Setup(

@@ -142,7 +142,8 @@ def _with_config(argv: list[str], begun: str) -> list[str]:
   """The arguments with a --config for their overrides, which are checked."""
   overridden = any(re.match(_OVERRIDE, x) for x in argv[1:])
   name, folder = _value('config', argv), _value('workdir', argv)
-  if begun and overridden and not name and os.path.isdir(folder):
+  there = os.path.isdir(folder) or '://' in folder
+  if begun and overridden and not name and there:
     name = f'{begun}:{folder}'
     argv = [argv[0], f'--config={name}', *argv[1:]]
   if name:

@@ -15,15 +15,21 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from configs.commands import interrupt, memory
 
 # What the interpreter was set up with.
 _report, _report_unraisable = sys.excepthook, sys.unraisablehook
 
+# When the command began, in seconds since 1970. Who counts its time takes it
+# out, so that it is counted once.
+began = []
+
 
 def begin() -> None:
   """Prepares the process: memory, Ctrl-C and the notices of libraries."""
+  began.append(time.time())
   memory.check_limit()
   sys.excepthook = _excepthook
   sys.unraisablehook = _unraisablehook
@@ -33,6 +39,9 @@ def begin() -> None:
   if os.environ.get('TF_CPP_MIN_LOG_LEVEL', '1') == '1':
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  # Other processes write to buckets too: TensorFlow must not remember what it
+  # has seen there. It reads this when it is imported.
+  os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
 
 
 def _excepthook(kind, error, trace):

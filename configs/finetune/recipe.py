@@ -60,6 +60,5 @@ def read_task(config: ConfigDict, task: str) -> ConfigDict:
   config.train.log_every = 20
   config.train.z_loss = 0.0
   config.train.phases, config.schedule.unit = (), 'steps'
-  config.sharding.rules = common.KEYS['sharding.rules'].default
   config.sharding.mesh.data, config.sharding.mesh.fsdp = -1, 1
   return config

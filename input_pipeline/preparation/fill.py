@@ -16,10 +16,10 @@ import time
 from typing import Any
 
 from configs.commands import command, terminal
+from input_pipeline.preparation import shards
 from input_pipeline.preparation.writers import Examples, Tokens
 from input_pipeline.sources import hashes, manifest, paths
 from input_pipeline.sources.files import Source
-from input_pipeline.streams import fingerprints
 
 PAUSE = 30  # seconds between lines of progress where there is no terminal
 
@@ -31,15 +31,18 @@ def fill(
   jobs: int,
   opened: list[Source],
   copied: str | None = None,
+  shard: shards.Shard = shards.ALL,
   **facts: Any,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
   """Fills a folder with the files `names`; returns the finished manifest.
 
   The folder may be remote, and have finished files. `job` makes a file; see
   writers. There are at most `jobs` processes. `opened` are the sources. The
-  files of the folder `copied` are put beside the made ones. `facts` are what
-  else decides the files. Raises ValueError if the folder was begun with other
-  sources or facts, or the sources' files have changed meanwhile.
+  files of the folder `copied` are put beside the made ones. Of the files only
+  those of `shard` are made: None is returned while other shards have files to
+  make. `facts` are what else decides the files. Raises ValueError if the folder
+  was begun with other sources or facts, or the sources' files have changed
+  meanwhile.
   """
   made_of = [source.fingerprint for source in opened]
   copies = os.listdir(copied) if copied else ()
@@ -49,16 +52,20 @@ def fill(
     'beside': {name: hashes.hash_bytes(beside[name]) for name in beside},
     **facts, 'files': {},
   }  # fmt: skip
-  made = _begun(folder, fresh)
+  own = shard.own(names)
   paths.make_folder(folder)
-  _remove_partials(folder, names)
-  manifest.write_manifest(folder, made)
+  made = shards.begin(folder, fresh, shard)
+  _remove_partials(folder, [*own, shard.name])
+  if shard.count == 1:
+    _remove_partials(folder, [*beside, manifest.PLAN])
+  shards.note(folder, made, shard)
   for name, data in beside.items():
-    paths.write(os.path.join(folder, name), data)
+    paths.write(os.path.join(folder, name), data, shards.OWN)
   done = made['files']
-  missing = [n for n, name in enumerate(names) if name not in done]
+  wanted = {*own} - {*done}
+  missing = [n for n, name in enumerate(names) if name in wanted]
   if done:
-    print(f'{len(done)} of {len(names)} files are there already.', flush=True)
+    print(f'{len(done)} of {len(own)} files are there already.', flush=True)
   if missing:
     workers = min(jobs, len(missing))
     job = dataclasses.replace(job, threads=max(1, jobs // workers))
@@ -73,7 +80,7 @@ def fill(
           done[names[tasks[task]]] = task.result()
           # In the order of the names, not in that of their making.
           made['files'] = done = {n: done[n] for n in names if n in done}
-          manifest.write_manifest(folder, made)
+          shards.note(folder, made, shard)
           progress.finished(tasks[task])
       except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -92,28 +99,13 @@ def fill(
         ' and begin again.'
       )
     progress.end()
-  _summary(folder, made['files'].values())
-  return made
-
-
-def _begun(folder, fresh):
-  """The manifest to resume with: the folder's, without damaged files."""
-  name = f'--out={folder}'
-  if not paths.exists(os.path.join(folder, manifest.MANIFEST)):
-    return fresh
-  old = manifest.read_manifest(folder, name)
-  files = old['files']
-  changed = fingerprints.changes(old | {'files': {}}, fresh)
-  if changed:
-    raise ValueError(
-      f'{name} was begun with another source, tokenizer or config:\n  '
-      + '\n  '.join(changed)
-      + '\nTake another --out, or remove it to begin again.'
-    )
-  for file, reason in manifest.damaged(folder, files, 'sha256'):
-    print(f'{reason}: it is rebuilt.', flush=True)
-    del files[file]
-  return old
+  whole = shards.end(folder, made, shard)
+  if whole is None:
+    _summary(f'{folder}, shard {shard}', made['files'].values())
+    print(f'{folder}: {manifest.unfinished(folder)}', flush=True)
+  else:
+    _summary(folder, whole['files'].values())
+  return whole
 
 
 def _remove_partials(folder, names):
@@ -160,7 +152,7 @@ def _start(job, counts):
 def _make(path, number):
   """Makes a file under another name, then names it; returns its entry."""
   job, counts = _JOB
-  partial = f'{path}.partial-{os.getpid()}'
+  partial = f'{path}.partial{shards.OWN}'
   if paths.is_remote(path):
     partial = os.path.join(tempfile.gettempdir(), os.path.basename(partial))
 

@@ -5,6 +5,7 @@ import re
 import tempfile
 from typing import Any
 
+from input_pipeline.preparation import shards
 from input_pipeline.sources import files, paths
 
 # Fields of TFDS's own C4 that allenai/c4 publishes.
@@ -101,4 +102,5 @@ def describe(
     info.write_to_directory(written)
     # features.json first: TFDS takes a folder for a dataset by its info.
     for file in sorted(os.listdir(written), reverse=True):
-      paths.write(f'{place}/{file}', paths.read(f'{written}/{file}'))
+      data = paths.read(f'{written}/{file}')
+      paths.write(f'{place}/{file}', data, shards.OWN)

@@ -48,6 +48,8 @@ class TokenCache(files.Source):
       raise ValueError(f'{name} is a dataset for TFDS, not a token cache.')
     names, entries = self.manifest['names'], self.manifest['files']
     if len(entries) < len(names):
+      if left := manifest.unfinished(folder):
+        raise ValueError(f'{name}: {left}')
       raise ValueError(
         f'{name}: its preparation was not finished, {len(entries)} of'
         f' {len(names)} files are made. Run the same command of'

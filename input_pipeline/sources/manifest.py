@@ -10,6 +10,7 @@ from input_pipeline.sources import hashes, paths
 
 FORMAT = 1  # of the manifest: raised when older code could not read it
 MANIFEST = 'manifest.json'
+PLAN = 'shards.json'  # while shards of the files are made; see preparation
 FIX = (
   'Run the same command of input_pipeline.prepare again: it rebuilds what is'
   ' damaged.'
@@ -55,15 +56,20 @@ def _damage(path, known, hashed):
   return ''
 
 
-def read_manifest(folder: str, name: str) -> dict[str, Any]:
+def read_manifest(
+  folder: str, name: str, file: str = MANIFEST
+) -> dict[str, Any]:
   """The manifest of a prepared folder; `name` is the folder's in messages.
 
-  Raises ValueError when there is none, or it was edited or damaged.
+  `file` may name that of a shard. Raises ValueError when there is none, or it
+  was edited or damaged.
   """
-  path = os.path.join(folder, MANIFEST)
+  path = os.path.join(folder, file)
   try:
     text = paths.read(path)
   except OSError as error:
+    if file == MANIFEST and (left := unfinished(folder)):
+      raise ValueError(f'{name}: {left}') from error
     raise ValueError(
       f'{name} is not a token cache: {path} cannot be read'
       f' ({error.strerror or error}). python -m input_pipeline.prepare makes'
@@ -87,11 +93,69 @@ def read_manifest(folder: str, name: str) -> dict[str, Any]:
   return manifest
 
 
-def write_manifest(folder: str, manifest: dict[str, Any]) -> None:
-  """Writes it whole or not at all."""
+def write_manifest(
+  folder: str, manifest: dict[str, Any], own: str = '', file: str = MANIFEST
+) -> None:
+  """Writes it whole or not at all; `own` is as for paths.replacing."""
+  paths.write(os.path.join(folder, file), serialized(manifest), own)
+
+
+def serialized(manifest: dict[str, Any]) -> bytes:
+  """A manifest as the bytes of its file."""
   whole = manifest | {'checksum': _checksum(manifest)}
-  text = json.dumps(whole, indent=1) + '\n'
-  paths.write(os.path.join(folder, MANIFEST), text.encode())
+  return (json.dumps(whole, indent=1) + '\n').encode()
+
+
+def shard_name(index: int, count: int) -> str:
+  """The name of the manifest of one shard of `count`."""
+  return f'manifest.{index}-of-{count}.json'
+
+
+def of_shard(
+  names: list[str], index: int, count: int, first: int = 0
+) -> list[str]:
+  """The files of a folder that a shard makes: every `count`-th.
+
+  `first` files came before them, in other folders.
+  """
+  return names[(index - first) % count :: count]
+
+
+def unfinished(folder: str) -> str:
+  """Which shards have still files to make in a folder; '' if none is known.
+
+  Raises ValueError when what the shards wrote was edited or damaged.
+  """
+  if not paths.exists(os.path.join(folder, PLAN)):
+    return ''
+  where = f'--out={folder}'
+  plan = read_manifest(folder, where, PLAN)
+  names, count = plan['names'], plan['shards']
+  missing = {}  # shard -> names of its files
+  for index in range(count):
+    files, name = {}, shard_name(index, count)
+    if paths.exists(os.path.join(folder, name)):
+      files = read_manifest(folder, where, name)['files']
+    own = of_shard(names, index, count, plan['first'])
+    if left := [name for name in own if name not in files]:
+      missing[index] = left
+  if not missing:
+    return (
+      'all shards have made their files, but the last was ended before it wrote'
+      f' {MANIFEST}. Run any of them again, such as --shard=0/{count}.'
+    )
+  lines = [
+    f'  --shard={index}/{count}: {len(left)} missing, {", ".join(left[:3])}'
+    + ', ...' * (len(left) > 3)
+    for index, left in missing.items()
+  ]
+  more = [f'  and {len(lines) - 16} more'] * (len(lines) > 16)
+  total = sum(map(len, missing.values()))
+  return (
+    f'its preparation is not finished, {len(names) - total} of {len(names)}'
+    ' files are made. Run the same command of input_pipeline.prepare again'
+    ' with each of these, or without --shard:\n' + '\n'.join(lines[:16] + more)
+  )
 
 
 def check_beside(folder: str, manifest: dict[str, Any], name: str) -> None:

@@ -9,9 +9,12 @@ import contextlib
 import glob
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
+
+TRIES = 20  # to read a remote file that is replaced again and again
 
 
 def is_remote(path: str) -> bool:
@@ -55,18 +58,37 @@ class _Remote(io.RawIOBase):
 
 
 def read(path: str) -> bytes:
-  """All bytes of a file."""
-  with opened(path) as file:
-    return file.read()
+  """All bytes of a file, also of one that another process replaces meanwhile.
+
+  Of a remote one TensorFlow asks for the size first, and then for so many
+  bytes, which may be those of the file that has come in its place.
+  """
+  before = _version(path)
+  for _ in range(TRIES):
+    with opened(path) as file:
+      data = file.read()
+    if before == (before := _version(path)):
+      return data
+  raise OSError(f'{path}: it changes all the time.')
+
+
+def _version(path):
+  """What changes when a remote file is replaced."""
+  if not is_remote(path):
+    return None
+  with tensorflow_errors(path):
+    found = _gfile().stat(path)
+  return found.length, found.mtime_nsec
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
+def replacing(path: str, own: str = '') -> Iterator[IO[bytes]]:
   """A file to write bytes to, which becomes `path` when all is written.
 
-  A failure leaves what was at `path` before, and nothing else.
+  A failure leaves what was at `path` before, and nothing else. Where others may
+  write the same path at the same time, `own` is what no other process has.
   """
-  partial = f'{path}.partial'
+  partial = f'{path}.partial{own}'
   try:
     with _naming(path):
       with opened(partial, 'wb') as file:
@@ -82,10 +104,51 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
     raise
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, own: str = '') -> None:
   """Writes a file whole or not at all; see replacing."""
-  with replacing(path) as file:
+  with replacing(path, own) as file:
     file.write(data)
+
+
+def create(path: str, data: bytes, own: str) -> None:
+  """Writes a file unless there is one: that of the first process stays.
+
+  See replacing. A remote file of two processes at once is that of the last.
+  """
+  if exists(path):
+    return
+  if is_remote(path):
+    write(path, data, own)
+    return
+  partial = f'{path}.new{own}'
+  write(partial, data)
+  try:
+    os.link(partial, path)
+  except FileExistsError:
+    pass
+  except OSError:  # a file system without links
+    move(partial, path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(partial)
+
+
+def remove(path: str) -> None:
+  """Removes a file. Raises OSError when there is none."""
+  if not is_remote(path):
+    os.remove(path)
+    return
+  with tensorflow_errors(path):
+    _gfile().remove(path)
+
+
+def remove_folder(path: str) -> None:
+  """Removes a folder with all that is in it, as far as it can be removed."""
+  if not is_remote(path):
+    shutil.rmtree(path, ignore_errors=True)
+    return
+  with contextlib.suppress(OSError), tensorflow_errors(path):
+    _gfile().rmtree(path)
 
 
 def move(old: str, new: str) -> None:
@@ -119,6 +182,55 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
   with tensorflow_errors(path):
     return _gfile().exists(path)
+
+
+def is_folder(path: str) -> bool:
+  """Whether there is a folder at `path`."""
+  if not is_remote(path):
+    return os.path.isdir(path)
+  with tensorflow_errors(path):
+    return _gfile().isdir(path)
+
+
+def absolute(path: str) -> str:
+  """The path from the root of its disk, or of its bucket."""
+  return path.rstrip('/') if is_remote(path) else os.path.abspath(path)
+
+
+def real(path: str) -> str:
+  """`absolute`, with links followed."""
+  return absolute(path) if is_remote(path) else os.path.realpath(path)
+
+
+def names(folder: str) -> list[str]:
+  """The names of what is in a folder; none where there is no folder."""
+  if not is_folder(folder):
+    return []
+  if not is_remote(folder):
+    return os.listdir(folder)
+  with tensorflow_errors(folder):
+    return [name.rstrip('/') for name in _gfile().listdir(folder)]
+
+
+def files_below(folder: str) -> list[str]:
+  """The paths of all files in a folder and its folders, relative to it."""
+  if not is_remote(folder):
+    return [
+      os.path.relpath(os.path.join(root, name), folder)
+      for root, _, files in os.walk(folder)
+      for name in files
+    ]
+  found, bucket = [], folder.startswith('gs://')
+  with tensorflow_errors(folder):
+    for name in _gfile().listdir(folder):
+      place = os.path.join(folder, name.rstrip('/'))
+      # The names of folders in a bucket end so: no need to ask for each.
+      if name.endswith('/') or (not bucket and is_folder(place)):
+        inner = os.path.basename(place)
+        found += [os.path.join(inner, path) for path in files_below(place)]
+      else:
+        found.append(name)
+  return found
 
 
 def make_folder(path: str) -> None:
@@ -200,6 +312,8 @@ def local(path: str) -> Iterator[str]:
 
 
 def _gfile():
+  # As in configs.commands.startup, for programs that are no commands of ours.
+  os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
   import tensorflow as tf
 
   return tf.io.gfile
@@ -225,4 +339,7 @@ def tensorflow_errors(path: str) -> Iterator[None]:
     yield
   except errors.OpError as error:
     reason = str(error.message or type(error).__name__).splitlines()[0]
-    raise OSError(f'{path}: {reason}') from error
+    missing = isinstance(error, errors.NotFoundError)
+    found = (FileNotFoundError if missing else OSError)(f'{path}: {reason}')
+    found.strerror = reason
+    raise found from error

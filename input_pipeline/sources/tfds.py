@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from input_pipeline.sources import files, hashes, paths
+from input_pipeline.sources import files, hashes, manifest, paths
 
 
 class TfdsDataset(files.Source):
@@ -27,6 +27,8 @@ class TfdsDataset(files.Source):
     try:
       info = tfds.core.read_only_builder.builder_from_files(self.name).info
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+      if left := _unfinished(where, self.name):
+        raise ValueError(f"{key}='tfds:{name}': {left}") from error
       raise ValueError(
         f"{key}='tfds:{name}' is not prepared in TFDS_DATA_DIR={where}:"
         f' {str(error).splitlines()[0]} Make it from the published files'
@@ -85,6 +87,14 @@ class TfdsDataset(files.Source):
     if not feature.bytes_list.value or not feature.bytes_list.value[0]:
       raise ValueError('no text')
     return feature.bytes_list.value[0]
+
+
+def _unfinished(folder, name):
+  """What is missing of a dataset that shards of prepare have begun; or ''."""
+  name, _, version = name.partition(':')
+  place = os.path.join(os.path.expanduser(folder), name, version or '*')
+  found = paths.match(os.path.join(place, manifest.PLAN))
+  return manifest.unfinished(os.path.dirname(found[-1])) if found else ''
 
 
 def _tfrecord(path, start, _):

@@ -62,7 +62,7 @@ def save(tokenizer: Tokenizer, path: str, flag: str = '--workdir') -> None:
   """Writes the tokenizer, whole or not at all. `flag` named the folder."""
   folder = os.path.dirname(path) or '.'
   try:
-    os.makedirs(folder, exist_ok=True)
+    paths.make_folder(folder)
     paths.write(path, tokenizer.model)
   except OSError as error:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -164,7 +164,7 @@ class RwkvBlock(nn.Module):
 
     def add(x, y):
       x = x + dropout(c)(y)
-      return shard(x, 'act_batch', 'act_length', 'act_embed')
+      return shard(x, 'act_batch', 'act_residual', 'act_embed')
 
     share = layer / max(c.decoder_layers - 1, 1)
     rest = 1 - layer / c.decoder_layers

@@ -4,6 +4,7 @@ Blocks lie with keys down and queries across, [bk,bq]: sums over keys are sums
 over rows, which are fast, and what belongs to a query is a row.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +17,34 @@ from models.kernels.keep import kept
 HIDDEN = -1e30  # a logit that adds nothing to a softmax
 LANES = 128
 KEPT = 'kernel'  # the name of what a backward pass needs, whatever the remat
-# What `meta` holds; then come the least and the greatest segment of each block
-# of queries and of keys, row by row.
-SEED, WINDOW, FIRST_ROW, FIRST_HEAD, SEGMENTS = range(5)
+# What `meta` holds: the seed of dropout, the window, and the places of the
+# first row, head, query and key in the global arrays. The TPU's kernel then has
+# the least and the greatest segment of each block of queries and of keys, row
+# by row.
+SEED, WINDOW, FIRST_ROW, FIRST_HEAD, FIRST_QUERY, FIRST_KEY, SEGMENTS = range(7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What is known of an attention before it runs.
+
+  Attributes:
+    causal: no query sees a key after it, but for the keys of a prefix.
+    window: whether `meta` has a number of keys that a query sees at most.
+    bias: whether there is one by distance.
+    learned: whether it has a gradient.
+    rate: the share of the weights that dropout drops.
+    block: the queries and the keys of a block, at most.
+    interpret: run in Python, on any machine, for tests.
+  """
+
+  causal: bool
+  window: bool = False
+  bias: bool = False
+  learned: bool = False
+  rate: float = 0.0
+  block: int = 512
+  interpret: bool = False
 
 
 class Place(NamedTuple):
@@ -43,16 +69,66 @@ def pad(x: jax.Array, axis: int, length: int, value: int = 0) -> jax.Array:
   return jnp.pad(x, widths, constant_values=value)
 
 
-def _places(sizes, at):
+def mean_of(d_out: jax.Array, out: jax.Array) -> jax.Array:
+  """The mean of each query's gradients of weights: [B,T,N,H] -> [B,N,T]."""
+  mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
+  return mean.transpose(0, 2, 1)
+
+
+def any_seen(
+  kind: Kind,
+  queries: jax.Array,
+  keys: jax.Array,
+  prefix: jax.Array | None,
+  meta: jax.Array,
+) -> jax.Array:
+  """Whether any query of a block may see any key of another: bool [B,i,j].
+
+  Args:
+    kind: of the attention.
+    queries, keys: segments, int32 [B,i,bq] and [B,j,bk]; padding has none
+      above 0.
+    prefix: int32 [B,j,bk], 1 where any query sees the key.
+    meta: see above.
+  """
+
+  def ends(x):
+    return jnp.where(x > 0, x, jnp.iinfo('int32').max).min(2), x.max(2)
+
+  least_q, most_q = (x[:, :, None] for x in ends(queries))
+  least_k, most_k = (x[:, None] for x in ends(keys))
+  wanted = (least_q <= most_k) & (least_k <= most_q)
+  (_, i, bq), (_, j, bk) = queries.shape, keys.shape
+  query = meta[FIRST_QUERY] + jnp.arange(i)[:, None] * bq
+  key = meta[FIRST_KEY] + jnp.arange(j) * bk
+  if kind.causal:
+    before = key <= query + bq - 1
+    if prefix is not None:
+      before |= (prefix > 0).any(2)[:, None]
+    wanted &= before
+  if kind.window:
+    wanted &= query - (key + bk - 1) < meta[WINDOW]
+  return wanted
+
+
+def _firsts(sizes, meta, at):
+  """Places in the row of a block's first query and first key."""
+  query, key = meta[FIRST_QUERY], meta[FIRST_KEY]
+  return query + at.i * sizes.bq, key + at.j * sizes.bk
+
+
+def _places(sizes, meta, at):
   """Places in the row of a block's queries [1,bq] and keys [bk,1]."""
+  query, key = _firsts(sizes, meta, at)
   across = jax.lax.broadcasted_iota(jnp.int32, (1, sizes.bq), 1)
   down = jax.lax.broadcasted_iota(jnp.int32, (sizes.bk, 1), 0)
-  return at.i * sizes.bq + across, at.j * sizes.bk + down
+  return query + across, key + down
 
 
 def _wanted(kind, sizes, refs, at):
   """Whether any query of a block may see any of its keys."""
-  query, key, meta = at.i * sizes.bq, at.j * sizes.bk, refs['meta']
+  meta = refs['meta']
+  query, key = _firsts(sizes, meta, at)
   row = SEGMENTS + 2 * at.b * (sizes.nq + sizes.nk)
   queries, keys = row + 2 * at.i, row + 2 * (sizes.nq + at.j)
   wanted = meta[queries] <= meta[keys + 1]
@@ -66,7 +142,7 @@ def _wanted(kind, sizes, refs, at):
 
 def _logits(kind, sizes, refs, at):
   """A block's logits [bk,bq], and True where the query sees the key."""
-  query, key = _places(sizes, at)
+  query, key = _places(sizes, refs['meta'], at)
   seen = refs['keys'][0] == refs['queries'][0]
   if kind.causal:
     before = key <= query
@@ -87,7 +163,7 @@ def _kept(kind, sizes, refs, at, x):
     return x
   meta = refs['meta']
   row, head = meta[FIRST_ROW] + at.b, meta[FIRST_HEAD] + at.n
-  places = _places(sizes, at)
+  places = _places(sizes, meta, at)
   return jnp.where(kept(meta[SEED], kind.rate, row, head, *places), x, 0.0)
 
 

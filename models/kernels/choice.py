@@ -14,6 +14,7 @@ def choose(
   platform: str,
   capability: str = '',
   packed: bool = True,
+  sequence: int = 1,
 ) -> tuple[str, str]:
   """What `model.attention` means on a platform, and why.
 
@@ -25,6 +26,7 @@ def choose(
     capability: of a GPU, as CUDA numbers them: '9.0' is Hopper's.
     packed: whether a row may hold several segments. If not, it must hold one,
       and padding after it, for the kernel knows no more.
+    sequence: the size of that axis of the mesh, which cuts rows.
 
   Returns:
     'xla'; 'flash', the kernel for TPUs; for GPUs 'cudnn', or 'cudnn_unpacked'
@@ -41,13 +43,16 @@ def choose(
     )
   if config.attention == 'xla':
     return 'xla', "model.attention='xla'"
-  table = _table(config, platform, capability, packed)
+  table = _table(config, platform, capability, packed, sequence)
   lacking = next((reason for asked, reason in table if asked), '')
   if not lacking and platform == 'tpu':
     return 'flash', f'a kernel by blocks, for {platform!r}'
-  if not lacking and _drops(config):
-    rate = f'drops weights (model.attention_dropout={config.attention_dropout})'
-    return 'triton', f'a kernel by blocks that {rate}, for {platform!r}'
+  if not lacking and (_drops(config) or sequence > 1):
+    does = f'reads parts of rows (sharding.mesh.sequence={sequence})'
+    if _drops(config):
+      rate = config.attention_dropout
+      does = f'drops weights (model.attention_dropout={rate})'
+    return 'triton', f'a kernel by blocks that {does}, for {platform!r}'
   if not lacking:
     chosen = 'cudnn' if packed else 'cudnn_unpacked'
     return chosen, f"cuDNN's kernel by blocks, for {platform!r}"
@@ -59,7 +64,7 @@ def choose(
   return 'xla', lacking
 
 
-def _table(config, platform, capability, packed):
+def _table(config, platform, capability, packed, sequence):
   """What no kernel does, or not that of the platform: rows (asked, reason)."""
   c = config
   rows = [
@@ -96,8 +101,9 @@ def _table(config, platform, capability, packed):
       'kernels for GPUs have no causal rule with a prefix (model.prefix)',
     ),
   ]
-  own = _of_triton(c) if _drops(c) else _of_cudnn(c, capability, packed)
-  return rows + own
+  if _drops(c) or sequence > 1:
+    return rows + _of_triton(c, sequence)
+  return rows + _of_cudnn(c, capability, packed)
 
 
 def _drops(config):
@@ -105,21 +111,23 @@ def _drops(config):
   return config.attention_dropout > 0 and config.dropout_kind != 't5'
 
 
-def _of_triton(c):
-  """What the kernel that drops weights does not: rows of `_table`."""
-  dropout = f'model.attention_dropout={c.attention_dropout}'
+def _of_triton(c, sequence):
+  """What the kernel that takes cuDNN's place does not: rows of `_table`."""
+  why = f'model.attention_dropout={c.attention_dropout}'
+  if not _drops(c):  # cuDNN takes whole rows
+    why = f'sharding.mesh.sequence={sequence}'
   wide = (
     f'model.head_dim={c.head_dim} is above {triton.WIDEST}, the most of the '
-    f'kernel for {dropout}'
+    f'kernel for {why}'
   )
   return [
     (
       not triton.is_here(),
-      f'{dropout} needs the Triton of Pallas, which this jax lacks',
+      f'{why} needs the Triton of Pallas, which this jax lacks',
     ),
     (
       c.position in ('alibi', 'relative_bias'),
-      f'the kernel for {dropout} has no bias (model.position={c.position!r})',
+      f'the kernel for {why} has no bias (model.position={c.position!r})',
     ),
     (c.head_dim > triton.WIDEST, wide),
   ]

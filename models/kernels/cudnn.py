@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
+from models.kernels.xla import by_place
 from models.masks import Rules
 
 IMPLEMENTATION = 'cudnn'  # tests set 'xla': the same arguments, on any machine
@@ -83,7 +84,7 @@ def attend(
       q, k = _widen(q, k, *_segments(rules))
     matrix = None
     if learned:
-      matrix = _matrix(bias, q.shape[1], k.shape[1]).astype(q.dtype)
+      matrix = by_place(bias, q.shape[1], k.shape[1])[None].astype(q.dtype)
 
     def call(window):
       return jax.nn.dot_product_attention(
@@ -184,18 +185,3 @@ def _digits(keys):
 
 def _to_multiple_of_8(x):
   return jnp.pad(x, [(0, 0)] * 3 + [(0, -x.shape[3] % 8)])
-
-
-def _matrix(bias, queries, keys):
-  """By query - key [N,T+S-1] -> [1,N,T,S].
-
-  As `positions.relative_shift`: copies of the vector, one row after the other,
-  are read with rows one shorter. So the gradient is a sum of rows; that of
-  a lookup would be a scatter.
-  """
-  T, S = queries, keys
-  heads, R = bias.shape
-  rows = jnp.pad(bias[:, ::-1], [(0, 0), (0, 1)])
-  rows = jnp.broadcast_to(rows[:, None], (heads, T, R + 1)).reshape(heads, -1)
-  rows = rows[:, T - 1 : T - 1 + T * R].reshape(heads, T, R)
-  return rows[None, :, :, :S]

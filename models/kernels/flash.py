@@ -12,7 +12,6 @@ kernels have no gradient of a learned bias and no dropout. This one has both:
 `blocks.py` has what is done with a block.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -22,38 +21,19 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from models.kernels.blocks import (
+  FIRST_KEY,
+  FIRST_QUERY,
   KEPT,
   LANES,
+  Kind,
   Place,
   d_key,
   d_query,
   forward,
+  mean_of,
   pad,
   up,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-  """What is known of an attention before it runs.
-
-  Attributes:
-    causal: no query sees a key after it, but for the keys of a prefix.
-    window: whether `meta` has a number of keys that a query sees at most.
-    bias: whether there is one by distance.
-    learned: whether it has a gradient.
-    rate: the share of the weights that dropout drops.
-    block: the queries and the keys of a block, at most.
-    interpret: run in Python, on any machine, for tests.
-  """
-
-  causal: bool
-  window: bool = False
-  bias: bool = False
-  learned: bool = False
-  rate: float = 0.0
-  block: int = 512
-  interpret: bool = False
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -83,13 +63,36 @@ def flash(
     keys: int32 [B,S] segments; 0 is padding, which no query sees.
     prefix: int32 [B,S], 1 where every query of the segment sees the key; None:
       nowhere.
-    meta: int32 [4]: the seed of dropout, the window, and the places of the
-      first row and head in the global arrays.
+    meta: int32 [6], see `blocks.py`.
   """
   return _forward(kind, q, k, v, bias, queries, keys, prefix, meta)[0]
 
 
-def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
+def _forward(kind, *given):
+  out, lse = forward_part(kind, *given, given[2].dtype)
+  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
+  return out, (*given, out, lse)
+
+
+def _backward(kind, saved, d_out):
+  *given, out, lse = saved
+  types = [x.dtype for x in given[:3]]
+  found = backward_part(kind, *given, lse, mean_of(d_out, out), d_out, types)
+  return *found, None, None, None, None
+
+
+flash.defvjp(_forward, _backward)
+
+
+def forward_part(
+  kind, q, k, v, bias, queries, keys, prefix, meta, dtype
+) -> tuple[jax.Array, jax.Array]:
+  """`flash` of a part of the keys, without a gradient.
+
+  Returns:
+    The means over these keys, [B,T,N,H] in `dtype`, and the logarithm of each
+    softmax's sum, float32 [B,N,T]; HIDDEN for a query that sees none of them.
+  """
   sizes = _Sizes(kind, q, k, bias)
   arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix)
   out, lse = _call(
@@ -98,25 +101,26 @@ def _forward(kind, q, k, v, bias, queries, keys, prefix, meta):
     sizes,
     'BNij',
     arrays | {'meta': meta},
-    {'out': ('q', v.dtype), 'lse': ('lse', 'float32')},
+    {'out': ('q', dtype), 'lse': ('lse', 'float32')},
     [(1, sizes.bq), (1, sizes.bq), (sizes.H, sizes.bq)],
     products=2,
   )
-  out = _back(sizes, out, sizes.T)
-  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
-  return out, (q, k, v, bias, queries, keys, prefix, meta, out, lse)
+  return _back(sizes, out, sizes.T), lse[:, :, 0, : sizes.T]
 
 
-def _backward(kind, saved, d_out):
-  q, k, v, bias, queries, keys, prefix, meta, out, lse = saved
+def backward_part(
+  kind, q, k, v, bias, queries, keys, prefix, meta, lse, mean, d_out, types
+) -> tuple[jax.Array | None, ...]:
+  """The gradients of q, k, v (in `types`) and bias through a part of the keys.
+
+  `lse` is that of all keys, `mean` is `mean_of` the whole output: [B,N,T].
+  """
   sizes = _Sizes(kind, q, k, bias)
   length = sizes.nq * sizes.bq
-  mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
-  mean = mean.transpose(0, 2, 1)
   arrays = _padded(sizes, q, k, v, bias, queries, keys, prefix) | {
     'd_out': _laid(sizes, d_out, length),
     'mean': pad(mean, 2, length)[:, :, None],
-    'lse': lse,
+    'lse': pad(lse, 2, length)[:, :, None],
     'meta': meta,
   }
   (d_q,) = _call(
@@ -125,11 +129,11 @@ def _backward(kind, saved, d_out):
     sizes,
     'BNij',
     arrays,
-    {'d_q': ('q', q.dtype)},
+    {'d_q': ('q', types[0])},
     [(sizes.H, sizes.bq)],
     products=3,
   )
-  writes = {'d_k': ('k', k.dtype), 'd_v': ('k', v.dtype)}
+  writes = {'d_k': ('k', types[1]), 'd_v': ('k', types[2])}
   if kind.learned:
     writes['d_bias'] = 'bias', 'float32'
   d_k, d_v, *d_bias = _call(
@@ -146,11 +150,7 @@ def _backward(kind, saved, d_out):
   if d_bias is not None:
     d_bias = d_bias[:, : bias.shape[1]]
   d_k, d_v = (_back(sizes, x, sizes.S) for x in (d_k, d_v))
-  d_q = _back(sizes, d_q, sizes.T)
-  return d_q, d_k, d_v, d_bias, None, None, None, None
-
-
-flash.defvjp(_forward, _backward)
+  return _back(sizes, d_q, sizes.T), d_k, d_v, d_bias
 
 
 class _Sizes:
@@ -256,12 +256,16 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
 
   def spec(name, written=False):
     def index(*ids):
-      b, n, i, j, _ = _place(s, grid, ids[:-1])
+      *ids, meta = ids
+      b, n, i, j, _ = _place(s, grid, ids)
       if skips and not written:
+        before = meta[FIRST_QUERY] - meta[FIRST_KEY]
         if grid[-1] == 'j':
-          j = jnp.minimum(j, _over(i * s.bq + s.bq - 1, s.bk))
+          last = jnp.maximum(before + i * s.bq + s.bq - 1, 0)
+          j = jnp.minimum(j, _over(last, s.bk))
         else:
-          i = jnp.minimum(jnp.maximum(i, _over(j * s.bk, s.bq)), s.nq - 1)
+          first = jnp.maximum(j * s.bk - before, 0)
+          i = jnp.minimum(jnp.maximum(i, _over(first, s.bq)), s.nq - 1)
       if name in ('q', 'd_out'):
         return (b, i, n) if s.in_place else (b, n, i, 0)
       if name in ('k', 'v'):

@@ -4,6 +4,8 @@ A kernel computes it block by block, and any mesh gives the same bits: nothing
 is drawn in an order, and nothing is stored.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,15 +37,21 @@ def kept(
 
 
 def all_kept(
-  seed: jax.Array, rate: float, shape: tuple[int, int, int, int]
+  seed: jax.Array,
+  rate: float,
+  shape: tuple[int, int, int, int],
+  firsts: Sequence[jax.Array | int] = (0, 0, 0, 0),
 ) -> jax.Array:
-  """`kept` of all weights: bool [B,N,T,S], which is `shape`."""
+  """`kept` of all weights: bool [B,N,T,S], which is `shape`.
+
+  `firsts` are the places of the first row, head, query and key.
+  """
   return kept(
     seed,
     rate,
     *(
-      jax.lax.iota('int32', n).reshape(-1, *(1,) * axis)
-      for n, axis in zip(shape, (3, 2, 1, 0), strict=True)
+      (first + jax.lax.iota('int32', n)).reshape(-1, *(1,) * axis)
+      for n, first, axis in zip(shape, firsts, (3, 2, 1, 0), strict=True)
     ),
   )
 

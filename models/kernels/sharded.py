@@ -1,17 +1,42 @@
 """Attention by blocks, on every device of a mesh."""
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from models.kernels import cudnn, triton
-from models.kernels.flash import Kind, flash
+from models.kernels import cudnn, flash, ring, triton, xla
+from models.kernels.blocks import FIRST_KEY, FIRST_QUERY, Kind
+from models.layers import devices_of, equal_parts
 from models.masks import Rules
 
 INTERPRET = False  # tests set it: the kernel then runs on any machine
+# By name: with all keys; with a part of them, and that part's gradients.
+_KERNELS = {
+  'xla': (xla.attend_part, xla.forward_part, xla.backward_part),
+  'flash': (flash.flash, flash.forward_part, flash.backward_part),
+  'triton': (triton.attend, triton.forward_part, triton.backward_part),
+}
+
+
+class Cut(NamedTuple):
+  """How the mesh cuts a row.
+
+  Attributes:
+    axis: of the mesh, or None.
+    devices: how many parts there are.
+    queries, keys: whether they are cut.
+    turns: keys go around a ring; else each device gathers all of them.
+  """
+
+  axis: str | None
+  devices: int
+  queries: bool
+  keys: bool
+  turns: bool
 
 
 def attend_in_blocks(
@@ -26,14 +51,18 @@ def attend_in_blocks(
   seed: jax.Array | None = None,
   rate: float = 0.0,
   fixed: bool = False,
+  again: bool = False,
 ) -> jax.Array:
-  """Weighted means of values, as `attention.attend`, for whole rows.
+  """Weighted means of values, as `xla.attend`, for whole rows.
 
-  Each device computes its own rows and heads. What a query gets that sees no
+  Each device computes its own rows, heads and queries. Where the mesh cuts the
+  length of keys, it gathers them (Llama Team 2024, 3.3.2), or, if the rules cut
+  'act_keys' too, sees them pass by (`ring.py`). What a query gets that sees no
   key, each kernel says.
 
   Args:
-    kernel: 'flash', 'triton', 'cudnn' or 'cudnn_unpacked': `choice.choose`.
+    kernel: 'flash', 'triton', 'cudnn' or 'cudnn_unpacked': `choice.choose`; or
+      'xla', which keeps the weights of a device's queries.
     q: [B,T,N,H] queries, already scaled.
     k, v: [B,S,K,H] keys and values; v is divided by the share that is kept.
     rules: which keys a query sees.
@@ -43,58 +72,114 @@ def attend_in_blocks(
     seed: int32 [], of dropout.
     rate: the share of the weights that dropout drops.
     fixed: the bias is not learned, and gets no gradient.
+    again: the backward pass of 'xla' computes the weights again.
 
   Returns:
     [B,T,N,H] in the dtype of `v`.
   """
-  if kernel in ('flash', 'triton'):
-    attend = functools.partial(_pallas, kernel, window, rate, fixed)
+  T, S = q.shape[1], k.shape[1]
+  cut = _cut(T, S)
+  if kernel in _KERNELS:
+    kind = Kind(
+      causal=rules.causal,
+      window=window > 0,
+      bias=bias is not None,
+      learned=bias is not None and not fixed,
+      rate=rate,
+      block=triton.BLOCK if kernel == 'triton' else Kind.block,
+      interpret=INTERPRET,
+    )
+    near = jnp.int32(window)
+    if banded is not None:
+      near = jnp.where(banded, near, T)
+    seed = jnp.int32(0) if seed is None else seed
+    attend = functools.partial(_attend, kernel, kind, cut, S, again)
   else:
+    near = banded
 
     def attend(q, k, v, bias, rules, banded, *_):
       packed = kernel == 'cudnn'
       return cudnn.attend(q, k, v, rules, bias, banded, window, fixed, packed)
 
   rows, heads = (jax.lax.iota('int32', q.shape[n]) for n in (0, 2))
+  places = tuple(jax.lax.iota('int32', n)[None] for n in (T, S))
   if not jax.sharding.get_abstract_mesh().empty:
     # One call for each: a mesh axis is given out once in a call.
-    queries, keys = (
-      nn.logical_to_mesh_axes(('act_batch', 'act_length', name, 'act_head_dim'))
+    (batch, by_head), (_, by_key_head) = (
+      nn.logical_to_mesh_axes(('act_batch', name))
       for name in ('act_heads', 'act_kv_heads')
     )
-    batch, _, by_head, _ = queries
+    length, of_keys = (cut.axis if x else None for x in (cut.queries, cut.keys))
+    queries = PartitionSpec(batch, length, by_head)
+    keys = PartitionSpec(batch, of_keys, by_key_head)
+    of_rules = rules.replace(
+      queries=PartitionSpec(batch, length),
+      keys=PartitionSpec(batch, of_keys),
+      prefix=PartitionSpec(batch, of_keys),
+    )
     attend = jax.shard_map(
       attend,
       in_specs=(
         *(queries, keys, keys, PartitionSpec(by_head)),
-        *(PartitionSpec(batch), PartitionSpec(), PartitionSpec(batch)),
+        *(of_rules, PartitionSpec(), PartitionSpec(batch)),
         *(PartitionSpec(by_head), PartitionSpec()),
+        (PartitionSpec(None, length), PartitionSpec(None, of_keys)),
       ),
       out_specs=queries,
       check_vma=False,
     )
-  return attend(q, k, v, bias, rules, banded, rows, heads, seed)
+  return attend(q, k, v, bias, rules, near, rows, heads, seed, places)
 
 
-def _pallas(
-  kernel, window, rate, fixed, q, k, v, bias, rules, banded, rows, heads, seed
-):
-  """A kernel written in Pallas, on one device's rows and heads."""
-  kind = Kind(
-    causal=rules.causal,
-    window=window > 0,
-    bias=bias is not None,
-    learned=bias is not None and not fixed,
-    rate=rate,
-    block=triton.BLOCK if kernel == 'triton' else Kind.block,
-    interpret=INTERPRET,
-  )
-  near = jnp.int32(window)
-  if banded is not None:
-    near = jnp.where(banded, near, q.shape[1])
-  seed = jnp.int32(0) if seed is None else seed
-  meta = jnp.stack([seed, near, rows[0], heads[0]])
-  if kernel == 'triton':
-    return triton.attend(kind, q, k, v, rules.queries, rules.keys, meta)
-  seen = rules.queries, rules.keys, rules.prefix
-  return flash(kind, q, k, v, bias, *seen, meta)
+def _cut(T, S):
+  """How the mesh cuts rows of T queries and S keys, or leaves them whole."""
+  (axis,) = nn.logical_to_mesh_axes(('act_length',)) or (None,)
+  queries, keys = (equal_parts('act_length', n) > 1 for n in (T, S))
+  turns = queries and keys and devices_of('act_keys') > 1
+  return Cut(axis, devices_of('act_length'), queries, keys, turns)
+
+
+def _attend(
+  kernel, kind, cut, S, again, q, k, v, bias, rules, near, rows, heads, seed,
+  places,
+):  # fmt: skip
+  """One device's rows, heads and queries; `near` is the window."""
+  attend, *of_part = _KERNELS[kernel]
+  meta = jnp.stack([seed, near, rows[0], heads[0], *(x[0, 0] for x in places)])
+  # Devices have equal work where each has early and late queries, except that
+  # `xla` computes what nobody sees too.
+  even = cut.queries and kind.causal and rules.prefix is None
+  even &= q.shape[1] % 2 == 0 and (cut.turns or kernel != 'xla')
+
+  on = cut.axis, cut.devices
+
+  def parts(*arrays):
+    if not even:
+      return [arrays]
+    return [*zip(*(ring.deal(x, *on) for x in arrays), strict=True)]
+
+  queries = parts(q, rules.queries, places[0])
+  if cut.turns:
+    how = ring.Ring(kind, *of_part, *on, S)
+    keys = parts(k, v, rules.keys, rules.prefix, places[1])
+    out = ring.ring(how, queries, keys, bias, meta)
+  else:
+    keys = k, v, rules.keys, rules.prefix
+    if cut.keys:
+      gather = functools.partial(jax.lax.all_gather, axis=1, tiled=True)
+      keys = jax.tree.map(lambda x: gather(x, cut.axis), keys)
+      meta = meta.at[FIRST_KEY].set(0)
+    attend = jax.checkpoint(attend, static_argnums=0) if again else attend
+    out = [_of_all(attend, kind, x, keys, bias, meta) for x in queries]
+  return ring.collect(out, *on) if even else out[0]
+
+
+def _of_all(attend, kind, queries, keys, bias, meta):
+  """A part of the queries, with their segments and places, and all keys."""
+  q, segments, places = queries
+  k, v, of_keys, prefix = keys
+  if bias is not None:
+    length = q.shape[1] + k.shape[1] - 1
+    bias = jax.lax.dynamic_slice_in_dim(bias, places[0, 0], length, axis=1)
+  meta = meta.at[FIRST_QUERY].set(places[0, 0])
+  return attend(kind, q, k, v, bias, segments, of_keys, prefix, meta)

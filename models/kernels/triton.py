@@ -19,15 +19,19 @@ from jax.experimental import pallas as pl
 
 from models.kernels.blocks import (
   FIRST_HEAD,
+  FIRST_KEY,
+  FIRST_QUERY,
   FIRST_ROW,
   HIDDEN,
   KEPT,
   SEED,
   WINDOW,
+  Kind,
+  any_seen,
+  mean_of,
   pad,
   product,
 )
-from models.kernels.flash import Kind
 from models.kernels.keep import kept
 
 try:  # deprecated since jax 0.11: a later one lacks it
@@ -51,64 +55,76 @@ def attend(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
+  bias: None,
   queries: jax.Array,
   keys: jax.Array,
+  prefix: None,
   meta: jax.Array,
 ) -> jax.Array:
   """Weighted means of values: [B,T,N,H] in the dtype of all three.
 
-  A query that sees no key gets 0.
-
-  Args:
-    kind: what is known before; without a bias, its block a power of two.
-    q: [B,T,N,H] queries, already scaled.
-    k: [B,S,K,H] keys; query heads n G .. (n + 1) G - 1 share key head n.
-    v: [B,S,K,H] values, already divided by the share that dropout keeps.
-    queries: int32 [B,T] segments, from 1; a query sees keys of its own segment.
-    keys: int32 [B,S] segments; 0 is padding, which no query sees.
-    meta: int32 [4]: as `flash` has it.
+  The arguments are those of `flash`, without a bias or a prefix. The block of
+  `kind` is a power of two. A query that sees no key gets 0.
   """
-  return _forward(kind, q, k, v, queries, keys, meta)[0]
+  return _forward(kind, q, k, v, bias, queries, keys, prefix, meta)[0]
 
 
-def _forward(kind, q, k, v, queries, keys, meta):
-  sizes = _Sizes(kind, q, k)
-  arrays, by_query, _ = _padded(kind, sizes, q, k, v, queries, keys, meta)
-  length = sizes.nq * sizes.bq
-  writes = {
-    'out': arrays['q'],
-    'lse': jax.ShapeDtypeStruct((sizes.B, sizes.N, length), 'float32'),
-  }
-  arrays['range'] = by_query
-  out, lse = _call(_attend, kind, sizes, arrays, writes)
-  out = out[:, : sizes.T, :, : sizes.H]
+def _forward(kind, *given):
+  out, lse = forward_part(kind, *given, given[2].dtype)
   out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
-  return out, (q, k, v, queries, keys, meta, out, lse)
+  return out, (*given, out, lse)
 
 
 def _backward(kind, saved, d_out):
   *given, out, lse = saved
-  q, k, v = given[:3]
-  sizes = _Sizes(kind, q, k)
-  arrays, by_query, by_key = _padded(kind, sizes, *given)
-  length = sizes.nq * sizes.bq
-  mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
-  arrays |= {
-    'd_out': _filled(d_out, length, sizes.width),
-    'mean': pad(mean.transpose(0, 2, 1), 2, length),
-    'lse': lse,
-    'range': by_query,
-  }
-  (d_q,) = _call(_d_query, kind, sizes, arrays, {'d_q': arrays['q']})
-  arrays['range'] = by_key
-  writes = {'d_k': arrays['k'], 'd_v': arrays['v']}
-  d_k, d_v = _call(_d_key, kind, sizes, arrays, writes)
-  d_q = d_q[:, : sizes.T, :, : sizes.H]
-  d_k, d_v = (x[:, : sizes.S, :, : sizes.H] for x in (d_k, d_v))
-  return d_q, d_k, d_v, None, None, None
+  types = [x.dtype for x in given[:3]]
+  found = backward_part(kind, *given, lse, mean_of(d_out, out), d_out, types)
+  return *found, None, None, None, None
 
 
 attend.defvjp(_forward, _backward)
+
+
+def forward_part(
+  kind, q, k, v, bias, queries, keys, prefix, meta, dtype
+) -> tuple[jax.Array, jax.Array]:
+  """As `flash.forward_part`."""
+  del bias, prefix
+  sizes = _Sizes(kind, q, k)
+  arrays, by_query, _ = _padded(kind, sizes, q, k, v, queries, keys, meta)
+  length = sizes.nq * sizes.bq
+  writes = {
+    'out': jax.ShapeDtypeStruct(arrays['q'].shape, dtype),
+    'lse': jax.ShapeDtypeStruct((sizes.B, sizes.N, length), 'float32'),
+  }
+  arrays['range'] = by_query
+  out, lse = _call(_attend, kind, sizes, arrays, writes)
+  return out[:, : sizes.T, :, : sizes.H], lse[:, :, : sizes.T]
+
+
+def backward_part(
+  kind, q, k, v, bias, queries, keys, prefix, meta, lse, mean, d_out, types
+) -> tuple[jax.Array | None, ...]:
+  """As `flash.backward_part`."""
+  del bias, prefix
+  sizes = _Sizes(kind, q, k)
+  given = q, k, v, queries, keys, meta
+  arrays, by_query, by_key = _padded(kind, sizes, *given)
+  arrays |= {
+    'd_out': _filled(d_out, sizes.nq * sizes.bq, sizes.width),
+    'mean': pad(mean, 2, sizes.nq * sizes.bq),
+    'lse': pad(lse, 2, sizes.nq * sizes.bq),
+    'range': by_query,
+  }
+  d_q, d_k, d_v = (
+    jax.ShapeDtypeStruct(arrays[name].shape, dtype)
+    for name, dtype in zip('qkv', types, strict=True)
+  )
+  (d_q,) = _call(_d_query, kind, sizes, arrays, {'d_q': d_q})
+  arrays['range'] = by_key
+  d_k, d_v = _call(_d_key, kind, sizes, arrays, {'d_k': d_k, 'd_v': d_v})
+  d_k, d_v = (x[:, : sizes.S, :, : sizes.H] for x in (d_k, d_v))
+  return d_q[:, : sizes.T, :, : sizes.H], d_k, d_v, None
 
 
 class _Sizes:
@@ -136,34 +152,17 @@ def _padded(kind, sizes, q, k, v, queries, keys, meta):
     'queries': pad(queries, 1, T),
     # A query that is padding has segment 0 too: it must not see these.
     'keys': pad(jnp.where(keys > 0, keys, -1), 1, S, -1),
-    'meta': meta,
+    'meta': pad(meta, 0, 8),  # a power of two
   }
-  wanted = _wanted(kind, sizes, arrays)
+  queries = arrays['queries'].reshape(sizes.B, sizes.nq, sizes.bq)
+  keys = arrays['keys'].reshape(sizes.B, sizes.nk, sizes.bk)
+  wanted = any_seen(kind, queries, keys, None, meta)
   return arrays, _ranges(wanted), _ranges(wanted.swapaxes(1, 2))
 
 
 def _filled(x, length, width):
   """[B,T,N,H] with T and H filled up."""
   return pad(pad(x, 1, length), 3, width)
-
-
-def _wanted(kind, sizes, arrays):
-  """Whether any query of a block may see any key of another: [B,nq,nk]."""
-
-  def ends(segments, blocks):
-    x = segments.reshape(sizes.B, blocks, -1)
-    return jnp.where(x > 0, x, jnp.iinfo('int32').max).min(2), x.max(2)
-
-  least_q, most_q = (x[:, :, None] for x in ends(arrays['queries'], sizes.nq))
-  least_k, most_k = (x[:, None] for x in ends(arrays['keys'], sizes.nk))
-  wanted = (least_q <= most_k) & (least_k <= most_q)
-  query = jnp.arange(sizes.nq)[:, None] * sizes.bq
-  key = jnp.arange(sizes.nk) * sizes.bk
-  if kind.causal:
-    wanted &= key <= query + sizes.bq - 1
-  if kind.window:
-    wanted &= query - (key + sizes.bk - 1) < arrays['meta'][WINDOW]
-  return wanted
 
 
 def _ranges(wanted):
@@ -180,12 +179,13 @@ def _masks(kind, meta, at, query, key, of_query, of_key):
   Args:
     kind, meta: as `attend` has them.
     at: the row and the head.
-    query, key: places; they broadcast to the block.
+    query, key: places on the device; they broadcast to the block.
     of_query, of_key: their segments.
 
   Returns:
     True where a query sees a key; and what puts 0 where a weight is dropped.
   """
+  query, key = meta[FIRST_QUERY] + query, meta[FIRST_KEY] + key
   seen = of_query == of_key
   if kind.causal:
     seen &= key <= query
@@ -315,7 +315,7 @@ def _specs(sizes, by_key):
     'queries': queries,
     'keys': keys,
     'range': spec((None, None, 2), lambda i, n, b: (b, i, 0)),
-    'meta': spec((4,), lambda i, n, b: (0,)),
+    'meta': spec((8,), lambda i, n, b: (0,)),
   }
 
 

@@ -25,7 +25,7 @@ from models.config import TransformerConfig
 from train.learning.optimizer import make_optimizer, state_axes
 from train.learning.schedules import make_schedule
 from train.learning.state import abstract_params
-from train.parallel.sharding import make_mesh
+from train.parallel.mesh import make_mesh
 from train.settings import check_settings
 
 SIZES = ('tiny', 'small', 'base', 'large', '3b', '11b')

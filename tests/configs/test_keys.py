@@ -14,7 +14,7 @@ from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from train import settings
 from train.learning import optimizer, schedules, tuning
-from train.parallel.sharding import AXES, PRESETS
+from train.parallel.sharding import AXES
 
 
 def group(name: str) -> dict[str, common.Key]:
@@ -81,7 +81,6 @@ def test_choices_are_those_of_the_code():
     'tuning.train': tuning.CHOICES,
     'schedule.name': tuple(schedules.USES),
     'schedule.unit': phases.UNITS,
-    'sharding.rules': tuple(PRESETS),
   }
   listed = {key: value.choices for key, value in common.KEYS.items()}
   assert {key: names for key, names in listed.items() if names} == read

@@ -175,7 +175,6 @@ def check_how_it_goes(reference: str, config: ConfigDict) -> None:
     large = size > 0.7e9
     full = large or (m.family == 'electra' and m.encoder_layers == 24)
     goes |= {'model.remat': 'full' if full else 'auto'}
-    goes |= {'sharding.rules': 'fsdp' if large else 'replicated'}
     goes |= {'sharding.mesh.data': 1 if large else -1}
     goes |= {'sharding.mesh.fsdp': -1 if large else 1}
   for axis in ('sequence', 'tensor', 'expert', 'stage'):

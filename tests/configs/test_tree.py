@@ -12,7 +12,7 @@ from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from train.learning.optimizer import USES
 from train.learning.schedules import make_schedule
-from train.parallel.sharding import make_mesh
+from train.parallel.mesh import make_mesh
 from train.settings import check_group, check_settings
 
 UNDISCLOSED = ('bard', 'gpt4', 'jurassic2', 'palm2')

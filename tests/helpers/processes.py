@@ -25,6 +25,29 @@ loop.Checkpoints = Checkpoints
 runpy.run_module('train', run_name='__main__', alter_sys=True)
 """
 
+# Gets a signal when it comes to a place, as 'step 7': the step before is under
+# way on its devices, and the others wait for it in that one.
+SIGNALLED = """
+import os, runpy, sys
+from train.parallel import processes
+
+doing = processes.doing
+number, place = int(sys.argv.pop()), sys.argv.pop()
+
+def signalled(what, long=True):
+  doing(what, long)
+  if what == place:
+    os.kill(os.getpid(), number)
+
+processes.doing = signalled
+runpy.run_module('train', run_name='__main__', alter_sys=True)
+"""
+
+
+def signalled(command: Sequence[str], place: str, number: int) -> list[str]:
+  """The command of a run that gets a signal at a place; see SIGNALLED."""
+  return [command[0], '-c', SIGNALLED, *command[3:], place, str(number)]
+
 
 def killed(command: Sequence[str], last: int) -> list[str]:
   """The command of a run that is killed when it should save step `last`."""
@@ -43,12 +66,18 @@ def free_port() -> int:
     return listening.getsockname()[1]
 
 
-def start_two(command: Callable[..., Sequence[str]]) -> list[Popen]:
-  """Two processes of four devices each: `command` of the flags of each."""
-  flags = [f'--coordinator=localhost:{free_port()}', '--processes=2']
+def start_all(count: int, command: Callable[..., Sequence[str]]) -> list[Popen]:
+  """Processes of eight devices in all: `command` of the flags of each."""
+  flags = [f'--coordinator=localhost:{free_port()}', f'--processes={count}']
   return [
-    runs.start(command(*flags, f'--process={i}'), devices=4) for i in (0, 1)
+    runs.start(command(*flags, f'--process={i}'), devices=8 // count)
+    for i in range(count)
   ]
+
+
+def start_two(command: Callable[..., Sequence[str]]) -> list[Popen]:
+  """As `start_all`, for two processes."""
+  return start_all(2, command)
 
 
 def finish(processes: Sequence[Popen]) -> list[str]:

@@ -14,6 +14,7 @@ from train.learning.optimizer import make_optimizer
 from train.learning.schedules import make_schedule
 from train.learning.state import abstract_params, abstract_state, create_state
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 from train.runs import folders, warm_start, workdir
 from train.runs.checkpoint import Checkpoints
 
@@ -48,7 +49,7 @@ def parts(config, devices=None):
     model,
     optimizer,
     DataConfig(**config.data).cursor_shape,
-    sharding.make_mesh(config.sharding.mesh, config.sharding.rules, devices),
+    make_mesh(config.sharding.mesh, config.sharding.rules, devices),
     sharding.make_rules(config.sharding.rules),
   )
   return model, optimizer, shape

@@ -2,7 +2,7 @@
 
 The table is Megatron-LM's (Shoeybi et al. 2019, 3): rows of the batch over data
 and fsdp; heads, the MLP's hidden layer, RWKV's channels and the vocabulary over
-tensor; the residual stream whole on each of these.
+tensor. Between the blocks the length is (Korthikanti et al. 2022, 4.2.2).
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from train.learning.state import abstract_params
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, T, P, S = 8, 10, 3, 14
 D, F, N, K, H, V = 24, 36, 4, 2, 8, 40
@@ -41,13 +42,16 @@ PRESETS = {
 }
 
 
-def make_mesh(preset):
+def mesh_of(preset):
   sizes = dict.fromkeys(sharding.AXES, 1) | PRESETS[preset]
-  return sharding.make_mesh(sizes, preset)
+  return make_mesh(sizes, preset)
 
 
-def constraints(fields, preset):
-  """Counts of (shape, what cuts each dimension) in a forward pass."""
+def constraints(fields, preset, weights=False):
+  """Counts of (shape, what cuts each dimension) of a forward pass.
+
+  They are of activations; with `weights` of weights and their gradients.
+  """
   model = build(TransformerConfig(**fields | {'scan': False}))
   params, _ = abstract_params(model)
   lengths = {'predict_at': P, 'targets': P, 'weights': P}
@@ -58,14 +62,20 @@ def constraints(fields, preset):
     for name in model.INPUTS
   }
   rules = sharding.make_rules(preset)
-  with jax.set_mesh(make_mesh(preset)), nn.logical_axis_rules(rules):
-    traced = jax.make_jaxpr(
-      lambda p, batch: model.apply({'params': p}, **batch)
-    )(params, batch)
+  with jax.set_mesh(mesh_of(preset)), nn.logical_axis_rules(rules):
+
+    def run(p, batch):
+      return model.apply({'params': p}, **batch)
+
+    if weights:
+      run = jax.grad(lambda p, batch: model.apply({'params': p}, **batch).sum())
+    traced = jax.make_jaxpr(run)(params, batch)
   found = Counter()
   for equation in equations(traced.jaxpr):
     if equation.primitive.name == 'sharding_constraint':
       shape = equation.outvars[0].aval.shape
+      if (len(shape) == 2) != weights:
+        continue
       spec = tuple(equation.params['sharding'].spec)
       found[shape, spec + (None,) * (len(shape) - len(spec))] += 1
   return found
@@ -95,9 +105,8 @@ def test_decoder(preset):
   rows, t = cuts(preset)
   assert constraints(BASE | SIZES | own, preset) == wanted(
     [
-      ((V, D), (t, None), 1),  # the table, whole along D for the lookup
       ((N, T, T), (t, None, None), 1),
-      ((B, T, D), (rows, None, None), 1 + 2 * 2),
+      ((B, T, D), (rows, t, None), 1 + 2 * 2),
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, T, K, H), (rows, None, t, None), 2 * 2),
       ((B, T, F), (rows, None, t), 2),
@@ -111,11 +120,10 @@ def test_encoder_decoder(preset):
   rows, t = cuts(preset)
   assert constraints(T5 | SIZES | own, preset) == wanted(
     [
-      ((V, D), (t, None), 2),
       ((N, S, S), (t, None, None), 1),
       ((N, T, T), (t, None, None), 1),
-      ((B, S, D), (rows, None, None), 1 + 2),
-      ((B, T, D), (rows, None, None), 1 + 3),
+      ((B, S, D), (rows, t, None), 1 + 2),
+      ((B, T, D), (rows, t, None), 1 + 3),
       ((B, S, N, H), (rows, None, t, None), 1),
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, S, K, H), (rows, None, t, None), 2 + 2),  # cross-attention's as well
@@ -132,14 +140,11 @@ def test_encoder(preset):
   own = {'encoder_layers': 1, 'head': 'mlm', 'table_dim': 10}
   rows, t = cuts(preset)
   fields = electra.ENCODER | SIZES | own
-  E, table = fields['table_dim'], fields['max_length']
+  E = fields['table_dim']
   assert constraints(fields, preset) == wanted(
     [
-      ((V, E), (t, None), 1),
-      ((table, E), (None, None), 1),
-      ((2, E), (None, None), 1),
-      ((B, T, E), (rows, None, None), 1),
-      ((B, T, D), (rows, None, None), 2),
+      ((B, T, E), (rows, t, None), 1),
+      ((B, T, D), (rows, t, None), 2),
       ((B, T, N, H), (rows, None, t, None), 1),
       ((B, T, K, H), (rows, None, t, None), 2),
       ((B, T, F), (rows, None, t), 1),
@@ -153,8 +158,7 @@ def test_rwkv(preset):
   rows, t = cuts(preset)
   assert constraints(RWKV | own, preset) == wanted(
     [
-      ((V, D), (t, None), 1),
-      ((B, T, D), (rows, None, None), 1 + 2),
+      ((B, T, D), (rows, t, None), 1 + 2),
       ((B, T, D), (rows, None, t), 3),  # keys, values, receptance: channels
       ((B, T, F), (rows, None, t), 1),
       ((B, T, V), (rows, None, t), 1),
@@ -163,6 +167,29 @@ def test_rwkv(preset):
 
 
 # ---- Weights ----------------------------------------------------------------
+
+
+def test_weights_are_gathered_and_their_gradients_cut(preset):
+  """Autodiff alone would give each device the gradient of a whole weight."""
+  own = {'position': 'none', 'decoder_layers': 1, 'gated': False}
+  t = cuts(preset)[1]
+  f = 'fsdp' if 'fsdp' in preset else None
+  total = wanted([])
+  for names in (
+    *[('embed', 'heads')] * 3,
+    ('heads', 'embed'),
+    ('embed', 'mlp'),
+    ('mlp', 'embed'),
+    ('vocab', 'embed'),
+    ('embed', 'vocab'),  # the same table's, for the logits
+  ):
+    sizes = {'embed': D, 'heads': N * H, 'mlp': F, 'vocab': V}
+    for embed in (None, f):
+      spec = tuple(embed if name == 'embed' else t for name in names)
+      total[tuple(sizes[name] for name in names), spec] += 1
+  fields = BASE | SIZES | own | {'kv_heads': N}
+  assert constraints(fields, preset, weights=True) == total
+
 
 # Which dimension of a kernel tensor parallelism cuts; 1 is its outputs.
 CUT = {
@@ -213,7 +240,7 @@ def test_weights(fields, preset):
   width = fields['embed_dim']
   shapes, names = abstract_params(model)
   sizes = dict.fromkeys(sharding.AXES, 1) | {'fsdp': 2, 'tensor': 2, 'data': 2}
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules(preset)
   places = sharding.shardings(mesh, rules, names, shapes)
   leaves = jax.tree_util.tree_leaves_with_path(shapes)

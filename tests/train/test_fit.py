@@ -27,6 +27,7 @@ from train.learning.criteria import criterion_for
 from train.learning.state import abstract_params, abstract_state
 from train.learning.step import DoesNotFitError, compile_train_step, train_step
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 from train.reporting.flops import step_flops
 
 B, T, S, P = 2, 24, 40, 5
@@ -129,7 +130,7 @@ def test_operations_beside_xlas_count():
   config = TransformerConfig(**fields | {'scan': False})
   model, optimizer = build(config), optax.identity()
   one = dict.fromkeys(sharding.AXES, 1)
-  mesh = sharding.make_mesh(one, 'replicated', jax.devices()[:1])
+  mesh = make_mesh(one, 'replicated', jax.devices()[:1])
   rules = sharding.make_rules('replicated')
   state = abstract_state(model, optimizer, (1, 4), mesh, rules)
   batch = batch_of(model, 8, 64)

@@ -6,7 +6,7 @@ What is said of a bad one is in test_configs.py.
 import jax
 import pytest
 
-from configs import bert, electra, gpt2, t5
+from configs import bert, chinchilla, electra, gpt2, rwkv, t5
 from train import setup
 from train.settings import check_group, check_settings
 
@@ -78,6 +78,30 @@ def test_a_part_of_a_batch_has_as_many_rows_on_each_device(
     check(t5.get_config('tiny'), 8, **keys)
   else:
     refused(t5.get_config('tiny'), 'data.batch', 8, **keys)
+
+
+def test_rows_that_devices_share():
+  """Lengths that the axis divides, and models that can read parts of rows."""
+
+  def shared(module, n=4, **keys):
+    check(module.get_config('tiny'), n, sharding__mesh__sequence=n, **keys)
+
+  shared(gpt2, data__length=128)
+  shared(gpt2, data__length=128, sharding__context='ring')
+  odd = (
+    r'data\.length has rows of 126 tokens \(inputs\), .*=4 cannot cut .* '
+    '124 or 128 tokens would do .*sequence could be 1, 2, 3, 6,'
+  )
+  for module, keys, message in (
+    (gpt2, {'data__length': 126}, odd),
+    (t5, {'data__length': 64, 'n': 8}, r'rows of \d+ tokens \(inputs\)'),
+    (rwkv, {}, "mesh.sequence is 4, but model.family='rwkv' reads a row"),
+    (chinchilla, {}, "but model.position='transformer_xl' has a bias for each"),
+    (gpt2, {'sharding__context': 'all'}, "is 'all'; it must be gather or ring"),
+    (gpt2, {'sharding__context': 'ring', 'n': 1}, "is 'ring', but .* is 1: no"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      shared(module, **keys)
 
 
 def test_where_dropout_ends():

@@ -77,7 +77,7 @@ def _resolve_steps(config: ConfigDict, examples: int) -> None:
 
 def is_published(source: str) -> bool:
   """Whether --from names a published checkpoint, and not a workdir."""
-  return os.path.isdir(source) and not os.path.isdir(
+  return paths.is_folder(source) and not paths.is_folder(
     os.path.join(source, 'checkpoints')
   )
 
@@ -96,7 +96,7 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   if not source:
     return config
   folder, step = warm_start.parse(source)
-  if not os.path.isdir(folder):
+  if not paths.is_folder(folder):
     raise ValueError(f'--from={source}: there is no folder {folder}.')
   checkpoints = Checkpoints(folder, read_only=True)
   saved = checkpoints.run(checkpoints.find(step))
@@ -139,7 +139,7 @@ def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
   path = tokenizing.path_in(folder, theirs.data.tokenizer_kind)
   if not config.data.tokenizer:
     config.data.tokenizer = path
-  elif os.path.exists(path) and paths.exists(config.data.tokenizer):
+  elif paths.exists(path) and paths.exists(config.data.tokenizer):
     data = data_config(config)
     kind = data.sentinels, data.tokenizer_kind, data.lowercase
     with paths.local(data.tokenizer) as copy:

@@ -350,6 +350,6 @@ def make_writer(
   return Writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
-    model.setup.rules, (*modes,),
+    sharding.whole_lengths(model.setup.rules), (*modes,),
     sentinel_ids(tokenizer, model.data),
   )  # fmt: skip

@@ -101,10 +101,12 @@ def abstract_state(
   rules: sharding.Rules,
   tuning: Tuning = EVERYTHING,
   averaged: bool = False,
+  optimizer_rules: sharding.Rules | None = None,
 ) -> TrainState:
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
-  It is an AveragedState if it is to be `averaged`. Raises ValueError if a
+  It is an AveragedState if it is to be `averaged`. `optimizer_rules` are those
+  of the optimizer's state, if they differ from `rules`. Raises ValueError if a
   weight has a name that no rule knows, or the mesh does not divide it.
   """
   params, names = tuning.extended(*abstract_params(model))
@@ -120,6 +122,9 @@ def abstract_state(
     )
   rules = (*rules, ('streams', None), ('place', None))
   places = sharding.shardings(mesh, rules, axes, state)
+  if optimizer_rules:
+    own = sharding.shardings(mesh, optimizer_rules, opt_axes, opt_state)
+    places = places.replace(opt_state=own)
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     state,

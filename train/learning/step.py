@@ -107,12 +107,12 @@ def train_step(
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
   updates = tuning.thawed(updates, state.step)
-  place = _place(state.cursor, cursor, last_of)
+  now = place(state.cursor, cursor, last_of)
   new = state.replace(
     step=state.step + 1,
     params=tuning.join(optax.apply_updates(trained, updates), frozen),
     opt_state=opt_state,
-    cursor=place,
+    cursor=now,
   )
   if ema_decay:
     average = moved(state.average, new.params, state.step, ema_decay)
@@ -122,7 +122,7 @@ def train_step(
     'tokens': _tokens(batch),
     'grad_norm': optax.global_norm(grads),
     'learning_rate': schedule(state.step),
-    'cursor': place,
+    'cursor': now,
   }
   return new, metrics
 
@@ -148,8 +148,17 @@ def _by_step(gradients, model, step, tuning, dropout_until):
   )
 
 
-def _place(before, cursor, last_of):
-  """The new place of each stream: that of its last row, [streams, C]."""
+def place(
+  before: jax.Array, cursor: jax.Array, last_of: jax.Array | None
+) -> jax.Array:
+  """The place of each stream after a batch: that of its last row, [streams,C].
+
+  Args:
+    before: [streams,C], the places before it.
+    cursor: [B,C], where each row comes from.
+    last_of: [B], which stream's last row each one is; None: streams have equal
+      shares.
+  """
   if last_of is None:  # equal shares of the batch, ordered by stream
     streams, numbers = before.shape
     return cursor.reshape(streams, -1, numbers)[:, -1]

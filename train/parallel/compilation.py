@@ -1,9 +1,10 @@
-"""JAX's compilation cache, which makes later starts of a program quick."""
+"""What the compiler is asked for; its cache, which makes later starts quick."""
 
 import contextlib
 import os
 import platform
 import tempfile
+from collections.abc import Sequence
 
 import jax
 
@@ -69,6 +70,32 @@ def prune(folder: str, limit: int) -> None:
     with contextlib.suppress(OSError):
       os.remove(path)
     total -= size
+
+
+def options(given: Sequence[str], platform: str) -> dict[str, str]:
+  """`sharding.compiler_options` for a platform: name -> value.
+
+  Options of other platforms are left out.
+
+  Raises ValueError for one that is not NAME=VALUE, or is there twice.
+
+  >>> options(('xla_tpu_a=true', 'xla_gpu_b=1', 'xla_c=2'), 'tpu')
+  {'xla_tpu_a': 'true', 'xla_c': '2'}
+  """
+  found = {}
+  for text in given:
+    name, equals, value = str(text).partition('=')
+    if not (equals and name.startswith('xla_') and value):
+      raise ValueError(
+        f'sharding.compiler_options has {text!r}; it must have texts such as '
+        "'xla_tpu_overlap_compute_collective_tc=true'."
+      )
+    if name in found:
+      raise ValueError(f'sharding.compiler_options has {name} twice.')
+    found[name] = value
+  platform = 'gpu' if platform == 'cuda' else platform
+  others = tuple(f'xla_{x}_' for x in {'tpu', 'gpu', 'cpu'} - {platform})
+  return {name: x for name, x in found.items() if not name.startswith(others)}
 
 
 def _processor() -> str:

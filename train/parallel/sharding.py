@@ -1,110 +1,115 @@
-"""The mesh of devices, and which dimension is cut along which of its axes."""
+"""Which dimension is cut along which axis of the mesh; rows of a batch."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from models.layers import parts_of
 
 AXES = ('data', 'fsdp', 'sequence', 'tensor', 'expert', 'stage')
 BATCH = PartitionSpec(('data', 'fsdp'))
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
-# One table per preset: every logical name of a dimension, of weights and of
-# activations, and its mesh axis. A name that is missing here is an error.
+# Every logical name of a dimension, of weights and of activations. A name that
+# is missing here is an error.
 _NAMES = (
   *('layers', 'vocab', 'embed', 'mlp', 'heads', 'kv_heads', 'head_dim'),
   *('channels', 'buckets', 'positions', 'types', 'table', 'hidden'),
   *('rank', 'adapter'),  # of LoRA's factors and of adapters
   *('classes', 'norm', 'act_length', 'act_keys', 'act_embed', 'act_mlp'),
   *('act_heads', 'act_kv_heads', 'act_head_dim', 'act_channels', 'act_vocab'),
+  'act_residual',  # the length of what is between the blocks
 )
-_UNCUT = dict.fromkeys(_NAMES) | {'act_batch': ('data', 'fsdp')}
-_FSDP = {'embed': 'fsdp'}  # Rajbhandari et al. 2020 (ZeRO), stage 3
 _WIDTHS = 'vocab', 'mlp', 'heads', 'kv_heads', 'channels'
-_TENSOR = dict.fromkeys(  # Shoeybi et al. 2019 (Megatron-LM), 3
-  (*_WIDTHS, *(f'act_{name}' for name in _WIDTHS)), 'tensor'
-)
-PRESETS = {
-  'replicated': _UNCUT,
-  'fsdp': _UNCUT | _FSDP,
-  'tensor': _UNCUT | _TENSOR,
-  'fsdp_tensor': _UNCUT | _FSDP | _TENSOR,
+# A preset is a word of these or several, joined by '_'. Each word cuts along
+# mesh axes: dimension -> axis.
+WORDS = {
+  # Rajbhandari et al. 2020 (ZeRO), stage 3: weights, gradients, optimizer.
+  'fsdp': {'embed': 'fsdp'},
+  # The same, stage 1: the optimizer's state alone.
+  'zero1': {},
+  # Context parallelism: the length of the activations.
+  'sequence': {'act_length': 'sequence', 'act_residual': 'sequence'},
+  # Shoeybi et al. 2019 (Megatron-LM), 3; Korthikanti et al. 2022, 4.2.2: the
+  # length of what is between the blocks.
+  'tensor': dict.fromkeys(
+    (*_WIDTHS, *(f'act_{name}' for name in _WIDTHS), 'act_residual'), 'tensor'
+  ),
+  # Huang et al. 2019 (GPipe): each device has some of the layers.
+  'stage': {'layers': 'stage'},
 }
+AUTO, NONE = 'auto', 'replicated'
 
 
-def make_rules(preset: str) -> Rules:
-  """The rules of a preset, in Flax's form; raises ValueError if unknown."""
-  if preset not in PRESETS:
-    raise ValueError(
-      f'sharding.rules is {preset!r}; it must be one of {", ".join(PRESETS)}.'
-    )
-  return tuple(PRESETS[preset].items())
+def words_of(preset: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
+  """The words of a preset; of 'auto' those of the axes larger than 1.
 
-
-def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
-  """Sizes of the mesh axes in the order of AXES, with the -1 filled in.
-
-  Raises ValueError if they do not multiply to the number of devices.
+  Raises ValueError for an unknown or repeated word.
   """
-  shape = [sizes[axis] for axis in AXES]
-  text = ', '.join(f'{axis}={n}' for axis, n in sizes.items() if n != 1)
-  if any(n == 0 or n < -1 for n in shape) or shape.count(-1) > 1:
+  if preset == AUTO:
+    return tuple(x for x in WORDS if x in sizes and sizes[x] != 1)
+  words = () if preset == NONE else tuple(preset.split('_'))
+  unknown = [x for x in words if x not in WORDS]
+  if unknown or len({*words}) < len(words) or {'fsdp', 'zero1'} <= {*words}:
     raise ValueError(
-      f'sharding.mesh ({text}): sizes must be positive, and one may be -1.'
+      f'sharding.rules is {preset!r}; it must be {AUTO}, {NONE}, or some of '
+      f"{', '.join(WORDS)}, joined by '_', such as fsdp_tensor; fsdp and zero1 "
+      'exclude each other.'
     )
-  known = math.prod(n for n in shape if n != -1)
-  if devices % known or (-1 not in shape and known != devices):
-    raise ValueError(
-      f'sharding.mesh ({text or "all 1"}) takes {known} devices, or a multiple '
-      f'if an axis is -1; there are {devices}. Set '
-      '--config.sharding.mesh.AXIS so that the product is that number.'
-    )
-  return tuple(devices // known if n == -1 else n for n in shape)
+  return words
 
 
-def make_mesh(
-  sizes: dict[str, int],
+def make_rules(
   preset: str,
-  devices: Sequence[jax.Device] | None = None,
-) -> Mesh:
-  """The mesh of `sharding.mesh`, by default of all devices of all hosts.
+  sizes: Mapping[str, int] | None = None,
+  kv_heads: int = 0,
+  optimizer: bool = False,
+) -> Rules:
+  """The rules of a preset, in Flax's form.
 
-  One of the sizes may be -1: the rest of the devices.
+  Args:
+    preset: `sharding.rules`.
+    sizes: of the mesh's axes; 'auto' needs them.
+    kv_heads: K; where `tensor` has more devices, each has the weights of all
+      keys and values, and computes those of its queries (`attention.py`).
+    optimizer: the rules of the optimizer's state, which 'zero1' cuts further.
 
-  Raises:
-    ValueError: sizes that do not fit the devices; an axis that the preset cuts
-      along has size 1, or an axis that it does not cut along has more.
+  Raises ValueError for an unknown or repeated word.
   """
-  devices = jax.devices() if devices is None else devices
-  shape = mesh_shape(sizes, len(devices))
-  used = jax.tree.leaves(dict(make_rules(preset)))
-  for axis, n in zip(AXES, shape, strict=True):
-    if n > 1 and axis not in used:
-      raise ValueError(
-        f'sharding.mesh.{axis} is {n}, but sharding.rules={preset!r} cuts '
-        f'nothing along it: {n} devices would do the same work.'
-      )
-    if n == 1 and axis in preset.split('_') and len(devices) > 1:
-      raise ValueError(
-        f'sharding.rules={preset!r} cuts along the mesh axis {axis!r}, whose '
-        f'size is 1: nothing would be cut. Set --config.sharding.mesh.{axis}='
-        '-1 (and --config.sharding.mesh.data=1).'
-      )
-  return jax.make_mesh(
-    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-  )
+  sizes = sizes or {}
+  words = words_of(preset, sizes)
+  cuts = {name: [] for name in _NAMES}
+  for word in WORDS:
+    if word in words:
+      for name, axis in WORDS[word].items():
+        cuts[name].append(axis)
+  if 'fsdp' in words and 'sequence' in words:
+    cuts['embed'].append('sequence')  # whose devices have the same weights
+  if 'zero1' in words and optimizer:
+    cuts['embed'].append('data')
+  if kv_heads and kv_heads < sizes.get('tensor', 1):
+    cuts['kv_heads'].clear()
+  rules = {
+    name: tuple(axes) if len(axes) > 1 else axes[0] if axes else None
+    for name, axes in cuts.items()
+  }
+  return tuple((rules | {'act_batch': BATCH[0]}).items())
 
 
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  `axes` is a tree of tuples, with a logical name per dimension. Raises
-  ValueError for a name without a rule, more or fewer names than dimensions, or
-  a dimension that its mesh axis does not divide.
+  `axes` is a tree of tuples, with a logical name per dimension. A vocabulary
+  that its mesh axis does not divide is cut along the table's other dimension.
+  The model cuts it along the vocabulary all the same, where it may be padded,
+  so that no checkpoint or loss sees the padding.
+
+  Raises ValueError for a name without a rule, more or fewer names than
+  dimensions, or another dimension that its mesh axis does not divide.
   """
   table = dict(rules)
 
@@ -112,24 +117,42 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
     where = jax.tree_util.keystr(path, simple=True, separator='/')
     if len(names) != leaf.ndim:
       raise ValueError(f'{where}: axis names {names} for shape {leaf.shape}.')
-    spec = []
+    spec, moved = [], ()  # axes that the vocabulary gives up
+    if 'vocab' in names:
+      axes = _larger(mesh, table['vocab'])
+      if leaf.shape[names.index('vocab')] % parts_of(mesh, axes):
+        moved = axes
     for name, size in zip(names, leaf.shape, strict=True):
       if name not in table:
         raise ValueError(
           f'{where}: the axis name {name!r} is in no rule of '
           'train/parallel/sharding.py.'
         )
-      axis = table[name]
-      if axis and size % mesh.shape[axis]:
+      axes = _larger(mesh, table[name])
+      if moved:
+        axes = () if name == 'vocab' else (*moved, *axes)
+      parts = parts_of(mesh, axes)
+      if size % parts:
         raise ValueError(
           f'{where} has shape {leaf.shape}: dimension {name!r} of {size} '
-          f'cannot be cut into {mesh.shape[axis]} along the mesh axis '
-          f'{axis!r}. Change sharding.mesh.{axis} or sharding.rules.'
+          f'cannot be cut into {parts} along the mesh axis '
+          f'{" x ".join(axes)}, only into {_divisors(size, mesh.size)}. '
+          'Change sharding.mesh or sharding.rules.'
         )
-      spec.append(axis if axis and mesh.shape[axis] > 1 else None)
+      spec.append(axes if len(axes) > 1 else axes[0] if axes else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree_util.tree_map_with_path(place, shapes, axes)
+
+
+def _divisors(size, most):
+  return ', '.join(str(n) for n in range(1, most + 1) if size % n == 0)
+
+
+def _larger(mesh, axes):
+  """The mesh axes of a rule that are larger than 1."""
+  axes = (axes,) if isinstance(axes, str) else axes or ()
+  return tuple(axis for axis in axes if mesh.shape[axis] > 1)
 
 
 def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
@@ -177,3 +200,18 @@ def global_batch(
     return jax.make_array_from_callback(shape, layout, part)
 
   return {name: place(values) for name, values in host_batch.items()}
+
+
+def ring(rules: Rules) -> Rules:
+  """Rules that cut the length of what attention reads as its queries are.
+
+  Its keys and values are then passed around, where else each device gathers
+  them: `models/kernels/sharded.py`.
+  """
+  return tuple((dict(rules) | {'act_keys': dict(rules)['act_length']}).items())
+
+
+def whole_lengths(rules: Rules) -> Rules:
+  """Rules that cut no length: a step of decoding reads a token of each row."""
+  none = dict.fromkeys(('act_length', 'act_residual', 'act_keys'))
+  return tuple((dict(rules) | none).items())

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from configs.commands import terminal
+from input_pipeline.sources import growing, paths
 
 PREFIX = 'events.out.tfevents.'
 FLUSH = 30  # seconds between flushes, beside those the caller asks for
@@ -58,10 +59,10 @@ class Board:
   def __init__(self, folder: str, first: int):
     self._folder = folder
     self._flushed = time.monotonic()
-    os.makedirs(folder, exist_ok=True)
+    paths.make_folder(folder)
     # TensorBoard reads files in the order of their names.
     name = f'{PREFIX}{time.time():.6f}.{socket.gethostname()}.{first}'
-    self._file = open(os.path.join(folder, name), 'wb')  # noqa: SIM115
+    self._file = growing.GrowingFile(os.path.join(folder, name))
     self._add(file_version='brain.Event:2')
     session = _library().SessionLog
     self._add(step=first, session_log=session(status=session.START))
@@ -118,7 +119,7 @@ def shown(folder: str) -> dict[str, set[int]]:
   """
   steps = defaultdict(set)
   start = _library().SessionLog.START
-  names = os.listdir(folder) if os.path.isdir(folder) else []
+  names = paths.names(folder)
   for name in sorted(name for name in names if name.startswith(PREFIX)):
     path = os.path.join(folder, name)
     for event in _events(path):
@@ -147,7 +148,7 @@ def complete(
 
 def _events(path: str) -> Iterator[Any]:
   """The events of a file, up to one that a kill or a full disk spoiled."""
-  with open(path, 'rb') as file:
+  with paths.opened(path) as file:
     while len(header := file.read(12)) == 12:
       (length,) = struct.unpack('<Q', header[:8])
       data = file.read(length + 4)

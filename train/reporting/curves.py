@@ -1,5 +1,6 @@
 """curves.png: what a run's numbers look like, drawn from metrics.jsonl."""
 
+import io
 import math
 import os
 import re
@@ -50,7 +51,7 @@ def draw_curves(workdir: str) -> None:
   figure = Figure(figsize=(11, 3.6 * rows), dpi=120)
   FigureCanvasAgg(figure)
   figure.set_layout_engine('constrained', w_pad=0.1, h_pad=0.1)
-  figure.suptitle(os.path.basename(os.path.abspath(workdir)))
+  figure.suptitle(os.path.basename(paths.absolute(workdir)))
   for i, (title, names) in enumerate(panels.items(), 1):
     axes = figure.add_subplot(rows, 2, i)
     axes.set_title(title, loc='left', fontsize=10)
@@ -66,8 +67,10 @@ def draw_curves(workdir: str) -> None:
       axes.set_ylim(bottom=0)
 
   path = os.path.join(workdir, 'curves.png')
-  with writing(path), paths.replacing(path) as file:
-    figure.savefig(file, format='png')
+  drawn = io.BytesIO()
+  figure.savefig(drawn, format='png')
+  with writing(path):
+    paths.write(path, drawn.getvalue())
 
 
 def _draw(

@@ -1,6 +1,7 @@
 """A run's numbers: rows of metrics.jsonl, and TensorBoard's files."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs.commands import terminal
-from input_pipeline.sources import paths
+from input_pipeline.sources import growing, paths
 from train.reporting import board
 
 
@@ -40,29 +41,39 @@ class MetricsWriter:
     rows: int = 0,
   ):
     self.active = active
+    self._workdir = workdir
     self.rows = 0
-    if not active:
-      return
-    self._path = os.path.join(workdir, 'metrics.jsonl')
+    if active:
+      self._open(resume_step, rows)
+
+  def go_back(self, step: int) -> None:
+    """Drops the rows after a step, which are made again."""
+    self.close()
+    self.rows = 0
+    if self.active:
+      self._open(step, 0)
+
+  def _open(self, resume_step, rows):
+    self._path = os.path.join(self._workdir, 'metrics.jsonl')
     last = -1 if resume_step is None else resume_step
     with writing(self._path):
-      if os.path.exists(self._path):
+      if paths.exists(self._path):
         with paths.replacing(self._path) as file:
           for row, line in _rows(self._path):
             if row['step'] <= last:
               file.write(line)
               self.rows += 1
-      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+      self._file = growing.GrowingFile(self._path, keep=True)
     if self.rows < rows:
       terminal.warn(
         f'{self._path} lacks {rows - self.rows} of the {rows} rows up to step '
         f'{last}: the curves have a gap. The run itself is not affected.'
       )
-    folder = os.path.join(workdir, 'tensorboard')
+    folder = os.path.join(self._workdir, 'tensorboard')
     known = board.shown(folder)
     with writing(folder):
       self._board = board.Board(folder, last + 1)
-    board.complete(self._board, known, read_metrics(workdir))
+    board.complete(self._board, known, read_metrics(self._workdir))
 
   def write(self, step: int, numbers: Mapping[str, Any]) -> None:
     """Writes and flushes one row, such as {'train/loss': scalar, ...}."""
@@ -72,7 +83,7 @@ class MetricsWriter:
     finite = {k: x if math.isfinite(x) else None for k, x in numbers.items()}
     row = {'step': int(step)} | finite
     with writing(self._path):  # before TensorBoard, which raises no error
-      self._file.write(json.dumps(row) + '\n')
+      self._file.write(f'{json.dumps(row)}\n'.encode())
       self._file.flush()
     self.rows += 1
     for name, x in numbers.items():
@@ -87,7 +98,7 @@ class MetricsWriter:
     """Waits until all rows are on disk: a checkpoint may then count them."""
     if self.active:
       with writing(self._path):
-        os.fsync(self._file.fileno())
+        self._file.sync()
       self._board.flush()
 
   def close(self) -> None:
@@ -131,7 +142,12 @@ def writing(path: str) -> Iterator[None]:
 
 def _rows(path: str) -> Iterator[tuple[dict[str, Any], bytes]]:
   """Each row, and the line that holds it."""
-  with open(path, 'rb') as file:
+  # A remote file is read at once; a local one may be long, or still grow.
+  with (
+    contextlib.closing(io.BytesIO(paths.read(path)))
+    if paths.is_remote(path)
+    else open(path, 'rb')
+  ) as file:
     for number, line in enumerate(file, 1):
       if not line.endswith(b'\n'):
         return  # the last line, cut short

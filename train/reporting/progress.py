@@ -16,6 +16,7 @@ from configs.commands import terminal
 from train.learning.state import count_params
 from train.reporting.flops import peak_flops
 
+WAITING = 0.05  # the least share of waiting for batches that is shown
 CUT = 'cut'  # a task's count of examples that lost tokens: 'TASK/cut'
 
 
@@ -116,15 +117,24 @@ class Progress(terminal.LiveLine):
     """Starts the clock."""
     self._clock = time.perf_counter()
 
+  def go_back(self, step: int) -> None:
+    """Goes on from an earlier step."""
+    self._start = self._last = step
+    self._trained = 0.0
+    self.begin()
+
   def pause(self, seconds: float) -> None:
     """Leaves out the last so many seconds, as of an evaluation."""
     self._clock += seconds
 
-  def update(self, step: int, loss: float, tokens: float) -> None:
+  def update(
+    self, step: int, loss: float, tokens: float, waited: float = 0.0
+  ) -> None:
     """Shows the line for `step`, the number of updates made.
 
     The loss, in nats per token, and the tokens per step are means since the
-    last call.
+    last call. `waited` are the seconds since then that went into waiting for
+    batches; a share that is worth it is shown.
     """
     now = time.perf_counter()
     seconds = max(now - self._clock, 1e-9)
@@ -143,6 +153,8 @@ class Progress(terminal.LiveLine):
     if self.step_flops and self._peak:
       self.rates['train/mfu'] = pace * self.step_flops / self._peak
       parts.append(f'MFU {self.rates["train/mfu"]:.1%}')
+    if waited / seconds >= WAITING:
+      parts.append(f'input {waited / seconds:.0%}')
     left = (self._steps - step) * self._trained / (step - self._start)
     parts.append(f'ETA {terminal.duration(left)}')
     self.show('  '.join(parts))

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from train.reporting.timing import Life
+
 
 class Tally:
   """Counts of a run, over all of its starts.
@@ -21,10 +23,16 @@ class Tally:
     saved: what `state` returned for the checkpoint that the run resumes from.
       {}: the run is new. None: the checkpoint is an older program's, which
       counted nothing.
+    planned: see `peak_memory`.
   """
 
-  def __init__(self, means: Callable, saved: Mapping[str, Any] | None):
-    self._means = means
+  def __init__(
+    self,
+    means: Callable,
+    saved: Mapping[str, Any] | None,
+    planned: int = 0,
+  ):
+    self._means, self.planned = means, planned
     unseen = 0 if saved == {} else None  # None: not known
     saved = saved or {}
     self._seen = saved.get('tokens_seen', unseen)
@@ -56,7 +64,9 @@ class Tally:
   def totals(self) -> dict[str, float]:
     """Since the run began: tokens without padding, seconds, peak memory."""
     seen = {} if self._seen is None else {'data/tokens_seen': self._seen}
-    return seen | {'train/wall_seconds': self._wall()} | peak_memory()
+    return (
+      seen | {'train/wall_seconds': self._wall()} | peak_memory(self.planned)
+    )
 
   def state(self) -> dict[str, Any]:
     """JSON-able, for the checkpoint."""
@@ -72,8 +82,27 @@ class Tally:
     return self._seconds + time.monotonic() - self._clock
 
 
-def peak_memory() -> dict[str, int]:
-  """Peak memory in bytes: of the host, and of the fullest reporting device."""
+def ending(life: Life, planned: int = 0) -> str:
+  """What a run says of its time and memory at its end."""
+  found = peak_memory(planned)
+  parts = [
+    f'{found[key] / 1e9:.2f} GB {where}'
+    for key, where in (
+      ('train/peak_device_bytes', 'on the fullest device'),
+      ('train/planned_device_bytes', 'on a device, as compiled'),
+      ('train/peak_host_bytes', 'on the host'),
+    )
+    if key in found
+  ]
+  return f'{life.table()}\nPeak memory: {", ".join(parts)}.'
+
+
+def peak_memory(planned: int = 0) -> dict[str, int]:
+  """Peak memory in bytes: of the host, and of the fullest reporting device.
+
+  Where no device reports its own, `planned` stands for it, if it is known: what
+  the compiled step takes.
+  """
   unit = 1 if sys.platform == 'darwin' else 1024
   host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   found = {'train/peak_host_bytes': host}
@@ -81,4 +110,6 @@ def peak_memory() -> dict[str, int]:
   peaks = [x['peak_bytes_in_use'] for x in stats if x]
   if peaks:
     found['train/peak_device_bytes'] = max(peaks)
+  elif planned:
+    found['train/planned_device_bytes'] = planned
   return found

@@ -67,6 +67,13 @@ class Best:
     """The best steps so far, whose checkpoints are kept."""
     return {step for step, _ in self._found.values()}
 
+  def forget(self, folder: str) -> None:
+    """Begins without any evaluation, and without WORKDIR/best.json."""
+    self._found = {}
+    path = os.path.join(folder, NAME)
+    if jax.process_index() == 0 and paths.exists(path):
+      paths.remove(path)
+
   def read(
     self,
     rows: Iterable[dict[str, Any]],
@@ -143,13 +150,12 @@ def saved_step(folder: str, task: str = '') -> int:
   ValueError if there is none.
   """
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise ValueError(
       f"{path} is missing, so {folder} has no step 'best': its run has no "
       'checkpoint.best, or was not evaluated yet. Give the number of a step.'
     )
-  with open(path, encoding='utf-8') as file:
-    found = json.load(file)
+  found = json.loads(paths.read(path))
   if not task:
     return found['step']
   known = found.get('tasks', {})

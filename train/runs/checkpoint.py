@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 
 from configs.commands import terminal
 from configs.commands.command import UserError
+from input_pipeline.sources import paths
 from train.learning.state import TrainState
 from train.parallel import processes
 from train.runs import best, checksums, folders, storage
@@ -61,8 +62,11 @@ class Checkpoints:
     read_only: bool = False,
   ):
     folders.check_name(workdir)
-    self.folder = storage.Folder(os.path.abspath(workdir)) / FOLDER
-    self.best = frozenset()  # steps that are kept as well; the caller sets it
+    self.folder = storage.Folder(paths.absolute(workdir)) / FOLDER
+    # The caller sets these: steps that are kept as well, and the step at or
+    # before which one is kept, given the newest.
+    self.best = frozenset()
+    self.needs = lambda newest: None
     self._keep, self._keep_every = keep, keep_every
     self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
@@ -84,9 +88,14 @@ class Checkpoints:
     del context
     steps = [checkpoint.step for checkpoint in checkpoints]
     newest = sorted(steps)[-self._keep :] if self._keep else steps
+    before = self.needs(max(steps)) if steps else None
+    needed = None
+    if before is not None:
+      needed = max((x for x in steps if x <= before), default=min(steps))
     return [
       step in newest
       or step in self.best
+      or step == needed
       or bool(self._keep_every and step % self._keep_every == 0)
       for step in steps
     ]
@@ -142,15 +151,25 @@ class Checkpoints:
         f'{_first_line(error)}. Is the disk full or read-only? {there}'
       ) from error
 
+  def remove_after(self, step: int) -> None:
+    """Removes the checkpoints of later steps, the newest first."""
+    self.wait()
+    for later in reversed(self.steps()):
+      if later > step:
+        self._manager.delete(later)
+        self._whole.discard(later)
+
   def _sum_up(self) -> None:
     """Writes the checksums of the checkpoint that is being saved.
 
     Orbax calls this in the first process, in the thread that saves: all files
-    are written, and the folder does not have its final name yet. So a kill
-    never leaves a checkpoint without checksums. One without them was saved by
-    an older program, and can be used.
+    are written, and the folder does not have its final name yet, or in a bucket
+    the file that finishes it. So a kill never leaves a checkpoint without
+    checksums. One without them was saved by an older program, and can be used.
     """
     found = list(self.folder.glob(f'{self._saving}.*'))
+    if paths.is_remote(os.fspath(self.folder)):
+      found = [self.folder / str(self._saving)]
     for folder in found:
       checksums.write(os.fspath(folder), ITEMS)
     if not found:
@@ -214,7 +233,7 @@ class Checkpoints:
     found = checksums.damage(folder, jax.process_index(), jax.process_count())
     if not processes.everywhere(not found):
       raise CheckpointError(found or 'another process found a damaged file')
-    if not os.path.exists(os.path.join(folder, checksums.NAME)):
+    if not paths.exists(os.path.join(folder, checksums.NAME)):
       terminal.warn(
         f'{folder} has no {checksums.NAME}: damage to it may go unnoticed.'
       )

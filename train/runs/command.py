@@ -8,10 +8,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 
 from configs.commands import command
+from train.parallel import processes
+from train.parallel.meeting import AGAIN, LostError
 from train.runs.workdir import read_config as get_config
 
 __all__ = ['get_config', 'run']
@@ -21,21 +24,37 @@ def run(main: Callable[[], None]) -> None:
   """As `configs.commands.command.run`; one of several processes ends at once.
 
   An orderly end would wait for the other processes, which in turn wait for this
-  one in a collective operation.
+  one in a collective operation. The status is `meeting.AGAIN` where another
+  process is missing, has died or is hung, and the same command, run again,
+  resumes.
   """
 
   def run_main():
     try:
       main()
+    except LostError as error:
+      _end(f'Error: {error}', AGAIN)
+    except KeyboardInterrupt:
+      processes.failed('Interrupted.', 130)
+      raise
     except Exception as error:
+      fixable = command.is_fixable(error)
+      text = f'{type(error).__name__}: {error}'.split('\n')[0]
+      text = command.message(error) if fixable else text
+      processes.failed(text, 1)
       if not jax.distributed.is_initialized():
         raise
-      if command.is_fixable(error):
-        print(f'Error: {command.message(error)}', file=sys.stderr)
-      else:
+      if not fixable:
         traceback.print_exc()
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os._exit(1)
+      _end(f'Error: {text}' * fixable, 1)
+    processes.leave()
 
   command.run(run_main, os.path.abspath(__file__))
+
+
+def _end(line: str, status: int) -> NoReturn:
+  if line:
+    print(line, file=sys.stderr)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

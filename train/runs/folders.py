@@ -1,31 +1,56 @@
 """A run's folder: make it, lock it, clear it after a failed start."""
 
 import contextlib
-import fcntl
+import importlib.util
 import json
 import os
-import shutil
-import socket
 from collections.abc import Iterator
-from typing import IO
 
-from input_pipeline.sources import paths
+from input_pipeline.sources import locks, paths
 
 LOCK = '.lock'
 NOTE = '.unfinished.json'  # while a run is being begun
+# What buckets need: package -> module. Orbax removes checkpoints by the second.
+BUCKETS = {
+  'tensorflow-cpu': 'tensorflow',
+  'google-cloud-storage': 'google.cloud.storage',
+}
 
 
 def check_name(folder: str) -> None:
-  """Raises ValueError for a backslash in the folder's absolute path.
+  """Raises ValueError for a folder that checkpoints cannot be written to.
 
-  TensorStore, which writes the arrays, reads it as '/'.
+  It has a backslash in its absolute path, which TensorStore, which writes the
+  arrays, reads as '/'; or it is remote, and not in a bucket of gs://, or what
+  reads and writes buckets is not installed.
   """
-  path = os.path.abspath(folder)
+  path = paths.absolute(folder)
   if '\\' in path:
     raise ValueError(
       f'--workdir={folder}: {path} has a backslash in it, and checkpoints '
       'cannot be kept under such a name. Rename it, or give another folder.'
     )
+  if not paths.is_remote(path):
+    return
+  if not path.startswith('gs://'):
+    raise ValueError(
+      f'--workdir={folder}: of remote folders only those in gs:// can be a '
+      'workdir.'
+    )
+  missing = [
+    package for package, module in BUCKETS.items() if not _is_installed(module)
+  ]
+  if missing:
+    raise ValueError(
+      f'--workdir={folder}: a workdir in a bucket needs {", ".join(missing)}: '
+      f'pip install {" ".join(missing)}.'
+    )
+
+
+def _is_installed(module):
+  with contextlib.suppress(ModuleNotFoundError):  # of what it is in
+    return importlib.util.find_spec(module) is not None
+  return False
 
 
 def make(folder: str) -> None:
@@ -35,10 +60,10 @@ def make(folder: str) -> None:
   """
   check_name(folder)
   try:
-    os.makedirs(folder, exist_ok=True)
+    paths.make_folder(folder)
     probe = os.path.join(folder, '.writable')
     paths.write(probe, b'x')
-    os.remove(probe)
+    paths.remove(probe)
   except OSError as error:
     raise OSError(
       f'--workdir={folder}: no files can be written there '
@@ -46,27 +71,19 @@ def make(folder: str) -> None:
     ) from error
 
 
-def lock(folder: str) -> IO[str]:
+def lock(folder: str) -> locks.Lock | None:
   """Makes this process the only one that trains there, or raises ValueError.
 
-  The lock is held until the returned file is closed, or the process ends in any
+  The lock is held until what is returned is closed, or the process ends in any
   way. File systems without locks lock nothing.
   """
-  file = open(os.path.join(folder, LOCK), 'a+')  # noqa: SIM115
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    file.seek(0)
+    return locks.hold(os.path.join(folder, LOCK))
+  except locks.HeldError as error:
     raise ValueError(
-      f'--workdir={folder}: another process trains there ({file.read()}). End '
+      f'--workdir={folder}: another process trains there ({error}). End '
       'it, or take another --workdir.'
     ) from None
-  except OSError:
-    return file
-  file.truncate(0)
-  file.write(f'process {os.getpid()} on {socket.gethostname()}')
-  file.flush()
-  return file
 
 
 @contextlib.contextmanager
@@ -78,20 +95,20 @@ def made(folder: str) -> Iterator[None]:
   what `make` and `lock` raise.
   """
   new = []  # the folders to make, the innermost first
-  path = os.path.abspath(folder)
-  while not os.path.exists(path):
+  path = paths.absolute(folder)
+  while not paths.is_remote(path) and not os.path.exists(path):
     new.append(path)
     path = os.path.dirname(path)
   held = before = None
   try:
     make(folder)
-    locked = os.path.exists(os.path.join(folder, LOCK))
+    locked = paths.exists(os.path.join(folder, LOCK))
     held = lock(folder)
     if unfinished(folder):
-      with open(os.path.join(folder, NOTE), encoding='utf-8') as file:
-        _clear(folder, {*json.load(file), LOCK, NOTE})
+      note = json.loads(paths.read(os.path.join(folder, NOTE)))
+      _clear(folder, {*note, LOCK, NOTE})
       done(folder)
-    before = {name for name in os.listdir(folder) if name != LOCK or locked}
+    before = {name for name in paths.names(folder) if name != LOCK or locked}
     note = json.dumps(sorted(before)).encode()
     paths.write(os.path.join(folder, NOTE), note)
     yield
@@ -109,20 +126,20 @@ def made(folder: str) -> Iterator[None]:
 
 def unfinished(folder: str) -> bool:
   """Whether a start was killed in `made`."""
-  return os.path.exists(os.path.join(folder, NOTE))
+  return paths.exists(os.path.join(folder, NOTE))
 
 
 def done(folder: str) -> None:
   """Removes NOTE: the folder holds a run."""
   with contextlib.suppress(FileNotFoundError):
-    os.remove(os.path.join(folder, NOTE))
+    paths.remove(os.path.join(folder, NOTE))
 
 
 def _clear(folder: str, kept: set[str]) -> None:
   """Removes everything in a folder except the names in `kept`."""
-  for name in {*os.listdir(folder)} - kept:
+  for name in {*paths.names(folder)} - kept:
     path = os.path.join(folder, name)
-    if os.path.isdir(path) and not os.path.islink(path):
-      shutil.rmtree(path, ignore_errors=True)
+    if paths.is_folder(path) and not os.path.islink(path):
+      paths.remove_folder(path)
     else:
-      os.remove(path)
+      paths.remove(path)

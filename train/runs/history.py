@@ -7,31 +7,26 @@ A list of JSON objects, oldest first, each with `event`, `step`, `time` and the
   config changed  `changed`: key -> [old value, new value]
   data changed    `changed`: a line for each difference
   averaged        `steps`: the checkpoints of `workdir` whose mean it is
+  rewound         the `loss` of step `spike` was above `limit`: the run went
+                  back to `step`, from the checkpoint of step `checkpoint`, and
+                  skips `batches` there, the numbers `skipped` [first, last]
 """
 
 import contextlib
 import datetime
 import json
 import os
-import pathlib
-import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import jax
 
 from input_pipeline.sources import paths
+from train.parallel import software
 
 NAME = 'history.json'
-PACKAGES = (  # whose versions are recorded; tensorflow-cpu: its name on Linux
-  *('treeline-lm', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint'),
-  *('numpy', 'ml-collections', 'tensorflow', 'tensorflow-cpu'),
-  *('sentencepiece', 'tokenizers'),
-)
 Entry = dict[str, Any]
 
 
@@ -50,8 +45,8 @@ def made_by() -> dict[str, Any]:
   """What made a checkpoint: JSON-able."""
   return {
     'command': shlex.join(sys.orig_argv),
-    'commit': _commit(),
-    'versions': _versions(),
+    'commit': software.commit(),
+    'versions': software.versions(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'time': _now(),
@@ -61,11 +56,10 @@ def made_by() -> dict[str, Any]:
 def read(folder: str) -> list[Entry]:
   """The history of a workdir; empty if it has none, a ValueError if damaged."""
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return []
   try:
-    with open(path) as file:
-      found = json.load(file)
+    found = json.loads(paths.read(path))
     for one in found:
       one['event'], one['step'] + 0, one['time']
   except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -131,17 +125,21 @@ def trained(folder: str) -> bool:
 def saved_steps(folder: str) -> list[int]:
   """The steps of the finished checkpoints, oldest first."""
   path = os.path.join(folder, 'checkpoints')
-  names = os.listdir(path) if os.path.isdir(path) else []
-  return sorted(int(name) for name in names if name.isdigit())
+  steps = sorted(int(name) for name in paths.names(path) if name.isdigit())
+  if not paths.is_remote(path):
+    return steps
+  # In a bucket a folder has its name from the start: this file finishes it.
+  done = 'commit_success.txt'
+  return [x for x in steps if paths.exists(os.path.join(path, str(x), done))]
 
 
 def _last_step(folder: str) -> int:
   """The last step in metrics.jsonl, whose rows are in order; 0 if none."""
   path = os.path.join(folder, 'metrics.jsonl')
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return 0
-  with open(path, 'rb') as file:
-    file.seek(max(0, os.path.getsize(path) - 2**20))
+  with paths.opened(path) as file:
+    file.seek(max(0, paths.size(path) - 2**20))
     lines = file.read().split(b'\n')[:-1]  # the last may be cut short
   for line in reversed(lines):
     with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -152,33 +150,3 @@ def _last_step(folder: str) -> int:
 def _now() -> str:
   """The time in UTC, in ISO 8601."""
   return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-
-
-def _versions() -> dict[str, str]:
-  found = {'python': platform.python_version()}
-  for name in PACKAGES:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      found[name] = metadata.version(name)
-  return found
-
-
-def _commit() -> str:
-  """The commit of this file's repository; '' if it is in none.
-
-  '+changes' follows if tracked files differ from the commit.
-  """
-  root = pathlib.Path(__file__).parents[2]
-  if not (root / '.git').exists():
-    return ''
-
-  def git(*arguments):
-    return subprocess.run(
-      ['git', '-C', root, *arguments],
-      capture_output=True, text=True, timeout=20, check=True,
-    ).stdout.strip()  # fmt: skip
-
-  try:
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return git('rev-parse', 'HEAD') + '+changes' * bool(changed)
-  except (OSError, subprocess.SubprocessError):
-    return ''

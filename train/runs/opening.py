@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import DataConfig
+from input_pipeline.sources import paths
 from input_pipeline.streams import fingerprints
 from input_pipeline.tokenizers.interface import start_id
 from train.applying import Texts, apply
@@ -96,7 +96,7 @@ def open_run(
       weights that the run does not keep.
     CheckpointError: the checkpoint is missing, damaged, or of another model.
   """
-  if not os.path.isdir(folder):
+  if not paths.is_folder(folder):
     raise ValueError(f'{folder}: there is no such folder.')
   own = config is None
   config = workdir.read_config(folder) if own else config
@@ -184,7 +184,7 @@ def open_tokenizer(run: Run) -> Any:
 def tokenizer_path(folder: str, data: DataConfig) -> str:
   """The path of the tokenizer in the workdir; a ValueError if it is missing."""
   path = tokenizing.path_in(folder, data.tokenizer_kind)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise ValueError(
       f"{path} is missing: put the run's tokenizer back into its workdir."
     )

@@ -10,6 +10,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from input_pipeline.sources import paths
+
 Shapes = dict[str, tuple[int, ...]]  # by path, such as 'params/embed/table'
 
 
@@ -21,6 +23,8 @@ class Folder(type(epath.Path())):
   """
 
   def glob(self, pattern: str) -> Iterator['Folder']:
+    if paths.is_remote(os.fspath(self)):
+      return super().glob(pattern)
     here = type(self)(glob.escape(os.fspath(self)))
     return map(type(self), glob.glob(os.fspath(here / pattern)))
 

@@ -47,7 +47,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs.differences import changed_keys
-from input_pipeline.sources import hashes
+from input_pipeline.sources import hashes, paths
 from train.learning.state import TrainState, create_state
 from train.learning.tuning import EVERYTHING, Tuning
 from train.runs import (
@@ -114,10 +114,10 @@ def find(
         'a new one. Take another --workdir.'
       )
     path, step = parse(init_from)
-    if not os.path.isdir(path):
+    if not paths.is_folder(path):
       raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
     checkpoints = Checkpoints(path, read_only=True)
-    step, path = checkpoints.find(step), os.path.realpath(path)
+    step, path = checkpoints.find(step), paths.real(path)
     return _make(path, checkpoints, step, config, shape, init_state, False)
   if not steps:
     if history.source(entries):
@@ -148,7 +148,7 @@ def parse(init_from: str) -> tuple[str, int | str | None]:
   """The workdir and the step of WORKDIR[:STEP]; None is the newest."""
   found = re.fullmatch(rf'(?s)(.+?):({BEST}:.+)', init_from)
   found = found or re.fullmatch(rf'(?s)(.+):(\d+|{BEST})', init_from)
-  if not found or os.path.isdir(init_from):
+  if not found or paths.is_folder(init_from):
     return init_from, None
   return found[1], parse_step(found[2])
 
@@ -160,7 +160,7 @@ def _check_source(
   source = history.source(entries)
   path, step = parse(init_from)
   same = source and (
-    source['workdir'] == os.path.realpath(path)
+    source['workdir'] == paths.real(path)
     and (isinstance(step, str) or step in (None, source['step']))
     and source['optimizer'] == init_state
   )
@@ -286,7 +286,7 @@ def provenance(origin: Origin | None) -> dict | None:
     'workdir': origin.folder,
     'step': origin.step,
     'optimizer': origin.optimizer,
-    'checkpoint': hashes.file_sha256(sums) if os.path.exists(sums) else None,
+    'checkpoint': hashes.file_sha256(sums) if paths.exists(sums) else None,
     'data': hashes.sha256(data.encode()),
     'tokens_seen': origin.saved.get('counts', {}).get('tokens_seen'),
     'part': origin.part,

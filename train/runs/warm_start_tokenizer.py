@@ -43,7 +43,7 @@ def prepare(
     tokenizing.prepare(*own)
     return f'The tokenizer is that of {origin.folder}.'
   tokenizer = tokenizing.prepare(*own)
-  if not os.path.exists(_path(origin)):
+  if not paths.exists(_path(origin)):
     return _without_file(origin, data, tokenizer)
   theirs = _tokenizer(origin, data.sentinels)
   return compare(tokenizer, theirs, _path(origin), data)
@@ -110,15 +110,14 @@ def _without_file(origin, data, tokenizer):
 
 def _copy(origin: Origin, data: DataConfig, folder: str) -> None:
   path = _path(origin)
-  if _settings(origin)['source'] == 'synthetic' or not os.path.exists(path):
+  if _settings(origin)['source'] == 'synthetic' or not paths.exists(path):
     raise ValueError(
       f'--init_from: {origin.folder} holds no tokenizer ({path}), and a new '
       'one would not fit its parameters: set data.tokenizer.'
     )
   _check_keys(origin, data)
   _check_theirs(origin)
-  with open(path, 'rb') as file:
-    paths.write(os.path.join(folder, os.path.basename(path)), file.read())
+  paths.write(os.path.join(folder, os.path.basename(path)), paths.read(path))
 
 
 def _settings(origin: Origin) -> dict[str, Any]:

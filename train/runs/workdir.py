@@ -61,7 +61,12 @@ ADDED = {
     'epochs': 0.0,
     'warmup_share': 0.0,
     'phases': (),
+    'spike_factor': 0.0,
+    'spike_window': 0,
+    'spike_back': 0,
+    'spike_skip': 0,
   },
+  'sharding': {'slices': 0, 'context': 'gather', 'compiler_options': ()},
   'tuning': {
     'train': 'all',
     'rank': 0,
@@ -81,7 +86,7 @@ def read_config(folder: str) -> ConfigDict:
   config, or it is damaged or was edited.
   """
   path, saved = os.path.join(folder, NAME), _saved_path(folder)
-  if not os.path.exists(path):
+  if not paths.exists(path):
     if saved:
       return _read_saved(folder, saved)
     raise ValueError(
@@ -89,8 +94,7 @@ def read_config(folder: str) -> ConfigDict:
       f'python -m train --config=FILE --workdir={folder}'
     )
   try:
-    with open(path, encoding='utf-8-sig') as file:
-      found = json.load(file)
+    found = json.loads(paths.read(path).decode('utf-8-sig'))
   except (ValueError, RecursionError) as error:
     raise ValueError(_damaged(path, error)) from error
   config = checked(found, path)
@@ -137,8 +141,7 @@ def at_step(saved: dict, config: ConfigDict) -> ConfigDict:
 def _read_saved(folder: str, path: str) -> ConfigDict:
   """The config in a checkpoint's metadata, with the changes made since."""
   try:
-    with open(path, encoding='utf-8') as file:
-      found = json.load(file)['config']
+    found = json.loads(paths.read(path))['config']
     step = int(path.split(os.sep)[-3])
     changed = history.keys_changed_since(history.read(folder), step)
     for key, value in changed.items():
@@ -213,7 +216,7 @@ def _saved_path(folder: str) -> str:
   for step in reversed(history.saved_steps(folder)):
     place = os.path.join(folder, 'checkpoints', str(step))
     path = os.path.join(place, 'run', 'metadata')
-    if os.path.exists(path) and not checksums.damage(place, part='run/'):
+    if paths.exists(path) and not checksums.damage(place, part='run/'):
       return path
   return ''
 
@@ -239,7 +242,7 @@ def check(
   """
   folders.check_name(folder)
   saved = _saved_path(folder)
-  if not saved and not os.path.exists(os.path.join(folder, NAME)):
+  if not saved and not paths.exists(os.path.join(folder, NAME)):
     return {}
   # An edited config.json does not matter: --config has all keys.
   config_then = _read_saved(folder, saved) if saved else read_config(folder)
@@ -274,17 +277,16 @@ def put_tokenizer_aside(folder: str, changed: bool = False) -> None:
     return
   for name in TOKENIZERS:
     path = os.path.join(folder, name)
-    if os.path.exists(path):
-      os.replace(path, f'{path}.unused')
+    if paths.exists(path):
+      paths.move(path, f'{path}.unused')
 
 
 def begun(folder: str) -> bool:
   """Whether a run has left anything worth keeping."""
   metrics = os.path.join(folder, 'metrics.jsonl')
-  has_metrics = os.path.exists(metrics) and os.path.getsize(metrics) > 0
+  has_metrics = paths.exists(metrics) and paths.size(metrics) > 0
   return has_metrics or _has_checkpoints(folder)
 
 
 def _has_checkpoints(folder: str) -> bool:
-  path = os.path.join(folder, 'checkpoints')
-  return os.path.isdir(path) and any(os.scandir(path))
+  return bool(paths.names(os.path.join(folder, 'checkpoints')))

@@ -47,7 +47,7 @@ def test_compiles_without_weights(slice_, H):
     jax.jit(gradients, in_shardings=place, out_shardings=place)
     .lower(
       *(heads, keys, keys, array(N, 2 * T - 1, dtype='float32')),
-      *(array(B, T, dtype='int32'), array(4, dtype='int32'), heads),
+      *(array(B, T, dtype='int32'), array(6, dtype='int32'), heads),
     )
     .compile()
   )

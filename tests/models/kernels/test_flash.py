@@ -56,7 +56,7 @@ def compared(
   scaled = (normal(B, N, T, H) * (8 / H) ** 0.5).astype(dtype)
   arrays = scaled, normal(B, K, S, H), normal(B, K, S, H)
   bias = normal(N, T + S - 1) if kind.bias else None
-  meta = jnp.array([SEED, window, 0, 0], 'int32')
+  meta = jnp.array([SEED, window, 0, 0, 0, 0], 'int32')
   probe = normal(B, N, T, H)
 
   def flash(q, k, v, bias):
@@ -111,6 +111,38 @@ def test_equals_attend(case):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5)
 
 
+@pytest.mark.parametrize('first', [(300, 0), (0, 140)])
+def test_parts_of_a_row(first):
+  """Queries and keys that begin later than the row, in several blocks."""
+  kind = kernel.Kind(causal=True, block=128, interpret=True)
+  rng = np.random.default_rng(0)
+  shape = 1, 290, 1, 8
+  q, k, v = (rng.normal(size=shape).astype('float32') for _ in 'qkv')
+  ones = jnp.ones(shape[:2], 'int32')
+  query, key = (n + jnp.arange(shape[1]) for n in first)
+  mask = (key <= query[:, None])[None]
+  seen = mask.any(-1)[..., None, None]
+
+  def flash(q, k, v):
+    meta = jnp.array([0, 0, 0, 0, *first], 'int32')
+    return kernel.flash(kind, q, k, v, None, ones, ones, None, meta)
+
+  def reference(q, k, v):
+    return jnp.where(seen, attend(q, k, v, mask), 0)
+
+  results = []
+  for function in flash, reference:
+
+    @jax.jit
+    def both(*args, function=function):
+      out, gradients = jax.vjp(function, *args)
+      return out, gradients(jnp.cos(out))
+
+    results.append(jax.tree.leaves(both(q, k, v)))
+  for a, b in zip(*results, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5)
+
+
 def test_passes_over_blocks_of_other_segments():
   """A block that shares no segment is not computed: its NaN reach nothing."""
   kind, H = kernel.Kind(causal=False, block=128, interpret=True), 8
@@ -118,7 +150,7 @@ def test_passes_over_blocks_of_other_segments():
   q, k, v = (rng.normal(size=(1, 256, 1, H)).astype('float32') for _ in 'qkv')
   cuts = jnp.repeat(jnp.array([[1, 2]], 'int32'), 128, axis=1)
   q[:, 128:] = k[:, 128:] = v[:, 128:] = np.nan
-  meta = jnp.zeros(4, 'int32')
+  meta = jnp.zeros(6, 'int32')
 
   def first_half(*arrays):
     out = kernel.flash(kind, *arrays, None, cuts, cuts, None, meta)

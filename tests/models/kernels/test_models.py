@@ -17,6 +17,7 @@ from models.kernels.choice import choose
 from tests.helpers import decoders, t5_reference
 from tests.models.families import test_rwkv
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, T = 8, 12
 # Fields, the GPU's capability, and the reason.
@@ -158,7 +159,7 @@ def test_on_a_mesh(name, monkeypatch):
   truth = value_and_gradients(config, params)
   sizes = dict.fromkeys(sharding.AXES, 1)
   sizes |= MESH
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules('fsdp_tensor')
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     ours = value_and_gradients(config, params)
@@ -177,9 +178,7 @@ def test_cudnn_on_a_mesh_is_asked_of_cudnn(monkeypatch, remat):
   )  # fmt: skip
   model, arrays = build(config), batch(config)
   params = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), **arrays))
-  mesh = sharding.make_mesh(
-    dict.fromkeys(sharding.AXES, 1) | MESH, 'fsdp_tensor'
-  )
+  mesh = make_mesh(dict.fromkeys(sharding.AXES, 1) | MESH, 'fsdp_tensor')
 
   def loss(params):
     return jnp.sum(model.apply(params, **arrays))
@@ -228,6 +227,23 @@ def test_what_auto_takes_on_a_gpu(monkeypatch):
   resolved = dataclasses.replace(config, attention='cudnn')
   with pytest.raises(ValueError, match="model.attention is 'cudnn'"):
     choose(resolved, 'gpu', '9.0')
+
+
+def test_what_auto_takes_where_devices_share_rows():
+  """Triton's kernel knows where parts of rows begin; cuDNN's does not."""
+  config = decoders.tiny_decoder('rope', head_dim=64, dtype='bfloat16')
+  assert choose(config, 'tpu', sequence=4)[0] == 'flash'
+  name, why = choose(config, 'gpu', '9.0', sequence=4)
+  assert name == 'triton'
+  assert 'reads parts of rows (sharding.mesh.sequence=4)' in why
+  alibi = dataclasses.replace(config, **NO_ROPE, position='alibi')
+  assert choose(alibi, 'gpu', '9.0')[0] == 'cudnn'
+  name, why = choose(alibi, 'gpu', '9.0', sequence=4)
+  assert name == 'xla'
+  assert 'kernel for sharding.mesh.sequence=4 has no bias' in why
+  asked = dataclasses.replace(alibi, attention='flash')
+  with pytest.raises(ValueError, match=r'sharding\.mesh\.sequence=4 has no'):
+    choose(asked, 'gpu', '9.0', sequence=4)
 
 
 def test_steps_of_decoding_have_a_mask():

@@ -23,12 +23,9 @@ from models.kernels.choice import choose
 from models.kernels.flash import Kind
 from tests.models.kernels.test_flash import compared
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 B, N = 2, 4
-
-
-def attention(kind, q, k, v, _, queries, keys, __, meta):
-  return triton.attend(kind, q, k, v, queries, keys, meta)
 
 
 # Every feature beside every other that can meet it, in few programs.
@@ -44,14 +41,14 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_equals_attend(case):
   given = {'T': 75, 'S': 75, 'block': 16} | CASES[case]
-  ours, truth = compared(attention=attention, **given)
+  ours, truth = compared(attention=triton.attend, **given)
   for a, b in zip(ours, truth, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5)
 
 
 def test_in_bfloat16():
   ours, truth = compared(
-    T=40, S=40, H=16, block=32, attention=attention, dtype='bfloat16',
+    T=40, S=40, H=16, block=32, attention=triton.attend, dtype='bfloat16',
     causal=True, rate=0.1,
   )  # fmt: skip
   for a, b in zip(ours, truth, strict=True):
@@ -80,13 +77,13 @@ def test_passes_over_hidden_blocks(case):
   q, k, v = (rng.normal(size=(1, 32, 1, 16)).astype('float32') for _ in 'qkv')
   k[:, where] = v[:, where] = np.nan
   cuts = jnp.repeat(jnp.array([cuts], 'int32'), 8, axis=1)
-  meta = jnp.array([0, 1, 0, 0], 'int32')
+  meta = jnp.array([0, 1, 0, 0, 0, 0], 'int32')
   seen = LAST if where is FIRST else FIRST
 
   @jax.jit
   @jax.value_and_grad
   def half(q):
-    out = triton.attend(kind, q, k, v, cuts, cuts, meta)
+    out = triton.attend(kind, q, k, v, None, cuts, cuts, None, meta)
     return jnp.sum(jnp.sin(out[:, seen]))
 
   value, d_q = half(q)
@@ -120,12 +117,12 @@ def test_is_lowered_to_triton(H):
 
   def gradients(q, k, v, probe, segments, meta):
     def attend(q, k, v):
-      return triton.attend(kind, q, k, v, segments, segments, meta)
+      return triton.attend(kind, q, k, v, None, *[segments] * 2, None, meta)
 
     return jax.vjp(attend, q, k, v)[1](probe)
 
   heads, keys = array(B, T, N, H), array(B, T, 2, H)
-  numbers = array(B, T, dtype='int32'), array(4, dtype='int32')
+  numbers = array(B, T, dtype='int32'), array(6, dtype='int32')
   text = lowered(gradients, heads, keys, keys, heads, *numbers)
   assert calls(text) == {'_attend': 1, '_d_query': 1, '_d_key': 1}
   # Whole blocks of 64; none of the arrays has queries beside keys.
@@ -193,7 +190,7 @@ def on_mesh():
   """8 devices, each with its own rows and heads, and a share of the weights."""
   sizes = dict.fromkeys(sharding.AXES, 1)
   sizes |= {'data': 2, 'fsdp': 2, 'tensor': 2}
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules('fsdp_tensor')
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield

@@ -15,6 +15,7 @@ from train.learning.state import (
   create_state,
 )
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 MODEL = build(tiny_decoder('none', decoder_layers=1, heads=4, kv_heads=4))
 CURSOR = np.arange(8).reshape(2, 4) + 5
@@ -22,7 +23,7 @@ CURSOR = np.arange(8).reshape(2, 4) + 5
 
 def create(seed):
   sizes = dict.fromkeys(sharding.AXES, 1) | {'fsdp': 4, 'tensor': 2}
-  mesh = sharding.make_mesh(sizes, 'fsdp_tensor')
+  mesh = make_mesh(sizes, 'fsdp_tensor')
   rules = sharding.make_rules('fsdp_tensor')
   optimizer = optax.chain(optax.scale_by_adam(), optax.scale(-0.1))
   shapes = abstract_state(MODEL, optimizer, CURSOR.shape, mesh, rules)

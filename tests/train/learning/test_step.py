@@ -42,6 +42,7 @@ from train.learning.step import (
   train_step,
 )
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 RATE, ATTENTION = 0.3, 0.45
 HOW = 'accumulate', 'loss_chunk'  # these change no number
@@ -274,7 +275,7 @@ def test_a_compiled_step_donates_its_state(params):
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
   sizes = dict.fromkeys(sharding.AXES, 1)
-  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:1])
+  mesh = make_mesh(sizes, 'replicated', jax.devices()[:1])
   rules = sharding.make_rules('replicated')
   shapes = abstract_state(model, optimizer, (STREAMS, 4), mesh, rules)
   place = jax.sharding.NamedSharding(mesh, sharding.BATCH)
@@ -329,7 +330,7 @@ def test_each_device_keeps_its_own_rows_of_every_part():
   model = model_of(config)
   optimizer = optax.sgd(1.0)
   sizes = dict.fromkeys(sharding.AXES, 1) | {'data': 2}
-  mesh = sharding.make_mesh(sizes, 'replicated', jax.devices()[:2])
+  mesh = make_mesh(sizes, 'replicated', jax.devices()[:2])
   rules = sharding.make_rules('replicated')
   shapes = abstract_state(model, optimizer, (STREAMS, 4), mesh, rules)
   place = jax.sharding.NamedSharding(mesh, sharding.BATCH)

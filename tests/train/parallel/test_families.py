@@ -50,13 +50,16 @@ def make_config(name):
   return config
 
 
-def train(config, preset, sizes, devices=None):
-  check_settings(config, 1)
+def batches_of(config):
   family = config.model.family
   data = pipeline.open_data(DataConfig(**config.data), 0, 320, family=family)
   batches = data.batches(data.start(), np.arange(16))
-  batches = [next(batches) for _ in range(STEPS)]
-  return train_config(config, batches, preset, sizes, devices)
+  return [next(batches) for _ in range(STEPS)]
+
+
+def train(config, preset, sizes, devices=None):
+  check_settings(config, 1)
+  return train_config(config, batches_of(config), preset, sizes, devices)
 
 
 @functools.cache

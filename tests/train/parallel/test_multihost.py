@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import sys
 
 import jax
@@ -42,6 +43,7 @@ import jax
 import numpy as np
 from input_pipeline import pipeline
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 from train.runs import workdir
 from input_pipeline.config import DataConfig
 folder, address, process = sys.argv[1:]
@@ -52,7 +54,7 @@ data = pipeline.open_data(
   DataConfig(**config.data), config.seed, config.model.vocab_size, '', folder,
   family=config.model.family,
 )
-mesh = sharding.make_mesh({**config.sharding.mesh}, config.sharding.rules)
+mesh = make_mesh({**config.sharding.mesh}, config.sharding.rules)
 rows = sharding.batch_rows(mesh, config.data.batch)
 batches = data.batches(data.start(), rows)
 held = {}
@@ -68,6 +70,10 @@ for number in range(5):
         key = f'{number} {name} {row:02d}'
         value = hashlib.sha256(values.tobytes()).hexdigest()
         assert held.setdefault(key, value) == value
+# JAX was connected by another program than `processes.join`.
+from train.parallel import processes
+asked = processes.ask({'number': jax.process_index()}, list)
+assert asked == [{'number': i} for i in range(jax.process_count())]
 print(json.dumps([rows.tolist(), held]))
 """
 
@@ -270,7 +276,12 @@ def test_processes_with_different_configs(source, tmp_path):
     for number, dropout in enumerate((0.1, 0.2))
   )
   assert 'Error: The 2 processes of this run were started with diff' in stderr
-  assert '  process 1: model.dropout, seed\n' in stderr
+  host = socket.gethostname()
+  for line in (
+    f'model.dropout is 0.1 on process 0 ({host}), 0.2 on process 1 ({host})',
+    f'seed is 0 on process 0 ({host}), 1 on process 1 ({host})',
+  ):
+    assert f'\n  {line}\n' in stderr
   assert 'Traceback' not in stderr
   assert not (tmp_path / 'run').exists()
 

@@ -25,6 +25,7 @@ from train.learning.state import (
 from train.learning.step import compile_train_step, configured_step
 from train.learning.tuning import make_tuning
 from train.parallel import sharding
+from train.parallel.mesh import make_mesh, mesh_shape
 from train.runs.checkpoint import Checkpoints
 
 STEPS = 3
@@ -96,10 +97,21 @@ def train_config(config, host_batches, preset, sizes, devices=None):
   schedule = make_schedule(config.schedule, config.train.steps)
   _, axes = abstract_params(model)
   optimizer = make_optimizer(config.optimizer, schedule, axes)
-  mesh = sharding.make_mesh(mesh_sizes(**sizes), preset, devices)
-  rules = sharding.make_rules(preset)
-  cursor_shape = config.data.streams, 4
-  shape = abstract_state(model, optimizer, cursor_shape, mesh, rules)
+  mesh = make_mesh(mesh_sizes(**sizes), preset, devices)
+  rules, optimizer_rules = (
+    sharding.make_rules(preset, mesh.shape, config.model.kv_heads, own)
+    for own in (False, True)
+  )
+  if config.sharding.context == 'ring':
+    rules = sharding.ring(rules)
+  shape = abstract_state(
+    model,
+    optimizer,
+    (config.data.streams, 4),
+    mesh,
+    rules,
+    optimizer_rules=optimizer_rules,
+  )
   start = np.tile(cursors.START, [config.data.streams, 1])
   state = create_state(model, optimizer, shape, start, config.seed)
 
@@ -158,6 +170,40 @@ def test_eight_devices_equal_one(host_batches, one_device, preset):
   check_places(ours[1], MESHES[preset], preset)
 
 
+def test_what_the_mesh_does_not_divide(host_batches):
+  """A vocabulary, a length, and fewer key heads than devices.
+
+  The table is stored along its other dimension, and keys and values whole.
+  """
+  odd = {'model.vocab_size': 66, 'model.kv_heads': 2, 'model.dropout': 0.0}
+  batches = [
+    {
+      name: x if name.startswith(('cursor', 'encoder')) else x[:, :13]
+      for name, x in batch.items()
+    }
+    for batch in host_batches
+  ]
+  sizes = {'data': 1, 'fsdp': 2, 'tensor': 4}
+  ours = train(batches, 'auto', sizes, **odd)
+  one = jax.devices()[:1]
+  theirs = train(batches, 'replicated', {'data': 1}, one, **odd)
+  assert_same_training(ours, theirs)
+  params = ours[1].params
+  table = params['embed']['table'].addressable_shards[0].data
+  assert table.shape == (66, 16 // 8)
+  attention = params['decoder']['layers']['attention']
+  key = attention['key']['kernel'].addressable_shards[0].data
+  assert key.shape == (2, 16 // 2, 2 * 8)
+  query = attention['query']['kernel'].addressable_shards[0].data
+  assert query.shape == (2, 16 // 2, 4 * 8 // 4)
+
+
+def test_zero1_cuts_the_state_of_the_optimizer_alone(host_batches, one_device):
+  ours = train(host_batches, 'zero1_tensor', {'data': 4, 'tensor': 2})
+  assert_same_training(ours, one_device)
+  check_places(ours[1], {'tensor': 2, 'fsdp': 4}, 'tensor', moments=4)
+
+
 def test_shared_stacks_on_eight_devices(host_batches):
   """The weights of both stacks get gradients from both, on any mesh."""
   shared = {'model.shared_stacks': True}
@@ -169,7 +215,7 @@ def test_shared_stacks_on_eight_devices(host_batches):
   check_places(ours[1], sizes, 'fsdp_tensor', 'decoder', 16)
 
 
-def check_places(state, sizes, preset, stack='encoder', arrays=26):
+def check_places(state, sizes, preset, stack='encoder', arrays=26, moments=0):
   """After training, each device still holds what the preset says."""
   sizes = mesh_sizes(**sizes)
   f = sizes['fsdp'] if 'fsdp' in preset else 1
@@ -198,12 +244,12 @@ def check_places(state, sizes, preset, stack='encoder', arrays=26):
     for shard in leaf.addressable_shards:
       assert shard.data.shape == held[name], name
   # Factored second moments are laid out like their weights' dimensions.
-  moments = state.opt_state[1].moments[stack]['layers']
+  kept = state.opt_state[1].moments[stack]['layers']
   for name, shape in (
-    ('row', (2, D // f)),
+    ('row', (2, D // (moments or f))),
     ('column', (2, F // t)),
   ):
-    moment = moments['mlp']['input']['kernel'][name]
+    moment = kept['mlp']['input']['kernel'][name]
     assert moment.addressable_shards[0].data.shape == shape
 
 
@@ -219,7 +265,7 @@ def test_state_is_the_same_on_any_mesh(tmp_path):
 
   def abstract(devices, preset, **sizes):
     sizes = dict.fromkeys(sharding.AXES, 1) | sizes
-    mesh = sharding.make_mesh(sizes, preset, jax.devices()[:devices])
+    mesh = make_mesh(sizes, preset, jax.devices()[:devices])
     places = sharding.shardings(mesh, sharding.make_rules(preset), names, host)
     return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -282,7 +328,7 @@ def test_one_host_needs_all_rows():
   """A single host's global batch is its own, sharded over the mesh."""
   own = np.random.default_rng(0).integers(0, 100, (16, 3))
   for preset, sizes in MESHES.items():
-    mesh = sharding.make_mesh(mesh_sizes(**sizes), preset)
+    mesh = make_mesh(mesh_sizes(**sizes), preset)
     rows = sharding.batch_rows(mesh, 16)
     np.testing.assert_array_equal(rows, np.arange(16))
     batch = sharding.global_batch({'inputs': own}, rows, mesh, 16)
@@ -292,10 +338,10 @@ def test_one_host_needs_all_rows():
 
 def test_the_rest_of_the_devices():
   sizes = mesh_sizes(data=-1, tensor=2)
-  assert sharding.mesh_shape(sizes, 8) == (4, 1, 1, 2, 1, 1)
+  assert mesh_shape(sizes, 8) == (4, 1, 1, 2, 1, 1)
   sizes = mesh_sizes(data=2, fsdp=-1)
-  assert sharding.mesh_shape(sizes, 8) == (2, 4, 1, 1, 1, 1)
-  assert sharding.mesh_shape(sizes, 2) == (2, 1, 1, 1, 1, 1)
+  assert mesh_shape(sizes, 8) == (2, 4, 1, 1, 1, 1)
+  assert mesh_shape(sizes, 2) == (2, 1, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +353,7 @@ def test_the_rest_of_the_devices():
     ('fsdp', {'data': -1, 'fsdp': -1}, 'one may be -1'),
     ('replicated', {'data': 0}, 'sizes must be positive'),
     ('replicated', {}, r'\(all 1\) takes 1 devices'),
-    ('zero', {'data': 8}, "sharding.rules is 'zero'; it must be one of repl"),
+    ('zero', {'data': 8}, "sharding.rules is 'zero'; it must be auto, repl"),
     ('fsdp', {'data': 8}, "the mesh axis 'fsdp', whose size is 1"),
     ('fsdp_tensor', {'data': 4, 'fsdp': 2}, "the mesh axis 'tensor', whose"),
     ('replicated', {'data': 4, 'tensor': 2}, 'mesh.tensor is 2, but'),
@@ -316,11 +362,11 @@ def test_the_rest_of_the_devices():
 )
 def test_impossible_meshes(preset, sizes, message):
   with pytest.raises(ValueError, match=message):
-    sharding.make_mesh(mesh_sizes(**sizes), preset)
+    make_mesh(mesh_sizes(**sizes), preset)
 
 
 def test_weights_that_a_mesh_cannot_divide():
-  mesh = sharding.make_mesh(mesh_sizes(tensor=8), 'tensor')
+  mesh = make_mesh(mesh_sizes(tensor=8), 'tensor')
   rules = sharding.make_rules('tensor')
 
   def place(shape, *names):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from input_pipeline.sources import growing
 from train.reporting import board
 from train.reporting.metrics import MetricsWriter, read_metrics
 
@@ -62,6 +63,21 @@ def test_resuming_drops_later_rows(tmp_path):
   assert not list(tmp_path.glob('*.partial'))
 
 
+def test_going_back_drops_later_rows_too(tmp_path):
+  writer = MetricsWriter(str(tmp_path))
+  for step in (1, 2, 3):
+    writer.write(step, {'train/loss': 0.5})
+  writer.go_back(1)
+  assert (steps(tmp_path), writer.rows) == ([1], 1)
+  writer.write(2, {'train/loss': 0.25})
+  writer.close()
+  assert steps(tmp_path) == [1, 2]
+  assert board.shown(str(tmp_path / 'tensorboard'))['train/loss'] == {1, 2}
+  idle = MetricsWriter(str(tmp_path), active=False)
+  idle.go_back(0)
+  assert steps(tmp_path) == [1, 2]
+
+
 def test_a_damaged_line_is_named(tmp_path):
   write(tmp_path, [1, 2])
   path = tmp_path / 'metrics.jsonl'
@@ -110,7 +126,7 @@ def test_only_the_active_process_writes(tmp_path):
 )
 def test_full_disk(tmp_path):
   writer = MetricsWriter(str(tmp_path))
-  writer._file = open('/dev/full', 'w')  # noqa: SIM115
+  writer._file = growing.GrowingFile('/dev/full')
   with pytest.raises(OSError, match='Cannot write .*metrics.jsonl: No space'):
     writer.write(1, {'train/loss': 1.0})
 

@@ -16,24 +16,28 @@ class Terminal(io.StringIO):
 
 
 def test_progress(monkeypatch):
-  now = iter([0.0, 10.0, 12.0, 104.0])
+  now = iter([0.0, 10.0, 12.0, 104.0, 200.0, 210.0])
   monkeypatch.setattr('time.perf_counter', lambda: next(now))
   monkeypatch.setattr(progress, 'peak_flops', lambda device: 1e11)
   stream = io.StringIO()
   line = Progress(1000, 1, stream=stream)
   line.step_flops = 4e10
   line.begin()
-  line.update(5, 3.25, 2000)  # 4 steps in 2 seconds
+  line.update(5, 3.25, 2000, 0.09)  # 4 steps in 2 seconds
   assert line.rates == {
     'train/steps_per_second': 2.0,
     'train/tokens_per_second': 4000.0,
     'train/mfu': 2 * 4e10 / 8e11,
   }
   line.pause(88.0)  # evaluated
-  line.update(13, 3.0, 2000)  # 8 steps in 4 seconds
+  line.update(13, 3.0, 2000, 0.4)  # 8 steps in 4 seconds, 0.4 of them waiting
+  line.go_back(9)
+  line.update(10, 3.0, 2000)  # a step in 10 seconds
   assert stream.getvalue() == (
     'step 5/1,000 (0%)  loss 3.2500  4,000 tokens/s  MFU 10.0%  ETA 8m18s\n'
-    'step 13/1,000 (1%)  loss 3.0000  4,000 tokens/s  MFU 10.0%  ETA 8m14s\n'
+    'step 13/1,000 (1%)  loss 3.0000  4,000 tokens/s  MFU 10.0%  input 10%  '
+    'ETA 8m14s\n'
+    'step 10/1,000 (1%)  loss 3.0000  200 tokens/s  MFU 0.5%  ETA 2h45m\n'
   )
 
 

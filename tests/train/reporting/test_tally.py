@@ -3,15 +3,19 @@
 import json
 import math
 import tomllib
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from train.evaluation.held_out import evaluate
 from train.learning.criteria import mlm_nsp_means
 from train.learning.tokens import lm_means
-from train.reporting.tally import Tally, peak_memory
+from train.phases import planned_bytes
+from train.reporting.tally import Tally, ending, peak_memory
+from train.reporting.timing import Life
 from train.runs import history
 
 
@@ -79,6 +83,27 @@ def test_peak_memory():
   assert found == pytest.approx(expected, rel=0.05)
 
 
+def test_memory_of_devices_that_do_not_report_it(monkeypatch):
+  """What the largest compiled step takes stands for it, but on no CPU."""
+  assert peak_memory().keys() == {'train/peak_host_bytes'}
+  assert peak_memory(7)['train/planned_device_bytes'] == 7
+  assert '7.00 GB on a device, as compiled' in ending(Life(), 7 * 10**9)
+
+  def part(donated):
+    jitted = jax.jit(lambda x: x + 1, donate_argnums=donated)
+    shape = jax.ShapeDtypeStruct((64, 64), 'float32')
+    return types.SimpleNamespace(step=jitted.lower(shape).compile())
+
+  parts = [part(()), part((0,)), types.SimpleNamespace(step=None)]
+  assert planned_bytes(parts) == 0
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  one = 64 * 64 * 4
+  whole, donated = planned_bytes(parts), planned_bytes(parts[1:])
+  assert whole >= 2 * one
+  assert whole - donated == one  # what is given up is there once
+  assert planned_bytes(parts[2:]) == 0
+
+
 def test_perplexity():
   """Perplexity is e to a token's loss, without the loss of the pairs."""
 
@@ -100,7 +125,7 @@ def test_what_made_a_checkpoint():
   assert found['versions'].keys() & {'tensorflow', 'tensorflow-cpu'}
   project = Path(history.__file__).parents[2] / 'pyproject.toml'
   name = tomllib.loads(project.read_text())['project']['name']
-  assert name in history.PACKAGES
+  assert name in history.software.PACKAGES
   assert found['versions']['numpy'] == np.__version__
   assert 'python' in found['command']
   assert len(found['commit'].split('+')[0]) in (0, 40)

@@ -41,6 +41,18 @@ def test_the_best_step_is_opened(two):
     opening.open_run(str(two), 'best')
 
 
+def test_what_a_rewind_forgets(tmp_path):
+  """The best step's checkpoint may be gone: the next evaluation is best."""
+  best = Best('loss', Criterion(lm, lm_weights, lm_means), False)
+  best.forget(str(tmp_path))
+  best.add(3, {'loss': 1.0})
+  best.write(str(tmp_path))
+  best.forget(str(tmp_path))
+  assert not (tmp_path / 'best.json').exists()
+  assert best.steps == set()
+  assert best.add(2, {'loss': 4.0})
+
+
 def test_a_run_begins_with_the_best_step(two, source, language_model, tmp_path):
   config = config_of(palm, 'tiny', BYTES, PALM, {'data.source': source})
   assert warm_start.parse(f'{two}:best') == (str(two), 'best')

@@ -62,6 +62,30 @@ def test_which_are_kept(tmp_path, keep, keep_every, best, kept):
   assert {step for step, x in zip(steps, stay, strict=True) if x} == kept
 
 
+@pytest.mark.parametrize(
+  ('before', 'kept'), [(12, {12}), (9, {8, 12}), (8, {8, 12}), (1, {2, 12})]
+)
+def test_one_that_is_old_enough_is_kept(tmp_path, before, kept):
+  """The newest at or before a step; if there is none, the oldest."""
+  checkpoints = Checkpoints(str(tmp_path), 1)
+  checkpoints.needs = lambda newest: before - 12 + newest
+  steps = [10, 12, 2, 4, 6, 8]
+  there = [types.SimpleNamespace(step=step) for step in steps]
+  keep = checkpoints.should_preserve(there, context=None)
+  assert {s for s, k in zip(steps, keep, strict=True) if k} == kept
+
+
+def test_later_ones_are_removed(copied):
+  """Their steps can be saved again."""
+  with Checkpoints(str(copied)) as checkpoints:
+    checkpoints.remove_after(2)
+    assert checkpoints.steps() == runs.checkpoints(copied) == [2]
+    state = jax.tree.map(jax.device_put, runs.small_state(4, 99))
+    checkpoints.save(state, 4, RUN)
+  found = Checkpoints(str(copied), read_only=True).restore_arrays(4)
+  np.testing.assert_array_equal(found['cursor'], state.cursor)
+
+
 def test_the_newest_has_the_highest_step(three):
   checkpoints = Checkpoints(str(three), read_only=True)
   assert checkpoints.steps() == [2, 4, 10]

@@ -118,6 +118,7 @@ def test_a_run_older_than_some_keys_goes_on_as_before(half):
     'optimizer.decay': 'matrices',
     'train.max_logit_loss': 0.0,
     'train.phases': [],
+    'train.spike_factor': 0.0,
     'schedule.unit': 'steps',
   }
   for key in keys:

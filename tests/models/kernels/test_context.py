@@ -1,0 +1,212 @@
+"""Attention across devices that share rows equals attention to whole rows."""
+
+import collections
+import functools
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from models.attention import attend
+from models.kernels import ring, sharded
+from models.kernels.keep import all_kept
+from models.masks import Rules
+from train.parallel import sharding
+from train.parallel.mesh import make_mesh
+
+B, N, H, SEED = 2, 4, 8, 77
+MESHES = {
+  'four': {'fsdp': 2, 'sequence': 4},
+  'two': {'data': 2, 'sequence': 2, 'tensor': 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch):
+  monkeypatch.setattr(sharded, 'INTERPRET', True)
+
+
+def segments(rng, length):
+  """Three packed examples, then padding: int32 [B,length]."""
+  cuts = np.sort(rng.integers(1, 4, (B, length)), axis=1)
+  cuts[:, -3:] = 0
+  return jnp.asarray(cuts, 'int32')
+
+
+def given(K=2, T=32, S=32, causal=False, prefix=False, bias=False, **_):
+  """q, k, v, bias and the rules."""
+  rng = np.random.default_rng(0)
+
+  def normal(*shape):
+    return jnp.asarray(rng.normal(size=shape), 'float32')
+
+  queries = segments(rng, T)
+  rules = Rules(
+    queries,
+    queries if T == S else segments(rng, S),
+    jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
+    causal=causal,
+  )
+  arrays = normal(B, T, N, H), normal(B, S, K, H), normal(B, S, K, H)
+  return (*arrays, normal(N, T + S - 1) if bias else None), rules
+
+
+def whole(arrays, rules, window=0, rate=0.0, **_):
+  """`attend` on whole arrays."""
+  q, k, v, bias = arrays
+  T, S = q.shape[1], k.shape[1]
+  distance = jnp.arange(T)[:, None] - jnp.arange(S)
+  mask = rules.mask() & (distance < window if window else True)
+  bias = None if bias is None else bias[:, distance + S - 1]
+  keep = all_kept(SEED, rate, (B, N, T, S)) if rate else None
+  return attend(q, k, v, mask, bias, keep)
+
+
+def shared(
+  kernel, arrays, rules, window=0, rate=0.0, fixed=False, banded=False, **_
+):
+  """`attend_in_blocks` by the rules and on the mesh that are active."""
+  *arrays, bias = arrays
+  return sharded.attend_in_blocks(
+    kernel, *arrays, rules, bias, jnp.bool_(True) if banded else None, window,
+    jnp.int32(SEED), rate, fixed,
+  )  # fmt: skip
+
+
+def both(function, arrays, rules, learned):
+  """The outputs of queries that see a key, and gradients, compiled."""
+
+  def probed(arrays):
+    seen = rules.mask().any(-1)[..., None, None]
+    out = jnp.where(seen, function(arrays, rules), 0)
+    return jnp.sum(jnp.sin(out * (1 + jnp.arange(H)))), out
+
+  @jax.jit
+  def run(arrays):
+    gradients, out = jax.grad(probed, has_aux=True)(arrays)
+    return out, gradients if learned else gradients[:3]
+
+  return run, run(arrays)
+
+
+def on_mesh(name, context):
+  """The contexts of a mesh and its rules."""
+  sizes = dict.fromkeys(sharding.AXES, 1) | MESHES[name]
+  rules = sharding.make_rules('auto', sizes)
+  if context == 'ring':
+    rules = sharding.ring(rules)
+  mesh = make_mesh(sizes, 'auto')
+  return jax.set_mesh(mesh), nn.logical_axis_rules(rules)
+
+
+def run_on_mesh(case, context, kernel, fields):
+  arrays, rules = given(**fields)
+  mesh, logical = on_mesh(case, context)
+  function = functools.partial(shared, kernel, **fields)
+  with mesh, logical:
+    return both(function, arrays, rules, learned(fields))
+
+
+def learned(fields):
+  return fields.get('bias', False) and not fields.get('fixed', False)
+
+
+# Every feature beside every other that can meet it, in few programs.
+CASES = {
+  'both directions': ('four', {'bias': True, 'rate': 0.2}),  # T5, BERT
+  'causal': (  # with ALiBi
+    'two',
+    {'causal': True, 'K': 2, 'rate': 0.1, 'bias': True, 'fixed': True},
+  ),
+  'prefix': ('two', {'causal': True, 'prefix': True, 'bias': True}),
+  'window': (
+    'two',
+    {'causal': True, 'window': 9, 'K': 4, 'banded': True, 'bias': True},
+  ),
+  'odd': ('four', {'causal': True, 'K': 1, 'T': 20, 'S': 20}),  # no halves
+  'cross': ('four', {'T': 16, 'S': 40, 'rate': 0.2}),
+}
+
+
+@functools.cache
+def truth(case):
+  fields = CASES[case][1]
+  arrays, rules = given(**fields)
+  function = functools.partial(whole, **fields)
+  return both(function, arrays, rules, learned(fields))[1]
+
+
+@pytest.mark.parametrize('kernel', ['xla', 'flash'])
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+@pytest.mark.parametrize('case', CASES)
+def test_equals_whole_rows(case, context, kernel):
+  """Values and all gradients; sums over parts of the keys round otherwise."""
+  _, ours = run_on_mesh(CASES[case][0], context, kernel, CASES[case][1])
+  for a, b in zip(*map(jax.tree.leaves, (ours, truth(case))), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+def test_triton_equals_whole_rows(context):
+  """Its kernel has no bias: this is `causal` without one."""
+  fields = {'causal': True, 'K': 2, 'rate': 0.1, 'window': 9}
+  arrays, rules = given(**fields)
+  function = functools.partial(whole, **fields)
+  expected = both(function, arrays, rules, False)[1]
+  ours = run_on_mesh('two', context, 'triton', fields)[1]
+  for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
+
+
+KINDS = 'all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter'
+SENT = re.compile(rf'= \(?(\w+)\[([\d,]*)\].* ({KINDS})(?:-start)?\(')
+
+
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+def test_what_is_sent(context):
+  """Gathered are keys and values alone; around a ring nothing is gathered."""
+  fields = {'causal': True, 'T': 64, 'S': 64, 'bias': True}
+  arrays, rules = given(**fields)
+  mesh, logical = on_mesh('four', context)
+  with mesh, logical:
+    function = functools.partial(shared, 'xla', **fields)
+    run, _ = both(function, arrays, rules, True)
+    text = run.lower(arrays).compile().as_text()
+  found = collections.Counter()
+  for kind, shape, code in SENT.findall(text):
+    found[code] += 1
+    shape = [int(x) for x in shape.split(',') if x]
+    if code == 'all-gather' and kind == 'f32':
+      # A row of this device, all keys; never weights [N,T,S], or queries.
+      assert shape[-3:] == [64, 2, H]
+  if context == 'gather':
+    assert found['all-gather'] == 3  # keys, values, segments
+    assert found['reduce-scatter'] == 2
+    assert not found['collective-permute']
+  else:
+    assert found['collective-permute'] > 0
+    assert not found['all-gather']
+    assert not found['reduce-scatter']
+
+
+def test_equal_work():
+  """Device i has parts i and 2n - 1 - i, and gives back what it was given."""
+  mesh, logical = on_mesh('four', 'ring')
+  spec = PartitionSpec(None, 'sequence')
+
+  @functools.partial(
+    jax.shard_map, in_specs=spec, out_specs=(spec, spec), check_vma=False
+  )
+  def dealt(x):
+    parts = ring.deal(x, 'sequence', 4)
+    return jnp.concatenate(parts, axis=1), ring.collect(parts, 'sequence', 4)
+
+  with mesh, logical:
+    parts, back = dealt(jnp.arange(16)[None])
+  np.testing.assert_array_equal(back[0], jnp.arange(16))
+  found = np.sort(parts.reshape(4, 4), axis=1) // 2
+  np.testing.assert_array_equal(found, [[i, i, 7 - i, 7 - i] for i in range(4)])

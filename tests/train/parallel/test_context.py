@@ -1,0 +1,85 @@
+"""Devices that share rows train as one device does, for each family."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train.parallel import test_families
+from tests.train.parallel.test_sharding import (
+  train_config,
+)
+from train.settings import check_settings
+
+# What each has that a cut could harm; the mesh, the context and changes.
+TWO = {'data': 2, 'sequence': 2, 'tensor': 2}
+FOUR = {'data': 1, 'fsdp': 2, 'sequence': 4}
+RUNS = {
+  # An encoder and a decoder of other lengths, a learned bias, T5's dropout.
+  't5': ('ring', FOUR, {'model.dropout': 0.1}),
+  # Both directions, gathers at `predict_at`, the first token, weights dropped.
+  'bert': ('gather', FOUR, {}),
+  # Windows, learned positions; logits by chunks of a row.
+  'gpt3': ('gather', TWO, {'train.loss_chunk': 10}),
+}
+SLOW = {
+  't5 gather': ('gather', TWO, {}),
+  'bert ring': ('ring', TWO, {}),
+  'electra': ('gather', TWO, {}),
+  'electra ring': ('ring', FOUR, {'model.remat': 'full'}),
+  'gpt3 ring': ('ring', FOUR, {'train.accumulate': 2}),
+  'gpt2': ('gather', {'data': 2, 'sequence': 4}, {'model.dropout': 0.1}),
+  'bloom': ('ring', FOUR, {'train.loss_chunk': 8}),  # ALiBi
+  'palm': ('ring', TWO, {}),  # one key head, rope, parallel blocks
+  'palm gather': ('gather', FOUR, {'model.scan': False}),
+  'llama': (
+    'ring',
+    {'data': 1, 'fsdp': 4, 'sequence': 2},
+    {'model.kv_heads': 2},
+  ),
+}
+
+
+def train(name, sizes, devices=None, **changes):
+  config = test_families.make_config(name)
+  mesh = {f'sharding.mesh.{axis}': n for axis, n in sizes.items()}
+  config.update_from_flattened_dict(changes | mesh)
+  check_settings(config, math.prod(sizes.values()))
+  batches = test_families.batches_of(config)
+  return train_config(config, batches, 'auto', sizes, devices)
+
+
+@functools.cache
+def one_device(name, changes):
+  return train(name, {'data': 1}, jax.devices()[:1], **dict(changes))
+
+
+def check(name, context, sizes, changes):
+  changes = tuple(changes.items())
+  own = {'sharding.context': context, **dict(changes)}
+  first, state, metrics = train(name, sizes, **own)
+  _, whole, expected = one_device(name, changes)
+  test_families.assert_equal(metrics, expected)
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(jax.device_get(state.params)),
+    *map(jax.tree.leaves, (jax.device_get(whole.params), first)),
+    strict=True,
+  )
+  for (path, a), b, before in pairs:
+    # Adam moves a number whose gradient is rounding (that of a bias of keys is)
+    # as far as any other.
+    moved = np.abs(b - before).mean()
+    assert np.abs(a - b).mean() <= 2e-3 * moved + 1e-7, path
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_equals_one_device(name):
+  check(name, *RUNS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SLOW)
+def test_other_families_equal_one_device(name):
+  check(name.split()[0], *SLOW[name])
