@@ -153,6 +153,7 @@ ORDER = {
     {'learning'},
     {'reporting'},
     {'setup', 'generation.prompts', 'generation.options'},
+    {'fitting'},
     {'applying'},
     {'runs'},
     {'special_tokens', 'generation'},
