@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 
 from models.kernels import cudnn, flash, ring, triton, xla
 from models.kernels.blocks import FIRST_KEY, FIRST_QUERY, Kind
-from models.layers import devices_of, equal_parts
 from models.masks import Rules
+from models.sharding import devices_of, equal_parts
 
 INTERPRET = False  # tests set it: the kernel then runs on any machine
 # By name: with all keys; with a part of them, and that part's gradients.

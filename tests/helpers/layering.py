@@ -119,6 +119,7 @@ ORDER = {
     {'choices', 'row_keys'},
     {'config_checks'},
     {'config'},
+    {'sharding'},
     {'layers'},
     {'stages', 'positions', 'masks', 'families.wkv'},
     {'kernels', 'logits', 'staged_weights'},
