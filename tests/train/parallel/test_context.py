@@ -32,6 +32,7 @@ SLOW = {
   'electra ring': ('ring', FOUR, {'model.remat': 'full'}),
   'gpt3 ring': ('ring', FOUR, {'train.accumulate': 2}),
   'gpt2': ('gather', {'data': 2, 'sequence': 4}, {'model.dropout': 0.1}),
+  't5 stages': ('ring', {'data': 2, 'sequence': 2, 'stage': 2}, {}),
   'bloom': ('ring', FOUR, {'train.loss_chunk': 8}),  # ALiBi
   'palm': ('ring', TWO, {}),  # one key head, rope, parallel blocks
   'palm gather': ('gather', FOUR, {'model.scan': False}),
