@@ -272,7 +272,7 @@ def test_a_slice_that_is_not_here():
   assert (found['fits'], found['chip']) == (True, 'v5e')
   assert found['memory_from'] == 'buffer assignment'
   assert sum(found['memory'].values()) == found['peak'] < found['limit']
-  assert found['executed_over_model'] == pytest.approx(1, abs=0.06)
+  assert found['executed_over_model'] == pytest.approx(1, abs=0.15)
   assert 'fsdp' in {x['axes'] for x in found['collectives']}
   assert found['estimated_by_compiler'] > 0.3
   assert 0 < found['mfu'] < 1

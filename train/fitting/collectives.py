@@ -65,6 +65,8 @@ class Network:
     The end of an operation (`-done`) is none.
     """
     kind = line.code.removesuffix('-start')
+    if line.code == 'recv':
+      return self._between_slices(program, line)
     if kind not in KINDS:
       return None
     groups = self._members(line)
@@ -99,6 +101,29 @@ class Network:
       origin.path,
       program.source(origin),
     )
+
+  def _between_slices(self, program, line):
+    """What TPUs exchange over the slow network, as the receiving end has it."""
+    found = re.search(r'_xla_megascale_transfer_type="(\w+)"', line.rest)
+    if not found:
+      return None
+    kind = found[1].lower().replace('_', '-')
+    numbers = range(len(self.devices))
+    where = np.array([self._island(n) for n in numbers]).reshape(self.shape)
+    axes = [
+      name
+      for axis, name in enumerate(self.names)
+      if (np.diff(where, axis=axis) != 0).any()
+    ]
+    size = len(np.unique(where))
+    payload = hlo.arrays(line.type)[0][1]
+    payload *= size if kind == 'reduce-scatter' else 1
+    sent = payload * (2 if kind == 'all-reduce' else 1) * (size - 1) / size
+    seconds = self._seconds(sent, [], True)
+    return Collective(
+      line.name, kind, ' x '.join(axes), size, payload, sent, True, seconds,
+      line.path, program.source(line),
+    )  # fmt: skip
 
   def _members(self, line):
     """Groups of devices' numbers; those of a permutation are pairs."""
@@ -241,7 +266,7 @@ def inside(program: hlo.Program, line: hlo.Line) -> Iterator[hlo.Line]:
   An all-reduce of which a fusion keeps a slice alone is a reduce-scatter on a
   TPU, and comes as one.
   """
-  if line.code.removesuffix('-start') in KINDS:
+  if line.code.removesuffix('-start') in (*KINDS, 'recv'):
     yield line
     return
   called = line.called('calls')

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from train.fitting import collectives, hlo, program
 from train.fitting.chips import Chip
 
-STARTS = {f'{kind}-start' for kind in collectives.KINDS} | {'async-start'}
+STARTS = {f'{kind}-start' for kind in collectives.KINDS}
+STARTS |= {'async-start', 'recv'}
 
 
 @dataclasses.dataclass
@@ -159,6 +160,7 @@ def _works(line: hlo.Line) -> bool:
     return True
   return not (
     line.code in hlo.FREE
+    or line.code in ('send', 'recv')
     or line.code.removesuffix('-start') in collectives.KINDS
     or line.code.endswith(('-done', '-update', '-start'))
   )

@@ -231,3 +231,19 @@ def test_between_slices():
   found = network((2, 16), (4, 4), 'v5e', slices=2).read(program, line)
   assert (found.axes, found.slow) == ('data', True)
   assert found.seconds == pytest.approx(4096 / chip_named('v5e').slow)
+
+
+def test_what_goes_through_hosts_between_slices():
+  """A TPU's program sends and receives what slices exchange."""
+  line = hlo.Line(
+    'recv', '(f32[1024], u32[], token[])', 'recv', ('after-all',),
+    '%after-all), channel_id=2, is_host_transfer=true, frontend_attributes='
+    '{_xla_megascale_target="{1,2}x{0:3}",'
+    '_xla_megascale_transfer_type="ALL_REDUCE"}', False,
+  )  # fmt: skip
+  program = hlo.Program({'main': {'recv': line}}, 'main', {})
+  found = network((2, 16), (4, 4), 'v5e', slices=2).read(program, line)
+  assert (found.kind, found.axes, found.devices) == ('all-reduce', 'data', 2)
+  assert (found.payload, found.sent, found.slow) == (4096, 4096, True)
+  assert found.seconds == pytest.approx(4096 / chip_named('v5e').slow)
+  assert list(collectives.inside(program, line)) == [line]
