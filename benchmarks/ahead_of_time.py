@@ -7,7 +7,7 @@ compiled by the TPU compiler with attention as `xla` and as `flash`. Printed are
 the peak of a device's memory; the traffic of its large memory in a step, and a
 step's time, both with attention's part. Nothing runs: the time is what the
 compiler estimates for the cycles of its operations, for a kernel a lower bound
-(train/reporting/program.py). Collectives are left out. A step that does not fit
+(train/fitting/program.py). Collectives are left out. A step that does not fit
 is a row with the compiler's words.
 """
 
@@ -22,9 +22,10 @@ from absl import flags
 from benchmarks import machine
 from configs.commands import command
 from train import fit
+from train.fitting import program
+from train.fitting.chips import chip_of
 from train.learning.step import DoesNotFitError
-from train.reporting import program
-from train.reporting.flops import peak_flops, step_flops
+from train.reporting.flops import step_flops
 
 # config -> slice, and what is changed in the config.
 ROWS = {
@@ -53,7 +54,7 @@ def measure(name: str, kind: str) -> dict[str, Any]:
     setup, batch, compiled, seconds = fit.compiled_step(config, devices)
   except DoesNotFitError as error:
     return found | {'error': str(error).splitlines()[0]}
-  peak = peak_flops(devices[0])
+  chip = chip_of(devices[0].device_kind)
   memory = compiled.memory_analysis().peak_memory_in_bytes
   operations = program.operations(compiled.as_text())
   found['remat'] = setup.model.config.remat
@@ -63,11 +64,11 @@ def measure(name: str, kind: str) -> dict[str, Any]:
     'attention': [x for x in operations if ATTENTION.search(x.path)],
   }
   for part, some in parts.items():
-    times = (program.seconds(x, devices[0].device_kind, peak) for x in some)
+    times = (program.seconds(x, chip) for x in some)
     found[f'{part}_seconds'] = sum(times)
     found[f'{part}_gb'] = sum(x.times * x.bytes for x in some) / 1e9
   flops = step_flops(setup.model.config, batch) / len(devices)
-  return found | {'mfu': flops / peak / found['step_seconds']}
+  return found | {'mfu': flops / chip.flops / found['step_seconds']}
 
 
 def row(name: str, kind: str, found: dict[str, Any]) -> str:

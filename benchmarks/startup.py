@@ -73,6 +73,7 @@ def compile_seconds(size: str) -> dict:
       'train.fit',
       f'--config=configs/t5.py:{size}',
       f'--topology={_TOPOLOGY.value}',
+      '--json',
     ],
     cwd=HERE.parent.parent,
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
@@ -80,7 +81,7 @@ def compile_seconds(size: str) -> dict:
     text=True,
     check=True,
   ).stdout
-  return json.loads(out.splitlines()[-1])
+  return json.loads(out)
 
 
 def main(_):

@@ -8,10 +8,11 @@ from models.config import TransformerConfig
 from models.kernels.keep import all_kept
 from models.kernels.sharded import attend_in_blocks
 from models.kernels.xla import attend
-from models.layers import Dense, Dropout, devices_of, initializer, named, shard
+from models.layers import Dense, Dropout, initializer
 from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
 from models.row_keys import first_row
+from models.sharding import devices_of, named, shard
 
 Cache = dict[str, jax.Array]
 

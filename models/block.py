@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from models.attention import Attention
 from models.config import TransformerConfig
-from models.layers import Adapter, Mlp, Norm, dropout, shard
+from models.layers import Adapter, Mlp, Norm, dropout
 from models.masks import Rules
+from models.sharding import shard
 
 Branch = Callable[[jax.Array], jax.Array]
 

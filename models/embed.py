@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import Norm, dropout, gathered, initializer, named, shard
+from models.layers import Norm, dropout, initializer
 from models.positions import sinusoids
+from models.sharding import gathered, named, shard
 
 
 class Embed(nn.Module):

@@ -5,16 +5,9 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import (
-  Dense,
-  Dropout,
-  Norm,
-  activate,
-  initializer,
-  named,
-  shard,
-)
+from models.layers import Dense, Dropout, Norm, activate, initializer
 from models.logits import ChunkedLogits, product, tokens_at_once
+from models.sharding import named, shard
 
 JOINT = 20  # starts of an answer that are followed
 JOINT_WIDTH = 512  # of the layers inside

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from models.layers import devices_of, equal_parts, gathered, linear, shard
+from models.layers import linear
+from models.sharding import devices_of, equal_parts, gathered, shard
 
 BY_SIZE = -1  # as a chunk: the one that `tokens_at_once` chooses
 LIMIT = 2**30  # bytes of float32 logits on a device; more are cut in chunks

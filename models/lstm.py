@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from models.layers import linear, named
+from models.layers import linear
+from models.sharding import named
 
 LAYERS = 2
 LAST = 4  # layers of the features that name the last ones

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.config import TransformerConfig
-from models.layers import named, shard
+from models.sharding import named, shard
 
 
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:

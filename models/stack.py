@@ -14,9 +14,10 @@ from models.block import Block, Context, Kept
 from models.config import TransformerConfig
 from models.kernels import cudnn
 from models.kernels.blocks import KEPT
-from models.layers import Dense, Norm, dropout, equal_parts, initializer
+from models.layers import Dense, Norm, dropout, initializer
 from models.masks import Rules, as_mask
 from models.positions import RelativeBias, alibi, rope_angles
+from models.sharding import equal_parts
 
 _POLICIES = jax.checkpoint_policies
 _DOTS = _POLICIES.dots_with_no_batch_dims_saveable

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models.layers import shard
+from models.sharding import shard
 from models.stages import Plan
 
 Tree = Any

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from models.layers import fitting, parts_of
+from models.sharding import fitting, parts_of
 
 Tree = Any
 Names = tuple[str, ...]

@@ -28,6 +28,8 @@ import pytest
 
 # As commands do: TensorFlow does not log errors that are raised anyway.
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+# As commands do: it does not remember what it has seen in a bucket.
+os.environ['GCS_STAT_CACHE_MAX_AGE'] = '0'
 
 # A shell's background jobs ignore Ctrl-C; programs that tests start would too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

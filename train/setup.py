@@ -129,8 +129,15 @@ class Setup:
       for name, (tail, dtype) in shapes.items()
     }
 
-  def compile_step(self, batch: dict[str, jax.ShapeDtypeStruct]) -> Callable:
-    """The training step, compiled: state (donated), batch -> state, metrics."""
+  def compile_step(
+    self,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    more: Mapping[str, Any] | None = None,
+  ) -> Callable:
+    """The training step, compiled: state (donated), batch -> state, metrics.
+
+    `more` are further options of the compiler: name -> value.
+    """
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
@@ -139,6 +146,7 @@ class Setup:
         self.config.sharding.compiler_options,
         self.mesh.devices.flat[0].platform,
       )
+      options |= more or {}
       return compile_train_step(step, self.state, batch, options)
 
 

@@ -39,6 +39,9 @@ def begin() -> None:
   if os.environ.get('TF_CPP_MIN_LOG_LEVEL', '1') == '1':
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  # Other processes write to buckets too: TensorFlow must not remember what it
+  # has seen there. It reads this when it is imported.
+  os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
 
 
 def _excepthook(kind, error, trace):

@@ -94,7 +94,7 @@ def read_manifest(
 
 
 def write_manifest(
-  folder: str, manifest: dict[str, Any], own: str, file: str = MANIFEST
+  folder: str, manifest: dict[str, Any], own: str = '', file: str = MANIFEST
 ) -> None:
   """Writes it whole or not at all; `own` is as for paths.replacing."""
   paths.write(os.path.join(folder, file), serialized(manifest), own)

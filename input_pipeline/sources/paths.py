@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+TRIES = 20  # to read a remote file that is replaced again and again
+
 
 def is_remote(path: str) -> bool:
   """Whether TensorFlow's filesystem must open the path."""
@@ -56,9 +58,27 @@ class _Remote(io.RawIOBase):
 
 
 def read(path: str) -> bytes:
-  """All bytes of a file."""
-  with opened(path) as file:
-    return file.read()
+  """All bytes of a file, also of one that another process replaces meanwhile.
+
+  Of a remote one TensorFlow asks for the size first, and then for so many
+  bytes, which may be those of the file that has come in its place.
+  """
+  before = _version(path)
+  for _ in range(TRIES):
+    with opened(path) as file:
+      data = file.read()
+    if before == (before := _version(path)):
+      return data
+  raise OSError(f'{path}: it changes all the time.')
+
+
+def _version(path):
+  """What changes when a remote file is replaced."""
+  if not is_remote(path):
+    return None
+  with tensorflow_errors(path):
+    found = _gfile().stat(path)
+  return found.length, found.mtime_nsec
 
 
 @contextlib.contextmanager
@@ -292,8 +312,7 @@ def local(path: str) -> Iterator[str]:
 
 
 def _gfile():
-  # Other processes write too: what a bucket has must not be remembered. Read
-  # when the first path is opened.
+  # As in configs.commands.startup, for programs that are no commands of ours.
   os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
   import tensorflow as tf
 

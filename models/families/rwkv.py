@@ -12,15 +12,8 @@ from models.embed import Embed
 from models.families.wkv import empty, recurrent, wkv
 from models.heads import Vocabulary
 from models.kernels.wkv import wkv_in_blocks
-from models.layers import (
-  Dense,
-  Norm,
-  activate,
-  dropout,
-  named,
-  orthogonal,
-  shard,
-)
+from models.layers import Dense, Norm, activate, dropout, orthogonal
+from models.sharding import named, shard
 from models.stack import repeat, repeated
 
 Cache = dict[str, jax.Array]

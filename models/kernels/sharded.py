@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 
 from models.kernels import cudnn, flash, ring, triton, xla
 from models.kernels.blocks import FIRST_KEY, FIRST_QUERY, Kind
-from models.layers import devices_of, equal_parts
 from models.masks import Rules
+from models.sharding import devices_of, equal_parts
 
 INTERPRET = False  # tests set it: the kernel then runs on any machine
 # By name: with all keys; with a part of them, and that part's gradients.
@@ -183,8 +183,8 @@ def _of_all(attend, kind, queries, keys, bias, meta):
   """A part of the queries, with their segments and places, and all keys."""
   q, segments, places = queries
   k, v, of_keys, prefix = keys
-  if bias is not None:
-    length = q.shape[1] + k.shape[1] - 1
+  length = q.shape[1] + k.shape[1] - 1
+  if bias is not None and bias.shape[1] > length:
     bias = jax.lax.dynamic_slice_in_dim(bias, places[0, 0], length, axis=1)
   meta = meta.at[FIRST_QUERY].set(places[0, 0])
   return attend(kind, q, k, v, bias, segments, of_keys, prefix, meta)

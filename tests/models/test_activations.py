@@ -73,9 +73,10 @@ def constraints(fields, preset, weights=False):
   found = Counter()
   for equation in equations(traced.jaxpr):
     if equation.primitive.name == 'sharding_constraint':
-      shape = equation.outvars[0].aval.shape
-      if (len(shape) == 2) != weights:
-        continue
+      aval = equation.outvars[0].aval
+      shape = aval.shape
+      if aval.dtype != 'float32' or (len(shape) == 2) != weights:
+        continue  # tokens, too, are cut along the length
       spec = tuple(equation.params['sharding'].spec)
       found[shape, spec + (None,) * (len(shape) - len(spec))] += 1
   return found

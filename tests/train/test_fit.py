@@ -1,5 +1,10 @@
 """`python -m train.fit`: what a step of a config takes, before it runs."""
 
+import importlib.util
+import json
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import optax
@@ -9,12 +14,15 @@ from configs import t5
 from input_pipeline.config import DataConfig
 from models.build import build
 from models.config import TransformerConfig
+from tests.helpers import REPOSITORY
 from tests.helpers.decoders import BASE
 from tests.helpers.jaxprs import products
 from tests.helpers.t5_reference import BASE as T5
 from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from train import fit
+from train.fitting import measure, meshes
+from train.fitting.measure import NeedsMoreError
 from train.learning.criteria import criterion_for
 from train.learning.state import abstract_params, abstract_state
 from train.learning.step import DoesNotFitError, compile_train_step, train_step
@@ -199,8 +207,92 @@ def test_a_step_that_does_not_fit(monkeypatch):
     )
 
   monkeypatch.setattr(jax.stages.Lowered, 'compile', refuse)
-  with pytest.raises(DoesNotFitError, match=r'338\.22G of 95\.74G\. Raise tr'):
+  with pytest.raises(NeedsMoreError) as error:
     fit.fit(tiny(), jax.devices()[:1])
+  assert 'needs 338.22 GiB of 95.74 GiB a device' in str(error.value)
+  assert 'Not tried yet: --config.model.remat=dots' in str(error.value)
+  assert isinstance(error.value, DoesNotFitError)
+
+
+def run(*arguments):
+  """`python -m train.fit` of the tiny T5: status, output, errors."""
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'train.fit', '--config=configs/t5.py:tiny'),
+      *('--config.data.source=synthetic', *arguments),
+    ],
+    cwd=REPOSITORY, text=True, capture_output=True, timeout=300,
+  )  # fmt: skip
+  return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+  drawn = tmp_path / 'a.png'
+  status, output, errors = run('--json', f'--plot={drawn}')
+  assert (status, errors) == (0, '')
+  found = json.loads(output)  # and nothing else
+  assert found['fits']
+  assert sum(found['memory'].values()) == found['peak']
+  assert drawn.stat().st_size > 10_000
+  status, output, _ = run('--topology=h100:2x8', '--mesh=data=4,fsdp=4')
+  assert status == 0
+  assert 'May fit' in output
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--topology=v5p-100'], 'does not exist: there are v5p:2x2x1 (v5p-8)'),
+    (['--topology=h100:8', '--mesh=fsdp=3'], '--mesh=fsdp=8 or'),
+    (['--topology=h100:8', '--mesh=fsdp=8', '--search=many'], 'search'),
+  ],
+)
+def test_mistakes_are_one_line(arguments, message):
+  status, output, errors = run(*arguments)
+  assert (status, output) == (1, '')
+  assert errors.startswith('Error: ')
+  assert errors.count('\n') == 1
+  assert message in errors
+
+
+NEEDS_TPU_COMPILER = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason='needs the TPU compiler: install the extra aot',
+)
+
+
+@pytest.mark.slow
+@NEEDS_TPU_COMPILER
+def test_a_slice_that_is_not_here():
+  config = tiny()
+  meshes.apply(config, {'fsdp': 4})
+  config.model.attention, config.model.remat = 'xla', 'none'  # nothing twice
+  found = fit.fit(config, fit.topology('v5e-4'))
+  assert (found['fits'], found['chip']) == (True, 'v5e')
+  assert found['memory_from'] == 'buffer assignment'
+  assert sum(found['memory'].values()) == found['peak'] < found['limit']
+  assert found['executed_over_model'] == pytest.approx(1, abs=0.06)
+  assert 'fsdp' in {x['axes'] for x in found['collectives']}
+  assert found['estimated_by_compiler'] > 0.3
+  assert 0 < found['mfu'] < 1
+
+
+@pytest.mark.slow
+@NEEDS_TPU_COMPILER
+def test_a_slice_that_is_too_small():
+  """The compiler writes its buffers all the same."""
+  config = tiny()
+  config.data.batch = config.data.streams = 2**15
+  config.model.attention = 'xla'
+  with pytest.raises(NeedsMoreError) as error:
+    fit.fit(config, fit.topology('v5e:2x2'))
+  found = error.value.found
+  assert found['peak'] > found['limit'] == 15.75 * 2**30
+  assert sum(found['memory'].values()) == found['peak']
+  assert found['memory']['activations'] > found['peak'] / 2
+  assert found['largest'][0]['source'].startswith('models/')
+  assert '--config.model.attention=auto' in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -216,4 +308,4 @@ def test_peak_memory(platform, peak):
     temp_size_in_bytes = 20
     peak_memory_in_bytes = 70
 
-  assert fit._peak(Memory, platform) == peak
+  assert measure.peak(Memory, platform) == peak

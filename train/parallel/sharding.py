@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.layers import parts_of
+from models.sharding import parts_of
 
 AXES = ('data', 'fsdp', 'sequence', 'tensor', 'expert', 'stage')
 BATCH = PartitionSpec(('data', 'fsdp'))

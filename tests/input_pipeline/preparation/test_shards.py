@@ -129,7 +129,7 @@ def test_shards_finish_what_one_machine_began(config, whole, tmp_path):
   prepare.prepare(config, str(tmp_path), 1)
   known = manifest.read_manifest(str(tmp_path / '0'), '')
   del known['files']['00004-of-00006.array_record']
-  manifest.write_manifest(str(tmp_path / '0'), known, '')
+  manifest.write_manifest(str(tmp_path / '0'), known)
   assert [len(sharded(config, tmp_path, n)) for n in range(3)] == [0, 0, 3]
   assert contents(tmp_path) == whole
 

@@ -37,12 +37,14 @@ def segments(rng, length):
   return jnp.asarray(cuts, 'int32')
 
 
-def given(K=2, T=32, S=32, causal=False, prefix=False, bias=False, **_):
+def given(
+  K=2, T=32, S=32, causal=False, prefix=False, bias=False, dtype='float32', **_
+):  # fmt: skip
   """q, k, v, bias and the rules."""
   rng = np.random.default_rng(0)
 
   def normal(*shape):
-    return jnp.asarray(rng.normal(size=shape), 'float32')
+    return jnp.asarray(rng.normal(size=shape), dtype)
 
   queries = segments(rng, T)
   rules = Rules(
@@ -52,7 +54,8 @@ def given(K=2, T=32, S=32, causal=False, prefix=False, bias=False, **_):
     causal=causal,
   )
   arrays = normal(B, T, N, H), normal(B, S, K, H), normal(B, S, K, H)
-  return (*arrays, normal(N, T + S - 1) if bias else None), rules
+  bias = normal(N, T + S - 1).astype('float32') if bias else None
+  return (*arrays, bias), rules
 
 
 def whole(arrays, rules, window=0, rate=0.0, **_):
@@ -160,6 +163,22 @@ def test_triton_equals_whole_rows(context):
   ours = run_on_mesh('two', context, 'triton', fields)[1]
   for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('context', ['gather', 'ring'])
+def test_in_bfloat16(context):
+  """Sums over parts of the keys are float32: as near as whole rows are."""
+  fields = {'causal': True, 'K': 2, 'bias': True, 'rate': 0.1}
+  arrays, rules = given(**fields)
+  function = functools.partial(whole, **fields)
+  exact = both(function, arrays, rules, True)[1]
+  half, _ = given(**fields, dtype='bfloat16')
+  near = both(function, half, rules, True)[1]
+  ours = run_on_mesh('four', context, 'xla', fields | {'dtype': 'bfloat16'})[1]
+  for a, b, c in zip(*map(jax.tree.leaves, (ours, near, exact)), strict=True):
+    assert a.dtype == b.dtype
+    errors = [np.abs(np.asarray(x, 'float32') - c).mean() for x in (a, b)]
+    assert errors[0] <= 1.3 * errors[1]
 
 
 KINDS = 'all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter'

@@ -11,6 +11,7 @@ from tests.train.parallel import test_families
 from tests.train.parallel.test_sharding import (
   train_config,
 )
+from train.parallel import sharding
 from train.settings import check_settings
 
 # What each has that a cut could harm; the mesh, the context and changes.
@@ -83,3 +84,17 @@ def test_equals_one_device(name):
 @pytest.mark.parametrize('name', SLOW)
 def test_other_families_equal_one_device(name):
   check(name.split()[0], *SLOW[name])
+
+
+def test_rules_of_lengths():
+  """A ring cuts keys as queries; steps of decoding cut no length."""
+  sizes = {'fsdp': 2, 'sequence': 2, 'tensor': 2}
+  rules = dict(sharding.make_rules('auto', sizes))
+  assert rules['embed'] == ('fsdp', 'sequence')
+  assert rules['act_residual'] == ('sequence', 'tensor')
+  assert (rules['act_length'], rules['act_keys']) == ('sequence', None)
+  around = dict(sharding.ring((*rules.items(),)))
+  assert around == rules | {'act_keys': 'sequence'}
+  whole = dict(sharding.whole_lengths((*around.items(),)))
+  lengths = dict.fromkeys(('act_length', 'act_keys', 'act_residual'))
+  assert whole == rules | lengths

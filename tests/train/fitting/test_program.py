@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from train import fit
-from train.reporting import program
-from train.reporting.program import Operation, operations
+from train.fitting import program
+from train.fitting.chips import chip_named
+from train.fitting.program import Operation, operations
 
 # A loop of 5 turns. Each reads a slice of a stack, multiplies, and writes the
 # product into another stack; one array lies on the chip, in S(1).
@@ -60,27 +61,46 @@ SLICE, STACK = 4 * 8 * 128, 5 * 4 * 8 * 128
 def test_counts_loops_and_slices():
   copy, read, kernel, write = operations(TEXT)
   path = 'jit(step)/while/body/'
-  assert copy == Operation('jit(step)/copy', 'copy', 1, 2 * STACK, 0, 0)
+  assert copy == Operation(
+    'jit(step)/copy', 'copy', 1, 2 * STACK, 0, 0, 'copy.1'
+  )
   # 4 bytes are the loop's number, which the fusions read.
-  assert read == Operation(f'{path}slice', 'fusion', 5, SLICE + 4, 100, 0)
-  assert kernel == Operation(f'{path}kernel', 'custom-call', 5, 0, 0, 3000)
-  assert write == Operation('', 'fusion', 5, SLICE // 2 + 4, 7, 0)
+  assert read == Operation(
+    f'{path}slice', 'fusion', 5, SLICE + 4, 100, 0, 'fusion.1'
+  )
+  assert kernel == Operation(
+    f'{path}kernel', 'custom-call', 5, 0, 0, 3000, 'kernel.1'
+  )
+  assert write == Operation('', 'fusion', 5, SLICE // 2 + 4, 7, 0, 'fusion.2')
 
 
 def test_seconds():
   def seconds(operation):
-    return program.seconds(operation, 'TPU v5 lite', 197e12)
+    return program.seconds(operation, chip_named('v5e'))
 
-  _, read, kernel, _ = operations(TEXT)
+  copy, read, kernel, _ = operations(TEXT)
+  assert seconds(copy) == pytest.approx(2 * STACK / 819e9)
   assert seconds(read) == pytest.approx(5 * 100 / 1.503e9)
   assert seconds(kernel) == pytest.approx(5 * 3000 / 197e12)
-  with pytest.raises(ValueError, match="'GPU'"):
-    program.seconds(read, 'GPU', 1e12)
 
 
 def test_a_loop_of_unknown_length_is_an_error():
   with pytest.raises(ValueError, match='does not count to a constant'):
     operations(TEXT.replace('direction=LT', 'direction=NE'))
+
+
+def test_a_loop_that_begins_later():
+  """As after a first turn that is peeled off."""
+  text = TEXT.replace(
+    'while(%p.1)',
+    'while(%given)',
+  ).replace(
+    '  %loop = ',
+    '  %first = s32[] constant(2)\n'
+    '  %given = (s32[], f32[5,8,128], bf16[5,8,128]) tuple(%first, %p.1, %p.1)\n'
+    '  %loop = ',
+  )
+  assert [x.times for x in operations(text)] == [1, 3, 3, 3]
 
 
 @pytest.mark.slow
@@ -104,6 +124,6 @@ def test_products_of_a_loop():
     x for x in operations(compiled.as_text()) if 'dot_general' in x.path
   )
   ideal = L * 2 * D**3 / 197e12
-  seconds = program.seconds(product, 'TPU v5 lite', 197e12)
+  seconds = program.seconds(product, chip_named('v5e'))
   assert ideal <= seconds < 1.2 * ideal
   assert product.times * product.bytes == L * 2 * D * D  # the weights, once
