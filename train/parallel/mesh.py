@@ -13,6 +13,8 @@ from train.parallel.sharding import AXES, NONE, make_rules, words_of
 # The axes that may lie on the slow network between slices: gradients cross it
 # once a step, or the activations of a few rows.
 SLOW = 'data', 'stage'
+# All axes, that which exchanges most first.
+BUSIEST = 'tensor', 'sequence', 'fsdp', 'expert', 'stage', 'data'
 
 
 def mesh_shape(sizes: dict[str, int], devices: int) -> tuple[int, ...]:
@@ -166,9 +168,45 @@ def _grid(shape, devices):
   try:
     return mesh_utils.create_device_mesh(shape, devices)
   except NotImplementedError:  # an axis is no product of the torus' axes
-    return mesh_utils.create_device_mesh(
-      shape, devices, allow_split_physical_axes=True
-    )
+    return _split(shape, devices)
+
+
+def _split(shape, devices):
+  """The devices of a torus whose axes are split among those of the mesh.
+
+  The axes of the mesh that exchange most choose first. Each takes its prime
+  factors from as few axes of the torus as it can, and there neighbours.
+  """
+  place = {x: (*x.coords, getattr(x, 'core_on_chip', 0)) for x in devices}
+  sizes = [len({*numbers}) for numbers in zip(*place.values(), strict=True)]
+  torus = np.empty(len(devices), object)
+  torus[:] = sorted(devices, key=place.get)
+  torus = torus.reshape(sizes)
+  left = [[*_primes(n)] for n in torus.shape]
+  taken = [[] for _ in torus.shape]  # (axis of the mesh, prime), nearest first
+  for name in BUSIEST:
+    number = AXES.index(name)
+    for prime in _primes(shape[number]):
+      has = [d for d, primes in enumerate(left) if prime in primes]
+      mine = [d for d in has if any(n == number for n, _ in taken[d])]
+      d = min(mine or has, key=lambda d: math.prod(left[d]))
+      left[d].remove(prime)
+      taken[d].append((number, prime))
+  parts = [part for d in taken for part in reversed(d)]
+  grid = torus.reshape([prime for _, prime in parts])
+  order = sorted(range(len(parts)), key=lambda i: parts[i][0])
+  return grid.transpose(order).reshape(shape)
+
+
+def _primes(n):
+  """The prime factors of n, the largest first."""
+  found, prime = [], 2
+  while n > 1:
+    while n % prime == 0:
+      found.append(prime)
+      n //= prime
+    prime += 1
+  return found[::-1]
 
 
 def describe(mesh: Mesh, slices: int = 0) -> str:

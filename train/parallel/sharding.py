@@ -132,7 +132,7 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
         )
       axes = _larger(mesh, table[name])
       if moved:
-        axes = () if name == 'vocab' else (*moved, *axes)
+        axes = () if name == 'vocab' else (*axes, *moved)
       parts = parts_of(mesh, axes)
       if size % parts:
         raise ValueError(
