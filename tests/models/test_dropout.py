@@ -35,7 +35,7 @@ def apply(monkeypatch, model, params, *args, draw=np.ones):
     drawn.append((pytest.approx(1 - p), tuple(shape)))
     return draw(shape, bool)
 
-  def all_kept(_, rate, shape):
+  def all_kept(_, rate, shape, __):
     return bernoulli(None, 1 - rate, shape)
 
   monkeypatch.setattr(jax.random, 'bernoulli', bernoulli)

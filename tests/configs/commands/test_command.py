@@ -46,7 +46,10 @@ MISTAKES = [
   ([W], 'holds no run yet (no config.json). To begin one, give a config'),
   ([C, '--workdir={}/file'], 'no files can be written there (File exists)'),
   ([C, W, '--process=1'], '--processes and --process need --coordinator'),
-  ([C, W, '--coordinator=here'], 'must be HOST:PORT, or auto'),
+  (
+    [C, W, '--coordinator=here'],
+    'must be HOST:PORT, with a port from 1 to 65535',
+  ),
   ([C, W, '--config.model.kv_heads=3'], 'it must divide model.heads'),
   (['--config={}/broken.py', W], None),
 ]

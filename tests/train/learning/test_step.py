@@ -159,7 +159,7 @@ def test_kernels_are_cast_once(scan):
 
 def test_the_step_uses_the_dropout_of_the_config(monkeypatch, params, logits):
   """Masks that drop nothing leave only the scaling of each place."""
-  keep_all = lambda key, p, shape: jnp.ones(shape, bool)  # noqa: E731
+  keep_all = lambda key, p, shape, *_: jnp.ones(shape, bool)  # noqa: E731
   monkeypatch.setattr(jax.random, 'bernoulli', keep_all)
   monkeypatch.setattr(attention, 'all_kept', keep_all)
   run = descent(model__dropout=RATE, model__attention_dropout=ATTENTION)

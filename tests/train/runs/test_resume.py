@@ -157,7 +157,7 @@ def test_full_disk(whole, copied, source, every):
   config = {'data__source': source, 'checkpoint__keep_every': 20}
   # Writing a file of more than so many bytes is an error.
   done = runs.run(
-    runs.command(copied, **config, checkpoint__every=every), largest=24_000
+    runs.command(copied, **config, checkpoint__every=every), largest=40_000
   )
   assert done.returncode == 1, done.stderr
   last = done.stderr.strip().split('\n')[-1]
