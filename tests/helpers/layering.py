@@ -70,6 +70,7 @@ IN_FILE = {
   'models/pretrained/files.py': {'safetensors'},
   'train/evaluation/harness.py': {'lm_eval'},  # the extra
   'train/evaluation/harness_tasks.py': {'lm_eval'},
+  'train/runs/folders.py': {'google'},  # buckets
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
 # A command may hand over to another package's; nothing imports a command.

@@ -56,9 +56,12 @@ def _is_installed(module):
 def make(folder: str) -> None:
   """Makes the folder if it does not exist.
 
-  Raises OSError if files cannot be written there; see `check_name` too.
+  Raises OSError if files cannot be written there, and ValueError if its bucket
+  does not exist; see `check_name` too.
   """
   check_name(folder)
+  if paths.is_remote(folder):
+    _check_bucket(folder)
   try:
     paths.make_folder(folder)
     probe = os.path.join(folder, '.writable')
@@ -69,6 +72,30 @@ def make(folder: str) -> None:
       f'--workdir={folder}: no files can be written there '
       f'({error.strerror}). Give a folder on a writable disk with space on it.'
     ) from error
+
+
+def _check_bucket(folder):
+  """TensorFlow would ask for a bucket that does not exist without end."""
+  from google.api_core.exceptions import Forbidden
+  from google.auth.exceptions import DefaultCredentialsError
+  from google.cloud import storage
+
+  name = folder.removeprefix('gs://').partition('/')[0]
+  try:
+    there = storage.Client(project='none').bucket(name).exists(timeout=30)
+  except Forbidden:  # who may write files there need not see the bucket
+    return
+  except DefaultCredentialsError as error:
+    raise ValueError(
+      f'--workdir={folder}: there are no credentials for gs://. Run gcloud '
+      'auth application-default login, or name a file of them in '
+      'GOOGLE_APPLICATION_CREDENTIALS.'
+    ) from error
+  if not there:
+    raise ValueError(
+      f'--workdir={folder}: there is no bucket {name!r}. Correct its name, or '
+      f'make it: gcloud storage buckets create gs://{name}.'
+    )
 
 
 def lock(folder: str) -> locks.Lock | None:

@@ -68,6 +68,8 @@ def test_a_run_is_the_same_as_on_a_disk(bucket, tmp_path):
 def test_refused(bucket, monkeypatch):
   with pytest.raises(ValueError, match='only those in gs://'):
     folders.check_name('s3://bucket/run')
+  with pytest.raises(ValueError, match="there is no bucket 'another'"):
+    folders.make('gs://another/run')
   monkeypatch.setitem(folders.BUCKETS, 'google-cloud-storage', 'none.such')
   with pytest.raises(ValueError, match='pip install google-cloud-storage'):
     folders.check_name(f'{PLACE}/run')
