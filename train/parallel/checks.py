@@ -44,7 +44,7 @@ def _check_heads(config, tensor):
     return
   model = TransformerConfig(**config.model)
   parts = {'model': model}
-  if model.family == 'electra' and model.generator_divisor:
+  if model.family == 'electra' and model.generator != 'unigram':
     parts["ELECTRA's generator"] = generator_config(model)
   for name, part in parts.items():
     N, K = part.heads, part.kv_heads

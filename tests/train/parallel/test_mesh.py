@@ -106,6 +106,14 @@ def test_what_a_mesh_must_divide(config, sizes, message):
     check_mesh(config, data_config(config), devices)
 
 
+def test_a_generator_of_a_width_of_its_own():
+  config = electra.get_config()
+  config.model.update(generator_divisor=0, generator_dim=192)  # 3 of 12 heads
+  config.sharding.mesh.update(sizes_of(tensor=4))
+  with pytest.raises(ValueError, match="ELECTRA's generator has 3 heads"):
+    check_mesh(config, data_config(config), 4)
+
+
 def test_key_heads_that_devices_cannot_share():
   config = llama.get_config('size=8b,version=3')  # 32 heads, 8 of keys
   for tensor in (2, 8, 16, 32):
