@@ -30,8 +30,7 @@ def describe(setup: Setup) -> None:
     f'attention: {setup.model.config.attention} ({setup.attention}); remat: '
     f'{setup.model.config.remat}'
   )
-  if lines := setup.tuning.describe(params):
-    say(lines)
+  say(setup.tuning.describe(params))
   if setup.averaged:
     say(
       f'train.ema_decay={setup.config.train.ema_decay}: evaluations use the '

@@ -18,13 +18,7 @@ from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import profiling
 from train.reporting.tally import Tally, ending
 from train.reporting.timing import Record
-from train.runs import (
-  folders,
-  history,
-  opening,
-  warm_start,
-  workdir,
-)
+from train.runs import folders, history, opening, warm_start, workdir
 from train.runs.best import best_of
 from train.runs.checkpoint import Checkpoints
 from train.runs.spikes import Guard, Spike
@@ -198,12 +192,14 @@ def _make_steps(
         processes.doing(f'step {step + 1}', long=step + 1 == first)
         with profiler.step(step + 1, pending):
           try:
-            state = rewinding.skip(recorder, state, step, batches)
+            # An error must save the state before the skipped batches: they
+            # are skipped again.
+            moved = rewinding.skip(recorder, state, step, batches)
             with spent.waiting():
               batch = next(batches)
           except (ValueError, OSError) as error:
             _end(recorder, state, step - start, pending, phase, error)
-          state, metrics = phase.step(state, batch)
+          state, metrics = phase.step(moved, batch)
         step += 1
         spent.started(step, metrics)
         checkpoints.check_saved()
@@ -235,7 +231,7 @@ def _make_steps(
             recorder.save(state, step)
     except Spike as spike:
       # Make room on the devices.
-      state = batches = batch = metrics = pending = None
+      state = moved = batches = batch = metrics = pending = None
       state, step = rewinding.go_back(recorder, spike)
     phase.data.report_shares()
   return step, stop

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from configs.commands.command import UserError
@@ -237,4 +236,4 @@ def evaluation_missing(folder: str, step: int, config: ConfigDict) -> bool:
   missing = jax.process_index() == 0 and not any(
     row['step'] == step and 'eval/loss' in row for row in read_metrics(folder)
   )
-  return bool(multihost_utils.broadcast_one_to_all(missing))
+  return bool(processes.of_first(missing))

@@ -28,12 +28,13 @@ def go_back(recorder: Recorder, spike: spikes.Spike) -> tuple[TrainState, int]:
   checkpoints, guard = recorder.checkpoints, recorder.guard
   recorder.time.mark(spike.step)
   found = guard.rewind(spike)
-  what = (
-    f'The loss of step {spike.step:,} is {spike.loss:.4g}, above '
-    f'{spike.limit:.4g}, train.spike_factor times the median of the steps '
-    'before'
-  )
-  if spike.loss <= spike.limit or not math.isfinite(spike.loss):
+  if spike.limit < spike.loss < math.inf:
+    what = (
+      f'The loss of step {spike.step:,} is {spike.loss:.4g}, above '
+      f'{spike.limit:.4g}, train.spike_factor times the median of the steps '
+      'before'
+    )
+  else:
     what = f'The loss of step {spike.step:,}, or its gradient, is not finite'
   if found is None:
     raise TrainingError(

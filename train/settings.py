@@ -16,7 +16,7 @@ LEAST = {
   'train': _TRAIN | {'z_loss': 0, 'max_logit_loss': 0, 'loss_chunk': -1},
   'eval': {'every': 1, 'batches': 0, 'samples': 0, 'beams': 1},
   'checkpoint': {'every': 1, 'keep': 1, 'keep_every': 0},
-  'sharding': {'microbatches': 0, 'repeats': 1},
+  'sharding': {'slices': 0, 'microbatches': 0, 'repeats': 1},
 }
 
 

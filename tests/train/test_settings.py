@@ -24,6 +24,7 @@ LEAST = {
   'checkpoint.every': 1,
   'checkpoint.keep': 1,
   'checkpoint.keep_every': 0,
+  'sharding.slices': 0,
   'seed': 0,
 }
 

@@ -32,7 +32,7 @@ def axis_sizes(config: Any, devices: int) -> dict[str, int]:
 
 
 def could(key: str, n: int, *others: int) -> str:
-  """Advice: the sizes that divide n, or are multiples of one of `others`."""
+  """Advice: the sizes that divide n, and divide `others` or are multiples."""
   fits = [k for k in range(1, n + 1) if n % k == 0]
   fits = [k for k in fits if all(x % k == 0 or k % x == 0 for x in others)]
   return f'{key} could be {", ".join(map(str, fits))}'
@@ -44,7 +44,7 @@ def _check_heads(config, tensor):
     return
   model = TransformerConfig(**config.model)
   parts = {'model': model}
-  if model.family == 'electra' and model.generator_divisor:
+  if model.family == 'electra' and model.generator != 'unigram':
     parts["ELECTRA's generator"] = generator_config(model)
   for name, part in parts.items():
     N, K = part.heads, part.kv_heads
@@ -134,21 +134,20 @@ def _fewer_rows(batch, devices, accumulate):
     counts = [k for k in range(1, batch // devices + 1) if batch % k == 0]
     counts = [k for k in counts if batch // k % devices == 0]
     return f'train.accumulate could be {", ".join(map(str, counts))}.'
-  most = (
-    max(
+  most = max(
+    (
       k
       for k in range(1, devices)
       if devices % k == 0 and batch % (k * accumulate) == 0
-    )
-    if batch % accumulate == 0
-    else 0
+    ),
+    default=0,
   )
   if not most:
     return f'Batches of {devices * accumulate} rows would do.'
   left = devices // most
   return (
-    f'data x fsdp = {most} would do, with the other {left} devices of each on '
-    f'sharding.mesh.tensor, stage or sequence.'
+    f'data x fsdp = {most} would do, with a factor of {left} on '
+    'sharding.mesh.tensor, stage or sequence.'
   )
 
 

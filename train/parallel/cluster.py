@@ -7,14 +7,12 @@ import os
 
 from configs.commands.command import UserError
 
-NOT_ALL = (
-  'needs --processes=N and --process=I, on a cluster that JAX does not know.'
-)
 SLURM = (
   *('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS'),
   *('SLURM_PROCID', 'SLURM_LOCALID'),
 )
 MPI = 'OMPI_MCA_orte_hnp_uri'
+ADDRESS = 'JAX_COORDINATOR_ADDRESS'
 
 
 def find(
@@ -31,24 +29,27 @@ def find(
     timeout: seconds in which the cluster must answer.
 
   Raises:
-    ValueError: flags that do not go together.
+    ValueError: flags that do not go together, or an address that is none.
     UserError: no cluster is found, or it does not say all.
   """
   auto = coordinator == 'auto'
-  name, _, port = coordinator.rpartition(':')
-  if not auto and not (name and port.isdecimal() and 0 < int(port) < 2**16):
-    raise ValueError(
-      f'--coordinator={coordinator} must be HOST:PORT, with a port from 1 to '
-      f'{2**16 - 1}, or auto.'
-    )
-  address = os.environ.get('JAX_COORDINATOR_ADDRESS') if auto else coordinator
-  if None in (address or None, count, number):
+  address = os.environ.get(ADDRESS) or None if auto else coordinator
+  if address:
+    name, _, port = address.rpartition(':')
+    if not (name and port.isdecimal() and 0 < int(port) < 2**16):
+      where = f'${ADDRESS}={address}' if auto else f'--coordinator={address}'
+      raise ValueError(
+        f'{where} must be HOST:PORT, with a port from 1 to {2**16 - 1}'
+        + ('.' if auto else ', or auto.')
+      )
+  if None in (address, count, number):
     address, count, number = _detect(address, count, number, timeout)
-  if not address:
-    raise UserError(_looked_for())
-  if count is None or number is None:
+  if None in (address, count, number):
     raise UserError(
-      f'--coordinator={coordinator} {NOT_ALL}' if not auto else _looked_for()
+      _looked_for()
+      if auto
+      else f'--coordinator={coordinator} needs --processes=N and --process=I, '
+      'on a cluster that JAX does not know.'
     )
   if not 0 <= number < count:
     raise ValueError(
@@ -75,7 +76,7 @@ def _detect(
   except Exception as error:  # of many kinds: metadata, variables, names
     line = str(error).split('\n')[0]
     raise UserError(
-      f'--coordinator=auto: the cluster does not say which process this is '
+      'The cluster does not say which process this is '
       f'({type(error).__name__}: {line}). Give --coordinator=HOST:PORT '
       '--processes=N --process=I.'
     ) from error

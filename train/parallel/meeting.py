@@ -8,7 +8,6 @@ port is JAX's. The connections stay: `train.parallel.watch` uses them.
 import contextlib
 import dataclasses
 import errno
-import os
 import selectors
 import socket
 import sys
@@ -274,6 +273,6 @@ def _attend(
         if message.get('treeline') == PROTOCOL:
           greeted = line.send(
             process=number, of=count, host=socket.gethostname(),
-            pid=os.getpid(), time=time.time(), facts=facts,
+            time=time.time(), facts=facts,
           )  # fmt: skip
   return None, 'it no longer answers' if greeted else 'no answer'

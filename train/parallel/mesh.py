@@ -114,7 +114,10 @@ def slices_of(
 
   Raises ValueError if there are not as many, or they are not equally large.
   """
-  known = {getattr(x, 'slice_index', 0) or 0 for x in devices}
+  known = {}  # number of a slice -> its devices
+  for device in devices:
+    number = getattr(device, 'slice_index', 0) or 0
+    known.setdefault(number, []).append(device)
   tpus = devices[0].platform == 'tpu'
   count = len(known) if tpus else slices or 1
   if slices and slices != count:
@@ -122,16 +125,19 @@ def slices_of(
       f'sharding.slices is {slices}, but the devices are of {count}: leave it '
       'at 0, which takes what they say.'
     )
+  if tpus:
+    found = [known[number] for number in sorted(known)]
+    if len({len(x) for x in found}) > 1:
+      raise ValueError(
+        f'The slices have {", ".join(str(len(x)) for x in found)} devices: all '
+        'must be equally large.'
+      )
+    return found
   if len(devices) % count:
     raise ValueError(
       f'sharding.slices is {count}, which does not divide {len(devices)} '
       'devices: all slices must be equally large.'
     )
-  if tpus:
-    return [
-      [x for x in devices if (getattr(x, 'slice_index', 0) or 0) == n]
-      for n in sorted(known)
-    ]
   devices = sorted(devices, key=lambda x: (x.process_index, x.id))
   size = len(devices) // count
   return [devices[n * size : (n + 1) * size] for n in range(count)]

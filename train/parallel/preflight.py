@@ -16,7 +16,6 @@ from typing import Any
 
 from configs.commands import terminal
 from input_pipeline.sources import paths
-from train.parallel import software
 from train.parallel.meeting import Member, listed
 
 CLOCK = 5.0  # seconds that a clock may be off without a warning
@@ -98,11 +97,6 @@ def disagreement(
 
 
 # ---- When they meet --------------------------------------------------------
-
-
-def facts() -> dict[str, Any]:
-  """What this process says of itself when the processes meet."""
-  return software.described()
 
 
 def judge(members: Sequence[Member]) -> str:

@@ -14,7 +14,14 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from configs.commands.command import UserError
-from train.parallel import cluster, compilation, meeting, preflight, watch
+from train.parallel import (
+  cluster,
+  compilation,
+  meeting,
+  preflight,
+  software,
+  watch,
+)
 from train.parallel.meeting import AGAIN
 from train.parallel.verdicts import PATIENCE
 from train.parallel.watch import Watch
@@ -77,7 +84,7 @@ def _join(address: str, count: int, number: int) -> None:
   global _watch
   timeout, limit = flags.FLAGS.join_timeout, flags.FLAGS.hang_timeout
   if count > 1:
-    facts = preflight.facts()
+    facts = software.described()
     if number == 0:
       port = int(address.rpartition(':')[2])
       members = meeting.host(count, port, facts, timeout, preflight.judge)

@@ -105,10 +105,10 @@ def make_rules(
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  `axes` is a tree of tuples, with a logical name per dimension. A vocabulary
-  that its mesh axis does not divide is cut along the table's other dimension.
-  The model cuts it along the vocabulary all the same, where it may be padded,
-  so that no checkpoint or loss sees the padding.
+  `axes` is a tree of tuples, with a logical name per dimension. If its mesh
+  axis does not divide a vocabulary, the table is stored cut along its other
+  dimension alone, so that no checkpoint or loss sees padding. The model still
+  cuts the vocabulary, which is padded on the devices while it computes.
 
   Raises ValueError for a name without a rule, more or fewer names than
   dimensions, or another dimension that its mesh axis does not divide.

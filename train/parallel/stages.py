@@ -64,9 +64,7 @@ def _check_microbatches(config, sizes, count):
   """Each stage must get equally many rows of each microbatch."""
   stages, repeats = sizes['stage'], config.sharding.repeats
   parts = sizes['data'] * sizes['fsdp'] * config.train.accumulate
-  rows, left = divmod(config.data.batch, parts)
-  if left:  # which `settings` reports
-    return
+  rows = config.data.batch // parts  # `checks` has seen that they divide it
   if rows % count:
     fit = [n for n in range(1, rows + 1) if rows % n == 0]
     raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from configs.commands import terminal
 
-# What is not a step of training may take so many times --hang_timeout:
+# Work other than a training step may take so many times --hang_timeout:
 # compiling, reading data for the first time, evaluating, saving.
 PATIENCE = 10
 
@@ -29,10 +29,10 @@ class Report:
 def hung(reports: Mapping[int, Report], limit: float) -> tuple[list[int], str]:
   """The processes that are hung, and why; no process if none is.
 
-  A process is hung that keeps others waiting for longer than the limit, or is
-  silent for longer. All are named where none is behind the others and they have
-  been in one step for PATIENCE times the limit, and times any time before: the
-  devices or the network hang.
+  A process is hung if it keeps others waiting for longer than the limit, or is
+  silent for longer. All are named if none is behind the others and they have
+  been in one step for PATIENCE times the limit, and for PATIENCE times their
+  longest time at a place before: a device or the network hangs.
 
   Args:
     reports: of each process.

@@ -26,8 +26,8 @@ from train.parallel.meeting import AGAIN, BEAT, Member
 from train.parallel.verdicts import Report, hung
 
 GRACE = 0.5  # seconds in which a death explains another process's error
-PARTING = 1.0  # seconds that process 0 lets the others end first
-STOPPED = 5.0  # seconds between two beats of our own: we were stopped ourselves
+PARTING = 1.0  # seconds that process 0 waits for the others to end first
+STOPPED = 5.0  # seconds without a beat of our own: we were stopped ourselves
 ADVICE = (
   f'All processes end with status {AGAIN}: run the same commands again to '
   'resume from the newest checkpoint.'
@@ -65,7 +65,7 @@ class Watch:
     self._asked = 0
     self._questions = {}  # in process 0: number of the question -> values
     self._reports = {}  # in process 0: number -> Report, when it came
-    self._failures = {}  # number -> message, when it came
+    self._failures = {}  # in process 0: number -> message, when it came
     self._heard = time.monotonic()  # elsewhere: the last word of process 0
 
   def begin(self) -> None:

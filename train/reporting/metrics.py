@@ -143,11 +143,8 @@ def writing(path: str) -> Iterator[None]:
 def _rows(path: str) -> Iterator[tuple[dict[str, Any], bytes]]:
   """Each row, and the line that holds it."""
   # A remote file is read at once; a local one may be long, or still grow.
-  with (
-    contextlib.closing(io.BytesIO(paths.read(path)))
-    if paths.is_remote(path)
-    else open(path, 'rb')
-  ) as file:
+  remote = paths.is_remote(path)
+  with io.BytesIO(paths.read(path)) if remote else open(path, 'rb') as file:
     for number, line in enumerate(file, 1):
       if not line.endswith(b'\n'):
         return  # the last line, cut short

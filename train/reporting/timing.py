@@ -44,12 +44,8 @@ from input_pipeline.sources import growing, paths
 from train.reporting.metrics import writing
 
 NAME = 'time.jsonl'
-ALWAYS = (
-  'compute',
-  'input',
-  'checkpoint',
-  'evaluation',
-)  # in each row of metrics
+# In each row of metrics.
+ALWAYS = 'compute', 'input', 'checkpoint', 'evaluation'
 LOST, DOWN = 'lost', 'down'
 # What a table says of each part of a run's life.
 MEANINGS = {
@@ -131,6 +127,7 @@ class Record:
     with writing(self._path):
       if paths.exists(self._path):
         self.life = read(workdir)
+        self._step = self.life.step  # until `mark` says where it goes on
         _cut_last_line(self._path)
       self._file = growing.GrowingFile(self._path, keep=True)
     self._append({'time': round(began, 3), 'event': 'start'})
@@ -294,7 +291,7 @@ def read(workdir: str) -> Life:
     )
   life = Life()
   lines = paths.read(path).split(b'\n')
-  for number, line in enumerate(lines[:-1], 1):  # the last one is cut short
+  for number, line in enumerate(lines[:-1], 1):  # the last: '', or cut short
     try:
       life.add(json.loads(line))
     except (ValueError, TypeError, KeyError, AttributeError) as error:

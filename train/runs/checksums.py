@@ -23,9 +23,8 @@ _UNREADABLE = (
 def write(folder: str, parts: tuple[str, ...]) -> None:
   """Writes sizes and sha256 of all files below `parts` into FOLDER/NAME."""
   names = _files(folder, parts)
-  with ThreadPoolExecutor(
-    _threads(folder, 4)
-  ) as pool:  # hashed without the lock
+  # Hashing releases the interpreter lock.
+  with ThreadPoolExecutor(_threads(folder, 4)) as pool:
     sums = list(pool.map(lambda name: _sum(folder, name), names))
   text = json.dumps(dict(zip(names, sums, strict=True)), indent=1)
   paths.write(os.path.join(folder, NAME), f'{text}\n'.encode())
@@ -69,7 +68,7 @@ def _files(folder: str, parts: Sequence[str] = ()) -> list[str]:
 
 
 def _threads(folder: str, usual: int | None) -> int | None:
-  """Of those that sum up: of a bucket's files each waits for an answer."""
+  """How many threads sum up files: those of a bucket wait for its answers."""
   return 32 if paths.is_remote(folder) else usual
 
 

@@ -27,6 +27,7 @@ from input_pipeline.sources import paths
 from train.parallel import software
 
 NAME = 'history.json'
+CONFIG_CHANGED = 'config changed'
 Entry = dict[str, Any]
 
 
@@ -89,7 +90,7 @@ def go_on(
     more = {'from': begun_from} if begun_from else {}
     return [entry('begun', step, **more)]
   if config:
-    entries = [*entries, entry('config changed', step, changed=dict(config))]
+    entries = [*entries, entry(CONFIG_CHANGED, step, changed=dict(config))]
   if data:
     entries = [*entries, entry('data changed', step, changed=list(data))]
   return entries
@@ -110,7 +111,7 @@ def keys_changed_since(entries: list[Entry], step: int) -> dict[str, Any]:
   return {
     key: new
     for one in entries
-    if one['event'] == 'config changed' and one['step'] >= step
+    if one['event'] == CONFIG_CHANGED and one['step'] >= step
     for key, (_, new) in one['changed'].items()
   }
 

@@ -29,7 +29,7 @@ from configs.phases import Phase
 from train.parallel import processes
 from train.runs import history
 
-EVENT, CHANGED = 'rewound', 'config changed'
+EVENT = 'rewound'
 MOST = 3  # rewinds in a row at one place
 
 
@@ -103,7 +103,7 @@ class Guard:
     """
     if not self._factor:
       return None
-    return max(newest - self._back, self._last.step)
+    return self._target(newest)
 
   def earliest(self, start: int, steps: Sequence[int]) -> int:
     """The first step that a run may go back to, given its checkpoints.
@@ -112,7 +112,7 @@ class Guard:
     """
     if not self._factor:
       return start
-    back = max(start - self._back, self._last.step)
+    back = self._target(start)
     return max((x for x in steps if x <= back), default=0)
 
   def skips(self, step: int) -> int:
@@ -143,7 +143,7 @@ class Guard:
       furthest = max(furthest, step)
     if count > MOST:
       return None
-    step = max(spike.step - self._back, self._last.step)
+    step = self._target(spike.step)
     found = Rewind(spike.step, step, self.skips(step) + self._skip)
     self._rewinds.append(found)
     return found
@@ -157,9 +157,10 @@ class Guard:
     first = rewind.step + before
     return first + 1, first + rewind.batches
 
-  @property
-  def _last(self) -> Rewind:
-    return self._rewinds[-1] if self._rewinds else Rewind(0, 0, 0)
+  def _target(self, spike: int) -> int:
+    """The step that a spike at a step goes back to: not beyond the last one."""
+    last = self._rewinds[-1].step if self._rewinds else 0
+    return max(spike - self._back, last)
 
   def _skips(self) -> dict[int, int]:
     """Step -> batches skipped after it; a later rewind counts earlier ones."""
@@ -184,7 +185,9 @@ def entry(
 
 def _rewinds(entries: Sequence[Mapping[str, Any]]) -> list[Rewind]:
   """The rewinds in a history, in all processes those of the first one."""
-  changed = [n for n, x in enumerate(entries) if x['event'] == CHANGED]
+  changed = [
+    n for n, x in enumerate(entries) if x['event'] == history.CONFIG_CHANGED
+  ]
   found = [
     (one['spike'], one['step'], one['batches'], n > max(changed, default=-1))
     for n, one in enumerate(entries)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from configs.commands.command import UserError
-from train.parallel.cluster import SLURM, find
+from train.parallel.cluster import ADDRESS, MPI, SLURM, find
 
 STEP = dict(
   zip(SLURM, ('70001', 'node[007-009,012],other3', '8', '5', '1'), strict=True)
@@ -14,7 +14,7 @@ STEP = dict(
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch):
-  for name in (*SLURM, 'OMPI_MCA_orte_hnp_uri', 'KUBERNETES_SERVICE_HOST'):
+  for name in (*SLURM, MPI, ADDRESS, 'KUBERNETES_SERVICE_HOST'):
     monkeypatch.delenv(name, raising=False)
 
 
@@ -48,6 +48,15 @@ def test_open_mpi(monkeypatch):
   address, count, number = find('auto', None, None, 10)
   assert address.startswith('10.96.0.1:6')
   assert (count, number) == (3, 2)
+
+
+def test_an_address_in_the_environment(monkeypatch):
+  monkeypatch.setenv(ADDRESS, 'host:99')
+  assert find('auto', 2, 1, 10) == ('host:99', 2, 1)
+  monkeypatch.setenv(ADDRESS, 'host')
+  message = r'\$JAX_COORDINATOR_ADDRESS=host must be HOST:PORT, .* 65535\.$'
+  with pytest.raises(ValueError, match=message):
+    find('auto', 2, 1, 10)
 
 
 def test_nothing_is_found():

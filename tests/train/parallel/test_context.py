@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.parallel import test_families
-from tests.train.parallel.test_sharding import (
-  train_config,
-)
+from tests.train.parallel.test_sharding import train_config
 from train.parallel import sharding
 from train.settings import check_settings
 

@@ -55,6 +55,8 @@ def test_tpus_know_their_slices():
   assert [x.id for x in second] == [1, 3, 5]
   with pytest.raises(ValueError, match='slices is 3, but the devices are of 2'):
     slices_of(devices, 3)
+  with pytest.raises(ValueError, match='slices have 3, 1 devices'):
+    slices_of([Device(n, n == 3) for n in range(4)])
 
 
 def test_the_line_says_which_axis_lies_where():
@@ -91,7 +93,7 @@ def test_impossible(sizes, slices, message):
     (
       gpt2,
       {'data': 96},
-      r'data x fsdp = 32 would do, with the other 3 devices',
+      r'data x fsdp = 32 would do, with a factor of 3 on',
     ),
   ],
 )
@@ -104,6 +106,14 @@ def test_what_a_mesh_must_divide(config, sizes, message):
     return
   with pytest.raises(ValueError, match=message):
     check_mesh(config, data_config(config), devices)
+
+
+def test_a_generator_of_a_width_of_its_own():
+  config = electra.get_config()
+  config.model.update(generator_divisor=0, generator_dim=192)  # 3 of 12 heads
+  config.sharding.mesh.update(sizes_of(tensor=4))
+  with pytest.raises(ValueError, match="ELECTRA's generator has 3 heads"):
+    check_mesh(config, data_config(config), 4)
 
 
 def test_key_heads_that_devices_cannot_share():

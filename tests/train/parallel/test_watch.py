@@ -221,7 +221,8 @@ def test_all_get_the_answer(begin):
 
   def ask(one):
     for value in (1, 10):
-      found.put((value, one.ask(value * (one.number + 1), answer)))
+      given = one.ask(value * (one.number + 1), answer)
+      found.put((value, given['sum']))
 
   threads = [threading.Thread(target=ask, args=(x,)) for x in run.watches]
   for thread in threads:
@@ -229,8 +230,8 @@ def test_all_get_the_answer(begin):
   for thread in threads:
     thread.join(20)
   assert asked == [[1, 2, 3], [10, 20, 30]]  # in process 0 alone
-  got = sorted((found.get(), 0)[0][1]['sum'] for _ in range(6))
-  assert got == [6, 6, 6, 60, 60, 60]
+  got = sorted(found.get(timeout=20) for _ in range(6))
+  assert got == [(1, 6)] * 3 + [(10, 60)] * 3
 
 
 def test_an_abort_waits_for_the_last_word():

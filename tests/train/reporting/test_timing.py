@@ -160,6 +160,16 @@ def test_steps_that_are_made_again_are_lost(tmp_path):
   assert set(life.seconds) <= set(timing.MEANINGS)
 
 
+def test_an_end_before_the_first_step_loses_none(tmp_path):
+  """As of an evaluation that fails when a run resumes."""
+  write(tmp_path, start(0.0), {'time': 9.0, 'step': 4, 'compute': 9.0})
+  Record(str(tmp_path)).close()
+  life = read(str(tmp_path))
+  assert (life.starts, life.step) == (2, 4)
+  assert life.seconds['compute'] == 9
+  assert life.seconds['lost'] == 0
+
+
 def test_a_rewind_loses_steps_too():
   """Of a row of ten steps, the four after the one that stays are lost."""
   life = Life()

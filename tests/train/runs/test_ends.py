@@ -69,6 +69,27 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
   assert runs.rows(half)[-1][0] in (9, 10)
 
 
+def test_an_error_after_batches_were_skipped(half, monkeypatch):
+  """What is saved is the place before them: a resumed run skips them again."""
+  cursors = []
+
+  def gone():
+    raise OSError('the disk is gone')
+
+  def skip(recorder, state, step, batches):
+    if step != 3:
+      return state
+    cursors.append(np.asarray(state.cursor))
+    monkeypatch.setattr(recorder.time, 'waiting', gone)
+    return state.replace(cursor=state.cursor + 1)
+
+  monkeypatch.setattr(loop.rewinding, 'skip', skip)
+  with pytest.raises(OSError, match='the disk is gone'):
+    loop.train(config_of(half, checkpoint__every=9), str(half))
+  saved = Checkpoints(str(half), read_only=True).restore_arrays(3)
+  np.testing.assert_array_equal(saved['cursor'], cursors[0])
+
+
 def test_a_state_that_is_not_finite(source, tmp_path):
   """The step's loss is finite, but its state is not saved as the last good."""
   changes = STEPS | {'checkpoint__every': 1, 'schedule__learning_rate': 1e42}
