@@ -1,7 +1,8 @@
 """Attention with all weights in memory, and the same for parts of a row.
 
-`attend` is what any kernel's results are compared with. The others compute it
-where a mesh cuts the length: of queries and keys that stand anywhere.
+`attend` is what every kernel's results are compared with. The other functions
+compute it where a mesh cuts the length: their queries and keys may begin
+anywhere in the row.
 """
 
 import jax
