@@ -157,7 +157,7 @@ def test_in_bfloat16(context):
   for a, b, c in zip(*map(jax.tree.leaves, (ours, near, exact)), strict=True):
     assert a.dtype == b.dtype
     errors = [np.abs(np.asarray(x, 'float32') - c).mean() for x in (a, b)]
-    assert errors[0] <= 1.3 * errors[1]
+    assert errors[0] <= 1.05 * errors[1]  # measured: 0.92 to 1.014
 
 
 KINDS = 'all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter'
