@@ -69,8 +69,7 @@ class ChunkedLogits(struct.PyTreeNode):
       kernel = shard(a[0] + b[0], *axes, None, 'act_vocab')
       return kernel, shard(a[1] + b[1], *axes, 'act_vocab')
 
-    zeros = (jnp.zeros((n, s, *x), 'float32') for x in ((E, V), (V,)))
-    zeros = tuple(zeros)
+    zeros = jnp.zeros((n, s, E, V), 'float32'), jnp.zeros((n, s, V), 'float32')
     (d_kernel, d_bias), d_x = jax.lax.scan(
       one, add(zeros, zeros), self._chunks(self.x, *arrays)
     )

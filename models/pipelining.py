@@ -175,11 +175,11 @@ class Pipeline(nn.Module):
     return jax.random.key_data(jax.random.split(key, layers))
 
   def _traced(self, x, own, shared):
-    """What the trace of a layer shows.
+    """Traces a layer for the names of its weights, and its counts of keys.
 
-    The logical names of each of its weights; and how many keys each of its
-    modules draws. `nn.scan` traces a layer twice, and the keys that count are
-    those of the second time: a pipeline begins with these numbers.
+    The names are logical, one for each dimension. The counts are how many keys
+    each module draws. `nn.scan` traces a layer twice, and the second trace
+    makes the program: it counts on from the first one, and so must a pipeline.
     """
     counts = {}
 
@@ -197,21 +197,27 @@ class Pipeline(nn.Module):
 
     boxed = jax.eval_shape(trace, x, own, shared)
     specs = nn.get_partition_spec(boxed)
-    is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
-    return jax.tree.map(tuple, specs, is_leaf=is_spec), counts
+    names = jax.tree.map(
+      tuple, specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
+    return names, counts
 
 
 def _copied(counts):
-  """Nested counters, which each trace raises, with the very same keys."""
+  """A copy of Flax's nested counters, which each trace raises.
+
+  Their keys hold an object that Flax knows by its identity: `copy.deepcopy`
+  would make another one.
+  """
   return {
     key: _copied(x) if isinstance(x, dict) else x for key, x in counts.items()
   }
 
 
 def _sorted(shared, rows):
-  """The leaves of `shared`: those that travel, those by row, and the others.
+  """Three lists of the leaves of `shared`, and a function that joins them.
 
-  The fourth is a function that joins them again.
+  They are those that travel, those by row, and the others.
   """
   flat, tree = jax.tree_util.tree_flatten_with_path(shared)
   kinds = []

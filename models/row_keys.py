@@ -52,7 +52,10 @@ def _fold_in(key, data):
 def _random_bits(key, bit_width, shape):
   """As Threefry's bits of 32, with the places of the rows; int [] has none."""
   if bit_width != 32:
-    raise NotImplementedError(f'Keys of rows draw 32 bits, not {bit_width}.')
+    raise ValueError(
+      f'The key of some rows of a batch draws numbers of 32 bits, not of '
+      f'{bit_width}: draw uint32 or float32, and cast what is drawn.'
+    )
   places = (jnp.zeros(shape, 'uint32'),) * 2
   if shape:
     row = key[2] + jax.lax.iota('uint32', shape[0])
@@ -65,7 +68,10 @@ def _random_bits(key, bit_width, shape):
 def _times(x, n):
   """x n, for uint32 x and an int n < 2^32, as the high and low 32 bits."""
   if n >= 2**32:
-    raise NotImplementedError(f'A row of {n} numbers is too long.')
+    raise ValueError(
+      f'The key of some rows of a batch draws fewer than 2^32 numbers for a '
+      f'row, not {n}: draw them in parts, with a key for each.'
+    )
   half = 2**16 - 1
   a, b, c, d = x >> 16, x & half, jnp.uint32(n >> 16), jnp.uint32(n & half)
   middle = (b * d >> 16) + (a * d & half) + (b * c & half)

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 Initializer = Callable[..., jax.Array]
+Axes = str | tuple[str, ...] | None  # of a mesh, as a rule has them
 
 
 def named(init: Initializer, *names: str) -> Initializer:
@@ -53,9 +54,8 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
     raise ValueError(f'The rules of sharding do not know {sorted(unknown)}.')
   spec = []
   for size, axes in zip(x.shape, nn.logical_to_mesh_axes(names), strict=True):
-    axes = (axes,) if isinstance(axes, str) else axes or ()
-    # A pipeline's program cuts along these itself (stages.py).
-    axes = tuple(x for x in axes if x not in mesh.manual_axes)
+    # A pipeline's program cuts along manual axes itself (stages.py).
+    axes = tuple(x for x in axes_in(axes) if x not in mesh.manual_axes)
     pads = axes if size >= parts_of(mesh, axes) else ()
     spec.append(fitting(mesh, axes, size) or pads or None)
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
@@ -81,7 +81,7 @@ gathered.defvjp(
 def devices_of(name: str, size: int = 0) -> int:
   """Into how many parts the mesh cuts a dimension of this logical name.
 
-  `size` is its size; 0: one that they divide.
+  `size` is that of the dimension; 0: one that all its mesh axes divide.
   """
   (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
   mesh = jax.sharding.get_abstract_mesh()
@@ -89,22 +89,24 @@ def devices_of(name: str, size: int = 0) -> int:
 
 
 def equal_parts(name: str, size: int) -> int:
-  """`devices_of` that divide a dimension of this size; 1 if they do not."""
+  """`devices_of` if this size is a multiple of it, else 1."""
   devices = devices_of(name)
   return devices if size % devices == 0 else 1
 
 
-def parts_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+def axes_in(axes: Axes) -> tuple[str, ...]:
+  """The mesh axes that a rule gives a name: one, several or none."""
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())
+
+
+def parts_of(mesh: Any, axes: Axes) -> int:
   """Into how many parts these axes of a mesh cut a dimension."""
-  axes = (axes,) if isinstance(axes, str) else axes or ()
-  return math.prod(mesh.shape[axis] for axis in axes)
+  return math.prod(mesh.shape[axis] for axis in axes_in(axes))
 
 
-def fitting(
-  mesh: Any, axes: str | tuple[str, ...] | None, size: int
-) -> tuple[str, ...]:
+def fitting(mesh: Any, axes: Axes, size: int) -> tuple[str, ...]:
   """The most of these axes, from the first one on, that divide a size."""
-  axes = (axes,) if isinstance(axes, str) else axes or ()
+  axes = axes_in(axes)
   while size % parts_of(mesh, axes):
     axes = axes[:-1]
   return axes

@@ -24,7 +24,7 @@ _PRODUCTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 def with_sums(params: Tree) -> tuple[Tree, Tree]:
   """Two trees: the weights; and zeros in float32, which get the gradients.
 
-  None in the second one: a weight is float32, and gets its gradient itself.
+  The second tree has None for a float32 weight, which gets its own gradient.
   """
   pairs = jax.tree.map(
     lambda x: (x, None) if x.dtype == 'float32' else _with_sums(x), params
@@ -60,24 +60,23 @@ def brought(
     A tree like `params`, of pairs for `read`.
   """
 
-  def bring(x, sums, names):
-    axes = plan.gathered(names)
-    bring = functools.partial(_brought, plan, axes)
-    # What else may cut the model's width would be gathered in every turn.
+  def pair(x, sums, names):
+    bring = functools.partial(_brought, plan, plan.gathered(names))
+    # Other axes that cut the model's width would be gathered in every turn.
     whole = (None if name == 'embed' else name for name in names)
     x = shard(bring(x, stage), None, None, *whole)
     if sums is None:
       return x, None
     return jax.lax.stop_gradient(x), _zeros(bring, sums, stage)
 
-  return jax.tree.map(bring, params, sums, names)
+  return jax.tree.map(pair, params, sums, names)
 
 
 def _brought(plan, axes, x, stage):
   x = regrouped(plan, stage, x)
-  for dim, names in enumerate(axes, x.ndim - len(axes)):
-    if names:
-      x = jax.lax.all_gather(x, names, axis=dim, tiled=True)
+  for dim, cuts in enumerate(axes, x.ndim - len(axes)):
+    if cuts:
+      x = jax.lax.all_gather(x, cuts, axis=dim, tiled=True)
   return x
 
 
@@ -115,7 +114,7 @@ def regrouped(plan: Plan, stage: jax.Array, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _zeros(bring, zeros, stage):
-  """What `bring` makes of zeros. It runs, backwards, for the gradient alone."""
+  """What `bring` makes of zeros; only its transpose runs, for the gradient."""
   return jnp.zeros_like(jax.eval_shape(bring, zeros, stage))
 
 

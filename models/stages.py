@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from models.sharding import fitting, parts_of
+from models.sharding import Axes, axes_in, fitting, parts_of
 
 Tree = Any
 Names = tuple[str, ...]
-Rules = tuple[tuple[str, tuple[str, ...] | str | None], ...]
+Rules = tuple[tuple[str, Axes], ...]
 
 
 def turns(stages: int, microbatches: int, repeats: int = 1) -> int:
-  """How often a stage computes a group of layers; M R of them are work."""
+  """How many turns a pipeline takes. In M R of them a stage has work."""
   if repeats > 1:  # S microbatches go round together
     microbatches = -(-microbatches // stages) * stages
   return repeats * microbatches + stages - 1
@@ -28,8 +28,7 @@ def turns(stages: int, microbatches: int, repeats: int = 1) -> int:
 
 def axes_of(rules: dict[str, Any], name: str | None) -> tuple[str, ...]:
   """The mesh axes of a rule."""
-  axes = rules.get(name) or ()
-  return (axes,) if isinstance(axes, str) else tuple(axes)
+  return axes_in(rules.get(name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +59,8 @@ class Plan:
   def of(cls, batch: int, microbatches: int, repeats: int) -> 'Plan':
     """The plan for a batch on the mesh, by the rules, of where it is called.
 
-    Rows that so many microbatches do not divide go in fewer, the last of which
-    may end in rows of zeros.
+    If the microbatches do not divide the rows, there may be fewer of them, and
+    the last one may end in rows of zeros.
     """
     mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
     table = dict(rules)
@@ -95,15 +94,16 @@ class Plan:
 
   @property
   def even(self) -> bool:
-    """Whether all stages keep as many microbatches, and of rows of their own.
+    """Whether all stages keep equally many microbatches.
 
-    If not, neighbours keep neighbouring microbatches.
+    If so, those of a stage are neighbours. If not, neighbouring microbatches
+    are kept by neighbouring stages.
     """
     return self.microbatches % self.stages == 0
 
   @property
   def groups(self) -> int:
-    """How many times S microbatches enter."""
+    """K, how many times S microbatches enter."""
     return -(-self.microbatches // self.stages)
 
   @property
@@ -248,7 +248,7 @@ class Device:
     return state, feed, results
 
   def _sent(self, arrays, steps):
-    """Each stage's arrays, so many stages farther."""
+    """The arrays of the stage that is so many steps before this one."""
     S = self.plan.stages
     way = [(s, (s + steps) % S) for s in range(S)]
     return [jax.lax.ppermute(x, self.plan.axis, way) for x in arrays]
@@ -259,7 +259,7 @@ def _at(x, index):
 
 
 def _longer(x, axis, size):
-  """x with zeros behind it."""
+  """x, filled up with zeros to a size."""
   pads = [(0, 0)] * x.ndim
   pads[axis] = 0, size - x.shape[axis]
   return jnp.pad(x, pads)

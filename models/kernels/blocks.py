@@ -5,10 +5,13 @@ over rows, which are fast, and what belongs to a query is a row.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -73,6 +76,38 @@ def mean_of(d_out: jax.Array, out: jax.Array) -> jax.Array:
   """The mean of each query's gradients of weights: [B,T,N,H] -> [B,N,T]."""
   mean = jnp.sum(d_out.astype('float32') * out.astype('float32'), axis=-1)
   return mean.transpose(0, 2, 1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def of_all_keys(
+  forward_part: Callable,
+  backward_part: Callable,
+  kind: Kind,
+  *given: jax.Array | None,
+) -> jax.Array:
+  """Attention to all keys, by a kernel's functions of a part of them.
+
+  `given` are the arguments of `flash.flash` after `kind`.
+  """
+  return _all_forward(forward_part, backward_part, kind, *given)[0]
+
+
+def _all_forward(forward_part, backward_part, kind, *given):
+  del backward_part
+  out, lse = forward_part(kind, *given, given[2].dtype)
+  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
+  return out, (*given, out, lse)
+
+
+def _all_backward(forward_part, backward_part, kind, saved, d_out):
+  del forward_part
+  *given, out, lse = saved
+  types = [x.dtype for x in given[:3]]
+  found = backward_part(kind, *given, lse, mean_of(d_out, out), d_out, types)
+  return *found, None, None, None, None
+
+
+of_all_keys.defvjp(_all_forward, _all_backward)
 
 
 def any_seen(

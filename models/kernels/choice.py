@@ -45,23 +45,23 @@ def choose(
     return 'xla', "model.attention='xla'"
   table = _table(config, platform, capability, packed, sequence)
   lacking = next((reason for asked, reason in table if asked), '')
-  if not lacking and platform == 'tpu':
+  if lacking and config.attention == 'flash':
+    raise ValueError(
+      f"model.attention='flash' cannot be: {lacking}. Set it to 'xla', or to "
+      "'auto', which takes the kernel where it can."
+    )
+  if lacking:
+    return 'xla', lacking
+  if platform == 'tpu':
     return 'flash', f'a kernel by blocks, for {platform!r}'
-  if not lacking and (_drops(config) or sequence > 1):
+  if _drops(config) or sequence > 1:
     does = f'reads parts of rows (sharding.mesh.sequence={sequence})'
     if _drops(config):
       rate = config.attention_dropout
       does = f'drops weights (model.attention_dropout={rate})'
     return 'triton', f'a kernel by blocks that {does}, for {platform!r}'
-  if not lacking:
-    chosen = 'cudnn' if packed else 'cudnn_unpacked'
-    return chosen, f"cuDNN's kernel by blocks, for {platform!r}"
-  if config.attention == 'flash':
-    raise ValueError(
-      f"model.attention='flash' cannot be: {lacking}. Set it to 'xla', or to "
-      "'auto', which takes the kernel where it can."
-    )
-  return 'xla', lacking
+  chosen = 'cudnn' if packed else 'cudnn_unpacked'
+  return chosen, f"cuDNN's kernel by blocks, for {platform!r}"
 
 
 def _table(config, platform, capability, packed, sequence):

@@ -47,7 +47,7 @@ def attend(
   fixed: bool = False,
   packed: bool = True,
 ) -> jax.Array:
-  """Weighted means of values, as `attention.attend`, for whole rows.
+  """Weighted means of values, as `xla.attend`, for whole rows.
 
   A query of padding may see other padding, or what stands before it.
 

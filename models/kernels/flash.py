@@ -16,27 +16,24 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from models.kernels.blocks import (
   FIRST_KEY,
   FIRST_QUERY,
-  KEPT,
   LANES,
   Kind,
   Place,
   d_key,
   d_query,
   forward,
-  mean_of,
+  of_all_keys,
   pad,
   up,
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def flash(
   kind: Kind,
   q: jax.Array,
@@ -65,23 +62,8 @@ def flash(
       nowhere.
     meta: int32 [6], see `blocks.py`.
   """
-  return _forward(kind, q, k, v, bias, queries, keys, prefix, meta)[0]
-
-
-def _forward(kind, *given):
-  out, lse = forward_part(kind, *given, given[2].dtype)
-  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
-  return out, (*given, out, lse)
-
-
-def _backward(kind, saved, d_out):
-  *given, out, lse = saved
-  types = [x.dtype for x in given[:3]]
-  found = backward_part(kind, *given, lse, mean_of(d_out, out), d_out, types)
-  return *found, None, None, None, None
-
-
-flash.defvjp(_forward, _backward)
+  given = q, k, v, bias, queries, keys, prefix, meta
+  return of_all_keys(forward_part, backward_part, kind, *given)
 
 
 def forward_part(

@@ -1,8 +1,8 @@
 """Attention to keys that travel from device to device (Liu et al. 2023).
 
-Each device has some of a row's queries, and some of its keys and values. The
-latter go around a ring: in each turn a device computes its queries' means over
-the keys that it has at that moment, and passes these on. Means over parts of
+Each device has some of a row's queries, and some of its keys and values. Keys
+and values go around a ring: in each turn a device computes its queries' means
+over the keys that it has then, and passes these keys on. Means over parts of
 the keys are merged by the logarithms of their softmaxes' sums, exactly. In the
 backward pass the gradients of keys and values travel with them.
 
@@ -66,9 +66,9 @@ class Keys(NamedTuple):
 
 
 def deal(x: jax.Array | None, axis: str, devices: int) -> Parts:
-  """Two parts of what each device has of a length: [B,c,...] -> [B,c/2,...].
+  """Exchanges halves between devices: [B,c,...] -> two of [B,c/2,...].
 
-  Device i gets parts i and 2n - 1 - i of the whole, in either order.
+  Device i gets parts i and 2n - 1 - i of 2n of the whole, in either order.
   """
   if x is None:
     return None, None
@@ -79,7 +79,7 @@ def deal(x: jax.Array | None, axis: str, devices: int) -> Parts:
 
 
 def collect(parts: Parts, axis: str, devices: int) -> jax.Array:
-  """The contrary of `deal`."""
+  """The inverse of `deal`."""
   halves = [
     jax.lax.ppermute(part, axis, [(to, i) for i, to in enumerate(there)])
     for part, there in zip(parts, _dealt(devices), strict=True)

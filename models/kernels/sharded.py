@@ -58,8 +58,8 @@ def attend_in_blocks(
 
   Each device computes its own rows, heads and queries. Where the mesh cuts the
   length of keys, it gathers them (Llama Team 2024, 3.3.2), or, if the rules cut
-  'act_keys' too, sees them pass by (`ring.py`). What a query gets that sees no
-  key, each kernel says.
+  'act_keys' too, sees them pass by (`ring.py`). For a query that sees no key,
+  each kernel says what it gets.
 
   Args:
     kernel: 'flash', 'triton', 'cudnn' or 'cudnn_unpacked': `choice.choose`; or
@@ -155,7 +155,6 @@ def _attend(
   # `xla` computes what nobody sees too.
   even = cut.queries and kind.causal and rules.prefix is None
   even &= q.shape[1] % 2 == 0 and (cut.turns or kernel != 'xla')
-
   on = cut.axis, cut.devices
 
   def parts(*arrays):

@@ -10,11 +10,8 @@ Which blocks see each other is found before, in `_ranges`: those that the causal
 rule, the window or the segments hide are passed over.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 
 from models.kernels.blocks import (
@@ -23,12 +20,11 @@ from models.kernels.blocks import (
   FIRST_QUERY,
   FIRST_ROW,
   HIDDEN,
-  KEPT,
   SEED,
   WINDOW,
   Kind,
   any_seen,
-  mean_of,
+  of_all_keys,
   pad,
   product,
 )
@@ -49,7 +45,6 @@ def is_here() -> bool:
   return pltriton is not None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attend(
   kind: Kind,
   q: jax.Array,
@@ -66,23 +61,8 @@ def attend(
   The arguments are those of `flash`, without a bias or a prefix. The block of
   `kind` is a power of two. A query that sees no key gets 0.
   """
-  return _forward(kind, q, k, v, bias, queries, keys, prefix, meta)[0]
-
-
-def _forward(kind, *given):
-  out, lse = forward_part(kind, *given, given[2].dtype)
-  out, lse = (checkpoint_name(x, KEPT) for x in (out, lse))
-  return out, (*given, out, lse)
-
-
-def _backward(kind, saved, d_out):
-  *given, out, lse = saved
-  types = [x.dtype for x in given[:3]]
-  found = backward_part(kind, *given, lse, mean_of(d_out, out), d_out, types)
-  return *found, None, None, None, None
-
-
-attend.defvjp(_forward, _backward)
+  given = q, k, v, bias, queries, keys, prefix, meta
+  return of_all_keys(forward_part, backward_part, kind, *given)
 
 
 def forward_part(

@@ -1,7 +1,8 @@
 """Attention with all weights in memory, and the same for parts of a row.
 
-`attend` is what any kernel's results are compared with. The others compute it
-where a mesh cuts the length: of queries and keys that stand anywhere.
+`attend` is what every kernel's results are compared with. The other functions
+compute it where a mesh cuts the length: their queries and keys may begin
+anywhere in the row.
 """
 
 import jax
@@ -15,8 +16,10 @@ from models.kernels.blocks import (
   HIDDEN,
   SEED,
   WINDOW,
+  mean_of,
 )
 from models.kernels.keep import all_kept
+from models.masks import segments
 
 
 def attend(
@@ -92,9 +95,7 @@ def _attend_backward(saved, d_out):
   d_weights = jnp.einsum(
     'BTKH,BSKH->BKTS', d_out, v, preferred_element_type='float32'
   )
-  mean = d_out.astype('float32') * out.astype('float32')
-  mean = jnp.sum(mean, axis=-1, keepdims=True)
-  d_weights = _kept(d_weights, keep) - mean.transpose(0, 2, 1, 3)
+  d_weights = _kept(d_weights, keep) - mean_of(d_out, out)[..., None]
   d_logits = weights * d_weights
   d_bias = None
   if bias_dims == 3:
@@ -121,7 +122,7 @@ def attend_part(kind, q, k, v, bias, queries, keys, prefix, meta) -> jax.Array:
 
 def _seen(kind, queries, keys, prefix, meta):
   """The mask of the rules: bool [B,T,S]."""
-  seen = (queries[:, :, None] == keys[:, None]) & (keys > 0)[:, None]
+  seen = segments(queries, keys)
   query = meta[FIRST_QUERY] + jnp.arange(queries.shape[1])[:, None]
   distance = query - (meta[FIRST_KEY] + jnp.arange(keys.shape[1]))
   if kind.causal:

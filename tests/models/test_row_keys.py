@@ -37,6 +37,15 @@ def test_large_places():
   assert places == [(high << 32) + 2**32 - low + n for n in range(8)]
 
 
+def test_what_keys_of_rows_cannot_draw():
+  """Other widths and longer rows are refused, and not drawn otherwise."""
+  key = row_keys.of_rows(KEY, 5)
+  with pytest.raises(ValueError, match='32 bits, not of 16: draw uint32'):
+    jax.random.bits(key, (4,), 'uint16')
+  with pytest.raises(ValueError, match='not 4294967296: draw them in parts'):
+    jax.jit(lambda: jax.random.bits(key, (2, 2**16, 2**16))).lower()
+
+
 def test_what_has_no_rows():
   """A seed is the same for all rows; the key says which they are."""
   key = row_keys.of_rows(KEY, 5)

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from models.attention import attend
 from models.kernels import ring, sharded
-from models.kernels.keep import all_kept
-from models.masks import Rules
+from tests.models.kernels.test_flash import SEED, B, N, packed, plain
 from train.parallel import sharding
 from train.parallel.mesh import make_mesh
 
-B, N, H, SEED = 2, 4, 8, 77
+H = 8
 MESHES = {
   'four': {'fsdp': 2, 'sequence': 4},
   'two': {'data': 2, 'sequence': 2, 'tensor': 2},
@@ -30,13 +28,6 @@ def _interpreted(monkeypatch):
   monkeypatch.setattr(sharded, 'INTERPRET', True)
 
 
-def segments(rng, length):
-  """Three packed examples, then padding: int32 [B,length]."""
-  cuts = np.sort(rng.integers(1, 4, (B, length)), axis=1)
-  cuts[:, -3:] = 0
-  return jnp.asarray(cuts, 'int32')
-
-
 def given(
   K=2, T=32, S=32, causal=False, prefix=False, bias=False, dtype='float32', **_
 ):  # fmt: skip
@@ -46,13 +37,7 @@ def given(
   def normal(*shape):
     return jnp.asarray(rng.normal(size=shape), dtype)
 
-  queries = segments(rng, T)
-  rules = Rules(
-    queries,
-    queries if T == S else segments(rng, S),
-    jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
-    causal=causal,
-  )
+  rules = packed(rng, T, S, causal, prefix)
   arrays = normal(B, T, N, H), normal(B, S, K, H), normal(B, S, K, H)
   bias = normal(N, T + S - 1).astype('float32') if bias else None
   return (*arrays, bias), rules
@@ -60,13 +45,7 @@ def given(
 
 def whole(arrays, rules, window=0, rate=0.0, **_):
   """`attend` on whole arrays."""
-  q, k, v, bias = arrays
-  T, S = q.shape[1], k.shape[1]
-  distance = jnp.arange(T)[:, None] - jnp.arange(S)
-  mask = rules.mask() & (distance < window if window else True)
-  bias = None if bias is None else bias[:, distance + S - 1]
-  keep = all_kept(SEED, rate, (B, N, T, S)) if rate else None
-  return attend(q, k, v, mask, bias, keep)
+  return plain(*arrays, rules, window, rate)
 
 
 def shared(
@@ -135,33 +114,33 @@ CASES = {
 }
 
 
+# Triton's kernel has no bias.
+OF_TRITON = {
+  'no bias': ('two', {'causal': True, 'K': 2, 'rate': 0.1, 'window': 9}),
+}
+
+
 @functools.cache
 def truth(case):
-  fields = CASES[case][1]
+  fields = (CASES | OF_TRITON)[case][1]
   arrays, rules = given(**fields)
   function = functools.partial(whole, **fields)
   return both(function, arrays, rules, learned(fields))[1]
 
 
-@pytest.mark.parametrize('kernel', ['xla', 'flash'])
+@pytest.mark.parametrize(
+  ('kernel', 'case'),
+  [
+    *((kernel, case) for kernel in ('xla', 'flash') for case in CASES),
+    ('triton', 'no bias'),
+  ],
+)
 @pytest.mark.parametrize('context', ['gather', 'ring'])
-@pytest.mark.parametrize('case', CASES)
-def test_equals_whole_rows(case, context, kernel):
+def test_equals_whole_rows(kernel, case, context):
   """Values and all gradients; sums over parts of the keys round otherwise."""
-  _, ours = run_on_mesh(CASES[case][0], context, kernel, CASES[case][1])
+  mesh, fields = (CASES | OF_TRITON)[case]
+  _, ours = run_on_mesh(mesh, context, kernel, fields)
   for a, b in zip(*map(jax.tree.leaves, (ours, truth(case))), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
-
-
-@pytest.mark.parametrize('context', ['gather', 'ring'])
-def test_triton_equals_whole_rows(context):
-  """Its kernel has no bias: this is `causal` without one."""
-  fields = {'causal': True, 'K': 2, 'rate': 0.1, 'window': 9}
-  arrays, rules = given(**fields)
-  function = functools.partial(whole, **fields)
-  expected = both(function, arrays, rules, False)[1]
-  ours = run_on_mesh('two', context, 'triton', fields)[1]
-  for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * np.abs(b).max())
 
 
@@ -178,7 +157,7 @@ def test_in_bfloat16(context):
   for a, b, c in zip(*map(jax.tree.leaves, (ours, near, exact)), strict=True):
     assert a.dtype == b.dtype
     errors = [np.abs(np.asarray(x, 'float32') - c).mean() for x in (a, b)]
-    assert errors[0] <= 1.3 * errors[1]
+    assert errors[0] <= 1.05 * errors[1]  # measured: 0.92 to 1.014
 
 
 KINDS = 'all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter'

@@ -14,24 +14,33 @@ B, N = 2, 4
 SEED = 77
 
 
-def plain(kind, q, k, v, bias, rules, window):
+def plain(q, k, v, bias, rules, window=0, rate=0.0):
   """`attend` on whole arrays; 0 where a query sees no key."""
-  T, S = q.shape[2], k.shape[2]
+  T, S = q.shape[1], k.shape[1]
   distance = jnp.arange(T)[:, None] - jnp.arange(S)
-  mask = rules.mask() & (distance < window if kind.window else True)
+  mask = rules.mask() & (distance < window if window else True)
   if bias is not None:
     bias = bias[:, distance + S - 1]
-  keep = all_kept(SEED, kind.rate, (B, N, T, S)) if kind.rate else None
-  q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-  out = attend(q, k, v, mask, bias, keep).transpose(0, 2, 1, 3)
-  return jnp.where(mask.any(-1)[:, None, :, None], out, 0)
+  keep = all_kept(SEED, rate, (B, N, T, S)) if rate else None
+  out = attend(q, k, v, mask, bias, keep)
+  return jnp.where(mask.any(-1)[..., None, None], out, 0)
 
 
-def segments(rng, length):
-  """Three packed examples, then padding: int32 [B,length]."""
-  cuts = np.sort(rng.integers(1, 4, (B, length)), axis=1)
-  cuts[:, -5:] = 0
-  return jnp.asarray(cuts, 'int32')
+def packed(rng, T, S, causal, prefix):
+  """Rules of three packed examples, then padding."""
+
+  def segments(length):
+    cuts = np.sort(rng.integers(1, 4, (B, length)), axis=1)
+    cuts[:, -3:] = 0
+    return jnp.asarray(cuts, 'int32')
+
+  queries = segments(T)
+  return Rules(
+    queries,
+    queries if T == S else segments(S),
+    jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
+    causal=causal,
+  )
 
 
 def compared(
@@ -45,28 +54,20 @@ def compared(
   def normal(*shape):
     return jnp.asarray(rng.normal(size=shape), dtype)
 
-  queries = segments(rng, T)
-  rules = Rules(
-    queries,
-    queries if T == S else segments(rng, S),
-    jnp.asarray(rng.integers(0, 2, (B, S)), 'int32') if prefix else None,
-    causal=kind.causal,
-  )
+  rules = packed(rng, T, S, kind.causal, prefix)
   # As `attend` gets queries.
-  scaled = (normal(B, N, T, H) * (8 / H) ** 0.5).astype(dtype)
-  arrays = scaled, normal(B, K, S, H), normal(B, K, S, H)
+  scaled = (normal(B, T, N, H) * (8 / H) ** 0.5).astype(dtype)
+  arrays = scaled, normal(B, S, K, H), normal(B, S, K, H)
   bias = normal(N, T + S - 1) if kind.bias else None
   meta = jnp.array([SEED, window, 0, 0, 0, 0], 'int32')
-  probe = normal(B, N, T, H)
+  probe = normal(B, T, N, H)
 
   def flash(q, k, v, bias):
     seen = rules.queries, rules.keys, rules.prefix
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    out = attention(kind, q, k, v, bias, *seen, meta)
-    return out.transpose(0, 2, 1, 3)
+    return attention(kind, q, k, v, bias, *seen, meta)
 
   def reference(q, k, v, bias):
-    return plain(kind, q, k, v, bias, rules, window)
+    return plain(q, k, v, bias, rules, window, kind.rate)
 
   results = []
   for function in flash, reference:
