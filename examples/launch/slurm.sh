@@ -38,5 +38,8 @@ for start in {1..20}; do
   esac
   echo "Start $start ended with status $status: again in ${PAUSE:=10} s." >&2
   sleep "$PAUSE"
+  if ((again)); then
+    exec scontrol requeue "$SLURM_JOB_ID"
+  fi
 done
 exit "$status"
