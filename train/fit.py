@@ -302,7 +302,7 @@ class _Optional(flags.ArgumentParser):
     try:
       return self.kind(argument)
     except ValueError:
-      raise ValueError(f'{argument!r} is no whole number') from None
+      raise ValueError(f'{argument!r} is not a whole number') from None
 
   def flag_type(self):
     return self.kind.__name__
