@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_the_time_limit_of_slurm(start, tmp_path, monkeypatch):
   monkeypatch.setenv('SLURM_JOB_ID', '7')
   process = start('slurm.sh', '--workdir=W', statuses=['wait'])
   until_running(tmp_path)
-  process.send_signal(10)
+  process.send_signal(signal.SIGUSR1)
   process.communicate(timeout=60)
   assert process.returncode == 0
   assert shown(tmp_path)[1:] == [
@@ -107,6 +108,27 @@ def test_the_time_limit_of_slurm(start, tmp_path, monkeypatch):
   ]
   text = (LAUNCH / 'slurm.sh').read_text()
   assert '#SBATCH --signal=B:USR1@600' in text
+
+
+@pytest.mark.parametrize(
+  ('script', 'number', 'status', 'last'),
+  [
+    ('until_done.sh', signal.SIGTERM, 75, []),
+    ('slurm.sh', signal.SIGUSR1, 0, ['scancel', 'scontrol']),
+  ],
+)
+def test_a_signal_between_two_starts(
+  start, tmp_path, monkeypatch, script, number, status, last
+):
+  """Nothing starts again."""
+  monkeypatch.setenv('SLURM_JOB_ID', '7')
+  monkeypatch.setenv('PAUSE', '1')
+  process = start(script, '--workdir=W', statuses=[75, 0])
+  assert 'ended with status 75' in process.stdout.readline()
+  process.send_signal(number)
+  process.communicate(timeout=60)
+  assert process.returncode == status
+  assert [line.split()[0] for line in shown(tmp_path)[1:]] == last
 
 
 def test_an_array_of_shards(start, tmp_path, monkeypatch):
@@ -133,7 +155,7 @@ def test_a_tpu(start, tmp_path, monkeypatch):
     'start': "until_done.sh       --coordinator=auto --config.a=\\'b\\'",
     'prepare': "--shard=$TPU_WORKER_ID/4 --config.a=\\'b\\'",
     'watch': 'ssh mine --zone=here --worker=0',
-    'stop': "pkill -TERM -f '[p]ython -m train '",
+    'stop': "pkill -TERM -f '[u]ntil_done.sh'",
     'delete': 'queued-resources delete mine',
   }.items():
     process = start('tpu_vm.sh', task, "--config.a='b'")

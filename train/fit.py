@@ -29,6 +29,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs.commands import terminal
 from input_pipeline import pipeline
+from input_pipeline.sources import paths
 from train.fitting import measure, meshes, report, variants
 from train.fitting.chips import Chip, chip_of, listed, resolve
 from train.runs import command
@@ -42,15 +43,7 @@ def prepared(
 
   Raises ValueError for a setting that cannot work on so many devices.
   """
-  try:
-    setup = set_up(config, devices)
-  except ValueError as error:
-    if 'multi-slice' not in str(error):
-      raise
-    raise ValueError(
-      '--slices: the meshes of this config do not reach over slices. Take one '
-      'slice, or set sharding.slices where the config has it.'
-    ) from error
+  setup = set_up(config, devices)
   shapes = pipeline.batch_shapes(setup.data, config.model.family)
   return setup, setup.batch(shapes)
 
@@ -60,7 +53,7 @@ def compiled_step(
 ) -> tuple[Setup, dict[str, jax.ShapeDtypeStruct], jax.stages.Compiled, float]:
   """The setup, the batch's shapes, the training step, and seconds to compile.
 
-  Raises what `fit` does.
+  Raises ValueError as `prepared` does, and DoesNotFitError.
   """
   setup, batch = prepared(config, devices)
   clock = time.perf_counter()
@@ -78,8 +71,8 @@ def fit(
 
   Raises:
     ValueError: a setting that cannot work on so many devices.
-    measure.NeedsMoreError: the compiler says that the step needs more memory.
-      The message says how much, for what, and what the config can still do.
+    measure.NeedsMoreError: the step needs more memory than a device has. The
+      message says how much, for what, and what the config can still do.
   """
   setup, batch = prepared(config, devices)
   chip = chip or chip_of(devices[0].device_kind)
@@ -161,7 +154,14 @@ def _devices(name, slices):
 def _measured(config, devices, chip, bound=False):
   """What `fit` finds, or `measure.bounds`; and the error if it does not fit."""
   if bound:
-    return measure.bounds(*prepared(config, devices), chip), None
+    found = measure.bounds(*prepared(config, devices), chip)
+    if found['fits'] is None:
+      return found, None
+    message = (
+      f'{report.verdict(found)} That is the state and the gradients alone: '
+      'take more devices, or a --mesh that cuts them into more parts.'
+    )
+    return found, measure.NeedsMoreError(message, found)
   try:
     return fit(config, devices, chip), None
   except measure.NeedsMoreError as error:
@@ -214,13 +214,33 @@ def _note(line):
   terminal.say(line, sys.stderr)
 
 
+def _check_flags(bound):
+  """Raises ValueError for flags that would be ignored, or fail at the end."""
+  if _SWEEP.value and (_SEARCH.value or _PLOT.value or _MESH.value):
+    raise ValueError(
+      '--sweep prints a table of meshes: give it without --search, --plot and '
+      '--mesh.'
+    )
+  if _SEARCH.value < 0:
+    raise ValueError(f'--search={_SEARCH.value} must be 1 or more.')
+  if _SEARCH.value and bound:
+    raise ValueError(
+      f'--search compiles variants, and there is no compiler for --topology='
+      f'{_TOPOLOGY.value}: compare meshes with --sweep.'
+    )
+  folder = os.path.dirname(_PLOT.value)
+  if folder and not paths.is_remote(folder) and not paths.is_folder(folder):
+    raise ValueError(f'--plot={_PLOT.value}: there is no folder {folder}.')
+
+
 def main():
   config, slices = _CONFIG.value.copy_and_resolve_references(), _SLICES.value
   devices, chip, called = _devices(_TOPOLOGY.value, slices)
   bound = bool(_TOPOLOGY.value and chip.node)  # no compiler
+  _check_flags(bound)
   where = f'{slices} x {called}' if slices > 1 else called
   count = len(devices)
-  if slices > 1 and 'slices' in config.sharding:
+  if slices > 1:
     config.sharding.slices = slices
   if _MESH.value:
     meshes.apply(config, meshes.parse(_MESH.value, count, where))
@@ -249,7 +269,9 @@ def main():
       page += f'\n\n{report.page(title, found)}'
       page += f'\n\nThe nearest that fits:\n{extra["flags"]}'
     else:
-      page += f'\n\nNo variant fits of {_SEARCH.value} that were compiled.'
+      page += (
+        f'\n\nNo variant that was compiled fits (--search={_SEARCH.value}).'
+      )
   terminal.say(json.dumps(extra | found) if _JSON.value else page)
   if _PLOT.value:
     from train.fitting import picture
@@ -280,7 +302,7 @@ class _Optional(flags.ArgumentParser):
     try:
       return self.kind(argument)
     except ValueError:
-      raise ValueError(f'{argument!r} is no whole number') from None
+      raise ValueError(f'{argument!r} is not a whole number') from None
 
   def flag_type(self):
     return self.kind.__name__
@@ -301,8 +323,9 @@ if __name__ == '__main__':
     'as h100:8; default: the devices here.'
   )  # fmt: skip
   _SLICES = flags.DEFINE_integer(
-    'slices', 1, 'How many of them, joined by the slow network.', lower_bound=1
-  )
+    'slices', 1, 'How many such slices, joined by the slow network.',
+    lower_bound=1,
+  )  # fmt: skip
   _MESH = flags.DEFINE_string(
     'mesh', '', 'Short for --config.sharding.mesh.*, and rules that cut along '
     'it: --mesh=fsdp=8,tensor=4.'

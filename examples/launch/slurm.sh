@@ -25,7 +25,7 @@ again=0
 trap 'again=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 
 for start in {1..20}; do
-  # Of a process that dies the others say which, and end by themselves.
+  # When a process dies, the others name it and end by themselves.
   srun --kill-on-bad-exit=0 --label python -m train --coordinator=auto "$@" &
   wait $!
   status=$?
@@ -38,5 +38,8 @@ for start in {1..20}; do
   esac
   echo "Start $start ended with status $status: again in ${PAUSE:=10} s." >&2
   sleep "$PAUSE"
+  if ((again)); then
+    exec scontrol requeue "$SLURM_JOB_ID"
+  fi
 done
 exit "$status"

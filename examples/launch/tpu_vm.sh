@@ -70,7 +70,7 @@ computeMetadata/v1/instance/attributes/agent-worker-number) \
     on 0 'tail -n 20 -F treeline/train.log'
     ;;
   stop)
-    on all "pkill -TERM -f '[p]ython -m train ' || true"
+    on all "pkill -TERM -f '[u]ntil_done.sh' || true"
     ;;
   delete)
     gcloud compute tpus queued-resources delete "$TPU" "${here[@]}" --force --quiet

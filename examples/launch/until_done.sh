@@ -24,6 +24,11 @@ for start in {1..100}; do
     0 | 1 | 130) exit "$status" ;;
   esac
   echo "Start $start ended with status $status: again in ${PAUSE:=10} s." >&2
-  sleep "$PAUSE"
+  sleep "$PAUSE" &
+  child=$!
+  wait "$child"
+  if ((stopping)); then
+    exit "$status"
+  fi
 done
 exit "$status"

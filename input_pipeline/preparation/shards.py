@@ -118,8 +118,8 @@ def _automatic(where, environ):
 def alone(folder: str, shard: Shard) -> Iterator[None]:
   """Makes this the only process that makes these files, or raises ValueError.
 
-  Other shards of the same number may run. There are no locks in a remote
-  folder: a shard that runs twice there makes the same bytes twice.
+  Other shards of the same number may run. Nothing is locked in a remote folder:
+  a shard that runs twice there makes the same bytes twice.
   """
   if paths.is_remote(folder):
     yield

@@ -53,10 +53,11 @@ class GrowingFile:
       os.fsync(self._file.fileno())
 
   def close(self) -> None:
+    if self._file.closed:  # perhaps by a close that raised OSError
+      return
     with self._file:
-      if not self._file.closed:
-        self._file.flush()
-        self._upload()
+      self._file.flush()
+      self._upload()
 
   def _upload(self) -> None:
     if self._new and paths.is_remote(self.path):

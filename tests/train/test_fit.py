@@ -1,5 +1,6 @@
 """`python -m train.fit`: what a step of a config takes, before it runs."""
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -22,6 +23,7 @@ from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
 from train import fit
 from train.fitting import measure, meshes
+from train.fitting.chips import chip_named
 from train.fitting.measure import NeedsMoreError
 from train.learning.criteria import criterion_for
 from train.learning.state import abstract_params, abstract_state
@@ -214,6 +216,19 @@ def test_a_step_that_does_not_fit(monkeypatch):
   assert isinstance(error.value, DoesNotFitError)
 
 
+@pytest.mark.parametrize('bound', [False, True])
+def test_a_step_larger_than_its_chip(bound):
+  """It is an error too where no compiler says so."""
+  chip = dataclasses.replace(chip_named('h100'), memory=2**20)
+  found, error = fit._measured(tiny(), jax.devices()[:1], chip, bound)
+  assert found['fits'] is False
+  assert found['peak'] > found['limit'] == 2**20
+  assert 'of 1.0 MiB a device' in str(error)
+  chip = dataclasses.replace(chip, memory=2**34)
+  found, error = fit._measured(tiny(), jax.devices()[:1], chip, bound)
+  assert (found['fits'], error) == (None if bound else True, None)
+
+
 def run(*arguments):
   """`python -m train.fit` of the tiny T5: status, output, errors."""
   done = subprocess.run(
@@ -246,6 +261,11 @@ def test_the_command(tmp_path):
     (['--topology=v5p-100'], 'does not exist: there are v5p:2x2x1 (v5p-8)'),
     (['--topology=h100:8', '--mesh=fsdp=3'], '--mesh=fsdp=8 or'),
     (['--topology=h100:8', '--mesh=fsdp=8', '--search=many'], 'search'),
+    (['--topology=h100:0'], '--topology=h100:0 has no GPUs'),
+    (['--topology=h100:8', '--search'], 'no compiler for --topology=h100:8'),
+    (['--search=-1'], '--search=-1 must be 1 or more'),
+    (['--sweep', '--plot=a.png'], 'without --search, --plot and --mesh'),
+    (['--plot=nowhere/a.png'], 'there is no folder nowhere'),
   ],
 )
 def test_mistakes_are_one_line(arguments, message):

@@ -106,10 +106,8 @@ def assign(assignment: str, ranges: str) -> Assignment:
       total += nbytes
       number = re.match(r'parameter (\d+), shape \|(.*?)\|', kind)
       if number:
-        kept = nbytes, number[2], int(number[1])
-        always.append(
-          Buffer((), kept[1], kept[0], 0, len(order), parameter=kept[2])
-        )
+        given = int(number[1])
+        always.append(Buffer((), number[2], nbytes, 0, len(order), given))
         inside = False
       elif kind in ('thread-local', 'constant'):
         always.append(Buffer((kind,), '', nbytes, 0, len(order)))

@@ -1,9 +1,8 @@
 """What the chips can do, and the shapes in which they are rented."""
 
 import dataclasses
+import math
 import re
-
-import jax
 
 from train.reporting.flops import PEAKS
 
@@ -107,6 +106,7 @@ SHAPES = {
   'v5p': _CUBES | {4096: '16x16x16', 6144: '16x16x24'},
   'v6e': _FLAT,
 }
+_LARGEST = 8960  # chips of a whole v5p: no network has more
 _CLOUD = re.compile(r'(v4|v5p|v5e|v5litepod|v6e)-(\d+)')
 _SHAPE = re.compile(r'(v4|v5p|v5e|v6e):(\d+(?:x\d+)*)')
 _GPUS = re.compile(r'(a100|h100|h200):(?:(\d+)x)?(\d+)')
@@ -130,18 +130,22 @@ def resolve(name: str) -> tuple[Chip, str, int]:
   if found := _SHAPE.fullmatch(name):
     chip, shape = chip_named(found[1]), found[2]
     sizes = [int(n) for n in shape.split('x')]
-    flat = chip.name in ('v5e', 'v6e')
-    count = 1
-    for n in sizes:
-      count *= n
-    if len(sizes) != (2 if flat else 3) or not count or count > 8960:
+    dimensions = 2 if chip.name in ('v5e', 'v6e') else 3
+    if len(sizes) != dimensions:
       raise ValueError(
-        f'--topology={name} does not exist: {chip.name} has '
-        f'{2 if flat else 3} dimensions. There are {listed(chip.name)}.'
+        f'--topology={name} does not exist: {chip.name} has {dimensions} '
+        f'dimensions. There are {listed(chip.name)}.'
+      )
+    count = math.prod(sizes)
+    if not 0 < count <= _LARGEST:
+      raise ValueError(
+        f'--topology={name} does not exist: there are {listed(chip.name)}.'
       )
     return chip, shape, count
   if found := _GPUS.fullmatch(name):
     count = int(found[2] or 1) * int(found[3])
+    if not count:
+      raise ValueError(f'--topology={name} has no GPUs: give 1 or more.')
     return chip_named(found[1]), found[3], count
   raise ValueError(
     f'--topology={name} names no slice. Give a chip and a shape, such as '
@@ -158,10 +162,3 @@ def listed(chip: str) -> str:
   return ', '.join(
     f'{chip}:{shape} ({kind}-{n * cores})' for n, shape in SHAPES[chip].items()
   )
-
-
-def on_one_network(chip: Chip, devices: list[jax.Device]) -> int:
-  """How many groups of devices the slow network joins: slices or nodes."""
-  if chip.node:
-    return -(-len(devices) // chip.node)
-  return len({getattr(x, 'slice_index', 0) for x in devices})

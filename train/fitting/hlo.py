@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-HERE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 _HEAD = re.compile(r'^(ENTRY )?%(\S+) \(.*\{$')
 _LINE = re.compile(r'^  (ROOT )?%(\S+) = (.*?) ([a-z][\w-]*)\((.*)$')
 _ARRAY = re.compile(r'\b([a-z]+)(\d*)\w*\[([\d,]*)\](\{[^}]*\})?')
@@ -223,14 +223,14 @@ def _sources(tables):
     place = places.get(number(text, 'file_location_id'), '')
     file = names.get(number(place, 'file_name_id'), '').strip('"')
     parent = number(text, 'parent_frame_id') - 1  # is printed one too large
-    inside = os.path.abspath(file).startswith(HERE + os.sep)
+    inside = os.path.abspath(file).startswith(REPOSITORY + os.sep)
     where = f'{_short(file)}:{number(place, "line")}'
     found[frame] = where if inside else found.get(parent, where)
   return found
 
 
 def _short(file):
-  path = os.path.relpath(file, HERE)
+  path = os.path.relpath(file, REPOSITORY)
   return os.path.basename(file) if path.startswith('..') else path
 
 

@@ -37,7 +37,8 @@ def measure(
   Without a chip, or where no number is known, there are no times.
 
   Raises:
-    NeedsMoreError: the compiler says that the step needs more memory.
+    NeedsMoreError: the compiler says that the step needs more memory, or it
+      needs more than the chip has.
   """
   found = described(setup, batch, chip)
   clock = time.perf_counter()
@@ -50,10 +51,13 @@ def measure(
       reason = error
     found['compile_seconds'] = round(time.perf_counter() - clock, 1)
     written = buffers.read(folder)
-  found |= _memory(written, compiled, reason, setup, batch, chip)
-  if reason:
-    raise NeedsMoreError(str(reason), found) from reason
-  return found | _time(compiled.as_text(), setup, chip, found)
+  found |= _memory(written, compiled, reason, setup, found['state'], chip)
+  if compiled:
+    found |= _time(compiled.as_text(), setup, chip, found)
+  if not found['fits']:
+    said = reason or 'The step needs more memory than the chip has.'
+    raise NeedsMoreError(str(said), found) from reason
+  return found
 
 
 def described(
@@ -103,7 +107,7 @@ def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
   return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
 
-def _memory(written, compiled, reason, setup, batch, chip):
+def _memory(written, compiled, reason, setup, own, chip):
   """'fits', 'peak', 'limit', 'margin', 'memory', 'largest' and more.
 
   'memory_from' says where the parts are from: 'buffer assignment', or 'totals'
@@ -116,7 +120,7 @@ def _memory(written, compiled, reason, setup, batch, chip):
     found['temporary'] = totals.temp_size_in_bytes
     found['peak'] = peak(totals, setup.mesh.devices.flat[0].platform)
   else:
-    found['arguments'] = sum(arguments(setup, batch).values())
+    found['arguments'] = sum(own.values())
     # Such as: 338.22G of 95.74G; (16.69G) exceeds available HBM (15.75G)
     said = re.findall(r'([\d.]+)([KMGT])\b', str(reason))
     sizes = [
@@ -133,7 +137,6 @@ def _memory(written, compiled, reason, setup, batch, chip):
     found['memory_from'] = 'buffer assignment'
     found['largest'] = [vars(x) for x in held[:LARGEST]]
   else:
-    own = arguments(setup, batch)
     rest = max(found['peak'] - sum(own.values()), 0)
     found['memory'] = dict.fromkeys(memory.CATEGORIES, 0) | own
     found['memory']['temporaries'] = rest
@@ -230,9 +233,9 @@ def bounds(
   the state's traffic, whichever is longer.
   """
   found = described(setup, batch, chip)
-  own = arguments(setup, batch)
   trained = setup.tuning.trained(setup.state.params)
-  own['gradients'] = sum(map(shard_bytes, jax.tree.leaves(trained)))
+  gradients = sum(map(shard_bytes, jax.tree.leaves(trained)))
+  own = found['state'] | {'gradients': gradients}
   known = sum(own.values())
   products = found['flops'] / setup.mesh.size / chip.flops
   # The update reads the state and the gradients, and writes the state.

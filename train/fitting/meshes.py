@@ -26,7 +26,7 @@ def parse(text: str, devices: int, where: str) -> dict[str, int]:
     axis, equals, size = part.partition('=')
     if axis not in AXES or not equals:
       raise ValueError(
-        f'--mesh={text}: {part!r} is no AXIS=SIZE; the axes are '
+        f'--mesh={text}: {part!r} is not AXIS=SIZE; the axes are '
         f'{", ".join(AXES)}, as in --mesh=fsdp=8,tensor=4.'
       )
     if not size.removeprefix('-').isdigit() or int(size) < -1 or size == '0':
@@ -38,13 +38,13 @@ def parse(text: str, devices: int, where: str) -> dict[str, int]:
   rest = [axis for axis in AXES if sizes[axis] == -1]
   known = math.prod(n for n in sizes.values() if n > 0)
   if len(rest) > 1:
-    raise ValueError(f'--mesh={text}: one size alone may be -1.')
+    raise ValueError(f'--mesh={text}: only one size may be -1.')
   if rest and not devices % known:
     sizes[rest[0]] = devices // known
   elif rest or known != devices:
     near = ' or '.join(f'--mesh={x}' for x in _near(sizes, devices))
     raise ValueError(
-      f'--mesh={text} takes {known}{" times a number of" if rest else ""} '
+      f'--mesh={text} takes {"a multiple of " if rest else ""}{known} '
       f'devices; {where} has {devices}. {near} would do.'
     )
   return sizes

@@ -86,7 +86,7 @@ def verdict(found: dict[str, Any]) -> str:
   """One line: whether it fits, and by how much."""
   needs, limit = gib(found['peak']), found['limit']
   if not limit:
-    return f'Needs {needs} a device; how much there is is not known.'
+    return f'Needs {needs} a device; how much it has is not known.'
   if found['fits'] is None:
     return (
       f'May fit: state and gradients take {needs} of {gib(limit)} a device; '
@@ -111,8 +111,10 @@ def _memory(found):
       name = _NAMES.get(category, category)
       yield _row(name, gib(nbytes), nbytes / total)
   if found['memory_from'] == 'totals':
-    yield '(The compiler wrote no buffer assignment: all that is no argument is'
-    yield 'in temporaries.)'
+    yield from _wrapped(
+      '(The compiler wrote no buffer assignment: everything but the arguments '
+      'counts as temporaries.)'
+    )
 
 
 def _row(name, value, share):

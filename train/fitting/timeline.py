@@ -9,7 +9,6 @@ step = compute + exposed collectives
 """
 
 import dataclasses
-from collections.abc import Callable
 
 from train.fitting import collectives, hlo, program
 from train.fitting.chips import Chip
@@ -173,14 +172,3 @@ def _has(text: hlo.Program, line: hlo.Line, target: str) -> bool:
     x.code == 'custom-call' and f'"{target}"' in x.rest
     for x in text.computations.get(line.called('calls'), {}).values()
   )
-
-
-def by(
-  timeline: Timeline, chip: Chip, key: Callable[[program.Operation], str]
-) -> dict[str, float]:
-  """Seconds of a step's operations in groups; a collective takes none here."""
-  found = {}
-  for operation in timeline.operations:
-    name = key(operation)
-    found[name] = found.get(name, 0.0) + program.seconds(operation, chip)
-  return found

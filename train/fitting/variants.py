@@ -77,6 +77,11 @@ def candidates(setup: Setup, found: dict[str, Any], slices: int = 1):
   for sizes in meshes.usual(setup.mesh.size, c.heads, slices):
     if meshes.words(sizes) != meshes.words(own):
       options.append(sizes)
+  before = {
+    'model.attention': config.model.attention,
+    'model.remat': c.remat,
+    'train.accumulate': config.train.accumulate,
+  }
   variants = []
   for attention in _attentions(setup):
     for remat in _remats(c.remat):
@@ -88,11 +93,6 @@ def candidates(setup: Setup, found: dict[str, Any], slices: int = 1):
             'model.attention': attention,
             'model.remat': remat,
             'train.accumulate': accumulate,
-          }
-          before = {
-            'model.attention': config.model.attention,
-            'model.remat': c.remat,
-            'train.accumulate': config.train.accumulate,
           }
           kept = {k: x for k, x in changes.items() if x != before[k]}
           if kept or mesh:
@@ -112,6 +112,7 @@ def _attentions(setup):
 
 
 def _remats(own):
+  """The config's own, and what keeps less; none does if it is 'offload'."""
   return [own] + [x for x in ('dots', 'full') if _KEPT[x] < _KEPT.get(own, 0)]
 
 
@@ -147,11 +148,9 @@ def _estimate(setup, found, changes, mesh, own):
     state += share * held['parameters']
   state += held['weights'] + held['other'] + held['batch']
   fewer = tokens(sizes, accumulate) / tokens(own, before)
-  saved = (
-    held['activations'] * _KEPT[remat] / _KEPT[c.remat]
-    if (c.remat in _KEPT)
-    else held['activations']
-  )
+  saved = held['activations']
+  if c.remat in _KEPT:
+    saved *= _KEPT[remat] / _KEPT[c.remat]
   working = held['temporaries']
   cost = _REMAT.get(remat, 1.0) / _REMAT.get(c.remat, 1.0)
   if 'model.attention' in changes:  # neither kept nor made whole
@@ -211,10 +210,8 @@ def remedies(setup: Setup, found: dict[str, Any]) -> Iterator[str]:
   state = sum(held[x] for x in ('parameters', 'optimizer', 'gradients'))
   if _attentions(setup) != [config.model.attention]:
     yield '--config.model.attention=auto'
-  if c.remat not in ('dots', 'full'):
-    yield '--config.model.remat=dots'
-  if c.remat != 'full':
-    yield '--config.model.remat=full'
+  for remat in _remats(c.remat)[1:]:
+    yield f'--config.model.remat={remat}'
   counts = [*_counts(setup.data.batch, own['data'] * own['fsdp'], 1)]
   more = [n for n in counts if n > config.train.accumulate]
   if more:
@@ -223,7 +220,7 @@ def remedies(setup: Setup, found: dict[str, Any]) -> Iterator[str]:
     sizes = own | {'data': 1, 'fsdp': own['fsdp'] * own['data']}
     yield f'--mesh={meshes.words(sizes)}'
   elif own['fsdp'] > 2 and not more:
-    axis = 'tensor' if not c.heads or c.heads % (2 * own['tensor']) == 0 else ''
-    if axis:
-      sizes = own | {'fsdp': own['fsdp'] // 2, axis: 2 * own[axis]}
+    tensor = 2 * own['tensor']
+    if not c.heads or c.heads % tensor == 0:
+      sizes = own | {'fsdp': own['fsdp'] // 2, 'tensor': tensor}
       yield f'--mesh={meshes.words(sizes)}'

@@ -117,6 +117,9 @@ def test_remedies_are_what_is_not_yet_done(setup):
     '--mesh=fsdp=8',
   ]
   config = setup.config
+  config.model.remat = 'offload'  # keeps less than 'dots' does
+  offloaded = fit.prepared(config, jax.devices())[0]
+  assert not any('remat' in x for x in variants.remedies(offloaded, own))
   config.model.remat, config.train.accumulate = 'full', 4
   config.sharding.rules = 'fsdp'
   config.sharding.mesh.data, config.sharding.mesh.fsdp = 1, 8

@@ -131,6 +131,16 @@ def test_full_disk(tmp_path):
     writer.write(1, {'train/loss': 1.0})
 
 
+def test_a_disk_that_is_full_at_the_end(tmp_path, capsys):
+  """A close that fails is reported, and may be repeated."""
+  writer = board.Board(str(tmp_path), 0)
+  writer._file = growing.GrowingFile('/dev/full')
+  writer._file.write(b'x')
+  writer.close()
+  assert 'cannot be written (No space' in capsys.readouterr().err
+  writer.close()
+
+
 def scalars(workdir, name='train/loss'):
   """(step, value) of all that TensorBoard's files have, in their order."""
   files = sorted((workdir / 'tensorboard').iterdir())
