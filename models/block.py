@@ -11,7 +11,7 @@ from models.attention import Attention
 from models.config import TransformerConfig
 from models.layers import Adapter, Mlp, Norm, dropout
 from models.masks import Rules
-from models.sharding import shard
+from models.sharding import shard_residual
 
 Branch = Callable[[jax.Array], jax.Array]
 
@@ -91,7 +91,7 @@ class Block(nn.Module):
       return Norm(c, name=name)(x)
 
     def add(x: jax.Array, y: jax.Array) -> jax.Array:
-      return shard(x + dropout(c)(y), 'act_batch', 'act_residual', 'act_embed')
+      return shard_residual(x + dropout(c)(y))
 
     def residual(x: jax.Array, f: Branch, name: str) -> jax.Array:
       if c.norm_placement == 'pre':

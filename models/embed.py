@@ -1,13 +1,24 @@
 """Tokens to vectors."""
 
+import functools
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from models.config import TransformerConfig
 from models.layers import Norm, dropout, initializer
 from models.positions import sinusoids
-from models.sharding import gathered, named, shard
+from models.sharding import (
+  axes_in,
+  fitting,
+  gathered,
+  named,
+  shard,
+  shard_residual,
+)
 
 
 class Embed(nn.Module):
@@ -55,13 +66,8 @@ class Embed(nn.Module):
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
 
-    def rows(table, axis, at):
-      # Looking rows up in a table that is sharded along D would reshard all of
-      # them: gather that dimension of the table first.
-      whole = gathered(table.astype(c.dtype), (axis, 'embed'))
-      return jnp.take(whole, at, axis=0)
-
-    x = rows(self.table if self.tokens else table, 'vocab', tokens)
+    table = self.table if self.tokens else table
+    x = look_up(table.astype(c.dtype), tokens)
     if c.scale_embed:
       x = x * c.embed_dim**0.5
     if c.position == 'learned':
@@ -71,7 +77,8 @@ class Embed(nn.Module):
           f'{tokens.shape[1]} tokens in a row, but model.max_length='
           f'{c.max_length} has positions for {places}.'
         )
-      x = x + rows(self.position, 'positions', positions + c.position_offset)
+      table = gathered(self.position.astype(c.dtype), ('positions', 'embed'))
+      x = x + jnp.take(table, positions + c.position_offset, axis=0)
     elif c.position == 'sinusoidal':
       x = x + sinusoids(positions, c.table_width).astype(c.dtype)
     if c.token_types:
@@ -82,5 +89,93 @@ class Embed(nn.Module):
       x = x + chosen @ gathered(self.type.astype(c.dtype), ('types', 'embed'))
     if c.embed_norm:
       x = self.norm(x)
-    x = shard(x, 'act_batch', 'act_residual', 'act_embed')
-    return self.dropout(x)
+    return self.dropout(shard_residual(x))
+
+
+class Cut(NamedTuple):
+  """The mesh axes that cut a lookup.
+
+  Attributes:
+    rows, length: of the tokens [B,T].
+    width: of the table's dimension E.
+    stored: the further axes that cut E where the table is stored.
+  """
+
+  rows: tuple[str, ...]
+  length: tuple[str, ...]
+  width: tuple[str, ...]
+  stored: tuple[str, ...]
+
+
+def look_up(table: jax.Array, tokens: jax.Array) -> jax.Array:
+  """[V,E], int [B,T] -> [B,T,E].
+
+  Each device looks its own tokens up. Where the rules cut a vocabulary, it has
+  all rows of a part of E: its results then change places, where parts of V
+  would have to be added up. In the backward pass each device adds up its own
+  tokens, and gets its part of the sum over all devices; the compiler would give
+  every device the whole sum.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  rules = nn.get_logical_axis_rules()
+  if mesh.empty or mesh.manual_axes or not rules:
+    return jnp.take(table, tokens, axis=0)
+  B, T, E = *tokens.shape, table.shape[1]
+
+  def larger(name):
+    (axes,) = nn.logical_to_mesh_axes((name,))
+    return tuple(x for x in axes_in(axes) if mesh.shape[x] > 1)
+
+  rows = fitting(mesh, larger('act_batch'), B)
+  length = fitting(mesh, larger('act_length'), T)
+  width = fitting(mesh, larger('vocab'), E)
+  stored = [x for x in larger('embed') if x in (*rows, *length)]
+  stored = fitting(mesh, (*width, *stored), E)[len(width) :]
+  return _look_up(table, tokens, Cut(rows, length, width, stored))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _look_up(table, tokens, cut):
+  find = jax.shard_map(
+    lambda table, tokens: jnp.take(table, tokens, axis=0),
+    in_specs=(_spec((), cut.width), _spec(cut.rows, cut.length)),
+    out_specs=_spec(cut.rows, cut.length, cut.width),
+    check_vma=False,
+  )
+  return find(table, tokens)
+
+
+def _forward(table, tokens, cut):
+  return _look_up(table, tokens, cut), (tokens, table.shape[0])
+
+
+def _backward(cut, kept, d_found):
+  tokens, V = kept
+  others = tuple(x for x in (*cut.rows, *cut.length) if x not in cut.stored)
+
+  def add(tokens, d_found):  # [b,t], [b,t,e] -> [V,e'], of this device
+    sums = jnp.zeros((V, d_found.shape[-1]), d_found.dtype)
+    sums = sums.at[tokens].add(d_found)
+    if cut.stored:
+      sums = jax.lax.psum_scatter(
+        sums, cut.stored, scatter_dimension=1, tiled=True
+      )
+    return jax.lax.psum(sums, others) if others else sums
+
+  add = jax.shard_map(
+    add,
+    in_specs=(
+      _spec(cut.rows, cut.length),
+      _spec(cut.rows, cut.length, cut.width),
+    ),
+    out_specs=_spec((), (*cut.width, *cut.stored)),
+    check_vma=False,
+  )
+  return add(tokens, d_found), None
+
+
+_look_up.defvjp(_forward, _backward)
+
+
+def _spec(*cuts):
+  return PartitionSpec(*(axes or None for axes in cuts))

@@ -6,11 +6,12 @@ The rules of a mesh say which of its axes cuts a dimension of a name
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 Initializer = Callable[..., jax.Array]
@@ -61,6 +62,26 @@ def shard(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
+def shard_residual(x: jax.Array) -> jax.Array:
+  """Shards what is between the blocks, [B,T,D].
+
+  The mesh axes of 'act_residual' cut its length; those that do not divide the
+  length cut its width.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or not nn.get_logical_axis_rules():
+    return x
+  (axes,) = nn.logical_to_mesh_axes(('act_residual',))
+  axes, (B, T, D) = axes_in(axes), x.shape
+  length = fitting(mesh, axes, T)
+  width = axes[len(length) :]
+  if mesh.manual_axes or T == 1 or not width or D % parts_of(mesh, width):
+    return shard(x, 'act_batch', 'act_residual', 'act_embed')
+  (batch,) = nn.logical_to_mesh_axes(('act_batch',))
+  spec = PartitionSpec(fitting(mesh, batch, B) or None, length or None, width)
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
   """A weight as its product reads it: whole along `embed` on each device.
@@ -69,13 +90,74 @@ def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
   gradient gets the weight's own layout, each device its part of the sum over
   all rows: autodiff would give every device the whole sum.
   """
-  return shard(weight, *(None if name == 'embed' else name for name in names))
+  whole = [None if name == 'embed' else name for name in names]
+  more = _padding(weight, names)
+  if more:  # else the compiler makes all of the table on each device
+    padded = _as_stored(jnp.pad(weight, more), weight.shape, names)
+    padded = shard(shard(padded, *names), *whole)
+    weight = jax.lax.slice(padded, (0,) * weight.ndim, weight.shape)
+  return shard(weight, *whole)
+
+
+def _gathered_backward(names, _, d_weight):
+  more = _padding(d_weight, names)
+  if not more:
+    return (shard(d_weight, *names),)
+  padded = shard(jnp.pad(d_weight, more), *names)
+  padded = _as_stored(padded, d_weight.shape, names)
+  return (jax.lax.slice(padded, (0,) * d_weight.ndim, d_weight.shape),)
 
 
 gathered.defvjp(
-  lambda weight, names: (gathered(weight, names), None),
-  lambda names, _, d_weight: (shard(d_weight, *names),),
+  lambda weight, names: (gathered(weight, names), None), _gathered_backward
 )
+
+
+def _padding(weight, names):
+  """Zeros to add to a vocabulary, for jnp.pad; () if its axes divide it."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if 'vocab' not in names or mesh.empty or not nn.get_logical_axis_rules():
+    return ()
+  (axes,) = nn.logical_to_mesh_axes(('vocab',))
+  missing = [
+    -size % parts_of(mesh, axes) if name == 'vocab' else 0
+    for size, name in zip(weight.shape, names, strict=True)
+  ]
+  return [(0, n) for n in missing] if any(missing) else ()
+
+
+def _as_stored(x, shape, names):
+  """Shards an array as a weight of this shape is stored."""
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = layout(mesh, dict(nn.get_logical_axis_rules()), shape, names)
+  spec = PartitionSpec(*(x or None for x in axes))
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def layout(
+  mesh: Any,
+  rules: Mapping[str, Axes],
+  shape: Sequence[int],
+  names: Sequence[str],
+) -> list[tuple[str, ...]]:
+  """The mesh axes, larger than 1, that cut each dimension of a stored weight.
+
+  Where they do not divide a vocabulary, they cut the weight's other dimension,
+  so that no checkpoint or loss sees padding. The model still cuts the
+  vocabulary, which is padded on the devices while it computes.
+  """
+  found = {
+    name: tuple(x for x in axes_in(rules[name]) if mesh.shape[x] > 1)
+    for name in names
+  }
+  sizes = dict(zip(names, shape, strict=True))
+  if sizes.get('vocab', 0) % parts_of(mesh, found.get('vocab', ())):
+    moved = found['vocab']
+    found = {
+      name: () if name == 'vocab' else (*axes, *moved)
+      for name, axes in found.items()
+    }
+  return [found[name] for name in names]
 
 
 def devices_of(name: str, size: int = 0) -> int:

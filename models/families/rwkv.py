@@ -13,7 +13,7 @@ from models.families.wkv import empty, recurrent, wkv
 from models.heads import Vocabulary
 from models.kernels.wkv import wkv_in_blocks
 from models.layers import Dense, Norm, activate, dropout, orthogonal
-from models.sharding import named, shard
+from models.sharding import named, shard, shard_residual
 from models.stack import repeat, repeated
 
 Cache = dict[str, jax.Array]
@@ -157,7 +157,7 @@ class RwkvBlock(nn.Module):
 
     def add(x, y):
       x = x + dropout(c)(y)
-      return shard(x, 'act_batch', 'act_residual', 'act_embed')
+      return shard_residual(x)
 
     share = layer / max(c.decoder_layers - 1, 1)
     rest = 1 - layer / c.decoder_layers

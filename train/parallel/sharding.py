@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.sharding import parts_of
+from models.sharding import layout, parts_of
 
 AXES = ('data', 'fsdp', 'sequence', 'tensor', 'expert', 'stage')
 BATCH = PartitionSpec(('data', 'fsdp'))
@@ -105,10 +105,8 @@ def make_rules(
 def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
   """How each weight is laid out: a tree of NamedSharding like `shapes`.
 
-  `axes` is a tree of tuples, with a logical name per dimension. If its mesh
-  axis does not divide a vocabulary, the table is stored cut along its other
-  dimension alone, so that no checkpoint or loss sees padding. The model still
-  cuts the vocabulary, which is padded on the devices while it computes.
+  `axes` is a tree of tuples, with a logical name per dimension. A vocabulary
+  may have any size: `models.sharding.layout`.
 
   Raises ValueError for a name without a rule, more or fewer names than
   dimensions, or another dimension that its mesh axis does not divide.
@@ -119,20 +117,14 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
     where = jax.tree_util.keystr(path, simple=True, separator='/')
     if len(names) != leaf.ndim:
       raise ValueError(f'{where}: axis names {names} for shape {leaf.shape}.')
-    spec, moved = [], ()  # axes that the vocabulary gives up
-    if 'vocab' in names:
-      axes = _larger(mesh, table['vocab'])
-      if leaf.shape[names.index('vocab')] % parts_of(mesh, axes):
-        moved = axes
-    for name, size in zip(names, leaf.shape, strict=True):
-      if name not in table:
-        raise ValueError(
-          f'{where}: the axis name {name!r} is in no rule of '
-          'train/parallel/sharding.py.'
-        )
-      axes = _larger(mesh, table[name])
-      if moved:
-        axes = () if name == 'vocab' else (*axes, *moved)
+    if unknown := [name for name in names if name not in table]:
+      raise ValueError(
+        f'{where}: the axis name {unknown[0]!r} is in no rule of '
+        'train/parallel/sharding.py.'
+      )
+    spec = []
+    cuts = layout(mesh, table, leaf.shape, names)
+    for name, size, axes in zip(names, leaf.shape, cuts, strict=True):
       parts = parts_of(mesh, axes)
       if size % parts:
         raise ValueError(
@@ -149,12 +141,6 @@ def shardings(mesh: Mesh, rules: Rules, axes: Any, shapes: Any) -> Any:
 
 def _divisors(size, most):
   return ', '.join(str(n) for n in range(1, most + 1) if size % n == 0)
-
-
-def _larger(mesh, axes):
-  """The mesh axes of a rule that are larger than 1."""
-  axes = (axes,) if isinstance(axes, str) else axes or ()
-  return tuple(axis for axis in axes if mesh.shape[axis] > 1)
 
 
 def batch_rows(mesh: Mesh, batch: int) -> np.ndarray:
