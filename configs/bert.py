@@ -35,6 +35,11 @@ SIZES = {
   'base': (12, 768, 12, 64),
   'large': (24, 1024, 16, 64),
 }
+# recipe: the slice that large was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'paper': {'topology': 'v5e:4x4', 'fsdp': 1, 'data': -1},
+  'lamb': {'topology': 'v5e:16x16', 'fsdp': 1, 'data': -1, 'accumulate': 4},
+}
 GRID = {
   f'{layers}x{width}': (layers, width, width // 64, 64)
   for layers in (2, 4, 6, 8, 10, 12)
@@ -109,6 +114,8 @@ def get_config(arg: str = '') -> ConfigDict:
     c.schedule.learning_rate = 5e-3  # the appendix's table of rates
     c.schedule.warmup_steps = 3125  # a fifth of the steps
 
+  if size == 'large':
+    paper.on_slice(c, **SLICES[chosen['recipe']])
   if size == 'tiny':
     paper.tiny(c, batch=32, rate=1e-3, warmup=30)
     d.predictions, d.duplicates = 20, 2

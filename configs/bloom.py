@@ -28,11 +28,18 @@ SIZES = {
   '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048, 16),
   'tiny': (2, 128, 8, 16, 1e-3, 1e-4, 16, 0),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '1.1b': {'topology': 'v5e:8x16'},
+  '1.7b': {'topology': 'v5e:8x16'},
+  '3b': {'topology': 'v5e:8x16'},
+  '7.1b': {'topology': 'v5e:8x16'},
+  '176b': {'topology': 'v4:8x8x8', 'tensor': 8, 'accumulate': 2},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
   size = arguments.parse(arg, size=SIZES)['size']
-  large = size not in ('tiny', '560m')
   c = paper.start('decoder')
 
   m = c.model
@@ -84,8 +91,8 @@ def get_config(arg: str = '') -> ConfigDict:
   tokens = 366e9 if size == '176b' else 341e9
   c.train.steps = phases.steps_in(c, 'tokens', tokens)
 
-  if large:
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, warmup=30)
     m.init_std = 0.02

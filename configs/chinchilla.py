@@ -14,7 +14,7 @@ WikiText-103 (4.2.1).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, gopher, phases
+from configs import arguments, common, gopher, paper, phases
 
 ANCESTOR = 'gopher:280b'
 
@@ -73,6 +73,13 @@ SIZES = {
   '16183m': (5120, 128, 40, 47),
   'tiny': (),  # Gopher's
 }
+# Least millions; the slice that such sizes were compiled for (docs/pods.md),
+# and how they fit.
+SLICES = (
+  (70_000, {'topology': 'v4:8x8x8', 'tensor': 2, 'accumulate': 3}),
+  (1500, {'topology': 'v4:4x4x8', 'accumulate': 4}),
+  (1000, {'topology': 'v4:4x4x4'}),
+)
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -110,4 +117,9 @@ def get_config(arg: str = '') -> ConfigDict:
   # The cosine ends with the last token (B). 70b: 1.4T tokens, table 4. The
   # others were trained several times; this is the optimal length (table 3).
   c.train.steps = phases.steps_in(c, 'tokens', tokens)
+
+  for least, how in SLICES:
+    if millions >= least:
+      paper.on_slice(c, **how)
+      break
   return common.finish(c)

@@ -39,6 +39,10 @@ SIZES = {
   'base': (12, 768, 12, 64, 0, 3, 2e-4, 0.15, 256, 512, 766_000),
   'large': (24, 1024, 16, 64, 0, 4, 2e-4, 0.25, 2048, 512, 400_000),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'large': {'topology': 'v5e:4x4', 'fsdp': 1, 'data': -1},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -87,7 +91,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.0
 
   if size == 'large':
-    m.remat = 'full'  # on v5e:4x4 11.7 GiB of a device's 15.75; else 90
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, c.train.steps, warmup=30)
     m.max_length = 128

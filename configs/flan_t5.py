@@ -33,6 +33,11 @@ SIZES = {
   'xl': (24, 2048, 5120, 32, 64, 38_000),
   'xxl': (24, 4096, 10240, 64, 64, 14_000),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'xl': {'topology': 'v5e:8x8'},
+  'xxl': {'topology': 'v5e:8x8'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -79,8 +84,10 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.steps = steps
   c.train.z_loss = 1e-4  # T5's
 
-  if size in ('large', 'xl', 'xxl'):
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
+  if size == 'large':
+    m.remat, c.sharding.mesh.data, c.sharding.mesh.fsdp = 'full', 1, -1
   if size == 'tiny':
     paper.tiny(c, steps, rate=1e-2)  # trained from scratch
     d.block = 0

@@ -32,11 +32,16 @@ SIZES = {
   '280b': (80, 128, 128, 16384, 4e-5, 3072),
   'tiny': (2, 8, 16, 128, 1e-3, 16),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '1.4b': {'topology': 'v4:4x4x4'},
+  '7.1b': {'topology': 'v4:4x8x8'},
+  '280b': {'topology': 'v4:8x16x16', 'tensor': 4, 'accumulate': 3},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
   size = arguments.parse(arg, size=SIZES)['size']
-  large = size in ('1.4b', '7.1b', '280b')
   c = paper.start('decoder')
 
   m = c.model
@@ -81,8 +86,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.1
   c.train.steps = phases.steps_in(c, 'tokens', 300e9)  # 3.2
 
-  if large:
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, warmup=30)
   return common.finish(c)

@@ -28,6 +28,10 @@ SIZES = {
   'xl': (48, 1600, 25, 64, 2e-4),
   'tiny': (2, 128, 8, 16, 1e-3),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'xl': {'topology': 'v5e:4x4'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -52,8 +56,6 @@ def get_config(arg: str = '') -> ConfigDict:
   m.init_std = 0.02  # the published code's
   m.dropout = m.attention_dropout = 0.1  # GPT-1's
   m.dropout_kind = 'residual'
-  if size == 'xl':
-    m.remat = 'full'
 
   d = c.data
   d.source = 'tfds:c4/en'  # for WebText (2.1)
@@ -77,8 +79,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens
 
-  if size == 'xl':
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, warmup=30)
     m.max_length = 128

@@ -36,6 +36,14 @@ SIZES = {
   '175b': (96, 12288, 96, 128, 1536, 6e-5),
   'tiny': (2, 128, 8, 16, 16, 1e-3),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'xl': {'topology': 'v4:2x2x4'},
+  '2.7b': {'topology': 'v4:2x2x4'},
+  '6.7b': {'topology': 'v5p:2x2x4'},
+  '13b': {'topology': 'v5p:2x2x4'},
+  '175b': {'topology': 'v4:8x8x16', 'sequence': 8, 'tensor': 8},
+}
 
 
 # Rows of a batch -> the tokens over which it grows to them.
@@ -44,7 +52,6 @@ RAMP = {256: 4e9, 512: 6e9, 1024: 8e9, 1536: 12e9, 16: 4e9}
 
 def get_config(arg: str = '') -> ConfigDict:
   size = arguments.parse(arg, size=SIZES)['size']
-  small = size in ('tiny', 'small', 'medium', 'large')
   c = paper.start('decoder')
 
   m = c.model
@@ -91,8 +98,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.1
   c.train.steps = phases.steps_in(c, 'tokens', 300e9)  # 2.1
 
-  if not small:
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, warmup=30)
     m.max_length, m.window = 128, 16

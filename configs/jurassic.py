@@ -24,6 +24,11 @@ SIZES = {
   'jumbo': (76, 13824, 96, 144, 6e-5, 1536),
   'tiny': (2, 128, 8, 16, 1e-3, 16),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'large': {'topology': 'v5e:16x16'},
+  'jumbo': {'topology': 'v4:8x8x8'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -73,5 +78,5 @@ def get_config(arg: str = '') -> ConfigDict:
     paper.tiny(c, warmup=30)
     m.max_length = 128
   else:
-    paper.save_memory(c)
+    paper.on_slice(c, **SLICES[size])
   return common.finish(c)

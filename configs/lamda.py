@@ -25,6 +25,12 @@ SIZES = {
   '137b': (64, 8192, 128, 128, 65536),
   'tiny': (2, 64, 8, 16, 512),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '2b': {'topology': 'v4:4x4x8'},
+  '8b': {'topology': 'v4:4x4x8'},
+  '137b': {'topology': 'v4:8x8x8', 'tensor': 2},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -79,5 +85,5 @@ def get_config(arg: str = '') -> ConfigDict:
   if size == 'tiny':
     paper.tiny(c)
   else:
-    paper.save_memory(c)
+    paper.on_slice(c, **SLICES[size])
   return common.finish(c)

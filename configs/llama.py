@@ -54,6 +54,32 @@ SIZES = {
   },
 }
 SIZES['3.1'] = SIZES['3']
+# version: size: the slice that it was compiled for (docs/pods.md), and how it
+# fits.
+SLICES = {
+  '1': {
+    '7b': {'topology': 'v5e:16x16'},
+    '13b': {'topology': 'v5e:16x16'},
+    '33b': {'topology': 'v4:8x8x8'},
+    '65b': {'topology': 'v4:8x16x16'},
+  },
+  '2': {
+    '7b': {'topology': 'v5e:16x16'},
+    '13b': {'topology': 'v5e:16x16'},
+    '34b': {'topology': 'v4:8x8x8'},
+    '70b': {'topology': 'v5p:8x8x8'},
+  },
+  '3': {
+    '8b': {'topology': 'v5p:8x8x8'},
+    '70b': {'topology': 'v5p:8x8x16'},
+    '405b': {'topology': 'v5p:16x16x16', 'tensor': 4},
+  },
+  '3.1': {
+    '8b': {'topology': 'v5p:8x8x8', 'sequence': 4},
+    '70b': {'topology': 'v5p:8x8x16', 'sequence': 8},
+    '405b': {'topology': 'v5p:16x16x16', 'sequence': 8, 'tensor': 4},
+  },
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -134,5 +160,5 @@ def get_config(arg: str = '') -> ConfigDict:
     if m.rope_scaling:
       m.rope_scaling = (8.0, 1.0, 4.0, 32.0)
   else:
-    paper.save_memory(c)
+    paper.on_slice(c, **SLICES[version][size])
   return common.finish(c)

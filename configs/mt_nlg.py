@@ -22,6 +22,17 @@ SIZES = {
   '530b': (105, 20480, 128, 160),
   'tiny': (2, 128, 8, 16),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '530b': {
+    'topology': 'v5p:4x20x28',
+    'fsdp': 1,
+    'data': -1,
+    'tensor': 8,
+    'stage': 35,
+    'microbatches': 240,
+  },
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -70,8 +81,8 @@ def get_config(arg: str = '') -> ConfigDict:
   # 3.2: of the 339B it has
   c.train.steps = phases.steps_in(c, 'tokens', 270e9)
 
-  if size == '530b':
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, rate=1e-3, warmup=30)
     m.max_length = 128

@@ -32,6 +32,24 @@ SIZES = {
   '540b': (118, 18432, 48, 2048),
   'tiny': (2, 128, 8, 16),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '8b': {'topology': 'v4:4x8x8'},
+  '62b': {'topology': 'v4:8x8x8'},
+  '540b': {
+    'topology': 'v4:12x16x16',
+    'slices': 2,
+    'data': 2,
+    'tensor': 12,
+    'remat': 'mlp',
+  },
+}
+# The same of the recipes that go on, with 32 rows.
+ADAPTED = {
+  '8b': {'topology': 'v4:2x4x4'},
+  '62b': {'topology': 'v4:4x4x8', 'tensor': 4},
+  '540b': {'topology': 'v4:8x8x8', 'tensor': 16},
+}
 # Mode, rate, mean span (0: to the end), share: half S, a quarter each R and X.
 # The names of the modes, and that X's two settings have equal shares: memory.
 DENOISERS = (
@@ -128,7 +146,8 @@ def get_config(arg: str = '') -> ConfigDict:
       m.vocab_size += d.sentinels
     m.head_dim = m.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
   else:
-    paper.save_memory(c)
+    slices = SLICES if recipe == 'pretraining' else ADAPTED
+    paper.on_slice(c, **slices[size])
   return common.finish(c)
 
 

@@ -18,14 +18,36 @@ def start(family: str) -> ConfigDict:
   return c
 
 
-def save_memory(c: ConfigDict) -> None:
-  """For sizes that one device cannot hold, with all that training keeps.
+def on_slice(
+  c: ConfigDict,
+  topology: str,
+  slices: int = 1,
+  remat: str = 'full',
+  accumulate: int = 1,
+  microbatches: int = 0,
+  fsdp: int = -1,
+  **mesh: int,
+) -> None:
+  """How a published run goes on a TPU slice on which it was seen to fit.
 
-  Compiled for TPU slices `full` is the fastest that fits: with `dots` LLaMA-7B
-  needs more than v5e:16x16 has, and T5-11B is no faster on v5p:4x4x4.
+  Args:
+    c: the config.
+    topology: the slice, as `train.fit` names it: 'v5p:4x4x4'. docs/pods.md says
+      what the step takes there.
+    slices: how many such slices.
+    remat: what the backward pass recomputes.
+    accumulate: parts of a batch.
+    microbatches: of a pipeline; 0: as many as stages.
+    fsdp: size of this axis of the mesh; -1: all devices that the others leave,
+      so that other slices do too.
+    **mesh: sizes of other axes; those that are not named are 1.
   """
-  c.model.remat = 'full'
-  c.sharding.mesh.data, c.sharding.mesh.fsdp = 1, -1
+  c.sharding.topology = topology
+  c.sharding.slices = slices if slices > 1 else 0
+  c.sharding.microbatches = microbatches
+  c.model.remat, c.train.accumulate = remat, accumulate
+  sizes = dict.fromkeys(c.sharding.mesh, 1) | {'fsdp': fsdp} | mesh
+  c.sharding.mesh.update(sizes)
 
 
 def tiny(

@@ -33,6 +33,13 @@ SIZES = {
   '7b': (32, 4096, 1.5e-4, 1e-5, 465),
   '14b': (40, 5120, 1e-4, 7e-6, 544),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '1.5b': {'topology': 'v5e:4x4'},
+  '3b': {'topology': 'v5e:4x8'},
+  '7b': {'topology': 'v5e:8x8'},
+  '14b': {'topology': 'v5e:8x16'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -82,8 +89,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.max_logit_loss = 1e-4  # the published code's
   c.train.steps = 8043 * mini_epoch  # the Pile once, 332e9 tokens
 
-  if size in ('1.5b', '3b', '7b', '14b'):
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c)
     c.schedule.constant_steps = 100

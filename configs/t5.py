@@ -49,6 +49,11 @@ SIZES = {
     '11b': (24, 4096, 10240, 64, 64),
   },
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '3b': {'topology': 'v5e:8x8'},
+  '11b': {'topology': 'v5p:4x4x4'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -124,8 +129,10 @@ def get_config(arg: str = '') -> ConfigDict:
     c.train.steps, c.schedule.first_step = 100_000, 1_000_000
   c.train.z_loss = 1e-4  # the published code's, not in the paper
 
-  if size in ('large', '3b', '11b'):
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
+  if size == 'large':
+    m.remat, c.sharding.mesh.data, c.sharding.mesh.fsdp = 'full', 1, -1
   if size == 'tiny':
     paper.tiny(c, batch=32)
     m.dropout = m.attention_dropout = 0.0

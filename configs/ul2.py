@@ -29,6 +29,11 @@ SIZES = {
   'tiny': (2, 128, 512, 8, 32),
   '20b': (32, 4096, 16384, 16, 256),
 }
+# variant: the slice that 20b was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  'ul2': {'topology': 'v4:8x8x8'},
+  'flan': {'topology': 'v4:4x4x4'},
+}
 
 
 # Mode, rate, mean span (0: one span, to the end), share of the examples. Table
@@ -114,7 +119,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.train.z_loss = 1e-4  # T5's
 
   if size == '20b':
-    paper.save_memory(c)
+    paper.on_slice(c, **SLICES[chosen['variant']])
   if size == 'tiny':
     paper.tiny(c, steps=120)
     if d.denoisers:

@@ -25,6 +25,10 @@ SIZES = {
   '100b': (80, 10240, 128, 80, 27308, 2048),
   'tiny': (2, 128, 8, 16, 344, 64),
 }
+# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+SLICES = {
+  '100b': {'topology': 'v4:8x8x16'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -71,8 +75,8 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.end_fraction = 0.1
   c.train.steps = 300_000_000_000 // tokens  # the model card's
 
-  if size == '100b':
-    paper.save_memory(c)
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'tiny':
     paper.tiny(c, rate=1e-3, warmup=30)
   return common.finish(c)

@@ -7,8 +7,9 @@ executed FLOPs; collectives; where the time goes; the step's time and MFU. The
 status is 1 if the step does not fit.
 
 A slice is a chip and a shape (v5e:16x16) or the cloud's type (v5litepod-256,
-v4-256). Without --topology the step is compiled for the devices here. For GPUs
-(h100:8, h100:4x8) nothing is compiled: the state and a bound of the time.
+v4-256). Without --topology it is that of the config (docs/pods.md); if it names
+none, or with --topology=here, it is the devices here. For GPUs (h100:8,
+h100:4x8) nothing is compiled: the state and a bound of the time.
 """
 
 from configs.commands import startup
@@ -31,7 +32,7 @@ from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.sources import paths
 from train.fitting import measure, meshes, report, variants
-from train.fitting.chips import Chip, chip_of, listed, resolve
+from train.fitting.chips import Chip, chip_of, listed, resolve, slice_of
 from train.runs import command
 from train.setup import Setup, set_up
 
@@ -234,9 +235,10 @@ def _check_flags(bound):
 
 
 def main():
-  config, slices = _CONFIG.value.copy_and_resolve_references(), _SLICES.value
-  devices, chip, called = _devices(_TOPOLOGY.value, slices)
-  bound = bool(_TOPOLOGY.value and chip.node)  # no compiler
+  config = _CONFIG.value.copy_and_resolve_references()
+  name, slices = slice_of(config, _TOPOLOGY.value, _SLICES.value or 0)
+  devices, chip, called = _devices(name, slices)
+  bound = bool(name and chip.node)  # no compiler
   _check_flags(bound)
   where = f'{slices} x {called}' if slices > 1 else called
   count = len(devices)
@@ -254,7 +256,7 @@ def main():
     terminal.say(text if _JSON.value else report.table(rows))
     return
   title = f'{_name()} on {where}, {count} device{"s" if count > 1 else ""}'
-  extra = {'topology': called if _TOPOLOGY.value else '', 'slices': slices}
+  extra = {'topology': called if name else '', 'slices': slices}
   found, failed = _measured(config, devices, chip, bound)
   page = report.page(title, found)
   if failed and _SEARCH.value:
@@ -320,10 +322,10 @@ if __name__ == '__main__':
   )
   _TOPOLOGY = flags.DEFINE_string(
     'topology', '', 'A TPU slice, such as v5p:4x4x4 or v5p-128, or GPUs, such '
-    'as h100:8; default: the devices here.'
+    "as h100:8; default: the config's; here: the devices here."
   )  # fmt: skip
   _SLICES = flags.DEFINE_integer(
-    'slices', 1, 'How many such slices, joined by the slow network.',
+    'slices', None, 'How many such slices, joined by the slow network.',
     lower_bound=1,
   )  # fmt: skip
   _MESH = flags.DEFINE_string(

@@ -40,6 +40,7 @@ def get_config(arg: str = '') -> ConfigDict:
   rate, batch, epochs = OWN.get(task, (3e-5, 32, 3.0))
 
   c.model.head = 'sequence'
+  c.model.remat = 'auto'  # large's is for pretraining's batches
   c.checkpoint.best = ''  # the last one
   c.data.framing = 'bert'
   c.data.label_scale = 1.0

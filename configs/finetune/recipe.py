@@ -60,5 +60,6 @@ def read_task(config: ConfigDict, task: str) -> ConfigDict:
   config.train.log_every = 20
   config.train.z_loss = 0.0
   config.train.phases, config.schedule.unit = (), 'steps'
+  config.sharding.topology, config.train.accumulate = '', 1  # pretraining's
   config.sharding.mesh.data, config.sharding.mesh.fsdp = -1, 1
   return config

@@ -21,6 +21,7 @@ from tests.configs.recipes.numbers import (
   TINY,
   Recipe,
 )
+from tests.helpers.slices import devices_of
 from train.learning import optimizer
 from train.learning.schedules import make_schedule
 from train.settings import check_group, check_settings
@@ -170,17 +171,16 @@ def check_how_it_goes(reference: str, config: ConfigDict) -> None:
     goes |= TINY_GOES | {'data.block': 0}
   masked = m.family in ('encoder', 'electra')
   goes['eval.samples'] = 0 if masked else 4
-  # The matrices of the blocks: what one device holds of them, and keeps.
-  width = 4 * m.heads * m.head_dim + (3 if m.gated else 2) * m.mlp_dim
-  size = (m.encoder_layers + m.decoder_layers) * m.embed_dim * width
-  if not 0.6e9 < size < 0.8e9:
-    large = size > 0.7e9
-    full = large or (m.family == 'electra' and m.encoder_layers == 24)
-    goes |= {'model.remat': 'full' if full else 'auto'}
-    goes |= {'sharding.mesh.data': 1 if large else -1}
-    goes |= {'sharding.mesh.fsdp': -1 if large else 1}
-  for axis in ('sequence', 'tensor', 'expert', 'stage'):
-    goes[f'sharding.mesh.{axis}'] = 1
+  sliced = ('model.remat', 'train.accumulate', 'sharding.microbatches')
+  sliced += tuple(key for key in common.KEYS if key.startswith('sharding.mesh'))
+  if config.sharding.topology:  # tests/benchmarks/test_pods.py has these
+    goes = {key: x for key, x in goes.items() if key not in sliced}
+  else:
+    large = name in ('t5', 'flan_t5') and m.embed_dim == 1024  # 0.8B
+    goes['model.remat'] = 'full' if large else 'auto'
+    goes |= {key: 1 for key in sliced if key.startswith('sharding.mesh')}
+    goes[f'sharding.mesh.{"fsdp" if large else "data"}'] = -1
+    goes['sharding.slices'] = 0
   found = {}
   for key in goes:
     group = config
@@ -195,7 +195,7 @@ def test_every_size_can_start(reference):
   """Every size passes the checks of a run before anything is built."""
   config = tree.config_of(reference)
   check_how_it_goes(reference, config)
-  check_settings(config, devices=1)
+  check_settings(config, devices_of(config, 1))
   check_group('optimizer', config.optimizer, optimizer.USES)
   make_schedule(config.schedule, config.train.steps, phases.of(config))
   model = TransformerConfig(**config.model)

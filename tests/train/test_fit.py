@@ -266,6 +266,7 @@ def test_the_command(tmp_path):
     (['--search=-1'], '--search=-1 must be 1 or more'),
     (['--sweep', '--plot=a.png'], 'without --search, --plot and --mesh'),
     (['--plot=nowhere/a.png'], 'there is no folder nowhere'),
+    (['--config.sharding.topology=v5p-100'], 'sharding.topology=v5p-100 does'),
   ],
 )
 def test_mistakes_are_one_line(arguments, message):

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import re
 
+from ml_collections import ConfigDict
+
 from train.reporting.flops import PEAKS
 
 
@@ -106,25 +108,27 @@ SHAPES = {
   'v5p': _CUBES | {4096: '16x16x16', 6144: '16x16x24'},
   'v6e': _FLAT,
 }
+HERE = 'here'  # --topology: the devices of this machine
 _LARGEST = 8960  # chips of a whole v5p: no network has more
 _CLOUD = re.compile(r'(v4|v5p|v5e|v5litepod|v6e)-(\d+)')
 _SHAPE = re.compile(r'(v4|v5p|v5e|v6e):(\d+(?:x\d+)*)')
 _GPUS = re.compile(r'(a100|h100|h200):(?:(\d+)x)?(\d+)')
 
 
-def resolve(name: str) -> tuple[Chip, str, int]:
+def resolve(name: str, key: str = '--topology') -> tuple[Chip, str, int]:
   """A slice's name -> its chip, its shape such as '4x4', how many chips.
 
   'v5e:4x4' names a shape; 'v4-256' is the cloud's accelerator type, which
   counts the tensor cores of v4 and v5p and the chips of v5e and v6e. 'h100:8'
-  and 'h100:4x8' are GPUs, of 1 and 4 nodes. Raises ValueError for another name.
+  and 'h100:4x8' are GPUs, of 1 and 4 nodes. Raises ValueError for another name;
+  `key` is what gave it.
   """
   if found := _CLOUD.fullmatch(name):
     chip = chip_named(found[1].replace('litepod', 'e'))
     count, odd = divmod(int(found[2]), chip.cores)
     if odd or count not in SHAPES[chip.name]:
       raise ValueError(
-        f'--topology={name} does not exist: there are {listed(chip.name)}.'
+        f'{key}={name} does not exist: there are {listed(chip.name)}.'
       )
     return chip, SHAPES[chip.name][count], count
   if found := _SHAPE.fullmatch(name):
@@ -133,26 +137,50 @@ def resolve(name: str) -> tuple[Chip, str, int]:
     dimensions = 2 if chip.name in ('v5e', 'v6e') else 3
     if len(sizes) != dimensions:
       raise ValueError(
-        f'--topology={name} does not exist: {chip.name} has {dimensions} '
+        f'{key}={name} does not exist: {chip.name} has {dimensions} '
         f'dimensions. There are {listed(chip.name)}.'
       )
     count = math.prod(sizes)
     if not 0 < count <= _LARGEST:
       raise ValueError(
-        f'--topology={name} does not exist: there are {listed(chip.name)}.'
+        f'{key}={name} does not exist: there are {listed(chip.name)}.'
       )
     return chip, shape, count
   if found := _GPUS.fullmatch(name):
     count = int(found[2] or 1) * int(found[3])
     if not count:
-      raise ValueError(f'--topology={name} has no GPUs: give 1 or more.')
+      raise ValueError(f'{key}={name} has no GPUs: give 1 or more.')
     return chip_named(found[1]), found[3], count
   raise ValueError(
-    f'--topology={name} names no slice. Give a chip and a shape, such as '
+    f'{key}={name} names no slice. Give a chip and a shape, such as '
     'v5p:4x4x4, or the type of the cloud, such as v5p-128. Chips: '
     f'{", ".join(x.name for x in CHIPS)}; GPUs as h100:8 or, of 4 nodes, '
     'h100:4x8.'
   )
+
+
+def slice_of(
+  config: ConfigDict, name: str = '', slices: int = 0
+) -> tuple[str, int]:
+  """Which slice is meant, '' for the devices here, and how many.
+
+  Args:
+    config: with its own slice, `sharding.topology`. Where that is not meant,
+      neither is its number: `sharding.slices` is set to the number that is.
+    name: what the user asked for; '': the config's slice if there is one, else
+      the devices here; 'here': these anyway.
+    slices: how many the user asked for; 0: as many as the config has of its
+      slice, 1 of another.
+
+  Raises ValueError if the config's name is of no slice.
+  """
+  own = config.sharding
+  if own.topology and not name:
+    resolve(own.topology, 'sharding.topology')
+    name, slices = own.topology, slices or own.slices
+  if own.topology:
+    own.slices = slices if slices > 1 else 0
+  return '' if name == HERE else name, slices or 1
 
 
 def listed(chip: str) -> str:

@@ -68,6 +68,7 @@ ADDED = {
   },
   'sharding': {
     'slices': 0,
+    'topology': '',
     'context': 'gather',
     'compiler_options': (),
     'microbatches': 0,

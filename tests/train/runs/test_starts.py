@@ -27,7 +27,7 @@ def test_keys_that_any_start_may_change():
   free = {key for key in common.KEYS if changes.is_free(key)}
   groups = {key for key in free if key.startswith(('checkpoint.', 'sharding.'))}
   assert free - groups == FREE
-  assert len(groups) == 16
+  assert len(groups) == 17
 
 
 def test_differences():

@@ -1,0 +1,222 @@
+"""Every large published run on its TPU slice, compiled: docs/pods.md.
+
+  python -m benchmarks.pods [--only=palm:540b,llama:7b] [--again]
+
+Needs the extra `aot`, and no TPU. Each config that names a slice
+(`sharding.topology`) is compiled for it by `python -m train.fit`, one after the
+other. After each the results are written, so that the same command goes on
+where it was stopped: rows whose config has not changed since are kept, unless
+there is --again. A config that fails is a row that says why. In the end the
+table in docs/pods.md is written, and printed.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from benchmarks import machine
+from configs import tree
+from configs.commands import command
+from train.fitting import meshes
+from train.fitting.chips import resolve
+from train.parallel.mesh import mesh_shape
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / 'results' / 'pods.json'
+PAGE = HERE.parent / 'docs' / 'pods.md'
+# What else a size can be, where that has a slice of its own.
+VARIANTS = {
+  'bert': ('recipe=lamb',),
+  't5': ('recipe=lm_adapted',),
+  'ul2': ('variant=flan',),
+  'palm': ('recipe=ul2r', 'recipe=flan'),
+}
+# What of a report is a row.
+KEPT = (
+  *('parameters', 'devices', 'batch', 'length', 'peak', 'limit'),
+  *('executed_over_model', 'step_seconds', 'compute_seconds'),
+  *('exposed_seconds', 'mfu', 'tokens_per_second', 'compile_seconds'),
+)
+LIMIT = 3600  # seconds of one config
+COLUMNS = (
+  *('config', 'parameters', 'slice (chips)', 'mesh', 'remat', 'accumulate'),
+  *('GiB a device', 'executed / model', 'step, s = compute + exposed', 'MFU'),
+  'to compile, s',
+)
+BEGIN = '<!-- The table is written by python -m benchmarks.pods. -->'
+END = '<!-- The end of the table. -->'
+
+
+def configs() -> dict[str, ConfigDict]:
+  """'NAME:ARG' -> the config, of all that name a slice; the oldest first."""
+  found = {}
+  for name in dict.fromkeys(key.partition(':')[0] for key in tree.SYSTEMS):
+    for argument in _arguments(name):
+      try:
+        config = tree.config_of(f'{name}:{argument}')
+      except ValueError:  # t5: version 1.0 was not adapted
+        continue
+      if config.sharding.topology:
+        found[f'{name}:{argument}'] = config
+  return found
+
+
+def _arguments(name: str) -> Iterator[str]:
+  """The sizes of a file, of each version, and what else they can be."""
+  for key, value in getattr(tree.module_of(name), 'SIZES', {}).items():
+    sizes = [key]
+    if isinstance(value, dict):  # of a version
+      sizes = [f'{size},version={key}' for size in value]
+    for size in sizes:
+      yield size
+      yield from (f'{size},{other}' for other in VARIANTS.get(name, ()))
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+  """Where a config runs and how, as a row has it."""
+  own = config.sharding
+  slices = own.slices or 1
+  devices = resolve(own.topology, 'sharding.topology')[2] * slices
+  sizes = zip(meshes.AXES, mesh_shape(own.mesh, devices), strict=True)
+  return {
+    'topology': own.topology,
+    'slices': slices,
+    'mesh': {axis: n for axis, n in sizes if n > 1},
+    'microbatches': own.microbatches,
+    'remat': config.model.remat,
+    'accumulate': config.train.accumulate,
+  }
+
+
+def measure(name: str, config: ConfigDict) -> dict[str, Any]:
+  """A row: what `train.fit` finds, or 'error'. It has a process of its own."""
+  file, _, argument = name.partition(':')
+  found = settings(config)
+  try:
+    done = subprocess.run(
+      [
+        *(sys.executable, '-m', 'train.fit', '--json'),
+        f'--config=configs/{file}.py:{argument}',
+      ],
+      cwd=HERE.parent, capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+  except subprocess.TimeoutExpired:
+    return found | {'error': f'It took longer than {LIMIT} s.'}
+  lines = done.stdout.strip().split('\n')
+  if lines[-1].startswith('{'):
+    report = json.loads(lines[-1])
+    found |= {key: report[key] for key in KEPT if key in report}
+    found['fits'] = report['fits']
+  if done.returncode:
+    said = done.stderr.strip().split('\n')[-1].removeprefix('Error: ')
+    found['error'] = said or f'status {done.returncode}'
+  return found
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+  """A row of the table, as Markdown."""
+  mesh = meshes.words(found['mesh'])
+  if found['microbatches']:
+    mesh += f'; {found["microbatches"]} microbatches'
+  slices = f'{found["slices"]} x ' if found['slices'] > 1 else ''
+  slices += found['topology']
+  if 'error' in found:
+    cells = [name, '', slices, mesh, found['remat'], found['accumulate']]
+    return f'| {" | ".join(map(str, cells))} | {found["error"]} |'
+  gib = 2**30
+  step, compute, exposed = (
+    found[f'{part}_seconds'] for part in ('step', 'compute', 'exposed')
+  )
+  cells = (
+    f'`{name}`',
+    f'{found["parameters"] / 1e9:.1f}B'
+    if found['parameters'] >= 1e9
+    else f'{found["parameters"] / 1e6:.0f}M',
+    f'{slices} ({found["devices"]:,})',
+    f'`{mesh}`',
+    found['remat'],
+    found['accumulate'],
+    f'{found["peak"] / gib:.1f} of {found["limit"] / gib:.2f}',
+    f'{found["executed_over_model"]:.2f}',
+    f'{step:.2f} = {compute:.2f} + {exposed:.2f}',
+    f'{found["mfu"]:.0%}',
+    f'{found["compile_seconds"]:.0f}',
+  )
+  return f'| {" | ".join(map(str, cells))} |'
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+  """All rows, as Markdown, and what compiled them."""
+  lines = [f'| {" | ".join(COLUMNS)} |', '|---' * len(COLUMNS) + '|']
+  lines += [row(name, found) for name, found in results.items()]
+  machines = [found['machine'] for found in results.values()]
+  dates = sorted({x['date'] for x in machines})
+  versions = sorted({x['versions']['jax'] for x in machines})
+  when = ' to '.join(dict.fromkeys((dates[0], dates[-1])))
+  lines += ['', f'jax {" and ".join(versions)}, {when}.']
+  return '\n'.join(lines)
+
+
+def page(text: str, results: dict[str, dict[str, Any]]) -> str:
+  """docs/pods.md with the table of these results."""
+  before, _, rest = text.partition(BEGIN)
+  _, _, after = rest.partition(END)
+  return f'{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}'
+
+
+def kept(
+  known: dict[str, ConfigDict], results: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+  """The results of configs that are still the same, in their order."""
+  found = {}
+  for name, config in known.items():
+    old = results.get(name)
+    if old and old | settings(config) == old:
+      found[name] = old
+  return found
+
+
+def main(_: Sequence[str]) -> None:
+  known = configs()
+  unknown = sorted(set(_ONLY.value) - set(known))
+  if unknown:
+    raise SystemExit(
+      f'Error: --only={",".join(unknown)}: there are {", ".join(known)}.'
+    )
+  out = Path(_OUT.value)
+  results = kept(known, json.loads(out.read_text()) if out.exists() else {})
+  wanted = _ONLY.value or [*known]
+  todo = [
+    name
+    for name in wanted
+    if _AGAIN.value or 'error' in results.get(name, {'error': ''})
+  ]
+  for number, name in enumerate(todo, 1):
+    clock = time.perf_counter()
+    print(f'{number}/{len(todo)} {name} ...', flush=True)
+    found = measure(name, known[name])
+    print(f'{row(name, found)} {time.perf_counter() - clock:.0f} s', flush=True)
+    machine.write(out, [*known], {name: found})
+  results = kept(known, json.loads(out.read_text()))
+  print(table(results))
+  if out == RESULTS:
+    PAGE.write_text(page(PAGE.read_text(), results))
+  failed = [name for name in wanted if 'error' in results[name]]
+  if failed:
+    raise SystemExit(f'Error: these failed: {", ".join(failed)}.')
+
+
+if __name__ == '__main__':
+  _ONLY = flags.DEFINE_list('only', [], 'Some of the configs; none: all.')
+  _AGAIN = flags.DEFINE_bool(
+    'again', False, 'Compile those that are there too.'
+  )
+  _OUT = flags.DEFINE_string('out', str(RESULTS), 'JSON of the results.')
+  command.start(main)
