@@ -38,7 +38,7 @@ SIZES = {
 # recipe: the slice that large was compiled for (docs/pods.md), and how it fits.
 SLICES = {
   'paper': {'topology': 'v5e:4x4', 'fsdp': 1, 'data': -1},
-  'lamb': {'topology': 'v5e:16x16', 'fsdp': 1, 'data': -1, 'accumulate': 4},
+  'lamb': {'topology': 'v5e:16x16', 'fsdp': 1, 'data': -1, 'accumulate': 2},
 }
 GRID = {
   f'{layers}x{width}': (layers, width, width // 64, 64)

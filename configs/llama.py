@@ -61,13 +61,13 @@ SLICES = {
     '7b': {'topology': 'v5e:16x16'},
     '13b': {'topology': 'v5e:16x16'},
     '33b': {'topology': 'v4:8x8x8'},
-    '65b': {'topology': 'v4:8x16x16'},
+    '65b': {'topology': 'v4:8x16x16', 'remat': 'mlp'},
   },
   '2': {
     '7b': {'topology': 'v5e:16x16'},
     '13b': {'topology': 'v5e:16x16'},
     '34b': {'topology': 'v4:8x8x8'},
-    '70b': {'topology': 'v5p:8x8x8'},
+    '70b': {'topology': 'v5p:8x8x8', 'remat': 'mlp'},
   },
   '3': {
     '8b': {'topology': 'v5p:8x8x8'},
@@ -77,7 +77,7 @@ SLICES = {
   '3.1': {
     '8b': {'topology': 'v5p:8x8x8', 'sequence': 4},
     '70b': {'topology': 'v5p:8x8x16', 'sequence': 8},
-    '405b': {'topology': 'v5p:16x16x16', 'sequence': 8, 'tensor': 4},
+    '405b': {'topology': 'v5p:16x16x16', 'sequence': 32},
   },
 }
 

@@ -21,6 +21,7 @@ from input_pipeline.tasks import catalog
 from input_pipeline.tasks.reading import NO_ANSWERS
 from models.config import TransformerConfig
 from models.pretrained.arrays import leaf_shapes
+from tests.helpers.slices import devices_of
 from train.finetuning import adoption
 from train.learning.optimizer import USES
 from train.learning.schedules import make_schedule
@@ -117,7 +118,7 @@ def tuned(run, before):
 
 
 def check(config):
-  check_settings(config, devices=1)
+  check_settings(config, devices_of(config, 1))
   TransformerConfig(**config.model)
   batch_shapes(DataConfig(**config.data), config.model.family)
   check_group('optimizer', config.optimizer, USES)
