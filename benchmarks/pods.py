@@ -11,6 +11,7 @@ table in docs/pods.md is written, and printed.
 """
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -46,7 +47,7 @@ KEPT = (
 )
 LIMIT = 3600  # seconds of one config
 COLUMNS = (
-  *('config', 'parameters', 'slice (chips)', 'mesh', 'remat', 'accumulate'),
+  *('config', 'slice (chips)', 'mesh', 'remat', 'accumulate', 'parameters'),
   *('GiB a device', 'executed / model', 'step, s = compute + exposed', 'MFU'),
   'to compile, s',
 )
@@ -126,23 +127,19 @@ def row(name: str, found: dict[str, Any]) -> str:
   if found['microbatches']:
     mesh += f'; {found["microbatches"]} microbatches'
   slices = f'{found["slices"]} x ' if found['slices'] > 1 else ''
-  slices += found['topology']
-  if 'error' in found:
-    cells = [name, '', slices, mesh, found['remat'], found['accumulate']]
-    return f'| {" | ".join(map(str, cells))} | {found["error"]} |'
+  slices += f'{found["topology"]} ({_devices(found):,})'
+  start = f'`{name}`', slices, f'`{mesh}`', found['remat'], found['accumulate']
+  if 'error' in found or 'step_seconds' not in found:
+    said = found.get('error', 'not compiled yet')
+    cells = (*start, said, *[''] * (len(COLUMNS) - len(start) - 1))
+    return f'| {" | ".join(map(str, cells))} |'
   gib = 2**30
   step, compute, exposed = (
     found[f'{part}_seconds'] for part in ('step', 'compute', 'exposed')
   )
   cells = (
-    f'`{name}`',
-    f'{found["parameters"] / 1e9:.1f}B'
-    if found['parameters'] >= 1e9
-    else f'{found["parameters"] / 1e6:.0f}M',
-    f'{slices} ({found["devices"]:,})',
-    f'`{mesh}`',
-    found['remat'],
-    found['accumulate'],
+    *start,
+    _billions(found['parameters']),
     f'{found["peak"] / gib:.1f} of {found["limit"] / gib:.2f}',
     f'{found["executed_over_model"]:.2f}',
     f'{step:.2f} = {compute:.2f} + {exposed:.2f}',
@@ -152,10 +149,21 @@ def row(name: str, found: dict[str, Any]) -> str:
   return f'| {" | ".join(map(str, cells))} |'
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
+def _devices(found):
+  return math.prod(found['mesh'].values())
+
+
+def _billions(count):
+  return f'{count / 1e9:.1f}B' if count >= 1e9 else f'{count / 1e6:.0f}M'
+
+
+def table(
+  known: dict[str, ConfigDict], results: dict[str, dict[str, Any]]
+) -> str:
   """All rows, as Markdown, and what compiled them."""
   lines = [f'| {" | ".join(COLUMNS)} |', '|---' * len(COLUMNS) + '|']
-  lines += [row(name, found) for name, found in results.items()]
+  for name, config in known.items():
+    lines.append(row(name, results.get(name) or settings(config)))
   machines = [found['machine'] for found in results.values()]
   dates = sorted({x['date'] for x in machines})
   versions = sorted({x['versions']['jax'] for x in machines})
@@ -164,11 +172,15 @@ def table(results: dict[str, dict[str, Any]]) -> str:
   return '\n'.join(lines)
 
 
-def page(text: str, results: dict[str, dict[str, Any]]) -> str:
+def page(
+  text: str,
+  known: dict[str, ConfigDict],
+  results: dict[str, dict[str, Any]],
+) -> str:
   """docs/pods.md with the table of these results."""
   before, _, rest = text.partition(BEGIN)
   _, _, after = rest.partition(END)
-  return f'{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}'
+  return f'{before}{BEGIN}\n\n{table(known, results)}\n\n{END}{after}'
 
 
 def kept(
@@ -205,9 +217,9 @@ def main(_: Sequence[str]) -> None:
     print(f'{row(name, found)} {time.perf_counter() - clock:.0f} s', flush=True)
     machine.write(out, [*known], {name: found})
   results = kept(known, json.loads(out.read_text()))
-  print(table(results))
+  print(table(known, results))
   if out == RESULTS:
-    PAGE.write_text(page(PAGE.read_text(), results))
+    PAGE.write_text(page(PAGE.read_text(), known, results))
   failed = [name for name in wanted if 'error' in results[name]]
   if failed:
     raise SystemExit(f'Error: these failed: {", ".join(failed)}.')

@@ -36,13 +36,7 @@ SIZES = {
 SLICES = {
   '8b': {'topology': 'v4:4x8x8'},
   '62b': {'topology': 'v4:8x8x8'},
-  '540b': {
-    'topology': 'v4:12x16x16',
-    'slices': 2,
-    'data': 2,
-    'tensor': 12,
-    'remat': 'mlp',
-  },
+  '540b': {'topology': 'v4:12x16x16', 'slices': 2, 'data': 2, 'tensor': 12},
 }
 # The same of the recipes that go on, with 32 rows.
 ADAPTED = {

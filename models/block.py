@@ -11,7 +11,7 @@ from models.attention import Attention
 from models.config import TransformerConfig
 from models.layers import Adapter, Mlp, Norm, dropout
 from models.masks import Rules
-from models.sharding import shard_residual
+from models.sharding import shard, shard_residual
 
 Branch = Callable[[jax.Array], jax.Array]
 
@@ -93,10 +93,14 @@ class Block(nn.Module):
     def add(x: jax.Array, y: jax.Array) -> jax.Array:
       return shard_residual(x + dropout(c)(y))
 
+    def read(x: jax.Array) -> jax.Array:
+      # Gathered once for all products; their gradients are added up once.
+      return shard(x, 'act_batch', 'act_length', 'act_embed')
+
     def residual(x: jax.Array, f: Branch, name: str) -> jax.Array:
       if c.norm_placement == 'pre':
-        return add(x, f(norm(x, name)))
-      return norm(add(x, f(x)), name)
+        return add(x, f(read(norm(x, name))))
+      return norm(add(x, f(read(x))), name)
 
     def self_attention(y: jax.Array) -> jax.Array:
       attention = Attention(c, name='attention')
@@ -136,10 +140,10 @@ class Block(nn.Module):
         x = residual(x, cross_attention, 'cross_attention_norm')
       x = residual(x, mlp, 'mlp_norm')
     else:
-      y = norm(x, 'attention_norm')
+      y = read(norm(x, 'attention_norm'))
       attended = self_attention(y)
       if c.parallel == 'two_norms':
-        y = norm(x, 'mlp_norm')
+        y = read(norm(x, 'mlp_norm'))
       x = add(add(x, attended), mlp(y))
     return x, None if cache is None else new_cache
 

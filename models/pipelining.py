@@ -195,7 +195,8 @@ class Pipeline(nn.Module):
         counts.update(block.scope.rng_counters)
       return variables['params']
 
-    boxed = jax.eval_shape(trace, x, own, shared)
+    with nn.logical_axis_rules(()):  # the mesh need not divide all rows
+      boxed = jax.eval_shape(trace, x, own, shared)
     specs = nn.get_partition_spec(boxed)
     names = jax.tree.map(
       tuple, specs, is_leaf=lambda x: isinstance(x, PartitionSpec)

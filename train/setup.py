@@ -141,13 +141,16 @@ class Setup:
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning
     )
+    platform = self.mesh.devices.flat[0].platform
+    own = self.config.sharding.compiler_options
     with self.on_mesh():
-      options = compilation.options(
-        self.config.sharding.compiler_options,
-        self.mesh.devices.flat[0].platform,
+      return compile_train_step(
+        step,
+        self.state,
+        batch,
+        compilation.options(own, platform) | (more or {}),
+        compilation.DEFAULTS.get(platform),
       )
-      options |= more or {}
-      return compile_train_step(step, self.state, batch, options)
 
 
 def set_up(

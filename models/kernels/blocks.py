@@ -19,6 +19,7 @@ from models.kernels.keep import kept
 
 HIDDEN = -1e30  # a logit that adds nothing to a softmax
 LANES = 128
+SUBLANES = 8
 KEPT = 'kernel'  # the name of what a backward pass needs, whatever the remat
 # What `meta` holds: the seed of dropout, the window, and the places of the
 # first row, head, query and key in the global arrays. The TPU's kernel then has
@@ -217,8 +218,16 @@ def _span(sizes, at):
 def _matrix(sizes, vector):
   """By distance [1,bk+bq] -> [bk,bq]: row a, column b has b - a + bk - 1."""
   width = vector.shape[1]
-  rows = jnp.broadcast_to(vector, (sizes.bk, width))
-  rows = pltpu.roll(rows, width - sizes.bk + 1, 1, stride=1, stride_axis=0)
+  rows = jnp.broadcast_to(vector, (SUBLANES, width))
+  above = SUBLANES - 1 - jax.lax.broadcasted_iota('int32', rows.shape, 0)
+  # Row a belongs bk - 1 - a columns to the left. (One strided roll would do it,
+  # which TPU v4 lacks.)
+  for shift in (1, 2, 4):
+    rolled = pltpu.roll(rows, width - shift, 1)
+    rows = jnp.where(above & shift > 0, rolled, rows)
+  while len(rows) < sizes.bk:
+    upper = pltpu.roll(rows, width - len(rows), 1)
+    rows = jnp.concatenate([upper, rows])
   return rows[:, : sizes.bq]
 
 

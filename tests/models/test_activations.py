@@ -108,6 +108,7 @@ def test_decoder(preset):
     [
       ((N, T, T), (t, None, None), 1),
       ((B, T, D), (rows, t, None), 1 + 2 * 2),
+      ((B, T, D), (rows, None, None), 2 * 2),  # what the products read
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, T, K, H), (rows, None, t, None), 2 * 2),
       ((B, T, F), (rows, None, t), 2),
@@ -125,6 +126,8 @@ def test_encoder_decoder(preset):
       ((N, T, T), (t, None, None), 1),
       ((B, S, D), (rows, t, None), 1 + 2),
       ((B, T, D), (rows, t, None), 1 + 3),
+      ((B, S, D), (rows, None, None), 2),
+      ((B, T, D), (rows, None, None), 3),
       ((B, S, N, H), (rows, None, t, None), 1),
       ((B, T, N, H), (rows, None, t, None), 2),
       ((B, S, K, H), (rows, None, t, None), 2 + 2),  # cross-attention's as well
@@ -146,6 +149,7 @@ def test_encoder(preset):
     [
       ((B, T, E), (rows, t, None), 1),
       ((B, T, D), (rows, t, None), 2),
+      ((B, T, D), (rows, None, None), 2),
       ((B, T, N, H), (rows, None, t, None), 1),
       ((B, T, K, H), (rows, None, t, None), 2),
       ((B, T, F), (rows, None, t), 1),

@@ -13,6 +13,25 @@ from input_pipeline.sources.hashes import sha256
 
 LIMIT = 4 * 2**30  # bytes that the folder may hold
 LEAST = 0.3  # seconds: programs that compile faster are not kept
+_BOOLS = {'true': True, 'false': False}
+_FUSION = 'xla_tpu_enable_async_collective_fusion'
+# What the training step is compiled with, by platform, unless the config's
+# `sharding.compiler_options` has another value: docs/sharding.md has what each
+# does.
+DEFAULTS = {
+  'tpu': {
+    # Products that would pass parts of a weight around, in as many turns as
+    # there are devices: the slowest programs to compile, and not faster.
+    'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000',
+    # Collectives go on while products are computed.
+    'xla_enable_async_all_gather': 'true',
+    'xla_tpu_prefer_async_allgather_to_allreduce': 'true',
+    'xla_tpu_overlap_compute_collective_tc': 'true',
+    _FUSION: 'true',
+    f'{_FUSION}_fuse_all_gather': 'true',
+    f'{_FUSION}_multiple_steps': 'true',
+  }
+}
 
 
 def keep(enabled: bool = True) -> None:
@@ -72,10 +91,11 @@ def prune(folder: str, limit: int) -> None:
     total -= size
 
 
-def options(given: Sequence[str], platform: str) -> dict[str, str]:
+def options(given: Sequence[str], platform: str) -> dict[str, str | bool]:
   """`sharding.compiler_options` for a platform: name -> value.
 
-  Options of other platforms are left out.
+  Options of other platforms are left out. The TPU's compiler reads texts; to
+  the others a truth value is one of Python's.
 
   Raises ValueError for one that is not NAME=VALUE, or is there twice.
 
@@ -92,7 +112,7 @@ def options(given: Sequence[str], platform: str) -> dict[str, str]:
       )
     if name in found:
       raise ValueError(f'sharding.compiler_options has {name} twice.')
-    found[name] = value
+    found[name] = value if platform == 'tpu' else _BOOLS.get(value, value)
   platform = 'gpu' if platform == 'cuda' else platform
   others = tuple(f'xla_{x}_' for x in {'tpu', 'gpu', 'cpu'} - {platform})
   return {name: x for name, x in found.items() if not name.startswith(others)}

@@ -27,7 +27,8 @@ B, N, K, T = 2, 8, 4, 2048
 
 
 @pytest.mark.parametrize(
-  ('slice_', 'H'), [('v5e:2x2', 64), ('v5e:2x2', 128), ('v5p:2x2x1', 128)]
+  ('slice_', 'H'),
+  [('v4:2x2x1', 128), ('v5e:2x2', 64), ('v5e:2x2', 128), ('v5p:2x2x1', 128)],
 )
 def test_compiles_without_weights(slice_, H):
   kind = Kind(causal=True, window=True, bias=True, learned=True, rate=0.1)

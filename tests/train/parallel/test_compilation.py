@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, and that they are reused."""
+"""What the compiler is asked for; compiled programs are kept and reused."""
 
 import functools
 import os
@@ -9,9 +9,12 @@ import types
 import jax
 import pytest
 from absl import flags
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.helpers import REPOSITORY
-from train.parallel import compilation, processes
+from train.learning.step import compile_train_step
+from train.parallel import compilation, processes, sharding
+from train.parallel.mesh import make_mesh
 
 # Compiles a function, and prints how often the cache had it.
 PROGRAM = """
@@ -117,3 +120,25 @@ def test_programs_are_kept_by_default(arguments, monkeypatch, tmp_path):
     assert changed == {'jax_enable_compilation_cache': False}
   else:
     assert changed.get('jax_compilation_cache_dir') == str(tmp_path)
+
+
+def test_a_default_that_the_compiler_does_not_know(capsys):
+  """It is left out, with a warning; the config's own options never are."""
+  sizes = dict.fromkeys(sharding.AXES, 1) | {'data': 8}
+  place = NamedSharding(make_mesh(sizes, 'auto'), PartitionSpec())
+  state = {'x': jax.ShapeDtypeStruct((8,), 'float32', sharding=place)}
+
+  def compiled(options, defaults):
+    def step(state, batch):
+      return state, {'sum': state['x'].sum()}
+
+    return compile_train_step(step, state, {}, options, defaults)
+
+  known = compilation.options(['xla_cpu_enable_fast_min_max=true'], 'cpu')
+  compiled({}, {'xla_tpu_no_such_option': 'true'} | known)
+  assert 'does not know xla_tpu_no_such_option' in capsys.readouterr().err
+  compiled({}, known)
+  assert not capsys.readouterr().err
+  for defaults in ({}, {'xla_tpu_no_such_option': 'true'}):
+    with pytest.raises(ValueError, match="'xla_tpu_no_such_option' Correct it"):
+      compiled({'xla_tpu_no_such_option': 'false'}, defaults)
