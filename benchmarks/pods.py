@@ -90,6 +90,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     'topology': own.topology,
     'slices': slices,
     'mesh': {axis: n for axis, n in sizes if n > 1},
+    'rules': own.rules,
     'microbatches': own.microbatches,
     'remat': config.model.remat,
     'accumulate': config.train.accumulate,
@@ -124,6 +125,8 @@ def measure(name: str, config: ConfigDict) -> dict[str, Any]:
 def row(name: str, found: dict[str, Any]) -> str:
   """A row of the table, as Markdown."""
   mesh = meshes.words(found['mesh'])
+  if found['rules'] != 'auto':
+    mesh += f' ({found["rules"]})'
   if found['microbatches']:
     mesh += f'; {found["microbatches"]} microbatches'
   slices = f'{found["slices"]} x ' if found['slices'] > 1 else ''

@@ -31,6 +31,7 @@ SLICES = {
     'tensor': 8,
     'stage': 35,
     'microbatches': 240,
+    'rules': 'zero1_tensor_stage',
   },
 }
 

@@ -25,6 +25,7 @@ def on_slice(
   remat: str = 'full',
   accumulate: int = 1,
   microbatches: int = 0,
+  rules: str = 'auto',
   fsdp: int = -1,
   **mesh: int,
 ) -> None:
@@ -38,13 +39,14 @@ def on_slice(
     remat: what the backward pass recomputes.
     accumulate: parts of a batch.
     microbatches: of a pipeline; 0: as many as stages.
+    rules: how arrays are cut over the mesh.
     fsdp: size of this axis of the mesh; -1: all devices that the others leave,
       so that other slices do too.
     **mesh: sizes of other axes; those that are not named are 1.
   """
   c.sharding.topology = topology
   c.sharding.slices = slices if slices > 1 else 0
-  c.sharding.microbatches = microbatches
+  c.sharding.microbatches, c.sharding.rules = microbatches, rules
   c.model.remat, c.train.accumulate = remat, accumulate
   sizes = dict.fromkeys(c.sharding.mesh, 1) | {'fsdp': fsdp} | mesh
   c.sharding.mesh.update(sizes)
