@@ -71,10 +71,12 @@ def configs() -> dict[str, ConfigDict]:
 
 def _arguments(name: str) -> Iterator[str]:
   """The sizes of a file, of each version, and what else they can be."""
-  for key, value in getattr(tree.module_of(name), 'SIZES', {}).items():
+  table = getattr(tree.module_of(name), 'SIZES', {})
+  for number, (key, value) in enumerate(table.items()):
     sizes = [key]
-    if isinstance(value, dict):  # of a version
-      sizes = [f'{size},version={key}' for size in value]
+    if isinstance(value, dict):  # of a version, the first of which is usual
+      version = f',version={key}' if number else ''
+      sizes = [f'{size}{version}' for size in value]
     for size in sizes:
       yield size
       yield from (f'{size},{other}' for other in VARIANTS.get(name, ()))

@@ -66,7 +66,7 @@ def test_layouts_of_papers():
 
 def test_results_that_are_kept():
   """Those whose config is as it was; the others are compiled again."""
-  name = 'llama:7b,version=1'
+  name = 'llama:7b'
   old = pods.settings(CONFIGS[name]) | {'peak': 1}
   known = {name: CONFIGS[name]}
   assert pods.kept(known, {'gone': old, name: old}) == {name: old}
