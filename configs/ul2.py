@@ -31,7 +31,7 @@ SIZES = {
 }
 # variant: the slice that 20b was compiled for (docs/pods.md), and how it fits.
 SLICES = {
-  'ul2': {'topology': 'v4:8x8x8'},
+  'ul2': {'topology': 'v4:8x8x8', 'remat': 'dots'},
   'flan': {'topology': 'v4:4x4x4'},
 }
 
