@@ -12,6 +12,7 @@ from models.config import TransformerConfig
 from models.layers import Norm, dropout, initializer
 from models.positions import sinusoids
 from models.sharding import (
+  as_stored,
   axes_in,
   fitting,
   gathered,
@@ -171,7 +172,8 @@ def _backward(cut, kept, d_found):
     out_specs=_spec((), (*cut.width, *cut.stored)),
     check_vma=False,
   )
-  return add(tokens, d_found), None
+  d_table = add(tokens, d_found)
+  return as_stored(d_table, d_table.shape, ('vocab', 'embed')), None
 
 
 _look_up.defvjp(_forward, _backward)

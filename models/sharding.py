@@ -93,7 +93,7 @@ def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
   whole = [None if name == 'embed' else name for name in names]
   more = _padding(weight, names)
   if more:  # else the compiler makes all of the table on each device
-    padded = _as_stored(jnp.pad(weight, more), weight.shape, names)
+    padded = as_stored(jnp.pad(weight, more), weight.shape, names)
     padded = shard(shard(padded, *names), *whole)
     weight = jax.lax.slice(padded, (0,) * weight.ndim, weight.shape)
   return shard(weight, *whole)
@@ -104,7 +104,7 @@ def _gathered_backward(names, _, d_weight):
   if not more:
     return (shard(d_weight, *names),)
   padded = shard(jnp.pad(d_weight, more), *names)
-  padded = _as_stored(padded, d_weight.shape, names)
+  padded = as_stored(padded, d_weight.shape, names)
   return (jax.lax.slice(padded, (0,) * d_weight.ndim, d_weight.shape),)
 
 
@@ -126,8 +126,10 @@ def _padding(weight, names):
   return [(0, n) for n in missing] if any(missing) else ()
 
 
-def _as_stored(x, shape, names):
-  """Shards an array as a weight of this shape is stored."""
+def as_stored(
+  x: jax.Array, shape: Sequence[int], names: Sequence[str]
+) -> jax.Array:
+  """Shards an array as a weight of this shape and these names is stored."""
   mesh = jax.sharding.get_abstract_mesh()
   axes = layout(mesh, dict(nn.get_logical_axis_rules()), shape, names)
   spec = PartitionSpec(*(x or None for x in axes))

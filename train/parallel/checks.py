@@ -22,7 +22,7 @@ def check_mesh(config: Any, data: DataConfig, devices: int) -> None:
   sizes = axis_sizes(config, devices)
   _check_heads(config, sizes['tensor'])
   _check_rows(config, data, sizes['sequence'])
-  _check_batch(config, data, devices)
+  _check_batch(config, devices)
   check_stages(config, sizes)
 
 
@@ -101,11 +101,10 @@ def _check_rows(config, data, sequence):
       )
 
 
-def _check_batch(config, data, devices):
+def _check_batch(config, devices):
   """Each device must get equally many rows of each accumulated part.
 
-  A batch of an earlier phase may get rows of padding, but not fewer rows of
-  text than there are parts: a device would have none.
+  A batch of an earlier phase gets rows of padding; a device may have no other.
   """
   batch = config.data.batch
   parts = least_rows(config, devices)
@@ -115,16 +114,6 @@ def _check_batch(config, data, devices):
       f'data.batch is {batch}; it must be a multiple of the mesh axes data x '
       f'fsdp times train.accumulate = {parts // accumulate} x {accumulate}. '
       + _fewer_rows(batch, parts // accumulate, accumulate)
-    )
-  small = [n for n, phase in enumerate(data.plan) if phase.batch < parts]
-  if small:
-    held = data.plan[small[-1] + 1]
-    raise ValueError(
-      f'train.phases[{small[0]}] has batches of {data.plan[small[0]].batch} '
-      'rows, but the mesh axes data x fsdp times train.accumulate need '
-      f'{parts} at least. They hold the batches from step {held.first + 1:,} '
-      f'on, of {held.batch} rows: take fewer devices for the steps before, or '
-      'give train.phases larger batches.'
     )
 
 

@@ -40,7 +40,7 @@ PAPERS = {
   'gpt3': {
     'schedule__unit': 'tokens',
     'schedule__warmup_steps': 700,
-    'train__phases': line('tokens', 2400, 9, 16, 3),
+    'train__phases': line('tokens', 2400, 5, 16, 3),
   },
   'bert': {
     'data__lowercase': False,

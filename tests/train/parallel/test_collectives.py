@@ -1,0 +1,78 @@
+"""A step compiled for TPUs exchanges what its layout needs, and no more."""
+
+import importlib.util
+from collections import Counter
+
+import pytest
+
+from configs import llama
+from train import fit
+from train.fitting import meshes
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None,
+    reason='needs the TPU compiler: install the extra aot',
+  ),
+]
+L, D, F, V = 2, 1024, 2816, 32_000
+ROWS, T = 64, 1024
+LAYER = 4 * D * D + 3 * D * F  # numbers in the seven weights of a layer
+TABLES = 2 * V * D
+HALF = 2  # bytes of bfloat16, in which all but sums of gradients' norms travel
+
+
+def exchanged(**mesh):
+  """(count, bytes) by kind and axis, of all that is not tiny."""
+  config = llama.get_config('7b')
+  m = config.model
+  m.decoder_layers, m.embed_dim, m.mlp_dim, m.vocab_size = L, D, F, V
+  m.heads = m.kv_heads = 8
+  m.head_dim = m.rope_dim = D // 8
+  config.data.batch = config.data.streams = ROWS
+  config.data.length = T
+  meshes.apply(config, mesh)
+  found = fit.fit(config, fit.topology('v5e:4x4'))
+  counts, sizes = Counter(), Counter()
+  for row in found['collectives']:
+    if row['bytes'] > 1e6:
+      counts[row['kind'], row['axes']] += row['count']
+      sizes[row['kind'], row['axes']] += row['bytes']
+  return {key: (counts[key], sizes[key]) for key in counts}
+
+
+def check(found, minimum):
+  assert found.keys() == minimum.keys()
+  for key, (count, size) in minimum.items():
+    assert found[key][0] <= 1.1 * count, key
+    assert size <= found[key][1] <= 1.1 * size, key
+
+
+def test_weights_are_gathered_once_a_pass_and_gradients_scattered():
+  """The backward pass computes layers again; it needs no table of tokens."""
+  weights = HALF * (L * LAYER + TABLES)
+  minimum = {
+    ('all-gather', 'fsdp'): (2 * 7 * L + 2, weights + HALF * L * LAYER),
+    ('reduce-scatter', 'fsdp'): (7 * L + 2, weights),
+    ('all-reduce', 'data'): (7 * L + 2, weights / 4),  # each its own part
+  }
+  check(exchanged(data=4, fsdp=4), minimum)
+
+
+def test_tensor_parallelism_exchanges_activations():
+  """Korthikanti et al. 2022, 4.2.2: a gather before and a scatter after each.
+
+  Attention and the MLP gather what they read, its copy in the backward pass,
+  and the gradient of what they give. They add up what they give, the gradients
+  of what they read, and attention its output again. The logits do so once, and
+  a lookup's parts change places.
+  """
+  rows = HALF * ROWS // 4 * T * D
+  minimum = {
+    ('all-gather', 'tensor'): (6 * L + 1, (6 * L + 1) * rows),
+    ('reduce-scatter', 'tensor'): (5 * L + 1, (5 * L + 1) * rows),
+    ('all-to-all', 'tensor'): (4, 2 * (rows + HALF * V * D) / 4),
+    ('all-reduce', 'data'): (7 * L + 2, HALF * (L * LAYER + TABLES) / 4),
+  }
+  check(exchanged(data=4, tensor=4), minimum)
