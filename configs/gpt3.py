@@ -42,12 +42,7 @@ SLICES = {
   '2.7b': {'topology': 'v4:2x2x4'},
   '6.7b': {'topology': 'v5p:2x2x4'},
   '13b': {'topology': 'v5p:2x2x4'},
-  '175b': {
-    'topology': 'v4:8x16x16',
-    'tensor': 8,
-    'stage': 16,
-    'microbatches': 96,
-  },
+  '175b': {'topology': 'v4:8x8x16', 'tensor': 2},
 }
 
 

@@ -27,7 +27,7 @@ SIZES = {
 # size: the slice that it was compiled for (docs/pods.md), and how it fits.
 SLICES = {
   'large': {'topology': 'v5e:16x16'},
-  'jumbo': {'topology': 'v4:8x8x8'},
+  'jumbo': {'topology': 'v4:8x8x16', 'tensor': 2},
 }
 
 
