@@ -57,7 +57,7 @@ def test_the_page_has_the_results():
 
 
 def test_layouts_of_papers():
-  """PaLM, 4.1: two pods of 3,072 chips. MT-NLG, 3.2: 8 x 35 GPUs a replica."""
+  """PaLM: two pods of 3,072 chips. MT-NLG: 8 x 35 devices a replica."""
   palm, mt_nlg = RESULTS['palm:540b'], RESULTS['mt_nlg:530b']
   assert (palm['topology'], palm['slices']) == ('v4:12x16x16', 2)
   assert palm['mesh'] == {'data': 2, 'fsdp': 256, 'tensor': 12}
