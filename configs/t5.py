@@ -54,7 +54,7 @@ SIZES = {
 SLICES = {
   '1.0': {
     '3b': {'topology': 'v5e:8x8'},
-    '11b': {'topology': 'v5p:4x4x4'},
+    '11b': {'topology': 'v5p:4x4x4', 'remat': 'mlp', 'accumulate': 2},
   },
   '1.1': {
     '3b': {'topology': 'v5e:8x8'},
