@@ -1,6 +1,5 @@
 """Large published runs on their slices: configs, results and docs/pods.md."""
 
-import importlib.util
 import json
 import math
 
@@ -10,7 +9,7 @@ from benchmarks import pods
 from configs import chinchilla, tree
 from input_pipeline.config import data_config
 from tests.configs.test_parameter_counts import PUBLISHED
-from tests.helpers.slices import devices_of
+from tests.helpers.slices import NEEDS_COMPILER, devices_of
 from train.parallel.checks import check_mesh
 
 RESULTS = json.loads(pods.RESULTS.read_text())
@@ -82,10 +81,7 @@ def test_a_row_that_failed():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None,
-  reason='needs the TPU compiler: install the extra aot',
-)
+@NEEDS_COMPILER
 def test_a_row_again():
   name = 'llama:70b,version=2'  # the quickest to compile
   found = pods.measure(name, CONFIGS[name])

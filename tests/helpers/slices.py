@@ -1,8 +1,16 @@
-"""How many devices a config is for."""
+"""TPU slices that are not here: their compiler, and how many devices."""
 
+import importlib.util
+
+import pytest
 from ml_collections import ConfigDict
 
 from train.fitting.chips import resolve
+
+NEEDS_COMPILER = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason='needs the TPU compiler: install the extra aot',
+)
 
 
 def devices_of(config: ConfigDict, otherwise: int) -> int:

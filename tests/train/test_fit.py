@@ -1,7 +1,6 @@
 """`python -m train.fit`: what a step of a config takes, before it runs."""
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from tests.helpers.decoders import BASE
 from tests.helpers.jaxprs import products
+from tests.helpers.slices import NEEDS_COMPILER
 from tests.helpers.t5_reference import BASE as T5
 from tests.models.families import test_electra as electra
 from tests.models.families.test_rwkv import FIELDS as RWKV
@@ -277,14 +277,8 @@ def test_mistakes_are_one_line(arguments, message):
   assert message in errors
 
 
-NEEDS_TPU_COMPILER = pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None,
-  reason='needs the TPU compiler: install the extra aot',
-)
-
-
 @pytest.mark.slow
-@NEEDS_TPU_COMPILER
+@NEEDS_COMPILER
 def test_a_slice_that_is_not_here():
   config = tiny()
   meshes.apply(config, {'fsdp': 4})
@@ -300,7 +294,7 @@ def test_a_slice_that_is_not_here():
 
 
 @pytest.mark.slow
-@NEEDS_TPU_COMPILER
+@NEEDS_COMPILER
 def test_a_slice_that_is_too_small():
   """The compiler writes its buffers all the same."""
   config = tiny()

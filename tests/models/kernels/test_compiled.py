@@ -1,7 +1,6 @@
 """The kernels compile for TPUs, and hold no weight in memory."""
 
 import dataclasses
-import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +11,14 @@ from models.build import build
 from models.kernels.flash import Kind, flash
 from models.kernels.wkv import wkv_in_blocks
 from tests.helpers import decoders
+from tests.helpers.slices import NEEDS_COMPILER
 from tests.models.families import test_rwkv
 from train import fit
 from train.learning.state import abstract_params
 
 pytestmark = [
   pytest.mark.slow,
-  pytest.mark.skipif(
-    importlib.util.find_spec('libtpu') is None,
-    reason='needs the TPU compiler: install the extra aot',
-  ),
+  NEEDS_COMPILER,
 ]
 B, N, K, T = 2, 8, 4, 2048
 

@@ -1,13 +1,12 @@
 """The traffic and the cycles of a compiled program, read from its text."""
 # ruff: noqa: E501 (the lines of a program are long)
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from tests.helpers.slices import NEEDS_COMPILER
 from train import fit
 from train.fitting import program
 from train.fitting.chips import chip_named
@@ -104,10 +103,7 @@ def test_a_loop_that_begins_later():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None,
-  reason='needs the TPU compiler: install the extra aot',
-)
+@NEEDS_COMPILER
 def test_products_of_a_loop():
   """24 products of 2,048 x 2,048: their cycles are near those at the peak."""
   place = SingleDeviceSharding(fit.topology('v5e:2x2')[0])

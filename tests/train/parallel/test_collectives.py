@@ -1,20 +1,17 @@
 """A step compiled for TPUs exchanges what its layout needs, and no more."""
 
-import importlib.util
 from collections import Counter
 
 import pytest
 
 from configs import llama
+from tests.helpers.slices import NEEDS_COMPILER
 from train import fit
 from train.fitting import meshes
 
 pytestmark = [
   pytest.mark.slow,
-  pytest.mark.skipif(
-    importlib.util.find_spec('libtpu') is None,
-    reason='needs the TPU compiler: install the extra aot',
-  ),
+  NEEDS_COMPILER,
 ]
 L, D, F, V = 2, 1024, 2816, 32_000
 ROWS, T = 64, 1024
