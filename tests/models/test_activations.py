@@ -191,6 +191,7 @@ def test_weights_are_gathered_and_their_gradients_cut(preset):
     for embed in (None, f):
       spec = tuple(embed if name == 'embed' else t for name in names)
       total[tuple(sizes[name] for name in names), spec] += 1
+  total[(V, D), (t, f)] += 1  # the gradient of lookups in the table
   fields = BASE | SIZES | own | {'kv_heads': N}
   assert constraints(fields, preset, weights=True) == total
 
