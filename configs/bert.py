@@ -35,7 +35,7 @@ SIZES = {
   'base': (12, 768, 12, 64),
   'large': (24, 1024, 16, 64),
 }
-# recipe: the slice that large was compiled for (docs/pods.md), and how it fits.
+# recipe: the TPU slice of large, and how it goes there (docs/pods.md).
 SLICES = {
   'paper': {'topology': 'v5e:4x4', 'fsdp': 1, 'data': -1},
   'lamb': {'topology': 'v5e:16x16', 'fsdp': 1, 'data': -1, 'accumulate': 2},

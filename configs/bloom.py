@@ -28,7 +28,7 @@ SIZES = {
   '176b': (70, 14336, 112, 128, 6e-5, 6e-6, 2048, 16),
   'tiny': (2, 128, 8, 16, 1e-3, 1e-4, 16, 0),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '1.1b': {'topology': 'v5e:8x16'},
   '1.7b': {'topology': 'v5e:8x16'},

@@ -73,8 +73,8 @@ SIZES = {
   '16183m': (5120, 128, 40, 47),
   'tiny': (),  # Gopher's
 }
-# Least millions; the slice that such sizes were compiled for (docs/pods.md),
-# and how they fit.
+# Least millions of such sizes; their TPU slice, and how they go there
+# (docs/pods.md).
 SLICES = (
   (70_000, {'topology': 'v4:8x8x8', 'tensor': 2, 'accumulate': 3}),
   (1500, {'topology': 'v4:4x4x8', 'accumulate': 4}),

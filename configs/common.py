@@ -239,8 +239,8 @@ KEYS = {
     0, 'groups of devices, such as nodes, with a slow network between them, '
     'over which data and stage may lie; 0: TPU slices say, others are one'),
   'sharding.topology': Key(
-    '', 'the TPU slice that the published run was compiled for, such as '
-    'v5p:4x4x4 (docs/pods.md); train.fit takes it, training does not read it'),
+    '', 'the TPU slice of the published run, such as v5p:4x4x4 (docs/pods.md); '
+    'train.fit takes it, training does not read it'),
   'sharding.context': Key(
     'gather', 'how a query sees keys of other devices where mesh.sequence cuts '
     'rows: gather, each device gets them all; ring, they are passed around'),

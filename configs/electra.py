@@ -39,7 +39,7 @@ SIZES = {
   'base': (12, 768, 12, 64, 0, 3, 2e-4, 0.15, 256, 512, 766_000),
   'large': (24, 1024, 16, 64, 0, 4, 2e-4, 0.25, 2048, 512, 400_000),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'large': {'topology': 'v5e:4x4', 'fsdp': 1, 'data': -1},
 }

@@ -33,7 +33,7 @@ SIZES = {
   'xl': (24, 2048, 5120, 32, 64, 38_000),
   'xxl': (24, 4096, 10240, 64, 64, 14_000),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'xl': {'topology': 'v5e:8x8'},
   'xxl': {'topology': 'v5e:8x8'},

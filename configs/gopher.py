@@ -32,7 +32,7 @@ SIZES = {
   '280b': (80, 128, 128, 16384, 4e-5, 3072),
   'tiny': (2, 8, 16, 128, 1e-3, 16),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '1.4b': {'topology': 'v4:4x4x4'},
   '7.1b': {'topology': 'v4:4x8x8'},

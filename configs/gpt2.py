@@ -28,7 +28,7 @@ SIZES = {
   'xl': (48, 1600, 25, 64, 2e-4),
   'tiny': (2, 128, 8, 16, 1e-3),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'xl': {'topology': 'v5e:4x4'},
 }

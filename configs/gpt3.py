@@ -36,7 +36,7 @@ SIZES = {
   '175b': (96, 12288, 96, 128, 1536, 6e-5),
   'tiny': (2, 128, 8, 16, 16, 1e-3),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'xl': {'topology': 'v4:2x2x4'},
   '2.7b': {'topology': 'v4:2x2x4'},

@@ -24,7 +24,7 @@ SIZES = {
   'jumbo': (76, 13824, 96, 144, 6e-5, 1536),
   'tiny': (2, 128, 8, 16, 1e-3, 16),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'large': {'topology': 'v5e:16x16'},
   'jumbo': {'topology': 'v4:8x8x16', 'tensor': 2},

@@ -25,7 +25,7 @@ SIZES = {
   '137b': (64, 8192, 128, 128, 65536),
   'tiny': (2, 64, 8, 16, 512),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '2b': {'topology': 'v4:4x4x8'},
   '8b': {'topology': 'v4:4x4x8'},

@@ -54,8 +54,7 @@ SIZES = {
   },
 }
 SIZES['3.1'] = SIZES['3']
-# version: size: the slice that it was compiled for (docs/pods.md), and how it
-# fits.
+# version: size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '1': {
     '7b': {'topology': 'v5e:16x16'},

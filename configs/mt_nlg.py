@@ -22,7 +22,7 @@ SIZES = {
   '530b': (105, 20480, 128, 160),
   'tiny': (2, 128, 8, 16),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '530b': {
     'topology': 'v5p:4x20x28',

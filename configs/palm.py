@@ -32,7 +32,7 @@ SIZES = {
   '540b': (118, 18432, 48, 2048),
   'tiny': (2, 128, 8, 16),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '8b': {'topology': 'v4:4x8x8'},
   '62b': {'topology': 'v4:8x8x8'},

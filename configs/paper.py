@@ -29,12 +29,12 @@ def on_slice(
   fsdp: int = -1,
   **mesh: int,
 ) -> None:
-  """How a published run goes on a TPU slice on which it was seen to fit.
+  """The TPU slice of a published run, and how the run goes there.
 
   Args:
     c: the config.
     topology: the slice, as `train.fit` names it: 'v5p:4x4x4'. docs/pods.md says
-      what the step takes there.
+      whether the step was compiled for it, and what it takes.
     slices: how many such slices.
     remat: what the backward pass recomputes.
     accumulate: parts of a batch.

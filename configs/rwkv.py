@@ -33,7 +33,7 @@ SIZES = {
   '7b': (32, 4096, 1.5e-4, 1e-5, 465),
   '14b': (40, 5120, 1e-4, 7e-6, 544),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '1.5b': {'topology': 'v5e:4x4'},
   '3b': {'topology': 'v5e:4x8'},

@@ -49,17 +49,10 @@ SIZES = {
     '11b': (24, 4096, 10240, 64, 64),
   },
 }
-# version: size: the slice that it was compiled for (docs/pods.md), and how it
-# fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '1.0': {
-    '3b': {'topology': 'v5e:8x8'},
-    '11b': {'topology': 'v5p:4x4x4', 'remat': 'mlp', 'accumulate': 2},
-  },
-  '1.1': {
-    '3b': {'topology': 'v5e:8x8'},
-    '11b': {'topology': 'v5p:4x4x4', 'remat': 'mlp'},
-  },
+  '3b': {'topology': 'v5e:8x8'},
+  '11b': {'topology': 'v5p:4x4x4'},
 }
 
 
@@ -136,8 +129,8 @@ def get_config(arg: str = '') -> ConfigDict:
     c.train.steps, c.schedule.first_step = 100_000, 1_000_000
   c.train.z_loss = 1e-4  # the published code's, not in the paper
 
-  if size in SLICES[chosen['version']]:
-    paper.on_slice(c, **SLICES[chosen['version']][size])
+  if size in SLICES:
+    paper.on_slice(c, **SLICES[size])
   if size == 'large':
     m.remat, c.sharding.mesh.data, c.sharding.mesh.fsdp = 'full', 1, -1
   if size == 'tiny':

@@ -29,7 +29,7 @@ SIZES = {
   'tiny': (2, 128, 512, 8, 32),
   '20b': (32, 4096, 16384, 16, 256),
 }
-# variant: the slice that 20b was compiled for (docs/pods.md), and how it fits.
+# variant: the TPU slice of 20b, and how it goes there (docs/pods.md).
 SLICES = {
   'ul2': {'topology': 'v4:8x8x8', 'remat': 'dots'},
   'flan': {'topology': 'v4:4x4x4'},

@@ -25,7 +25,7 @@ SIZES = {
   '100b': (80, 10240, 128, 80, 27308, 2048),
   'tiny': (2, 128, 8, 16, 344, 64),
 }
-# size: the slice that it was compiled for (docs/pods.md), and how it fits.
+# size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   '100b': {'topology': 'v4:8x8x16'},
 }

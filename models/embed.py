@@ -13,9 +13,9 @@ from models.layers import Norm, dropout, initializer
 from models.positions import sinusoids
 from models.sharding import (
   as_stored,
-  axes_in,
   fitting,
   gathered,
+  larger,
   named,
   shard,
   shard_residual,
@@ -78,8 +78,8 @@ class Embed(nn.Module):
           f'{tokens.shape[1]} tokens in a row, but model.max_length='
           f'{c.max_length} has positions for {places}.'
         )
-      table = gathered(self.position.astype(c.dtype), ('positions', 'embed'))
-      x = x + jnp.take(table, positions + c.position_offset, axis=0)
+      learned = gathered(self.position.astype(c.dtype), ('positions', 'embed'))
+      x = x + jnp.take(learned, positions + c.position_offset, axis=0)
     elif c.position == 'sinusoidal':
       x = x + sinusoids(positions, c.table_width).astype(c.dtype)
     if c.token_types:
@@ -123,14 +123,13 @@ def look_up(table: jax.Array, tokens: jax.Array) -> jax.Array:
     return jnp.take(table, tokens, axis=0)
   B, T, E = *tokens.shape, table.shape[1]
 
-  def larger(name):
-    (axes,) = nn.logical_to_mesh_axes((name,))
-    return tuple(x for x in axes_in(axes) if mesh.shape[x] > 1)
+  def axes(name):
+    return larger(mesh, *nn.logical_to_mesh_axes((name,)))
 
-  rows = fitting(mesh, larger('act_batch'), B)
-  length = fitting(mesh, larger('act_length'), T)
-  width = fitting(mesh, larger('vocab'), E)
-  stored = [x for x in larger('embed') if x in (*rows, *length)]
+  rows = fitting(mesh, axes('act_batch'), B)
+  length = fitting(mesh, axes('act_length'), T)
+  width = fitting(mesh, axes('vocab'), E)
+  stored = [x for x in axes('embed') if x in (*rows, *length)]
   stored = fitting(mesh, (*width, *stored), E)[len(width) :]
   return _look_up(table, tokens, Cut(rows, length, width, stored))
 

@@ -148,10 +148,7 @@ def layout(
   so that no checkpoint or loss sees padding. The model still cuts the
   vocabulary, which is padded on the devices while it computes.
   """
-  found = {
-    name: tuple(x for x in axes_in(rules[name]) if mesh.shape[x] > 1)
-    for name in names
-  }
+  found = {name: larger(mesh, rules[name]) for name in names}
   sizes = dict(zip(names, shape, strict=True))
   if sizes.get('vocab', 0) % parts_of(mesh, found.get('vocab', ())):
     moved = found['vocab']
@@ -181,6 +178,11 @@ def equal_parts(name: str, size: int) -> int:
 def axes_in(axes: Axes) -> tuple[str, ...]:
   """The mesh axes that a rule gives a name: one, several or none."""
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
+
+
+def larger(mesh: Any, axes: Axes) -> tuple[str, ...]:
+  """Those of these axes of a mesh that have more than one device."""
+  return tuple(axis for axis in axes_in(axes) if mesh.shape[axis] > 1)
 
 
 def parts_of(mesh: Any, axes: Axes) -> int:

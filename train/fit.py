@@ -325,7 +325,8 @@ if __name__ == '__main__':
     "as h100:8; default: the config's; here: the devices here."
   )  # fmt: skip
   _SLICES = flags.DEFINE_integer(
-    'slices', None, 'How many such slices, joined by the slow network.',
+    'slices', None, 'How many such slices, joined by the slow network; '
+    "default: the config's, or 1.",
     lower_bound=1,
   )  # fmt: skip
   _MESH = flags.DEFINE_string(

@@ -16,10 +16,7 @@ from tests.models.families import test_rwkv
 from train import fit
 from train.learning.state import abstract_params
 
-pytestmark = [
-  pytest.mark.slow,
-  NEEDS_COMPILER,
-]
+pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 B, N, K, T = 2, 8, 4, 2048
 
 

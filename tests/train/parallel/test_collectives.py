@@ -9,15 +9,12 @@ from tests.helpers.slices import NEEDS_COMPILER
 from train import fit
 from train.fitting import meshes
 
-pytestmark = [
-  pytest.mark.slow,
-  NEEDS_COMPILER,
-]
+pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 L, D, F, V = 2, 1024, 2816, 32_000
 ROWS, T = 64, 1024
 LAYER = 4 * D * D + 3 * D * F  # numbers in the seven weights of a layer
 TABLES = 2 * V * D
-HALF = 2  # bytes of bfloat16, in which all but sums of gradients' norms travel
+HALF = 2  # bytes of bfloat16, in which weights, gradients and results travel
 
 
 def exchanged(**mesh):
