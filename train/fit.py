@@ -134,7 +134,7 @@ def topology(name: str, slices: int = 1) -> list:
       ) from error
     raise ValueError(
       f'--topology={name} cannot be described: {reason}. It needs libtpu (pip '
-      "install 'treeline-lm[aot]')."
+      "install 'treeline-lm[aot]'); --topology=here means the devices here."
     ) from error
   return list(np.ravel(described.devices))
 
