@@ -8,7 +8,7 @@ from models.config import TransformerConfig
 from models.kernels.keep import all_kept
 from models.kernels.sharded import attend_in_blocks
 from models.kernels.xla import attend
-from models.layers import Dense, Dropout, initializer
+from models.layers import Dense, initializer
 from models.masks import Rules
 from models.positions import relative_shift, rotate, sinusoids
 from models.row_keys import first_row
@@ -38,8 +38,6 @@ class Attention(nn.Module):
     self.key = dense(kv_width, ('embed', 'kv_heads'), 'attention')
     self.value = dense(kv_width, ('embed', 'kv_heads'), 'attention')
     self.output = dense(c.embed_dim, ('heads', 'embed'), 'attention_output')
-    # T5 drops a key for every query alike, which is to drop its value.
-    self.drop_values = Dropout(c.attention_dropout, broadcast=(-1,))
     if c.position == 'transformer_xl' and not self.cross:
       self.relative = dense(width, ('embed', 'heads'), 'attention', bias=False)
       shape = (c.heads, c.head_dim)
@@ -84,19 +82,22 @@ class Attention(nn.Module):
     if angles is not None:
       q = rotate(q, angles)
     scale = c.head_dim**-0.5 if c.scale_attention else 1.0
-    k, v = (self._spread(keys_values[name]) for name in ('key', 'value'))
+    k, v = keys_values['key'], keys_values['value']
     if distances is not None:
       bias = scale * self._relative(q, distances)
       q = q + self.content_bias.astype(q.dtype)
     q = q * scale
-    seed, rate, row = None, 0.0, 0
-    if c.dropout_kind == 't5':
-      v = self.drop_values(v)
-    elif c.attention_dropout and self.has_rng('dropout'):
+    seed, rate, row, group = None, 0.0, 0, 0
+    if c.attention_dropout and self.has_rng('dropout'):
       key = self.make_rng('dropout')
       seed = jax.random.bits(key, (), 'uint32').astype('int32')
       rate, row = c.attention_dropout, first_row(key)
       v = v / (1 - rate)
+      if c.dropout_kind == 't5':  # a key is dropped for every query alike
+        group = c.heads // c.kv_heads
+        if not isinstance(seen, Rules) or c.attention != 'flash':
+          v, rate = _drop_values(v, seed, rate, row), 0.0
+    k, v = self._spread(k), self._spread(v)
     if isinstance(seen, Rules):
       window = 0 if banded is None else c.window
       kernel = 'xla' if c.attention == 'auto' else c.attention
@@ -104,7 +105,7 @@ class Attention(nn.Module):
         kernel, q, k, v, seen, bias,
         banded if c.window_every > 1 else None, window, seed, rate,
         fixed=c.position == 'alibi', again=c.remat == 'attention',
-        row=row,
+        row=row, group=group,
       )  # fmt: skip
     else:
       shape = (*q.shape[:1], c.heads, q.shape[1], k.shape[1])
@@ -149,3 +150,11 @@ class Attention(nn.Module):
     """[B,T,N H] -> [B,T,N,H], for any number of heads."""
     x = x.reshape(*x.shape[:2], -1, self.config.head_dim)
     return shard(x, 'act_batch', 'act_length', heads, 'act_head_dim')
+
+
+@jax.named_scope('drop_values')
+def _drop_values(v, seed, rate, row):
+  """Drops a key for every query alike, which is to drop its value."""
+  B, S, K, _ = v.shape
+  keep = all_kept(seed, rate, (B, K, 1, S), (row, 0, 0, 0))
+  return jnp.where(keep.transpose(0, 3, 1, 2), v, jnp.zeros_like(v))

@@ -38,6 +38,8 @@ class Kind:
     bias: whether there is one by distance.
     learned: whether it has a gradient.
     rate: the share of the weights that dropout drops.
+    group: 0, or dropout drops a key for every query alike, and for this many
+      query heads, which share its head.
     block: the queries and the keys of a block, at most.
     interpret: run in Python, on any machine, for tests.
   """
@@ -47,6 +49,7 @@ class Kind:
   bias: bool = False
   learned: bool = False
   rate: float = 0.0
+  group: int = 0
   block: int = 512
   interpret: bool = False
 
@@ -64,6 +67,12 @@ class Place(NamedTuple):
 def up(length: int, multiple: int) -> int:
   """The least multiple that is not below a length."""
   return -(-length // multiple) * multiple
+
+
+def over(x: jax.Array, divisor: int) -> jax.Array:
+  """x / divisor for whole numbers that are not negative."""
+  # Not `//`, which asks for the sign: its rule wants to know the TPU here.
+  return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
 
 
 def pad(x: jax.Array, axis: int, length: int, value: int = 0) -> jax.Array:
@@ -187,7 +196,7 @@ def _logits(kind, sizes, refs, at):
     seen &= before
   if kind.window:
     seen &= query - key < refs['meta'][WINDOW]
-  logits = product(refs['k'][...], refs['q'][...], 1, 1)
+  logits = product(*(_read(sizes, refs, at, name) for name in ('k', 'q')), 1, 1)
   if kind.bias:
     logits += _matrix(sizes, refs['bias'][0, :, _span(sizes, at)])
   return jnp.where(seen, logits, HIDDEN), seen
@@ -199,14 +208,27 @@ def _kept(kind, sizes, refs, at, x):
     return x
   meta = refs['meta']
   row, head = meta[FIRST_ROW] + at.b, meta[FIRST_HEAD] + at.n
-  places = _places(sizes, meta, at)
-  return jnp.where(kept(meta[SEED], kind.rate, row, head, *places), x, 0.0)
+  query, key = _places(sizes, meta, at)
+  if kind.group:
+    query, head = jnp.int32(0), over(head, kind.group)
+  return jnp.where(kept(meta[SEED], kind.rate, row, head, query, key), x, 0.0)
 
 
 def product(a, b, of_a, of_b):
   """The product that sums over a dimension of a and one of b, float32."""
   dims = ((of_a,), (of_b,)), ((), ())
   return jax.lax.dot_general(a, b, dims, preferred_element_type='float32')
+
+
+def _read(sizes, refs, at, name):
+  """A block of q, k, v or d_out; 0 where memory has no more rows."""
+  x = refs[name][...]
+  of_queries = name in ('q', 'd_out')
+  length, block = (sizes.T, at.i) if of_queries else (sizes.S, at.j)
+  if not sizes.in_place or length % len(x) == 0:  # else they are padded
+    return x
+  row = block * len(x) + jax.lax.broadcasted_iota('int32', (len(x), 1), 0)
+  return jnp.where(row < length, x, jnp.zeros_like(x))
 
 
 def _span(sizes, at):
@@ -258,7 +280,7 @@ def forward(kind, sizes, at, refs, top, total, mixed):
     top[...] = higher
     total[...] = scale * total[...] + jnp.sum(weights, axis=0, keepdims=True)
     weights = _kept(kind, sizes, refs, at, weights)
-    v = refs['v'][...]
+    v = _read(sizes, refs, at, 'v')
     mixed[...] = scale * mixed[...] + product(v, weights.astype(v.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
@@ -273,7 +295,9 @@ def _d_logits(kind, sizes, refs, at):
   """The weights that are kept, and the logits' gradient: [bk,bq] each."""
   logits, seen = _logits(kind, sizes, refs, at)
   weights = jnp.where(seen, jnp.exp(logits - refs['lse'][0, 0]), 0.0)
-  d_weights = product(refs['v'][...], refs['d_out'][...], 1, 1)
+  d_weights = product(
+    *(_read(sizes, refs, at, name) for name in ('v', 'd_out')), 1, 1
+  )
   d_weights = _kept(kind, sizes, refs, at, d_weights)
   d_logits = weights * (d_weights - refs['mean'][0, 0])
   return _kept(kind, sizes, refs, at, weights), d_logits
@@ -287,7 +311,7 @@ def d_query(kind, sizes, at, refs, d_q):
   @pl.when(_wanted(kind, sizes, refs, at))
   def _():
     _, d_logits = _d_logits(kind, sizes, refs, at)
-    k = refs['k'][...]
+    k = _read(sizes, refs, at, 'k')
     d_q[...] += product(k, d_logits.astype(k.dtype), 0, 0)
 
   @pl.when(at.j == sizes.nk - 1)
@@ -312,7 +336,7 @@ def d_key(kind, sizes, at, refs, d_k, d_v):
   @pl.when(_wanted(kind, sizes, refs, at))
   def _():
     weights, d_logits = _d_logits(kind, sizes, refs, at)
-    q, d_out = refs['q'][...], refs['d_out'][...]
+    q, d_out = (_read(sizes, refs, at, name) for name in ('q', 'd_out'))
     d_v[...] += product(weights.astype(d_out.dtype), d_out, 1, 0)
     d_k[...] += product(d_logits.astype(q.dtype), q, 1, 0)
     if kind.learned:

@@ -29,6 +29,7 @@ from models.kernels.blocks import (
   d_query,
   forward,
   of_all_keys,
+  over,
   pad,
   up,
 )
@@ -178,24 +179,22 @@ def _padded(sizes, q, k, v, bias, queries, keys, prefix):
 
 
 def _laid(sizes, x, length):
-  """[B,T,N,H] as the kernels read it, filled up to a length.
+  """[B,T,N,H] as the kernels read it.
 
   A head of whole LANES is read where it lies, in [B,T,N H]. Others are
-  transposed first, to [B,N,T,H], which moves all of the array.
+  transposed first, to [B,N,T,H], and filled up to a length, which moves all of
+  the array.
   """
-  x = pad(x, 1, length)
   if sizes.in_place:
     return x.reshape(*x.shape[:2], -1)
-  return x.transpose(0, 2, 1, 3)
+  return pad(x, 1, length).transpose(0, 2, 1, 3)
 
 
 def _back(sizes, x, length):
   """What `_laid` made, as [B,T,N,H]."""
   if sizes.in_place:
-    x = x.reshape(*x.shape[:2], -1, sizes.H)
-  else:
-    x = x.transpose(0, 2, 1, 3)
-  return x[:, :length]
+    return x.reshape(*x.shape[:2], -1, sizes.H)
+  return x.transpose(0, 2, 1, 3)[:, :length]
 
 
 def _place(sizes, grid, ids):
@@ -204,11 +203,6 @@ def _place(sizes, grid, ids):
     return Place(at['B'], at['N'], at['i'], at['j'], 0)
   n = at['K'] * sizes.G + at['g']
   return Place(at['B'], n, at['i'], at['j'], at['g'])
-
-
-def _over(x, divisor):
-  # Not `//`, which asks for the sign: its rule wants to know the TPU here.
-  return jax.lax.div(jnp.int32(x), jnp.int32(divisor))
 
 
 def _segments(sizes, arrays):
@@ -244,19 +238,19 @@ def _call(kernel, kind, sizes, grid, arrays, writes, scratch, products):
         before = meta[FIRST_QUERY] - meta[FIRST_KEY]
         if grid[-1] == 'j':
           last = jnp.maximum(before + i * s.bq + s.bq - 1, 0)
-          j = jnp.minimum(j, _over(last, s.bk))
+          j = jnp.minimum(j, over(last, s.bk))
         else:
           first = jnp.maximum(j * s.bk - before, 0)
-          i = jnp.minimum(jnp.maximum(i, _over(first, s.bq)), s.nq - 1)
+          i = jnp.minimum(jnp.maximum(i, over(first, s.bq)), s.nq - 1)
       if name in ('q', 'd_out'):
         return (b, i, n) if s.in_place else (b, n, i, 0)
       if name in ('k', 'v'):
-        n = _over(n, s.G)
+        n = over(n, s.G)
         return (b, j, n) if s.in_place else (b, n, j, 0)
       if name in ('mean', 'lse'):
         return b, n, 0, i
       if name == 'bias':
-        return _over(n, s.G) if written else n, 0, 0
+        return over(n, s.G) if written else n, 0, 0
       return (b, 0, i) if name == 'queries' else (b, j, 0)
 
     heads = s.G if written else 1

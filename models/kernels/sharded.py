@@ -53,6 +53,7 @@ def attend_in_blocks(
   fixed: bool = False,
   row: jax.Array | int = 0,
   again: bool = False,
+  group: int = 0,
 ) -> jax.Array:
   """Weighted means of values, as `xla.attend`, for whole rows.
 
@@ -75,6 +76,8 @@ def attend_in_blocks(
     fixed: the bias is not learned, and gets no gradient.
     row: int32 [], the number in the batch of the first row, for dropout.
     again: the backward pass of 'xla' computes the weights again.
+    group: 0, or 'flash' drops a key for every query alike, and for this many
+      query heads, which share its head.
 
   Returns:
     [B,T,N,H] in the dtype of `v`.
@@ -88,6 +91,7 @@ def attend_in_blocks(
       bias=bias is not None,
       learned=bias is not None and not fixed,
       rate=rate,
+      group=group,
       block=triton.BLOCK if kernel == 'triton' else Kind.block,
       interpret=INTERPRET,
     )

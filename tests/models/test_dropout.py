@@ -78,7 +78,7 @@ def test_t5_drops_out_at_five_places(monkeypatch):
   arguments = source, target, source > 0, target > 0
   logits, drawn = apply(monkeypatch, build(config), params, *arguments)
   features, hidden = ((RATE, (B, 1, size)) for size in (16, 24))
-  encoder, decoder = ((ATTENTION, (B, size, N, 1)) for size in (S, T))
+  encoder, decoder = ((ATTENTION, (B, N, 1, size)) for size in (S, T))
   mlp = [hidden, features]
   assert drawn == [
     *(features, encoder, features, *mlp, features),
@@ -244,9 +244,7 @@ def test_attention_weights_are_dropped(monkeypatch, kind):
   shares = np.exp(np.einsum('BTNH,BSNH->BNTS', q, k))
   shares /= shares.sum(-1, keepdims=True)
   (keep,) = keep
-  if kind == 't5':
-    assert keep.shape == (B, S, N, 1)
-    keep = keep.transpose(0, 2, 3, 1)
+  assert keep.shape == (B, N, 1 if kind == 't5' else T, S)
   shares = shares * keep * SEEN
   mixed = np.einsum('BNTS,BSNH->BTNH', shares, v).reshape(B, T, -1)
   assert_close(ours, mixed @ kernels['output'])

@@ -10,9 +10,10 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import t5
-from models import decoding, layers
+from models import attention, decoding, layers
 from models.build import build
 from models.config import TransformerConfig
+from models.kernels.keep import all_kept
 from models.stack import written_out
 from tests.helpers import t5_reference as reference
 from tests.models.families.test_t5 import make_batch
@@ -107,7 +108,12 @@ def test_the_stacks_drop_differently(monkeypatch):
       jax.debug.callback(lambda key: keys.append((*map(int, key),)), data)
     return x
 
+  def spy_weights(seed, rate, shape, firsts):
+    jax.debug.callback(lambda seed: keys.append(int(seed)), seed)
+    return all_kept(seed, rate, shape, firsts)
+
   monkeypatch.setattr(layers.Dropout, '__call__', spy)
+  monkeypatch.setattr(attention, 'all_kept', spy_weights)
   counts = []
   for shared in True, False:
     config = shared_config(dropout=0.1, attention_dropout=0.1)

@@ -14,7 +14,7 @@ B, N = 2, 4
 SEED = 77
 
 
-def plain(q, k, v, bias, rules, window=0, rate=0.0):
+def plain(q, k, v, bias, rules, window=0, rate=0.0, group=0):
   """`attend` on whole arrays; 0 where a query sees no key."""
   T, S = q.shape[1], k.shape[1]
   distance = jnp.arange(T)[:, None] - jnp.arange(S)
@@ -22,6 +22,9 @@ def plain(q, k, v, bias, rules, window=0, rate=0.0):
   if bias is not None:
     bias = bias[:, distance + S - 1]
   keep = all_kept(SEED, rate, (B, N, T, S)) if rate else None
+  if group:  # a key head drops keys for all of its queries
+    keep = all_kept(SEED, rate, (B, k.shape[2], 1, S)).repeat(group, axis=1)
+    keep = jnp.broadcast_to(keep, (B, N, T, S))
   out = attend(q, k, v, mask, bias, keep)
   return jnp.where(mask.any(-1)[..., None, None], out, 0)
 
@@ -67,7 +70,7 @@ def compared(
     return attention(kind, q, k, v, bias, *seen, meta)
 
   def reference(q, k, v, bias):
-    return plain(q, k, v, bias, rules, window, kind.rate)
+    return plain(q, k, v, bias, rules, window, kind.rate, kind.group)
 
   results = []
   for function in flash, reference:
@@ -102,6 +105,14 @@ CASES = {
     'rate': 0.1,
   },
   'cross': {'causal': False, 'T': 20, 'S': 270, 'H': 128},
+  'keys dropped, read in place': {
+    'causal': True,
+    'bias': True,
+    'learned': True,
+    'rate': 0.2,
+    'group': 2,
+    'H': 128,
+  },
 }
 
 

@@ -85,7 +85,9 @@ def value_and_gradients(config, params):
 
 
 CONFIGS = {
-  't5': t5_reference.tiny_config(encoder_layers=2, decoder_layers=1),
+  't5': t5_reference.tiny_config(
+    encoder_layers=2, decoder_layers=1, kv_heads=1, attention_dropout=0.2
+  ),
   'bands and dropout': decoders.tiny_decoder(
     'alibi', window=4, window_every=2, attention_dropout=0.2, remat='dots'
   ),
