@@ -1,13 +1,15 @@
 """Every large published run on its TPU slice, compiled: docs/pods.md.
 
-  python -m benchmarks.pods [--only=palm:540b,llama:7b] [--again]
+  python -m benchmarks.pods [--only=palm:540b,llama:7b] [--again] [--remat=dots]
 
 Needs the extra `aot`, and no TPU. Each config that names a slice
 (`sharding.topology`) is compiled for it by `python -m train.fit`, one after the
 other. After each the results are written, so that the same command goes on
 where it was stopped: rows whose config has not changed since are kept, unless
-there is --again. A config that fails is a row that says why. In the end the
-table in docs/pods.md is written, and printed.
+there is --again. A config that fails is a row that says why. With --remat the
+configs whose row is there are compiled with other remat, which shows whether
+their own is the fastest that fits. In the end the table in docs/pods.md is
+written, and printed.
 """
 
 import json
@@ -50,6 +52,7 @@ COLUMNS = (
   *('config', 'slice (chips)', 'mesh', 'remat', 'accumulate', 'parameters'),
   *('GiB a device', 'executed / model', 'step, s = compute + exposed', 'MFU'),
   'to compile, s',
+  'with other remat, s',
 )
 BEGIN = '<!-- The table is written by python -m benchmarks.pods. -->'
 END = '<!-- The end of the table. -->'
@@ -99,15 +102,16 @@ def settings(config: ConfigDict) -> dict[str, Any]:
   }
 
 
-def measure(name: str, config: ConfigDict) -> dict[str, Any]:
+def measure(name: str, config: ConfigDict, remat: str = '') -> dict[str, Any]:
   """A row: what `train.fit` finds, or 'error'. It has a process of its own."""
   file, _, argument = name.partition(':')
   found = settings(config)
+  changed = [f'--config.model.remat={remat}'] if remat else []
   try:
     done = subprocess.run(
       [
         *(sys.executable, '-m', 'train.fit', '--json'),
-        f'--config=configs/{file}.py:{argument}',
+        *(f'--config=configs/{file}.py:{argument}', *changed),
       ],
       cwd=HERE.parent, capture_output=True, text=True, timeout=LIMIT,
     )  # fmt: skip
@@ -150,6 +154,12 @@ def row(name: str, found: dict[str, Any]) -> str:
     f'{step:.2f} = {compute:.2f} + {exposed:.2f}',
     f'{found["mfu"]:.0%}',
     f'{found["compile_seconds"]:.0f}',
+    '; '.join(
+      f'{remat} {other["step_seconds"]:.2f}'
+      if other
+      else f'{remat} does not fit'
+      for remat, other in found.get('others', {}).items()
+    ),
   )
   return f'| {" | ".join(map(str, cells))} |'
 
@@ -200,6 +210,21 @@ def kept(
   return found
 
 
+def with_other(
+  found: dict[str, Any], remat: str, other: dict[str, Any]
+) -> dict[str, Any]:
+  """A row, with what another remat takes; {} for one that does not fit.
+
+  Raises:
+    SystemExit: it failed for another reason.
+  """
+  if 'error' in other and 'fits' not in other:
+    raise SystemExit(f'Error: with remat {remat}: {other["error"]}')
+  kept = ('peak', 'step_seconds')
+  what = {} if 'error' in other else {key: other[key] for key in kept}
+  return found | {'others': found.get('others', {}) | {remat: what}}
+
+
 def main(_: Sequence[str]) -> None:
   known = configs()
   unknown = sorted(set(_ONLY.value) - set(known))
@@ -211,14 +236,24 @@ def main(_: Sequence[str]) -> None:
   results = kept(known, json.loads(out.read_text()) if out.exists() else {})
   wanted = _ONLY.value or [*known]
   todo = [
-    name
+    (name, '')
     for name in wanted
     if _AGAIN.value or 'error' in results.get(name, {'error': ''})
   ]
-  for number, name in enumerate(todo, 1):
+  todo += [
+    (name, remat)
+    for name in wanted
+    for remat in _REMAT.value
+    if remat != known[name].model.remat
+    and remat not in results.get(name, {}).get('others', {})
+  ]
+  for number, (name, remat) in enumerate(todo, 1):
     clock = time.perf_counter()
-    print(f'{number}/{len(todo)} {name} ...', flush=True)
-    found = measure(name, known[name])
+    print(f'{number}/{len(todo)} {name} {remat} ...', flush=True)
+    found = measure(name, known[name], remat)
+    if remat:
+      found = with_other(results[name], remat, found)
+    results[name] = found
     print(f'{row(name, found)} {time.perf_counter() - clock:.0f} s', flush=True)
     machine.write(out, [*known], {name: found})
   results = kept(known, json.loads(out.read_text()))
@@ -235,5 +270,6 @@ if __name__ == '__main__':
   _AGAIN = flags.DEFINE_bool(
     'again', False, 'Compile those that are there too.'
   )
+  _REMAT = flags.DEFINE_list('remat', [], 'Compile with these remats too.')
   _OUT = flags.DEFINE_string('out', str(RESULTS), 'JSON of the results.')
   command.start(main)

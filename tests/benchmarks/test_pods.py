@@ -40,6 +40,14 @@ def test_a_row_is_of_its_config(name):
   assert row['length'] == config.data.length
 
 
+@pytest.mark.parametrize('name', RESULTS)
+def test_remat_is_the_fastest_that_fits(name):
+  """Of those that were compiled; within a percent."""
+  for other in RESULTS[name].get('others', {}).values():
+    if other:
+      assert RESULTS[name]['step_seconds'] <= 1.01 * other['step_seconds']
+
+
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_slice_suits_its_config(name):
   config = CONFIGS[name]
@@ -76,8 +84,23 @@ def test_a_row_that_failed():
   found = pods.settings(CONFIGS['palm:540b']) | {'error': 'It does not fit.'}
   line = pods.row('palm:540b', found)
   assert '2 x v4:12x16x16 (6,144)' in line
-  assert line.endswith('| It does not fit. |  |  |  |  |  |')
+  assert line.endswith('| It does not fit. |  |  |  |  |  |  |')
   assert line.count('|') == len(pods.COLUMNS) + 1
+
+
+def test_another_remat():
+  report = {'fits': True, 'peak': 7, 'step_seconds': 2.0, 'mfu': 0.5}
+  found = pods.with_other(RESULTS['llama:7b'] | {'others': {}}, 'mlp', report)
+  too_large = report | {'fits': False, 'error': 'It needs 17 GiB.'}
+  found = pods.with_other(found, 'dots', too_large)
+  assert found['others'] == {
+    'mlp': {'peak': 7, 'step_seconds': 2.0},
+    'dots': {},
+  }
+  line = pods.row('llama:7b', found)
+  assert line.endswith('| mlp 2.00; dots does not fit |')
+  with pytest.raises(SystemExit, match='remat none: no such thing'):
+    pods.with_other(found, 'none', {'error': 'no such thing'})
 
 
 @pytest.mark.slow
