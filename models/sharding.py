@@ -90,7 +90,7 @@ def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
   gradient gets the weight's own layout, each device its part of the sum over
   all rows: autodiff would give every device the whole sum.
   """
-  whole = [None if name == 'embed' else name for name in names]
+  whole = _whole(names)
   more = _padding(weight, names)
   if more:  # else the compiler makes all of the table on each device
     padded = as_stored(jnp.pad(weight, more), weight.shape, names)
@@ -102,6 +102,9 @@ def gathered(weight: jax.Array, names: tuple[str, ...]) -> jax.Array:
 def _gathered_backward(names, _, d_weight):
   more = _padding(d_weight, names)
   if not more:
+    if _axes_of_embed() > 1:
+      # Else activations are gathered, not sums scattered, beside `tensor`.
+      d_weight = shard(d_weight, *_whole(names))
     return (shard(d_weight, *names),)
   padded = shard(jnp.pad(d_weight, more), *names)
   padded = as_stored(padded, d_weight.shape, names)
@@ -111,6 +114,19 @@ def _gathered_backward(names, _, d_weight):
 gathered.defvjp(
   lambda weight, names: (gathered(weight, names), None), _gathered_backward
 )
+
+
+def _whole(names):
+  return [None if name == 'embed' else name for name in names]
+
+
+def _axes_of_embed():
+  """How many axes of the mesh cut the width of weights."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or not nn.get_logical_axis_rules():
+    return 0
+  (axes,) = nn.logical_to_mesh_axes(('embed',))
+  return len(larger(mesh, axes))
 
 
 def _padding(weight, names):

@@ -70,3 +70,27 @@ def test_tensor_parallelism_exchanges_activations():
     ('all-reduce', 'data'): (7 * L + 2, HALF * (L * LAYER + TABLES) / 4),
   }
   check(exchanged(data=4, tensor=4), minimum)
+
+
+def test_parts_of_rows_under_tensor_parallelism():
+  """Rows and lengths are cut: gradients are scattered over both axes.
+
+  Keys and values are gathered along `sequence`, their gradients scattered.
+  Each device deals its queries, for equal work.
+  """
+  found = exchanged(fsdp=2, sequence=2, tensor=4)
+  rows = HALF * ROWS // 2 * T // 2 * D
+  both, layers = 'fsdp x sequence', HALF * L * LAYER // 4
+  table = HALF * V * D // 4
+  minimum = {
+    ('all-gather', both): (2 * 7 * L + 2, 2 * layers + 2 * table),
+    ('reduce-scatter', both): (7 * L + 1, layers + table),
+    ('all-reduce', both): (1, table),  # that of the tokens
+    ('all-gather', 'tensor'): (6 * L + 1, (6 * L + 1) * rows),
+    ('reduce-scatter', 'tensor'): (5 * L + 1, (5 * L + 1) * rows),
+    ('all-gather', 'sequence'): (4 * L + 1, 4 * L * rows // 2),
+    ('reduce-scatter', 'sequence'): (2 * L, 2 * L * rows // 2),
+  }
+  check({key: found[key] for key in minimum}, minimum)
+  rest = {key: size for key, (_, size) in found.items() if key not in minimum}
+  assert sum(rest.values()) < 2.5 * rows
