@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import arguments, common
+from configs.commands import command
 
 LONGEST = 150  # characters of a name
 
@@ -248,8 +249,8 @@ def _value(config: ConfigDict, key: str, text: str) -> Any:
     if not isinstance(group, ConfigDict):
       break
   if not isinstance(group, ConfigDict) or name not in group:
-    keys = [k for k in common.KEYS if k.rpartition('.')[2] == name]
-    hint = f' Did you mean {keys[0]}?' if keys else ''
+    near = command.near_key(key, [*common.KEYS])
+    hint = f' Did you mean {near}?' if near else ''
     raise ValueError(f'--grid={key}: the config has no key {key!r}.{hint}')
   kind = group.get_type(name)
   if kind is ConfigDict:

@@ -21,7 +21,7 @@ more=("$@")
 run() { # NUMBER FLAGS
   export TPU="${NAME:-sweep}-$1"
   shift
-  [[ $task == start ]] || set -- "${more[@]}"
+  [[ $task == start ]] || set -- ${more[@]+"${more[@]}"}
   examples/launch/tpu_vm.sh "$task" "$@"
 }
 """

@@ -79,13 +79,13 @@ def numbers(folder: str) -> dict[str, Any]:
 
 def _row(run: Run) -> tuple[str, ...]:
   found = numbers(run.folder)
-  step, outcome = found.get('step'), _outcome(run)
+  step, outcome = found.get('step'), run.state
   of = f'{step:,}' if step is not None else ''
   if step is not None and run.steps and run.state != 'done':
     of += f'/{run.steps:,}'
   if run.state == 'running':
     rate = found.get('train/steps_per_second')
-    outcome = ''
+    outcome = 'starting' if step is None else ''
     if rate and run.steps:
       outcome = terminal.duration((run.steps - step) / rate)
   losses = (_loss(found, f'{x}/loss') for x in ('train', 'eval'))
