@@ -117,6 +117,7 @@ def main():
     loop.train(None, _WORKDIR.value)
     return
   configs = {p: grids.configured(_CONFIG.value, p) for p in points}
+  grids.check_configs(configs)
 
   def run(point: grids.Point, folder: str) -> None:
     finetune(configs[point], folder, _FROM.value, _SCRATCH.value)
