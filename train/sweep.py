@@ -134,6 +134,13 @@ def report(runs: Sequence[Run], went: bool) -> None:
 
   `went` is False where a stop was asked for.
   """
+  left = sum(run.state != 'done' for run in runs)
+  if not went:
+    terminal.say(
+      f'Asked to stop: {left} of {len(runs)} runs are left. Run the same '
+      'command again to go on.'
+    )
+    return
   failed = [run for run in runs if run.state == 'failed']
   if failed:
     names = '\n'.join(f'  {run.name}: {run.why}' for run in failed)
@@ -141,10 +148,11 @@ def report(runs: Sequence[Run], went: bool) -> None:
       f'{len(failed)} of {len(runs)} runs failed:\n{names}\nRun the same '
       'command again to repeat them.'
     )
-  left = sum(run.state != 'done' for run in runs)
   if left:
-    asked = 'Asked to stop: ' * (not went)
-    terminal.say(f'{asked}{left} runs are left. Run the same command again.')
+    terminal.say(
+      f'{left} of {len(runs)} runs have stopped early. Run the same command '
+      'again to go on.'
+    )
 
 
 def _wait(runs: Sequence[Run]) -> None:
@@ -166,6 +174,11 @@ def main():
   shared = children.shared_flags(sys.argv[1:], 'out|grid|jobs|print')
   runs = runs_of(config, points, out, shared)
   if _PRINT.value:
+    if _JOBS.value != 1:
+      raise ValueError(
+        f'--jobs={_JOBS.value} is for runs that are trained here: give it '
+        'without --print.'
+      )
     left = [run for run in runs if run.state != 'done']
     terminal.say(queues.script(_PRINT.value, left))
     return

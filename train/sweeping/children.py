@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import re
 import shlex
@@ -132,6 +133,10 @@ def _start(run: Run, part: Mapping[str, str]) -> tuple[subprocess.Popen, int]:
     line = ' '.join([*variables, shlex.join(run.command)])
     log.write(f'$ {line}\n'.encode())
     log.flush()
+    # The process keeps the lock with its standard output, also if this one is
+    # killed: see `record.is_trained`.
+    with contextlib.suppress(OSError):  # a disk without locks
+      fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     process = subprocess.Popen(
       run.command,
       stdin=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """The folder of a sweep: what its runs share, and how far they are."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -8,10 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.differences import differences
-from input_pipeline.sources import locks, paths
+from input_pipeline.sources import paths
 from train.reporting.metrics import read_metrics
 from train.runs import changes, folders, workdir
-from train.sweeping.children import Run
+from train.sweeping.children import LOG, Run
 
 COMMON = 'common.json'  # in the folder of all runs: what they share
 NAME = 'sweep.json'  # beside it: how each run stands
@@ -82,16 +83,19 @@ def evaluations(folder: str, name: str = 'eval/loss') -> list[dict[str, Any]]:
 
 
 def is_trained(folder: str) -> bool:
-  """Whether a process trains a run there now."""
-  path = os.path.join(folder, folders.LOCK)
-  if not os.path.exists(path):
-    return False
-  try:
-    lock = locks.hold(path)
-  except locks.HeldError:
-    return True
-  if lock:
-    lock.close()
+  """Whether a process trains a run there now, or is about to.
+
+  A process of a sweep has its log locked from its start on, any other one its
+  workdir once it has looked at its settings.
+  """
+  for name in LOG, folders.LOCK:
+    try:
+      with open(os.path.join(folder, name), 'rb') as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+    except OSError:  # there is no file, or the disk has no locks
+      continue
   return False
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from train.sweeping import children
+from train.sweeping import children, record
 from train.sweeping.children import Run
 
 # Reports its part and how many run with it; ends as its folder's name says.
@@ -110,6 +110,21 @@ def test_a_stop_is_passed_on(train, tmp_path):
   assert not went
   assert [run.state for run in runs] == ['stopped', 'waiting']
   assert not (tmp_path / 'two').exists()
+
+
+def test_a_process_that_outlives_its_sweep_is_seen(tmp_path):
+  """Before it has locked its workdir, too."""
+  folder = tmp_path / 'one'
+  program = [sys.executable, '-S', '-c', WAITS, str(folder)]
+  run = Run('one', str(folder), program)
+  assert not record.is_trained(run.folder)
+  process, _ = children._start(run, {})
+  try:
+    assert record.is_trained(run.folder)
+  finally:
+    process.kill()
+    process.wait()
+  assert not record.is_trained(run.folder)
 
 
 def test_no_process_is_left_after_a_failure_here(train, tmp_path):

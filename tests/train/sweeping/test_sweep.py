@@ -49,6 +49,8 @@ def swept(tmp_path_factory):
     time.sleep(0.02)
   process.send_signal(signal.SIGTERM)
   first, _ = process.communicate()
+  assert process.returncode == 0
+  assert 'Asked to stop: 2 of 2 runs are left' in first
   assert states(out) == {'warmup_steps=3': 'stopped', 'warmup_steps=999': 'fai'
                          'led'}, first  # fmt: skip
   return out, runs.run(own)
