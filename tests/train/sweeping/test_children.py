@@ -32,7 +32,10 @@ import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 (folder / 'waits').touch()
-time.sleep(60)
+try:
+  time.sleep(60)
+finally:
+  (folder / 'saved').touch()
 """
 
 
@@ -109,6 +112,7 @@ def test_a_stop_is_passed_on(train, tmp_path):
   runs, _, went = train(['one', 'two'], 1, WAITS, look)
   assert not went
   assert [run.state for run in runs] == ['stopped', 'waiting']
+  assert (tmp_path / 'one/saved').exists()
   assert not (tmp_path / 'two').exists()
 
 
@@ -136,7 +140,7 @@ def test_no_process_is_left_after_a_failure_here(train, tmp_path):
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    train(['one'], 1, WAITS + 'sys.exit(9)', look)
+    train(['one'], 1, WAITS, look)
   assert seen == ['["running"]']
   with pytest.raises(ChildProcessError):  # it was waited for
     os.waitpid(-1, os.WNOHANG)
