@@ -30,12 +30,14 @@ if folder.name.startswith('failed'):
 WAITS = """
 import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-(folder / 'waits').touch()
-try:
-  time.sleep(60)
-finally:
+
+def save(*_):
   (folder / 'saved').touch()
+  sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+(folder / 'waits').touch()
+time.sleep(60)
 """
 
 
