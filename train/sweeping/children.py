@@ -83,7 +83,7 @@ def train_all(
   """Trains the runs that wait, one on each part of the devices at a time.
 
   A run that fails is marked, and the rest go on. SIGTERM and Ctrl-C are passed
-  on to the runs, which save and end. A second one ends them at once.
+  on to the runs, which save and end; a second Ctrl-C does not wait for that.
 
   Args:
     runs: their states are kept up to date.
@@ -98,30 +98,35 @@ def train_all(
   """
   free, running = list(parts), {}
   waiting = [run for run in runs if run.state == 'waiting']
-  with contextlib.ExitStack() as stack:
-    stack.callback(_end, running)
-    listening = contextlib.ExitStack()
-    asked = stack.enter_context(listening).enter_context(interrupt.listening())
-    stopping = False
-    while running or (waiting and not stopping):
-      if asked() and not stopping:
-        stopping = True
-        for process, _, _ in running.values():
-          process.terminate()
-        listening.close()  # a second Ctrl-C is not waited for
-      while waiting and free and not stopping:
-        run, part = waiting.pop(0), free.pop(0)
-        running[run] = *_start(run, part), part
-        run.state, run.began = 'running', time.monotonic()
-        changed(run)
-      for run, (process, start, part) in [*running.items()]:
-        if process.poll() is not None:
-          del running[run]
-          free.append(part)
-          _judge(run, process.returncode, start, is_done, stopping)
+  stopping = False
+  with contextlib.ExitStack() as listening:
+    asked = listening.enter_context(interrupt.listening())
+    try:
+      while running or (waiting and not stopping):
+        if asked() and not stopping:
+          stopping = True
+          for process, _, _ in running.values():
+            process.terminate()
+          listening.close()  # the next Ctrl-C ends this command
+        while waiting and free and not stopping:
+          run, part = waiting.pop(0), free.pop(0)
+          running[run] = *_start(run, part), part
+          run.state, run.began = 'running', time.monotonic()
           changed(run)
-      look()
-      time.sleep(PAUSE)
+        for run, (process, start, part) in [*running.items()]:
+          if process.poll() is not None:
+            del running[run]
+            free.append(part)
+            _judge(run, process.returncode, start, is_done, stopping)
+            changed(run)
+        look()
+        time.sleep(PAUSE)
+    except BaseException:
+      for process, _, _ in running.values():
+        process.kill() if stopping else process.terminate()
+      for process, _, _ in running.values():
+        process.wait()
+      raise
   return not stopping
 
 
@@ -156,7 +161,12 @@ def _judge(
 ) -> None:
   """Sets the state of a run whose process has ended."""
   log = os.path.join(run.folder, LOG)
-  if status == 0 and is_done(run.folder):
+  try:
+    done = status == 0 and is_done(run.folder)
+  except (ValueError, OSError) as error:  # a file of the run is damaged
+    run.state, run.why = 'failed', str(error)
+    return
+  if done:
     run.state = 'done'
   elif status == 0 or stopping:
     run.state = 'stopped'
@@ -176,11 +186,3 @@ def _reason(log: str, start: int) -> str:
   errors = [line for line in lines if line.startswith('Error: ')]
   last = (errors or [line for line in lines if line] or [''])[-1]
   return last.removeprefix('Error: ')
-
-
-def _end(running: Mapping[Run, tuple]) -> None:
-  """Ends processes that still run, after a failure or a second Ctrl-C."""
-  for process, _, _ in running.values():
-    process.terminate()
-  for process, _, _ in running.values():
-    process.wait()

@@ -1,5 +1,6 @@
 """The table of a sweep: each run's step, loss and time left."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -73,7 +74,8 @@ def numbers(folder: str) -> dict[str, Any]:
   except FileNotFoundError:
     return {}
   for line in lines[size > TAIL : -1]:  # whole lines
-    found |= json.loads(line)
+    with contextlib.suppress(ValueError):  # the run itself will report it
+      found |= json.loads(line)
   return found
 
 

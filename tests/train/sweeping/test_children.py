@@ -1,6 +1,5 @@
 """Runs as child processes; programs of a few lines stand for training."""
 
-import json
 import os
 import signal
 import sys
@@ -45,7 +44,10 @@ time.sleep(60)
 def train(tmp_path):
   """A function: trains runs of these names; returns them and the calls."""
 
-  def begin(names, jobs, program=PROGRAM, look=lambda runs: None):
+  def done(folder):
+    return os.path.exists(f'{folder}/done')
+
+  def begin(names, jobs, program=PROGRAM, look=lambda runs: None, is_done=done):
     runs = [
       Run(
         name, str(tmp_path / name),
@@ -57,7 +59,7 @@ def train(tmp_path):
     went = children.train_all(
       runs,
       [{'PART': str(i)} for i in range(jobs)],
-      lambda folder: os.path.exists(f'{folder}/done'),
+      is_done,
       lambda run: calls.append((run.name, run.state)),
       lambda: look(runs),
     )
@@ -133,16 +135,35 @@ def test_a_process_that_outlives_its_sweep_is_seen(tmp_path):
   assert not record.is_trained(run.folder)
 
 
-def test_no_process_is_left_after_a_failure_here(train, tmp_path):
-  seen = []
+@pytest.mark.parametrize('stopping', [False, True])
+def test_no_process_is_left_after_a_failure_here(train, tmp_path, stopping):
+  """It may save, unless this is the second Ctrl-C."""
+  program = WAITS.replace('sys.exit(0)', 'return') if stopping else WAITS
 
   def look(runs):
-    if (tmp_path / 'one/waits').exists():
-      seen.append(json.dumps([run.state for run in runs]))
+    seen.append(runs[0].state)
+    if (tmp_path / 'one/waits').exists() and stopping and 'asked' not in seen:
+      os.kill(os.getpid(), signal.SIGINT)
+      seen.append('asked')
+    elif (tmp_path / ('one/saved' if stopping else 'one/waits')).exists():
       raise KeyboardInterrupt
 
+  seen = []
   with pytest.raises(KeyboardInterrupt):
-    train(['one'], 1, WAITS, look)
-  assert seen == ['["running"]']
+    train(['one'], 1, program, look)
+  assert set(seen) == {'running'} | ({'asked'} if stopping else set())
+  assert (tmp_path / 'one/saved').exists()
   with pytest.raises(ChildProcessError):  # it was waited for
     os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_run_whose_files_are_damaged_has_failed(train):
+  def is_done(folder):
+    raise ValueError('metrics.jsonl, line 3, is not a row')
+
+  (run,), _, went = train(['done'], 1, is_done=is_done)
+  assert went
+  assert (run.state, run.why) == (
+    'failed',
+    'metrics.jsonl, line 3, is not a row',
+  )

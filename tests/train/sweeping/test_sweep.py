@@ -13,10 +13,10 @@ from train import sweep
 from train.runs import folders, workdir
 from train.sweeping import record
 
-STEPS = 200
+STEPS = 1000
 KEYS = runs.SYSTEMS['gpt2'] | {
   'data.source': 'synthetic', 'model.vocab_size': 64, 'data.length': 16,
-  'data.batch': 8, 'train.steps': STEPS, 'train.log_every': 10,
+  'data.batch': 8, 'train.steps': STEPS, 'train.log_every': 20,
   'eval.every': STEPS, 'eval.batches': 1, 'eval.samples': 0,
   'checkpoint.every': 10 * STEPS,
 }  # fmt: skip
@@ -44,7 +44,7 @@ def swept(tmp_path_factory):
   process = runs.start(own)
   numbers = out / 'warmup_steps=3' / 'metrics.jsonl'
   while process.poll() is None:
-    if numbers.exists() and numbers.read_text().count('\n') > 2:
+    if numbers.exists() and 'train/loss' in numbers.read_text():
       break
     time.sleep(0.02)
   process.send_signal(signal.SIGTERM)
@@ -64,7 +64,7 @@ def test_a_run_in_a_sweep_is_the_run_alone(swept, tmp_path):
   done = runs.run(command('train', key, f'--workdir={alone}'))
   assert done.returncode == 0, done.stderr
   processes.assert_equal_runs(out / 'warmup_steps=3', alone)
-  assert len(runs.rows(alone)) == STEPS // 10
+  assert len(runs.rows(alone)) == STEPS // 20
   log = (out / 'warmup_steps=3' / 'log.txt').read_text()
   assert 'Resuming from the checkpoint of step' in log
 
@@ -84,7 +84,7 @@ def test_a_run_that_fails_is_marked_and_the_rest_go_on(swept):
     runs.rows(out / 'warmup_steps=3', f'{x}/loss')[-1]
     for x in ('train', 'eval')
   )
-  assert row.split()[1:] == ['200', f'{loss:.4f}', f'{held_out:.4f}', 'done']
+  assert row.split()[1:] == ['1,000', f'{loss:.4f}', f'{held_out:.4f}', 'done']
 
 
 def test_what_a_folder_has_is_not_taken_for_another_run(swept):
