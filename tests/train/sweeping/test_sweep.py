@@ -20,7 +20,7 @@ KEYS = runs.SYSTEMS['gpt2'] | {
   'eval.every': STEPS, 'eval.batches': 1, 'eval.samples': 0,
   'checkpoint.every': 10 * STEPS,
 }  # fmt: skip
-GRID = 'schedule.warmup_steps=3,999'  # the second one cannot be
+GRID = 'schedule.warmup_steps=3,9999'  # the second one cannot be
 
 
 def command(module, *flags):
@@ -51,7 +51,7 @@ def swept(tmp_path_factory):
   first, _ = process.communicate()
   assert process.returncode == 0
   assert 'Asked to stop: 2 of 2 runs are left' in first
-  assert states(out) == {'warmup_steps=3': 'stopped', 'warmup_steps=999': 'fai'
+  assert states(out) == {'warmup_steps=3': 'stopped', 'warmup_steps=9999': 'fai'
                          'led'}, first  # fmt: skip
   return out, runs.run(own)
 
@@ -72,8 +72,11 @@ def test_a_run_in_a_sweep_is_the_run_alone(swept, tmp_path):
 def test_a_run_that_fails_is_marked_and_the_rest_go_on(swept):
   out, done = swept
   assert done.returncode == 1
-  assert states(out) == {'warmup_steps=3': 'done', 'warmup_steps=999': 'failed'}
-  assert 'Error: 1 of 2 runs failed:\n  warmup_steps=999: schedule.' in (
+  assert states(out) == {
+    'warmup_steps=3': 'done',
+    'warmup_steps=9999': 'failed',
+  }
+  assert 'Error: 1 of 2 runs failed:\n  warmup_steps=9999: schedule.' in (
     done.stderr
   )
   assert 'it must be between 0 and train.steps' in done.stderr
