@@ -35,8 +35,16 @@ def parts(jobs: int) -> list[dict[str, str]]:
 
   Raises:
     ValueError: there are no such parts.
-    UserError: the devices do not answer.
+    UserError: this is one of several hosts; the devices do not answer.
   """
+  hosts = len(os.environ.get('TPU_WORKER_HOSTNAMES', '').split(','))
+  tasks = int(os.environ.get('SLURM_STEP_NUM_TASKS', 1))
+  if max(hosts, tasks) > 1:
+    raise UserError(
+      f'This is one of {max(hosts, tasks)} hosts or tasks, and a sweep trains '
+      'on one host alone. --print=slurm and --print=tpu print the commands of '
+      'its runs.'
+    )
   if jobs < 1:
     raise ValueError(f'--jobs={jobs} must be at least 1.')
   if jobs == 1:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs.commands.command import UserError
 from train.sweeping import partition
 
 GPUS = {
@@ -41,6 +42,16 @@ def test_cpus(monkeypatch):
   found = partition.look()
   assert (found['platform'], found['devices']) == ('cpu', 2)
   assert partition.divided(3, found) == [{}, {}, {}]
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('TPU_WORKER_HOSTNAMES', 'a,b'), ('SLURM_STEP_NUM_TASKS', '2')],
+)
+def test_several_hosts(monkeypatch, name, value):
+  monkeypatch.setenv(name, value)
+  with pytest.raises(UserError, match='one of 2 hosts .* --print=slurm'):
+    partition.parts(1)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def swept(tmp_path_factory):
   first, _ = process.communicate()
   assert process.returncode == 0
   assert 'Asked to stop: 2 of 2 runs are left' in first
-  assert states(out) == {'warmup_steps=3': 'stopped', 'warmup_steps=9999': 'fai'
-                         'led'}, first  # fmt: skip
+  stopped = {'warmup_steps=3': 'stopped', 'warmup_steps=9999': 'failed'}
+  assert states(out) == stopped, first
   return out, runs.run(own)
 
 
