@@ -8,13 +8,15 @@ cleared, and those that both read stay. Sizes stay too, so that a gate, an
 untied table or fewer key and value heads change the number of parameters.
 `--diff=ablations:gpt2:tiny,position=rope` shows all that differs.
 
-A choice that the family cannot have is refused at the start of the run, with
-the reason. A decoder's `model.prefix` stays: T5 (3.2) compares inputs that see
-one another with inputs that do not.
+`python -m train.sweep --config=configs/ablations.py:gpt2:tiny` runs every such
+change. A choice that the family cannot have is refused at the start of the run,
+with the reason. A decoder's `model.prefix` stays: T5 (3.2) compares inputs that
+see one another with inputs that do not.
 """
 
 import difflib
 import re
+from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
@@ -96,6 +98,23 @@ def get_config(arg: str = '') -> ConfigDict:
     overrides = change(config, field, _value(field, text))
     config.update_from_flattened_dict(overrides)
   return config
+
+
+def sweep(arg: str = '') -> Iterator[dict]:
+  """The system as it is, then with each of its fields changed.
+
+  Yields a run's name and overrides: {'name': 'position=rope', 'model.position':
+  'rope', 'model.rope_theta': 10000.0, ...}. Some are impossible: the run says
+  why. `arg` is that of `get_config`.
+  """
+  config = get_config(arg)
+  yield {'name': 'unchanged'}
+  heads = config.model.heads
+  divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
+  for field, values in FIELDS.items():
+    for value in values or divisors:
+      if overrides := change(config, field, value):
+        yield {'name': f'{field}={value}'} | overrides
 
 
 def split(arg: str) -> tuple[str, dict[str, str]]:

@@ -28,11 +28,15 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import grids
 from configs.commands import terminal
 from train import loop
 from train.finetuning import adoption, sweeping
 from train.parallel import processes
 from train.runs import command, workdir
+from train.sweeping import record
+
+RECIPE = 'recipe'  # in place of a key of --grid: the grid of the recipe
 
 
 def finetune(
@@ -78,16 +82,32 @@ def _published(config, folder, source, scratch):
   return pretrained.begin(source, config, folder)
 
 
+def published(config: str) -> list[dict]:
+  """The points of a recipe's own grid, FILE.py[:ARG]'s: --grid=recipe.
+
+  Raises ValueError if the recipe has none.
+  """
+  found = grids.of_file(config)
+  if found is None:
+    raise ValueError(
+      f'--grid={RECIPE}: {config.partition(":")[0]} has no grid of its own. '
+      'Give --grid KEY=VALUE,VALUE.'
+    )
+  return found
+
+
 def main():
   processes.join()
   if _SCRATCH.value and not _FROM.value:
     raise ValueError(
       '--scratch needs --from, which gives the sizes and the tokenizer.'
     )
+  if _SEEDS.value < 1:
+    raise ValueError(f'--seeds={_SEEDS.value} must be at least 1.')
   recipe = ()
-  if sweeping.RECIPE in _GRID.value and _CONFIG.value is not None:
-    recipe = sweeping.published(flags.FLAGS['config'].config_filename)
-  points = sweeping.points(_GRID.value, _SEEDS.value, recipe)
+  if RECIPE in _GRID.value and _CONFIG.value is not None:
+    recipe = published(flags.FLAGS['config'].config_filename)
+  points = grids.points(_GRID.value, recipe, _SEEDS.value, RECIPE)
   if _CONFIG.value is None:
     if len(points) != 1 or not workdir.begun(_WORKDIR.value):
       raise ValueError(
@@ -96,16 +116,17 @@ def main():
       )
     loop.train(None, _WORKDIR.value)
     return
-  configs = {p: sweeping.configured(_CONFIG.value, p) for p in points}
+  configs = {p: grids.configured(_CONFIG.value, p) for p in points}
+  grids.check_configs(configs)
 
-  def run(point: sweeping.Point, folder: str) -> None:
+  def run(point: grids.Point, folder: str) -> None:
     finetune(configs[point], folder, _FROM.value, _SCRATCH.value)
 
-  if points == [sweeping.Point(())]:
+  if not any(point.keys for point in points):
     run(points[0], _WORKDIR.value)
   else:
     start = f'{_FROM.value} --scratch' if _SCRATCH.value else _FROM.value
-    sweeping.check_same(_CONFIG.value, start, _WORKDIR.value)
+    record.check_same(_CONFIG.value, start, _WORKDIR.value)
     sweeping.run_all(points, _WORKDIR.value, _JOBS.value, run)
 
 

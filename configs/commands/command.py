@@ -271,12 +271,12 @@ def _check_overrides(config: ConfigDict, argv: list[str]) -> None:
     if match and (key := match[1]) not in keys:
       if any(k.startswith(f'{key}.') for k in keys):
         _fail(f'--config.{key} is a group of keys; set one of its keys.')
-      near = _near_key(key, keys)
+      near = near_key(key, keys)
       hint = f' Did you mean --config.{near}?' if near else ''
       _fail(f'--config.{key}: the config has no key {key!r}.{hint}')
 
 
-def _near_key(key: str, keys: list[str]) -> str:
+def near_key(key: str, keys: list[str]) -> str:
   """The key that was probably meant; '' if none is near.
 
   It has the same name in another group, or the name is short for its words (lr

@@ -2,8 +2,28 @@
 
 import contextlib
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import NoReturn
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[], bool]]:
+  """Yields a function that returns whether SIGTERM or Ctrl-C has come.
+
+  They do nothing else meanwhile.
+  """
+  asked = []
+  handlers = {
+    number: signal.signal(number, lambda *_: asked.append(True))
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    yield lambda: bool(asked)
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
 
 
 def end(line: str = 'Interrupted.') -> NoReturn:

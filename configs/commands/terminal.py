@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 class LiveLine:
-  """A line of progress that a terminal shows in place of the one before.
+  """Progress that a terminal shows in place of the one before: a line, or more.
 
   Where the stream is not a terminal, each line stays.
 
@@ -48,27 +48,33 @@ class LiveLine:
   def __init__(self, active: bool = True, stream: TextIO | None = None):
     self._active = active
     self._stream = stream or sys.stdout
-    self._shown = False
+    self._shown = 0  # lines
     self.live = self._stream.isatty()
 
-  def show(self, line: str) -> None:
-    """Shows the line, cut to the width of the terminal."""
+  def show(self, text: str) -> None:
+    """Shows the lines, cut to the width of the terminal."""
     if self._active and self.live:
       width = shutil.get_terminal_size().columns - 1  # no wrap, no smear
-      say(f'\r\x1b[K{line[:width]}', self._stream, end='')
-      self._shown = True
+      lines = [line[:width] for line in text.split('\n')]
+      clear = self._clear() or '\r\x1b[K'
+      say(clear + '\n'.join(lines), self._stream, end='')
+      self._shown = len(lines)
     elif self._active:
-      say(line, self._stream)
+      say(text, self._stream)
 
   def note(self, text: str) -> None:
-    """Prints lines that stay, above the live one."""
+    """Prints lines that stay, above the live ones."""
     if self._active:
-      clear = '\r\x1b[K' if self._shown else ''
-      self._shown = False
-      say(f'{clear}{text}', self._stream)
+      say(f'{self._clear()}{text}', self._stream)
 
   def close(self) -> None:
-    """Ends the live line."""
+    """Ends the live lines."""
     if self._shown:
-      self._shown = False
+      self._shown = 0
       say('', self._stream)
+
+  def _clear(self) -> str:
+    """What takes the cursor to the first of the live lines and clears them."""
+    shown, self._shown = self._shown, 0
+    up = f'\x1b[{shown - 1}A\x1b[J' if shown > 1 else '\x1b[K'
+    return f'\r{up}' if shown else ''

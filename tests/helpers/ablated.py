@@ -1,7 +1,5 @@
 """The systems that tests change, their changes, and those a model refuses."""
 
-from collections.abc import Iterator
-
 from configs import ablations, tree
 
 
@@ -36,17 +34,7 @@ def refusal(fields: dict) -> str:
   return ''
 
 
-def sweep(reference: str) -> Iterator[dict]:
-  """Every change of one field of a system, 'NAME[:ARG]'.
-
-  Yields the overrides of each change: {'model.position': 'rope',
-  'model.rope_theta': 10000.0, ...}. Some are impossible: the run says why.
-  """
-  config = tree.config_of(reference)
-  heads = config.model.heads
-  divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
-  for field, values in ablations.FIELDS.items():
-    for value in values or divisors:
-      overrides = ablations.change(config, field, value)
-      if overrides:
-        yield overrides
+def sweep(reference: str) -> list[dict]:
+  """The overrides of every change of one field of a system, 'NAME[:ARG]'."""
+  _, *found = ablations.sweep(reference)
+  return [{k: x for k, x in run.items() if k != 'name'} for run in found]

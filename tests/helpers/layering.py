@@ -86,6 +86,8 @@ COMMAND = {
   'configs.commands.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
+  'configs.grids',
+  'configs.grids.Point',
   'configs.phases.UNITS',
   'configs.phases.Phase',
   'configs.phases.counts',
@@ -115,6 +117,7 @@ ORDER = {
     {'tree_plot'},
     {'tree'},
     {'ablations'},
+    {'grids'},
   ),
   'models': (
     {'choices', 'row_keys'},
@@ -158,6 +161,7 @@ ORDER = {
     {'fitting'},
     {'applying'},
     {'runs'},
+    {'sweeping'},
     {'special_tokens', 'generation'},
     {'evaluation'},
     {'finetuning.scoring'},
@@ -166,7 +170,7 @@ ORDER = {
     {'beginning', 'recording', 'finetuning', 'phases'},
     {'rewinding'},
     {'loop'},
-    {'__main__', 'finetune'},
+    {'__main__', 'finetune', 'sweep'},
   ),
 }
 

@@ -1,152 +1,23 @@
 """Trains several seeds and the points of a grid, and makes their table."""
 
-import itertools
 import json
 import os
-import re
-import runpy
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import jax
-from ml_collections import ConfigDict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from configs.commands import terminal
 from configs.commands.command import UserError, is_fixable
-from configs.differences import differences
+from configs.grids import Point
 from input_pipeline.sources import paths
 from train.finetuning.scoring import SCORE
-from train.reporting.metrics import read_metrics
-from train.runs import changes, workdir
+from train.runs import workdir
+from train.sweeping import children, partition, record
+from train.sweeping.table import Table
 
 NAME = 'scores.json'  # in the folder of all runs
-COMMON = 'common.json'  # beside it: what the runs share
-RECIPE = 'recipe'  # in place of a key of --grid: the grid of the recipe
 _SCORE = f'eval/{SCORE}'  # of a row of metrics.jsonl
-
-
-class Point(NamedTuple):
-  """One run: pairs of (key of the config, value), with the seed."""
-
-  keys: tuple[tuple[str, Any], ...]
-
-  @property
-  def name(self) -> str:
-    """Its folder: 'learning_rate=2e-05,seed=1'."""
-    return ','.join(f'{key.rpartition(".")[2]}={x}' for key, x in self.keys)
-
-  @property
-  def group(self) -> str:
-    """The name without the seed."""
-    others = tuple((key, x) for key, x in self.keys if key != 'seed')
-    return Point(others).name
-
-
-def published(config: str) -> list[Mapping[str, Any]]:
-  """The points of a recipe's own grid, its `sweep(ARG)`: --grid=recipe.
-
-  `config` is FILE.py[:ARG].
-
-  Raises:
-    ValueError: the recipe has none.
-  """
-  path, _, argument = config.partition(':')
-  found = runpy.run_path(path).get('sweep')
-  if found is None:
-    raise ValueError(
-      f'--grid={RECIPE}: {path} has no grid of its own. Give --grid '
-      'KEY=VALUE,VALUE.'
-    )
-  return list(found(argument))
-
-
-def points(
-  grid: Sequence[str], seeds: int, recipe: Sequence[Mapping[str, Any]] = ()
-) -> list[Point]:
-  """The runs of --grid KEY=VALUE,VALUE and --seeds=N; by default one.
-
-  `recipe` are the points of --grid=recipe, which other keys multiply.
-
-  Raises:
-    ValueError: a grid that cannot be read.
-
-  >>> [p.name for p in points(['data.batch=16,32'], 2)][:3]
-  ['batch=16,seed=0', 'batch=16,seed=1', 'batch=32,seed=0']
-  """
-  if seeds < 1:
-    raise ValueError(f'--seeds={seeds} must be at least 1.')
-  axes = []
-  for text in grid:
-    if text == RECIPE:
-      axes.append([tuple((k, str(x)) for k, x in p.items()) for p in recipe])
-      continue
-    key, equals, values = text.partition('=')
-    if not (equals and values) or '' in values.split(','):
-      raise ValueError(f"--grid={text} must be KEY=VALUE,VALUE, or '{RECIPE}'.")
-    axes.append([((key, value),) for value in values.split(',')])
-  if seeds > 1 or axes:
-    axes.append([(('seed', seed),) for seed in range(seeds)])
-  return [Point(sum(chosen, ())) for chosen in itertools.product(*axes)]
-
-
-def configured(config: ConfigDict, point: Point) -> ConfigDict:
-  """The config with a point's keys.
-
-  Raises:
-    ValueError: an unknown key, or a value of another type.
-  """
-  config = config.copy_and_resolve_references().unlock()
-  for key, value in point.keys:
-    *groups, name = key.split('.')
-    group = config
-    for part in groups:
-      group = group.get(part)
-      if not isinstance(group, ConfigDict):
-        break
-    if not isinstance(group, ConfigDict) or name not in group:
-      raise ValueError(f'--grid={key}: the config has no key {key!r}.')
-    kind = group.get_type(name)
-    try:
-      read = json.loads(value.lower()) if kind is bool else kind(value)
-    except (ValueError, TypeError) as error:
-      raise ValueError(
-        f'--grid={key}: {value!r} is not of type {kind.__name__}.'
-      ) from error
-    group[name] = read
-  return config.lock()
-
-
-def check_same(config: ConfigDict, source: str, folder: str) -> None:
-  """The runs of a folder differ in their points alone.
-
-  The config before the points' keys, and where the runs start, are written at
-  the first call and compared at the next ones.
-
-  Raises:
-    ValueError: the folder's runs have another config, or started elsewhere.
-  """
-  path = os.path.join(folder, COMMON)
-  ours = json.loads(config.to_json_best_effort()) | {'from': source}
-  if not os.path.exists(path):
-    os.makedirs(folder, exist_ok=True)
-    paths.write(path, f'{json.dumps(ours, indent=2)}\n'.encode())
-    return
-  with open(path, encoding='utf-8') as file:
-    theirs = json.load(file)
-  changed = [
-    f'{key}: {old!r} there, {new!r} now'
-    for key, old, new in differences(theirs, ours)
-    if not changes.is_free(key)
-  ]
-  if changed:
-    raise ValueError(
-      f'{path} is of another command than this: {"; ".join(changed)}. Give '
-      'another --workdir, or repeat the command that made these runs.'
-    )
 
 
 def run_all(
@@ -174,6 +45,8 @@ def run_all(
   failed = {}
   if jobs > 1:
     failed = _side_by_side(left, folders, jobs)
+    if failed is None:
+      return
   else:
     for number, point in enumerate(left, 1):
       terminal.say(f'Run {number} of {len(left)}: {point.name}')
@@ -200,69 +73,38 @@ def run_all(
 
 
 def _side_by_side(
-  left: Iterable[Point], folders: dict[Point, str], jobs: int
-) -> dict[Point, str]:
-  """Trains runs as processes of this command; returns why runs failed."""
-  if jax.default_backend() != 'cpu':
-    raise ValueError(
-      f'--jobs={jobs}: processes of one command cannot share an accelerator. '
-      'Use --jobs=1, or several commands, each with its own devices.'
-    )
-  args = shared_flags(sys.argv[1:])
-  waiting, running, failed = list(left), {}, {}
-  try:
-    while waiting or running:
-      while waiting and len(running) < jobs:
-        point = waiting.pop(0)
-        os.makedirs(folders[point], exist_ok=True)
-        log = open(os.path.join(folders[point], 'log.txt'), 'ab')  # noqa: SIM115
-        command = [sys.executable, '-m', 'train.finetune', *args]
-        command += [f'--config.{key}={x}' for key, x in point.keys]
-        command.append(f'--workdir={folders[point]}')
-        terminal.say(f'{point.name}: its log is {log.name}')
-        running[point] = subprocess.Popen(command, stdout=log, stderr=log), log
-      point = next(
-        (p for p in running if running[p][0].poll() is not None), None
-      )
-      if point is None:
-        time.sleep(0.2)
-        continue
-      process, log = running.pop(point)
-      log.close()
-      if process.returncode:
-        failed[point] = f'see {log.name}'
-  finally:
-    for process, _ in running.values():
-      process.terminate()
-      process.wait()
-  return failed
+  left: Sequence[Point], folders: dict[Point, str], jobs: int
+) -> dict[Point, str] | None:
+  """Trains runs as processes of this command.
 
-
-def shared_flags(args: Sequence[str]) -> list[str]:
-  """The flags of this command that each of its processes gets too.
-
-  Left out are those that say what to run, as '--KEY=VALUE' or '--KEY VALUE'.
-
-  >>> shared_flags(['--grid', 'data.batch=8,16', '-jobs=2', '--from', 'RUN'])
-  ['--from', 'RUN']
+  Returns why runs failed; None if a stop was asked for.
   """
-  kept, rest = [], iter(args)
-  for arg in rest:
-    found = re.fullmatch(r'--?(workdir|seeds|grid|jobs)(=.*)?', arg, re.DOTALL)
-    if not found:
-      kept.append(arg)
-    elif not found[2]:
-      next(rest, None)  # its value
-  return kept
+  shared = children.shared_flags(sys.argv[1:], 'workdir|seeds|grid|jobs')
+  runs = [
+    children.run_of(point, folders[point], 'train.finetune', shared)
+    for point in left
+  ]
+  live = Table(runs)
+  went = children.train_all(
+    runs,
+    partition.parts(jobs),
+    lambda folder: score(folder) is not None,
+    live.changed,
+    live.look,
+  )
+  live.close()
+  if not went:
+    return None
+  return {
+    point: run.why
+    for point, run in zip(left, runs, strict=True)
+    if run.state == 'failed'
+  }
 
 
 def rows_of(folder: str) -> list[dict[str, Any]]:
   """The scored evaluations of a run; [] if it has not ended."""
-  if not os.path.exists(os.path.join(folder, workdir.NAME)):
-    return []
-  steps = workdir.read_config(folder).train.steps
-  found = [row for row in read_metrics(folder) if _SCORE in row]
-  return found if found and found[-1]['step'] == steps else []
+  return record.evaluations(folder, _SCORE)
 
 
 def final(folder: str) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
+from configs.commands import interrupt
 from configs.commands.command import UserError
 from train.parallel import (
   cluster,
@@ -235,16 +235,8 @@ def listening() -> Iterator[Callable[[], bool]]:
 
     yield asked_to_stop
     return
-  asked = []
-  handlers = {
-    number: signal.signal(number, lambda *_: asked.append(True))
-    for number in (signal.SIGTERM, signal.SIGINT)
-  }
-  try:
-    yield lambda: bool(asked)
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
+  with interrupt.listening() as asked_to_stop:
+    yield asked_to_stop
 
 
 def until(asked: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import bert as pretraining
+from configs import grids
 from configs.finetune import bert, t5
 from input_pipeline.tasks import catalog, metrics
 from input_pipeline.tasks.metrics import averages
@@ -130,7 +131,7 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
   pretrained_run, task, tmp_path
 ):
   """A finished run is not made again; the table has the median and spread."""
-  points = sweeping.points(['schedule.learning_rate=1e-3,1e-9'], 2)
+  points = grids.points(['schedule.learning_rate=1e-3,1e-9'], seeds=2)
   assert [p.name for p in points][:2] == [
     'learning_rate=1e-3,seed=0', 'learning_rate=1e-3,seed=1',
   ]  # fmt: skip
@@ -138,9 +139,7 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
 
   def run(point, folder):
     made.append(point.name)
-    finetune.finetune(
-      sweeping.configured(config, point), folder, pretrained_run
-    )
+    finetune.finetune(grids.configured(config, point), folder, pretrained_run)
 
   sweeping.run_all(points[:3], str(tmp_path), 1, run)
   sweeping.run_all(points, str(tmp_path), 1, run)
@@ -156,7 +155,7 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
     (['data.batch=x'], "'x' is not of type int"),
   ):
     with pytest.raises(ValueError, match=error):
-      sweeping.configured(config, sweeping.points(grid, 1)[0])
+      grids.configured(config, grids.points(grid, seeds=1)[0])
 
 
 def test_a_task_of_a_mixture_is_named_with_its_place(task):

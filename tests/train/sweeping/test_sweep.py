@@ -1,0 +1,124 @@
+"""`python -m train.sweep`: a run in it is the run alone, and it goes on."""
+
+import json
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.helpers import processes, runs
+from train import sweep
+from train.runs import folders, workdir
+from train.sweeping import record
+
+STEPS = 1000
+KEYS = runs.SYSTEMS['gpt2'] | {
+  'data.source': 'synthetic', 'model.vocab_size': 64, 'data.length': 16,
+  'data.batch': 8, 'train.steps': STEPS, 'train.log_every': 20,
+  'eval.every': STEPS, 'eval.batches': 1, 'eval.samples': 0,
+  'checkpoint.every': 10 * STEPS,
+}  # fmt: skip
+GRID = 'schedule.warmup_steps=3,9999'  # the second one cannot be
+
+
+def command(module, *flags):
+  return [
+    *(sys.executable, '-m', module, '--config=configs/gpt2.py:tiny'),
+    *(f'--config.{key}={x}' for key, x in KEYS.items()),
+    *flags,
+  ]
+
+
+def states(out):
+  found = json.loads((out / record.NAME).read_text())['runs']
+  return {run['name']: run['state'] for run in found}
+
+
+@pytest.fixture(scope='module')
+def swept(tmp_path_factory):
+  """A sweep that was asked to stop, and then went on; what it printed."""
+  out = tmp_path_factory.mktemp('sweep') / 'runs'
+  own = command('train.sweep', '--jobs=2', '--grid', GRID, f'--out={out}')
+  process = runs.start(own)
+  numbers = out / 'warmup_steps=3' / 'metrics.jsonl'
+  while process.poll() is None:
+    if numbers.exists() and 'train/loss' in numbers.read_text():
+      break
+    time.sleep(0.02)
+  process.send_signal(signal.SIGTERM)
+  first, _ = process.communicate()
+  assert process.returncode == 0
+  assert 'Asked to stop: 2 of 2 runs are left' in first
+  stopped = {'warmup_steps=3': 'stopped', 'warmup_steps=9999': 'failed'}
+  assert states(out) == stopped, first
+  return out, runs.run(own)
+
+
+def test_a_run_in_a_sweep_is_the_run_alone(swept, tmp_path):
+  """Beside another one, and stopped on the way: no bit differs."""
+  out, _ = swept
+  alone = tmp_path / 'alone'
+  key = '--config.schedule.warmup_steps=3'
+  done = runs.run(command('train', key, f'--workdir={alone}'))
+  assert done.returncode == 0, done.stderr
+  processes.assert_equal_runs(out / 'warmup_steps=3', alone)
+  assert len(runs.rows(alone)) == STEPS // 20
+  log = (out / 'warmup_steps=3' / 'log.txt').read_text()
+  assert 'Resuming from the checkpoint of step' in log
+
+
+def test_a_run_that_fails_is_marked_and_the_rest_go_on(swept):
+  out, done = swept
+  assert done.returncode == 1
+  assert states(out) == {
+    'warmup_steps=3': 'done',
+    'warmup_steps=9999': 'failed',
+  }
+  assert 'Error: 1 of 2 runs failed:\n  warmup_steps=9999: schedule.' in (
+    done.stderr
+  )
+  assert 'it must be between 0 and train.steps' in done.stderr
+  (row,) = [
+    x for x in done.stdout.split('\n') if x.startswith('warmup_steps=3 ')
+  ]
+  (_, loss), (_, held_out) = (
+    runs.rows(out / 'warmup_steps=3', f'{x}/loss')[-1]
+    for x in ('train', 'eval')
+  )
+  assert row.split()[1:] == ['1,000', f'{loss:.4f}', f'{held_out:.4f}', 'done']
+
+
+def test_what_a_folder_has_is_not_taken_for_another_run(swept):
+  out, _ = swept
+  config = workdir.read_config(str(out / 'warmup_steps=3'))
+  points = sweep.points_of('gpt2.py', [GRID])[:1]
+  (run,) = sweep.runs_of(config, points, str(out), ())
+  assert run.state == 'done'
+  with config.unlocked():
+    config.data.batch = 4
+  with pytest.raises(ValueError, match=r'data.batch: 8 there, 4 now'):
+    sweep.runs_of(config, points, str(out), ())
+
+
+def test_runs_of_a_killed_sweep_are_waited_for(swept, tmp_path):
+  """Their processes may live on: two would not train in one folder."""
+  config = workdir.read_config(str(swept[0] / 'warmup_steps=3'))
+  points = sweep.points_of('gpt2.py', ['seed=7'])
+  (run,) = sweep.runs_of(config, points, str(tmp_path), ())
+  assert run.state == 'waiting'
+  folders.make(run.folder)
+  assert not record.is_trained(run.folder)
+  lock = folders.lock(run.folder)
+  assert record.is_trained(run.folder)
+  threading.Timer(0.2, lock.close).start()
+  sweep._wait([run])
+  assert lock.closed
+
+
+def test_a_file_without_sweep(tmp_path):
+  path = tmp_path / 'config.py'
+  path.write_text('')
+  with pytest.raises(ValueError, match=r'has no function sweep\(\): give'):
+    sweep.points_of(f'{path}:tiny', [])

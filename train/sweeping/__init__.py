@@ -1,0 +1,1 @@
+"""Sweeps: several runs, side by side or in a queue."""
