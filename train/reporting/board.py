@@ -132,6 +132,22 @@ def shown(folder: str) -> dict[str, set[int]]:
   return steps
 
 
+def texts(folder: str, name: str) -> dict[int, str]:
+  """The texts of a name that TensorBoard shows: step -> text."""
+  found = {}
+  start = _library().SessionLog.START
+  files = [x for x in paths.names(folder) if x.startswith(PREFIX)]
+  for file in sorted(files):
+    for event in _events(os.path.join(folder, file)):
+      if event.session_log.status == start:
+        found = {k: text for k, text in found.items() if k < event.step}
+      for value in event.summary.value:
+        if value.tag == f'{name}/text_summary':
+          text = b''.join(value.tensor.string_val)
+          found[event.step] = text.decode(errors='replace')
+  return found
+
+
 def complete(
   board: Board, known: dict[str, set[int]], rows: Iterable[dict[str, Any]]
 ) -> None:
