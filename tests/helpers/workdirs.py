@@ -52,7 +52,7 @@ def make(
     return 3.0 + 6.0 * (1 + step / 10) ** -0.6 + shift
 
   writer = MetricsWriter(str(folder))
-  for step in range(0, until + 1):
+  for step in range(until + 1):
     if step and step % log_every == 0:
       rates = {'steps_per_second': 4.0, 'tokens_per_second': 4000.0}
       rates |= {} if mfu is None else {'mfu': mfu}

@@ -64,11 +64,14 @@ class Links:
     return Cell(form(found[1]), self(run, found[0]))
 
 
-def number(value: float) -> str:
-  """At least four digits that count, with a true minus."""
+def number(value: float, like: float | None = None) -> str:
+  """A number with at least four digits that count, and a true minus.
+
+  With `like` it has as many decimals as that number.
+  """
   if not math.isfinite(value):
     return 'not finite'
-  size = abs(value)
+  size = abs(value if like is None else like)
   if size and (size >= 1e6 or size < 1e-3):
     text = f'{value:.3e}'
   elif size >= 1000:
@@ -79,12 +82,19 @@ def number(value: float) -> str:
 
 
 def large(value: float) -> str:
-  """A count with a letter: 1.23M; FLOPs beyond that as a power."""
+  """A count in three digits: 1.23M, and beyond 1000G a power of ten.
+
+  >>> large(999_600), large(2.42e13)
+  ('1M', '2.42e13')
+  """
   if not math.isfinite(value):
     return NONE
-  for unit, letter in ((1e12, ''), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+  value = float(f'{value:.3g}')
+  if value >= 1e12:
+    return f'{value:.3g}'.replace('e+', 'e')
+  for unit, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
     if value >= unit:
-      return f'{value:.3g}' if not letter else f'{value / unit:.3g}{letter}'
+      return f'{value / unit:.3g}{letter}'
   return f'{value:.3g}'
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import datetime
 import html
+import re
 from collections.abc import Sequence
 
 from train.comparing import charts, results, tables
 from train.comparing import groups as grouping
-from train.comparing.cells import Cell, Links, Table
+from train.comparing.cells import MINUS, NONE, Cell, Links, Table
 from train.comparing.groups import Group
 from train.comparing.runs import EMPTY, UNREADABLE, Run
 from train.comparing.series import AXES, window_of
@@ -15,6 +16,10 @@ from train.comparing.style import STYLE
 
 OPEN = 6  # of so many runs the details are shown from the start
 SAMPLE = 4000  # characters of samples that are shown
+_NUMBER = re.compile(
+  rf'|{NONE}|not finite|[{MINUS}<]? ?\d[\d.,e± {MINUS}]*[kMG%]?( GB)?'
+)
+_BREAKS = re.compile(r'((?:[/=_]|,(?=\D))(?=\w))')  # of long names
 # Nothing is loaded and no script runs.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -218,17 +223,28 @@ def _details(runs, names, links):
 
 def _table(table: Table) -> str:
   caption, note = html.escape(table.caption), html.escape(table.note)
-  head = ''.join(f'<th scope="col">{html.escape(x)}</th>' for x in table.header)
+  columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+  kinds = [
+    ' class="n"' * all(_NUMBER.fullmatch(cell.text) for cell in column)
+    for column in columns
+  ]
+  kinds[0] = ''  # names, on the left
+  head = ''.join(
+    f'<th scope="col"{kind}>{html.escape(x)}</th>'
+    for x, kind in zip(table.header, kinds, strict=True)
+  )
   anchors = table.anchors or [''] * len(table.rows)
   rows = ''
   for (first, *others), anchor in zip(table.rows, anchors, strict=True):
     mark = f' id="{anchor}"' if anchor else ''
     rows += f'<tr{mark}><th scope="row">{_cell(first)}</th>'
-    rows += ''.join(f'<td>{_cell(x)}</td>' for x in others) + '</tr>\n'
+    cells = zip(others, kinds[1:], strict=True)
+    rows += ''.join(f'<td{kind}>{_cell(x)}</td>' for x, kind in cells)
+    rows += '</tr>\n'
   return (
     f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
-    f'<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-    f'<tbody>{rows}</tbody></table></div>'
+    f'<table><caption><span>{caption}</span></caption>'
+    f'<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     + f'<p class="note">{note}</p>'
     * bool(note)
   )
@@ -236,6 +252,7 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
   text = html.escape(cell.text)
+  text = _BREAKS.sub(r'\1<wbr>', text)
   if cell.link:
     label = f' title="{html.escape(cell.title)}"' if cell.title else ''
     text = f'<a href="{html.escape(cell.link)}"{label}>{text}</a>'

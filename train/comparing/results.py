@@ -28,7 +28,7 @@ def of_groups(
         Cell(number(x), links(run, at), title=f'{run.name}, step {at:,}')
         for run, at, x in values
       ]
-      text = f'{number(found.mean)} ± {number(found.deviation)}'
+      text = f'{number(found.mean)} ± {number(found.deviation, found.mean)}'
       row.append(Cell(text, '', parts) if found.count > 1 else parts[0])
     rows.append(row)
   header = ['runs', 'seeds', 'step', *map(grouping.title, names)]
@@ -71,7 +71,7 @@ def of_tests(groups: Sequence[Group], name: str) -> Table | None:
   for i, group in enumerate(groups):
     test, difference = tests[i], means[i] - means[best]
     if i == best:
-      row = ['', '', '', f'the {"lowest" if lower else "highest"} mean']
+      row = [NONE, NONE, NONE, f'the {"lowest" if lower else "highest"} mean']
     elif test is None:
       why = reasons[i] or 'no test: the seeds do not differ'
       text = number(difference) if math.isfinite(difference) else NONE

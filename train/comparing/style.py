@@ -29,7 +29,7 @@ border-left:4px solid var(--line1);overflow-wrap:anywhere}}
 .note,figcaption,.facts{{color:var(--soft);font-size:.875rem}}
 .facts{{padding-left:1.2rem;overflow-wrap:anywhere}}
 .grid{{display:grid;gap:1rem;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr))}}
+grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}}
 figure{{margin:0;max-width:40rem}}
 figure svg{{display:block;width:100%;height:auto}}
 figure svg text{{font-family:"DejaVu Sans",Verdana,sans-serif!important}}
@@ -40,12 +40,16 @@ gap:.3rem 1.4rem;overflow-wrap:anywhere}}
 table{{border-collapse:collapse;font-size:.9rem;
 font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-weight:600;padding:.3rem 0}}
-th,td{{padding:.35rem .7rem;text-align:right;vertical-align:top;
+caption span{{display:block;position:sticky;left:0;width:max-content;
+max-width:calc(100vw - 2rem)}}
+th,td{{padding:.35rem .7rem;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--grid);max-width:26rem;overflow-wrap:break-word}}
+th.n,td.n{{text-align:right}}
+td.n,tbody th.n{{white-space:nowrap}}
 thead th{{background:var(--band);vertical-align:bottom;min-width:4.5rem}}
-th:first-child{{text-align:left;font-weight:600;min-width:7rem}}
+th:first-child{{font-weight:600;min-width:8rem}}
 tbody th:first-child{{position:sticky;left:0;background:var(--paper);
-overflow-wrap:anywhere;max-width:18rem}}
+overflow-wrap:break-word;max-width:18rem}}
 td small{{display:block;font-size:.8rem}}
 tr:target,tr:target th:first-child{{background:var(--mark)}}
 pre{{overflow:auto;max-height:24rem;padding:.7rem;background:var(--band);
@@ -53,7 +57,8 @@ white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem}}
 summary{{font-weight:600;padding:.5rem 0;cursor:pointer;
 overflow-wrap:anywhere}}
 @media (max-width:40rem){{body{{padding:.75rem}}
-th:first-child,tbody th:first-child{{max-width:9rem;min-width:6rem}}}}
+th:first-child,tbody th:first-child{{max-width:9.5rem;font-size:.8rem}}
+th,td{{padding:.35rem .5rem}}}}
 @media print{{@page{{margin:12mm}}
 body{{max-width:none;padding:0;font-size:10pt}}nav{{display:none}}
 a{{color:inherit;text-decoration:none}}

@@ -1,11 +1,11 @@
 """The tables of a report beside its results: runs, configs, speed, origins."""
 
-import hashlib
 import json
 import math
 import statistics
 from collections.abc import Sequence
 
+from input_pipeline.sources import hashes
 from train.comparing import groups as grouping
 from train.comparing import series
 from train.comparing.cells import (
@@ -49,7 +49,7 @@ def of_runs(runs: Sequence[Run], links: Links) -> Table:
     *('run', 'state', 'step', 'tokens', 'FLOPs', 'hours'),
     'newest training loss',
   )
-  return Table('Runs', header, rows)
+  return Table('How far each run is', header, rows)
 
 
 def of_differences(groups: Sequence[Group], runs: Sequence[Run]) -> Table:
@@ -115,7 +115,7 @@ def of_speed(runs: Sequence[Run], links: Links) -> Table:
     'that went into steps that count; rewinds are returns from spikes of the '
     'loss. Memory is that of the fullest device, or else of the host.'
   )
-  return Table('Speed', header, rows, note)
+  return Table('Throughput, goodput and memory', header, rows, note)
 
 
 def _devices(run):
@@ -157,18 +157,21 @@ def _of_data(run):
   yield 'tokenizer (sha256)', run.tokenizer[:16] or 'not known yet'
   yield 'vocabulary', f'{run.config.model.vocab_size:,} entries'
   if not found:
-    yield 'fingerprint (sha256)', 'no checkpoint yet'
+    yield 'fingerprint', 'no checkpoint yet'
     return
-  text = json.dumps(found, sort_keys=True)  # as train.fingerprint
-  yield 'fingerprint (sha256)', hashlib.sha256(text.encode()).hexdigest()[:16]
+  # Seeds draw other rows of the same data.
+  yield 'fingerprint without the seed (sha256)', _digest(found | {'seed': 0})
   yield 'source', run.config.data.source or 'a mixture'
   for item in ('source', 'eval_source'):
-    text = json.dumps(found[item], sort_keys=True)
-    short = hashlib.sha256(text.encode()).hexdigest()[:16]
     files = found[item] if isinstance(found[item], list) else []
-    several = f', {len(files)} files' if files else ''
+    several = f', {len(files)} entries' if files else ''
     if found[item]:
-      yield f'contents of {item} (sha256)', f'{short}{several}'
+      yield f'contents of {item} (sha256)', f'{_digest(found[item])}{several}'
+
+
+def _digest(value):
+  text = json.dumps(value, sort_keys=True)
+  return hashes.hash_bytes(text.encode())
 
 
 def of_run(run: Run, names: Sequence[str], links: Links) -> Table:
