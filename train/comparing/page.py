@@ -55,10 +55,12 @@ def build(
   ]
   notes += grouping.task_notes(groups)
   links, window = Links(runs), window_of(runs, smooth)
-  curves = _curves(runs, groups, names, window)
+  per_token = not grouping.differing_tokenizers(runs)
+  shown = [grouping.TRAIN] * per_token + names
+  curves = _curves(groups, shown[: 1 + per_token], window)
   tests = results.of_tests(groups, names[0]) if names else None
   sections = [
-    ('runs', 'Runs', _table(tables.of_runs(runs, links))),
+    ('runs', 'Runs', _table(tables.of_runs(runs, shown, links))),
     ('curves', 'Curves', _figures(curves, groups, links, window)),
     (
       'differences',
@@ -69,7 +71,7 @@ def build(
     ('speed', 'Speed', _table(tables.of_speed(runs, links))),
     ('samples', 'Samples', _samples(runs, links)),
     ('made-of', 'Made of', ''.join(map(_table, tables.of_provenance(runs)))),
-    ('details', 'Each run', _details(runs, names, links)),
+    ('details', 'Each run', _details(runs, shown, links)),
   ]
   body = _header(title, runs, notes, [(i, name) for i, name, _ in sections])
   for identity, name, content in sections:
@@ -115,23 +117,18 @@ def _header(title, runs, notes, sections):
   )
 
 
-def _curves(runs, groups, names, window):
-  """Training loss, where it compares, and the main held-out number."""
+def _curves(groups, names, window):
+  """Of each number; that of training is smoothed."""
   found = []
-  if not grouping.differing_tokenizers(runs):
-    name = grouping.TRAIN
-    label = grouping.title(name)
-    found.append(charts.curves_of(groups, name, label, window))
-  if names:
-    found.append(charts.curves_of(groups, names[0], grouping.title(names[0])))
+  for name in names:
+    own = window if name == grouping.TRAIN else 0
+    found.append(charts.curves_of(groups, name, grouping.title(name), own))
   return [one for one in found if one.axes()]
 
 
 def _described(curves, window):
   name = grouping.title(curves.name)
-  if curves.name != grouping.TRAIN:
-    return f'{name}, not smoothed'
-  if window == 1:
+  if curves.name != grouping.TRAIN or window == 1:
     return f'{name}, not smoothed'
   return f'{name}, mean over the last {window:,} steps'
 

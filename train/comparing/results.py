@@ -39,6 +39,7 @@ def of_groups(
     'The numbers are those of the newest step that all seeds evaluated; below '
     'a mean is each seed, with a link to it. The deviation is that of a sample '
     '(n − 1). One seed has none.',
+    [f'group-{i}' for i in range(len(groups))],
   )
 
 
@@ -84,7 +85,7 @@ def of_tests(groups: Sequence[Group], name: str) -> Table | None:
         f'{test.p:.3f}' if test.p >= 0.001 else '< 0.001',
         'worse' if sure else 'not shown to differ',
       ]
-    rows.append([Cell(group.name), *map(Cell, row)])
+    rows.append([Cell(group.name, f'#group-{i}'), *map(Cell, row)])
   count = sum(test is not None for test in tests)
   header = (
     *('runs', 'difference to the best', '95% interval', 'p'),

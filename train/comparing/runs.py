@@ -169,8 +169,7 @@ def read(folder: str) -> Run:
     texts = board.texts(os.path.join(folder, 'tensorboard'), 'samples')
     run.samples = {step: texts[step] for step in sorted(texts)[-1:]}
   except (ValueError, OSError) as error:
-    run.state, run.note = UNREADABLE, f'unreadable: {error}'
-    return run
+    return Run(run.folder, state=UNREADABLE, note=f'unreadable: {error}')
   run.state, run.note = _state(run)
   return run
 

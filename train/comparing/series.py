@@ -81,7 +81,7 @@ def smoothed(own: Series, window: int) -> Series:
   """The mean over the last `window` steps, at most POINTS of them.
 
   A row of metrics is a mean over the steps since the row before: it counts as
-  often. NaN rows are left out of means, and stay NaN themselves.
+  often. A row that is NaN counts in no mean, and stays a gap of the curve.
   """
   steps, values = own.steps, own.values
   if not len(steps):

@@ -26,7 +26,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True)
-class Test:
+class Comparison:
   """Welch's t-test of two means.
 
   Attributes:
@@ -52,7 +52,7 @@ def spread(values: Sequence[float]) -> Spread:
   return Spread(float(found.mean()), deviation, len(found))
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> Test | None:
+def welch(first: Sequence[float], second: Sequence[float]) -> Comparison | None:
   """Whether two sets of seeds have different means (Welch 1947).
 
   The variances need not be equal, and seeds are not paired. None where there is
@@ -68,10 +68,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Test | None:
   found = stats.ttest_ind(second, first, equal_var=False)
   low, high = found.confidence_interval(1 - LEVEL)
   difference = float(np.mean(second) - np.mean(first))
-  return Test(difference, float(low), float(high), float(found.pvalue))
+  return Comparison(difference, float(low), float(high), float(found.pvalue))
 
 
-def holm(tests: Sequence[Test | None]) -> list[Test | None]:
+def holm(tests: Sequence[Comparison | None]) -> list[Comparison | None]:
   """The tests with p adjusted for their number (Holm 1979).
 
   Of m tests the k-th smallest p is multiplied by m - k + 1, and none becomes

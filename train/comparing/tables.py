@@ -25,13 +25,14 @@ TOKENS, HOURS = 'data/tokens_seen', 'train/wall_seconds'
 SHOWN = 20  # evaluations in the table of a run, besides those linked to
 
 
-def of_runs(runs: Sequence[Run], links: Links) -> Table:
-  """Every folder with its state."""
+def of_runs(runs: Sequence[Run], names: Sequence[str], links: Links) -> Table:
+  """Every folder with its state, and the first number where it is newest."""
+  names = names[:1]
   rows = []
   for run in runs:
     name = Cell(run.name, f'#{links.run(run)}')
     if not run.numbers:
-      rows.append([name, Cell(run.note), *[Cell(NONE)] * 5])
+      rows.append([name, Cell(run.note), *[Cell(NONE)] * (4 + len(names))])
       continue
     flops = series.along(run, 'flops', [run.step])[0]
     rows.append(
@@ -42,12 +43,12 @@ def of_runs(runs: Sequence[Run], links: Links) -> Table:
         links.cell(run, TOKENS, large, None),
         Cell(large(flops), links(run, run.step)),
         links.cell(run, HOURS, hours, None),
-        links.cell(run, grouping.TRAIN, number, None),
+        *(links.cell(run, name, number, None) for name in names),
       ]
     )
   header = (
     *('run', 'state', 'step', 'tokens', 'FLOPs', 'hours'),
-    'newest training loss',
+    *(f'newest {grouping.title(name)}' for name in names),
   )
   return Table('How far each run is', header, rows)
 
@@ -178,7 +179,7 @@ def of_run(run: Run, names: Sequence[str], links: Links) -> Table:
   """A run's numbers at its evaluations, and at steps that are linked to."""
   places = series.evenly(len(run.evaluated), SHOWN) if run.evaluated else []
   steps = links.steps(run) | {run.evaluated[i] for i in places}
-  columns = [name for name in (grouping.TRAIN, *names) if run.newest(name)]
+  columns = [name for name in names if run.newest(name)]
   rows = []
   steps = sorted(steps & run.numbers.keys())
   for step in steps:
