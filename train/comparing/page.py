@@ -10,7 +10,7 @@ from train.comparing import charts, results, tables
 from train.comparing import groups as grouping
 from train.comparing.cells import MINUS, NONE, Cell, Links, Table
 from train.comparing.groups import Group
-from train.comparing.runs import EMPTY, UNREADABLE, Run
+from train.comparing.runs import EMPTY, FAILED, UNREADABLE, Run
 from train.comparing.series import AXES, window_of
 from train.comparing.style import STYLE
 
@@ -49,9 +49,9 @@ def build(
   groups = grouping.grouped(runs)
   names, notes = grouping.measured(runs)
   notes += [
-    f'{run.name} is {run.note}.'
+    f'{run.name}: {run.note}.'
     for run in runs
-    if run.state in (EMPTY, UNREADABLE)
+    if run.state in (EMPTY, FAILED, UNREADABLE)
   ]
   notes += grouping.task_notes(groups)
   links, window = Links(runs), window_of(runs, smooth)

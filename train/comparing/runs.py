@@ -20,8 +20,10 @@ from train.runs import folders, history, workdir
 # States of a run.
 EMPTY, UNREADABLE = 'empty', 'unreadable'
 RUNNING, STOPPED, UNFINISHED = 'running', 'stopped', 'unfinished'
-COMPLETE = 'complete'
+COMPLETE, FAILED = 'complete', 'failed'
 DEPTH = 4  # folders below one that is given are searched so deep
+# Of a sweep: in its folder, how its runs stand; in a run's, what it printed.
+_SWEEP, _LOG = 'sweep.json', 'log.txt'
 _SIGNS = workdir.NAME, 'metrics.jsonl', 'checkpoints', folders.NOTE
 
 
@@ -129,7 +131,7 @@ def _below(folder: str, depth: int) -> Iterator[tuple[str, bool]]:
   names = sorted(paths.names(folder))
   if any(name in _SIGNS for name in names):
     yield folder, True
-  elif not set(names) - {folders.LOCK}:
+  elif not set(names) - {folders.LOCK, _LOG}:
     yield folder, False
   elif depth:
     for name in names:
@@ -154,7 +156,10 @@ def read_all(workdirs: Sequence[str]) -> list[Run]:
 def read(folder: str) -> Run:
   """The run in a workdir. A damaged one is `UNREADABLE`; its note says why."""
   run = Run(paths.absolute(folder))
+  failure = _failure(run.folder)
   if not any(paths.exists(os.path.join(folder, name)) for name in _SIGNS):
+    if failure:
+      run.state, run.note = FAILED, f'failed before it began: {failure}'
     return run
   if folders.unfinished(folder):
     run.note = 'empty: it is being begun, or its first start was killed'
@@ -170,7 +175,7 @@ def read(folder: str) -> Run:
     run.samples = {step: texts[step] for step in sorted(texts)[-1:]}
   except (ValueError, OSError) as error:
     return Run(run.folder, state=UNREADABLE, note=f'unreadable: {error}')
-  run.state, run.note = _state(run)
+  run.state, run.note = _state(run, failure)
   return run
 
 
@@ -196,7 +201,7 @@ def _saved(folder):
       continue
 
 
-def _state(run):
+def _state(run, failure):
   step, steps = run.step, run.config.train.steps
   at = f'at step {step:,} of {steps:,}'
   if step >= steps and run.at(step, 'eval/loss') is not None:
@@ -204,10 +209,27 @@ def _state(run):
   lives = locks.owner_lives(os.path.join(run.folder, folders.LOCK))
   if lives:
     return RUNNING, f'still running, {at}'
+  if failure:
+    return FAILED, f'failed {at}: {failure}'
   if lives is False:
     return STOPPED, f'not running, {at}: the same command resumes it'
   ago = _age(run)
   return UNFINISHED, f'unfinished, {at}{ago}'
+
+
+def _failure(folder):
+  """Why a run of a sweep failed; '' if it did not, or is of none."""
+  above, name = os.path.split(folder)
+  path = os.path.join(above, _SWEEP)
+  if not paths.exists(path):
+    return ''
+  try:
+    for one in json.loads(paths.read(path))['runs']:
+      if one['name'] == name and one['state'] == FAILED:
+        return one['why'] or f'{_LOG} says why'
+  except (OSError, ValueError, TypeError, KeyError):  # the runs say the rest
+    pass
+  return ''
 
 
 def _age(run):

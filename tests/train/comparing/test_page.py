@@ -116,7 +116,7 @@ def test_what_the_page_says(report):
   text = html.unescape(re.sub(r'<wbr>|<[^>]*>', '', report.html))
   for words in (
     '6 runs: 4 complete, 1 unfinished, 1 empty.',
-    'd is empty: it holds no run yet.',
+    'd: empty: it holds no run yet.',
     'unfinished, at step 120 of 200, last written',
     'mean over the last 2 steps',
     'held-out loss (nats per token), not smoothed',

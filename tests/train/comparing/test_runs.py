@@ -95,6 +95,28 @@ def test_a_row_that_is_being_written_and_one_that_is_not_finite(tmp_path):
   assert math.isnan(run.at(60, 'train/loss'))
 
 
+def test_runs_of_a_sweep_that_failed(tmp_path):
+  """Those that its table marks, unless they have gone on since."""
+  make(tmp_path / 'a', until=50)
+  make(tmp_path / 'b')
+  (tmp_path / 'c').mkdir()
+  (tmp_path / 'c' / 'log.txt').write_text('Error: no such file')
+  marked = [
+    {'name': name, 'state': 'failed', 'why': f'{name} is ill'} for name in 'abc'
+  ]
+  (tmp_path / 'sweep.json').write_text(json.dumps({'runs': marked}))
+  a, b, c = runs.read_all(runs.find([str(tmp_path)]))
+  assert (a.state, a.note) == (
+    runs.FAILED,
+    'failed at step 50 of 200: a is ill',
+  )
+  assert b.state == runs.COMPLETE
+  assert (c.state, c.note) == (
+    runs.FAILED,
+    'failed before it began: c is ill',
+  )
+
+
 def test_a_damaged_run_is_stated_and_the_others_go_on(tmp_path):
   make(tmp_path / 'a')
   bad = make(tmp_path / 'b')
