@@ -118,6 +118,7 @@ def svg(curves: Curves, axis: str, link: Callable[[Run, int], str]) -> str:
   text = re.sub(r'(?s)<defs>\s*<style.*?</style>\s*</defs>', '', text, count=1)
   text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', text, count=1)
   text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', text, count=1)
+  text = re.sub(r'(\d\.\d\d)\d+', r'\1', text)  # hundredths of a point
   text = re.sub(r'<g id="[^"]*"', '<g', text)  # the same in each panel
   # The page's tables have the same numbers for those who cannot see this.
   text = text.replace('<svg ', '<svg aria-hidden="true" ', 1)

@@ -193,7 +193,7 @@ def task(run: Run) -> dict[str, Any]:
   found = {key: flat.get(key) for key in _TASK}
   data = run.fingerprint
   if data:
-    held_out = data['eval_source'] or data['source']
+    held_out = data.get('eval_source') or data['source']
     found['held-out data'] = json.dumps(held_out, sort_keys=True)
   return found
 
@@ -228,7 +228,6 @@ def title(name: str) -> str:
   """A number's name in words."""
   group, _, rest = name.partition('/')
   words = {
-    'loss': 'loss (nats per token)',
     'bits_per_byte': 'bits per byte',
     'learning_rate': 'learning rate',
   }

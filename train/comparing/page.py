@@ -150,7 +150,8 @@ def _figures(curves: Sequence[charts.Curves], groups, links, window):
     found += '</div>'
   return found + (
     '<p class="note">A row of metrics.jsonl is a mean over train.log_every '
-    'steps; the mean above is taken over rows. The first twentieth of a run '
+    'steps; the mean above is taken over rows. Losses are in nats per '
+    'predicted token, of labelled data per label. The first twentieth of a run '
     'may lie above a chart. Tokens are without padding. FLOPs are counted from '
     "the config by PaLM's convention: matrix products, attention's too, three "
     'times those of a forward pass. Hours are those of all starts, without '

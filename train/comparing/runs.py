@@ -48,7 +48,7 @@ class Run:
   folder: str
   name: str = ''
   state: str = EMPTY
-  note: str = 'empty: it holds no run yet'
+  note: str = 'empty, no run has begun'
   config: ConfigDict | None = None
   numbers: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
   lines: dict[int, list[int]] = dataclasses.field(default_factory=dict)
@@ -162,7 +162,7 @@ def read(folder: str) -> Run:
       run.state, run.note = FAILED, f'failed before it began: {failure}'
     return run
   if folders.unfinished(folder):
-    run.note = 'empty: it is being begun, or its first start was killed'
+    run.note = 'empty, being begun, or its first start was killed'
     return run
   try:
     run.config = workdir.read_config(folder)
@@ -196,7 +196,8 @@ def _saved(folder):
     path = os.path.join(folder, 'checkpoints', str(step), 'run', 'metadata')
     try:
       found = json.loads(paths.read(path))
-      yield {'step': step, 'data': found['data'], 'made_by': found['made_by']}
+      made_by = found.get('made_by', {})  # older runs do not have it
+      yield {'step': step, 'data': found['data'], 'made_by': made_by}
     except (OSError, ValueError, KeyError):  # removed meanwhile, or damaged
       continue
 

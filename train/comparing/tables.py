@@ -120,7 +120,7 @@ def of_speed(runs: Sequence[Run], links: Links) -> Table:
 
 
 def _devices(run):
-  return run.saved[-1]['made_by']['devices'] if run.saved else NONE
+  return run.saved[-1]['made_by'].get('devices', NONE) if run.saved else NONE
 
 
 def of_provenance(runs: Sequence[Run]) -> list[Table]:
@@ -130,8 +130,8 @@ def of_provenance(runs: Sequence[Run]) -> list[Table]:
     for saved in run.saved:
       by = saved['made_by']
       for item, value in (
-        ('git commit', by['commit'] or 'not in a repository'),
-        *by['versions'].items(),
+        ('git commit', by.get('commit', '') or 'not in a repository'),
+        *by.get('versions', {}).items(),
       ):
         made.setdefault(item, {}).setdefault(str(value), set()).add(run.name)
     for item, value in _of_data(run):
@@ -164,9 +164,9 @@ def _of_data(run):
   yield 'fingerprint without the seed (sha256)', _digest(found | {'seed': 0})
   yield 'source', run.config.data.source or 'a mixture'
   for item in ('source', 'eval_source'):
-    files = found[item] if isinstance(found[item], list) else []
+    files = found.get(item) if isinstance(found.get(item), list) else []
     several = f', {len(files)} entries' if files else ''
-    if found[item]:
+    if found.get(item):
       yield f'contents of {item} (sha256)', f'{_digest(found[item])}{several}'
 
 

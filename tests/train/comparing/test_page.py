@@ -116,15 +116,16 @@ def test_what_the_page_says(report):
   text = html.unescape(re.sub(r'<wbr>|<[^>]*>', '', report.html))
   for words in (
     '6 runs: 4 complete, 1 unfinished, 1 empty.',
-    'd: empty: it holds no run yet.',
+    'd: empty, no run has begun.',
     'unfinished, at step 120 of 200, last written',
     'mean over the last 2 steps',
-    'held-out loss (nats per token), not smoothed',
+    'held-out loss, not smoothed',
     'schedule.learning_rate',
     "Welch's t-test",
     'worse',
     'no test: not all runs of both are complete',
-    '42.1%',
+    '42.1%',  # MFU
+    '83.3%',  # goodput
     '<i>x</i> & y',
     '0123456789abcdef0123456789abcdef01234567',
   ):
@@ -156,7 +157,7 @@ def test_charts(report):
     assert picture.shape[1] > 1200
     assert picture.std() > 0.01
   for axis in ('step', 'tokens', 'FLOPs', 'hours of all starts'):
-    assert f'held-out loss (nats per token) by {axis}<' in report.html
+    assert f'held-out loss by {axis}<' in report.html
   # Colours are those of the page, light or dark.
   assert 'var(--line0)' in report.html
   assert 'var(--ink)' in report.html
@@ -195,7 +196,7 @@ def test_other_tokenizers_show_bits_per_byte_alone(tmp_path):
   assert list(found.pngs) == ['eval.bits_per_byte.png']
   assert 'different tokenizers' in found.html
   _, text = found.html.split('</header>')
-  for words in ('nats per token', 'perplexity', 'accuracy'):
+  for words in ('training loss', 'held-out loss', 'perplexity', 'accuracy'):
     assert words not in text
 
 

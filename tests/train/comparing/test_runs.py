@@ -44,7 +44,7 @@ def test_states_are_stated(folder):
   found = {x.name: x for x in runs.read_all(runs.find([str(folder)]))}
   assert found['done'].state == runs.COMPLETE
   assert found['none'].state == runs.EMPTY
-  assert found['none'].note == 'empty: it holds no run yet'
+  assert found['none'].note == 'empty, no run has begun'
   assert found['begun'].state == runs.UNFINISHED
   assert 'at step 100 of 200, last written' in found['begun'].note
 
