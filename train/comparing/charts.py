@@ -34,7 +34,7 @@ DASHES = '-', (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))
 MARKERS = 'osD^v<>p'
 SIZE = 4.5, 3.2  # inches of a panel: its text can be read on a phone
 START = 0.05  # share of a run whose numbers may lie above a panel
-FAR = 3.0  # ends of runs that are so many times apart: a logarithmic axis
+FAR = 4.0  # ends of runs that are so many times apart: a logarithmic axis
 MARKED = 25  # points of a curve of evaluations that have a marker, at most
 # In the SVG these colours become variables of the page's style.
 _INK, _GRID, _LINE = '#010203', '#010204', '#0102{:02x}'

@@ -97,6 +97,8 @@ def of_tests(groups: Sequence[Group], name: str) -> Table | None:
     'was chosen from the same numbers, which favours it, and few seeds show '
     'large differences only. A difference that is not shown may still be there.'
   )
+  if not count:
+    note = 'Without a test a difference may be one of seeds alone.'
   return Table(
     f'Is the difference real? {grouping.title(name)}', header, rows, note
   )

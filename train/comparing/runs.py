@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -103,7 +104,7 @@ class Run:
 
 
 def find(places: Sequence[str]) -> list[str]:
-  """The workdirs of runs at or below the given folders, sorted.
+  """The workdirs of runs at or below the given folders, by their names.
 
   A given folder that is neither a run nor holds one counts as an empty workdir;
   so do empty folders below one that holds runs.
@@ -123,7 +124,13 @@ def find(places: Sequence[str]) -> list[str]:
       'Give workdirs, or a folder that has them. A run begins with '
       'python -m train --config=FILE --workdir=DIR.'
     )
-  return sorted(found)
+  return sorted(found, key=_in_order)
+
+
+def _in_order(path: str) -> list[str | float]:
+  """So that rate=3e-4 comes before rate=1e-3, and size=32 before size=128."""
+  parts = re.split(r'(\d+(?:\.\d+)?(?:e-?\d+)?)', path)
+  return [float(x) if i % 2 else x for i, x in enumerate(parts)]
 
 
 def _below(folder: str, depth: int) -> Iterator[tuple[str, bool]]:

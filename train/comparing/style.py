@@ -65,7 +65,8 @@ a{{color:inherit;text-decoration:none}}
 .scroll,pre{{overflow:visible;max-height:none}}
 table{{font-size:7.5pt;width:100%}}th,td{{padding:2pt 3pt;min-width:0}}
 thead th,th:first-child{{min-width:0}}thead{{display:table-header-group}}
-td small{{font-size:6.5pt}}tbody th:first-child{{position:static}}
+td.n{{white-space:normal}}td small{{font-size:6.5pt}}
+tbody th:first-child{{position:static}}
 tr,figure,.key{{break-inside:avoid}}h2,h3,caption{{break-after:avoid}}
 .grid{{grid-template-columns:1fr 1fr}}
 details::details-content{{content-visibility:visible;height:auto}}}}

@@ -134,6 +134,15 @@ def test_names_are_where_the_paths_differ(tmp_path):
   assert runs.read_all([str(folders[0])])[0].name == 'seed=0'
 
 
+def test_runs_are_in_the_order_of_their_numbers(tmp_path):
+  names = ['rate=3e-4,size=32', 'rate=3e-4,size=128', 'rate=0.001,size=32']
+  for name in names:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'metrics.jsonl').touch()
+  found = runs.find([str(tmp_path)])
+  assert [os.path.basename(x) for x in found] == names
+
+
 def test_what_a_run_had_used(folder):
   run = runs.read(str(folder / 'done'))
   steps = [0, 15, 200, 201]
