@@ -56,6 +56,19 @@ def hold(path: str) -> Lock | None:
   return file
 
 
+def owner_lives(path: str) -> bool | None:
+  """Whether the process lives that the file at `path` names, as `hold` wrote.
+
+  Nothing is locked for that. None: it ran on another machine, or none is named.
+  """
+  if not paths.exists(path):
+    return None
+  text = paths.read(path).decode(errors='replace')
+  if not text.partition(';')[0].endswith(f' on {socket.gethostname()}'):
+    return None
+  return not _ended(text)
+
+
 def _owner():
   """This process, for the messages of others."""
   return f'process {os.getpid()} on {socket.gethostname()}'

@@ -70,6 +70,7 @@ IN_FILE = {
   'models/pretrained/files.py': {'safetensors'},
   'train/evaluation/harness.py': {'lm_eval'},  # the extra
   'train/evaluation/harness_tasks.py': {'lm_eval'},
+  'train/comparing/statistics.py': {'scipy'},
   'train/runs/folders.py': {'google'},  # buckets
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
@@ -162,10 +163,12 @@ ORDER = {
     {'applying'},
     {'runs'},
     {'sweeping'},
+    {'comparing'},
     {'special_tokens', 'generation'},
     {'evaluation'},
     {'finetuning.scoring'},
     {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
+    {'report'},
     {'pretrained'},
     {'beginning', 'recording', 'finetuning', 'phases'},
     {'rewinding'},

@@ -132,6 +132,24 @@ def shown(folder: str) -> dict[str, set[int]]:
   return steps
 
 
+def texts(folder: str, name: str) -> dict[int, str]:
+  """The texts of a name that TensorBoard shows: step -> text."""
+  found, tag = {}, f'{name}/text_summary'
+  start = _library().SessionLog.START
+  files = [x for x in paths.names(folder) if x.startswith(PREFIX)]
+  for file in sorted(files):
+    # A start is the second event of a file; millions of scalars may follow.
+    events = enumerate(_records(os.path.join(folder, file)))
+    for event in _parsed(x for i, x in events if i < 2 or tag.encode() in x):
+      if event.session_log.status == start:
+        found = {k: text for k, text in found.items() if k < event.step}
+      for value in event.summary.value:
+        if value.tag == tag:
+          text = b''.join(value.tensor.string_val)
+          found[event.step] = text.decode(errors='replace')
+  return found
+
+
 def complete(
   board: Board, known: dict[str, set[int]], rows: Iterable[dict[str, Any]]
 ) -> None:
@@ -148,14 +166,24 @@ def complete(
 
 def _events(path: str) -> Iterator[Any]:
   """The events of a file, up to one that a kill or a full disk spoiled."""
+  return _parsed(_records(path))
+
+
+def _records(path: str) -> Iterator[bytes]:
+  """The bytes of each event."""
   with paths.opened(path) as file:
     while len(header := file.read(12)) == 12:
       (length,) = struct.unpack('<Q', header[:8])
       data = file.read(length + 4)
       if len(data) < length + 4:
         return
-      try:
-        event = _library().Event.FromString(data[:-4])
-      except Exception:  # protobuf's own kind
-        return
-      yield event
+      yield data[:-4]
+
+
+def _parsed(records: Iterable[bytes]) -> Iterator[Any]:
+  for record in records:
+    try:
+      event = _library().Event.FromString(record)
+    except Exception:  # protobuf's own kind
+      return
+    yield event

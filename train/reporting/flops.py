@@ -1,10 +1,13 @@
 """Floating-point operations: of a step, and of a device in a second."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
 from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
@@ -36,8 +39,25 @@ def peak_flops(device: jax.Device) -> float | None:
 
 def run_flops(config: ConfigDict) -> float:
   """Floating-point operations of a whole run, through all of its phases."""
-  data, total = data_config(config), 0.0
-  model, steps = TransformerConfig(**config.model), config.train.steps
+  return sum((last - first) * each for first, last, each in _spans(config))
+
+
+def flops_after(config: ConfigDict, steps: ArrayLike) -> np.ndarray:
+  """Those of a run's first updates, so many `steps`, as float64."""
+  steps = np.asarray(steps, np.float64)
+  found = np.zeros_like(steps)
+  for first, last, each in _spans(config):
+    found += each * np.clip(steps - first, 0, last - first)
+  return found
+
+
+def _spans(config: ConfigDict) -> Iterator[tuple[int, int, float]]:
+  """(first, last, operations of a step) of steps that are alike.
+
+  The steps after `first` up to `last` belong to it.
+  """
+  data, steps = data_config(config), config.train.steps
+  model = TransformerConfig(**config.model)
   for phase in data.plan:
     last = steps if phase.last is None else phase.last
     shapes = batch_shapes(data.at(phase), config.model.family)
@@ -46,9 +66,9 @@ def run_flops(config: ConfigDict) -> float:
       for name, (tail, dtype) in shapes.items()
     }
     for first, until, learner in make_tuning(config).parts:
-      own = max(min(last, until) - max(phase.first, first), 0)
-      total += own * step_flops(model, batch, learner)
-  return total
+      own = max(phase.first, first), min(last, until)
+      if own[0] < own[1]:
+        yield *own, step_flops(model, batch, learner)
 
 
 def step_flops(

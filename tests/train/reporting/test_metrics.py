@@ -112,6 +112,23 @@ def test_tensorboard_after_resuming(tmp_path):
   assert purged == [0, 3]
 
 
+def test_texts_that_tensorboard_shows(tmp_path):
+  """A start hides the texts of earlier files from its first step on."""
+  with MetricsWriter(str(tmp_path)) as writer:
+    for step in (1, 2, 3):
+      writer.write(step, {'samples/text_summary': 1.0})  # a number, no text
+      writer.write_text(step, 'samples', f'a **sample** of {step}')
+      writer.write_text(step, 'others', 'no sample')
+  with MetricsWriter(str(tmp_path), 2) as writer:
+    writer.write_text(4, 'samples', 'é')
+  found = board.texts(str(tmp_path / 'tensorboard'), 'samples')
+  assert found == {
+    1: 'a **sample** of 1',
+    2: 'a **sample** of 2',
+    4: 'é',
+  }
+
+
 def test_only_the_active_process_writes(tmp_path):
   writer = MetricsWriter(str(tmp_path), active=False)
   writer.write(1, {'train/loss': 1.0})

@@ -1,0 +1,1 @@
+"""Runs side by side: what their workdirs hold, statistics, a page."""
