@@ -177,9 +177,8 @@ def published(key: str) -> list[Grid]:
         for i, column in enumerate(table.columns)
         if any(cells[i] != '-' for cells in rows.values())
       ]
-      found.append(
-        Grid(f'{table.name}: {table.title}', ('', *rows), lines, note)
-      )
+      title = f'Published, {table.name}: {table.title}'
+      found.append(Grid(title, ('', *rows), lines, note))
   return found
 
 

@@ -206,7 +206,7 @@ def text_width(text: str, size: float) -> float:
   """How wide a text is."""
   font = font_manager.FontProperties(family=FAMILY)
   path = textpath.TextPath((0, 0), text, size, prop=font)
-  return path.get_extents().width
+  return float(path.get_extents().width)
 
 
 def _x(year):

@@ -45,7 +45,7 @@ def save(drawing: Drawing, path: str, kind: str) -> None:
   for box, text in d.legend:
     _box(axes, box)
     _text(axes, text.x, text.y, text.text, 'faint', SMALL)
-  figure.savefig(path, format=kind, dpi=160)
+  figure.savefig(path, format=kind, dpi=144)
 
 
 def _line(axes, edge: Edge):

@@ -56,6 +56,8 @@ thead th { border-top: 0; color: var(--faint); font-weight: 500; }
 tbody th { font-weight: 500; }
 .numbers td, .numbers thead th { white-space: nowrap; }
 .note { color: var(--faint); font-size: .875rem; }
+.numbers { min-width: min(18rem, 80vw); }
+.words th { min-width: 6rem; }
 .words td { min-width: 7rem; max-width: 24rem; }
 .difference td { max-width: 20rem; overflow-wrap: break-word; }
 .difference .new { font-weight: 600; }
