@@ -113,7 +113,7 @@ def lay_out(systems: dict, edges: dict[str, str]) -> Drawing:
     )
     for child in edges
   )
-  root = boxes[edges[next(iter(edges))]]
+  root = boxes[edges[next(iter(edges))]]  # the first child is its
   ends = [box.x + box.width for box in boxes.values()]
   ends += [line.x + line.width for edge in drawn for line in edge.label]
   width = max(ends) + LEFT

@@ -9,12 +9,11 @@ from html import escape
 
 from configs.plotting import cards, vector
 from configs.plotting.cards import Grid
-from configs.plotting.layout import BRANCHES, Drawing, Edge
+from configs.plotting.layout import BRANCHES, Drawing, Edge, role
 from configs.plotting.style import CSS, JS
-from configs.plotting.vector import name_of
+from configs.plotting.vector import TITLE, name_of
 from configs.systems import SYSTEMS
 
-TITLE = 'The evolutionary tree of language models'
 INTRODUCTION = (
   'Choose a system to see its sizes, recipe, proofs and results. Choose a line '
   'to see every key in which two configs differ. × or Escape closes a card.'
@@ -98,12 +97,7 @@ def _card(key: str, edges: dict[str, Edge]):
       *_grids([cards.ours(key), *cards.published(key)], 'numbers'),
     ]
   lines.append('</div>')
-  return _section(name_of(key), _role(key), s.name, lines)
-
-
-def _role(key: str) -> str:
-  """The role that colours what is about a system."""
-  return SYSTEMS[key].branch if cards.is_trained(key) else 'undisclosed'
+  return _section(name_of(key), role(s), s.name, lines)
 
 
 def _change(edge: Edge):
@@ -135,11 +129,11 @@ def _change(edge: Edge):
     lines.append(_table(group, head, body, 'difference'))
   lines.append('</div>')
   name = f'to-{name_of(edge.key)}'
-  return _section(name, _role(edge.key), heading, lines)
+  return _section(name, edge.role, heading, lines)
 
 
-def _section(name, role, heading, lines):
-  opening = f'id="{name}" class="{role}" aria-labelledby="{name}-heading"'
+def _section(name, kind, heading, lines):
+  opening = f'id="{name}" class="{kind}" aria-labelledby="{name}-heading"'
   return '\n'.join([
     f'<section {opening} tabindex="-1">',
     '<a class="close" href="#closed" aria-label="Close this card">×</a>',

@@ -13,7 +13,8 @@ from configs.plotting.colours import COLOURS, SHADE
 from configs.plotting.layout import FONT, SMALL, Box, Drawing, Edge, Text
 
 TITLE = 'The evolutionary tree of language models'
-CODES = {2: 'ML', 5: 'MLQ L'}
+# The letter of a path before each point; the third and fourth are one curve.
+CODES = {2: ('M', 'L'), 5: ('M', 'L', 'Q', '', 'L')}
 STYLE = """
 .tree text { font-family: 'DejaVu Sans', Verdana, sans-serif; fill: var(--ink);
   dominant-baseline: central; }
@@ -123,11 +124,10 @@ def _link(name, drawn, said):
 
 
 def _path(points):
-  codes = CODES.get(len(points), 'ML')
-  return ''.join(
-    f'{code.strip()}{x:.1f} {y:.1f} '
-    for code, (x, y) in zip(codes, points, strict=True)
-  ).strip()
+  return ' '.join(
+    f'{code}{x:.1f} {y:.1f}'
+    for code, (x, y) in zip(CODES[len(points)], points, strict=True)
+  )
 
 
 def _line(edge: Edge):
