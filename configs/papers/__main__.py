@@ -27,34 +27,10 @@ from absl import flags
 
 from configs import arguments
 from configs.commands import command
-from configs.papers import (
-  asked,
-  bert,
-  electra,
-  gpt1,
-  lamb,
-  prompted,
-  records,
-  roberta,
-  scores,
-  sizes,
-  t5,
-  t5_scale,
-  texts,
-  tiny,
-  ul2,
-  wang,
-)
+from configs.papers import asked, records, scores, texts, tiny
 from configs.papers.records import Row, Run, Table
+from configs.papers.tables import TABLES
 
-TABLES = {
-  table.name: table
-  for paper in (
-    *(t5, t5_scale, bert, roberta, electra, gpt1, lamb, ul2, wang, sizes),
-    prompted,
-  )
-  for table in paper.TABLES
-}
 ACROSS = 7  # columns side by side
 WIDTH = 12  # of a column, or more if its name is longer
 

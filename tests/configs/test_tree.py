@@ -1,13 +1,13 @@
-"""The tree of systems: its shape, its differences and its picture."""
+"""The tree of systems: its shape, its differences and the command."""
 
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from configs import bert, common, phases, tree, tree_plot
+from configs import bert, common, phases, tree
+from configs.plotting.layout import BRANCHES
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from tests.helpers.slices import devices_of
@@ -25,12 +25,12 @@ OTHERS = {
   'common',
   'differences',
   'keys',
+  'lineage',
   'model_keys',
   'paper',
   'phases',
   'systems',
   'tree',
-  'tree_plot',
 }
 
 
@@ -106,7 +106,7 @@ def test_roots_and_order():
   ]
   assert list(tree.SYSTEMS) == sorted(tree.SYSTEMS, key=date)
   branches = {s.branch for s in tree.SYSTEMS.values()}
-  assert branches == set(tree_plot.COLOURS)
+  assert branches == set(BRANCHES)
 
 
 def test_versions_descend_from_one_another():
@@ -237,61 +237,6 @@ def test_mistakes(arguments, message):
   assert message in str(caught.value)
 
 
-def edges():
-  ancestors = {key: tree.ancestor_of(key) for key in tree.SYSTEMS}
-  return {k: tree.key_of(a) for k, a in ancestors.items() if a}
-
-
-def test_nothing_overlaps_in_the_picture():
-  rows, bands = tree_plot.place(tree.SYSTEMS, edges())
-  assert set(rows) == set(tree.SYSTEMS)
-  boxes = {
-    key: (tree_plot.left(s), tree_plot.right(s))
-    for key, s in tree.SYSTEMS.items()
-  }
-  for key, row in rows.items():
-    first, count = bands[tree.SYSTEMS[key].branch]
-    assert first <= row < first + count
-    assert boxes[key][0] >= 0
-    assert boxes[key][1] <= tree_plot.WIDTH
-    for other in rows:
-      if other != key and rows[other] == row:
-        assert (
-          boxes[key][1] < boxes[other][0] or boxes[other][1] < boxes[key][0]
-        )
-  # No line crosses a box. Boxes in the rows between are right of the place
-  # where the line goes down. Boxes in the child's row are right of the child.
-  for child, parent in edges().items():
-    down = boxes[parent][0] + 6
-    for other, row in rows.items():
-      if rows[parent] < row < rows[child]:
-        assert boxes[other][0] > down
-      if row == rows[child] != rows[parent] and other != child:
-        assert boxes[other][0] > boxes[child][0]
-
-
-def test_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-  path = tmp_path / 'tree.png'
-  path.write_bytes(b'the old one')
-  tree_plot.draw(tree.SYSTEMS, edges(), str(path))
-  new = path.read_bytes()
-  assert new.startswith(b'\x89PNG')
-  assert len(new) > 20_000
-  assert list(tmp_path.iterdir()) == [path]
-
-  def fail(figure, file, **_):
-    Path(file).write_bytes(b'half')
-    raise OSError('disk full')
-
-  monkeypatch.setattr(tree_plot.Figure, 'savefig', fail)
-  with pytest.raises(OSError, match='disk full'):
-    tree_plot.draw(tree.SYSTEMS, edges(), str(path))
-  assert path.read_bytes() == new
-  assert list(tmp_path.iterdir()) == [path]
-  with pytest.raises(ValueError, match=r'must end in one of \.png'):
-    tree_plot.draw(tree.SYSTEMS, edges(), str(tmp_path / 'tree.jpg'))
-
-
 @pytest.mark.parametrize(
   ('flags', 'out', 'err'),
   [
@@ -302,6 +247,7 @@ def test_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     (('--diff', 'bert', 't5', 'ul2'), '', 'Error: unknown arguments: ul2'),
     (('bert',), '', 'Error: unknown arguments: bert. See --help.'),
     (('--plot', 'no/such/tree.png'), '', 'Error: '),
+    (('--plot=tree.jpg',), '', 'Error: --plot=tree.jpg: the file must end in '),
   ],
 )
 def test_command(flags, out, err):

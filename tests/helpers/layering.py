@@ -62,8 +62,10 @@ IN_FILE = {
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/commands/command.py': {'absl'},
   'configs/papers/__main__.py': {'absl'},
+  # tree.py needs these two for --plot alone.
+  'configs/plotting/layout.py': {'matplotlib'},
+  'configs/plotting/picture.py': {'matplotlib'},
   'configs/tree.py': {'absl'},
-  'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
   'input_pipeline/inspect.py': {'absl', 'ml_collections'},
   'input_pipeline/prepare.py': {'absl', 'ml_collections'},
   'input_pipeline/train_tokenizer.py': {'absl', 'ml_collections'},
@@ -114,8 +116,9 @@ ORDER = {
     {'commands.command', 'paper'},
     {'keys'},
     {'PAPER'},  # each file that has no row of its own
+    {'lineage'},
     {'papers'},
-    {'tree_plot'},
+    {'plotting'},
     {'tree'},
     {'ablations'},
     {'grids'},

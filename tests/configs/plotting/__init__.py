@@ -1,0 +1,1 @@
+"""The tree's picture and page."""
