@@ -1,11 +1,10 @@
-"""Parameters and floating-point operations of a config, in plain Python.
+"""Parameters of a config's model, in plain Python.
 
 Ladders need them before JAX is there. A model is anything with the fields of
 config.model: a ConfigDict, or models.config.TransformerConfig. The letters are
 those of models/__init__.py.
 """
 
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -50,7 +49,7 @@ def embedding_params(model: Any) -> int:
   width = c.table_dim or c.embed_dim
   rows = c.vocab_size + c.token_types
   if c.position == 'learned':
-    rows += c.max_length + c.position_offset
+    rows += c.max_length
   has_output = c.head in ('lm', 'mlm', 'mlm_nsp') and not c.tie_embeddings
   return rows * width + has_output * c.vocab_size * width
 

@@ -62,6 +62,7 @@ IN_FILE = {
   'benchmarks/input_pipeline_workers.py': {'seqio', 't5'},
   'configs/commands/command.py': {'absl'},
   'configs/papers/__main__.py': {'absl'},
+  'configs/scaling/__main__.py': {'absl'},
   'configs/tree.py': {'absl'},
   'configs/tree_plot.py': {'matplotlib'},  # tree.py needs it for --plot alone
   'input_pipeline/inspect.py': {'absl', 'ml_collections'},
@@ -77,12 +78,14 @@ IN_FILE = {
 HANDS_OVER = {
   'models/pretrained/__main__.py': {'train'},
   'configs/papers/__main__.py': {'train'},
+  'configs/scaling/__main__.py': {'train'},  # peaks of devices
 }
 # What every command shares is no config: all packages may import it.
 COMMAND = {
   'configs.commands.command',
   'configs.commands.command.UserError',
   'configs.commands.command.is_fixable',
+  'configs.arguments.unknown',
   'configs.commands.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
@@ -94,6 +97,11 @@ COMMAND = {
   'configs.commands.startup',
   'configs.commands.terminal',
   'configs.commands.command.summary',
+  'configs.scaling.counts.embedding_params',
+  'configs.scaling.flops.Shape',
+  'configs.scaling.flops.products',
+  'configs.scaling.laws.LAWS',
+  'configs.scaling.laws.Law',
 }
 # Allowed inside functions of a whole package.
 METRICS = {'rouge_score', 'sacrebleu', 'scipy', 'sklearn'}
@@ -106,7 +114,8 @@ ORDER = {
   'configs': (
     {'commands.interrupt', 'commands.memory', 'commands.terminal'},
     {'arguments', 'differences', 'systems'},
-    {'model_keys', 'phases', 'commands.startup'},
+    {'model_keys', 'phases', 'commands.startup', 'scaling.counts'},
+    {'scaling.flops', 'scaling.laws'},
     {'common'},
     {'commands.command', 'paper'},
     {'keys'},
@@ -115,6 +124,9 @@ ORDER = {
     {'tree_plot'},
     {'tree'},
     {'ablations'},
+    {'scaling.shapes'},
+    {'scaling.ladder'},
+    {'scaling'},
   ),
   'models': (
     {'choices', 'row_keys'},
@@ -162,6 +174,12 @@ ORDER = {
     {'evaluation'},
     {'finetuning.scoring'},
     {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
+    {'scaling.forms', 'scaling.points'},
+    {'scaling.solving'},
+    {'scaling.optimum', 'scaling.profiles', 'scaling.runs', 'scaling.show'},
+    {'scaling.findings'},
+    {'scaling.plots'},
+    {'scaling'},
     {'pretrained'},
     {'beginning', 'recording', 'finetuning', 'phases'},
     {'rewinding'},

@@ -25,7 +25,7 @@ import os
 
 from absl import flags
 
-from configs import arguments
+from configs.arguments import unknown
 from configs.commands import command
 from configs.scaling.laws import LAWS
 from input_pipeline.sources import paths
@@ -144,7 +144,7 @@ def saved_law(path: str, name: str) -> findings.Found:
     ) from error
   by_name = {law.name: law for law in found}
   if name and name not in by_name:
-    raise ValueError(arguments.unknown('law', name, by_name))
+    raise ValueError(unknown('law', name, by_name))
   losses = [law for law in found if law.form]
   return by_name[name] if name else (losses or found)[0]
 
@@ -185,10 +185,10 @@ def _main(words, options):
     return
   for name in options.law:
     if name not in (*FORMS, *APPROACHES):
-      raise ValueError(arguments.unknown('law', name, (*FORMS, *APPROACHES)))
+      raise ValueError(unknown('law', name, (*FORMS, *APPROACHES)))
   for name in options.beside:
     if name not in LAWS:
-      raise ValueError(arguments.unknown('published law', name, LAWS))
+      raise ValueError(unknown('published law', name, LAWS))
   if not 0 < options.interval < 1 or options.bootstrap < 0:
     raise ValueError(
       f'--interval={options.interval} must lie between 0 and 1, and '

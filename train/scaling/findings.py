@@ -183,8 +183,10 @@ def _starved(fit, points):
   if not count:
     return []
   return [
-    f'{count} of {len(points)} runs are undertrained: their models are more '
-    f'than {STARVED:g} times as large as is best for their FLOPs.'
+    (
+      f'{count} of {len(points)} runs are undertrained: their models are more '
+      f'than {STARVED:g} times as large as is best for their FLOPs.'
+    )
   ]
 
 

@@ -1,4 +1,4 @@
-"""The runs below a folder as points: sizes, tokens and the last held-out loss."""
+"""The runs below a folder as points: sizes, tokens and held-out losses."""
 
 import hashlib
 import os
@@ -65,9 +65,10 @@ def read_folder(
       continue
     found.append((name, place, config, rows if curves else rows[-1:]))
   if unfinished:
+    shown = [*unfinished[:8], *['...'] * (len(unfinished) > 8)]
     notes.append(
-      f'{len(unfinished)} runs have no evaluation after their last step and are '
-      f'left out: {", ".join(unfinished[:8])}{", ..." * (len(unfinished) > 8)}.'
+      f'{len(unfinished)} runs have no evaluation after their last step and '
+      f'are left out: {", ".join(shown)}.'
     )
   if not found:
     raise ValueError(

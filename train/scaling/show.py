@@ -50,18 +50,20 @@ def _span(triple):
 
 
 def _beside(other, share):
+  own, its = other['objective_of_fit'], other['objective']
   lines = [
-    f'  {other["paper"]} on these runs: sum of Huber losses '
-    f'{other["objective"]:.4g}, where the fit has '
-    f'{other["objective_of_fit"]:.4g}; losses are {other["mean_residual"]:+.2%} '
-    'off its predictions in the mean.'
+    (
+      f'  {other["paper"]} on these runs: sum of Huber losses {its:.4g}, of the '
+      f'fit {own:.4g}; losses are {other["mean_residual"]:+.2%} off its '
+      'predictions in the mean.'
+    )
   ]
   for name, x in other['exponents'].items():
-    value, low, high = x['fit']
+    (value, low, high), (first, last) = x['fit'], x['published']
     verdict = 'missed' if x['missed'] else 'met'
     lines.append(
-      f'    {name}: published {x["published"][0]:g} to {x["published"][1]:g}, '
-      f'here {value:.3f} ({share} interval {low:.3f} to {high:.3f}): {verdict}. '
-      f'An interval so narrow needs about {x["runs_needed"]:,} runs.'
+      f'    {name}: published {first:g} to {last:g}, here {value:.3f} ({share} '
+      f'interval {low:.3f} to {high:.3f}): {verdict}. An interval so narrow '
+      f'needs about {x["runs_needed"]:,} runs.'
     )
   return lines

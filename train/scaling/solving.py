@@ -128,7 +128,7 @@ def check(form: Form, points: Points) -> None:
 
 
 def draws(points, count, seed):
-  """How often each point is in each table of runs that are drawn: [count, n]."""
+  """How often each point is in each resampled table: [count, n]."""
   names = {name: i for i, name in enumerate(dict.fromkeys(points.runs))}
   of = np.array([names[name] for name in points.runs])
   rng = np.random.default_rng(seed)
