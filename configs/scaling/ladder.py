@@ -241,7 +241,8 @@ def _run(ladder, shape, tokens, budget):
   keys |= {'data.batch': batch, 'train.steps': steps}
   keys['data.streams'] = math.gcd(c.data.streams, batch)
   keys |= _schedule(c, batch, steps)
-  keys['eval.every'] = keys['checkpoint.every'] = steps
+  keys['eval.every'] = -(-steps // 4)  # points of a curve
+  keys['checkpoint.every'] = min(c.checkpoint.every, steps)
   keys['train.log_every'] = max(1, min(c.train.log_every, steps // 20))
   flat = {key: _get(ladder.config, key) for key in keys}
   keys = {key: x for key, x in keys.items() if flat[key] != x}
@@ -261,7 +262,7 @@ def _schedule(c, batch, steps):
   now = steps * (batch if s.unit != 'steps' else 1) * length
   if s.warmup_steps:
     share = min(max(s.warmup_steps / max(before, 1), 0.01), 0.1)
-    keys['schedule.warmup_steps'] = max(1, round(now * share))
+    keys['schedule.warmup_steps'] = max(1, int(now * share))
   if s.constant_steps:
     share = min(s.constant_steps / max(before, 1), 0.9)
     keys['schedule.constant_steps'] = round(now * share)

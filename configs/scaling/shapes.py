@@ -164,9 +164,8 @@ def _chinchilla(m):
     if m.table_dim:
       own['table_dim'] = D * m.table_dim // m.embed_dim
     if m.heads:
-      group = m.heads // m.kv_heads
-      if heads % group:
-        continue
+      most = m.heads // m.kv_heads  # the nearest group that divides the heads
+      group = max(n for n in range(1, most + 1) if heads % n == 0)
       own |= {'heads': heads, 'kv_heads': heads // group, 'head_dim': H}
       own['rope_dim'] = m.rope_dim * H // m.head_dim // 2 * 2
     yield f'{layers}x{D}', own, 0.0

@@ -182,6 +182,11 @@ def envelope(points: Points, resampled: int = 1000, seed: int = 0) -> Frontier:
     logs = np.log(grid[inside]), np.log(points.flops[w])
     row[inside] = np.interp(*logs, np.log(points.loss[w]))
   optima = _lowest(points, sizes, losses, grid)
+  if len(set(optima[1])) < 2:
+    raise ValueError(
+      f'{points.source}: no two sizes between the smallest and the largest are '
+      'the best at any FLOPs. Train smaller and larger sizes.'
+    )
   samples = []
   rng = np.random.default_rng(seed)
   for _ in range(resampled):
@@ -190,11 +195,11 @@ def envelope(points: Points, resampled: int = 1000, seed: int = 0) -> Frontier:
     if len(again[0]) > 2 and np.ptp(again[1]) > 0:
       samples.append(_lines(*again))
   warnings = []
-  extremes = np.isin(optima[1], [sizes.min(), sizes.max()]).mean()
-  if extremes > 0.25:
+  share = len(optima[0]) / max((np.isfinite(losses).sum(0) > 1).sum(), 1)
+  if share < 0.75:
     warnings.append(
-      f'At {extremes:.0%} of the budgets the smallest or the largest size is '
-      'the best: the optimum lies at the edge of the sizes that were trained.'
+      f'At {1 - share:.0%} of the budgets the smallest or the largest size is '
+      'the best: they are left out, since the optimum may lie beyond it.'
     )
   return Frontier(
     'envelope', *optima, _lines(*optima), np.array(samples).reshape(-1, 2, 2),
@@ -234,9 +239,15 @@ def _optima(points, profiles):
 
 
 def _lowest(points, sizes, losses, grid):
-  """C, N and D of the envelope, where two curves or more can be compared."""
+  """C, N and D of the envelope.
+
+  Where two curves or more can be compared, and the lowest is neither of the
+  smallest size nor of the largest: a better one may lie beyond those.
+  """
   several = np.isfinite(losses).sum(0) > 1
   C, N = grid[several], sizes[np.argmin(losses[:, several], 0)]
+  inside = (sizes.min() < N) & (sizes.max() > N)
+  C, N = C[inside], N[inside]
   return C, N, C / points.per_pair / N
 
 

@@ -53,8 +53,8 @@ def _beside(other, share):
   own, its = other['objective_of_fit'], other['objective']
   lines = [
     (
-      f'  {other["paper"]} on these runs: sum of Huber losses {its:.4g}, of the '
-      f'fit {own:.4g}; losses are {other["mean_residual"]:+.2%} off its '
+      f'  {other["paper"]} on these runs: sum of Huber losses {its:.4g}, of '
+      f'the fit {own:.4g}; losses are {other["mean_residual"]:+.2%} off its '
       'predictions in the mean.'
     )
   ]

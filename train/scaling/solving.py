@@ -20,10 +20,9 @@ from train.scaling.forms import Form
 from train.scaling.points import Points
 
 DELTA = 1e-3
-_SCREENING = 12  # turns from every start
-_FINALISTS = 48  # starts that go on
-_TURNS = 400
-_RESAMPLED = 120  # turns from the fit, for a resampled table
+# Turns from every start, and how many of the best go on; the last is whole.
+_ROUNDS = (5, 400), (12, 48), (300, 1)
+_RESAMPLED = 70  # turns from the fit, for a resampled table
 _AT_ONCE = 500  # resampled tables in memory
 
 
@@ -70,13 +69,12 @@ def fit(
     ones = jnp.ones(len(points))
     solve = functools.partial(_solve, form.predict, x, y)
     many = jax.jit(jax.vmap(solve, (0, None, None)))
-    found, losses = many(jnp.asarray(form.starts), ones, _SCREENING)
-    losses = np.where(np.isfinite(losses), losses, np.inf)
-    best = np.argsort(losses, kind='stable')[:_FINALISTS]
-    found, losses = many(found[best], ones, _TURNS)
-    losses = np.where(np.isfinite(losses), losses, np.inf)
-    theta = np.asarray(found[np.argmin(losses)])
-    least = float(np.min(losses))
+    found = form.starts
+    for turns, left in _ROUNDS:
+      found, losses = map(np.asarray, many(jnp.asarray(found), ones, turns))
+      order = np.argsort(losses, kind='stable')  # what is no number: last
+      found = found[order[:left]]
+    theta, least = found[0], float(np.nanmin(losses))
     agreeing = float(np.mean(losses < least * (1 + 1e-6) + 1e-15))
     weights = draws(points, resampled, seed)
     refit = jax.jit(jax.vmap(solve, (None, 0, None)))
