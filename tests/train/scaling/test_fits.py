@@ -18,7 +18,7 @@ TRUTH = {
   'chinchilla': {'A': 406, 'B': 411, 'E': 1.69, 'alpha': 0.34, 'beta': 0.28},
   'kaplan': {'N_c': 6.4e13, 'D_c': 1.8e13, 'alpha_N': 0.076, 'alpha_D': 0.103},
   'kaplan_steps': {
-    **{'N_c': 6.5e13, 'S_c': 2100, 'alpha_N': 0.077, 'alpha_S': 0.76}
+    'N_c': 6.5e13, 'S_c': 2100, 'alpha_N': 0.077, 'alpha_S': 0.76
   },
   'kaplan_n': {'N_c': 8.8e13, 'alpha_N': 0.076},
   'kaplan_d': {'D_c': 5.4e13, 'alpha_D': 0.095},
@@ -30,14 +30,14 @@ TRUTH = {
 }  # fmt: skip
 
 
-def points_of(name, noise=0.0, copies=1):
+def points_of(name, noise=0.0):
   """Runs of a law: a grid of sizes, tokens and repetitions."""
   form = FORMS[name]
   epochs = (1.0, 4.0, 30.0) if name == 'muennighoff' else (1.0,)
   grid = np.meshgrid(
     np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 3e11, 5), epochs
   )
-  N, D, epochs = (np.tile(x.ravel(), copies) for x in grid)
+  N, D, epochs = (x.ravel() for x in grid)
   columns = {'params': N, 'tokens': D, 'flops': 6 * N * D, 'unique': D / epochs}
   columns['steps'] = D / 5e5
   theta = form.theta(TRUTH[name])
@@ -67,17 +67,16 @@ def test_outliers_change_nothing():
   assert values['beta'] == pytest.approx(0.28, rel=0.02)
 
 
-def test_intervals_hold_the_truth_and_shrink():
+def test_intervals_hold_the_truth_and_grow_with_noise():
   widths = []
-  for copies in (6, 1):
-    points = points_of('chinchilla', 0.003, copies)
+  for noise in (0.001, 0.01):
+    points = points_of('chinchilla', noise)
     found = solving.fit(FORMS['chinchilla'], points, resampled=60)
-    low, high = optimum.interval(
-      optimum.exponents(found.form, found.samples)['a'], 0.95
-    )
+    samples = optimum.exponents(found.form, found.samples)['a']
+    low, high = optimum.interval(samples, 0.95)
     assert low < 0.28 / 0.62 < high
     widths.append(high - low)
-  assert widths[1] > 1.3 * widths[0]
+  assert widths[1] > 3 * widths[0]
 
 
 def test_the_optimum_in_closed_form_and_by_search():
@@ -110,7 +109,8 @@ def test_too_few_runs():
   points = points_of('chinchilla')
   with pytest.raises(ValueError, match='has 5 runs, but the law has 5 param'):
     solving.fit(FORMS['chinchilla'], points.take(np.arange(0, 30, 6)))
-  same = points.take(np.flatnonzero(points.params == points.params[0]))
+  same = points.take(np.arange(30))
+  same.params[:] = 1e8
   with pytest.raises(ValueError, match='1 different values of params'):
     solving.fit(FORMS['chinchilla'], same)
 
