@@ -149,14 +149,14 @@ def test_bad_ladders(arg, message):
 
 
 def test_a_plan_says_what_it_costs():
-  found = ladder.read('gpt3:xl,budgets=1e19+1e20')
+  found = ladder.read('gpt3:xl,budgets=1e20+1e21')
   text = planner.plan(found, {'v5e': 1e14})
   runs = ladder.runs(found)
   total = sum(run.flops for run in runs)
   assert f'{total / 1e14 / 3600:.3g} h v5e' in text
   assert all(run.name in text for run in runs)
   assert 'What a wrong guess costs' in text
-  assert 'configs/scaling/ladder.py:gpt3:xl,budgets=1e19+1e20' in text
+  assert 'configs/scaling/ladder.py:gpt3:xl,budgets=1e20+1e21' in text
   assert 'Warning' not in text
 
 

@@ -101,5 +101,7 @@ def test_the_envelope_finds_the_exponent(runs):
 def test_an_envelope_of_few_curves():
   with pytest.raises(ValueError, match='has 2 curves'):
     profiles.envelope(curves([1e7, 1e8]))
-  found = profiles.envelope(curves([1e7, 1e8, 1e9]), 10)
-  assert 'lies at the edge' in found.warnings[0]
+  with pytest.raises(ValueError, match='no two sizes between'):
+    profiles.envelope(curves([1e7, 1e8, 1e9]))
+  found = profiles.envelope(curves([1e7, 1e8, 1e9, 1e10]), 10)
+  assert 'the optimum may lie beyond it' in found.warnings[0]
