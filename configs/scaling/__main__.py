@@ -77,6 +77,7 @@ def plan(ladder: ladders.Ladder, speeds: dict[str, float]) -> str:
     f"  python -m train.sweep --config='{argument(ladder)}' --out=DIR",
     (
       f'  python -m train.scaling fit DIR --count={options["count"]}'
+      f'{" --flops=palm" * (options["flops"] == "palm")}'
       f' --law={_fit_by(options["approach"])} --out=LAW'
     ),
   ]
