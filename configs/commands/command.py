@@ -29,6 +29,8 @@ FOLDERS = {
   'configs': '',
   'finetune': 'finetune',
   os.path.join('configs', 'finetune'): 'finetune',
+  'scaling': 'scaling',
+  os.path.join('configs', 'scaling'): 'scaling',
 }
 _OVERRIDE = r'--?(?:no)?config\.([^=]+)'
 # Flags whose value is a path.

@@ -65,6 +65,7 @@ IN_FILE = {
   # tree.py needs these two for --plot alone.
   'configs/plotting/layout.py': {'matplotlib'},
   'configs/plotting/picture.py': {'matplotlib'},
+  'configs/scaling/__main__.py': {'absl'},
   'configs/tree.py': {'absl'},
   'input_pipeline/inspect.py': {'absl', 'ml_collections'},
   'input_pipeline/prepare.py': {'absl', 'ml_collections'},
@@ -80,12 +81,14 @@ IN_FILE = {
 HANDS_OVER = {
   'models/pretrained/__main__.py': {'train'},
   'configs/papers/__main__.py': {'train'},
+  'configs/scaling/__main__.py': {'train'},  # peaks of devices
 }
 # What every command shares is no config: all packages may import it.
 COMMAND = {
   'configs.commands.command',
   'configs.commands.command.UserError',
   'configs.commands.command.is_fixable',
+  'configs.arguments.unknown',
   'configs.commands.interrupt',
   'configs.differences.differences',
   'configs.differences.changed_keys',
@@ -99,6 +102,11 @@ COMMAND = {
   'configs.commands.startup',
   'configs.commands.terminal',
   'configs.commands.command.summary',
+  'configs.scaling.counts.embedding_params',
+  'configs.scaling.flops.Shape',
+  'configs.scaling.flops.products',
+  'configs.scaling.laws.LAWS',
+  'configs.scaling.laws.Law',
 }
 # Allowed inside functions of a whole package.
 METRICS = {'rouge_score', 'sacrebleu', 'scipy', 'sklearn'}
@@ -111,7 +119,8 @@ ORDER = {
   'configs': (
     {'commands.interrupt', 'commands.memory', 'commands.terminal'},
     {'arguments', 'differences', 'systems'},
-    {'model_keys', 'phases', 'commands.startup'},
+    {'model_keys', 'phases', 'commands.startup', 'scaling.counts'},
+    {'scaling.flops', 'scaling.laws'},
     {'common'},
     {'commands.command', 'paper'},
     {'keys'},
@@ -122,6 +131,9 @@ ORDER = {
     {'tree'},
     {'ablations'},
     {'grids'},
+    {'scaling.shapes'},
+    {'scaling.ladder'},
+    {'scaling'},
   ),
   'models': (
     {'choices', 'row_keys'},
@@ -172,6 +184,12 @@ ORDER = {
     {'finetuning.scoring'},
     {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
     {'report'},
+    {'scaling.forms', 'scaling.points'},
+    {'scaling.solving'},
+    {'scaling.optimum', 'scaling.profiles', 'scaling.runs', 'scaling.show'},
+    {'scaling.findings'},
+    {'scaling.plots'},
+    {'scaling'},
     {'pretrained'},
     {'beginning', 'recording', 'finetuning', 'phases'},
     {'rewinding'},

@@ -1,0 +1,1 @@
+"""Ladders of runs, planned before anyone pays: `python -m configs.scaling`."""

@@ -1,0 +1,1 @@
+"""Ladders of runs: counts, laws, shapes and plans."""

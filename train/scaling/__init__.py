@@ -1,0 +1,1 @@
+"""Scaling laws fitted to runs: `python -m train.scaling` (docs/scaling.md)."""
