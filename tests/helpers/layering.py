@@ -117,7 +117,7 @@ ORDER = {
     {'ablations'},
   ),
   'models': (
-    {'choices', 'row_keys'},
+    {'choices', 'mup', 'row_keys'},
     {'config_checks'},
     {'config'},
     {'sharding'},
