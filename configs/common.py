@@ -112,7 +112,7 @@ KEYS = {
 
   # The optimizer.
   'optimizer.name': Key(
-    str, 'the optimizer', ('adafactor', 'adamw', 'lamb')
+    str, 'the optimizer', ('adafactor', 'adamw', 'lamb', 'lion', 'muon')
   ),
   'optimizer.clip': Key(0.0, 'largest global norm of the gradients; 0: any'),
   'optimizer.weight_decay': Key(
@@ -139,6 +139,10 @@ KEYS = {
     ('float32', 'bfloat16')),
   'optimizer.multipliers': Key(
     {}, 'AdamW: factors of the learning rate, by name of the parameter'),
+  'optimizer.momentum': Key(
+    float, "Muon: decay of the mean of the layers' matrices' gradients"),
+  'optimizer.matrix_rate': Key(
+    float, "Muon: factor of the layers' matrices' learning rate"),
 
   # What is trained.
   'tuning.train': Key('all', 'which parameters are trained', (
@@ -153,7 +157,7 @@ KEYS = {
   # The learning rate.
   'schedule.name': Key(str, 'how the rate changes', (
     'constant', 'inverse_sqrt', 'noam', 'linear', 'linear_from_start',
-    'linear_throughout', 'cosine', 'exponential')),
+    'linear_throughout', 'cosine', 'exponential', 'wsd', 'wsd_linear')),
   'schedule.learning_rate': Key(
     float, 'the largest rate; inverse_sqrt and noam: their factor'),
   'schedule.unit': Key(
@@ -161,7 +165,8 @@ KEYS = {
     ('steps', 'rows', 'tokens')),
   'schedule.warmup_steps': Key(int, 'how long the warm-up takes'),
   'schedule.end_fraction': Key(float, 'the last rate, a share of the largest'),
-  'schedule.constant_steps': Key(int, 'exponential: how long before the decay'),
+  'schedule.constant_steps': Key(
+    int, 'exponential, wsd: how long before the decay, warm-up included'),
   'schedule.decay_steps': Key(0, 'where the decay ends; 0: at train.steps'),
   'schedule.restarts': Key(
     (), '(step, rate, steps of warm-up) of each point where it begins again'),

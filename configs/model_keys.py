@@ -42,6 +42,11 @@ MODEL = {
   'model.shared_stacks': Key(
     False, 'encoder and decoder have the same weights, but for the '
     "decoder's cross-attention (T5, 3.2.2)"),
+  'model.base_dim': Key(
+    0, 'muP: D of the base model, whose learning rate fits this one; it is '
+    'this one, but as many times narrower in all widths; 0: no muP'),
+  'model.base_head_dim': Key(
+    0, "muP: H of the base model; 0: the same, so that heads grow in number"),
   'model.generator': Key(
     'mlm', 'ELECTRA: what fills masks. mlm: an encoder trained for it; '
     'unigram: frequencies; adversarial: an encoder trained to mislead',

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from models import mup
 from models.config import TransformerConfig
 from models.kernels.keep import all_kept
 from models.kernels.sharded import attend_in_blocks
@@ -81,7 +82,7 @@ class Attention(nn.Module):
     q = self._split(self.query(x), 'act_heads')
     if angles is not None:
       q = rotate(q, angles)
-    scale = c.head_dim**-0.5 if c.scale_attention else 1.0
+    scale = mup.attention_scale(c)
     k, v = keys_values['key'], keys_values['value']
     if distances is not None:
       bias = scale * self._relative(q, distances)

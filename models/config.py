@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from models import config_checks
+from models import config_checks, mup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,10 @@ class TransformerConfig:
   encoder_layers: int = 0
   decoder_layers: int = 0
   shared_stacks: bool = False  # encoder and decoder have the same weights
+
+  # muP's base model: models/mup.py.
+  base_dim: int = 0  # its D; 0: there is none
+  base_head_dim: int = 0  # its H; 0: that of this model
 
   # ELECTRA's generator: models/families/electra.py.
   generator: str = 'mlm'  # what it is, and how it learns
@@ -93,6 +97,11 @@ class TransformerConfig:
   scan: bool  # one compiled layer looped over stacked weights
   scan_unroll: int = 1  # layers in a turn of that loop
   remat: str  # what the backward pass recomputes; 'auto' is 'none', as above
+
+  @property
+  def widening(self) -> float:
+    """How many times wider the model is than muP's base; 1: there is none."""
+    return mup.widening(self)
 
   @property
   def table_width(self) -> int:

@@ -6,6 +6,7 @@ rely on those before it.
 
 from typing import Any
 
+from models import mup
 from models.choices import CHOICES, HEADS_OF, LABELS, OPTIONAL, RESOLVED
 
 
@@ -23,6 +24,7 @@ def check(config: Any) -> None:
   _positions(config)
   _block(config)
   _family(config)
+  mup.check(config)
 
 
 def _refuse(refused, reason):

@@ -70,7 +70,7 @@ class Embed(nn.Module):
     table = self.table if self.tokens else table
     x = look_up(table.astype(c.dtype), tokens)
     if c.scale_embed:
-      x = x * c.embed_dim**0.5
+      x = x * (c.base_dim or c.embed_dim) ** 0.5
     if c.position == 'learned':
       places = c.max_length - c.position_offset
       if tokens.shape[1] > places:

@@ -35,18 +35,19 @@ class Vocabulary(nn.Module):
     `few` says that x are the few tokens of a step of decoding.
     """
     c = self.config
-    init = initializer(c, 'output')
     if c.scale_output:
-      x = x * c.embed_dim**-0.5
+      x = x * (c.base_dim or c.embed_dim) ** -0.5
     if c.output_transform:
-      dense = Dense(
-        c.table_width, ('embed', 'table'), init, c.dtype, True, name='dense'
-      )
+      init, axes = initializer(c, 'transform'), ('embed', 'table')
+      dense = Dense(c.table_width, axes, init, c.dtype, True, name='dense')
       x = Norm(c, name='norm')(activate(c.activation, dense(x)))
+    if c.base_dim:
+      x = x / c.widening
     if c.tie_embeddings:
       kernel = table.T
     else:
-      shape, init = (x.shape[-1], c.vocab_size), named(init, 'embed', 'vocab')
+      init = named(initializer(c, 'output'), 'embed', 'vocab')
+      shape = x.shape[-1], c.vocab_size
       kernel = self.param('output', init, shape, 'float32')
     x, bias = x.astype(c.dtype), None
     if c.output_bias:
@@ -114,7 +115,7 @@ class Pooler(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
-    init = initializer(c, 'output')
+    init = initializer(c, 'transform')
     axes = ('embed', 'hidden')
     dense = Dense(c.embed_dim, axes, init, c.dtype, True, name='dense')
     first = x[:, 0]
@@ -139,6 +140,8 @@ class Classes(nn.Module):
     c = self.config
     if self.dropout:
       x = Dropout(c.dropout)(x)
+    if c.base_dim:
+      x = x / c.widening
     init = initializer(c, 'output')
     axes = ('embed', 'classes')
     dense = Dense(self.classes, axes, init, 'float32', self.bias, name='dense')

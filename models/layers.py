@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from models import mup
 from models.config import TransformerConfig
 from models.sharding import Initializer, gathered, named, shard
 
@@ -45,10 +46,15 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
 
   Roles: 'table' (tokens, types), 'position' (learned positions), 'query',
   'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
-  (of a head: logits, classes), 'projection' (from the tables' width to the
-  model's), 'replaced' (ELECTRA's last layer). Biases start at 0, scales at 1.
+  (of a head: logits, classes), 'transform' (what a head has before that),
+  'projection' (from the tables' width to the model's), 'replaced' (ELECTRA's
+  last layer). Biases start at 0, scales at 1. With `model.base_dim` it is
+  muP's.
   """
-  c = config
+  return mup.adjusted(config, role, _initializer(config, role))
+
+
+def _initializer(c, role):
   normal = nn.initializers.normal(c.init_std)
   scaling = nn.initializers.variance_scaling
   match c.init:

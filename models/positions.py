@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models import mup
 from models.config import TransformerConfig
 from models.sharding import named, shard
 
@@ -170,7 +171,7 @@ class RelativeBias(nn.Module):
     """int [T,S] or [R], key minus query -> float32 [N,T,S] or [N,R]."""
     c = self.config
     init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
-    init = named(init, 'buckets', 'heads')
+    init = named(mup.adjusted(c, 'bias', init), 'buckets', 'heads')
     shape = (c.relative_buckets, c.heads)
     table = self.param('table', init, shape, 'float32')
     bucket = relative_bucket(

@@ -212,7 +212,9 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     config.schedule, config.train.steps, data.plan, tuning.stages
   )
   params, axes = tuning.extended(*abstract_params(model))
-  optimizer = make_optimizer(config.optimizer, schedule, tuning.trained(axes))
+  optimizer = make_optimizer(
+    config.optimizer, schedule, tuning.trained(axes), described.widening
+  )
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))
     optimizer = optax.chain(optimizer, lower)

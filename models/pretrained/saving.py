@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from models import mup
 from models.config import TransformerConfig
 from models.pretrained import checks, files, pair, special
 from models.pretrained.arrays import leaf_shapes
@@ -108,6 +109,12 @@ def check_save(
       f'model.adapter_dim={config.adapter_dim}: models of transformers have no '
       'adapters, and adapters cannot be merged into other weights. The workdir '
       'has the whole model: train.evaluate and train.generate read it.'
+    )
+  if config.base_dim and mup.differs(config):
+    raise ValueError(
+      f'model.base_dim={config.base_dim}: models of transformers do not have '
+      "muP's multipliers. The workdir has the whole model: train.evaluate and "
+      'train.generate read it.'
     )
   halves = (config,)
   if config.family == 'electra':

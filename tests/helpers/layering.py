@@ -136,7 +136,7 @@ ORDER = {
     {'scaling'},
   ),
   'models': (
-    {'choices', 'row_keys'},
+    {'choices', 'mup', 'row_keys'},
     {'config_checks'},
     {'config'},
     {'sharding'},

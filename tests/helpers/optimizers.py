@@ -41,6 +41,30 @@ def adamw(**settings) -> ConfigDict:
   return group
 
 
+def lion(**settings) -> ConfigDict:
+  """The config group `optimizer` of a Lion, with other settings."""
+  group = common.base().optimizer
+  group.update(name='lion', b1=0.9, b2=0.99, weight_decay=0.1)
+  group.update(settings)
+  return group
+
+
+def muon(**settings) -> ConfigDict:
+  """The config group `optimizer` of a Muon, with other settings."""
+  group = common.base().optimizer
+  group.update(
+    name='muon',
+    momentum=0.95,
+    matrix_rate=0.7,
+    b1=0.9,
+    b2=0.98,
+    epsilon=1e-6,
+    weight_decay=0.1,
+  )
+  group.update(settings)
+  return group
+
+
 AXES = {
   'kernel': ('embed', 'mlp'),
   'narrow': ('embed', 'heads'),

@@ -15,6 +15,7 @@ from train.learning.axes import (
   without,
 )
 from train.learning.moments import kept_in
+from train.learning.mup import slower
 
 KEYS = (  # of the config group `optimizer`
   *('clip', 'decay_rate', 'epsilon1', 'epsilon2', 'clip_threshold'),
@@ -35,7 +36,10 @@ class AdafactorState(NamedTuple):
 
 
 def adafactor(
-  optimizer: ConfigDict, schedule: optax.Schedule, axes: Any
+  optimizer: ConfigDict,
+  schedule: optax.Schedule,
+  axes: Any,
+  widening: float = 1.0,
 ) -> optax.GradientTransformation:
   """Adafactor (Shazeer & Stern 2018, algorithms 4 and 5).
 
@@ -50,6 +54,7 @@ def adafactor(
   """
   o = optimizer
   shrinking = decaying(o, axes)
+  factors = slower(axes, widening, bool(o.parameter_scale))
 
   def init(params):
     def zeros(param, names):
@@ -81,7 +86,7 @@ def adafactor(
         new = {'row': square.mean(column), 'column': square.mean(row)}
       return {k: decay * moment[k] + (1 - decay) * new[k] for k in new}
 
-    def step(grad, moment, param, names):
+    def step(grad, moment, param, names, factor):
       x, dims = grad.astype(jnp.float32), own(names)
       if 'full' in moment:
         x = x * jax.lax.rsqrt(moment['full'])
@@ -94,7 +99,7 @@ def adafactor(
       x = x / jnp.maximum(1.0, _rms(x, dims) / o.clip_threshold)
       if o.parameter_scale:
         x = x * jnp.maximum(o.epsilon2, _rms(param, dims))
-      return x * rate
+      return x * (rate * factor)
 
     def mean(x, moment):
       return o.b1 * moment['mean'] + (1 - o.b1) * x
@@ -103,7 +108,7 @@ def adafactor(
       return x + o.weight_decay * rate**2 * param if shrinks else x
 
     moments = jax.tree.map(average, grads, state.moments, axes)
-    steps = jax.tree.map(step, grads, moments, params, axes)
+    steps = jax.tree.map(step, grads, moments, params, axes, factors)
     if o.b1:
       steps = jax.tree.map(mean, steps, state.moments)
       moments = jax.tree.map(lambda x, m: m | {'mean': x}, steps, moments)

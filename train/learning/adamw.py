@@ -1,4 +1,4 @@
-"""AdamW and LAMB, with or without Adam's bias correction; rates by name."""
+"""AdamW, LAMB and Lion, Adam's bias correction or none; rates by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,36 +10,55 @@ from ml_collections import ConfigDict
 
 from train.learning.axes import decaying, is_names, own
 from train.learning.moments import kept_in
+from train.learning.mup import slower, times
 
-KEYS = (  # of the config group `optimizer`
-  *('clip', 'b1', 'b2', 'epsilon', 'bias_correction'),
+LION = (  # keys of the config group `optimizer`
+  *('clip', 'b1', 'b2'),
   *('weight_decay', 'decay', 'decay_except', 'moments_dtype', 'multipliers'),
 )
+KEYS = *LION, 'epsilon', 'bias_correction'
 
 
 def adamw(
-  optimizer: ConfigDict, schedule: optax.Schedule, axes: Any
+  optimizer: ConfigDict,
+  schedule: optax.Schedule,
+  axes: Any,
+  widening: float = 1.0,
 ) -> tuple[optax.GradientTransformation, ...]:
   """AdamW (Loshchilov & Hutter 2019), as transformations to chain.
 
   The weight decay is weight_decay times the learning rate. With the name lamb
   (You et al. 2020, algorithm 2) each weight that decays moves by its own norm:
-  its update, decay included, is scaled to the norm of the weight. `multipliers`
-  multiply the learning rate of the parameters with their names (RWKV); raises
-  ValueError if the model has no parameter of a name. The arguments are those of
-  `optimizer.make_optimizer`.
+  its update, decay included, is scaled to the norm of the weight. With lion
+  (Chen et al. 2023, algorithm 2) a number moves by the sign of a mean of its
+  gradients, b1 of the one kept, which decays by b2, and 1 - b1 of the new one.
+  muP's factors leave the weight decay as it is, as the authors' code does; only
+  LAMB scales both. `multipliers` multiply the learning rate of the parameters
+  with their names (RWKV); raises ValueError if the model has no parameter of a
+  name. The arguments are those of `optimizer.make_optimizer`.
   """
-  adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
-  if not optimizer.bias_correction:
-    adam = uncorrected_adam(optimizer)
   shrinking = decaying(optimizer, axes)
+  inner = kept_in(_direction(optimizer), optimizer.moments_dtype)
+  trust = optax.identity()
+  if optimizer.name == 'lamb':  # what it scales forgets earlier factors
+    trust = times(_trust(axes, shrinking), slower(axes, widening, shrinking))
+  else:
+    inner = times(inner, slower(axes, widening))
   return (
-    kept_in(adam, optimizer.moments_dtype),
+    inner,
     optax.add_decayed_weights(optimizer.weight_decay, mask=shrinking),
-    _trust(axes, shrinking) if optimizer.name == 'lamb' else optax.identity(),
+    trust,
     _multiply(optimizer.multipliers, axes),
     optax.scale_by_learning_rate(schedule),
   )
+
+
+def _direction(optimizer):
+  if optimizer.name == 'lion':
+    return optax.scale_by_lion(optimizer.b1, optimizer.b2)
+  if not optimizer.bias_correction:
+    return uncorrected_adam(optimizer)
+  return optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
 
 
 def uncorrected_adam(optimizer: ConfigDict) -> optax.GradientTransformation:

@@ -1,4 +1,4 @@
-"""The optimizer of a config: clipping, then Adafactor, AdamW or LAMB."""
+"""The optimizer of a config: clipping, then the one that it names."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from train.learning import adafactor, adamw
+from train.learning import adafactor, adamw, muon
 from train.learning.axes import check_names, is_names
 from train.settings import check_group
 
@@ -14,16 +14,23 @@ USES = {
   'adafactor': adafactor.KEYS,
   'adamw': adamw.KEYS,
   'lamb': adamw.KEYS,
+  'lion': adamw.LION,
+  'muon': muon.KEYS,
 }
 CHOICES = {
   'decay': ('matrices', 'all'),
   'moments_dtype': ('float32', 'bfloat16'),
 }
-POSITIVE = ('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1')
+POSITIVE = (
+  *('decay_rate', 'clip_threshold', 'epsilon', 'epsilon1', 'matrix_rate'),
+)
 
 
 def make_optimizer(
-  optimizer: ConfigDict, schedule: optax.Schedule, axes: Any
+  optimizer: ConfigDict,
+  schedule: optax.Schedule,
+  axes: Any,
+  widening: float = 1.0,
 ) -> optax.GradientTransformation:
   """The optimizer of a config.
 
@@ -32,6 +39,7 @@ def make_optimizer(
     schedule: step -> learning rate.
     axes: a tree like the parameters, a tuple of logical axis names for each,
       one name per dimension. `axes.decaying` says which weights decay.
+    widening: of the model (muP, mup.py): `TransformerConfig.widening`.
 
   Raises:
     ValueError: an unknown name, a missing or an unused key, an impossible
@@ -42,9 +50,13 @@ def make_optimizer(
   clip = optax.identity()
   if optimizer.clip:
     clip = optax.clip_by_global_norm(optimizer.clip)
-  if optimizer.name == 'adafactor':
-    return optax.chain(clip, adafactor.adafactor(optimizer, schedule, axes))
-  return optax.chain(clip, *adamw.adamw(optimizer, schedule, axes))
+  settings = optimizer, schedule, axes, widening
+  match optimizer.name:
+    case 'adafactor':
+      return optax.chain(clip, adafactor.adafactor(*settings))
+    case 'muon':
+      return optax.chain(clip, muon.muon(*settings))
+  return optax.chain(clip, *adamw.adamw(*settings))
 
 
 def state_axes(state: Any, axes: Any) -> Any:
@@ -71,6 +83,14 @@ def state_axes(state: Any, axes: Any) -> Any:
           adafactor.moment_axes, axes, node.moments, is_leaf=is_names
         )
         return adafactor.AdafactorState(count=(), moments=moments)
+      case muon.MuonState():
+        moments = jax.tree.map(
+          lambda names, moment: dict.fromkeys(moment, names),
+          axes, node.moments, is_leaf=is_names,
+        )  # fmt: skip
+        return muon.MuonState(count=(), moments=moments)
+      case optax.ScaleByLionState():
+        return optax.ScaleByLionState(count=(), mu=axes)
       case optax.ScaleByAdamState():
         return optax.ScaleByAdamState(count=(), mu=axes, nu=axes)
       case optax.ScaleByScheduleState():
@@ -107,7 +127,7 @@ def _check_numbers(optimizer):
       need = None if x > 0 else 'above 0'
     elif not x >= 0:
       need = 'at least 0'
-    elif key in ('b1', 'b2') and x >= 1:
+    elif key in ('b1', 'b2', 'momentum') and x >= 1:
       need = 'below 1'
     if need:
       raise ValueError(f'optimizer.{key} is {x}; it must be {need}.')

@@ -22,6 +22,8 @@ USES = {
   'linear_throughout': _DECAYING,
   'cosine': _DECAYING,
   'exponential': (*_DOWN, 'constant_steps'),
+  'wsd': (*_DOWN, 'warmup_steps', 'constant_steps'),
+  'wsd_linear': (*_DOWN, 'warmup_steps', 'constant_steps'),
 }
 
 
@@ -53,6 +55,11 @@ def make_schedule(
     cosine        as linear, but down along half a cosine: GPT-3
     exponential   learning_rate for constant_steps, then times one factor at
                   each step, down to end_fraction at `decay_steps`: RWKV-4
+    wsd           warm-up, stable, decay: learning_rate * n / warmup_steps, then
+                  learning_rate up to step constant_steps, then times one factor
+                  at each step, down to end_fraction at `decay_steps`: MiniCPM
+                  (Hu et al. 2024, 4.2), which halves it every so many steps
+    wsd_linear    the same, but the decay is a straight line, often to 0
 
   A run that goes on from another's parameters (--init_from), or from published
   ones, counts its steps from 0. With `first_step` f its first rate is that of
@@ -86,7 +93,8 @@ def make_schedule(
   unit = _unit(schedule, stages)
   name, peak = schedule.name, schedule.learning_rate
   warmup, end = schedule.warmup_steps or 0, schedule.end_fraction or 0.0
-  start = schedule.constant_steps if name == 'exponential' else warmup
+  constant = 'constant_steps' in USES[name]
+  start = schedule.constant_steps if constant else warmup
   steps //= stages
   first = schedule.first_step
   ends_at = first + steps if unit == 'steps' else counts(plan, steps)[unit]
@@ -118,8 +126,11 @@ def make_schedule(
       return peak * jnp.exp(done * math.log(end))
     left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
     decayed = end + (1 - end) * left
-    ramp = share(step, 0, start)
-    warming = ramp < 1 if start else False
+    if name == 'wsd':
+      decayed = jnp.exp(done * math.log(end))
+    rises = warmup if constant else start
+    ramp = share(step, 0, rises)
+    warming = ramp < 1 if rises else False
     if name == 'linear_throughout':
       ramp *= decayed
     return peak * jnp.where(warming, ramp, decayed)
@@ -149,8 +160,9 @@ def _ends(schedule, start, last, stages):
         f'schedule.decay_steps is {last}; it must be at least 1, or 0 for '
         'train.steps.'
       )
+    constant = 'constant_steps' in USES[name]
     if not 0 <= start <= last:
-      key = 'constant_steps' if name == 'exponential' else 'warmup_steps'
+      key = 'constant_steps' if constant else 'warmup_steps'
       until = 'schedule.first_step + ' * bool(first) + 'train.steps'
       until += f' / {stages}' * (stages > 1)
       until = 'schedule.decay_steps' if schedule.decay_steps else until
@@ -158,10 +170,16 @@ def _ends(schedule, start, last, stages):
         f'schedule.{key} is {start}; it must be between 0 and {until}, '
         f'which is {last}.'
       )
-  if not 0 <= end <= 1 or (name == 'exponential' and not end):
+    warmup = schedule.warmup_steps or 0
+    if constant and not 0 <= warmup <= start:
+      raise ValueError(
+        f'schedule.warmup_steps is {warmup}; it must be between 0 and '
+        f'schedule.constant_steps, which is {start}.'
+      )
+  if not 0 <= end <= 1 or (name in ('exponential', 'wsd') and not end):
     raise ValueError(
       f'schedule.end_fraction is {end}; it must be between 0 and 1'
-      f'{", and above 0 with exponential" if not end else ""}.'
+      f'{f", and above 0 with {name}" if not end else ""}.'
     )
   begins, before = [], start
   for restart in schedule.restarts:

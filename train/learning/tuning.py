@@ -248,6 +248,11 @@ def make_tuning(config: ConfigDict) -> Tuning:
     raise ValueError(
       f'tuning.layer_decay is {group.layer_decay}; it must be between 0 and 1.'
     )
+  if group.train == 'lora' and config.model.base_dim:
+    raise ValueError(
+      f'model.base_dim is {config.model.base_dim}, but tuning.train=lora: muP '
+      "has no rule for LoRA's factors. Train all parameters, or heads alone."
+    )
   if group.train == 'adapters' and not config.model.adapter_dim:
     raise ValueError(
       'tuning.train=adapters needs model.adapter_dim above 0: T5 tries 32, '

@@ -50,6 +50,8 @@ ADDED = {
     'decay': 'matrices',
     'decay_except': (),
     'moments_dtype': 'float32',
+    'momentum': None,
+    'matrix_rate': None,
   },
   'schedule': {'unit': 'steps', 'first_step': 0, 'restarts': ()},
   'train': {

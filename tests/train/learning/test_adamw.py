@@ -1,4 +1,4 @@
-"""AdamW beside torch and BERT's formula, LAMB beside optax; multipliers."""
+"""AdamW, LAMB and Lion beside their papers, torch and optax; multipliers."""
 
 import jax
 import numpy as np
@@ -9,11 +9,81 @@ import torch
 from tests.helpers.optimizers import (
   AXES,
   adamw,
+  lion,
   normal,
   rate,
   train,
 )
 from train.learning.optimizer import make_optimizer, state_axes
+
+
+def paper_adamw(x, gradients, o, shrinks):
+  """Loshchilov & Hutter 2019, algorithm 2, decoupled, times the rate."""
+  m = v = 0.0
+  for t, g in enumerate(gradients, 1):
+    m = o.b1 * m + (1 - o.b1) * g
+    v = o.b2 * v + (1 - o.b2) * g**2
+    u = m / (1 - o.b1**t) / (np.sqrt(v / (1 - o.b2**t)) + o.epsilon)
+    x = x - float(rate(t - 1)) * (u + o.weight_decay * shrinks * x)
+  return x
+
+
+def paper_lamb(x, gradients, o, shrinks):
+  """You et al. 2020, algorithm 2, phi(z) = z; one layer is one weight."""
+  m = v = 0.0
+  for t, g in enumerate(gradients, 1):
+    m = o.b1 * m + (1 - o.b1) * g
+    v = o.b2 * v + (1 - o.b2) * g**2
+    r = m / (1 - o.b1**t) / (np.sqrt(v / (1 - o.b2**t)) + o.epsilon)
+    u = r + o.weight_decay * x
+    norm = np.linalg.norm(x) / np.linalg.norm(u)
+    # As published code does, biases and norms move as in Adam.
+    x = x - float(rate(t - 1)) * (norm * u if shrinks else r)
+  return x
+
+
+def paper_lion(x, gradients, o, shrinks):
+  """Chen et al. 2023, algorithm 2."""
+  m = 0.0
+  for t, g in enumerate(gradients):
+    u = np.sign(o.b1 * m + (1 - o.b1) * g)
+    x = x - float(rate(t)) * (u + o.weight_decay * shrinks * x)
+    m = o.b2 * m + (1 - o.b2) * g
+  return x
+
+
+@pytest.mark.parametrize(
+  ('optimizer', 'paper'),
+  [
+    (adamw(), paper_adamw),
+    (adamw(name='lamb'), paper_lamb),
+    (lion(), paper_lion),
+    (lion(b1=0.95, b2=0.98, decay='all'), paper_lion),
+  ],
+)
+def test_the_papers_algorithms(optimizer, paper):
+  """In float64; each of the stacked layers by itself."""
+  rng = np.random.default_rng(5)
+  shapes = {'kernel': (2, 12, 20), 'scale': (12,)}
+  axes = {'kernel': ('layers', 'embed', 'mlp'), 'scale': ('norm',)}
+  params = normal(rng, shapes)
+  gradients = [normal(rng, shapes, 3.0**i) for i in range(-5, 5)]
+  gradients[3]['scale'][:] = 0
+  ours, _ = train(make_optimizer(optimizer, rate, axes), params, gradients)
+  shrinks = {'kernel': True, 'scale': optimizer.decay == 'all'}
+
+  def expected(name, *layer):
+    own = [np.float64(g[name][layer]) for g in gradients]
+    x = np.float64(params[name][layer])
+    return paper(x, own, optimizer, shrinks[name])
+
+  for layer in range(2):
+    np.testing.assert_allclose(
+      ours['kernel'][layer], expected('kernel', layer), rtol=2e-5, atol=2e-6
+    )
+  np.testing.assert_allclose(
+    ours['scale'], expected('scale'), rtol=2e-5, atol=2e-6
+  )
 
 
 def test_adamw_without_bias_correction_is_berts():

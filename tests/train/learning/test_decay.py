@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from configs import bert, gpt2, llama, t5
 from models.build import build
 from models.config import TransformerConfig
-from tests.helpers.optimizers import adafactor, adamw
+from tests.helpers.optimizers import adafactor, adamw, lion, muon
 from train.learning.axes import decaying
 from train.learning.optimizer import make_optimizer
 from train.learning.state import abstract_params
@@ -65,8 +65,8 @@ def test_parts_of_names_are_whole():
 
 @pytest.mark.parametrize(
   'optimizer',
-  [adamw(), adamw(name='lamb'), adafactor(weight_decay=0.1)],
-  ids=['adamw', 'lamb', 'adafactor'],
+  [adamw(), adamw(name='lamb'), adafactor(weight_decay=0.1), lion(), muon()],
+  ids=['adamw', 'lamb', 'adafactor', 'lion', 'muon'],
 )
 def test_what_is_spared_does_not_shrink(optimizer):
   """Without a gradient a weight moves only if it decays."""

@@ -6,7 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from tests.helpers.optimizers import AXES, SHAPES, adafactor, adamw, normal
+from tests.helpers.optimizers import (
+  AXES,
+  SHAPES,
+  adafactor,
+  adamw,
+  lion,
+  normal,
+)
 from train.learning.moments import kept_in, rounded
 from train.learning.optimizer import make_optimizer, state_axes
 
@@ -14,6 +21,7 @@ OPTIMIZERS = {
   'adamw': adamw(),
   'uncorrected': adamw(bias_correction=False),
   'adafactor': adafactor(factor_from=8, b1=0.9),
+  'lion': lion(),
 }
 
 

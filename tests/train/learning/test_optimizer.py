@@ -10,6 +10,8 @@ from tests.helpers.optimizers import (
   AXES,
   adafactor,
   adamw,
+  lion,
+  muon,
   rate,
 )
 from train.learning.optimizer import make_optimizer, state_axes
@@ -36,6 +38,8 @@ def test_clipping_is_by_the_norm_of_all_gradients():
     adafactor(b1=0.9, weight_decay=1.0),
     adamw(),
     adamw(bias_correction=False),
+    lion(),
+    muon(),
   ],
 )
 def test_every_array_of_the_state_has_axes(optimizer):
@@ -71,6 +75,13 @@ def test_every_array_of_the_state_has_axes(optimizer):
       'row': ('vocab',),
       'column': ('embed',),
     } | ({'mean': table} if optimizer.b1 else {})
+  elif optimizer.name == 'lion':
+    assert placed[1].mu == axes
+  elif optimizer.name == 'muon':
+    kernel, table = ('embed', 'layers', 'mlp'), ('vocab', 'embed')
+    moments = placed[1].moments
+    assert moments['layers']['kernel'] == {'mean': kernel}
+    assert moments['table'] == {'mean': table, 'square': table}
   else:
     assert placed[1].mu == placed[1].nu == axes
 
@@ -112,6 +123,16 @@ def test_wrong_axes_are_errors():
     (adamw(b2=1.0), 'b2 is 1.0; it must be below 1'),
     (adamw(decay='kernels'), "decay is 'kernels'; it must be one of matrices"),
     (adamw(decay_rate=0.8), 'decay_rate is 0.8, but .* does not use'),
+    (adamw(momentum=0.9), 'momentum is 0.9, but .* does not use'),
+    (lion(epsilon=1e-8), 'epsilon is 1e-08, but .*name=lion does not use'),
+    (lion(b2=1.0), 'b2 is 1.0; it must be below 1'),
+    (muon(momentum=None), 'momentum is not set; optimizer.name=muon uses it'),
+    (muon(momentum=1.0), 'momentum is 1.0; it must be below 1'),
+    (muon(matrix_rate=0.0), 'matrix_rate is 0.0; it must be above 0'),
+    (
+      muon(bias_correction=True),
+      'bias_correction is True, but .* does not use',
+    ),
   ],
 )
 def test_errors(optimizer, message):

@@ -23,6 +23,8 @@ def test_rows_and_tokens_are_counted_exactly():
     own = {'warmup_steps': 120}
     if name == 'exponential':
       own = {'constant_steps': 120}
+    elif name.startswith('wsd'):
+      own['constant_steps'] = 5000
     own |= {'name': name, 'learning_rate': 6e-5, 'end_fraction': 0.1}
     expected = make_schedule(schedule(**own), 95_367)
     for unit, each in (('rows', 1536), ('tokens', 1536 * 2048)):
@@ -69,6 +71,12 @@ def test_each_stage_has_the_whole_schedule():
       'constant_steps': 10,
       'end_fraction': 0.1,
       'decay_steps': 40,
+    },
+    {
+      'name': 'wsd',
+      'warmup_steps': 10,
+      'constant_steps': 40,
+      'end_fraction': 0.1,
     },
   ],
   ids=lambda x: x['name'],

@@ -135,6 +135,42 @@ def test_exponential_as_rwkv_decays(decay_steps):
     np.testing.assert_allclose(rate(n), 6e-4 * (1e-5 / 6e-4) ** done, rtol=1e-6)
 
 
+@pytest.mark.parametrize('warmup', [0, 10])
+def test_warm_up_stable_decay(warmup):
+  """MiniCPM halves the rate every so many steps (Hu et al. 2024, 4.2)."""
+  settings = {
+    'name': 'wsd', 'learning_rate': 0.01, 'warmup_steps': warmup,
+    'constant_steps': 80, 'end_fraction': 1 / 16,
+  }  # fmt: skip
+  rate = jax.jit(make_schedule(schedule(**settings), 100))
+  for n in (0, 1, 9, 10, 50, 79, 80, 81, 85, 90, 99, 100, 500):
+    if n < warmup:
+      expected = n / warmup
+    else:  # four halvings in 20 steps
+      expected = 0.5 ** (min(max(n - 80, 0), 20) / 5)
+    np.testing.assert_allclose(rate(n), 0.01 * expected, rtol=1e-6)
+  settings |= {'name': 'wsd_linear', 'end_fraction': 0.0}
+  rate = jax.jit(make_schedule(schedule(**settings), 100))
+  for n, left in ((79, 1), (80, 1), (85, 0.75), (99, 0.05), (100, 0), (500, 0)):
+    np.testing.assert_allclose(rate(n), 0.01 * left, rtol=1e-6)
+  # Where it stays constant, a longer run is the same run.
+  longer = make_schedule(schedule(**settings | {'constant_steps': 180}), 200)
+  for n in range(80):
+    assert longer(n) == rate(n)
+
+
+def test_linear_to_zero():
+  rate = make_schedule(
+    schedule(
+      name='linear', learning_rate=0.5, warmup_steps=4, end_fraction=0.0
+    ),
+    20,
+  )
+  found = [float(rate(n)) for n in range(21)]
+  expected = [0.5 * min(n / 4, (20 - n) / 16) for n in range(21)]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
   steps = 2**30
   rate = make_schedule(
@@ -220,6 +256,26 @@ def test_one_step_near_the_end_of_a_long_run_is_not_rounded_away():
         'end_fraction': 0.0,
       },
       'end_fraction is 0.0; it must be between 0 and 1, and above 0',
+    ),
+    (
+      {
+        'name': 'wsd',
+        'learning_rate': 1.0,
+        'warmup_steps': 9,
+        'constant_steps': 8,
+        'end_fraction': 0.1,
+      },
+      'warmup_steps is 9; it must be between 0 and schedule.constant_steps',
+    ),
+    (
+      {
+        'name': 'wsd',
+        'learning_rate': 1.0,
+        'warmup_steps': 0,
+        'constant_steps': 8,
+        'end_fraction': 0.0,
+      },
+      'end_fraction is 0.0; it must be between 0 and 1, and above 0 with wsd',
     ),
     (
       {
