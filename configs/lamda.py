@@ -27,9 +27,9 @@ SIZES = {
 }
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '2b': {'topology': 'v4:4x4x8'},
-  '8b': {'topology': 'v4:4x4x8'},
-  '137b': {'topology': 'v4:8x8x8', 'tensor': 2},
+  '2b': {'topology': 'v4:4x4x8', 'remat': 'dots'},
+  '8b': {'topology': 'v4:4x4x8', 'remat': 'dots'},
+  '137b': {'topology': 'v4:8x8x8', 'tensor': 2, 'remat': 'dots'},
 }
 
 

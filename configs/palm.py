@@ -40,7 +40,7 @@ SLICES = {
 }
 # The same of the recipes that go on, with 32 rows.
 ADAPTED = {
-  '8b': {'topology': 'v4:2x4x4'},
+  '8b': {'topology': 'v4:2x4x4', 'remat': 'dots'},
   '62b': {'topology': 'v4:4x4x8', 'tensor': 4},
   '540b': {'topology': 'v4:8x8x8', 'tensor': 16},
 }

@@ -4,7 +4,7 @@ Compiles a config's training step for a TPU slice that is not here, with the TPU
 compiler on any machine (the extra `aot`), and reports before anything is paid
 for: whether it fits, a device's memory by category and its largest buffers;
 executed FLOPs; collectives; where the time goes; the step's time and MFU. The
-status is 1 if the step does not fit.
+status is 1 if the step does not fit and --search finds nothing that does.
 
 A slice is a chip and a shape (v5e:16x16) or the cloud's type (v5litepod-256,
 v4-256). Without --topology it is that of the config (docs/pods.md); if it names
@@ -229,6 +229,8 @@ def _check_flags(bound):
       f'--search compiles variants, and there is no compiler for --topology='
       f'{_TOPOLOGY.value}: compare meshes with --sweep.'
     )
+  if _PLOT.value and not _PLOT.value.endswith('.png'):
+    raise ValueError(f'--plot={_PLOT.value} must end in .png.')
   folder = os.path.dirname(_PLOT.value)
   if folder and not paths.is_remote(folder) and not paths.is_folder(folder):
     raise ValueError(f'--plot={_PLOT.value}: there is no folder {folder}.')

@@ -118,7 +118,7 @@ def svg(curves: Curves, axis: str, link: Callable[[Run, int], str]) -> str:
   text = re.sub(r'(?s)<defs>\s*<style.*?</style>\s*</defs>', '', text, count=1)
   text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', text, count=1)
   text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', text, count=1)
-  text = re.sub(r'(\d\.\d\d)\d+', r'\1', text)  # hundredths of a point
+  text = re.sub(r'"[^"]*"', _hundredths, text)  # of places, not of labels
   text = re.sub(r'<g id="[^"]*"', '<g', text)  # the same in each panel
   # The page's tables have the same numbers for those who cannot see this.
   text = text.replace('<svg ', '<svg aria-hidden="true" ', 1)
@@ -130,6 +130,10 @@ def svg(curves: Curves, axis: str, link: Callable[[Run, int], str]) -> str:
   }.items():
     text = text.replace(code, f'var({variable})')
   return re.sub(r'\s*\n\s*', '\n', text)
+
+
+def _hundredths(attribute):
+  return re.sub(r'(\d\.\d\d)\d+', r'\1', attribute[0])
 
 
 def png(curves: Curves, groups: Sequence[Group], title: str) -> bytes:
@@ -180,7 +184,8 @@ def _panel(
       x, y, steps = x[kept], y[kept], one.steps[kept]
       if not len(x):
         continue
-      axes.plot(x, y, color=colour, ls=dashes, lw=1.3)
+      alone = 'o' if len(x) == 1 else ''
+      axes.plot(x, y, color=colour, ls=dashes, lw=1.3, marker=alone, ms=4)
       late = y[steps >= START * one.run.step]
       late = late[np.isfinite(late)]
       tops.extend(late[:1] if len(late) < 3 else [late.max()])

@@ -51,11 +51,16 @@ def parse(text: str, devices: int, where: str) -> dict[str, int]:
 
 
 def _near(sizes, devices) -> Iterator[str]:
-  """Two meshes of so many devices that are like a wrong one."""
+  """Meshes of so many devices that are like a wrong one: two, or one."""
   named = {axis: n for axis, n in sizes.items() if n not in (1, -1)}
   fixed = {axis: n for axis, n in named.items() if axis not in ('data', 'fsdp')}
   product = math.prod(fixed.values())
   if devices % product:
+    for axis in fixed:  # its size alone may be wrong
+      others = math.prod(named.values()) // named[axis]
+      if devices % others == 0:
+        yield words(named | {axis: devices // others})
+        return
     product, fixed = 1, {}
   yield words({'fsdp': devices // product} | fixed)
   if devices // product > 1:

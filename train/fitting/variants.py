@@ -22,7 +22,7 @@ ROOM = 0.97  # of the memory that an estimate may take
 _REMAT = {'none': 1.0, 'attention': 1.08, 'mlp': 1.1, 'dots': 1.12, 'full': 1.3}
 # The share of what is saved without remat that is kept.
 _KEPT = {'none': 1.0, 'attention': 0.7, 'mlp': 0.6, 'dots': 0.6, 'full': 0.1}
-_ACCUMULATE, _TENSOR, _SEQUENCE = 1.02, 1.06, 1.04  # each doubling
+_ACCUMULATE, _TENSOR, _SEQUENCE = 1.05, 1.06, 1.04  # each doubling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,8 @@ def check_mesh(config: Any, data: DataConfig, devices: int) -> None:
   Raises ValueError for what it cannot, with the sizes that could.
   """
   sizes = axis_sizes(config, devices)
-  _check_heads(config, sizes['tensor'])
-  _check_rows(config, data, sizes['sequence'])
+  _check_heads(config, sizes)
+  _check_rows(config, data, sizes)
   _check_batch(config, devices)
   check_stages(config, sizes)
 
@@ -31,15 +31,20 @@ def axis_sizes(config: Any, devices: int) -> dict[str, int]:
   return dict(zip(AXES, mesh_shape(config.sharding.mesh, devices), strict=True))
 
 
-def could(key: str, n: int, *others: int) -> str:
-  """Advice: the sizes that divide n, and divide `others` or are multiples."""
-  fits = [k for k in range(1, n + 1) if n % k == 0]
+def could(key: str, sizes: dict[str, int], n: int, *others: int) -> str:
+  """Advice: the sizes of an axis that divide n and the number of devices.
+
+  They divide `others` too, or are multiples. `sizes` are those of all axes.
+  """
+  devices = math.prod(sizes.values())
+  fits = [k for k in range(1, n + 1) if n % k == 0 == devices % k]
   fits = [k for k in fits if all(x % k == 0 or k % x == 0 for x in others)]
   return f'{key} could be {", ".join(map(str, fits))}'
 
 
-def _check_heads(config, tensor):
+def _check_heads(config, sizes):
   """Whole heads, and of keys and values whole ones or copies."""
+  tensor = sizes['tensor']
   if tensor == 1 or config.model.family == 'rwkv':
     return
   model = TransformerConfig(**config.model)
@@ -52,12 +57,13 @@ def _check_heads(config, tensor):
       kept = f' with {K} of keys and values' if K != N else ''
       raise ValueError(
         f'sharding.mesh.tensor is {tensor}, but the {name} has {N} heads{kept}:'
-        f' a head cannot be cut. {could("sharding.mesh.tensor", N, K)}.'
+        f' a head cannot be cut. {could("sharding.mesh.tensor", sizes, N, K)}.'
       )
 
 
-def _check_rows(config, data, sequence):
+def _check_rows(config, data, sizes):
   """Devices that share rows must be able to, and have equal parts of them."""
+  sequence = sizes['sequence']
   context, c = config.sharding.context, config.model
   if context not in CONTEXTS:
     raise ValueError(
@@ -97,7 +103,7 @@ def _check_rows(config, data, sequence):
         f'{key} has rows of {length} tokens ({name}), which '
         f'sharding.mesh.sequence={sequence} cannot cut into equal parts: '
         f'{longer} tokens would do (targets: data.target_length). '
-        f'{could("sharding.mesh.sequence", math.gcd(*found))}.'
+        f'{could("sharding.mesh.sequence", sizes, math.gcd(*found))}.'
       )
 
 

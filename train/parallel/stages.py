@@ -1,5 +1,6 @@
 """What a pipeline asks of a config: see models/pipelining.py."""
 
+import math
 from typing import Any
 
 from models.config import TransformerConfig
@@ -38,11 +39,18 @@ def check_stages(config: Any, sizes: dict[str, int]) -> None:
     )
   for key, layers in _stacks(config.model):
     if layers % (stages * repeats):
-      fit = [n for n in range(2, layers + 1) if layers % n == 0]
+      devices = math.prod(sizes.values())
+      fit = [n for n in range(1, layers + 1) if layers % (n * repeats) == 0]
+      fit = [n for n in fit if devices % n == 0]
+      groups = ''
+      if repeats > 1:
+        groups = f' with {repeats} groups each (sharding.repeats)'
+      advice = f'sharding.repeats must divide {layers}.'
+      if fit:
+        advice = f'sharding.mesh.stage could be {", ".join(map(str, fit))}.'
       raise ValueError(
-        f'{key} is {layers}: {stages} stages (sharding.mesh.stage) with '
-        f'{repeats} groups each (sharding.repeats) cannot have equally many. '
-        f'Their product must be one of {", ".join(map(str, fit))}.'
+        f'{key} is {layers}: {stages} stages (sharding.mesh.stage){groups} '
+        f'cannot have equally many. {advice}'
       )
   _check_microbatches(config, sizes, wanted or stages)
 

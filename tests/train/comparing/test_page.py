@@ -189,6 +189,17 @@ def test_no_two_of_many_groups_look_alike():
   assert len({charts.DASHES[charts.style(i)[1]] for i in range(4)}) == 4
 
 
+def test_a_run_of_few_minutes(tmp_path):
+  """Its hours are not rounded on the axis, and its one number is seen."""
+  found = read(make(tmp_path / 'run', steps=10, eval_every=5))
+  curves = charts.curves_of(page.grouping.grouped(found), 'train/loss', 'loss')
+  assert [len(one.values) for one in curves.lines[0]] == [1]
+  drawn = charts.svg(curves, 'hours', lambda run, step: '#')
+  labels = re.findall(r'<text[^>]*>(0\.\d+)</text>', drawn)
+  assert len({*labels}) == len(labels) > 3
+  assert re.search(r'<use [^>]*var\(--line0\)', drawn)
+
+
 def test_other_tokenizers_show_bits_per_byte_alone(tmp_path):
   make(tmp_path / 'a')
   make(tmp_path / 'b', tokenizer='b' * 64, model__vocab_size=512)

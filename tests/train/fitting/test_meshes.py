@@ -27,6 +27,7 @@ def test_a_mesh(text, sizes):
   ('text', 'message'),
   [
     ('fsdp=8,tensor=4', '32 devices; v5e:4x4 has 16. --mesh=fsdp=4,tensor=4'),
+    ('fsdp=4,tensor=3', '12 devices; v5e:4x4 has 16. --mesh=fsdp=4,tensor=4 w'),
     ('fsdp=4', '--mesh=fsdp=16 or --mesh=data=4,fsdp=4 would do'),
     ('fsdp=-1,tensor=3', 'a multiple of 3 devices'),
     ('fsdp=-1,data=-1', 'only one size'),
