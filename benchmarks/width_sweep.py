@@ -38,10 +38,10 @@ from train.learning.state import abstract_params
 
 HERE = Path(__file__).resolve()
 BRANCHES = {'decoder': 'llama', 'encoder': 'bert', 'encoder_decoder': 't5'}
-WIDTHS = 32, 64, 128, 256
+WIDTHS = 32, 64, 128
 BASE, HEAD = 32, 16
-RATES = [2.0**n for n in range(-10, -2)]
-STEPS, LAST = 100, 10
+RATES = [2.0**n for n in range(-9, -2)]
+STEPS, LAST = 80, 10
 SETTINGS = {
   'model.vocab_size': 384,
   'model.encoder_layers': 0,
@@ -52,7 +52,7 @@ SETTINGS = {
   'data.source': 'docs',
   'data.tokenizer': '',
   'data.tokenizer_kind': 'bytes',
-  'data.batch': 16,
+  'data.batch': 8,
   'data.length': 32,
   'data.streams': 4,
   'data.lowercase': False,
@@ -116,7 +116,7 @@ def config_of(branch, width, mup):
 
 
 def batches_of(config):
-  """Arrays [STEPS, rows, ...]: the batches of a run."""
+  """The batches of a run, which all runs read."""
   data = pipeline.open_data(
     data_config(config),
     config.seed,
@@ -126,9 +126,10 @@ def batches_of(config):
   rows = np.arange(config.data.batch)
   batches = data.batches(data.start(), rows)
   batches = [next(batches) for _ in range(STEPS)]
-  return {
-    name: np.stack([batch[name] for batch in batches]) for name in batches[0]
-  }
+  return [
+    {name: x for name, x in batch.items() if name != 'cursor'}
+    for batch in batches
+  ]
 
 
 def losses(config, batches):
@@ -138,30 +139,35 @@ def losses(config, batches):
   schedule = make_schedule(config.schedule, STEPS)
   _, axes = abstract_params(model)
 
+  def optimizer_of(rate):  # one program for all rates
+    return make_optimizer(
+      config.optimizer, lambda n: rate * schedule(n), axes, described.widening
+    )
+
   def loss(params, batch):
     sums = criterion.sums(model, params, batch)
     return criterion.means(sums | criterion.weights(batch))['loss']
 
-  def run(rate, params):
-    optimizer = make_optimizer(
-      config.optimizer, lambda n: rate * schedule(n), axes, described.widening
-    )
-
-    def step(carry, batch):
-      params, state = carry
-      value, grads = jax.value_and_grad(loss)(params, batch)
-      updates, state = optimizer.update(grads, state, params)
-      return (optax.apply_updates(params, updates), state), value
-
-    return jax.lax.scan(step, (params, optimizer.init(params)), batches)[1]
+  @jax.jit
+  def step(params, state, rate, batch):
+    value, grads = jax.value_and_grad(loss)(params, batch)
+    updates, state = optimizer_of(rate).update(grads, state, params)
+    return optax.apply_updates(params, updates), state, value
 
   @jax.jit
-  def runs(rates, key):
-    one = {name: batches[name][0, :1, :1] for name in model.INPUTS}
+  def start(key):
+    one = {name: batches[0][name][:1, :1] for name in model.INPUTS}
     params = nn.unbox(model.init(key, **one))['params']
-    return jax.lax.map(lambda rate: run(rate, params), rates)
+    return params, optimizer_of(1.0).init(params)
 
-  return np.asarray(runs(jnp.asarray(RATES), jax.random.key(config.seed)))
+  found, first = [], start(jax.random.key(config.seed))
+  for rate in RATES:
+    (params, state), values = first, []
+    for batch in batches:
+      params, state, value = step(params, state, jnp.float32(rate), batch)
+      values.append(value)
+    found.append(np.asarray(jnp.stack(values)))
+  return np.stack(found)
 
 
 def best(found):

@@ -123,33 +123,34 @@ def train(family, width, mup, rate, steps):
 def test_coordinates(family):
   """After five steps all activations are as large in a model 4 times as wide.
 
-  Without muP those that a hidden weight makes grow.
+  Without muP those that a hidden weight makes grow. T5's weights are large at
+  first, so that it takes larger steps to see it.
   """
-  grown = {}
+  rate, grown = 0.02 if family == 'encoder_decoder' else 0.01, {}
   for mup in (True, False):
     narrow, wide = (
-      train(family, width, mup, 0.01, 6)[1] for width in (NARROW, WIDE)
+      train(family, width, mup, rate, 6)[1] for width in (NARROW, WIDE)
     )
     grown[mup] = {name: float(wide[name] / narrow[name]) for name in narrow}
-  print(family, grown)
-  assert all(1 / 1.6 < x < 1.6 for x in grown[True].values()), grown
-  hidden = [x for name, x in grown[False].items() if name != 'embed']
-  assert all(x > 1.8 for x in hidden), grown
-  assert max(hidden) > 4
+  assert all(1 / 1.7 < x < 1.7 for x in grown[True].values()), grown
+  for name, x in grown[False].items():
+    assert name == 'embed' or x > 1.5 * grown[True][name], grown
+  assert max(grown[False].values()) > 2, grown
 
 
 def test_the_best_rate_transfers():
-  """It is the same at both widths with muP, and falls without."""
-  rates, best = 2.0 ** np.arange(-9, -2), {}
+  """It stays with muP, and is 4 times smaller without (or less still)."""
+  rates, moved = 2.0 ** np.arange(-9, -2), {}
   for mup in (True, False):
-    for width in NARROW, WIDE:
-      found = [
-        train('decoder', width, mup, rate, 40)[0][-5:].mean() for rate in rates
-      ]
-      print(mup, width, np.round(found, 3))
-      best[mup, width] = rates[np.argmin(found)]
-  assert best[True, WIDE] == best[True, NARROW] == best[False, NARROW], best
-  assert best[False, WIDE] <= best[False, NARROW] / 2, best
+    narrow, wide = (
+      [train('decoder', width, mup, x, 40)[0][-5:].mean() for x in rates]
+      for width in (NARROW, WIDE)
+    )
+    moved[mup] = int(np.argmin(wide) - np.argmin(narrow))
+    lost = wide[np.argmin(narrow)] - min(wide)
+    assert lost < 0.05 if mup else lost > 0.1, (narrow, wide)
+  assert abs(moved[True]) <= 1, moved
+  assert moved[False] <= -2, moved
 
 
 @pytest.mark.parametrize(
