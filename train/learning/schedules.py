@@ -55,10 +55,8 @@ def make_schedule(
     cosine        as linear, but down along half a cosine: GPT-3
     exponential   learning_rate for constant_steps, then times one factor at
                   each step, down to end_fraction at `decay_steps`: RWKV-4
-    wsd           warm-up, stable, decay: learning_rate * n / warmup_steps, then
-                  learning_rate up to step constant_steps, then times one factor
-                  at each step, down to end_fraction at `decay_steps`: MiniCPM
-                  (Hu et al. 2024, 4.2), which halves it every so many steps
+    wsd           warm-up, stable, decay (MiniCPM: Hu et al. 2024, 4.2): as
+                  exponential, but up along a line in the first warmup_steps
     wsd_linear    the same, but the decay is a straight line, often to 0
 
   A run that goes on from another's parameters (--init_from), or from published
@@ -122,12 +120,7 @@ def make_schedule(
   def part(step, peak, start, last):
     begin = 0 if name in ('linear_from_start', 'linear_throughout') else start
     done = share(step, begin, last)
-    if name == 'exponential':
-      return peak * jnp.exp(done * math.log(end))
-    left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
-    decayed = end + (1 - end) * left
-    if name == 'wsd':
-      decayed = jnp.exp(done * math.log(end))
+    decayed = _decayed(name, done, end)
     rises = warmup if constant else start
     ramp = share(step, 0, rises)
     warming = ramp < 1 if rises else False
@@ -136,6 +129,14 @@ def make_schedule(
     return peak * jnp.where(warming, ramp, decayed)
 
   return rate
+
+
+def _decayed(name, done, end):
+  """The share of the largest rate that is left, from 1 down to `end`."""
+  if name in ('exponential', 'wsd'):
+    return jnp.exp(done * math.log(end))
+  left = (1 + jnp.cos(jnp.pi * done)) / 2 if name == 'cosine' else 1 - done
+  return end + (1 - end) * left
 
 
 def _ends(schedule, start, last, stages):

@@ -11,7 +11,6 @@ from tests.helpers.optimizers import (
   SHAPES,
   adafactor,
   adamw,
-  lion,
   normal,
 )
 from train.learning.moments import kept_in, rounded
@@ -21,7 +20,6 @@ OPTIMIZERS = {
   'adamw': adamw(),
   'uncorrected': adamw(bias_correction=False),
   'adafactor': adafactor(factor_from=8, b1=0.9),
-  'lion': lion(),
 }
 
 

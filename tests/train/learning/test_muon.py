@@ -5,14 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.sharding import PartitionSpec
 
 from configs import bert, llama, t5
 from models.build import build
 from models.config import TransformerConfig
-from tests.helpers.optimizers import muon, normal, rate, train
+from tests.helpers.decoders import tiny_decoder
+from tests.helpers.optimizers import lion, muon, normal, rate, train
 from train.learning.muon import orthogonal
 from train.learning.optimizer import make_optimizer
-from train.learning.state import abstract_params
+from train.learning.state import abstract_params, abstract_state
+from train.parallel import sharding
+from train.parallel.mesh import make_mesh
 
 AXES = {
   'layers': {
@@ -141,11 +145,50 @@ def test_what_muon_moves(system):
   assert len(flat) == 2 * len(every) - len(single)
 
 
-def test_moments_in_bfloat16():
+@pytest.mark.parametrize('group', [muon, lion])
+def test_moments_in_bfloat16(group):
   rng = np.random.default_rng(2)
   params = normal(rng, SHAPES)
   gradients = [nested(normal(rng, SHAPES)) for _ in range(5)]
-  tx = make_optimizer(muon(moments_dtype='bfloat16'), rate, AXES)
+  tx = make_optimizer(group(moments_dtype='bfloat16'), rate, AXES)
   _, state = train(tx, nested(params), gradients)
-  kinds = {x.dtype.name for x in jax.tree.leaves(state[1].moments)}
-  assert kinds == {'bfloat16'}
+  kinds = {x.dtype.name for x in jax.tree.leaves(state[1])}
+  assert kinds == {'bfloat16', 'int32'}
+
+
+@pytest.mark.parametrize('group', [muon, lion])
+def test_sharded_weights(group):
+  """Cut over fsdp and tensor: the moments like the weights, the same steps."""
+  model = build(tiny_decoder('none', decoder_layers=2, heads=4, kv_heads=4))
+  shapes, axes = abstract_params(model)
+  tx = make_optimizer(group(clip=1.0), rate, axes)
+  sizes = dict.fromkeys(sharding.AXES, 1) | {'fsdp': 4, 'tensor': 2}
+  mesh = make_mesh(sizes, 'fsdp_tensor')
+  rules = sharding.make_rules('fsdp_tensor')
+  state = abstract_state(model, tx, (2, 4), mesh, rules)
+  rng = np.random.default_rng(3)
+  params, gradient = (
+    jax.tree.map(
+      lambda x: rng.standard_normal(x.shape).astype('float32'), shapes
+    )
+    for _ in range(2)
+  )
+
+  def steps(params, gradient):
+    state = tx.init(params)
+    _, state = tx.update(gradient, state, params)
+    return tx.update(gradient, state, params)
+
+  places = jax.tree.map(lambda x: x.sharding, state)
+  cut = jax.device_put((params, gradient), (places.params, places.params))
+  kept = places.params, places.opt_state
+  found = jax.jit(steps, out_shardings=kept)(*cut)
+  moments = found[1][1].mu if group is lion else found[1][1].moments
+  kernel = moments['decoder']['layers']['mlp']['input']['kernel']
+  kernel = kernel if group is lion else kernel['mean']
+  assert kernel.sharding.spec == PartitionSpec(None, 'fsdp', 'tensor')
+  for x, y in zip(
+    *map(jax.tree.leaves, (found, jax.jit(steps)(params, gradient))),
+    strict=True,
+  ):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
