@@ -136,7 +136,7 @@ def read(arg: str) -> Ladder:
   except ValueError as error:
     raise ValueError(
       f'{error} Options of a ladder: {", ".join(OPTIONS)}.'
-    ) from (None)
+    ) from None
   mesh = config.sharding.mesh
   mesh.update({axis: -1 if axis == 'data' else 1 for axis in mesh})
   for key, value in {**_CLEARED, **keys}.items():

@@ -24,6 +24,7 @@ OTHERS = {
   'arguments',
   'common',
   'differences',
+  'grids',
   'keys',
   'lineage',
   'model_keys',

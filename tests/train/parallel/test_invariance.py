@@ -9,6 +9,8 @@ gradient, so that equal weights after the steps are equal gradients.
 
 import functools
 import importlib
+import json
+import sys
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ from models.build import build
 from models.config import TransformerConfig
 from models.kernels import sharded
 from models.stack import written_out
+from tests.helpers import processes
 from train.learning.state import abstract_params, create_state
 from train.setup import set_up
 
@@ -106,6 +109,24 @@ PARTS = {
 }
 
 
+# Each family's steps in one of several processes, whose first prints them.
+PROGRAM = """
+import json, sys
+import jax
+address, count, number = (flag.partition('=')[2] for flag in sys.argv[1:])
+jax.distributed.initialize(address, int(count), int(number))
+from tests.train.parallel import test_invariance as own
+found = {}
+for family in own.FAMILIES:
+  metrics, *_ = own.steps(family, own.MESHES['fsdp and tensor'])
+  found[family] = [
+    {k: float(step[k]) for k in ('loss', 'grad_norm', 'tokens')}
+    for step in metrics
+  ]
+print(json.dumps(found))
+"""
+
+
 def config_of(family, overrides):
   config = importlib.import_module(f'configs.{FAMILIES[family]}')
   config = config.get_config('tiny')
@@ -120,16 +141,18 @@ def config_of(family, overrides):
 
 
 @functools.cache
-def host_batches(family, changes=()):
+def host_batches(family, changes, rows):
+  """These rows of each step's batch."""
   config = config_of(family, dict(changes))
   data = pipeline.open_data(
     data_config(config), config.seed, 96, family=config.model.family
   )
-  batches = data.batches(data.start(), np.arange(ROWS))
+  rows = np.array(rows)
+  batches = data.batches(data.start(), rows)
   batches = [next(batches) for _ in range(STEPS)]
   for batch in batches:  # rows with little to predict, or nothing
-    batch['weights'][::4] = 0
-    batch['weights'][5, 3:] = 0
+    batch['weights'][rows % 4 == 0] = 0
+    batch['weights'][rows == 5, 3:] = 0
   return batches
 
 
@@ -145,8 +168,8 @@ def weights(family):
   )
 
 
-def train(family, overrides, devices=8, changes=(), given=None):
-  """The metrics of each step, and the weights before and after them."""
+def steps(family, overrides, devices=8, changes=(), given=None):
+  """The metrics of each step, the weights before them, and the state after."""
   first = weights(family) if given is None else given
   config = config_of(family, dict(changes) | overrides)
   setup = set_up(config, jax.devices()[:devices])
@@ -159,7 +182,8 @@ def train(family, overrides, devices=8, changes=(), given=None):
       setup.state.params,
     ),
   )
-  batches = list(setup.place(host_batches(family, changes)))
+  rows = tuple(setup.rows.tolist())
+  batches = list(setup.place(host_batches(family, changes, rows)))
   shapes = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
     for name, x in batches[0].items()
@@ -169,6 +193,12 @@ def train(family, overrides, devices=8, changes=(), given=None):
   for batch in batches:
     state, values = step(state, batch)
     metrics.append(jax.device_get(values))
+  return metrics, first, state
+
+
+def train(*args, **kwargs):
+  """As `steps`, but for the weights after them, on the host."""
+  metrics, first, state = steps(*args, **kwargs)
   return metrics, first, jax.device_get(state.params)
 
 
@@ -177,11 +207,15 @@ def on_one(family, changes=()):
   return train(family, {}, 1, changes)
 
 
-def assert_equal(ours, theirs, loss=LOSS, gradient=GRADIENT):
-  for a, b in zip(ours[0], theirs[0], strict=True):
+def assert_equal_metrics(ours, theirs, tolerance=LOSS):
+  for a, b in zip(ours, theirs, strict=True):
     assert a['tokens'] == b['tokens']
     for name in ('loss', 'grad_norm'):
-      assert a[name] == pytest.approx(float(b[name]), rel=loss), name
+      assert a[name] == pytest.approx(float(b[name]), rel=tolerance), name
+
+
+def assert_equal(ours, theirs, loss=LOSS, gradient=GRADIENT):
+  assert_equal_metrics(ours[0], theirs[0], loss)
   largest = max(
     np.abs(new - old).max()
     for new, old in zip(*map(jax.tree.leaves, theirs[1:]), strict=True)
@@ -270,6 +304,21 @@ def test_packed_rows_are_on_any_mesh_what_they_are_on_one_device(family):
   changes = (('data.pack', False), *NO_DROPOUT.items())
   ours = train(family, MESHES['fsdp and tensor'], changes=changes)
   assert_equal(ours, on_one(family, changes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes(count):
+  """The second step's numbers are those of the first one's gradients."""
+  stdout, *_ = processes.finish(
+    processes.start_all(
+      count, lambda *flags: [sys.executable, '-c', PROGRAM, *flags]
+    )
+  )
+  found = json.loads(stdout.strip().split('\n')[-1])
+  assert [*found] == [*FAMILIES]
+  for family, metrics in found.items():
+    assert_equal_metrics(metrics, on_one(family)[0])
 
 
 def test_the_same_mesh_twice_is_equal_in_every_bit():

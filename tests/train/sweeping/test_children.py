@@ -27,7 +27,7 @@ if folder.name.startswith('failed'):
   sys.exit('Error: seed=7 is none. \\u2713\\nlast line')
 """
 WAITS = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 
 def save(*_):
@@ -35,6 +35,7 @@ def save(*_):
   sys.exit(0)
 
 signal.signal(signal.SIGTERM, save)
+(folder / 'process').write_text(str(os.getpid()))
 (folder / 'waits').touch()
 time.sleep(60)
 """
@@ -153,8 +154,8 @@ def test_no_process_is_left_after_a_failure_here(train, tmp_path, stopping):
     train(['one'], 1, program, look)
   assert set(seen) == {'running'} | ({'asked'} if stopping else set())
   assert (tmp_path / 'one/saved').exists()
-  with pytest.raises(ChildProcessError):  # it was waited for
-    os.waitpid(-1, os.WNOHANG)
+  with pytest.raises(ProcessLookupError):  # it has ended, and was waited for
+    os.kill(int((tmp_path / 'one/process').read_text()), 0)
 
 
 def test_a_run_whose_files_are_damaged_has_failed(train):
