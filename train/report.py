@@ -81,29 +81,23 @@ def _title(places):
   return os.path.basename(path) or 'Runs'
 
 
-def main(argv: list[str]) -> None:
-  try:
-    places = argv[1:]
-    if not places:
-      raise UserError(
-        'Name workdirs, or a folder that has some: python -m train.report DIR '
-        '--out=report.html'
-      )
-    if not (_OUT.value or _WATCH.value):
-      raise UserError(
-        'Give --out=FILE.html to write the report, or --watch to serve it.'
-      )
-    if _OUT.value and not _OUT.value.endswith('.html'):
-      raise UserError(f'--out={_OUT.value} must end in .html.')
-    if _OUT.value:
-      made = report(places, _TITLE.value, _SMOOTH.value)
-      terminal.say(f'Wrote {", ".join(write(made, _OUT.value))}.')
-    if _WATCH.value:
-      watch(places, _TITLE.value, _SMOOTH.value, _PORT.value)
-  except Exception as error:
-    if not command.is_fixable(error):
-      raise
-    raise SystemExit(f'Error: {command.message(error)}') from None
+def main(places: list[str]) -> None:
+  if not places:
+    raise UserError(
+      'Name workdirs, or a folder that has some: python -m train.report DIR '
+      '--out=report.html'
+    )
+  if not (_OUT.value or _WATCH.value):
+    raise UserError(
+      'Give --out=FILE.html to write the report, or --watch to serve it.'
+    )
+  if _OUT.value and not _OUT.value.endswith('.html'):
+    raise UserError(f'--out={_OUT.value} must end in .html.')
+  if _OUT.value:
+    made = report(places, _TITLE.value, _SMOOTH.value)
+    terminal.say(f'Wrote {", ".join(write(made, _OUT.value))}.')
+  if _WATCH.value:
+    watch(places, _TITLE.value, _SMOOTH.value, _PORT.value)
 
 
 if __name__ == '__main__':
@@ -122,5 +116,4 @@ if __name__ == '__main__':
     'port', 8321, 'Of --watch; 0: any that is free.', lower_bound=0,
     upper_bound=65535,
   )  # fmt: skip
-  flags.FLAGS.set_gnu_getopt()  # flags may follow the folders
-  command.start(main)
+  command.run_words(main)

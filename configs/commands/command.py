@@ -60,16 +60,30 @@ def run(main: Callable[[], None], begun: str = '') -> None:
   def call(argv):
     if len(argv) > 1:
       _fail(f'unknown arguments: {" ".join(argv[1:])}. Flags begin with --.')
-    # Orbax logs the errors that it raises, each in a hundred lines.
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    try:
-      main()
-    except Exception as error:
-      if not is_fixable(error):
-        raise
-      _fail(message(error))
+    _called(main)
 
   start(call, begun)
+
+
+def run_words(main: Callable[[list[str]], None]) -> None:
+  """As `run`, for a command without a config that has words beside its flags.
+
+  `main` gets the words; flags may follow them.
+  """
+  flags.FLAGS.set_gnu_getopt()
+  start(lambda argv: _called(lambda: main(argv[1:])))
+
+
+def _called(main):
+  """Calls `main`; a mistake that the user can fix is one line."""
+  # Orbax logs the errors that it raises, each in a hundred lines.
+  absl_logging.set_verbosity(absl_logging.FATAL)
+  try:
+    main()
+  except Exception as error:
+    if not is_fixable(error):
+      raise
+    _fail(message(error))
 
 
 def start(main: Callable[[list[str]], None], begun: str | None = None) -> None:

@@ -205,16 +205,8 @@ def make(
     )  # fmt: skip
 
 
-def main(argv: list[str]) -> None:
-  try:
-    _main(argv[1:], flags.FLAGS)
-  except Exception as error:
-    if not command.is_fixable(error):
-      raise
-    raise SystemExit(f'Error: {command.message(error)}') from None
-
-
-def _main(names, options):
+def main(names: list[str]) -> None:
+  options = flags.FLAGS
   if not names:
     print(listed())
   for name in names:
@@ -241,5 +233,4 @@ if __name__ == '__main__':
   flags.DEFINE_list('tasks', [], 'tasks, or groups of them; default: all')
   flags.DEFINE_bool('tiny', False, 'make the runs of a row at the tiny size')
   flags.DEFINE_string('text', '', "--tiny: the text's source; default: docs")
-  flags.FLAGS.set_gnu_getopt()  # flags may follow the table
-  command.start(main)
+  command.run_words(main)

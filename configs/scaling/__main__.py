@@ -219,16 +219,8 @@ def _fit_by(approach):
   ]
 
 
-def main(argv: list[str]) -> None:
-  try:
-    _main(argv[1:], flags.FLAGS)
-  except Exception as error:
-    if not command.is_fixable(error):
-      raise
-    raise SystemExit(f'Error: {command.message(error)}') from None
-
-
-def _main(words, options):
+def main(words: list[str]) -> None:
+  options = flags.FLAGS
   if len(words) != 1 or words[0] not in ('plan', 'rules'):
     raise ValueError("give 'plan' or 'rules'. See --help.")
   if not options.system:
@@ -258,5 +250,4 @@ if __name__ == '__main__':
     'device', ['v5e', 'h100'], 'v4, v5e, v5p, v6e, a100, h100, h200, or FLOP/s'
   )
   flags.DEFINE_float('mfu', 0.4, 'the share of its peak that a device reaches')
-  flags.FLAGS.set_gnu_getopt()  # flags may follow the word
-  command.start(main)
+  command.run_words(main)

@@ -40,10 +40,10 @@ def params(model: Any) -> int:
 
 
 def embedding_params(model: Any) -> int:
-  """Those of the tables, and of an output projection that is none of them.
+  """Parameters that Kaplan et al. (2020, 2.1) leave out of N.
 
-  Tables of tokens, positions and token types; what Kaplan et al. (2020, 2.1)
-  leave out of N.
+  They are the tables of tokens, positions and token types, and the output
+  projection where it is not tied to the tokens.
   """
   c = model
   width = c.table_dim or c.embed_dim

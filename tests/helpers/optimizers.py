@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -92,6 +93,17 @@ def normal(rng, shapes, scale=1.0) -> dict:
 def rate(step) -> jax.Array:
   """The learning rate of the tests: it falls from 0.1."""
   return 0.1 / jnp.sqrt(step + 1.0)
+
+
+def paper_adamw(x, gradients, o, shrinks):
+  """Loshchilov & Hutter 2019, algorithm 2, decoupled, times the rate."""
+  m = v = 0.0
+  for t, g in enumerate(gradients, 1):
+    m = o.b1 * m + (1 - o.b1) * g
+    v = o.b2 * v + (1 - o.b2) * g**2
+    u = m / (1 - o.b1**t) / (np.sqrt(v / (1 - o.b2**t)) + o.epsilon)
+    x = x - float(rate(t - 1)) * (u + o.weight_decay * shrinks * x)
+  return x
 
 
 def train(tx, params, gradients) -> tuple:

@@ -1,7 +1,6 @@
 """python -m train.report, on a real run and on mistakes."""
 
 import json
-import re
 import sys
 
 import pytest
@@ -51,17 +50,11 @@ def test_a_real_run(evaluated, tmp_path):
     (['W', '--out=r.html'], 'W: there is no such folder.'),
   ],
 )
-def test_mistakes_of_the_command(arguments, message, monkeypatch, capsys):
-  flags = {'_OUT': '', '_WATCH': False, '_TITLE': '', '_SMOOTH': 0}
-  for argument in arguments:
-    if argument.startswith('--out='):
-      flags['_OUT'] = argument.removeprefix('--out=')
-  for name, value in flags.items():
-    flag = type('Flag', (), {'value': value})
-    monkeypatch.setattr(report, name, flag, raising=False)
-  places = [x for x in arguments if not x.startswith('--')]
-  with pytest.raises(SystemExit, match=re.escape(f'Error: {message}')):
-    report.main(['report', *places])
+def test_mistakes_of_the_command(arguments, message):
+  done = command(*arguments)
+  assert done.returncode == 1
+  assert done.stderr.startswith(f'Error: {message}')
+  assert done.stderr.count('\n') == 1
 
 
 def test_an_empty_workdir(tmp_path):

@@ -94,7 +94,7 @@ class Run:
     return ''
 
   def at(self, step: int, name: str) -> float | None:
-    """A number; None if there is none of that name."""
+    """The number of a name at a step; None if the step lacks it."""
     return self.numbers.get(step, {}).get(name)
 
   def newest(self, name: str) -> tuple[int, float] | None:

@@ -149,16 +149,8 @@ def saved_law(path: str, name: str) -> findings.Found:
   return by_name[name] if name else (losses or found)[0]
 
 
-def main(argv: list[str]) -> None:
-  try:
-    _main(argv[1:], flags.FLAGS)
-  except Exception as error:
-    if not command.is_fixable(error):
-      raise
-    raise SystemExit(f'Error: {command.message(error)}') from None
-
-
-def _main(words, options):
+def main(words: list[str]) -> None:
+  options = flags.FLAGS
   if len(words) != 2 or words[0] not in ('fit', 'predict'):
     raise ValueError(
       "give 'fit RUNS.csv', 'fit FOLDER' or 'predict DIR'. See --help."
@@ -241,5 +233,4 @@ if __name__ == '__main__':
   flags.DEFINE_float('unique', 0.0, 'predict: tokens of the text; 0: D')
   flags.DEFINE_float('steps', 0.0, 'predict: S of a run')
   flags.DEFINE_bool('json', False, 'print JSON')
-  flags.FLAGS.set_gnu_getopt()  # flags may follow the words
-  command.start(main)
+  command.run_words(main)

@@ -11,21 +11,11 @@ from tests.helpers.optimizers import (
   adamw,
   lion,
   normal,
+  paper_adamw,
   rate,
   train,
 )
 from train.learning.optimizer import make_optimizer, state_axes
-
-
-def paper_adamw(x, gradients, o, shrinks):
-  """Loshchilov & Hutter 2019, algorithm 2, decoupled, times the rate."""
-  m = v = 0.0
-  for t, g in enumerate(gradients, 1):
-    m = o.b1 * m + (1 - o.b1) * g
-    v = o.b2 * v + (1 - o.b2) * g**2
-    u = m / (1 - o.b1**t) / (np.sqrt(v / (1 - o.b2**t)) + o.epsilon)
-    x = x - float(rate(t - 1)) * (u + o.weight_decay * shrinks * x)
-  return x
 
 
 def paper_lamb(x, gradients, o, shrinks):

@@ -11,7 +11,14 @@ from configs import bert, llama, t5
 from models.build import build
 from models.config import TransformerConfig
 from tests.helpers.decoders import tiny_decoder
-from tests.helpers.optimizers import lion, muon, normal, rate, train
+from tests.helpers.optimizers import (
+  lion,
+  muon,
+  normal,
+  paper_adamw,
+  rate,
+  train,
+)
 from train.learning.muon import orthogonal
 from train.learning.optimizer import make_optimizer
 from train.learning.state import abstract_params, abstract_state
@@ -62,16 +69,6 @@ def paper_muon(x, gradients, o):
     u = paper_step((1 - o.momentum) * g + o.momentum * m)
     own = o.matrix_rate * float(rate(t))
     x = (1 - own * o.weight_decay) * x - own * u
-  return x
-
-
-def paper_adamw(x, gradients, o, shrinks):
-  m = v = 0.0
-  for t, g in enumerate(gradients, 1):
-    m = o.b1 * m + (1 - o.b1) * g
-    v = o.b2 * v + (1 - o.b2) * g**2
-    u = m / (1 - o.b1**t) / (np.sqrt(v / (1 - o.b2**t)) + o.epsilon)
-    x = x - float(rate(t - 1)) * (u + o.weight_decay * shrinks * x)
   return x
 
 
