@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from configs.scaling.flops import Shape, products
+from configs.scaling.flops import Shape, beside_products, products
 from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
@@ -37,9 +37,16 @@ def peak_flops(device: jax.Device) -> float | None:
   return PEAKS.get(next(kinds, None))
 
 
-def run_flops(config: ConfigDict) -> float:
-  """Floating-point operations of a whole run, through all of its phases."""
-  return sum((last - first) * each for first, last, each in _spans(config))
+def run_flops(config: ConfigDict, convention: str = 'palm') -> float:
+  """Floating-point operations of a whole run, through all of its phases.
+
+  Args:
+    config: of the run.
+    convention: 'palm' or 'exact', see configs/scaling/flops.py.
+  """
+  return sum(
+    (last - first) * each for first, last, each in _spans(config, convention)
+  )
 
 
 def flops_after(config: ConfigDict, steps: ArrayLike) -> np.ndarray:
@@ -51,7 +58,9 @@ def flops_after(config: ConfigDict, steps: ArrayLike) -> np.ndarray:
   return found
 
 
-def _spans(config: ConfigDict) -> Iterator[tuple[int, int, float]]:
+def _spans(
+  config: ConfigDict, convention: str = 'palm'
+) -> Iterator[tuple[int, int, float]]:
   """(first, last, operations of a step) of steps that are alike.
 
   The steps after `first` up to `last` belong to it.
@@ -68,18 +77,21 @@ def _spans(config: ConfigDict) -> Iterator[tuple[int, int, float]]:
     for first, until, learner in make_tuning(config).parts:
       own = max(phase.first, first), min(last, until)
       if own[0] < own[1]:
-        yield *own, step_flops(model, batch, learner)
+        yield *own, step_flops(model, batch, learner, convention)
 
 
 def step_flops(
-  config: TransformerConfig, batch: dict[str, Any], learner: str = ''
+  config: TransformerConfig,
+  batch: dict[str, Any],
+  learner: str = '',
+  convention: str = 'palm',
 ) -> float:
   """Floating-point operations of one training step, all devices together.
 
-  The convention of PaLM (Chowdhery et al. 2022, appendix B), which
-  configs/scaling/flops.py counts. The batch is of arrays or shapes. `learner`
-  is the part of ELECTRA that a stage trains, see `tuning.Tuning.parts`; '':
-  both.
+  The convention is that of PaLM (Chowdhery et al. 2022, appendix B), or
+  'exact'; configs/scaling/flops.py counts them. The batch is of arrays or
+  shapes. `learner` is the part of ELECTRA that a stage trains, see
+  `tuning.Tuning.parts`; '': both.
   """
   *rows, T = batch['inputs'].shape
   B = math.prod(rows)  # of a choice, several rows an example
@@ -90,4 +102,6 @@ def step_flops(
     predicted = T
   if 'encoder_inputs' in batch:
     sources = batch['encoder_inputs'].shape[1]
-  return products(config, Shape(B, T, predicted, sources), learner)
+  shape = Shape(B, T, predicted, sources)
+  made = products(config, shape, learner)
+  return made + (convention == 'exact') * beside_products(config, shape)

@@ -27,6 +27,7 @@ from absl import flags
 
 from configs.arguments import unknown
 from configs.commands import command
+from configs.scaling.flops import CONVENTIONS
 from configs.scaling.laws import LAWS
 from input_pipeline.sources import paths
 from train.reporting.metrics import writing
@@ -225,9 +226,7 @@ if __name__ == '__main__':
   flags.DEFINE_enum(
     'count', 'total', ['total', 'non_embedding'], 'fit FOLDER: what N counts'
   )
-  flags.DEFINE_enum(
-    'flops', '6nd', ['6nd', 'palm'], 'fit FOLDER: what FLOPs count'
-  )
+  flags.DEFINE_enum('flops', '6nd', CONVENTIONS, 'fit FOLDER: what FLOPs count')
   flags.DEFINE_float('params', 0.0, 'predict: N of a run')
   flags.DEFINE_float('tokens', 0.0, 'predict: D of a run')
   flags.DEFINE_float('unique', 0.0, 'predict: tokens of the text; 0: D')

@@ -43,7 +43,8 @@ def read_folder(
   Args:
     folder: of workdirs, at any depth.
     counted: as N, 'total' parameters or the 'non_embedding' ones.
-    convention: of FLOPs: '6nd', or 'palm', the products that the step makes.
+    convention: of FLOPs: '6nd'; 'palm', the products that the step makes; or
+      'exact' (configs/scaling/flops.py).
     curves: all evaluations of a run are points, also of unfinished ones; else
       only the last, of runs that made all of their steps.
 
@@ -87,7 +88,7 @@ def read_folder(
       if convention != '6nd':
         part = config.copy_and_resolve_references().unlock()
         part.train.steps = step
-        made = flops.run_flops(part)
+        made = flops.run_flops(part, convention)
       row = N, tokens, made, loss, step
       for column, value in zip(columns.values(), row, strict=True):
         column.append(float(value))

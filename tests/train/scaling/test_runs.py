@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.scaling import ladder
+from configs.scaling import flops, ladder
 from train.runs import workdir
 from train.scaling.runs import read_folder
 
@@ -50,6 +50,16 @@ def test_runs_are_points(folder):
     assert points.tokens[i] == runs[name].tokens
     assert points.flops[i] == pytest.approx(runs[name].flops)
   assert sorted(points.loss) == [4.0, 4.1, 4.2]
+
+
+@pytest.mark.parametrize('convention', ['palm', 'exact'])
+def test_flops_are_those_of_the_plan(folder, convention):
+  """A folder's FLOPs are what `of_step` says of each run's config."""
+  points = read_folder(str(folder), convention=convention)
+  for i, name in enumerate(points.runs):
+    config = workdir.read_config(str(folder / name))
+    made = config.train.steps * flops.of_step(config, convention)
+    assert points.flops[i] == pytest.approx(made, rel=1e-12)
 
 
 def test_conventions(folder):
