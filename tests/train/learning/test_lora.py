@@ -1,5 +1,7 @@
 """LoRA beside peft's, on one BERT with the same weights, A and B."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -15,7 +17,7 @@ from tests.helpers import hf_reference as reference
 from tests.helpers.optimizers import adamw
 from train.learning import lora
 from train.learning.optimizer import make_optimizer
-from train.learning.state import TrainState, abstract_params
+from train.learning.state import TrainState, abstract_params, as_kept
 from train.learning.step import train_step
 from train.learning.tuning import Tuning
 
@@ -137,12 +139,12 @@ def their_training(model, batch):
   return losses
 
 
-def our_training(config, params, batch, accumulate=1):
+def our_training(config, params, batch, accumulate=1, tuning=TUNING):
   """The losses of the steps, and the first and the last state."""
   model = build(config)
-  _, axes = TUNING.extended(*abstract_params(model))
+  _, axes = tuning.extended(*abstract_params(model))
   optimizer = make_optimizer(
-    adamw(), optax.constant_schedule(RATE), TUNING.trained(axes)
+    adamw(), optax.constant_schedule(RATE), tuning.trained(axes)
   )
 
   @jax.jit
@@ -156,13 +158,13 @@ def our_training(config, params, batch, accumulate=1):
         schedule=optax.constant_schedule(RATE),
         seed=0,
         accumulate=accumulate,
-        tuning=TUNING,
+        tuning=tuning,
       )
 
   first = TrainState(
     step=np.int32(0),
     params=params,
-    opt_state=optimizer.init(TUNING.trained(params)),
+    opt_state=optimizer.init(tuning.trained(params)),
     cursor=np.zeros((1, 4), 'int32'),
   )
   state, losses = first, []
@@ -208,6 +210,80 @@ def test_steps_and_merged_weights_equal_those_of_peft(tmp_path, scan):
   state = theirs.merge_and_unload().state_dict()
   for name, x in again.state_dict().items():
     np.testing.assert_allclose(x, state[name], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize('scan', [True, False])
+def test_a_base_in_bfloat16_equals_that_of_peft(tmp_path, scan):
+  """x W + s (x A) B: losses, first gradients, and factors after the steps."""
+  tuning = dataclasses.replace(TUNING, base_dtype='bfloat16')
+  plain = torch_model()
+  with torch.no_grad():
+    for p in plain.parameters():
+      p.copy_(p.to(torch.bfloat16) if p.ndim > 1 else p)
+  folder = reference.saved(plain, tmp_path / 'plain')
+  config, params = pretrained.load(folder, head='mlm', scan=scan)
+  factors, batch = random_factors(config), make_batch()
+  shapes, _ = tuning.extended(*abstract_params(build(config)))
+  state = as_kept(params | {lora.KEY: factors}, shapes)
+  kept = flatten_dict(state, sep='/')
+  for name, x in flatten_dict(params, sep='/').items():
+    narrow = kept[name].dtype == 'bfloat16'
+    assert narrow == name.endswith(('kernel', 'table', 'position', 'type'))
+    np.testing.assert_array_equal(kept[name], x)  # rounded above
+
+  theirs = peft_model(plain, factors)
+  expected = their_training(theirs, batch)
+  losses, first, last = our_training(config, state, batch, tuning=tuning)
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+  own = dict(theirs.named_parameters())
+  for layer in range(LAYERS):
+    for name, their in THEIRS.items():
+      for factor in ('a', 'b'):
+        x = own[their_name(layer, their, factor)].detach().numpy().T
+        before, after = (
+          of_layer(tree.params[lora.KEY], name, layer, factor)
+          for tree in (first, last)
+        )
+        moved, error = np.linalg.norm(x - before), np.linalg.norm(after - x)
+        assert error <= 1e-4 * moved, (name, factor, error / moved)
+  for name, x in flatten_dict(last.params, sep='/').items():
+    if not name.startswith('lora/'):
+      assert np.asarray(x).tobytes() == np.asarray(kept[name]).tobytes(), name
+  # A model never sees a sum that would be rounded or take memory.
+  given = tuning.applied(last.params)
+  flat = flatten_dict(given, sep='/')
+  changed = {x.rpartition('/')[0] for x in flat if x.endswith('/a')}
+  assert len(changed) == len(THEIRS) * (1 if scan else LAYERS)
+  assert all(flat[f'{x}/kernel'].dtype == 'bfloat16' for x in changed)
+  merged = tuning.merged(last.params)
+  model, rest = build(config), {k: batch[k] for k in build(config).INPUTS}
+  with jax.default_matmul_precision('highest'):
+    a, b = (
+      jax.tree.leaves(jax.jit(model.apply)({'params': x}, **rest))
+      for x in (given, merged)
+    )
+  for x, y in zip(a, b, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-5)
+
+
+def test_tables_begin_unchanged_and_change_lookup_and_logits(trained):
+  config, _, first, _ = trained
+  tuning = dataclasses.replace(TUNING, matrices=('embed/table',))
+  shapes, _ = tuning.extended(*abstract_params(build(config)))
+  pair = tuning.drawn(shapes, 3)[lora.KEY]['embed']['table']
+  assert pair['a'].shape == (V, RANK)
+  assert not pair['a'].any()
+  assert 0.8 < pair['b'].std() < 1.2
+  base = {k: x for k, x in first.params.items() if k != lora.KEY}
+  pair = {'a': jax.numpy.ones((V, RANK)), 'b': pair['b']}
+  tree = base | {lora.KEY: {'embed': {'table': pair}}}
+  for params in (tuning.merged(tree), tuning.applied(tree)):
+    np.testing.assert_allclose(
+      params['embed']['table'],
+      base['embed']['table'] + 6.0 / RANK * pair['a'] @ pair['b'],
+      rtol=1e-5,
+      atol=1e-5,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -286,7 +362,7 @@ def test_new_factors_change_nothing_and_are_drawn_from_the_seed(trained):
   ('changes', 'message'),
   [
     ({'matrices': ('attention/qery',)}, "Did you mean 'attention/query'"),
-    ({'matrices': ('embed/table',)}, 'which LoRA cannot change'),
+    ({'matrices': ('mlp_norm',)}, 'which LoRA cannot change'),
     ({'rank': WIDTH}, f'below {WIDTH}, the smaller side of attention/query'),
   ],
 )
