@@ -55,15 +55,15 @@ def finetune(
     ValueError: a setting that cannot work, before anything is compiled.
   """
   config = adoption.resolve(config)
-  source = adapters.source(folder, source)
+  base = adapters.stored(folder)
   if adoption.is_published(source):
     config = _published(config, folder, source, scratch)
     source = ''
   else:
-    config = adoption.adopt(config, source, scratch)
+    config = adoption.adopt(config, source or base, scratch)
   if jax.process_index() == 0:
     terminal.say(adoption.described(config))
-    if scratch or not (source or workdir.begun(folder)):
+    if scratch or not (source or base or workdir.begun(folder)):
       terminal.say('All parameters are new, from the seed: nothing pretrained.')
   loop.train(config, folder, init_from='' if scratch else source)
 

@@ -101,12 +101,15 @@ def base_of(run: str) -> str:
   return base if known else ''
 
 
+def stored(run: str) -> str:
+  """The folder of an adapter's base if it is stored by now; or ''."""
+  base = base_of(run)
+  return base if base and history.saved_steps(base) else ''
+
+
 def source(run: str, given: str) -> str:
   """What a new run begins with: `given`, or the stored base; '' if neither."""
-  base = base_of(run)
-  if given or not base or workdir.begun(run) or not history.saved_steps(base):
-    return given
-  return base
+  return given if given or workdir.begun(run) else stored(run)
 
 
 def open_checkpoints(run: str, *args: Any, **settings: Any) -> Checkpoints:
@@ -244,7 +247,7 @@ def store(run: str, setup: Setup, params: dict, data: dict) -> None:
     for path, x in flat.items()
     if not is_added(path) and not warm_start_arrays.answers(_named(path))
   }
-  if history.saved_steps(base):
+  if stored(run):
     _compare(run, base, kept)
     return
   plain = workdir.plain(setup.config)

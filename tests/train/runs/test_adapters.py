@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from peft import PeftModel
 
 from configs import gpt2
+from input_pipeline import tokenizing
 from tests.helpers import runs
 from train import loop, pretrained
 from train.evaluate import evaluate_run
@@ -130,8 +131,8 @@ def test_the_same_bits_as_a_run_with_a_base_of_its_own(
   assert fingerprint(folder) == fingerprint(own)
 
 
-def test_evaluated_generated_and_exported_by_name(
-  several, plain, tmp_path, capsys
+def test_evaluated_and_exported_by_name(
+  several, plain, source, tmp_path, capsys
 ):
   folder = adapters.folder(several, 'one')
   found = evaluate_run(folder)
@@ -145,20 +146,30 @@ def test_evaluated_generated_and_exported_by_name(
   target, base = str(tmp_path / 'peft'), str(tmp_path / 'base')
   pretrained.export(folder, target, 'float32', form='peft')
   assert 'PeftModel.from_pretrained' in capsys.readouterr().out
-  pretrained.export(plain, base, 'bfloat16')
+  pretrained.export(plain, base, 'float32')
   ids = jax.device_get(run.apply(tokens)['tokens']).astype('int64')
   model = transformers.GPT2LMHeadModel.from_pretrained(
     base, dtype='float32'
   ).eval()
   model = PeftModel.from_pretrained(model, target).eval()
   theirs = model(torch.from_numpy(ids)).logits.detach().numpy()
-  # The trunk is bfloat16's in both; it computes in the run's own type.
+  # Theirs has the base in float32.
   np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)
   merged = str(tmp_path / 'merged')
   pretrained.convert(base, merged, 'float32', target)
   whole = transformers.GPT2LMHeadModel.from_pretrained(merged).eval()
   logits = whole(torch.from_numpy(ids)).logits.detach().numpy()
   np.testing.assert_allclose(logits, theirs, rtol=1e-4, atol=1e-5)
+
+  # A run that trains on has the same parameters.
+  config = config_of(source, **{'tuning.base_dtype': 'bfloat16'})
+  config.data.tokenizer = tokenizing.path_in(plain, 'bytes')
+  again = adapters.begin(str(tmp_path / 'w'), 'again')
+  pretrained.begin(base, config, again, target)
+  here, there = params_of(again, 0), params_of(folder)
+  assert here.keys() == there.keys()
+  for name, x in here.items():
+    assert x.tobytes() == there[name].tobytes(), name
 
   # peft's files of another base, of the same shapes.
   with pytest.raises(ValueError, match='adapters of another base'):
