@@ -87,9 +87,9 @@ def train(
   )
   with spent.part('restore'):
     restored = None if origin else checkpoints.restore_newest(setup.state)
-    state, saved = restored or first_state(setup, data, origin)
-    if not restored:
-      adapters.store(folder, setup, state.params, data.fingerprint)
+  state, saved = restored or first_state(setup, data, origin)
+  if not restored:
+    adapters.store(folder, setup, state.params, data.fingerprint)
   start = int(state.step)
   accepted = []  # differences of the data
   if restored:

@@ -94,7 +94,7 @@ def begin(parent: str, name: str) -> str:
 
 def base_of(run: str) -> str:
   """The folder of an adapter's base; '' of a run that stores all of its own."""
-  place, _ = os.path.split(os.path.normpath(run))
+  place, _ = os.path.split(run.rstrip('/'))
   parent, name = os.path.split(place)
   base = os.path.join(parent, BASE)
   known = name == ADAPTERS and paths.exists(os.path.join(base, MARK))

@@ -40,6 +40,21 @@ def places(factors: Flat) -> list[str]:
   return sorted({name.rpartition('/')[0] for name in factors})
 
 
+def differs(config: TransformerConfig, leaf: str) -> bool:
+  """Whether peft, where it changes a table, computes something else than we do.
+
+  A tied table is the output projection too, which peft leaves as it is. The
+  stacks of an encoder-decoder share one, and so do positions with an offset the
+  rows of their padding.
+  """
+  tied = config.tie_embeddings and config.head in ('lm', 'mlm', 'mlm_nsp')
+  return leaf in TABLES and (
+    config.family == 'encoder_decoder'
+    or (leaf == 'embed/table' and tied)
+    or (leaf == 'embed/position' and config.position_offset > 0)
+  )
+
+
 def leaf_of(place: str, params: Flat) -> str:
   """The path of the matrix whose factors stand there."""
   return f'{place}/kernel' if f'{place}/kernel' in params else place
@@ -142,7 +157,7 @@ def modules(config: TransformerConfig, layout: ModuleType) -> dict[str, Module]:
   for piece in expand(layout.weights(config), config, shapes):
     leaf = piece.leaf
     known = leaf.endswith('/kernel') or leaf in (*TABLES, 'vocabulary/output')
-    if known and leaf.split('/')[0] in _BODY:
+    if known and leaf.split('/')[0] in _BODY and not differs(config, leaf):
       name = piece.theirs.removesuffix('.weight')
       found.setdefault(name, []).append(piece)
   return {

@@ -14,8 +14,8 @@ from models.pretrained.peft.modules import (
   LINEAR,
   START,
   TABLE,
-  TABLES,
   Flat,
+  differs,
   leaf_of,
   modules,
   place,
@@ -115,18 +115,12 @@ def check_save(
       'model.shared_stacks=True: transformers has two stacks, and peft would '
       f'train them apart. {merged}'
     )
-  for name in sorted({*places(factors)} & {*TABLES}):
-    tied = config.tie_embeddings and config.head in ('lm', 'mlm', 'mlm_nsp')
-    if name == 'embed/table' and tied:
+  for name in places(factors):
+    if differs(config, name):
       raise ValueError(
-        f'tuning.matrices has {name!r}, which is the output projection too '
-        '(model.tie_embeddings): peft would change the lookup alone. '
-        f'{merged}'
-      )
-    if config.family == 'encoder_decoder' or config.position_offset:
-      raise ValueError(
-        f'tuning.matrices has {name!r}: peft cannot change the tables of this '
-        f'model. {merged}'
+        f'tuning.matrices has {name!r}, which the model reads in more than one '
+        'place, as the output projection (model.tie_embeddings) or in both '
+        f'stacks: peft would change one of them alone. {merged}'
       )
   module, _ = layout.suiting(_theirs(config), '', kept)
   return module

@@ -274,7 +274,7 @@ def test_other_bases_are_errors(files, tmp_path, edit, message):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'tie_embeddings': True}, 'the output projection too'),
+    ({'tie_embeddings': True}, 'as the output projection'),
     ({'family': 'electra'}, "ELECTRA's pair is two models"),
     ({'shared_stacks': True}, 'transformers has two stacks'),
   ],
