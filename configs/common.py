@@ -151,6 +151,9 @@ KEYS = {
   'tuning.alpha': Key(0.0, 'lora: the change is alpha / R times A B'),
   'tuning.matrices': Key(
     (), 'lora: which matrices change: attention/query, mlp/output, ...'),
+  'tuning.base_dtype': Key(
+    '', 'lora, adapters, head: the type that frozen matrices are kept in',
+    ('', 'bfloat16')),
   'tuning.layer_decay': Key(
     0.0, 'factor of the rate from a layer to the one below; 0: one rate'),
 

@@ -110,7 +110,12 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
 
 class Dense(nn.Module):
-  """x W + b over the last dimension: [..., I] -> [..., O]; float32 weights."""
+  """x W + b over the last dimension: [..., I] -> [..., O]; float32 weights.
+
+  Parameters `a` [I,R] and `b` [R,O], if there are any beside the kernel, add
+  x A B: the low-rank change of a frozen W (Hu et al. 2021, 4.1). The module
+  never makes them.
+  """
 
   features: int
   axes: tuple[str, str]
@@ -124,7 +129,16 @@ class Dense(nn.Module):
     init = named(self.kernel_init, *self.axes)
     kernel = self.param('kernel', init, shape, 'float32')
     kernel = gathered(kernel.astype(self.dtype), self.axes)
-    y = linear(x.astype(self.dtype), kernel)
+    x = x.astype(self.dtype)
+    y = linear(x, kernel)
+    if self.has_variable('params', 'a'):
+      for name, axes in (
+        ('a', (self.axes[0], 'rank')),
+        ('b', ('rank', self.axes[1])),
+      ):
+        factor = self.get_variable('params', name).astype(self.dtype)
+        x = linear(x, gathered(factor, axes))
+      y = y + x
     if self.bias:
       # A bias of the model's width is small enough to be on every device.
       axis = 'norm' if self.axes[1] == 'embed' else self.axes[1]

@@ -46,15 +46,24 @@ class Published:
     )
 
 
-def open_published(folder: str, **overrides: Any) -> Published:
+def open_published(
+  folder: str, adapter: str = '', **overrides: Any
+) -> Published:
   """Opens a checkpoint in Hugging Face layout, with the tokenizer beside it.
 
+  `adapter` is a folder with peft's LoRA for it, which is merged into it.
   `overrides` are fields of the model that its config.json leaves open, such as
   `dtype` or `head`. Raises ValueError if it cannot be read or has no tokenizer.
   """
   pretrained.read_config(folder, **overrides)  # first: is it a checkpoint?
+  if adapter:
+    from train import peft_files  # it needs the extra `pretrained`
+
+    found = peft_files.read(adapter, folder, **overrides)
   tokenizer = published_tokenizer(folder)
   config, params = pretrained.load(folder, **overrides)
+  if adapter:
+    params = peft_files.merged(adapter, found, params)
   start = pretrained.start_token(folder)
   return Published(folder, build(config), params, tokenizer, start)
 

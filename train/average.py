@@ -23,7 +23,7 @@ from absl import flags
 from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from train.parallel import processes
-from train.runs import command, folders, history, opening, workdir
+from train.runs import adapters, command, folders, history, opening, workdir
 from train.runs.checkpoint import Checkpoints
 
 
@@ -53,7 +53,7 @@ def average(folder: str, to: str, last: int = 5) -> list[int]:
       f"{folder} trains LoRA's factors, whose mean is not that of the matrices "
       'which they make: it cannot be averaged.'
     )
-  checkpoints = Checkpoints(folder, read_only=True)
+  checkpoints = adapters.open_checkpoints(folder, read_only=True)
   steps = checkpoints.steps()[-last:]
   if len(steps) < last:
     raise ValueError(

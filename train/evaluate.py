@@ -1,7 +1,8 @@
 """Evaluation: exact token-weighted means over the held-out split.
 
 `python -m train.evaluate --workdir=W [--step=N]` evaluates a checkpoint as the
-run itself did at that step, and prints a line of JSON. --step=best is the best
+run itself did at that step, and prints a line of JSON. --adapter=NAME is one of
+several in --workdir. --step=best is the best
 one by the run's `checkpoint.best`, --step=best:TASK that of one of its tasks.
 With --config=FILE.py (and --config.KEY=VALUE) it uses another config, for other
 data or devices; that config must describe the same model. A run that has
@@ -60,7 +61,7 @@ from train.finetuning import scoring
 from train.generation.options import Options
 from train.generation.writer import make_writer
 from train.parallel import processes
-from train.runs import command, opening, workdir
+from train.runs import adapters, command, opening, workdir
 from train.runs.checkpoint import parse_step
 
 # What is evaluated in place of the run's held-out split, by flag.
@@ -162,12 +163,14 @@ def _check_threshold(data: pipeline.Data, threshold: float) -> None:
 def main():
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
-  own = _STEP.value or _WEIGHTS.value or _CONFIG.value is not None
-  if _FROM.value and own:
+  own = _STEP.value or _WEIGHTS.value or _ADAPTER.value
+  if _FROM.value and (own or _CONFIG.value is not None):
     raise ValueError(
       '--from=CHECKPOINT has one step and its own config: leave --step, '
-      '--weights and --config out.'
+      '--weights, --adapter and --config out.'
     )
+  if _PEFT.value and not _FROM.value:
+    raise ValueError('--peft=FOLDER needs --from=CHECKPOINT, its base.')
   kinds = [kind for kind in KINDS if flags.FLAGS[kind].value] or ['']
   if len(kinds) > 1:
     raise ValueError(f'Give one of {", ".join(f"--{x}" for x in kinds)}.')
@@ -207,14 +210,15 @@ def _check_use(name, uses, kind):
 
 def _model():
   if _FROM.value:
-    return applying.open_published(_FROM.value)
+    return applying.open_published(_FROM.value, _PEFT.value)
   step = parse_step(_STEP.value)
-  return opening.open_run(_WORKDIR.value, step, _CONFIG.value, _WEIGHTS.value)
+  folder = adapters.folder(_WORKDIR.value, _ADAPTER.value)
+  return opening.open_run(folder, step, _CONFIG.value, _WEIGHTS.value)
 
 
 def _evaluate_run():
   found = evaluate_run(
-    _WORKDIR.value,
+    adapters.folder(_WORKDIR.value, _ADAPTER.value),
     parse_step(_STEP.value),
     _CONFIG.value,
     _SOURCE.value,
@@ -265,6 +269,10 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.')
   _FROM = flags.DEFINE_string(
     'from', '', 'A published checkpoint, in place of a run.'
+  )
+  _ADAPTER = adapters.define_flag()
+  _PEFT = flags.DEFINE_string(
+    'peft', '', "A folder with peft's LoRA for --from."
   )
   _TEXTS = flags.DEFINE_multi_string(
     'texts', (), 'A source of texts, such as textfile:wiki.test.raw.'

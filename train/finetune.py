@@ -10,7 +10,7 @@ decides the sizes of the model and the tokenizer. STEP may be 'best', or
 --from the seed draws the parameters. --scratch draws them too, but keeps the
 sizes and the tokenizer of --from, for a comparison. A run that was stopped
 resumes, as with `python -m train`; `python -m train.evaluate --workdir=W`
-reports its scores.
+reports its scores. --adapter=NAME trains one of several adapters over one base.
 
 --seeds=5 and --grid KEY=VALUE,VALUE (repeat it for several keys) train a run
 for each seed and each point of the grid, each in its own folder under W. Runs
@@ -33,7 +33,7 @@ from configs.commands import terminal
 from train import loop
 from train.finetuning import adoption, sweeping
 from train.parallel import processes
-from train.runs import command, workdir
+from train.runs import adapters, command, workdir
 from train.sweeping import record
 
 RECIPE = 'recipe'  # in place of a key of --grid: the grid of the recipe
@@ -55,14 +55,15 @@ def finetune(
     ValueError: a setting that cannot work, before anything is compiled.
   """
   config = adoption.resolve(config)
+  base = adapters.stored(folder)
   if adoption.is_published(source):
     config = _published(config, folder, source, scratch)
     source = ''
   else:
-    config = adoption.adopt(config, source, scratch)
+    config = adoption.adopt(config, source or base, scratch)
   if jax.process_index() == 0:
     terminal.say(adoption.described(config))
-    if scratch or not (source or workdir.begun(folder)):
+    if scratch or not (source or base or workdir.begun(folder)):
       terminal.say('All parameters are new, from the seed: nothing pretrained.')
   loop.train(config, folder, init_from='' if scratch else source)
 
@@ -98,6 +99,11 @@ def published(config: str) -> list[dict]:
 
 def main():
   processes.join()
+  folder = adapters.begin(_WORKDIR.value, _ADAPTER.value)
+  if _SCRATCH.value and _ADAPTER.value:
+    raise ValueError(
+      '--scratch draws all parameters: adapters have a base that was trained.'
+    )
   if _SCRATCH.value and not _FROM.value:
     raise ValueError(
       '--scratch needs --from, which gives the sizes and the tokenizer.'
@@ -109,12 +115,12 @@ def main():
     recipe = published(flags.FLAGS['config'].config_filename)
   points = grids.points(_GRID.value, recipe, _SEEDS.value, RECIPE)
   if _CONFIG.value is None:
-    if len(points) != 1 or not workdir.begun(_WORKDIR.value):
+    if len(points) != 1 or not workdir.begun(folder):
       raise ValueError(
         'Give --config=finetune/FILE.py:task=TASK: only a single run that has '
         'begun resumes without it.'
       )
-    loop.train(None, _WORKDIR.value)
+    loop.train(None, folder)
     return
   configs = {p: grids.configured(_CONFIG.value, p) for p in points}
   grids.check_configs(configs)
@@ -123,7 +129,9 @@ def main():
     finetune(configs[point], folder, _FROM.value, _SCRATCH.value)
 
   if not any(point.keys for point in points):
-    run(points[0], _WORKDIR.value)
+    run(points[0], folder)
+  elif _ADAPTER.value:
+    raise ValueError('--adapter names one run: leave --seeds and --grid out.')
   else:
     start = f'{_FROM.value} --scratch' if _SCRATCH.value else _FROM.value
     record.check_same(_CONFIG.value, start, _WORKDIR.value)
@@ -137,6 +145,10 @@ if __name__ == '__main__':
   )  # fmt: skip
   _WORKDIR = flags.DEFINE_string(
     'workdir', None, "The run's folder, or that of all runs.", required=True
+  )
+  _ADAPTER = adapters.define_flag(
+    'A name: the run is WORKDIR/adapters/NAME, and what is frozen is stored '
+    'once for all adapters, in WORKDIR/base.'
   )
   _FROM = flags.DEFINE_string(
     'from', '', 'WORKDIR[:STEP], or a published checkpoint.'

@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from input_pipeline.sources import hashes
-from train.runs import command
-from train.runs.checkpoint import Checkpoints, parse_step
+from train.runs import adapters, command
+from train.runs.checkpoint import parse_step
 
 
 def digest(tree: Any) -> str:
@@ -41,7 +41,7 @@ def fingerprint(workdir: str, step: int | str | None = None) -> dict:
 
   Raises CheckpointError if there is none, or it is damaged.
   """
-  checkpoints = Checkpoints(workdir, read_only=True)
+  checkpoints = adapters.open_checkpoints(workdir, read_only=True)
   step = checkpoints.find(step)
   state = checkpoints.restore_arrays(step)
   data = json.dumps(checkpoints.run(step)['data'], sort_keys=True)
@@ -56,13 +56,13 @@ def fingerprint(workdir: str, step: int | str | None = None) -> dict:
 
 
 def main():
-  print(
-    json.dumps(fingerprint(_WORKDIR.value, parse_step(_STEP.value)), indent=2)
-  )
+  folder = adapters.folder(_WORKDIR.value, _ADAPTER.value)
+  print(json.dumps(fingerprint(folder, parse_step(_STEP.value)), indent=2))
 
 
 if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
+  _ADAPTER = adapters.define_flag()
   _STEP = flags.DEFINE_string(
     'step',
     '',

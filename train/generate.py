@@ -2,7 +2,8 @@
 
 `python -m train.generate --workdir=W [--step=N]` answers a few held-out
 examples: an encoder-decoder fills in its inputs, a decoder continues the first
-half of a text. --from=CHECKPOINT takes a published checkpoint.
+half of a text. --from=CHECKPOINT takes a published checkpoint, --peft=FOLDER an
+adapter of peft with it. --adapter=NAME takes one of several in --workdir.
 Give texts of your own with --text (repeat it for several; for span corruption
 'A <extra_id_0> sat on the <extra_id_1>.'), with --file=FILE, one a line, or in
 the field `prompt` of a .jsonl file, or at a prompt: --interactive. White space
@@ -44,7 +45,7 @@ from train.generation.prompts import SENTINEL, infilled
 from train.generation.samples import first_rows_of
 from train.generation.writer import Writer, make_writer
 from train.parallel import processes
-from train.runs import command, opening
+from train.runs import adapters, command, opening
 from train.runs.checkpoint import parse_step
 
 # Objectives whose answers are the texts of gaps.
@@ -158,10 +159,13 @@ def main():
   options = Options(**values | {'stop': tuple(values['stop'])})
   if bool(_WORKDIR.value) == bool(_FROM.value):
     raise ValueError('Give --workdir of a run, or --from=CHECKPOINT.')
-  if _FROM.value and (_STEP.value or _WEIGHTS.value):
+  if _FROM.value and (_STEP.value or _WEIGHTS.value or _ADAPTER.value):
     raise ValueError(
-      '--from=CHECKPOINT has one step: leave --step and --weights out.'
+      '--from=CHECKPOINT has one step: leave --step, --weights and --adapter '
+      'out.'
     )
+  if _PEFT.value and not _FROM.value:
+    raise ValueError('--peft=FOLDER needs --from=CHECKPOINT, its base.')
   for name in ('examples', 'batch'):
     if (value := flags.FLAGS[name].value) < 1:
       raise ValueError(f'--{name}={value} must be at least 1.')
@@ -178,11 +182,13 @@ def main():
     raise ValueError('--interactive reads what is typed: leave inputs out.')
   processes.join()
   step = parse_step(_STEP.value)
+  if not _FROM.value:
+    folder = adapters.folder(_WORKDIR.value, _ADAPTER.value)
   if not rows and not _INTERACTIVE.value:
     if _FROM.value:
       raise ValueError('--from needs --text, --file or --interactive.')
     text = generate(
-      _WORKDIR.value, step, None, _EXAMPLES.value, options, _WEIGHTS.value
+      folder, step, None, _EXAMPLES.value, options, _WEIGHTS.value
     )
     if jax.process_index() == 0:
       print(text)
@@ -191,9 +197,9 @@ def main():
   texts = [row[_FIELD.value] for row in rows]
   if _FROM.value:
     # A program that writes has every layer written out.
-    model = applying.open_published(_FROM.value, scan=False)
+    model = applying.open_published(_FROM.value, _PEFT.value, scan=False)
   else:
-    model = opening.open_run(_WORKDIR.value, step, weights=_WEIGHTS.value)
+    model = opening.open_run(folder, step, weights=_WEIGHTS.value)
   origin = {'model': model.folder, 'step': getattr(model, 'step', None)}
   if getattr(model, 'part', 'params') != 'params':
     origin['part'] = model.part
@@ -232,6 +238,10 @@ if __name__ == '__main__':
   _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.')
   _FROM = flags.DEFINE_string(
     'from', '', 'A published checkpoint, in place of a run.'
+  )
+  _ADAPTER = adapters.define_flag()
+  _PEFT = flags.DEFINE_string(
+    'peft', '', "A folder with peft's LoRA for --from."
   )
   _STEP = flags.DEFINE_string(
     'step',

@@ -18,9 +18,8 @@ from train.recording import Recorder, TrainingError, evaluation_missing
 from train.reporting import profiling
 from train.reporting.tally import Tally, ending
 from train.reporting.timing import Record
-from train.runs import folders, history, opening, warm_start, workdir
+from train.runs import adapters, folders, history, opening, warm_start, workdir
 from train.runs.best import best_of
-from train.runs.checkpoint import Checkpoints
 from train.runs.spikes import Guard, Spike
 from train.setup import set_up
 
@@ -68,6 +67,8 @@ def train(
   setup = set_up(config)
   best = best_of(setup)
   changed = workdir.check(folder, config, accept_changed_config)
+  adapters.check(folder, setup)
+  init_from = adapters.source(folder, init_from)
   origin = warm_start.find(folder, config, setup.state, init_from, init_state)
   describe(setup)
 
@@ -81,12 +82,14 @@ def train(
 
   # ---- State: the newest checkpoint's, or new ------------------------------
 
-  checkpoints = Checkpoints(
+  checkpoints = adapters.open_checkpoints(
     folder, config.checkpoint.keep, config.checkpoint.keep_every
   )
   with spent.part('restore'):
     restored = None if origin else checkpoints.restore_newest(setup.state)
   state, saved = restored or first_state(setup, data, origin)
+  if not restored:
+    adapters.store(folder, setup, state.params, data.fingerprint)
   start = int(state.step)
   accepted = []  # differences of the data
   if restored:

@@ -15,6 +15,9 @@ checkpoint written again (in another dtype or in other files):
 
   python -m models.pretrained --workdir=RUN --to=NEW
   python -m models.pretrained --from=CHECKPOINT --to=NEW
+
+--peft=FOLDER reads peft's LoRA of a checkpoint with it: the run trains it on,
+the new checkpoint has it merged. --format=peft writes a run's LoRA so.
 """
 
 from configs.commands import startup
@@ -22,7 +25,6 @@ from configs.commands import startup
 if __name__ == '__main__':
   startup.begin()
 
-import dataclasses
 import os
 import signal
 import sys
@@ -36,28 +38,34 @@ from input_pipeline import pipeline, tokenizing
 from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import export as tokenizer_export
-from input_pipeline.tokenizers import kinds, published
+from input_pipeline.tokenizers import kinds
 from input_pipeline.tokenizers.interface import start_id
 from models import pretrained
+from models.build import build
 from models.config import TransformerConfig
 from models.pretrained import pair
-from train import applying, special_tokens
+from train import peft_files, special_tokens
+from train.adopting import adopt
+from train.learning.state import abstract_params, as_kept
 from train.learning.tuning import make_tuning
 from train.runs import (
+  adapters,
   command,
   folders,
   opening,
-  warm_start_tokenizer,
   workdir,
 )
-from train.runs.checkpoint import Checkpoints, parse_step
+from train.runs.checkpoint import parse_step
 from train.settings import OWN
 from train.setup import set_up
 
 
-def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
+def begin(
+  source: str, config: ConfigDict, folder: str, adapter: str = ''
+) -> ConfigDict:
   """Begins a run with published weights: a workdir with a checkpoint of step 0.
 
+  `adapter` is a folder with peft's LoRA for them, which the run trains on.
   Returns the config of the run. Prints the names of the weights that are new.
 
   Raises:
@@ -72,10 +80,16 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
   config = adopt(source, config)
   own = {name: config.model[name] for name in OWN}
   new = pretrained.check(source, **own)
+  if adapter:
+    found = peft_files.read(adapter, source, **own)
+    config = peft_files.adopt(found, config)
   setup = set_up(config)
+  adapters.check(folder, setup)
 
   def state(params, cursor):
-    params |= setup.tuning.drawn(setup.state.params, config.seed)
+    drawn = setup.tuning.drawn(setup.state.params, config.seed)
+    params = drawn | params
+    params = as_kept(params, setup.state.params)
     trained = setup.tuning.trained(params)
     step, opt_state = jnp.zeros([], 'int32'), setup.optimizer.init(trained)
     first = setup.state.replace(step=step, opt_state=opt_state, cursor=cursor)
@@ -95,99 +109,18 @@ def begin(source: str, config: ConfigDict, folder: str) -> ConfigDict:
       print(f'  new, from the seed: {", ".join(new)}')
     # Last, because it takes the longest.
     _, params = pretrained.load(source, setup.places.params, config.seed, **own)
+    if adapter:
+      params = peft_files.place(adapter, found, setup, params)
     state = jax.jit(state, out_shardings=setup.places, donate_argnums=0)
     run = {'config': workdir.plain(config), 'data': data.fingerprint}
-    with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-      checkpoints.save(state(params, cursor), 0, run)
+    first = state(params, cursor)
+    adapters.store(folder, setup, first.params, data.fingerprint)
+    opened = adapters.open_checkpoints(folder, config.checkpoint.keep)
+    with opened as checkpoints:
+      checkpoints.save(first, 0, run)
       checkpoints.wait()
     workdir.claim(folder, config)
   return config
-
-
-def adopt(source: str, config: ConfigDict) -> ConfigDict:
-  """The config with the checkpoint's model and, where it has one, tokenizer.
-
-  Raises ValueError if the families differ, or no tokenizer fits its table.
-  """
-  family = pretrained.read_config(source).family
-  if family != config.model.family:
-    raise ValueError(
-      f'{source} is of model.family={family!r}, the config of '
-      f'{config.model.family!r}: name a config of that family.'
-    )
-  model = pretrained.read_config(
-    source, **{name: config.model[name] for name in OWN}
-  )
-  config = config.copy_and_resolve_references()
-  for field in dataclasses.fields(model):
-    ours, theirs = config.model[field.name], getattr(model, field.name)
-    if ours != theirs:
-      print(f'model.{field.name}: {theirs!r} (the config had {ours!r})')
-      with config.ignore_type():
-        config.model[field.name] = theirs
-  special_tokens.adopt(source, config)
-  if config.data.source != 'synthetic':
-    if config.data.tokenizer:
-      _compare_tokenizers(source, config)
-    else:
-      config.data.tokenizer = _own_tokenizer(source, config)
-  return config
-
-
-def _own_tokenizer(source: str, config: ConfigDict) -> str:
-  """The folder of a checkpoint's tokenizer; a ValueError if none fits."""
-  kind = config.data.tokenizer_kind
-  places = source, os.path.join(source, pair.NAMES[0])
-  found = [place for place in places if published.holds(place, kind)]
-  if not found:
-    raise ValueError(
-      f'{source} holds no tokenizer of data.tokenizer_kind={kind!r}, and a '
-      'newly trained one would not fit its weights: set data.tokenizer and '
-      'data.tokenizer_kind.'
-    )
-  if not _numbered(source, found[0]):
-    raise ValueError(
-      f'{source} is an XLM-R: the ids of its SentencePiece model differ from'
-      ' those of its weights, which have <s> <pad> </s> <unk> first. Its'
-      ' tokenizer.json has the right ones.'
-    )
-  return os.path.abspath(found[0])
-
-
-def _numbered(source, place):
-  """Whether a checkpoint's tokenizer has the ids of its weights."""
-  whole = os.path.exists(os.path.join(place, published.WHOLE))
-  return whole or pretrained.kept_fields(source)[0] != 'xlm-roberta'
-
-
-def _compare_tokenizers(source: str, config: ConfigDict) -> None:
-  """Prints whether data.tokenizer is the checkpoint's own.
-
-  Raises ValueError as `warm_start_tokenizer.compare`, or if data.tokenizer
-  cannot be read.
-  """
-  data = data_config(config)
-  if not paths.exists(data.tokenizer):  # a run that resumes has a copy
-    return
-  with paths.local(data.tokenizer) as copy:
-    given = kinds.load(
-      copy, data.sentinels, data.tokenizer_kind, data.lowercase
-    )
-  try:
-    if not _numbered(source, source):
-      raise ValueError(
-        'Its SentencePiece model has other ids than its weights.'
-      )
-    theirs = applying.published_tokenizer(
-      source, data.sentinels, data.lowercase
-    )
-  except ValueError as error:
-    print(
-      f'data.tokenizer={data.tokenizer!r} cannot be compared with the tokenizer'
-      f' of {source}: {error}'
-    )
-    return
-  print(warm_start_tokenizer.compare(given, theirs, source, data))
 
 
 def export(
@@ -196,10 +129,11 @@ def export(
   dtype: str,
   step: int | str | None = None,
   weights: str | None = None,
+  form: str = peft_files.FORMATS[0],
 ) -> None:
   """Writes a run's checkpoint, by default the newest, in Hugging Face layout.
 
-  `weights` is as for `opening.part_of`.
+  `weights` is as for `opening.part_of`; `form` is of `peft_files.FORMATS`.
 
   Raises:
     CheckpointError: there is no checkpoint, or it is damaged.
@@ -207,16 +141,23 @@ def export(
       tokenizer is not the checkpoint's. All of this before a weight is read.
   """
   run = workdir.read_config(folder)
-  checkpoints = Checkpoints(folder, read_only=True)
+  checkpoints = adapters.open_checkpoints(folder, read_only=True)
   step = checkpoints.find(step)
   saved = checkpoints.run(step)
   part = opening.part_of(folder, saved, weights)
   run = workdir.at_step(saved['config'], run)
   config = TransformerConfig(**run.model)
   tokenizer, ids, said = tokenizer_files(folder, run, saved['data'])
+  tuning = make_tuning(run)
+  if form == 'peft':
+    shapes = tuning.extended(*abstract_params(build(config)))[0]
+    peft_files.check_export(config, tuning, shapes, target, ids)
+    params = checkpoints.restore_arrays(step, part)[part]
+    said = peft_files.export(config, tuning, params, target, ids)
+    print(f'Wrote step {step:,} of {folder} to {target}. {said}')
+    return
   pretrained.check_save(config, target, dtype=dtype, kept=ids)
   params = checkpoints.restore_arrays(step, part)[part]
-  tuning = make_tuning(run)
   params = tuning.merged(params)
   pretrained.save(
     config, params, target, dtype=dtype, beside=tokenizer,
@@ -267,18 +208,24 @@ def tokenizer_files(
   return files, ids, f'Wrote its tokenizer, {path}, as {" and ".join(files)}.'
 
 
-def convert(source: str, target: str, dtype: str) -> None:
+def convert(source: str, target: str, dtype: str, adapter: str = '') -> None:
   """Writes a checkpoint again, and copies the files of its tokenizer.
+
+  `adapter` is a folder with peft's LoRA for it, which is merged into it.
 
   Raises ValueError if it cannot be read, or cannot be written to `target`.
   """
   layout, kept = pretrained.kept_fields(source)
   config = pretrained.read_config(source)
   pretrained.check_save(config, target, layout=layout, dtype=dtype, kept=kept)
+  found = peft_files.read(adapter, source) if adapter else None
   places = source, os.path.join(source, pair.NAMES[0])
   tokenizer = next(filter(None, map(tokenizer_export.published, places)), {})
+  config, params = pretrained.load(source)
+  if found:
+    params = peft_files.merged(adapter, found, params)
   pretrained.save(
-    *pretrained.load(source), target, layout=layout, dtype=dtype,
+    config, params, target, layout=layout, dtype=dtype,
     beside=tokenizer | special_tokens.generation(source), kept=kept,
   )  # fmt: skip
   print(f'Wrote {target}.')
@@ -292,6 +239,13 @@ def main():
   # SIGTERM removes what is half written.
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   source, target, folder = _FROM.value, _TO.value, _WORKDIR.value
+  name, peft = _ADAPTER.value, _PEFT.value
+  if name and not folder:
+    raise ValueError('--adapter=NAME names one of several in --workdir.')
+  if peft and not source:
+    raise ValueError('--peft=FOLDER needs --from=CHECKPOINT, its base.')
+  if _FORMAT.present and not (target and folder):
+    raise ValueError('--format is for --workdir with --to.')
   if _WEIGHTS.value and not (target and folder):
     raise ValueError('--weights is for --workdir with --to.')
   match bool(source), bool(target), bool(folder):
@@ -300,13 +254,15 @@ def main():
         raise ValueError(
           'A run needs data, an optimizer and a schedule: give --config.'
         )
-      begin(source, _CONFIG.value, folder)
+      folder = adapters.begin(folder, name)
+      begin(source, _CONFIG.value, folder, peft)
       print(f'Begun: python -m train --workdir={folder}')
     case False, True, True:
       step = parse_step(_STEP.value)
-      export(folder, target, _DTYPE.value, step, _WEIGHTS.value)
+      folder = adapters.folder(folder, name)
+      export(folder, target, _DTYPE.value, step, _WEIGHTS.value, _FORMAT.value)
     case True, True, False:
-      convert(source, target, _DTYPE.value)
+      convert(source, target, _DTYPE.value, peft)
     case _:
       raise ValueError('Give two of --from, --workdir and --to; see --help.')
 
@@ -315,6 +271,14 @@ if __name__ == '__main__':
   _FROM = flags.DEFINE_string('from', '', 'A checkpoint to read.')
   _TO = flags.DEFINE_string('to', '', 'A folder to write: new or empty.')
   _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a run.')
+  _ADAPTER = adapters.define_flag()
+  _PEFT = flags.DEFINE_string(
+    'peft', '', "A folder with peft's LoRA for --from, to read with it."
+  )
+  _FORMAT = flags.DEFINE_enum(
+    'format', 'merged', peft_files.FORMATS,
+    "Of a run of LoRA with --to: merged, or peft's files of the factors alone.",
+  )  # fmt: skip
   _STEP = flags.DEFINE_string(
     'step', '',
     "Of a checkpoint in --workdir, for --to, 'best' or 'best:TASK'; default: "

@@ -144,7 +144,7 @@ class Recorder:
   def _evaluate(self, state, step, data, asked_to_stop):
     setup, clock = self.setup, time.perf_counter()
     processes.doing(f'evaluating step {step}')
-    params = setup.tuning.merged(state.evaluated)
+    params = setup.tuning.applied(state.evaluated)
 
     def means_of(data):
       return evaluate(

@@ -208,6 +208,12 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     dataclasses.replace(described, attention=attention, remat=remat)
   )
   tuning = make_tuning(config)
+  if tuning.train == 'lora' and tuning.base_dtype and mesh.shape['stage'] > 1:
+    raise ValueError(
+      f'tuning.base_dtype is {tuning.base_dtype!r}, but sharding.mesh.stage is '
+      f'{mesh.shape["stage"]}: a pipeline reads no factors of LoRA. Leave the '
+      'base in float32, or cut the mesh along other axes.'
+    )
   schedule = make_schedule(
     config.schedule, config.train.steps, data.plan, tuning.stages
   )

@@ -85,19 +85,22 @@ class Tensors:
   Attributes:
     shapes: by name, from the headers of the files; no tensor is read for them.
     types: by name, such as 'F32'.
+    metadata: what the files say of themselves.
 
   Raises:
     ValueError: there are no safetensors, a shard is missing or cut short, or a
       tensor and the index disagree.
   """
 
-  def __init__(self, folder: str):
+  def __init__(self, folder: str, single: str = SINGLE):
     self._where = {}  # tensor -> path, open file
     self.shapes = {}
     self.types = {}
+    self.metadata = {}
     with contextlib.ExitStack() as stack:
-      for path, names in _shards(folder).items():
+      for path, names in _shards(folder, single).items():
         file = stack.enter_context(_open(path))
+        self.metadata |= file.metadata() or {}
         held = set(file.keys())
         if names is not None:
           _check_index(path, held, set(names))
@@ -132,11 +135,13 @@ def _open(path):
     ) from error
 
 
-def _shards(folder: str) -> dict[str, list[str] | None]:
+def _shards(folder: str, name: str) -> dict[str, list[str] | None]:
   """path -> the tensors that the index lists for it; None: all it holds."""
-  single, index = (os.path.join(folder, name) for name in (SINGLE, INDEX))
+  single, index = (os.path.join(folder, x) for x in (name, INDEX))
   if os.path.exists(single):
     return {single: None}
+  if name != SINGLE:
+    raise ValueError(f'{folder} has no {name}.')
   if not os.path.exists(index):
     bins = [n for n in sorted(os.listdir(folder)) if n.endswith('.bin')]
     hint = ''
@@ -253,6 +258,8 @@ def write(
   tensors: Iterator[tuple[str, np.ndarray]],
   shard_bytes: int,
   beside: dict[str, bytes],
+  names: tuple[str, str] = (CONFIG, SINGLE),
+  metadata: dict[str, str] | None = None,
 ) -> None:
   """Writes a checkpoint: the whole folder, or nothing.
 
@@ -262,13 +269,16 @@ def write(
     tensors: one after the other; at most one shard of them is held in memory.
     shard_bytes: the most that a file has, unless one tensor is larger.
     beside: name -> content of other files.
+    names: of config.json and of the file of tensors, if there is one alone.
+    metadata: of the files of tensors.
 
   Raises:
     ValueError: the folder is not empty.
   """
   with new_folder(folder) as partial:
-    _write_weights(partial, tensors, shard_bytes)
-    _write_json(os.path.join(partial, CONFIG), config)
+    about = {'format': 'pt'} | (metadata or {})
+    _write_weights(partial, tensors, shard_bytes, names[1], about)
+    _write_json(os.path.join(partial, names[0]), config)
     for name, content in beside.items():
       path = os.path.join(partial, name)
       with open(path, 'wb') as file:
@@ -276,13 +286,13 @@ def write(
       _sync(path)
 
 
-def _write_weights(folder, tensors, shard_bytes):
+def _write_weights(folder, tensors, shard_bytes, single, metadata):
   shards, held, size, total = [], {}, 0, 0  # shards: the names of each
 
   def flush():
     path = os.path.join(folder, f'shard-{len(shards)}')
     try:
-      save_file(held, path, metadata={'format': 'pt'})
+      save_file(held, path, metadata=metadata)
     except SafetensorError as error:
       raise _as_os_error(error) from error
     os.chmod(path, 0o666 & ~_umask())  # safetensors lets only the owner read
@@ -301,7 +311,7 @@ def _write_weights(folder, tensors, shard_bytes):
   weight_map = {}
   for i, names in enumerate(shards):
     file = f'model-{i + 1:05}-of-{len(shards):05}.safetensors'
-    file = SINGLE if len(shards) == 1 else file
+    file = single if len(shards) == 1 else file
     os.replace(os.path.join(folder, f'shard-{i}'), os.path.join(folder, file))
     weight_map |= dict.fromkeys(names, file)
   if len(shards) > 1:

@@ -13,7 +13,7 @@ from models.choices import CHOICES
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from train import settings
-from train.learning import optimizer, schedules, tuning
+from train.learning import optimizer, schedules, tuning_checks
 from train.parallel.sharding import AXES
 
 
@@ -78,7 +78,8 @@ def test_choices_are_those_of_the_code():
     'optimizer.decay': optimizer.CHOICES['decay'],
     'optimizer.moments_dtype': optimizer.CHOICES['moments_dtype'],
     'train.accumulate_dtype': settings.DTYPES,
-    'tuning.train': tuning.CHOICES,
+    'tuning.train': tuning_checks.CHOICES,
+    'tuning.base_dtype': tuning_checks.BASE_DTYPES,
     'schedule.name': tuple(schedules.USES),
     'schedule.unit': phases.UNITS,
   }

@@ -11,9 +11,9 @@ from train.fingerprint import fingerprint
 # Is killed when it should save step `last`; the one before is on disk.
 KILLED = """
 import os, runpy, signal, sys
-from train import loop
+from train.runs import adapters
 
-class Checkpoints(loop.Checkpoints):
+class Checkpoints(adapters.Checkpoints):
   def save(self, state, step, run):
     if step == last:
       self.wait()
@@ -21,7 +21,7 @@ class Checkpoints(loop.Checkpoints):
     super().save(state, step, run)
 
 last = int(sys.argv.pop())
-loop.Checkpoints = Checkpoints
+adapters.Checkpoints = Checkpoints
 runpy.run_module('train', run_name='__main__', alter_sys=True)
 """
 

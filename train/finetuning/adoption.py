@@ -11,8 +11,7 @@ from input_pipeline.config import data_config
 from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers import kinds
-from train.runs import warm_start, warm_start_tokenizer, workdir
-from train.runs.checkpoint import Checkpoints
+from train.runs import adapters, warm_start, warm_start_tokenizer, workdir
 from train.settings import HEADS, OWN
 
 # Keys of the data that belong to a checkpoint's tokenizer.
@@ -98,7 +97,7 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   folder, step = warm_start.parse(source)
   if not paths.is_folder(folder):
     raise ValueError(f'--from={source}: there is no folder {folder}.')
-  checkpoints = Checkpoints(folder, read_only=True)
+  checkpoints = adapters.open_checkpoints(folder, read_only=True)
   saved = checkpoints.run(checkpoints.find(step))
   theirs = workdir.checked(saved['config'], "The checkpoint's config")
   family = theirs.model.family

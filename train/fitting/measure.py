@@ -79,9 +79,22 @@ def described(
     'length': setup.data.length,
     'parameters': count_params(setup.state.params),
     'trained': count_params(setup.tuning.trained(setup.state.params)),
+    'kept': kept(setup),
     'flops': step_flops(c, batch),
     'state': arguments(setup, batch),
   }
+
+
+def kept(setup: Setup) -> dict[str, dict[str, int]]:
+  """Bytes a device of parameters, 'trained' and 'frozen', by their type."""
+  found = {}
+  parts = setup.tuning.split(setup.state.params)
+  for name, tree in zip(('trained', 'frozen'), parts, strict=True):
+    sizes = found[name] = {}
+    for x in jax.tree.leaves(tree):
+      own = sizes.get(str(x.dtype), 0)
+      sizes[str(x.dtype)] = own + shard_bytes(x)
+  return found
 
 
 def arguments(

@@ -110,11 +110,26 @@ def _memory(found):
     if nbytes:
       name = _NAMES.get(category, category)
       yield _row(name, gib(nbytes), nbytes / total)
+  if found['kept']['frozen']:
+    yield from _wrapped(f'  {_kept(found["kept"])}', '  ')
   if found['memory_from'] == 'totals':
     yield from _wrapped(
       '(The compiler wrote no buffer assignment: everything but the arguments '
       'counts as temporaries.)'
     )
+
+
+def _kept(kept):
+  """What is trained and what is frozen, in which types."""
+  words = [
+    f'{name} '
+    + ' and '.join(f'{gib(size)} {dtype}' for dtype, size in sizes.items())
+    for name, sizes in kept.items()
+  ]
+  return (
+    f'Parameters: {"; ".join(words)}. Gradients and optimizer state are of '
+    'what is trained alone.'
+  )
 
 
 def _row(name, value, share):

@@ -6,9 +6,13 @@ the key 'lora':
 
   encoder/layers/attention/query/kernel         W, [L,I,O]
   lora/encoder/layers/attention/query/a, .../b  A, [L,I,R]; B, [L,R,O]
+  embed/table                                   W, [V,E]
+  lora/embed/table/a, .../b                     A, [V,R]; B, [R,E]
 
-Models never see the factors: they get the sums, from `merge`. So LoRA works for
-every family. The paper's dropout of A's inputs is not a function of the
+Models get the sums, from `merge`. So LoRA works for every family. Where the
+base is kept in bfloat16, sums would round the change away, and take as much
+memory as the base: there a layer gets its factors, from `attach`, and computes
+x W + x A B. The paper's dropout of A's inputs is not a function of the
 parameters, and is left out.
 """
 
@@ -19,10 +23,12 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from train.learning.axes import own
+from train.learning.axes import decays, own
 from train.learning.layers import in_layer
 
 KEY = 'lora'
+KERNEL = 'kernel'  # of models/layers.py's Dense
+TABLES = 'table', 'position', 'type'  # of models/embed.py
 
 
 def matrices(
@@ -32,7 +38,7 @@ def matrices(
 
   A matrix of the blocks has one name in all layers and stacks, such as
   'attention/query'; another matrix is named by its path, such as
-  'encoder/projection'.
+  'encoder/projection', 'embed/table' and 'vocabulary/output'.
 
   Args:
     axes: a tree like the model's parameters, a tuple of axis names for each.
@@ -40,10 +46,22 @@ def matrices(
   """
   found = {}
   for path, names in flatten_dict(axes).items():
-    if path[0] in parts and path[-1] == 'kernel' and len(own(names)) == 2:
-      name = '/'.join((in_layer(path) or path)[:-1])
+    matrix = len(own(names)) == 2 and decays(names, 'matrices')
+    if path[0] in parts and matrix:
+      name = '/'.join(place(in_layer(path) or path))
       found.setdefault(name, []).append(path)
   return found
+
+
+def place(path: tuple[str, ...]) -> tuple[str, ...]:
+  """Where the factors of the matrix at a path stand, below KEY.
+
+  >>> place(('encoder', 'layers', 'mlp', 'input', 'kernel'))
+  ('encoder', 'layers', 'mlp', 'input')
+  >>> place(('embed', 'table'))
+  ('embed', 'table')
+  """
+  return path[:-1] if path[-1] == KERNEL else path
 
 
 def factors(
@@ -89,27 +107,31 @@ def factors(
         ('a', (*outer, rows, rank), (*layers, row_axis, 'rank')),
         ('b', (*outer, rank, columns), (*layers, 'rank', column_axis)),
       ):
-        key = (*path[:-1], factor)
+        key = (*place(path), factor)
         shapes[key] = jax.ShapeDtypeStruct(shape, 'float32')
         named[key] = own_axes
   return unflatten_dict(shapes), unflatten_dict(named)
 
 
 def draw(shapes: dict, rng: jax.Array) -> dict:
-  """New factors: A is uniform in +-I^-1/2 and B is 0, as in peft and loralib.
+  """New factors, as in peft and loralib; the model is at first unchanged.
 
-  The model is at first unchanged, as B is 0. (The paper's A is normal.)
+  A is uniform in +-I^-1/2 and B is 0. (The paper's A is normal.) Of a table A
+  is 0 and B is normal: a lookup in A reads few rows of it.
 
   Args:
     shapes: from `factors`.
-    rng: decides A.
+    rng: decides A, or a table's B.
   """
   flat = flatten_dict(shapes)
   new = {}
   for number, (path, x) in enumerate(sorted(flat.items())):
     new[path] = jnp.zeros(x.shape, x.dtype)
-    if path[-1] == 'a':
-      key, bound = jax.random.fold_in(rng, number), x.shape[-2] ** -0.5
+    key, table = jax.random.fold_in(rng, number), path[-2] in TABLES
+    if table and path[-1] == 'b':
+      new[path] = jax.random.normal(key, x.shape, x.dtype)
+    elif not table and path[-1] == 'a':
+      bound = x.shape[-2] ** -0.5
       new[path] = jax.random.uniform(key, x.shape, x.dtype, -bound, bound)
   return unflatten_dict(new)
 
@@ -121,12 +143,39 @@ def merge(params: dict, scale: float) -> dict:
     params: the model's parameters, and the factors under KEY.
     scale: alpha / R.
   """
-  base = flatten_dict({k: x for k, x in params.items() if k != KEY})
-  pairs = {}
-  for path, factor in flatten_dict(params[KEY]).items():
-    pairs.setdefault((*path[:-1], 'kernel'), {})[path[-1]] = factor
+  base, pairs = _parted(params)
   changed = _changed({path: base[path] for path in pairs}, pairs, scale)
   return unflatten_dict(base | changed)
+
+
+def attach(params: dict, scale: float) -> dict:
+  """The model's parameters: each layer with factors gets A and scale B.
+
+  `models.layers.Dense` reads them beside its kernel. A matrix that no Dense has
+  (a table, the output projection) is merged, in float32.
+
+  Args:
+    params, scale: as for `merge`.
+  """
+  base, pairs = _parted(params)
+  others = {path: x for path, x in pairs.items() if path[-1] != KERNEL}
+  changed = _changed({path: base[path] for path in others}, others, scale)
+  for path, pair in pairs.items():
+    if path not in others:
+      changed[*path[:-1], 'a'] = pair['a']
+      changed[*path[:-1], 'b'] = scale * pair['b']
+  return unflatten_dict(base | changed)
+
+
+def _parted(params):
+  """The model's parameters by path, and the factors of each matrix's path."""
+  base = flatten_dict({k: x for k, x in params.items() if k != KEY})
+  pairs = {}
+  for (*beside, name), factor in flatten_dict(params[KEY]).items():
+    kernel = *beside, KERNEL
+    path = kernel if kernel in base else tuple(beside)
+    pairs.setdefault(path, {})[name] = factor
+  return base, pairs
 
 
 @jax.jit

@@ -140,6 +140,11 @@ def is_finite(state: TrainState) -> jax.Array:
   )
 
 
+def as_kept(params: Any, abstract: Any) -> Any:
+  """Parameters in the types that the state keeps them in: `abstract`'s."""
+  return jax.tree.map(lambda x, kept: x.astype(kept.dtype), params, abstract)
+
+
 def create_state(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
@@ -164,6 +169,7 @@ def create_state(
     params = nn.unbox(_init_params(model, jax.random.key(seed)))
     params |= tuning.drawn(abstract.params, seed)
     params = unflatten_dict(flatten_dict(params) | flatten_dict(given))
+    params = as_kept(params, abstract.params)
     opt_state = optimizer.init(tuning.trained(params))
     step = jnp.zeros([], 'int32')
     cursor_here = jnp.asarray(cursor, 'int32')

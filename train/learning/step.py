@@ -88,7 +88,7 @@ def train_step(
 
   def gradients(model):
     def total(trained, part, rng):
-      params = tuning.merged(tuning.join(trained, frozen))
+      params = tuning.applied(tuning.join(trained, frozen))
       params = cast(params, model.config.dtype)
       sums = criterion.sums(
         model, params, part, rng, z_loss, label_smoothing, max_logit_loss
@@ -195,11 +195,15 @@ def cast(params: dict, dtype: str) -> dict:
 
   Each device casts its own part once. What is gathered, stacked and read again
   by the backward pass takes half the bytes, and so do the gradients of stacked
-  layers. Norms, biases and tables stay as they are.
+  layers. Norms, biases and tables stay as they are, and so do kernels that are
+  narrower already: each layer casts its own.
   """
+  size = jnp.dtype(dtype).itemsize
   flat = {
     path: x.astype(dtype)
-    if path[-1] == 'kernel' and in_layer(path) is not None
+    if path[-1] == 'kernel'
+    and in_layer(path) is not None
+    and x.dtype.itemsize >= size
     else x
     for path, x in flatten_dict(params).items()
   }

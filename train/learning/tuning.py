@@ -15,7 +15,9 @@ With `lora` and `adapters` a task's head is trained too. A language model's
 output projection and its transform ('vocabulary') stay frozen.
 
 Frozen weights have no gradient and no optimizer state, but are in the
-checkpoint. With `unfreezing` and `two_stage` every weight always has both.
+checkpoint. With `tuning.base_dtype` their matrices and tables are kept in
+bfloat16; what is trained is always float32. With `unfreezing` and `two_stage`
+every weight always has both.
 """
 
 import dataclasses
@@ -26,13 +28,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from models.config import TransformerConfig
 from models.families.electra import GENERATOR
-from train.learning import lora
+from train.learning import lora, tuning_checks
+from train.learning.axes import decays
 from train.learning.layers import by_layer
 
 TRUNK = 'embed', 'encoder', 'decoder', 'generator', 'generator_embed'
-CHOICES = 'all', 'lora', 'adapters', 'head', 'unfreezing', 'two_stage'
+LOW_RANK = *TRUNK, 'vocabulary'  # whose matrices LoRA can change
 ADAPTER = 'adapter'  # of models/block.py
 _LORA_STREAM = 1  # of the seed; the model's weights use the seed itself
 
@@ -48,6 +50,7 @@ class Tuning:
     train: of CHOICES.
     rank, alpha, matrices: of LoRA.
     steps: of the run.
+    base_dtype: of the frozen matrices and tables; '': float32.
   """
 
   train: str = 'all'
@@ -55,6 +58,7 @@ class Tuning:
   alpha: float = 0.0
   matrices: tuple[str, ...] = ()
   steps: int = 0
+  base_dtype: str = ''
 
   @property
   def stages(self) -> int:
@@ -82,7 +86,7 @@ class Tuning:
     """
     if self.train == 'lora':
       shapes, names = lora.factors(
-        params, axes, TRUNK, self.matrices, self.rank
+        params, axes, LOW_RANK, self.matrices, self.rank
       )
       params, axes = params | {lora.KEY: shapes}, axes | {lora.KEY: names}
     if not self.trained(params):
@@ -90,7 +94,17 @@ class Tuning:
         f'tuning.train={self.train!r} trains nothing: the model has no such '
         f'parameters. It has {", ".join(params)}.'
       )
-    return params, axes
+    return self._narrowed(params, axes), axes
+
+  def _narrowed(self, shapes, axes):
+    """The shapes, with the types that the state keeps them in."""
+    if not self.base_dtype:
+      return shapes
+    names, flat = flatten_dict(axes), flatten_dict(shapes)
+    for path, x in flat.items():
+      if not self.is_trained(path) and decays(names[path], 'matrices'):
+        flat[path] = jax.ShapeDtypeStruct(x.shape, self.base_dtype)
+    return unflatten_dict(flat)
 
   def drawn(self, shapes: dict, seed: int) -> dict:
     """New values for what only the state's tree has: LoRA's factors.
@@ -140,6 +154,16 @@ class Tuning:
     if self.train != 'lora':
       return params
     return lora.merge(params, self.alpha / self.rank)
+
+  def applied(self, params: dict) -> dict:
+    """The state's tree -> what the model is applied to.
+
+    As `merged`; but with a base in bfloat16 layers get their factors as they
+    are: see `lora`.
+    """
+    if self.train == 'lora' and self.base_dtype:
+      return lora.attach(params, self.alpha / self.rank)
+    return self.merged(params)
 
   def switched(self, params: dict, step: jax.Array) -> dict:
     """The state's tree, before the update that is made at a step.
@@ -213,7 +237,9 @@ class Tuning:
     more = f' The head is trained too: {", ".join(heads)}.' if heads else ''
     if self.train == 'head':
       more = f' They are {", ".join(p for p in params if p not in TRUNK)}.'
-    return f'tuning.train={self.train}: {counts} are trained.{more}'
+    kept = f' Frozen matrices are kept in {self.base_dtype}.'
+    kept *= bool(self.base_dtype)
+    return f'tuning.train={self.train}: {counts} are trained.{more}{kept}'
 
 
 EVERYTHING = Tuning()
@@ -225,79 +251,16 @@ def make_tuning(config: ConfigDict) -> Tuning:
   Raises:
     ValueError: an unknown choice, a missing key or an ignored one.
   """
+  tuning_checks.check(config)
   group = config.tuning
-  if group.train not in CHOICES:
-    raise ValueError(
-      f'tuning.train is {group.train!r}; it must be one of '
-      f'{", ".join(CHOICES)}.'
-    )
-  for key in ('rank', 'alpha', 'matrices'):
-    value, used = group[key], group.train == 'lora'
-    wanted = value and (key == 'matrices' or value > 0)
-    if used and not wanted:
-      raise ValueError(
-        f'tuning.{key} is {value!r}; tuning.train=lora needs '
-        + ('names of matrices.' if key == 'matrices' else 'a number above 0.')
-      )
-    if value and not used:
-      raise ValueError(
-        f'tuning.{key} is {value!r}, but tuning.train={group.train} does not '
-        'use it; leave it unset.'
-      )
-  if not 0 <= group.layer_decay <= 1:
-    raise ValueError(
-      f'tuning.layer_decay is {group.layer_decay}; it must be between 0 and 1.'
-    )
-  if group.train == 'lora' and config.model.base_dim:
-    raise ValueError(
-      f'model.base_dim is {config.model.base_dim}, but tuning.train=lora: muP '
-      "has no rule for LoRA's factors. Train all parameters, or heads alone."
-    )
-  if group.train == 'adapters' and not config.model.adapter_dim:
-    raise ValueError(
-      'tuning.train=adapters needs model.adapter_dim above 0: T5 tries 32, '
-      '128, 512 and 2048.'
-    )
-  if group.train == 'two_stage':
-    _check_stages(config)
   return Tuning(
     group.train,
     group.rank,
     group.alpha,
     tuple(group.matrices),
     config.train.steps,
+    group.base_dtype,
   )
-
-
-def _check_stages(config):
-  """The generator must be frozen whole, and as large as the discriminator."""
-  model, steps = TransformerConfig(**config.model), config.train.steps
-  needs = {
-    'family': ('electra',),
-    'generator': ('mlm',),
-    'generator_shares': ('none',),
-    'head': ('rtd', 'rtd_masked'),
-  }
-  for key, values in needs.items():
-    if (value := getattr(model, key)) not in values:
-      raise ValueError(
-        f'tuning.train=two_stage needs model.{key}={" or ".join(values)}, not '
-        f'{value!r}: it trains a generator of masked tokens, and then a '
-        'discriminator that shares no weight with it.'
-      )
-  for key, own in model.generator_sizes.items():
-    if own != (value := getattr(model, key)):
-      raise ValueError(
-        'tuning.train=two_stage begins the discriminator with the weights of '
-        f'the generator, which has model.{key}={own}, not {value}: set '
-        'model.generator_divisor to 1, and generator_heads and '
-        'generator_layers to 0.'
-      )
-  if steps % 2:
-    raise ValueError(
-      f'train.steps is {steps}; tuning.train=two_stage cuts them in two equal '
-      'stages: it must be even.'
-    )
 
 
 def is_added(path: tuple[str, ...]) -> bool:

@@ -17,8 +17,7 @@ from input_pipeline.sources import paths
 from input_pipeline.streams import fingerprints
 from input_pipeline.tokenizers.interface import start_id
 from train.applying import Texts, apply
-from train.runs import history, workdir
-from train.runs.checkpoint import Checkpoints
+from train.runs import adapters, history, workdir
 from train.setup import Setup, set_up, set_up_replicated
 
 ACCEPT = (
@@ -46,7 +45,7 @@ class Run:
   own: bool  # the config is the run's own
   setup: Setup
   part: str  # of the state that they are: `part_of`
-  params: Any  # of the model: LoRA's factors are merged
+  params: Any  # what the model is applied to: `Tuning.applied`
   fingerprint: dict  # of the data it was trained on
 
   @property
@@ -100,7 +99,7 @@ def open_run(
     raise ValueError(f'{folder}: there is no such folder.')
   own = config is None
   config = workdir.read_config(folder) if own else config
-  checkpoints = Checkpoints(folder, read_only=True)
+  checkpoints = adapters.open_checkpoints(folder, read_only=True)
   step = checkpoints.find(step)
   saved = checkpoints.run(step)
   if own:
@@ -110,7 +109,7 @@ def open_run(
   part = part_of(folder, saved, weights)
   setup = set_up_here(config, own)
   params = checkpoints.restore_params(setup.state.params, step, part)
-  params = setup.tuning.merged(params)
+  params = setup.tuning.applied(params)
   return Run(folder, step, own, setup, part, params, saved['data'])
 
 

@@ -51,6 +51,7 @@ from input_pipeline.sources import hashes, paths
 from train.learning.state import TrainState, create_state
 from train.learning.tuning import EVERYTHING, Tuning
 from train.runs import (
+  adapters,
   changes,
   checksums,
   history,
@@ -116,7 +117,7 @@ def find(
     path, step = parse(init_from)
     if not paths.is_folder(path):
       raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
-    checkpoints = Checkpoints(path, read_only=True)
+    checkpoints = adapters.open_checkpoints(path, read_only=True)
     step, path = checkpoints.find(step), paths.real(path)
     return _make(path, checkpoints, step, config, shape, init_state, False)
   if not steps:
@@ -130,7 +131,7 @@ def find(
   trained = steps[-1] > history.first_step(entries)
   if trained and not init_from:
     return None
-  checkpoints = Checkpoints(folder, read_only=True)
+  checkpoints = adapters.open_checkpoints(folder, read_only=True)
   saved = checkpoints.run(steps[-1])
   entries = entries or saved.get('history', [])
   if init_from:

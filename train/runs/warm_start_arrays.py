@@ -45,7 +45,7 @@ def redrawn(
   same = old['model'].get('head') == new.model.head
   if same and not other_task(old, new):
     return set()
-  return {name for name in here.keys() & there.keys() if _answers(name)}
+  return {name for name in here.keys() & there.keys() if answers(name)}
 
 
 def _task(data: Mapping) -> str:
@@ -55,7 +55,7 @@ def _task(data: Mapping) -> str:
   return split_name(data['source'])[0]
 
 
-def _answers(name: str) -> bool:
+def answers(name: str) -> bool:
   """Whether an array of the state is a part of what answers a task."""
   first, *path = name.split('/')
   if first != 'params' or is_added(tuple(path)):

@@ -66,6 +66,8 @@ def restore(
     The wanted arrays, by path.
   """
   shapes = checkpoints.shapes(step) if factors else {}
+  if factors:  # the sums are made in float32, whatever type is kept
+    wanted = {name: x.update(dtype='float32') for name, x in wanted.items()}
   place = NamedSharding(mesh, PartitionSpec())
   more = {
     name.removeprefix('params/'): jax.ShapeDtypeStruct(

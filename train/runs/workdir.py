@@ -81,6 +81,7 @@ ADDED = {
     'rank': 0,
     'alpha': 0.0,
     'matrices': (),
+    'base_dtype': '',
     'layer_decay': 0.0,
   },
 }

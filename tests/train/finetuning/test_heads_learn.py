@@ -14,7 +14,8 @@ from configs.finetune import bert, electra, gpt1
 from tests.helpers import labelled, runs
 from train import evaluate, finetune, loop
 from train.reporting.metrics import read_metrics
-from train.runs import opening
+from train.runs import adapters, opening
+from train.runs.checkpoint import Checkpoints
 
 SMALL = {
   'model.vocab_size': 80, 'model.embed_dim': 16, 'model.mlp_dim': 32,
@@ -211,3 +212,33 @@ def test_lora_is_exported_merged_with_its_head(encoder, tmp_path):
   before = opening.open_run(encoder).params['encoder']['layers']
   query = run.params['encoder']['layers']['attention']['query']['kernel']
   assert np.abs(before['attention']['query']['kernel'] - query).max() > 0
+
+
+def test_adapters_of_two_tasks_have_one_base(encoder, tmp_path):
+  """The second names no source: sizes, tokenizer and weights are stored."""
+
+  def line(rng):
+    words = sentence(rng)
+    return ' '.join(words), rng.choice(['north', 'south', 'east'])
+
+  keys = {
+    'tuning.train': 'lora', 'tuning.rank': 2, 'tuning.alpha': 4.0,
+    'tuning.base_dtype': 'bfloat16', 'tuning.matrices': ('attention/query',),
+    'train.epochs': 0.0, 'train.steps': 4, 'schedule.warmup_steps': 1,
+    'train.warmup_share': 0.0,
+  }  # fmt: skip
+  bases = []
+  for name, source in (('one', encoder), ('two', '')):
+    (tmp_path / name).mkdir()
+    task = write(tmp_path / name, 'text\tlabel', line)
+    folder = adapters.begin(str(tmp_path / 'w'), name)
+    _, run = tune(
+      bert.get_config('size=tiny'), f'{task},text=text',
+      source, folder, **keys,
+    )  # fmt: skip
+    bases.append(run.params['encoder']['layers']['mlp']['input']['kernel'])
+    with Checkpoints(folder, read_only=True) as checkpoints:
+      names = checkpoints.shapes(4)
+    kept = {x.split('/')[1] for x in names if x.startswith('params/')}
+    assert kept == {'lora', 'pooler', 'classes'}
+  np.testing.assert_array_equal(*bases)

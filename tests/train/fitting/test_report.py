@@ -125,3 +125,28 @@ def test_groups(path):
   product = path.endswith(('dot_general', 'pallas_call'))
   operation = Operation(path, 'fusion', 1, 8, 1, 8 if product else 0)
   assert roofline.group_of(operation) == PATHS[path]
+
+
+def test_lora_beside_a_base_in_bfloat16():
+  """What is frozen takes half, and the optimizer is of what is trained."""
+  config = tiny()
+  config.tuning.train, config.tuning.rank, config.tuning.alpha = 'lora', 4, 8.0
+  config.tuning.matrices = ('attention/query', 'mlp/output', 'embed/table')
+  chip, found = chips.chip_named('h100'), {}
+  for dtype in ('', 'bfloat16'):
+    config.tuning.base_dtype = dtype
+    parts = fit.prepared(config, jax.devices())
+    found[dtype] = measure.bounds(*parts, chip)
+  wide, narrow = (x['kept'] for x in found.values())
+  assert narrow['trained'] == wide['trained']
+  vectors = narrow['frozen']['float32']  # norms
+  assert vectors < 0.01 * wide['frozen']['float32']
+  matrices = wide['frozen']['float32'] - vectors
+  assert narrow['frozen']['bfloat16'] == matrices // 2
+  state, trained = found['bfloat16']['state'], narrow['trained']['float32']
+  assert state['parameters'] == trained + vectors + matrices // 2
+  assert 0 <= state['optimizer'] - 2 * trained < 64  # Adam's, and counts
+  assert found['bfloat16']['memory']['gradients'] == trained
+  text = ' '.join(report.page('llama', found['bfloat16']).split())
+  assert 'Parameters: trained' in text
+  assert 'of what is trained alone' in text

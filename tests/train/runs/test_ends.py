@@ -14,7 +14,7 @@ from tests.helpers.runs import STEPS, config_of
 from train import loop, recording
 from train.evaluation.held_out import evaluate
 from train.fingerprint import fingerprint
-from train.runs import folders
+from train.runs import adapters, folders
 from train.runs.checkpoint import CheckpointError, Checkpoints
 
 pytestmark = [
@@ -62,7 +62,7 @@ def test_a_failed_checkpoint_ends_training_at_once(half, monkeypatch):
         with self._writing():
           raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(loop, 'Checkpoints', Full)
+  monkeypatch.setattr(adapters, 'Checkpoints', Full)
   config = config_of(half, train__steps=30, checkpoint__every=9)
   with pytest.raises(CheckpointError, match='space left.* resume from step 2'):
     loop.train(config, str(half))

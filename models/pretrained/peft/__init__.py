@@ -1,0 +1,1 @@
+"""LoRA's factors <-> the files of peft, for any layout."""
