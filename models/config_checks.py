@@ -117,7 +117,7 @@ def _sizes(c):
     f'model.norm_epsilon is {c.norm_epsilon}; it must be above 0 and below 1.',
   )
   _at_least(c, 0, 'table_dim', 'adapter_dim', 'token_types', 'window')
-  _at_least(c, 0, 'position_offset')
+  _at_least(c, 0, 'position_offset', 'input_dim')
   _at_least(c, 1, 'scan_unroll')
 
 
@@ -216,6 +216,8 @@ def _family(c):
   _generator(c)
   if c.shared_stacks:
     _shared_stacks(c)
+  if c.input_dim:
+    _vectors(c)
   _refuse(
     c.prefix and (c.family != 'decoder' or c.head != 'lm'),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
@@ -270,6 +272,28 @@ def _family(c):
     "model.init='rwkv' describes RWKV's own weights, not those of "
     f'model.family={c.family!r}.',
   )
+
+
+def _vectors(c):
+  """What reads vectors has no token table and gives a number at each place."""
+  _refuse(
+    c.family not in ('decoder', 'rwkv'),
+    f'model.input_dim={c.input_dim} has vectors in place of tokens: it needs '
+    f"model.family='decoder' or 'rwkv', not {c.family!r}.",
+  )
+  _refuse(
+    c.head != 'tokens' or c.classes != 1,
+    f'model.input_dim={c.input_dim}: there is no token to predict, but a '
+    "number at each place. It needs model.head='tokens' and model.classes=1, "
+    f'not {c.head!r} and {c.classes}.',
+  )
+  for name in ('tie_embeddings', 'scale_embed', 'table_dim'):
+    value = getattr(c, name)
+    _refuse(
+      value,
+      f'model.{name} is {value!r}, but with model.input_dim={c.input_dim} there '
+      f'is no table of tokens: set it to {type(value)()!r}.',
+    )
 
 
 def _shared_stacks(c):

@@ -1,0 +1,120 @@
+"""What tiny models learn from examples in the prompt, by their number.
+
+  python -m benchmarks.in_context --folder=RUNS [--only=copying,linear,...]
+
+Trains each model of RUNS on each kind of prompts (configs/in_context.py), with
+one seed, and scores it on held-out prompts: squared error or accuracy by the
+number of examples, beside the best possible predictor. A run that is in
+--folder already is not made again, and one that was stopped resumes.
+
+Writes results, and a picture of them. A score better than the best possible is
+an error: the model would see what it must predict.
+"""
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+from absl import flags
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks import machine
+from configs import in_context as recipes
+from configs.commands import command
+from train import loop
+from train.evaluation import in_context
+from train.runs import opening
+
+HERE = Path(__file__).resolve()
+# prompts: (model, layers) of each run; the last ones are for comparison.
+RUNS = {
+  'copying': (
+    ('transformer', 2), ('transformer', 1), ('rwkv', 2), ('rwkv', 1),
+  ),
+  'classification': (('transformer', 2), ('transformer', 1), ('rwkv', 2)),
+  'linear': (('transformer', 3), ('transformer', 1), ('rwkv', 3)),
+}  # fmt: skip
+BATCHES = 32  # of 64 prompts each are scored
+TITLES = {
+  'copying': ('copying', 'times the symbol came before', 'accuracy'),
+  'classification': (
+    'new classes', 'examples of the class before', 'accuracy',
+  ),
+  'linear': ('linear functions', 'examples before', 'squared error / I'),
+}  # fmt: skip
+FEWEST = 200  # predictions of a point that is drawn
+
+_ONLY = flags.DEFINE_list('only', [], f'Of {", ".join(RUNS)}; none: all.')
+_FOLDER = flags.DEFINE_string(
+  'folder', None, 'Where the runs are, or will be.', required=True
+)
+_STEPS = flags.DEFINE_integer('steps', 0, "Of a run; 0: the config's.")
+_OUT = flags.DEFINE_string(
+  'out', str(HERE.parent / 'results' / 'in_context.json'), 'JSON of results.'
+)
+_PLOT = flags.DEFINE_string(
+  'plot', str(HERE.parent.parent / 'docs' / 'in_context.png'), 'The picture.'
+)
+
+
+def measure(prompts, model, layers):
+  """The scores of one run, which is trained if it is not there."""
+  arg = f'prompts={prompts},model={model},layers={layers}'
+  config = recipes.get_config(arg)
+  config.train.steps = _STEPS.value or config.train.steps
+  folder = os.path.join(_FOLDER.value, f'{prompts}_{model}_{layers}')
+  loop.train(config, folder)
+  run = opening.open_run(folder)
+  batches = opening.open_data(run).evaluation(
+    run.setup.rows, config.data.batch
+  )
+  found = in_context.score(run, itertools.islice(batches, BATCHES))
+  for row in found['shots']:
+    if row['count'] >= FEWEST:
+      print(
+        f'{prompts} {model} {layers}: {row["shots"]:2} examples '
+        f'{row["score"]:.4f} +- {row["error"]:.4f}, best {row["best"]:.4f}',
+        flush=True,
+      )
+  return {'model': model, 'layers': layers, 'steps': run.step} | found
+
+
+def draw(results, path):
+  """A panel for each kind of prompts, a curve for each model."""
+  figure = Figure(figsize=(4 * len(results), 3.4), dpi=120)
+  FigureCanvasAgg(figure)
+  figure.set_layout_engine('constrained')
+  for number, (prompts, found) in enumerate(results.items(), 1):
+    axes = figure.add_subplot(1, len(results), number)
+    title, across, up = TITLES[prompts]
+    axes.set(title=title, xlabel=across, ylabel=up)
+    axes.grid(color='0.92')
+    axes.spines[['top', 'right']].set_visible(False)
+    for run in found['runs']:
+      rows = [row for row in run['shots'] if row['count'] >= FEWEST]
+      name = f'{run["model"]}, {run["layers"]} layer' + 's' * (
+        run['layers'] > 1
+      )
+      x, y = ([row[key] for row in rows] for key in ('shots', 'score'))
+      axes.plot(x, y, marker='.', label=name)
+    best = [row['best'] for row in rows]
+    axes.plot(x, best, color='black', linestyle=':', label='best possible')
+    axes.legend(frameon=False, fontsize=7)
+  figure.savefig(path)
+  print(f'Drew {path}')
+
+
+def main(argv):
+  del argv
+  for prompts in _ONLY.value or RUNS:
+    if prompts not in RUNS:
+      raise ValueError(f'--only={prompts}: it must be of {", ".join(RUNS)}.')
+    runs = [measure(prompts, *own) for own in RUNS[prompts]]
+    machine.write(Path(_OUT.value), [*RUNS], {prompts: {'runs': runs}})
+  draw(json.loads(Path(_OUT.value).read_text()), _PLOT.value)
+
+
+if __name__ == '__main__':
+  command.start(main)
