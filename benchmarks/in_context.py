@@ -44,7 +44,9 @@ TITLES = {
   ),
   'linear': ('linear functions', 'examples before', 'squared error / I'),
 }  # fmt: skip
-FEWEST = 200  # predictions of a point that is drawn
+# The most examples that are shown. Beyond them only some prompts have any:
+# those of short texts, or of a class that comes often.
+SHOWN = {'copying': 3, 'classification': 5, 'linear': 9}
 
 _ONLY = flags.DEFINE_list('only', [], f'Of {", ".join(RUNS)}; none: all.')
 _FOLDER = flags.DEFINE_string(
@@ -67,17 +69,14 @@ def measure(prompts, model, layers):
   folder = os.path.join(_FOLDER.value, f'{prompts}_{model}_{layers}')
   loop.train(config, folder)
   run = opening.open_run(folder)
-  batches = opening.open_data(run).evaluation(
-    run.setup.rows, config.data.batch
-  )
+  batches = opening.open_data(run).evaluation(run.setup.rows, config.data.batch)
   found = in_context.score(run, itertools.islice(batches, BATCHES))
-  for row in found['shots']:
-    if row['count'] >= FEWEST:
-      print(
-        f'{prompts} {model} {layers}: {row["shots"]:2} examples '
-        f'{row["score"]:.4f} +- {row["error"]:.4f}, best {row["best"]:.4f}',
-        flush=True,
-      )
+  for row in found['shots'][: SHOWN[prompts] + 1]:
+    print(
+      f'{prompts} {model} {layers}: {row["shots"]} examples '
+      f'{row["score"]:.4f} +- {row["error"]:.4f}, best {row["best"]:.4f}',
+      flush=True,
+    )
   return {'model': model, 'layers': layers, 'steps': run.step} | found
 
 
@@ -93,10 +92,8 @@ def draw(results, path):
     axes.grid(color='0.92')
     axes.spines[['top', 'right']].set_visible(False)
     for run in found['runs']:
-      rows = [row for row in run['shots'] if row['count'] >= FEWEST]
-      name = f'{run["model"]}, {run["layers"]} layer' + 's' * (
-        run['layers'] > 1
-      )
+      rows = run['shots'][: SHOWN[prompts] + 1]
+      name = f'{run["model"]}, layers: {run["layers"]}'
       x, y = ([row[key] for row in rows] for key in ('shots', 'score'))
       axes.plot(x, y, marker='.', label=name)
     best = [row['best'] for row in rows]

@@ -20,9 +20,9 @@ MODELS = {'transformer': gpt2, 'rwkv': rwkv}
 LAYERS = {'linear': 3, 'copying': 2, 'classification': 2}
 # prompts: data.length, data.dimensions, model.vocab_size, steps.
 TASKS = {
-  'linear': (20, 3, 16, 2000),  # 10 examples; no token is read
+  'linear': (20, 3, 16, 1500),  # 10 examples; no token is read
   'copying': (48, 0, 67, 500),
-  'classification': (36, 2, 27, 1200),  # 12 examples
+  'classification': (36, 2, 27, 1000),  # 12 examples
 }
 
 

@@ -216,8 +216,13 @@ def _family(c):
   _generator(c)
   if c.shared_stacks:
     _shared_stacks(c)
-  if c.input_dim:
-    _vectors(c)
+  read = c.family in ('decoder', 'rwkv')
+  number = (c.head, c.classes, c.table_dim) == ('tokens', 1, 0)
+  _refuse(
+    c.input_dim and not (read and number),
+    f'model.input_dim={c.input_dim} reads vectors, not tokens: it needs model.'
+    "family 'decoder' or 'rwkv', head 'tokens', classes 1 and table_dim 0.",
+  )
   _refuse(
     c.prefix and (c.family != 'decoder' or c.head != 'lm'),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
@@ -272,28 +277,6 @@ def _family(c):
     "model.init='rwkv' describes RWKV's own weights, not those of "
     f'model.family={c.family!r}.',
   )
-
-
-def _vectors(c):
-  """What reads vectors has no token table and gives a number at each place."""
-  _refuse(
-    c.family not in ('decoder', 'rwkv'),
-    f'model.input_dim={c.input_dim} has vectors in place of tokens: it needs '
-    f"model.family='decoder' or 'rwkv', not {c.family!r}.",
-  )
-  _refuse(
-    c.head != 'tokens' or c.classes != 1,
-    f'model.input_dim={c.input_dim}: there is no token to predict, but a '
-    "number at each place. It needs model.head='tokens' and model.classes=1, "
-    f'not {c.head!r} and {c.classes}.',
-  )
-  for name in ('tie_embeddings', 'scale_embed', 'table_dim'):
-    value = getattr(c, name)
-    _refuse(
-      value,
-      f'model.{name} is {value!r}, but with model.input_dim={c.input_dim} there '
-      f'is no table of tokens: set it to {type(value)()!r}.',
-    )
 
 
 def _shared_stacks(c):

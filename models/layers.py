@@ -48,8 +48,8 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
   'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
   (of a head: logits, classes), 'transform' (what a head has before that),
   'projection' (from the tables' width to the model's), 'replaced' (ELECTRA's
-  last layer), 'input' (of vectors in place of tokens). Biases start at 0, scales at 1. With `model.base_dim` it is
-  muP's.
+  last layer), 'input' (of vectors in place of tokens). Biases start at 0,
+  scales at 1. With `model.base_dim` it is muP's.
   """
   return mup.adjusted(config, role, _initializer(config, role))
 

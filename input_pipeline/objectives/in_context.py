@@ -6,9 +6,9 @@ knows of it, it has read in the prompt. `shots` counts what it has read: each
 prediction has the number of examples before it that say what is right, and -1
 stands where nothing is predicted.
 
-Nothing is read from documents. A document of the source is one prompt, and the
-generator of its chunk draws it: prompts follow from the seed and the cursor, and
-no two epochs have the same ones.
+Nothing is read from documents. A document of the source is one prompt, which
+the generator of its chunk draws: prompts follow from the seed and the cursor,
+and no two epochs have the same ones.
 """
 
 import numpy as np

@@ -5,8 +5,6 @@ was drawn for one. Each takes a batch and gives scores [B,T]: see in_context.py.
 Places without a prediction have 0.
 """
 
-from typing import Any
-
 import numpy as np
 
 from input_pipeline.objectives.in_context import (

@@ -78,14 +78,13 @@ def test_initial_values():
   ('changes', 'message'),
   [
     ({'input_dim': -1}, 'input_dim is -1'),
-    ({'classes': 2}, 'model.classes=1'),
-    ({'head': 'lm', 'classes': 0}, "model.head='tokens'"),
-    ({'tie_embeddings': True}, 'model.tie_embeddings is True'),
-    ({'scale_embed': True}, 'model.scale_embed is True'),
+    ({'classes': 2}, "head 'tokens', classes 1"),
+    ({'head': 'lm', 'classes': 0}, "head 'tokens', classes 1"),
+    ({'table_dim': 4}, 'table_dim 0'),
     ({'base_dim': 4}, 'model.input_dim is 3, which muP has no rule for'),
     (
       {'family': 'encoder', 'decoder_layers': 0, 'encoder_layers': 1},
-      "'decoder' or 'rwkv', not 'encoder'",
+      "family 'decoder' or 'rwkv'",
     ),
   ],
 )

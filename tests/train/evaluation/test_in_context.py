@@ -1,6 +1,8 @@
 """Best possible predictors against brute force; scores that are too good."""
 
+import functools
 import itertools
+import shutil
 import types
 
 import flax.linen as nn
@@ -14,7 +16,9 @@ from input_pipeline.objectives import in_context as drawn
 from models import masks
 from models.build import build
 from models.config import TransformerConfig
+from train import loop
 from train.evaluation import best_predictors, in_context
+from train.runs import opening
 
 PROMPTS = 4000
 
@@ -144,11 +148,14 @@ def test_who_sees_the_next_place_is_caught(prompts):
   """What a mask that lets one place too many through makes possible."""
   if prompts == 'linear':
     batch = drawn.linear(500, 12, 3, rng())
-    peek = lambda x: jnp.roll(x, -1, axis=1)[..., :1]
   else:
     draw = getattr(drawn, prompts)
     batch = draw(500, 32, 20 if prompts == 'copying' else 2, rng())
-    peek = lambda x: jax.nn.one_hot(jnp.roll(x, -1, axis=1), 60)
+
+  def peek(x):
+    later = jnp.roll(x, -1, axis=1)
+    return later[..., :1] if x.ndim == 3 else jax.nn.one_hot(later, 60)
+
   with pytest.raises(ValueError, match='sees what it must predict'):
     scored(prompts, peek, batch, 60)
 
@@ -178,6 +185,29 @@ def test_no_place_sees_what_it_must_predict(arg, monkeypatch):
 
   assert changed() == [*range(5, 12)]
   if 'transformer' in arg:  # the same with a broken mask
-    everything = lambda length: jnp.ones((1, length, length), bool)
-    monkeypatch.setattr(masks, 'causal', everything)
+    everything = functools.partial(jnp.full, fill_value=True)
+    monkeypatch.setattr(masks, 'causal', lambda n: everything((1, n, n)))
     assert changed() == [*range(12)]
+
+
+def test_a_run_of_vectors_resumes(tmp_path):
+  """To the same bits, on eight devices; then it is opened and scored."""
+  config = recipes.get_config('prompts=linear,model=rwkv,layers=1')
+  config.update_from_flattened_dict({
+    'model.embed_dim': 8, 'model.mlp_dim': 8, 'data.batch': 8,
+    'data.length': 8, 'train.steps': 4, 'train.log_every': 1,
+    'checkpoint.every': 2, 'eval.every': 4, 'eval.batches': 1,
+  })  # fmt: skip
+  folder = str(tmp_path)
+  loop.train(config, folder)
+  first = opening.open_run(folder)
+  shutil.rmtree(tmp_path / 'checkpoints' / '4')
+  loop.train(None, folder)
+  run = opening.open_run(folder)
+  assert run.step == first.step == 4
+  jax.tree.map(np.testing.assert_array_equal, run.params, first.params)
+  batches = opening.open_data(run).evaluation(run.setup.rows, 8)
+  found = in_context.score(run, itertools.islice(batches, 3))
+  assert found['prompts'] == 24
+  assert [row['shots'] for row in found['shots']] == [0, 1, 2, 3]
+  assert found['shots'][3]['best'] < 1e-6 < found['shots'][3]['score']
