@@ -26,7 +26,7 @@ class Embed(nn.Module):
   """The tables of tokens, positions and types, shared by all stacks.
 
   With `model.input_dim` a linear layer is in place of the table of tokens, and
-  reads vectors (Garg et al. 2022, 2.2).
+  reads vectors (Garg et al. 2022).
   """
 
   config: TransformerConfig

@@ -23,7 +23,7 @@ FIRST = 3  # the first ordinary id of the tokenizer `numbers`
 LEAST, MOST = 4, 12
 # classification: classes of a prompt, names that they may have, values of each
 # symbol of an x, and how often one is drawn without regard to the class.
-CLASSES, NAMES, VALUES, NOISE = 4, 8, 8, 0.2
+CLASSES, NAMES, VALUES, NOISE = 2, 8, 8, 0.3
 
 
 def shapes(config: DataConfig) -> features.Shapes:
@@ -105,7 +105,7 @@ def make_rows(
 def linear(
   count: int, length: int, size: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-  """Linear functions y = w x (Garg et al. 2022, 2.2 and 3).
+  """Linear functions y = w x (Garg et al. 2022).
 
   All w and x are N(0, I) and new in each prompt. A y stands in the first number
   of a vector, with zeros behind it.

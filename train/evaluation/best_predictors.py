@@ -37,7 +37,7 @@ def least_squares(batch: Batch) -> np.ndarray:
 
   With fewer than I examples it is the solution of least norm. That is the mean
   of w given the examples, as w is N(0, I) and y has no noise: nothing has a
-  smaller expected error (Garg et al. 2022, 3.1).
+  smaller expected error.
   """
   x, y = (
     batch[name][:, ::2].astype(np.float64) for name in ('inputs', 'labels')

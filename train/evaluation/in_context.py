@@ -1,7 +1,7 @@
 """In-context learning: the score by the number of examples in the prompt.
 
-A score is a squared error, divided by I, of linear functions (Garg et al. 2022,
-figure 2: zero as a guess has 1), and else an accuracy. Beside a model's stands
+A score is a squared error, divided by I, of linear functions (as in Garg et al.
+2022: the guess of zero has 1), and else an accuracy. Beside a model's stands
 that of the best possible predictor, which knows how prompts are drawn, but not
 what was drawn: no model can be better than by chance, unless it sees what it
 must predict.
