@@ -16,16 +16,17 @@ import json
 import os
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks import machine
 from configs import in_context as recipes
 from configs.commands import command
 from train import loop
 from train.evaluation import in_context
-from train.runs import opening
+from train.runs import history, opening
 
 HERE = Path(__file__).resolve()
 # prompts: (model, layers) of each run. One layer of attention is the control:
@@ -66,16 +67,11 @@ def measure(prompts, model, layers):
   config = recipes.get_config(arg)
   config.train.steps = _STEPS.value or config.train.steps
   folder = os.path.join(_FOLDER.value, f'{prompts}_{model}_{layers}')
-  loop.train(config, folder)
+  if config.train.steps not in history.saved_steps(folder):
+    loop.train(config, folder)
   run = opening.open_run(folder)
   batches = opening.open_data(run).evaluation(run.setup.rows, config.data.batch)
   found = in_context.score(run, itertools.islice(batches, BATCHES))
-  for row in found['shots'][: SHOWN[prompts] + 1]:
-    print(
-      f'{prompts} {model} {layers}: {row["shots"]} examples '
-      f'{row["score"]:.4f} +- {row["error"]:.4f}, best {row["best"]:.4f}',
-      flush=True,
-    )
   return {'model': model, 'layers': layers, 'steps': run.step} | found
 
 
@@ -89,6 +85,7 @@ def draw(results, path):
     title, across, up = TITLES[prompts]
     axes.set(title=title, xlabel=across, ylabel=up)
     axes.grid(color='0.92')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[['top', 'right']].set_visible(False)
     for run in found['runs']:
       rows = run['shots'][: SHOWN[prompts] + 1]
@@ -102,12 +99,32 @@ def draw(results, path):
   print(f'Drew {path}')
 
 
+def table(prompts, runs):
+  """The scores as a Markdown table, which docs/in_context.md has."""
+  shown, digits = SHOWN[prompts] + 1, 2 if prompts == 'linear' else 3
+
+  def row(name, rows, key):
+    numbers = (f'{found[key]:.{digits}f}' for found in rows[:shown])
+    return f'| {name} | {" | ".join(numbers)} |'
+
+  lines = [f'| | {" | ".join(map(str, range(shown)))} |', '|---' * (shown + 1)]
+  lines[1] += '|'
+  for run in runs:
+    name = f'{run["model"]}, layers: {run["layers"]}, {run["steps"]:,} steps'
+    lines.append(row(name, run['shots'], 'score'))
+  lines.append(row('best possible', runs[0]['shots'], 'best'))
+  return '\n'.join(lines)
+
+
 def main(argv):
   del argv
+  logging.set_verbosity(logging.FATAL)  # orbax's reports
   for prompts in _ONLY.value or RUNS:
     if prompts not in RUNS:
       raise ValueError(f'--only={prompts}: it must be of {", ".join(RUNS)}.')
     runs = [measure(prompts, *own) for own in RUNS[prompts]]
+    print(f'{prompts}: {TITLES[prompts][2]} by {TITLES[prompts][1]}')
+    print(table(prompts, runs), flush=True)
     machine.write(Path(_OUT.value), [*RUNS], {prompts: {'runs': runs}})
   draw(json.loads(Path(_OUT.value).read_text()), _PLOT.value)
 

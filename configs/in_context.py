@@ -25,7 +25,7 @@ LAYERS = {'linear': 3, 'copying': 2, 'classification': 2}
 TASKS = {
   'linear': (20, 3, 16, 1500),  # 10 examples; no token is read
   'copying': (48, 0, 67, 500),
-  'classification': (24, 2, 27, 700),  # 8 examples
+  'classification': (24, 2, 27, 4000),  # 8 examples
 }
 
 
