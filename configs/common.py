@@ -62,7 +62,7 @@ KEYS = {
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
     'bert_style', 'mass_style', 'deshuffling', 'ul2', 'text_to_text', 'mlm',
     'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
-    'regression', 'choice', 'tagging', 'span')),
+    'regression', 'choice', 'tagging', 'span', 'in_context')),
   'data.framing': Key(
     '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),
@@ -71,6 +71,11 @@ KEYS = {
     '', 'orders of two texts that are read: their own; each, as two training '
     'examples; both, as one whose two outputs are added', ('', 'each', 'both')),
   'data.label_scale': Key(0.0, 'regression: labels are divided by this'),
+  'data.prompts': Key(
+    '', 'in_context: what the examples of a prompt are of',
+    ('', 'linear', 'copying', 'classification')),
+  'data.dimensions': Key(
+    0, 'in_context: numbers (linear) or symbols (classification) of an x'),
   'data.loss_on_inputs': Key(
     False, 'a decoder learns the inputs of pairs too, not the targets alone'),
   'data.noise_density': Key(0.0, 'share of tokens that is corrupted or masked'),

@@ -100,6 +100,9 @@ MODEL = {
   # Embeddings and heads.
   'model.table_dim': Key(0, 'width of the token table; 0: D'),
   'model.token_types': Key(0, "kinds of segments; BERT's A and B: 2"),
+  'model.input_dim': Key(
+    0, 'I: vectors of I numbers are read by a linear layer, in place of tokens '
+    'by their table; 0: tokens'),
   'model.embed_norm': Key(bool, 'a norm right after the embeddings'),
   'model.scale_embed': Key(bool, 'multiply token embeddings by D^1/2'),
   'model.tie_embeddings': Key(bool, 'the output projection is the token table'),

@@ -62,7 +62,16 @@ LABELLED = {
   'tagging': Keys(('framing',)),
   'span': Keys(('framing',)),
 }
-OBJECTIVES = {'causal': Keys((), ('sentinels',)), **PAIRS, **MASKED, **LABELLED}
+OBJECTIVES = {
+  'causal': Keys((), ('sentinels',)),
+  **PAIRS,
+  **MASKED,
+  **LABELLED,
+  # Prompts of examples, made from the seed: objectives/in_context.py.
+  'in_context': Keys(('prompts',), ('dimensions',)),
+}
+# What the examples of a prompt are of; and whether an x has data.dimensions.
+PROMPTS = {'linear': True, 'copying': False, 'classification': True}
 # In place of a denoiser's mean span: its noise is drawn token by token.
 IID = 'iid'
 # What the numbers of data.mixture are: shares, or counts of examples.

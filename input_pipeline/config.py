@@ -84,6 +84,8 @@ class DataConfig:
   # ORDERS: in which orders the two texts of an example are read.
   orders: str = ''
   label_scale: float = 0.0  # of a 'regression': labels are divided by this
+  prompts: str = ''  # of 'in_context': PROMPTS
+  dimensions: int = 0  # of an x of theirs
   # train.phases: those before the one of the sizes here; see configs.phases.
   phases: tuple = ()
 

@@ -25,6 +25,8 @@ def check(config: DataConfig) -> None:
     _masks(config)
   if config.labelled:
     _labelled(config)
+  if config.objective == 'in_context':
+    _prompts(config)
   _denoisers(config)
   _rows(config)
   _phases(config)
@@ -194,6 +196,24 @@ def _labelled(config):
   if config.objective == 'regression':
     rule = 'be above 0; 1 leaves labels as they are'
     _must(config, config.label_scale > 0, 'label_scale', rule)
+
+
+def _prompts(config):
+  _one_of(config, 'prompts', choices.PROMPTS)
+  synthetic = config.source == 'synthetic'
+  rule = "be 'synthetic': data.objective='in_context' reads no text"
+  _must(config, synthetic, 'source', rule)
+  _must(config, not config.pack, 'pack', 'be False: a prompt fills a row')
+  what = f'data.prompts={config.prompts!r}'
+  if choices.PROMPTS[config.prompts]:
+    _at_least(config, 'dimensions', 1, f' for {what}')
+  else:
+    rule = f'be 0: {what} has no x of several symbols'
+    _must(config, config.dimensions == 0, 'dimensions', rule)
+  if config.phases:
+    raise ValueError(
+      "train.phases must be (): data.objective='in_context' has one phase."
+    )
 
 
 def _denoisers(config):

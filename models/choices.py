@@ -69,7 +69,7 @@ HEADS_OF = {
   'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span'),
   'encoder_decoder': ('lm',),
   'electra': OF_PAIRS,
-  'rwkv': ('lm',),
+  'rwkv': ('lm', 'tokens'),
 }
 
 # The heads of a decoder that learn labels alone.

@@ -72,6 +72,7 @@ class TransformerConfig:
   # Embeddings and heads: models/embed.py, models/heads.py.
   table_dim: int = 0  # width of the embedding tables where it is not D
   token_types: int = 0  # BERT's segments A and B
+  input_dim: int = 0  # a vector of so many numbers is read in place of a token
   embed_norm: bool  # a norm right after the embeddings
   scale_embed: bool  # token embeddings times D^1/2
   tie_embeddings: bool  # the output projection is the token table

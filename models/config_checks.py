@@ -117,7 +117,7 @@ def _sizes(c):
     f'model.norm_epsilon is {c.norm_epsilon}; it must be above 0 and below 1.',
   )
   _at_least(c, 0, 'table_dim', 'adapter_dim', 'token_types', 'window')
-  _at_least(c, 0, 'position_offset')
+  _at_least(c, 0, 'position_offset', 'input_dim')
   _at_least(c, 1, 'scan_unroll')
 
 
@@ -216,6 +216,13 @@ def _family(c):
   _generator(c)
   if c.shared_stacks:
     _shared_stacks(c)
+  read = c.family in ('decoder', 'rwkv')
+  number = (c.head, c.classes, c.table_dim) == ('tokens', 1, 0)
+  _refuse(
+    c.input_dim and not (read and number),
+    f'model.input_dim={c.input_dim} reads vectors, not tokens: it needs model.'
+    "family 'decoder' or 'rwkv', head 'tokens', classes 1 and table_dim 0.",
+  )
   _refuse(
     c.prefix and (c.family != 'decoder' or c.head != 'lm'),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '

@@ -1,4 +1,4 @@
-"""Tokens to vectors."""
+"""Tokens, or vectors of another width, to vectors of the model's width."""
 
 import functools
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from models.config import TransformerConfig
-from models.layers import Norm, dropout, initializer
+from models.layers import Dense, Norm, dropout, initializer
 from models.positions import sinusoids
 from models.sharding import (
   as_stored,
@@ -23,7 +23,11 @@ from models.sharding import (
 
 
 class Embed(nn.Module):
-  """The tables of tokens, positions and types, shared by all stacks."""
+  """The tables of tokens, positions and types, shared by all stacks.
+
+  With `model.input_dim` a linear layer is in place of the table of tokens, and
+  reads vectors (Garg et al. 2022).
+  """
 
   config: TransformerConfig
   tokens: bool = True  # False: the table of tokens is another module's
@@ -35,7 +39,10 @@ class Embed(nn.Module):
       init = named(initializer(c, role), axis, 'embed')
       return self.param(name, init, (rows, c.table_width), 'float32')
 
-    if self.tokens:
+    if c.input_dim:
+      init, axes = initializer(c, 'input'), ('types', 'embed')
+      self.vectors = Dense(c.embed_dim, axes, init, c.dtype, bias=True)
+    elif self.tokens:
       self.table = table('table', 'table', c.vocab_size, 'vocab')
     if c.position == 'learned':
       self.position = table('position', 'position', c.max_length, 'positions')
@@ -54,7 +61,8 @@ class Embed(nn.Module):
   ) -> jax.Array:
     """int [B,T], [B,T] (or [1,T]), [B,T] -> [B,T,E].
 
-    E is the width of the tables. Without `positions` the row's first token has
+    With `model.input_dim` `tokens` are float32 [B,T,input_dim]. E is the width
+    of the tables. Without `positions` the row's first token has
     position 0; without `types` all tokens have type 0. `table` [V,E] is read
     where the module has no table of tokens.
 
@@ -63,12 +71,16 @@ class Embed(nn.Module):
     """
     c = self.config
     # A batch is cut by rows alone.
-    tokens = shard(tokens, 'act_batch', 'act_length')
+    axes = ('act_embed',) if c.input_dim else ()
+    tokens = shard(tokens, 'act_batch', 'act_length', *axes)
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
 
-    table = self.table if self.tokens else table
-    x = look_up(table.astype(c.dtype), tokens)
+    if c.input_dim:
+      x = self.vectors(tokens)
+    else:
+      table = self.table if self.tokens else table
+      x = look_up(table.astype(c.dtype), tokens)
     if c.scale_embed:
       x = x * (c.base_dim or c.embed_dim) ** 0.5
     if c.position == 'learned':

@@ -48,8 +48,8 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
   'attention' (keys, values), 'attention_output', 'mlp', 'mlp_output', 'output'
   (of a head: logits, classes), 'transform' (what a head has before that),
   'projection' (from the tables' width to the model's), 'replaced' (ELECTRA's
-  last layer). Biases start at 0, scales at 1. With `model.base_dim` it is
-  muP's.
+  last layer), 'input' (of vectors in place of tokens). Biases start at 0,
+  scales at 1. With `model.base_dim` it is muP's.
   """
   return mup.adjusted(config, role, _initializer(config, role))
 
@@ -57,6 +57,8 @@ def initializer(config: TransformerConfig, role: str) -> Initializer:
 def _initializer(c, role):
   normal = nn.initializers.normal(c.init_std)
   scaling = nn.initializers.variance_scaling
+  if role == 'input':  # Garg et al.'s code: PyTorch's default, U(+-I^-1/2)
+    return scaling(1 / 3, 'fan_in', 'uniform')
   match c.init:
     case 't5':  # Mesh TensorFlow's and T5X's
       match role:

@@ -31,7 +31,7 @@ Initializer = Callable[..., jax.Array]
 FAMILIES = 'encoder', 'decoder', 'encoder_decoder'
 # These have a weight between the model's width and another one that this file
 # knows no rule for, or a layer of their own making.
-WITHOUT = {'table_dim': 0, 'adapter_dim': 0, 'features': ''}
+WITHOUT = {'table_dim': 0, 'input_dim': 0, 'adapter_dim': 0, 'features': ''}
 HEADS_WITHOUT = 'rtd', 'span_joint'
 INPUTS = 'table', 'position'  # roles of layers.initializer
 OUTPUTS = ('output',)

@@ -61,6 +61,7 @@ def check_settings(config: Any, devices: int) -> None:
   _check_phases(config, data)
   _check_epochs(config)
   _check_head(config)
+  _check_prompts(config)
   _check_labels(config)
   check_mesh(config, data, devices)
 
@@ -239,6 +240,8 @@ HEADS = {
   'tagging': ('tokens',),
   'span': ('span', 'span_joint'),
 }
+# The head that learns each kind of prompts of data.objective='in_context'.
+PROMPTS = {'linear': 'tokens', 'copying': 'lm', 'classification': 'lm'}
 
 
 def _check_epochs(config):
@@ -251,9 +254,39 @@ def _check_epochs(config):
     )
 
 
+def _check_prompts(config):
+  """Vectors are read by a model of vectors, symbols by one of tokens."""
+  model, data = config.model, config.data
+  read = data.objective == 'in_context'
+  width = data.dimensions if read and data.prompts == 'linear' else 0
+  if model.input_dim != width:
+    what = f'data.prompts={data.prompts!r} has' if read else 'the data have'
+    raise ValueError(
+      f'model.input_dim is {model.input_dim}, but {what} '
+      + (f'vectors of data.dimensions={width}' if width else 'tokens')
+      + f': set it to {width}.'
+    )
+  if not read:
+    return
+  if model.head != PROMPTS[data.prompts]:
+    raise ValueError(
+      f'data.prompts={data.prompts!r} needs model.head='
+      f'{PROMPTS[data.prompts]!r}, not {model.head!r}.'
+    )
+  if width:
+    _check_token_losses(config, f'data.prompts={data.prompts!r}')
+  if config.eval.samples:
+    raise ValueError(
+      f"eval.samples is {config.eval.samples}, but data.objective='in_context' "
+      'has no text to go on with: set it to 0.'
+    )
+
+
 def _check_labels(config):
   """A task's labels and the head that learns them need each other."""
   head, objective = config.model.head, config.data.objective
+  if objective == 'in_context':  # see _check_prompts
+    return
   heads = HEADS.get(objective)
   learned = [kind for kind in HEADS if head in HEADS[kind]]
   if heads is None and learned:

@@ -12,6 +12,7 @@ import numpy as np
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import (
   features,
+  in_context,
   labelled,
   lengths,
   masking,
@@ -34,6 +35,7 @@ FAMILIES_OF = {
   'masked': ('encoder', 'electra'),
   'causal': ('decoder', 'rwkv'),
   'labelled': ('encoder', 'decoder'),
+  'in_context': ('decoder', 'rwkv'),  # each example predicted from those before
 }
 SENTENCE = 16  # tokens in a sentence of documents without any (synthetic ones)
 
@@ -49,6 +51,7 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   """
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   kind = 'labelled' if config.labelled else kind
+  kind = config.objective if config.objective == 'in_context' else kind
   if family not in FAMILIES_OF[kind]:
     raise ValueError(
       f'data.objective={config.objective!r} makes rows for model.family'
@@ -56,6 +59,8 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
     )
   if config.labelled:
     return labelled.shapes(config, family)
+  if config.objective == 'in_context':
+    return in_context.shapes(config)
   if config.masks:
     pairs = config.objective == 'sentence_pairs'
     return features.encoder_shapes(config.length, config.predictions, pairs)
@@ -100,6 +105,8 @@ def make_rows(
   which of them have the end of their text (see remainders); None: all. Returns
   [rows, W] (see features); cursors are zero.
   """
+  if config.objective == 'in_context':
+    return in_context.make_rows(len(documents), tokenizer, config, shapes, rng)
   documents, ends = shuffled(documents, whole, rng)
   if config.labelled:
     return labelled.make_rows(documents, shapes, rng)

@@ -59,7 +59,7 @@ def _described(config):
   for key in (
     *('mixture', 'documents', 'loss_on_inputs'),
     *('framing', 'choices', 'label_scale', 'orders', 'single_sentences'),
-    *('phases', 'borrow_sentinels'),
+    *('phases', 'borrow_sentinels', 'prompts', 'dimensions'),
   ):
     if not fields[key]:
       del fields[key]

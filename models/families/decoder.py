@@ -59,6 +59,8 @@ class Decoder(nn.Module):
   ) -> jax.Array | dict[str, jax.Array]:
     """int [B,T] each -> float32.
 
+    With `model.input_dim` the inputs are vectors, float32 [B,T,input_dim].
+
     With the heads sequence and sequence_lm, int [B,2,T] are two texts an
     example: their last vectors are added before the classes (Radford et al.
     2018, 3.3: a pair in both orders), and B above counts the texts of 'logits'.
@@ -77,7 +79,7 @@ class Decoder(nn.Module):
       [B,T], logits (BERT's left-to-right model: Devlin et al. 2019, 5.1). With
       `model.features` heads of labels read a bidirectional LSTM on the stack.
     """
-    texts = inputs.shape[1:-1]
+    texts = () if self.config.input_dim else inputs.shape[1:-1]
     if texts:
       rows = (-1, inputs.shape[-1])
       inputs, segments = inputs.reshape(rows), segments.reshape(rows)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from models.config import TransformerConfig
 from models.embed import Embed
 from models.families.wkv import empty, recurrent, wkv
-from models.heads import Vocabulary
+from models.heads import Classes, Vocabulary
 from models.kernels.wkv import wkv_in_blocks
 from models.layers import Dense, Norm, activate, dropout, orthogonal
 from models.sharding import named, shard, shard_residual
@@ -204,12 +204,20 @@ class Rwkv(nn.Module):
     c = self.config
     self.embed = Embed(c)
     self.decoder = RwkvStack(c)
-    self.vocabulary = Vocabulary(c, self.loss_chunk)
+    if c.head == 'lm':
+      self.vocabulary = Vocabulary(c, self.loss_chunk)
+    else:
+      self.classes = Classes(c, c.classes, bias=False)
 
   def __call__(self, inputs: jax.Array, segments: jax.Array) -> jax.Array:
-    """int [B,T] each -> logits, float32 [B,T,V]."""
+    """int [B,T] each -> float32 [B,T,V], or with the head tokens [B,T,C].
+
+    With `model.input_dim` the inputs are vectors, float32 [B,T,input_dim].
+    """
     before = jnp.pad(segments[:, :-1], [(0, 0), (1, 0)])
     x, _ = self.decoder(self.embed(inputs), segments != before)
+    if self.config.head != 'lm':
+      return self.classes(x)
     return self.vocabulary(x, self.embed.table)
 
   def start_cache(self, batch: int, length: int = 0) -> Cache:

@@ -74,6 +74,7 @@ def test_choices_are_those_of_the_code():
     'data.rates': choices.RATES,
     'data.framing': ('', *choices.FRAMING),
     'data.orders': choices.ORDERS,
+    'data.prompts': ('', *choices.PROMPTS),
     'optimizer.name': tuple(optimizer.USES),
     'optimizer.decay': optimizer.CHOICES['decay'],
     'optimizer.moments_dtype': optimizer.CHOICES['moments_dtype'],

@@ -25,6 +25,7 @@ OTHERS = {
   'common',
   'differences',
   'grids',
+  'in_context',
   'keys',
   'lineage',
   'model_keys',

@@ -6,7 +6,7 @@ What is said of a bad one is in test_configs.py.
 import jax
 import pytest
 
-from configs import bert, chinchilla, electra, gpt2, rwkv, t5
+from configs import bert, chinchilla, electra, gpt2, in_context, rwkv, t5
 from train import setup
 from train.settings import check_group, check_settings
 
@@ -270,3 +270,25 @@ def test_tokens_that_nothing_counts():
   check(config, schedule__unit='rows', **keys)
   with pytest.raises(ValueError, match="'tokens', but the rows of .*nothing"):
     check(config, schedule__unit='tokens', **keys)
+
+
+@pytest.mark.parametrize(
+  ('arg', 'overrides', 'message'),
+  [
+    ('linear', {'model__input_dim': 4}, 'input_dim is 4, but .* data.dimen'),
+    ('linear', {'data__dimensions': 4}, 'input_dim is 3, but .*dimensions=4'),
+    ('linear', {'train__z_loss': 1e-4}, "train.z_loss is .*'linear' does not"),
+    ('copying', {'model__input_dim': 3}, 'input_dim is 3, but .* has tokens'),
+    ('copying', {'eval__samples': 1}, 'eval.samples is 1'),
+    (
+      'classification', {'model__head': 'tokens', 'model__classes': 2},
+      "needs model.head='lm'",
+    ),
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize('model', ['transformer', 'rwkv'])
+def test_prompts_and_the_model_fit(arg, overrides, message, model):
+  config = in_context.get_config(f'prompts={arg},model={model}')
+  check(config)
+  with pytest.raises(ValueError, match=message):
+    check(config, **overrides)

@@ -55,7 +55,7 @@ def criterion_for(config: TransformerConfig) -> Criterion:
         functools.partial(electra.weights, config),
         functools.partial(electra.means, config),
       )
-    case 'sequence' if config.classes == 1:
+    case 'sequence' | 'tokens' if config.classes == 1:
       return Criterion(heads.number, heads.weights, heads.number_means)
     case 'sequence' | 'tokens':
       return Criterion(heads.classes, heads.weights, heads.means)

@@ -121,7 +121,10 @@ def number(
   rng: jax.Array | None = None,
   *losses: float,
 ) -> Sums:
-  """Squared error of the number `labels` [B] (Clark et al. 2020's code)."""
+  """Squared error of the number `labels` [B] (Clark et al. 2020's code).
+
+  With the head tokens they are [B,T].
+  """
   found = _class_logits(apply(model, params, batch, dropout=rng))[..., 0]
   error = jnp.square(found - batch['labels'])
   return {

@@ -71,6 +71,8 @@ def moved(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
 def _init_params(model: nn.Module, rng: jax.Array) -> Any:
   """Boxed parameters. Batch and length do not matter: 1 x 1 will do."""
   inputs = {name: jnp.zeros((1, 1), 'int32') for name in model.INPUTS}
+  if width := model.config.input_dim:
+    inputs['inputs'] = jnp.zeros((1, 1, width), 'float32')
   return model.init(rng, **inputs)['params']
 
 
