@@ -43,7 +43,7 @@ from train.scaling.runs import read_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PIECE = 1024  # characters of a document
-BUDGETS = '4e11+1.2e12+3.6e12'
+BUDGETS = '2.5e11+7.5e11+2.25e12'
 HELD = 3.0  # the held-out run's budget over the largest of the ladder
 COUNT, CONVENTION = 'non_embedding', 'palm'
 COLUMNS = 'params', 'tokens', 'flops', 'loss'
@@ -51,8 +51,13 @@ SHARED = {
   'data.tokenizer_kind': 'bytes',
   'data.holdout': 500,
   'data.length': 64,
-  'data.batch': 8,
+  'data.batch': 16,
   'model.vocab_size': 512,
+  'model.embed_dim': 64,  # and 2 layers: the proportions of all sizes
+  'model.mlp_dim': 256,
+  'model.heads': 4,
+  'model.kv_heads': 4,
+  'model.head_dim': 16,
   'model.dropout': 0,
   'model.attention_dropout': 0,
   'eval.samples': 0,
@@ -117,6 +122,8 @@ def argument(branch: str, text: Path) -> str:
   words = [system, *(f'{key}={value}' for key, value in keys.items())]
   words += [f'data.source=json:{text}', f'budgets={_BUDGETS.value}']
   options = {'sizes': 5, 'steps': 1, 'count': COUNT, 'flops': CONVENTION}
+  # Of two stacks no size is as small as the guess for the smallest budget.
+  options['spread'] = 40 if branch == 'encoder_decoder' else 16
   return ','.join(words + [f'{key}={x}' for key, x in options.items()])
 
 
