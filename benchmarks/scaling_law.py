@@ -122,8 +122,9 @@ def argument(branch: str, text: Path) -> str:
   words = [system, *(f'{key}={value}' for key, value in keys.items())]
   words += [f'data.source=json:{text}', f'budgets={_BUDGETS.value}']
   options = {'sizes': 5, 'steps': 1, 'count': COUNT, 'flops': CONVENTION}
-  # Of two stacks no size is as small as the guess for the smallest budget.
-  options['spread'] = 40 if branch == 'encoder_decoder' else 16
+  if branch == 'encoder_decoder':
+    # Two stacks are never as small as the guess for the smallest budget.
+    options |= {'sizes': 6, 'spread': 32}
   return ','.join(words + [f'{key}={x}' for key, x in options.items()])
 
 
@@ -308,7 +309,7 @@ def write_page(results: dict, out: Path) -> None:
 
 SUMMARY = (
   'Each branch trained an isoFLOP ladder on the same books, read by bytes: '
-  'three budgets, five sizes each. N counts the parameters outside of tables, '
+  'three budgets, four to six sizes each. N counts the parameters outside of tables, '
   "D the bytes of the rows, C the products of matrices (PaLM's convention). A "
   'law was fitted to the ladder alone; then one larger run was predicted, and '
   'trained. python -m benchmarks.scaling_law does all of it again.'
