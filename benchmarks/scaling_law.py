@@ -309,10 +309,11 @@ def write_page(results: dict, out: Path) -> None:
 
 SUMMARY = (
   'Each branch trained an isoFLOP ladder on the same books, read by bytes: '
-  'three budgets, four to six sizes each. N counts the parameters outside of tables, '
-  "D the bytes of the rows, C the products of matrices (PaLM's convention). A "
-  'law was fitted to the ladder alone; then one larger run was predicted, and '
-  'trained. python -m benchmarks.scaling_law does all of it again.'
+  'three budgets, four to six sizes each. N counts the parameters outside of '
+  "tables, D the bytes of the rows, C the products of matrices (PaLM's "
+  'convention). A law was fitted to the ladder alone; then one larger run was '
+  'predicted, and trained. python -m benchmarks.scaling_law does all of it '
+  'again.'
 )
 
 
