@@ -41,8 +41,8 @@ HERE = Path(__file__).resolve()
 BRANCHES = {'decoder': 'llama', 'encoder': 'bert', 'encoder_decoder': 't5'}
 WIDTHS = 32, 64, 128
 BASE, HEAD = 32, 16
-RATES = [2.0**n for n in range(-9, -2)]
-STEPS, LAST = 400, 20
+RATES = [2.0**n for n in range(-11, -3)]
+STEPS, LAST = 500, 25
 SETTINGS = {
   'model.vocab_size': 384,
   'model.encoder_layers': 0,
@@ -54,7 +54,7 @@ SETTINGS = {
   'data.tokenizer': '',
   'data.tokenizer_kind': 'bytes',
   'data.batch': 8,
-  'data.length': 32,
+  'data.length': 64,
   'data.streams': 4,
   'data.lowercase': False,
   'train.phases': (),
@@ -88,6 +88,7 @@ OWN = {
     'model.rope_theta': 1000.0,
     'model.max_length': 0,
     'model.norm_placement': 'pre',
+    'model.init_std': 0.08,
     'data.objective': 'mlm',
     'data.predictions': 10,
     'data.duplicates': 0,
