@@ -188,6 +188,20 @@ def runs(ladder: Ladder) -> list[Run]:
   return sorted(unique.values(), key=lambda run: run.budget)
 
 
+def nearest(ladder: Ladder, params: float, budget: float) -> Run:
+  """The run of a budget whose N is nearest to a number.
+
+  Raises ValueError if the budget is too small for a run.
+  """
+  family = Family(
+    ladder.system,
+    ladder.config,
+    ladder.options['rule'],
+    ladder.options['count'],
+  )
+  return _run(ladder, family.nearest(params), None, budget)
+
+
 def best_tokens(law: Law, params: float) -> float:
   """D of the budget whose best size is N."""
   low, high = 0.0, 200.0  # log C

@@ -140,7 +140,8 @@ def _fields(m, layers, D, fixed) -> dict[str, int] | None:
   for H in dict.fromkeys((largest, 64, 32, 16)):
     heads = round(D * inner / H)
     fits = heads * H == round(D * inner) and heads % group == 0
-    if largest >= H and heads >= min(4, m.heads) and fits:
+    least = min(4, m.heads) if H > 16 else min(2, m.heads)  # narrow models
+    if largest >= H and heads >= least and fits:
       rotated = m.rope_dim * H // m.head_dim // 2 * 2
       sizes = {'heads': heads, 'kv_heads': heads // group, 'head_dim': H}
       return own | sizes | {'rope_dim': rotated}

@@ -60,17 +60,17 @@ def build(
   curves = _curves(groups, shown[: 1 + per_token], window)
   tests = results.of_tests(groups, names[0]) if names else None
   sections = [
-    ('runs', 'Runs', _table(tables.of_runs(runs, shown, links))),
+    ('runs', 'Runs', table(tables.of_runs(runs, shown, links))),
     ('curves', 'Curves', _figures(curves, groups, links, window)),
     (
       'differences',
       'What differs',
-      _table(tables.of_differences(groups, runs)),
+      table(tables.of_differences(groups, runs)),
     ),
     ('results', 'Results', _results(groups, names, tests, links)),
-    ('speed', 'Speed', _table(tables.of_speed(runs, links))),
+    ('speed', 'Speed', table(tables.of_speed(runs, links))),
     ('samples', 'Samples', _samples(runs, links)),
-    ('made-of', 'Made of', ''.join(map(_table, tables.of_provenance(runs)))),
+    ('made-of', 'Made of', ''.join(map(table, tables.of_provenance(runs)))),
     ('details', 'Each run', _details(runs, shown, links)),
   ]
   body = _header(title, runs, notes, [(i, name) for i, name, _ in sections])
@@ -82,16 +82,17 @@ def build(
     )
     for one in curves
   }
-  return Report(_document(title, body, refresh), pngs)
+  return Report(document(title, body, refresh), pngs)
 
 
 def message(title: str, text: str, refresh: int = 0) -> str:
   """A page that only says why there is no report."""
   head = f'<h1>{html.escape(title)}</h1>'
-  return _document(title, f'{head}<pre>{html.escape(text)}</pre>', refresh)
+  return document(title, f'{head}<pre>{html.escape(text)}</pre>', refresh)
 
 
-def _document(title, body, refresh):
+def document(title: str, body: str, refresh: int = 0) -> str:
+  """A page of a report's style; `body` is HTML."""
   again = f'<meta http-equiv="refresh" content="{refresh}">' * bool(refresh)
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -178,8 +179,8 @@ def _key(groups: Sequence[Group]) -> str:
 def _results(groups, names, tests, links):
   if not names:
     return '<p>No run has been evaluated yet.</p>'
-  return _table(results.of_groups(groups, names, links)) + (
-    _table(tests) if tests else ''
+  return table(results.of_groups(groups, names, links)) + (
+    table(tests) if tests else ''
   )
 
 
@@ -211,7 +212,7 @@ def _details(runs, names, links):
     items = ''.join(f'<li>{html.escape(fact)}</li>' for fact in facts)
     content = f'<ul class="facts">{items}</ul>'
     if run.numbers:
-      content += _table(tables.of_run(run, names, links))
+      content += table(tables.of_run(run, names, links))
     found += (
       f'<details id="{links.run(run)}"{shown}><summary>{html.escape(run.name)}'
       f'</summary>{content}</details>'
@@ -219,9 +220,10 @@ def _details(runs, names, links):
   return found
 
 
-def _table(table: Table) -> str:
-  caption, note = html.escape(table.caption), html.escape(table.note)
-  columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+def table(found: Table) -> str:
+  """A table of the page, which scrolls by itself where it is too wide."""
+  caption, note = html.escape(found.caption), html.escape(found.note)
+  columns = list(zip(*found.rows, strict=True)) or [()] * len(found.header)
   kinds = [
     ' class="n"' * all(_NUMBER.fullmatch(cell.text) for cell in column)
     for column in columns
@@ -229,11 +231,11 @@ def _table(table: Table) -> str:
   kinds[0] = ''  # names, on the left
   head = ''.join(
     f'<th scope="col"{kind}>{html.escape(x)}</th>'
-    for x, kind in zip(table.header, kinds, strict=True)
+    for x, kind in zip(found.header, kinds, strict=True)
   )
-  anchors = table.anchors or [''] * len(table.rows)
+  anchors = found.anchors or [''] * len(found.rows)
   rows = ''
-  for (first, *others), anchor in zip(table.rows, anchors, strict=True):
+  for (first, *others), anchor in zip(found.rows, anchors, strict=True):
     mark = f' id="{anchor}"' if anchor else ''
     rows += f'<tr{mark}><th scope="row">{_cell(first)}</th>'
     cells = zip(others, kinds[1:], strict=True)
