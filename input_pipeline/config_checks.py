@@ -25,6 +25,7 @@ def check(config: DataConfig) -> None:
     _masks(config)
   if config.labelled:
     _labelled(config)
+  _worded(config)
   _denoisers(config)
   _rows(config)
   _phases(config)
@@ -194,6 +195,19 @@ def _labelled(config):
   if config.objective == 'regression':
     rule = 'be above 0; 1 leaves labels as they are'
     _must(config, config.label_scale > 0, 'label_scale', rule)
+
+
+def _worded(config):
+  """How tasks in words are drawn."""
+  names = [name for _, name, _ in config.sources]
+  read = any(name.startswith('task:flan/') for name in names)
+  for key in choices.WORDED:
+    _share(config, key, float('inf') if key == 'shots' else 1.0)
+    rule = "be 0: only tasks in words, 'task:flan/NAME', read it"
+    _must(config, read or not getattr(config, key), key, rule)
+  both = bool(config.shots) == bool(config.shot_share)
+  rule = 'be above 0, as data.shots is, or both 0'
+  _must(config, both, 'shot_share', rule)
 
 
 def _denoisers(config):

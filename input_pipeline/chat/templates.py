@@ -19,6 +19,7 @@ from typing import Any
 
 from input_pipeline.chat.messages import Message, exchange
 from input_pipeline.choices import unknown
+from input_pipeline.config import DataConfig
 from input_pipeline.sources import hashes, paths
 from input_pipeline.tokenizers.interface import Tokenizer
 
@@ -213,6 +214,24 @@ def load(name: str, tokenizer: Tokenizer, folder: str = '') -> Template:
     hint = unknown('data.chat_template', name, (*KNOWN, OWN))
     raise ValueError(f'{hint} There is no file of this name either.')
   return Template(name, paths.read(name).decode(), tokenizer)
+
+
+def prepare(
+  config: DataConfig, tokenizer: Tokenizer, workdir: str | None
+) -> Template:
+  """The run's template; one that is a file is kept in the workdir.
+
+  Raises ValueError as `load` does.
+  """
+  name, kept = config.chat_template, workdir and os.path.join(workdir, FILE)
+  if not name or name in KNOWN or not kept:
+    return load(name, tokenizer, config.tokenizer)
+  if paths.exists(kept):
+    return Template(name, paths.read(kept).decode(), tokenizer)
+  found = load(name, tokenizer, config.tokenizer)
+  paths.make_folder(workdir)
+  paths.write(kept, found.text.encode())
+  return found
 
 
 def read(folder: str) -> str:

@@ -223,10 +223,12 @@ def target_length(config: TransformerConfig, data: DataConfig) -> int:
   return data.length // 2
 
 
-def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
+def show(
+  tokenizer: Any, examples: dict, predicted: np.ndarray, end: int | None = None
+) -> str:
   """Inputs, targets (if any) and predictions as text, row by row.
 
-  Rows of padding are left out. A prediction ends at its first EOS.
+  Rows of padding are left out. A prediction ends as `until_eos` says.
   """
   lines = []
   for row, tokens in enumerate(predicted):
@@ -239,14 +241,16 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
       own = examples['target_segments'][row] > 0
       target = tokenizer.decode(examples['targets'][row][own])
       lines.append(f'target:     {target}')
-    lines += [f'prediction: {until_eos(tokenizer, tokens)}', '']
+    lines += [f'prediction: {until_eos(tokenizer, tokens, end)}', '']
   return '\n'.join(lines)
 
 
-def until_eos(tokenizer: Any, tokens: np.ndarray) -> str:
-  """The text of tokens [T] before their first EOS.
+def until_eos(
+  tokenizer: Any, tokens: np.ndarray, end: int | None = None
+) -> str:
+  """The text of tokens [T] before their first EOS, or `end` in its place.
 
   (It cannot end at 0, which may be a word of the vocabulary.)
   """
-  ends = np.flatnonzero(tokens == tokenizer.eos)
+  ends = np.flatnonzero(tokens == (tokenizer.eos if end is None else end))
   return tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)
