@@ -35,7 +35,8 @@ CLUSTERS = {
 MADE = {
   'order': ('words/copy', 'words/reverse', 'words/sort'),
   'place': ('words/first', 'words/last', 'words/count'),
-  'yes_or_no': ('words/contains', 'numbers/even'),
+  'words_yes_no': ('words/contains', 'words/begins'),
+  'numbers_yes_no': ('numbers/more', 'numbers/even'),
   'sums': ('numbers/sum', 'numbers/difference', 'numbers/larger'),
 }
 # What is evaluated, where it is not called 'validation'.

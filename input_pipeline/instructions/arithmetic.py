@@ -17,19 +17,16 @@ _MARK = ' The answer is '
 
 
 def read(path: str, *, items: Callable) -> Iterator[Example]:
-  """Problems of a file: question, chain of thought ('' without), label."""
+  """Problems of a file: question, answer, perhaps thoughts, label."""
   for n, item in enumerate(items(path)):
     [(question, answer)] = item.options
     question = question.removeprefix('Q: ').removesuffix('\nA:')
     thoughts, _, number = answer.rpartition(_MARK)
     number = number.removesuffix('.')
-    yield {
-      'question': question,
-      'thoughts': answer.strip() if thoughts else '',
-      'answer': number,
-      'label': str(arithmetic.number(number)),
-      'idx': n,
-    }
+    found = {'question': question, 'answer': number}
+    if thoughts:
+      found['thoughts'] = answer.strip()
+    yield found | {'label': str(arithmetic.number(number)), 'idx': n}
 
 
 def decode(text: str, example: Example) -> str | None:

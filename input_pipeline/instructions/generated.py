@@ -47,6 +47,12 @@ def _contains(rng):
   return {'words': ' '.join(words), 'word': word}, _YES[word in words]
 
 
+def _begins(rng):
+  words = _list(rng)
+  word = words[int(rng.integers(2))]
+  return {'words': ' '.join(words), 'word': word}, _YES[word == words[0]]
+
+
 def _pair(rng):
   return (int(x) for x in rng.choice(100, 2, False))
 
@@ -64,6 +70,11 @@ def _difference(rng):
 def _larger(rng):
   a, b = _pair(rng)
   return {'a': str(a), 'b': str(b)}, str(max(a, b))
+
+
+def _more(rng):
+  a, b = _pair(rng)
+  return {'a': str(a), 'b': str(b)}, _YES[a > b]
 
 
 def _even(rng):
@@ -122,6 +133,14 @@ _MADE = {
     ),
     (),
   ),
+  'words/begins': (
+    _begins,
+    (
+      '{words}\nIs "{word}" the first of these words?',
+      'Do these words begin with {word}? {words}',
+    ),
+    (),
+  ),
   'numbers/sum': (
     _sum,
     ('What is {a} + {b}?', 'Add {a} and {b}.', '{a} plus {b} is'),
@@ -137,6 +156,11 @@ _MADE = {
     ('Which is larger, {a} or {b}?', '{a}, {b}\nName the larger number.'),
     (),
   ),
+  'numbers/more': (
+    _more,
+    ('Is {a} more than {b}?', 'Compare {a} to {b}. Is the first more?'),
+    (),
+  ),
   'numbers/even': (
     _even,
     ('Is {a} an even number?', 'Can {a} be halved without a remainder?'),
@@ -144,8 +168,10 @@ _MADE = {
   ),
 }
 _OPTIONS = {
-  'words/contains': lambda texts: _YES,
-  'numbers/even': lambda texts: _YES,
+  **dict.fromkeys(
+    ('words/contains', 'words/begins', 'numbers/more', 'numbers/even'),
+    lambda texts: _YES,
+  ),
   'numbers/larger': lambda texts: (texts['a'], texts['b']),
 }
 

@@ -108,9 +108,11 @@ def _filled(example, way, wording, listed):
 
 
 def pairs(example: Example, wording: Wording) -> list[tuple[str, str]]:
-  """(input, target) of an example in the first way, with its options."""
-  way = wording.prompts[0], '{answer}'
-  return [_filled(example, way, wording, True)]
+  """(input, target) of an example in every way: what a tokenizer reads."""
+  ways = [(prompt, '{answer}') for prompt in wording.prompts]
+  return [
+    _filled(example, way, wording, True) for way in (*ways, *wording.inverted)
+  ]
 
 
 def read(text: str, example: Example, wording: Wording) -> Any:

@@ -141,7 +141,9 @@ def _adopt_template(config: ConfigDict, folder: str, theirs: ConfigDict):
     return
   kept = os.path.join(folder, templates.FILE)
   config.data.chat_template = kept if paths.exists(kept) else name
-  print(f"data.chat_template: {config.data.chat_template!r} (the config had '')")
+  print(
+    f"data.chat_template: {config.data.chat_template!r} (the config had '')"
+  )
 
 
 def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from input_pipeline import corpora
 from input_pipeline.objectives import features, framing, labelled, reading
 from input_pipeline.tasks.task import Span, Task
 
