@@ -93,7 +93,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   if size == 'tiny':
     paper.tiny(c)
-  else:
+  elif recipe == 'pretraining':
     paper.on_slice(c, **SLICES[size])
   if recipe == 'flan':
     _flan(c, chosen['heldout'], size == 'tiny')
@@ -109,10 +109,8 @@ def _flan(c: ConfigDict, heldout: str, tiny: bool) -> None:
   c.schedule.name, c.schedule.warmup_steps = 'constant', None
   if not tiny:
     c.data.length = 1024 + 256  # inputs and targets
-    c.data.batch = 6  # 8,192 tokens
-    c.data.streams = 6
+    c.data.batch = c.data.streams = 6  # nearest to 8,192 tokens
     c.schedule.learning_rate = 3e-5
     c.train.steps = 30_000
-    c.sharding.topology = ''  # too few rows for the pretraining's slice
   else:
     c.schedule.learning_rate = 1e-2  # trained from scratch
