@@ -162,7 +162,7 @@ class Template:
       if not through.startswith(before):
         raise ValueError(
           f'The chat template {self.name} writes a prompt in another way once'
-          ' it is answered, so the answer cannot be told from it.'
+          ' it is answered, so where the answer begins is unknown.'
         )
       content = self._hidden(message['content']).strip()
       at = max(through.find(content, len(before)), len(before))

@@ -113,15 +113,16 @@ class Corpus:
     return documents
 
   def _leave_out(self, file, line, why):
-    """Counts an example without a row once, and reports the first few."""
+    """Counts an example without a row once, and reports the first."""
     if (file, line) in self.left_out:
       return
     self.left_out.add((file, line))
-    if len(self.left_out) <= WARNINGS:
-      print(f'Left out of {self.name}, example {line}: {why}.', flush=True)
-    elif len(self.left_out) == WARNINGS + 1:
-      counted = 'data/left_out in metrics.jsonl counts them.'
-      print(f'More examples are left out: {counted}', flush=True)
+    if len(self.left_out) == 1:
+      counted = 'data/left_out in metrics.jsonl counts such examples.'
+      print(
+        f'Left out of {self.name}, example {line}: {why}. {counted}',
+        flush=True,
+      )
 
   def _report_alone(self, file):
     """Reports, for the first few files, that a document is alone in a chunk."""
