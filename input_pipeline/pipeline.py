@@ -97,12 +97,13 @@ class Data:
     self.kind = len(self.kinds) - 1  # the kind of the rows made here
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
-    tasks = config.pairs and (config.scored or eval_source.startswith('task:'))
-    self.template = tasks and templates.prepare(config, self.tokenizer, workdir)
-    self.end_id = self.template.end if self.template else self.tokenizer.eos
+    self.template, self.end_id = None, self.tokenizer.eos
+    if config.pairs and (config.scored or eval_source.startswith('task:')):
+      self.template = templates.prepare(config, self.tokenizer, workdir)
+      self.end_id = self.template.end
     self.corpora, self.evaluated = open_corpora(
       config, seed, vocab_size, self.tokenizer, eval_source, family,
-      self.template or None,
+      self.template,
     )  # fmt: skip
     rows = self.tokenizer, self.shapes, family
     self.rates, uneven = mixture.rates_of_rows(config, self.corpora, *rows)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from input_pipeline.chat.encoding import encode
+from input_pipeline.chat.encoding import encode, prompt
 from input_pipeline.chat.messages import Message
 from input_pipeline.chat.templates import Template
 from input_pipeline.config import DataConfig
@@ -119,6 +119,26 @@ def pairs(
       continue
     rows.append({'inputs': inputs, 'targets': answer})
   return Rows(rows, lost, '' if rows else _why(turns, sizes[0]))
+
+
+def asked(
+  messages: Sequence[Message],
+  template: Template,
+  tokenizer: Tokenizer,
+  start: int | None,
+  pair: bool,
+) -> np.ndarray:
+  """The ids that a model reads to answer a chat that ends in a user's turn.
+
+  As in its rows, a decoder's begin with the id `start`, if not None, and those
+  of an encoder-decoder (`pair`) end in EOS.
+  """
+  ids = prompt(messages, template, tokenizer)
+  if pair and ids[-1:] != tokenizer.eos:
+    ids = np.append(ids, np.int32(tokenizer.eos))
+  elif not pair and start is not None and ids[:1] != start:
+    ids = np.append(np.int32(start), ids)
+  return ids
 
 
 def _why(turns, length):

@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.chat.messages import check
+from input_pipeline.chat.templates import Template
 from input_pipeline.config import DataConfig
+from input_pipeline.objectives.chats import asked
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
 from models.positions import check_places
@@ -88,6 +91,29 @@ def encode(
     rows.append([*before, *ids, *after])
   source, segments = padded(rows, length, left=decoder)
   return {'source': source, 'segments': segments}
+
+
+def encode_chat(
+  tokenizer: Any,
+  text: str,
+  longest: int,
+  pair: bool,
+  start: int | None,
+  template: Template,
+) -> np.ndarray:
+  """What a user says -> the ids of the chat up to the answer; see chats.asked.
+
+  Raises ValueError if it is empty, or has more than `longest` tokens.
+  """
+  said, name = [{'role': 'user', 'content': text}], f'The prompt {text[:60]!r}'
+  check(said, name, answered=False)
+  found = asked(said, template, tokenizer, start, pair)
+  if len(found) > longest:
+    raise ValueError(
+      f'{name} has {len(found)} tokens as a chat; there is room for {longest}'
+      ' (data.length).'
+    )
+  return found
 
 
 def padded(

@@ -153,6 +153,20 @@ def test_an_answer_without_a_token_is_left_out(tokenizer):
   assert left_out == {0: 'its answer has no token'}
 
 
+def test_what_is_asked_is_how_the_rows_begin(tokenizer):
+  for name in 'plain', 'llama2':
+    template = templates.load(name, tokenizer)
+    config = config_of(length=128)
+    for family in 'decoder', 'encoder_decoder':
+      [[row]], _, _ = chats.encode_all(
+        [[LONG[:2]]], template, tokenizer, config, family, True
+      )
+      pair = family == 'encoder_decoder'
+      before = [] if pair else [tokenizer.pad]
+      found = chats.asked(LONG[:1], template, tokenizer, tokenizer.pad, pair)
+      assert found.tolist() == [*before, *row['inputs']]
+
+
 def opened(config, family='decoder', workdir=None, eval_source=''):
   return open_data(config, 0, 300, eval_source, workdir, family=family)
 

@@ -12,6 +12,7 @@ from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
 from tests.helpers import runs
 from train import evaluate, finetune, pretrained
+from train.generation.writer import make_writer
 from train.reporting.metrics import read_metrics
 from train.runs import opening
 
@@ -62,6 +63,18 @@ def test_a_chat_model_trains_and_is_scored(chats):
   assert (
     again['messages/say/accuracy'] == rows[-1]['eval/messages/say/accuracy']
   )
+
+
+def test_a_prompt_is_what_the_user_says(chats):
+  run, path = chats
+  writer = make_writer(opening.open_run(str(run)))
+  data = opening.open_data(opening.open_run(str(run)))
+  wanted = encoding.prompt(exchange('say 3', 'x')[:1], data.template,
+                           data.tokenizer)  # fmt: skip
+  assert writer.encoded('say 3').tolist() == [data.start_id, *wanted]
+  assert writer.end == data.template.end == data.end_id
+  with pytest.raises(ValueError, match='as a chat; there is room for 96'):
+    writer.encoded('say 3' * 40)
 
 
 def test_an_export_has_the_template(chats, tmp_path):
