@@ -34,6 +34,16 @@ KEYS = {
   'data.rate_temperature': Key(1.0, 'rates are counts to the power 1 / this'),
   'data.task_folder': Key(
     '', "tasks' files as their authors publish them; '': from TFDS"),
+  'data.chat_template': Key(
+    '', "how chats are written: plain, chatml, llama2, llama3, own (of the "
+    "tokenizer's files) or a Jinja file; '': as the run of --from, or plain"),
+  'data.shots': Key(
+    0, 'flan/ tasks: the most worked examples before a question'),
+  'data.shot_share': Key(0.0, 'flan/ tasks: share with worked examples'),
+  'data.option_share': Key(0.0, 'flan/ tasks: share that lists the options'),
+  'data.inverted_share': Key(
+    0.0, 'flan/ tasks: share that asks for a part of the example, given the '
+    'answer'),
   'data.documents': Key(0, 'read only the first ones of a source; 0: all'),
   'data.epochs': Key(0, 'how often each document is read; 0: without end'),
   'data.holdout': Key(

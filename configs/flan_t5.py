@@ -1,15 +1,21 @@
 """FLAN-T5: "Scaling Instruction-Finetuned Language Models" (Chung et al. 2022).
 
-`flan_t5.py:SIZE`: small, base, large, xl or xxl; `tiny` is ours, for a
-run in minutes.
+`flan_t5.py:SIZE` or `flan_t5.py:size=SIZE,heldout=CLUSTER`. Sizes: small, base,
+large, xl or xxl; `tiny` is ours, for a run in minutes, on tasks that a program
+makes. `heldout` names a cluster of tasks that is not learnt but evaluated, see
+configs/instructions.py.
 
 T5 1.1's models, adapted to language modelling (t5.py:recipe=lm_adapted) and
 then trained on 1,836 tasks written as instructions. The recipe is that last
-step's, which begins with the adapted parameters: --init_from, or the published
-ones by train.pretrained. The released checkpoints go on counting at 1,100,000:
-small's is of step 1,198,000. The rate is constant, so the count does not matter
-here. Of the instructions only the form is here: the first part of a text is the
-input, the rest is the answer.
+step's, which begins with the adapted parameters:
+
+  python -m train.finetune --config=configs/flan_t5.py:base --from=RUN
+    --workdir=W --config.data.task_folder=DATA
+
+RUN is a workdir or the published checkpoint. The released checkpoints go on
+counting at 1,100,000: small's is of step 1,198,000. The rate is constant, so
+the count does not matter here. Of the tasks 33 are here, in words of our own
+(docs/instructions.md), and of the chains of thought those of GSM8K.
 
 Cost of the last step, from small to xxl, in FLOPs (table 2): 2.9e18, 9.1e18,
 2.4e19, 5.6e19, 7.6e19; 1.6% to 0.2% of what pretraining took. Number of TPUs
@@ -19,7 +25,7 @@ Reached: MMLU 45.1 (large, the paper's table of Flan-T5).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, instructions, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -41,7 +47,10 @@ SLICES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = arguments.parse(arg, size=('base', *SIZES))['size']
+  chosen = arguments.parse(
+    arg, size=('base', *SIZES), heldout=instructions.HELDOUT
+  )
+  size, heldout = chosen['size'], chosen['heldout']
   c = paper.start('encoder_decoder')
 
   m = c.model
@@ -64,12 +73,8 @@ def get_config(arg: str = '') -> ConfigDict:
   m.dropout_kind = 't5'
 
   d = c.data
-  d.source = 'tfds:c4/en'
-  d.objective = 'prefix'  # stands for instructions and answers
-  d.concatenate = False  # an instruction is one text
   d.length = 2048  # near the 2056 of the FLAN collection's example
-  d.document_tokens = 65536
-  d.block = 256  # a row has two sides, of 2048 tokens each, to fill
+  d.target_length = 512  # that example's
   d.batch = 64  # appendix E
 
   c.optimizer.name = 'adafactor'  # appendix E; its numbers are T5's
@@ -90,5 +95,6 @@ def get_config(arg: str = '') -> ConfigDict:
     m.remat, c.sharding.mesh.data, c.sharding.mesh.fsdp = 'full', 1, -1
   if size == 'tiny':
     paper.tiny(c, steps, rate=1e-2)  # trained from scratch
-    d.block = 0
+    d.target_length = 64
+  instructions.mix(c, heldout, size == 'tiny')
   return common.finish(c)

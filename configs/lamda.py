@@ -1,6 +1,10 @@
 """LaMDA: "Language Models for Dialog Applications" (Thoppilan et al. 2022).
 
-`lamda.py:SIZE`: 2b, 8b or 137b; `tiny` is ours, for a run in minutes.
+`lamda.py:SIZE` or `lamda.py:size=SIZE,recipe=RECIPE[,heldout=CLUSTER]`. Sizes:
+2b, 8b or 137b; `tiny` is ours, for a run in minutes. Recipes: pretraining is
+the paper's; flan is the first FLAN's (Wei et al. 2022, 2.4), whose LaMDA-PT of
+137B parameters goes on from a pretraining like this one, with train.finetune as
+configs/flan_t5.py says. Its tasks are zero-shot and list their options.
 
 A decoder of T5's parts: relative-position biases and gated GELU. The paper
 leaves much open: a number without a section is T5's.
@@ -12,7 +16,7 @@ Reached: people rate its dialogs; there is no score of pretraining alone.
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, instructions, paper
 
 ANCESTOR = 'gpt3:175b'
 
@@ -34,7 +38,12 @@ SLICES = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-  size = arguments.parse(arg, size=SIZES)['size']
+  chosen = arguments.parse(
+    arg, size=SIZES, recipe=('pretraining', 'flan'),
+    heldout=instructions.HELDOUT,
+  )  # fmt: skip
+  size, recipe = chosen['size'], chosen['recipe']
+  instructions.check_recipe(chosen['heldout'], recipe)
   c = paper.start('decoder')
 
   m = c.model
@@ -84,6 +93,24 @@ def get_config(arg: str = '') -> ConfigDict:
 
   if size == 'tiny':
     paper.tiny(c)
-  else:
+  elif recipe == 'pretraining':
     paper.on_slice(c, **SLICES[size])
+  if recipe == 'flan':
+    _flan(c, chosen['heldout'], size == 'tiny')
   return common.finish(c)
+
+
+def _flan(c: ConfigDict, heldout: str, tiny: bool) -> None:
+  """Wei et al. 2022, 2.4 (memory, but for the cap: the published code)."""
+  instructions.mix(c, heldout, tiny)
+  c.data.rate_cap = 3000
+  c.data.shots, c.data.shot_share = 0, 0.0
+  c.data.option_share = 1.0  # 2.3: classification lists its options
+  c.schedule.name, c.schedule.warmup_steps = 'constant', None
+  if not tiny:
+    c.data.length = 1024 + 256  # inputs and targets
+    c.data.batch = c.data.streams = 6  # nearest to 8,192 tokens
+    c.schedule.learning_rate = 3e-5
+    c.train.steps = 30_000
+  else:
+    c.schedule.learning_rate = 1e-2  # trained from scratch

@@ -1,13 +1,13 @@
 """PaLM: "Scaling Language Modeling with Pathways" (Chowdhery et al. 2022).
 
-`palm.py:SIZE` or `palm.py:size=SIZE,recipe=RECIPE`. Sizes: 8b, 62b or 540b;
-`tiny` is ours, for a run in minutes.
+`palm.py:SIZE` or `palm.py:size=SIZE,recipe=RECIPE[,heldout=CLUSTER]`. Sizes:
+8b, 62b or 540b; `tiny` is ours, for a run in minutes.
 Recipes: pretraining is the paper's. The others go on from its parameters, with
 --init_from=RUN. ul2r is U-PaLM's (Tay et al. 2022, "Transcending Scaling Laws
 with 0.1% Extra Compute"): UL2's denoisers on a decoder whose inputs see one
-another. flan is Flan-PaLM's (Chung et al. 2022): instructions and answers, of
-which only the form is here. Flan-U-PaLM begins with ul2r's parameters and takes
-30,000 steps.
+another. flan is Flan-PaLM's (Chung et al. 2022): instructions and answers, with
+train.finetune, as configs/flan_t5.py says. Flan-U-PaLM begins with ul2r's
+parameters and takes 30,000 steps.
 
 Attention and MLP side by side after one norm, one head of keys and values,
 SwiGLU, rotary positions, no biases. Batches double: 540b's after 50,000 and
@@ -20,7 +20,7 @@ Reached (540b): GSM8K 56.9 with 8 worked examples (6.3).
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper, phases
+from configs import arguments, common, instructions, paper, phases
 
 ANCESTOR = 'gpt3:175b'
 
@@ -63,9 +63,11 @@ FLAN = {
 
 def get_config(arg: str = '') -> ConfigDict:
   chosen = arguments.parse(
-    arg, size=SIZES, recipe=('pretraining', 'ul2r', 'flan')
-  )
+    arg, size=SIZES, recipe=('pretraining', 'ul2r', 'flan'),
+    heldout=instructions.HELDOUT,
+  )  # fmt: skip
   size, recipe = chosen['size'], chosen['recipe']
+  instructions.check_recipe(chosen['heldout'], recipe)
   c = paper.start('decoder')
 
   m = c.model
@@ -131,7 +133,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if recipe == 'ul2r':
     _ul2r(c)
   if recipe == 'flan':
-    _flan(c, *FLAN[size])
+    _flan(c, chosen['heldout'] if size != 'tiny' else '', *FLAN[size])
 
   if size == 'tiny':
     paper.tiny(c)
@@ -139,6 +141,8 @@ def get_config(arg: str = '') -> ConfigDict:
       d.sentinels = 30  # enough for these rows
       m.vocab_size += d.sentinels
     m.head_dim = m.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
+    if recipe == 'flan':
+      instructions.mix(c, chosen['heldout'], tiny=True)
   else:
     slices = SLICES if recipe == 'pretraining' else ADAPTED
     paper.on_slice(c, **slices[size])
@@ -162,12 +166,12 @@ def _ul2r(c: ConfigDict) -> None:
   c.train.steps = 20_000
 
 
-def _flan(c: ConfigDict, rate: float, dropout: float, steps: int) -> None:
+def _flan(
+  c: ConfigDict, heldout: str, rate: float, dropout: float, steps: int
+) -> None:
   c.model.dropout = c.model.attention_dropout = dropout
-  c.data.objective = 'prefix'  # stands for instructions and answers
-  c.data.concatenate = False  # an instruction is one text
-  c.data.document_tokens = 65536  # as flan_t5.py
-  c.data.batch = c.data.streams = 32
+  instructions.mix(c, heldout)
+  c.data.batch = 32
   c.train.phases = ()
   c.schedule.name = 'constant'
   c.schedule.learning_rate = rate

@@ -20,7 +20,7 @@ flan: 49.1 on average of its benchmarks, where Flan-PaLM 62B has 49.9
 
 from ml_collections import ConfigDict
 
-from configs import arguments, common, paper
+from configs import arguments, common, instructions, paper
 
 ANCESTOR = 't5:version=1.1'
 
@@ -85,8 +85,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
   d = c.data
   d.source = 'tfds:c4/en'
-  d.objective = 'prefix' if flan else 'ul2'
-  d.concatenate = not flan  # an instruction is one text
+  d.objective = 'ul2'
   if not flan:
     d.denoisers = tuple(
       (mode, 0.0 if prefix and not span else rate, span, share)
@@ -97,7 +96,7 @@ def get_config(arg: str = '') -> ConfigDict:
     d.sentinels = 128
   d.length = 2048 if flan else 512  # the releases' model cards
   d.document_tokens = 65536
-  d.block = 256 if flan else 0  # FLAN-T5's
+  d.target_length = 512 if flan else 0  # FLAN-T5's
   d.batch = 64 if flan else 1024  # FLAN-T5's; the model card
 
   c.optimizer.name = 'adafactor'  # its numbers are T5's
@@ -124,5 +123,7 @@ def get_config(arg: str = '') -> ConfigDict:
     paper.tiny(c, steps=120)
     if d.denoisers:
       d.sentinels = 100  # T5's, enough for these rows
-    d.block = 0
+    d.target_length //= 8
+  if flan:
+    instructions.mix(c, tiny=size == 'tiny')
   return common.finish(c)

@@ -18,6 +18,8 @@ class Keys(NamedTuple):
 _SPANS = ('sentinels', 'noise_density')
 _PAIR = ('document_tokens', 'loss_on_inputs')
 _BORROW = 'borrow_sentinels'
+WORDED = ('shots', 'shot_share', 'option_share', 'inverted_share')
+_CHATS = ('chat_template', *WORDED)
 _MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
 _MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
 
@@ -39,7 +41,9 @@ PAIRS = {
   # A mixture of denoisers.
   'ul2': Keys(('sentinels', 'denoisers'), (*_PAIR, _BORROW)),
   # A labelled task as T5 writes it: an input and a target.
-  'text_to_text': Keys((), ('sentinels', 'target_length', 'loss_on_inputs')),
+  'text_to_text': Keys(
+    (), ('sentinels', 'target_length', 'loss_on_inputs', *_CHATS)
+  ),
 }
 # Objectives of PAIRS whose targets are the whole text.
 WHOLE_TEXT = ('bert_style', 'mass_style', 'deshuffling')

@@ -79,6 +79,16 @@ class DataConfig:
   bos: int = -1  # the id of BOS in a published checkpoint; -1: the vocabulary's
   # Labelled tasks: their files as their authors publish them; '': TFDS.
   task_folder: str = ''
+  # How chats are written: '' as the checkpoint's run or plain, see
+  # chat/templates.py.
+  chat_template: str = ''
+  # Of tasks in words (instructions/wording.py): the most worked examples before
+  # a question, and the shares of the examples that have some, that list their
+  # options, and that are turned round.
+  shots: int = 0
+  shot_share: float = 0.0
+  option_share: float = 0.0
+  inverted_share: float = 0.0
   framing: str = ''  # FRAMING: what stands around and between texts
   choices: int = 0  # of a 'choice': how many pairs of texts an example has
   # ORDERS: in which orders the two texts of an example are read.

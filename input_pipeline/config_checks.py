@@ -27,6 +27,7 @@ def check(config: DataConfig) -> None:
     _labelled(config)
   if config.objective == 'in_context':
     _prompts(config)
+  _worded(config)
   _denoisers(config)
   _rows(config)
   _phases(config)
@@ -200,9 +201,8 @@ def _labelled(config):
 
 def _prompts(config):
   _one_of(config, 'prompts', choices.PROMPTS)
-  synthetic = config.source == 'synthetic'
   rule = "be 'synthetic': data.objective='in_context' reads no text"
-  _must(config, synthetic, 'source', rule)
+  _must(config, config.source == 'synthetic', 'source', rule)
   _must(config, not config.pack, 'pack', 'be False: a prompt fills a row')
   what = f'data.prompts={config.prompts!r}'
   if choices.PROMPTS[config.prompts]:
@@ -214,6 +214,19 @@ def _prompts(config):
     raise ValueError(
       "train.phases must be (): data.objective='in_context' has one phase."
     )
+
+
+def _worded(config):
+  """How tasks in words are drawn."""
+  names = [name for _, name, _ in config.sources]
+  read = any(name.startswith('task:flan/') for name in names)
+  for key in choices.WORDED:
+    _share(config, key, float('inf') if key == 'shots' else 1.0)
+    rule = "be 0: only tasks in words, 'task:flan/NAME', read it"
+    _must(config, read or not getattr(config, key), key, rule)
+  both = bool(config.shots) == bool(config.shot_share)
+  rule = 'be above 0, as data.shots is, or both 0'
+  _must(config, both, 'shot_share', rule)
 
 
 def _denoisers(config):

@@ -1,11 +1,18 @@
 """Opens the sources of a config: what is trained on, and what evaluated on."""
 
+import dataclasses
+import re
+
 from input_pipeline import tokenizing
+from input_pipeline.chat.templates import Template
+from input_pipeline.choices import PAIRS
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives.labelled import Format, task_config
+from input_pipeline.objectives import lengths
+from input_pipeline.objectives.labelled import Format
 from input_pipeline.sources import cache, labelled, opening
 from input_pipeline.sources.files import Source
 from input_pipeline.streams.corpus import Corpus
+from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers.interface import Tokenizer
 from input_pipeline.tokenizers.numbers import Numbers
 
@@ -17,11 +24,12 @@ def open_corpora(
   tokenizer: Tokenizer,
   eval_source: str,
   family: str,
+  template: Template | None = None,
 ) -> tuple[list[Corpus], list[Corpus]]:
   """The corpora to train on, and those to evaluate on.
 
   The arguments are those of `pipeline.open_data`. Raises ValueError, which
-  names the key or the file that is wrong.
+  names the key or the file that is wrong. `template` writes chats.
   """
   corpora, evaluated = [], []
   reserved = config.sentinels + (Numbers.SPECIALS if config.masks else 0)
@@ -37,7 +45,9 @@ def open_corpora(
     return source
 
   def corpus(key, name, source, *split, trained=False, **limit):
-    return _corpus(key, name, source, config, family, trained, *split, **limit)
+    return _corpus(
+      key, name, source, config, family, trained, template, *split, **limit
+    )
 
   def add_evaluated(name):
     source = opened(name, 'eval.source')
@@ -69,8 +79,18 @@ def open_corpora(
         f'eval.source={eval_source!r} and data.source={config.source!r} have'
         ' different tokens: both or neither must be synthetic.'
       )
-    add_evaluated(eval_source)
+    for name in several(eval_source):
+      add_evaluated(name)
   return corpora, evaluated
+
+
+def several(eval_source: str) -> list[str]:
+  """The sources of eval.source: tasks may follow each other after spaces.
+
+  >>> several('task:glue/rte task:glue/cola')
+  ['task:glue/rte', 'task:glue/cola']
+  """
+  return re.split(r' +(?=task:)', eval_source)
 
 
 def _corpus(
@@ -80,6 +100,7 @@ def _corpus(
   config: DataConfig,
   family: str,
   trained: bool,
+  template: Template | None,
   *split: int,
   **limit: int,
 ) -> Corpus:
@@ -87,6 +108,43 @@ def _corpus(
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)
   config = task_config(config, source.task, family, key)
-  labels = Format(source.task, config, family, trained)
+  labels = Format(
+    source.task, config, family, trained, template, source.examples
+  )
   labels.check(source.examples, f'{key}={name!r}')
   return Corpus(key, name, source, config, *split, **limit, labels=labels)
+
+
+def task_config(
+  config: DataConfig, task: Task, family: str, key: str
+) -> DataConfig:
+  """The config for the examples of a task, alone or in a mixture with text.
+
+  In a mixture whose objective is for text, a task is text to text, in rows of
+  the same sizes (Raffel et al. 2020, 3.5.3) and with loss on the same parts.
+
+  Raises:
+    ValueError: the objective does not fit the task; the message has `key`.
+  """
+  if config.labelled and config.objective != task.kind:
+    raise ValueError(
+      f'{key} is task {task.name}, whose kind is {task.kind!r}, but'
+      f' data.objective={config.objective!r}: set it to {task.kind!r}, or to'
+      " 'text_to_text' for a model that generates text."
+    )
+  if config.labelled or config.objective == 'text_to_text':
+    return config
+  if not config.pairs:
+    raise ValueError(
+      f'{key} is task {task.name}: data.objective={config.objective!r} reads no'
+      " labels. Set it to 'text_to_text', or to one with inputs and targets."
+    )
+  unread = {key for keys in PAIRS.values() for key in sum(keys, ())}
+  unread -= {'loss_on_inputs'}
+  unset = {name: type(getattr(config, name))() for name in sorted(unread)}
+  length = 0
+  if family == 'encoder_decoder':
+    length = lengths.target_length(config, family)
+  return dataclasses.replace(
+    config, objective='text_to_text', **unset | {'target_length': length}
+  )

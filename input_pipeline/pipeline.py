@@ -17,6 +17,7 @@ import numpy as np
 
 from configs.phases import Phase, kinds_of
 from input_pipeline import tokenizing
+from input_pipeline.chat import templates
 from input_pipeline.config import DataConfig
 from input_pipeline.corpora import open_corpora
 from input_pipeline.objectives import features, remainders, shares
@@ -73,6 +74,8 @@ class Data:
   Attributes:
     shapes: name -> (shape without the batch, dtype).
     start_id: the first id of a text, or None.
+    template: how chats are written, of tasks that are text to text.
+    end_id: the id that ends an answer.
     fingerprint: everything that decides the rows, JSON-able.
     corpora: what is trained on, one for each source; see streams.corpus.
     evaluated: what is evaluated on.
@@ -94,9 +97,14 @@ class Data:
     self.kind = len(self.kinds) - 1  # the kind of the rows made here
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
+    self.template, self.end_id = None, self.tokenizer.eos
+    if config.pairs and (config.scored or eval_source.startswith('task:')):
+      self.template = templates.prepare(config, self.tokenizer, workdir)
+      self.end_id = self.template.end
     self.corpora, self.evaluated = open_corpora(
-      config, seed, vocab_size, self.tokenizer, eval_source, family
-    )
+      config, seed, vocab_size, self.tokenizer, eval_source, family,
+      self.template,
+    )  # fmt: skip
     rows = self.tokenizer, self.shapes, family
     self.rates, uneven = mixture.rates_of_rows(config, self.corpora, *rows)
     self.fingerprint = fingerprints.of(
@@ -104,6 +112,8 @@ class Data:
     )
     if uneven:
       self.fingerprint['rates'] = self.rates
+    if config.chat_template:
+      self.fingerprint['data']['chat_template'] = self.template.fingerprint
     self._shares = shares.Shares(config)
     self._slots = threading.Semaphore(config.workers)
 
@@ -141,7 +151,7 @@ class Data:
 
     Of a mixture also the documents of each source, documents_0 and so on. Of
     tasks also `cut`: how many examples to train on have lost tokens, each
-    counted once.
+    counted once, and `left_out`, if there are some: those without a row.
     """
     read = [*self.corpora, *self.evaluated]
     found = {
@@ -150,6 +160,8 @@ class Data:
     }
     if any(corpus.labels for corpus in self.corpora):
       found['cut'] = sum(len(corpus.cut) for corpus in self.corpora)
+      if left_out := sum(len(corpus.left_out) for corpus in self.corpora):
+        found['left_out'] = left_out
     if self.config.mixture:
       for number, corpus in enumerate(self.corpora):
         found[f'documents_{number}'] = corpus.documents
@@ -314,7 +326,8 @@ class Data:
     `rest` is as `drawn`, for what they left.
     """
     with self._slots:
-      documents = corpus.documents_of(file, records, self.tokenizer)
+      words = seeds.generator(self.seed, seeds.WORDS, *drawn)
+      documents = corpus.documents_of(file, records, self.tokenizer, words)
       rng = seeds.generator(self.seed, seeds.ROWS, *drawn)
       whole = None
       for kind, row in enumerate(before):

@@ -35,6 +35,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import pipeline, tokenizing
+from input_pipeline.chat import templates
 from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from input_pipeline.tokenizers import export as tokenizer_export
@@ -202,10 +203,18 @@ def tokenizer_files(
       *tokenizer_export.around(tokenizer, data, model.family, start),
       length=room if model.max_length else data.length,
       types=bool(model.token_types),
+      chat_template=_chat_template(data, tokenizer, folder),
     )
   except ValueError as error:
     return {}, ids, f'No tokenizer was written: of {path}, {error}.'
   return files, ids, f'Wrote its tokenizer, {path}, as {" and ".join(files)}.'
+
+
+def _chat_template(data, tokenizer, folder):
+  """How a run's chats are written; '' if it has none."""
+  if not data.chat_template:
+    return ''
+  return templates.prepare(data, tokenizer, folder).text
 
 
 def convert(source: str, target: str, dtype: str, adapter: str = '') -> None:

@@ -16,8 +16,8 @@ CLEARED = (
   *('short_share', 'single_sentences', 'loss_on_inputs', 'concatenate'),
   *('holdout', 'documents'),
 )
-# Layouts of a user's own table: `docs/tasks.md`.
-TABLES = 'tsv', 'csv', 'jsonl'
+# Layouts of a user's own table: docs/tasks.md, or chats: docs/instructions.md.
+TABLES = 'tsv', 'csv', 'jsonl', 'messages', 'instructions'
 
 
 def split_arg(arg: str) -> tuple[str, str]:

@@ -236,18 +236,28 @@ def decoder_pairs(
     prefix   1 1 1    1    0 0
     weights  0 0 0    1    1 1
 
+  A third array of an example, [N, I + J], says which tokens of its line are
+  predicted instead: those of several answers.
+
   With `loss_on_inputs` weights are 1 on the inputs too: T5's language models
   (Raffel et al. 2020, table 2, and its published code).
   """
-  lines = [np.hstack(example) for example in examples]
+  lines = [np.hstack(example[:2]) for example in examples]
   lines = [
     line if (real := line != NOTHING).all() else line_up(line, real, [], [])
     for line in lines
   ]
-  kept = lengths_of(inputs for inputs, _ in examples)
-  targets, positions, segments, kept, starts = lay_out(
-    lines, shapes['inputs'][0][0], rng, pack, kept, start
+  kept = lengths_of(example[0] for example in examples)
+  length = shapes['inputs'][0][0]
+  lengths = lengths_of(lines)
+  sizes = np.stack([lengths, np.zeros_like(lengths)], axis=1)
+  places = _places(sizes, (length, 0), rng, pack)
+  targets, positions, segments, kept, starts = _put(
+    lines, length, places, kept, start
   )
+  weights = positions >= kept
+  if any(len(example) == 3 for example in examples):
+    weights = _put([example[2] for example in examples], length, places)[0]
   return join(
     shapes,
     inputs=_shifted(targets, positions, starts),
@@ -255,7 +265,7 @@ def decoder_pairs(
     positions=positions,
     segments=segments,
     prefix=(segments > 0) & (positions <= kept),
-    weights=(segments > 0) & ((positions >= kept) | loss_on_inputs),
+    weights=(segments > 0) & ((weights > 0) | loss_on_inputs),
   )
 
 

@@ -8,14 +8,23 @@ then EOS (Raffel et al. 2020, 2.4).
 """
 
 import dataclasses
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from input_pipeline.choices import PAIRS
+from input_pipeline.chat.messages import exchange
+from input_pipeline.chat.templates import Template
+from input_pipeline.choices import WORDED
 from input_pipeline.config import DataConfig
-from input_pipeline.objectives import features, framing, lengths, reading
+from input_pipeline.instructions.wording import Draw
+from input_pipeline.objectives import (
+  chats,
+  features,
+  framing,
+  reading,
+)
 from input_pipeline.objectives.pieces import NOTHING
 from input_pipeline.tasks.task import Example, Task
 from input_pipeline.tokenizers.interface import Tokenizer
@@ -29,10 +38,12 @@ class Encoded(NamedTuple):
       of the batch, without padding. An example has several rows if T5 trains on
       several answers, or if its context has several windows.
     lost: whether each example lost tokens that no row has.
+    left_out: number of an example -> why it has no row to train on.
   """
 
   rows: list[list[dict[str, Any]]]
   lost: list[bool]
+  left_out: Mapping[int, str] = types.MappingProxyType({})
 
   @property
   def cut(self) -> int:
@@ -42,22 +53,32 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-  """How a task's examples are read, to be `trained` on or evaluated."""
+  """How a task's examples are read, to be `trained` on or evaluated.
+
+  Chats are written by the `template`. `others` are all examples of the split.
+  """
 
   task: Task
   config: DataConfig
   family: str
   trained: bool
+  template: Template | None = None
+  others: Sequence[Example] = ()
 
   def encode(
-    self, examples: Sequence[Example], tokenizer: Tokenizer
+    self,
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    rng: np.random.Generator | None = None,
   ) -> Encoded:
-    """Examples -> their rows.
+    """Examples -> their rows; `rng` puts those to train on into words.
 
     Raises:
       ValueError: a label is missing or unknown.
     """
     match self.config.objective:
+      case 'text_to_text' if self.task.chats or self.config.chat_template:
+        return self._chats(examples, tokenizer, rng)
       case 'text_to_text':
         return self._text_to_text(examples, tokenizer)
       case 'span':
@@ -78,6 +99,23 @@ class Format:
         f' {len(examples)} examples has a text to train on: leave it out of'
         f' training; evaluate it with --source=task:{name}@validation.'
       )
+
+  def _chats(self, examples, tokenizer, rng):
+    """Rows of chats, whose answers alone are predicted."""
+    rng = rng or np.random.default_rng(0)
+    shares = (getattr(self.config, key) for key in WORDED)
+    draw = Draw(rng if self.trained else None, self.others, *shares)
+    found = [
+      self.task.chats(example, draw)
+      if self.task.chats
+      else [exchange(*pair) for pair in self._pairs(example)]
+      for example in examples
+    ]
+    return Encoded(
+      *chats.encode_all(
+        found, self.template, tokenizer, self.config, self.family, self.trained
+      )
+    )
 
   def _text_to_text(self, examples, tokenizer):
     pairs = [self._pairs(example) for example in examples]
@@ -285,12 +323,24 @@ def examples(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """`Encoded.rows` of a text-to-text model -> (inputs, targets) arrays.
 
-  The list has one pair, [N,I] and [N,J], padded with pieces.NOTHING.
+  The list has one pair, [N,I] and [N,J], padded with pieces.NOTHING. If a row
+  has several answers, there is a third array, [N,I+J]: which tokens are parts
+  of one.
   """
   found = [row for own in documents for row in own]
   if not found:
     return []
-  return [tuple(_stack([x[n] for x in found]) for n in ('inputs', 'targets'))]
+  names = ['inputs', 'targets'] + ['answers'] * any(
+    'answers' in x for x in found
+  )
+  return [tuple(_stack([_part(x, n) for x in found]) for n in names)]
+
+
+def _part(row, name):
+  """An array of a row; all targets of a row without `answers` are answers."""
+  if name in row:
+    return row[name]
+  return np.repeat([0, 1], [len(row['inputs']), len(row['targets'])])
 
 
 def _stack(lines):
@@ -298,38 +348,3 @@ def _stack(lines):
   for n, line in enumerate(lines):
     stacked[n, : len(line)] = line
   return stacked
-
-
-def task_config(
-  config: DataConfig, task: Task, family: str, key: str
-) -> DataConfig:
-  """The config for the examples of a task, alone or in a mixture with text.
-
-  In a mixture whose objective is for text, a task is text to text, in rows of
-  the same sizes (Raffel et al. 2020, 3.5.3) and with loss on the same parts.
-
-  Raises:
-    ValueError: the objective does not fit the task; the message has `key`.
-  """
-  if config.labelled and config.objective != task.kind:
-    raise ValueError(
-      f'{key} is task {task.name}, whose kind is {task.kind!r}, but'
-      f' data.objective={config.objective!r}: set it to {task.kind!r}, or to'
-      " 'text_to_text' for a model that generates text."
-    )
-  if config.labelled or config.objective == 'text_to_text':
-    return config
-  if not config.pairs:
-    raise ValueError(
-      f'{key} is task {task.name}: data.objective={config.objective!r} reads no'
-      " labels. Set it to 'text_to_text', or to one with inputs and targets."
-    )
-  unread = {key for keys in PAIRS.values() for key in sum(keys, ())}
-  unread -= {'loss_on_inputs'}
-  unset = {name: type(getattr(config, name))() for name in sorted(unread)}
-  length = 0
-  if family == 'encoder_decoder':
-    length = lengths.target_length(config, family)
-  return dataclasses.replace(
-    config, objective='text_to_text', **unset | {'target_length': length}
-  )

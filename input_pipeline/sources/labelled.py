@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from input_pipeline.choices import PAIRS
+from input_pipeline.instructions.catalog import find
 from input_pipeline.sources import hashes
 from input_pipeline.sources.files import Source
-from input_pipeline.tasks import catalog
+from input_pipeline.tasks.catalog import examples
 from input_pipeline.tasks.task import Example, Task
 
 TRAIN = 'train'
@@ -91,10 +92,8 @@ class Labelled(Source):
     whole = name
     name, self.split = split_name(name)
     try:
-      self.task: Task = catalog.find(name)
-      self.examples: Sequence[Example] = catalog.examples(
-        self.task, self.split, folder
-      )
+      self.task: Task = find(name)
+      self.examples: Sequence[Example] = examples(self.task, self.split, folder)
     except ValueError as error:
       raise ValueError(f"{key}='task:{whole}': {error}") from error
     self.files = [f'task:{name}@{self.split}']

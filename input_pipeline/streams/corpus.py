@@ -28,7 +28,8 @@ class Corpus:
 
   `documents` and `skipped` are what was read so far and which of it is bad.
   Of a task, `labels` says how its examples are read, and `cut` are those that
-  lost tokens, each once: pairs (file, line).
+  lost tokens, each once: pairs (file, line). `left_out` are those of which
+  nothing can be learnt: a chat's prompt may fill the row.
   """
 
   def __init__(
@@ -48,7 +49,7 @@ class Corpus:
     self.limits = self._limits(limit) if limit else None
     self.labels = labels
     self.documents, self.skipped = 0, set()
-    self.cut = set()
+    self.cut, self.left_out = set(), set()
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
@@ -63,12 +64,17 @@ class Corpus:
     )  # fmt: skip
 
   def documents_of(
-    self, file: int, records: list[tuple[int, Any]], tokenizer: Tokenizer
+    self,
+    file: int,
+    records: list[tuple[int, Any]],
+    tokenizer: Tokenizer,
+    rng: np.random.Generator | None = None,
   ) -> list[np.ndarray] | list[list[np.ndarray]]:
     """A file's records (line, record) as documents: ids, or ids by sentence.
 
-    Bad documents are left out, counted and reported. Raises ValueError when
-    their share is more than data.max_bad_share.
+    `rng` puts a task's examples into words. Bad documents are left out, counted
+    and reported. Raises ValueError when their share is more than
+    data.max_bad_share.
     """
     documents, lines, failures = [], [], {}
     for line, record in records:
@@ -78,9 +84,9 @@ class Corpus:
         lines.append(line)
       except ValueError as error:
         failures[self.source.place(file, line)] = error
-    cut = ()
+    cut, without = (), {}
     if self.labels:
-      documents, lost = self.labels.encode(documents, tokenizer)
+      documents, lost, without = self.labels.encode(documents, tokenizer, rng)
       cut = [(file, line) for line, x in zip(lines, lost, strict=True) if x]
     elif not self.source.tokenized:
       documents = encode(documents, tokenizer, self.config)
@@ -90,6 +96,8 @@ class Corpus:
     with self._lock:
       self.documents += len(records)
       self.cut.update(cut)
+      for n, why in without.items():
+        self._leave_out(file, lines[n], why)
       if self.config.objective == 'sentence_pairs' and len(records) == 1:
         self._report_alone(file)
       for place in failures.keys() - self.skipped:
@@ -103,6 +111,18 @@ class Corpus:
         worst = describe(*failures.popitem())
         check_share(len(self.skipped), self.documents, self.config, worst)
     return documents
+
+  def _leave_out(self, file, line, why):
+    """Counts an example without a row once, and reports the first."""
+    if (file, line) in self.left_out:
+      return
+    self.left_out.add((file, line))
+    if len(self.left_out) == 1:
+      counted = 'data/left_out in metrics.jsonl counts such examples.'
+      print(
+        f'Left out of {self.name}, example {line}: {why}. {counted}',
+        flush=True,
+      )
 
   def _report_alone(self, file):
     """Reports, for the first few files, that a document is alone in a chunk."""

@@ -59,7 +59,8 @@ def _described(config):
   for key in (
     *('mixture', 'documents', 'loss_on_inputs'),
     *('framing', 'choices', 'label_scale', 'orders', 'single_sentences'),
-    *('phases', 'borrow_sentinels', 'prompts', 'dimensions'),
+    *('phases', 'borrow_sentinels', 'chat_template', 'prompts', 'dimensions'),
+    *('shots', 'shot_share', 'option_share', 'inverted_share'),
   ):
     if not fields[key]:
       del fields[key]

@@ -35,7 +35,8 @@ def examples_per_row(
     return 1.0
   examples = corpus.source.examples
   some = examples[:: -(-len(examples) // COUNTED)]
-  found = corpus.labels.encode(some, tokenizer).rows
+  words = seeds.generator(0, seeds.WORDS)
+  found = corpus.labels.encode(some, tokenizer, words).rows
   rng = seeds.generator(0, seeds.ROWS)
   rows = make_rows(found, tokenizer, corpus.config, shapes, rng, family)
   return len(some) / max(len(rows), 1)

@@ -15,6 +15,7 @@ SYNTHETIC_DOCUMENT = 1  # (file, document): a walk round that cycle
 SHARD_ORDER = 2  # (epoch): the order of the files and of their parts
 ROWS = 3  # (ROWS_..., place): the order and corruption of a chunk's documents
 MIXTURE = 4  # (stream, draw): the sources of the next rows
+WORDS = 5  # (ROWS_..., place): how the tasks of a chunk are put into words
 
 # Domains within ROWS. In a mixture the source's number ends the place.
 ROWS_TRAIN = 0  # (stream, epoch, shard, chunk)

@@ -85,7 +85,9 @@ def examples(task: Task, split: str, folder: str = '') -> list[Example]:
       f'task {task.name} has no split {split!r}, only'
       f' {", ".join(map(repr, task.splits))}.'
     )
-  if task.tfds and not folder:
+  if task.make:
+    where, found = 'a program', list(task.make(split))
+  elif task.tfds and not folder:
     where = ', '.join(f'tfds:{name}@{task.splits[split]}' for name in task.tfds)
     found = list(_from_tfds(task, split))
   else:

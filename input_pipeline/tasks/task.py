@@ -55,7 +55,9 @@ class Task:
   # its files are read in the order of their names.
   files: Mapping[str, tuple[str, ...]]
   # (path of a file) -> its examples. Raises ValueError naming file and line.
-  read: Callable[[str], Iterator[Example]]
+  read: Callable[[str], Iterator[Example]] | None
+  # Our name of a split -> its examples, of a task that has no files.
+  make: Callable[[str], Sequence[Example]] | None = None
   # A record of TFDS -> its examples; None: a record is an example.
   convert: Callable[[Example], Iterable[Example]] | None = None
 
@@ -74,6 +76,11 @@ class Task:
   text_to_text: Callable[[Example], Sequence[tuple[str, str]]]
   # The input and the target to evaluate; None: the first pair above.
   evaluated: Callable[[Example], tuple[str, str] | None] | None = None
+  # (example, wording.Draw) -> chats to learn, in place of pairs. Each is a list
+  # of messages (chat/messages.py) whose last one is the answer.
+  chats: Callable[[Example, Any], Sequence[Any]] | None = None
+  # Whether `chats` are drawn as data.shots, data.option_share and so on say.
+  worded: bool = False
   # (the model's text, example) -> prediction, of the type that metrics expect.
   decode: Callable[[str, Example], Any]
   lengths: tuple[int, int] = (512, 512)  # tokens of inputs and targets

@@ -19,6 +19,7 @@ CONFIG = 'tokenizer_config.json'
 # Names of a tokenizer's files, transformers' and the first publishers'.
 NAMES = (
   *('tokenizer.json', CONFIG, 'special_tokens_map.json', 'added_tokens.json'),
+  'chat_template.jinja',
   *('vocab.txt', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe'),
   *('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model', 'dict.txt'),
 )
@@ -50,6 +51,7 @@ def files(
   after: Sequence[int] = (),
   length: int = 0,
   types: bool = False,
+  chat_template: str = '',
 ) -> dict[str, bytes]:
   """Name -> content of the files for a tokenizer of `kind`.
 
@@ -57,6 +59,7 @@ def files(
     before, after: ids around a text in the run's rows; see `around`.
     length: most tokens that the model can read; 0: not stated.
     types: whether the model has token types.
+    chat_template: how chats are written, Jinja; '': it has none.
 
   Raises:
     ValueError: nothing in transformers gives these ids. For SentencePiece it
@@ -76,6 +79,8 @@ def files(
     beside[tokenizer.file] = tokenizer.model  # what SentencePiece itself reads
   if length:
     config['model_max_length'] = length
+  if chat_template:
+    config['chat_template'] = chat_template
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
   return found | {CONFIG: text.encode()} | beside
 

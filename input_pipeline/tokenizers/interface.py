@@ -76,6 +76,11 @@ class Tokenizer(abc.ABC):
     return tuple(sorted(ids - {None}))
 
   @functools.cached_property
+  def markers(self) -> dict[str, int]:
+    """Name -> id of every token that no text has: <s>, <|im_end|>."""
+    return {self.piece(i): i for i in self.specials}
+
+  @functools.cached_property
   def shown(self) -> dict[int, str]:
     """What decode() writes for special ids: a name, or nothing."""
     ends = {i: '' for i in (self.pad, self.bos, self.eos) if i is not None}

@@ -82,8 +82,13 @@ class Subwords(Tokenizer):
         f'{name} is not a tokenizer that the tokenizers library reads: {error}'
       ) from error
     self._added = {token['content'] for token in tokens}
+    self._special = {name: ids[name] for name in special}
     self._apart = not added and self._spaces_part(content)
     self._known = {}  # word -> ids
+
+  @functools.cached_property
+  def markers(self) -> dict[str, int]:
+    return super().markers | self._special
 
   @staticmethod
   def _for_text(content, special):

@@ -145,6 +145,7 @@ GOES = {
   'sharding.microbatches': 0,
   'sharding.repeats': 1,
 }
+FLAN_GOES = {'data.source': '', 'data.holdout': 0, 'data.block': 512}
 TINY_GOES = {
   'model.dtype': 'float32',
   'data.source': 'docs',
@@ -159,16 +160,15 @@ TINY_GOES = {
 def check_how_it_goes(reference: str, config: ConfigDict) -> None:
   name, m = reference.partition(':')[0], config.model
   goes = dict(GOES)
-  if (
-    name == 'transformer'
-    or 'recipe=ul2r' in reference
-    or (name == 'palm' and 'recipe=flan' in reference)
-  ):
+  if name == 'transformer' or 'recipe=ul2r' in reference:
     goes['data.streams'] = 32
-  if name == 'flan_t5' or 'variant=flan' in reference:
-    goes['data.block'] = 256
   if 'tiny' in reference:
-    goes |= TINY_GOES | {'data.block': 0}
+    goes |= TINY_GOES
+  if name == 'flan_t5' or '=flan' in reference:
+    goes |= FLAN_GOES
+    goes['data.mixture'] = config.data.mixture  # test_instructions.py has it
+    if 'tiny' not in reference:
+      goes['data.streams'] = 6 if name == 'lamda' else 8
   masked = m.family in ('encoder', 'electra')
   goes['eval.samples'] = 0 if masked else 4
   sliced = ('model.remat', 'train.accumulate', 'sharding.microbatches')

@@ -6,6 +6,7 @@ import os
 from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
+from input_pipeline.chat import templates
 from input_pipeline.choices import PAIRS
 from input_pipeline.config import data_config
 from input_pipeline.sources import labelled, paths
@@ -125,9 +126,23 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
         if ours != new:
           print(f'{group}.{key}: {new!r} (the config had {ours!r})')
           config[group][key] = new
+    if config.data.objective == 'text_to_text':
+      _adopt_template(config, folder, theirs)
     if scratch:
       _keep_tokenizer(config, folder, theirs)
   return config.lock()
+
+
+def _adopt_template(config: ConfigDict, folder: str, theirs: ConfigDict):
+  """Writes chats as the checkpoint's run did, unless the config says how."""
+  name = theirs.data.chat_template
+  if not name or config.data.chat_template:
+    return
+  kept = os.path.join(folder, templates.FILE)
+  config.data.chat_template = kept if paths.exists(kept) else name
+  print(
+    f"data.chat_template: {config.data.chat_template!r} (the config had '')"
+  )
 
 
 def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):

@@ -193,7 +193,8 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
       with setup.on_mesh():
         found = jax.device_get(run(params, batch))[:count]
       if pairs:
-        yield from (until_eos(data.tokenizer, ids) for ids in found)
+        own = data.tokenizer, data.end_id
+        yield from (until_eos(own[0], ids, own[1]) for ids in found)
       else:
         yield from found
 
@@ -236,7 +237,7 @@ def _text(setup, data, count):
   fixed = {
     'model': setup.model,
     'length': length,
-    'eos': data.tokenizer.eos,
+    'eos': data.end_id,
     'start': data.start_id,
     'vocabulary': data.tokenizer.size,
   }

@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.chat.messages import check
+from input_pipeline.chat.templates import Template
 from input_pipeline.config import DataConfig
+from input_pipeline.objectives.chats import asked
 from input_pipeline.objectives.rows import batch_shapes
 from models.config import TransformerConfig
 from models.positions import check_places
@@ -88,6 +91,29 @@ def encode(
     rows.append([*before, *ids, *after])
   source, segments = padded(rows, length, left=decoder)
   return {'source': source, 'segments': segments}
+
+
+def encode_chat(
+  tokenizer: Any,
+  text: str,
+  longest: int,
+  pair: bool,
+  start: int | None,
+  template: Template,
+) -> np.ndarray:
+  """What a user says -> the ids of the chat up to the answer; see chats.asked.
+
+  Raises ValueError if it is empty, or has more than `longest` tokens.
+  """
+  said, name = [{'role': 'user', 'content': text}], f'The prompt {text[:60]!r}'
+  check(said, name, answered=False)
+  found = asked(said, template, tokenizer, start, pair)
+  if len(found) > longest:
+    raise ValueError(
+      f'{name} has {len(found)} tokens as a chat; there is room for {longest}'
+      ' (data.length).'
+    )
+  return found
 
 
 def padded(
@@ -223,10 +249,12 @@ def target_length(config: TransformerConfig, data: DataConfig) -> int:
   return data.length // 2
 
 
-def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
+def show(
+  tokenizer: Any, examples: dict, predicted: np.ndarray, end: int | None = None
+) -> str:
   """Inputs, targets (if any) and predictions as text, row by row.
 
-  Rows of padding are left out. A prediction ends at its first EOS.
+  Rows of padding are left out. A prediction ends as `until_eos` says.
   """
   lines = []
   for row, tokens in enumerate(predicted):
@@ -239,14 +267,16 @@ def show(tokenizer: Any, examples: dict, predicted: np.ndarray) -> str:
       own = examples['target_segments'][row] > 0
       target = tokenizer.decode(examples['targets'][row][own])
       lines.append(f'target:     {target}')
-    lines += [f'prediction: {until_eos(tokenizer, tokens)}', '']
+    lines += [f'prediction: {until_eos(tokenizer, tokens, end)}', '']
   return '\n'.join(lines)
 
 
-def until_eos(tokenizer: Any, tokens: np.ndarray) -> str:
-  """The text of tokens [T] before their first EOS.
+def until_eos(
+  tokenizer: Any, tokens: np.ndarray, end: int | None = None
+) -> str:
+  """The text of tokens [T] before their first EOS, or `end` in its place.
 
   (It cannot end at 0, which may be a word of the vocabulary.)
   """
-  ends = np.flatnonzero(tokens == tokenizer.eos)
+  ends = np.flatnonzero(tokens == (tokenizer.eos if end is None else end))
   return tokenizer.decode(tokens[: ends[0]] if len(ends) else tokens)

@@ -46,7 +46,7 @@ def make_sampling(
   def decode(params, source, segments, length):
     return decoding.decode(
       params, source, segments, model=setup.model, length=length,
-      eos=data.tokenizer.eos, start=data.start_id,
+      eos=data.end_id, start=data.start_id,
       vocabulary=data.tokenizer.size,
     ).tokens  # fmt: skip
 
@@ -59,6 +59,7 @@ def make_sampling(
     # A few rows need no rules of a mesh: all devices decode all of them.
     with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
       tokens = decode(params, source, segments, length=length)
-    return show(data.tokenizer, examples, jax.device_get(tokens))
+    tokens = jax.device_get(tokens)
+    return show(data.tokenizer, examples, tokens, data.end_id)
 
   return sample

@@ -18,6 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from input_pipeline import pipeline
+from input_pipeline.chat import templates
+from input_pipeline.chat.templates import Template
 from input_pipeline.tokenizers.interface import sentinel_ids, start_id
 from models import decoding
 from models.stack import written_out
@@ -28,6 +30,7 @@ from train.generation.prompts import (
   answer_width,
   decoded,
   encode,
+  encode_chat,
   padded,
   row_width,
   settled,
@@ -55,6 +58,7 @@ class Writer:
     mesh, rules: of the parameters; None: they are on one device.
     modes: of UL2's denoisers in training; None: not known.
     sentinels: of data.borrow_sentinels; see `prompts.text_ids`.
+    template: of data.chat_template: a prompt is what the user says.
   """
 
   model: nn.Module
@@ -68,6 +72,7 @@ class Writer:
   rules: sharding.Rules = ()
   modes: tuple[str, ...] | None = None
   sentinels: Sequence[int] = ()
+  template: Template | None = None
 
   def answers(
     self,
@@ -149,6 +154,10 @@ class Writer:
     if longest is None:  # more than the text can have
       longest = self.model.config.max_length
       longest = longest or 2 * len((mode + prompt).encode()) + 4
+    if self.template:
+      return encode_chat(
+        self.tokenizer, prompt, longest, self.pair, self.start, self.template
+      )
     found = encode(
       self.tokenizer, [prompt], longest, self.model.config.family, self.pairs,
       self.start, mode, self.sentinels,
@@ -236,7 +245,7 @@ class Writer:
   def _text(self, tokens, log_probs, options, score=None):
     """The answer of tokens [T], which may end before T."""
     end, count = 'length', len(tokens)
-    if len(ends := np.flatnonzero(tokens == self.tokenizer.eos)):
+    if len(ends := np.flatnonzero(tokens == self.end)):
       end, count = 'eos', int(ends[0])
     decode = functools.partial(
       decoded, self.tokenizer, sentinels=self.sentinels
@@ -265,6 +274,11 @@ class Writer:
     )
     arrays['numbers'] = np.int32([*numbers, *[0] * fill])
     return (*self.placed(arrays, size).values(),)
+
+  @property
+  def end(self) -> int:
+    """The id that ends an answer."""
+    return self.template.end if self.template else self.tokenizer.eos
 
   @property
   def pair(self) -> bool:
@@ -300,7 +314,7 @@ class Writer:
   def fixed(self) -> programs.Fixed:
     """What its programs are compiled for."""
     return programs.Fixed(
-      self.model, self.tokenizer.eos, self.start or 0, self.tokenizer.size,
+      self.model, self.end, self.start or 0, self.tokenizer.size,
       self.mesh,
     )  # fmt: skip
 
@@ -346,10 +360,13 @@ def make_writer(
   else:
     tokenizer = model.tokenizer
     start = start_id(tokenizer, model.data)
+  template = None
+  if model.data.chat_template:
+    template = templates.prepare(model.data, tokenizer, model.folder)
   modes = dict.fromkeys(mode for mode, *_ in model.data.denoisers if mode)
   return Writer(
     model.model, model.params, tokenizer, start, model.data.pairs,
     model.data.length, target_length(config, model.data), model.setup.mesh,
     sharding.whole_lengths(model.setup.rules), (*modes,),
-    sentinel_ids(tokenizer, model.data),
+    sentinel_ids(tokenizer, model.data), template,
   )  # fmt: skip

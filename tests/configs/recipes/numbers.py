@@ -17,7 +17,7 @@ NOT_OF_A_RECIPE = {
   *('data.source', 'data.mixture', 'data.documents', 'data.epochs'),
   *('data.tokenizer', 'data.streams', 'data.holdout', 'data.block'),
   *('data.max_bad_share', 'data.threads', 'data.text_field'),
-  *('data.bos', 'data.task_folder'),
+  *('data.bos', 'data.task_folder', 'data.chat_template'),
   # Of mixtures, which no pretraining recipe is.
   *('data.rates', 'data.rate_cap', 'data.rate_temperature'),
   *('train.log_every', 'train.accumulate', 'train.loss_chunk'),

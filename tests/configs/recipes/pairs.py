@@ -189,8 +189,7 @@ T5_BASELINE = T5._replace(  # its tiny; a quarter of the length
   tiny=T5.tiny | {'target_length': 48},
 )
 
-# Chung et al. 2022, appendix E; the sizes are T5 1.1's. Texts stand for
-# instructions: they are not joined.
+# Chung et al. 2022, appendix E; the sizes are T5 1.1's.
 FLAN_STEPS = {
   'small': 98_000,
   'base': 84_000,
@@ -199,13 +198,18 @@ FLAN_STEPS = {
   'xxl': 14_000,
 }
 FLAN_SIZES = V1_1_SIZES | {'xl': V1_1_SIZES['3b'], 'xxl': V1_1_SIZES['11b']}
-FLAN_RECIPE = {
-  'objective': 'prefix',
-  'concatenate': False,
-  'length': 2048,
-  'document_tokens': 65536,
-  'batch': 64,
+# The FLAN collection's code: a quarter of the examples each with worked ones
+# or without, with their options or without; 30% are turned round.
+WORDED = {
+  'objective': 'text_to_text',
+  'shots': 5,
+  'shot_share': 0.5,
+  'option_share': 0.5,
+  'inverted_share': 0.3,
 }
+# The words of tasks that a program makes have so many pieces.
+TINY_WORDED = {'vocab_size': 352, 'shots': 2}
+FLAN_RECIPE = WORDED | {'length': 2048, 'target_length': 512, 'batch': 64}
 FLAN_SCHEDULE = {'name': 'constant', 'learning_rate': 5e-4}
 FLAN_T5 = Recipe(
   every={
@@ -232,6 +236,8 @@ FLAN_T5 = Recipe(
     'data.batch': 16,
     'learning_rate': 1e-2,
     'train.steps': 150,
+    'target_length': 64,
+    **TINY_WORDED,
   },
 )
 
@@ -293,7 +299,9 @@ FLAN_UL2 = Recipe(
   sizes={'20b,variant=flan': (32, 4096, 16384, 16, 256, 14_000)},
   derived=both,
   like='20b,variant=flan',
-  tiny={key: value for key, value in UL2.tiny.items() if key != 'sentinels'},
+  tiny={key: value for key, value in UL2.tiny.items() if key != 'sentinels'}
+  | {'target_length': 64}
+  | TINY_WORDED,
 )
 
 SYSTEMS = {

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from input_pipeline import corpora
 from input_pipeline.objectives import features, framing, labelled, reading
 from input_pipeline.tasks.task import Span, Task
 
@@ -325,7 +326,7 @@ def test_windows_leave_nothing_out():
 
 def test_a_task_of_another_kind_is_refused():
   with pytest.raises(ValueError, match="kind is 'classification', but"):
-    labelled.task_config(
+    corpora.task_config(
       type('C', (), {'labelled': True, 'objective': 'span'})(),
       task(), 'encoder', 'data.source',
     )  # fmt: skip

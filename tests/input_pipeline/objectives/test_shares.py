@@ -71,6 +71,8 @@ def layouts():
   found = {}
   for name, c in recipes():
     for phase in config.data_config(c).kinds:
+      if phase.objective == 'text_to_text':  # instructions are no documents
+        continue
       keys = (
         'objective', 'length', 'target_length', 'block', 'pack', 'concatenate',
         'document_tokens', 'noise_density', 'predictions', 'masking',

@@ -1,0 +1,1 @@
+"""Chats: messages, the templates that write them as text, and their ids."""

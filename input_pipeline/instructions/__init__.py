@@ -1,0 +1,1 @@
+"""Tasks as instructions: chats of their own, and templates over others."""

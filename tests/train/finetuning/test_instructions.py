@@ -1,0 +1,109 @@
+"""A tiny LLaMA learns chats, and a tiny FLAN-T5 tasks in words."""
+
+import json
+
+import numpy as np
+import pytest
+import transformers
+
+from configs import flan_t5
+from configs.finetune import llama
+from input_pipeline.chat import encoding
+from input_pipeline.chat.messages import exchange
+from tests.helpers import runs
+from train import evaluate, finetune, pretrained
+from train.generation.writer import make_writer
+from train.reporting.metrics import read_metrics
+from train.runs import opening
+
+SMALL = {
+  'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.heads': 2,
+  'model.kv_heads': 2, 'model.head_dim': 8, 'model.decoder_layers': 1,
+  'data.length': 96, 'data.batch': 8, 'data.streams': 2, 'eval.samples': 0,
+  'train.steps': 4, 'train.log_every': 1, 'eval.every': 4,
+  'checkpoint.every': 4,
+}  # fmt: skip
+
+
+def set_keys(config, keys):
+  config = config.copy_and_resolve_references().unlock()
+  config.update_from_flattened_dict(keys)
+  return config.lock()
+
+
+@pytest.fixture(scope='module')
+def chats(tmp_path_factory):
+  """A LLaMA of a few steps on chats of one or two turns."""
+  folder = tmp_path_factory.mktemp('chats')
+  path = folder / 'chats.jsonl'
+  rows = [
+    exchange(f'say {n}', str(n)) + exchange('again', str(n)) * (n % 2)
+    for n in range(40)
+  ]
+  path.write_text(''.join(json.dumps({'messages': x}) + '\n' for x in rows))
+  task = f'task=messages:{path},validation={path},name=say,metric=accuracy'
+  config = set_keys(
+    llama.get_config(f'size=tiny,version=2,{task}'),
+    SMALL | {
+      'model.rope_dim': 8, 'data.tokenizer_kind': 'bytes', 'train.epochs': 0.0,
+      'model.vocab_size': 259,
+    },
+  )  # fmt: skip
+  finetune.finetune(config, str(folder / 'run'))
+  return folder / 'run', path
+
+
+def test_a_chat_model_trains_and_is_scored(chats):
+  run, _ = chats
+  rows = [*read_metrics(str(run))]
+  losses = [row['train/loss'] for row in rows if 'train/loss' in row]
+  assert np.isfinite(losses).all()
+  assert losses[-1] < losses[0]
+  again = evaluate.evaluate_run(str(run))
+  assert (
+    again['messages/say/accuracy'] == rows[-1]['eval/messages/say/accuracy']
+  )
+
+
+def test_a_prompt_is_what_the_user_says(chats):
+  run, path = chats
+  writer = make_writer(opening.open_run(str(run)))
+  data = opening.open_data(opening.open_run(str(run)))
+  wanted = encoding.prompt(exchange('say 3', 'x')[:1], data.template,
+                           data.tokenizer)  # fmt: skip
+  assert writer.encoded('say 3').tolist() == [data.start_id, *wanted]
+  assert writer.end == data.template.end == data.end_id
+  with pytest.raises(ValueError, match='as a chat; there is room for 96'):
+    writer.encoded('say 3' * 40)
+
+
+def test_an_export_has_the_template(chats, tmp_path):
+  run, path = chats
+  pretrained.export(str(run), str(tmp_path / 'hf'), 'float32')
+  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / 'hf'))
+  chat = json.loads(path.read_text().splitlines()[1])['messages']
+  opened = opening.open_data(opening.open_run(str(run)))
+  ours = encoding.encode(chat, opened.template, opened.tokenizer)
+  wanted = theirs.apply_chat_template(chat, return_dict=False)
+  assert ours.ids.tolist() == wanted
+
+
+def test_flan_t5_holds_a_cluster_out(tmp_path):
+  """The run evaluates the held-out cluster alone, from its first step."""
+  run = tmp_path / 'flan'
+  config = set_keys(
+    flan_t5.get_config('size=tiny,heldout=numbers_yes_no'),
+    SMALL | {
+      'model.encoder_layers': 1, 'data.target_length': 32,
+      'model.relative_buckets': 8, 'data.tokenizer_kind': 'bytes',
+      'model.vocab_size': 259, 'data.documents': 16,
+    },
+  )  # fmt: skip
+  finetune.finetune(config, str(run))
+  *_, last = read_metrics(str(run))
+  scored = {key for key in last if key.endswith('/accuracy') and 'flan' in key}
+  assert scored == {
+    'eval/flan/numbers/more/accuracy',
+    'eval/flan/numbers/even/accuracy',
+  }
+  assert runs.checkpoints(run) == [4]
