@@ -217,7 +217,7 @@ def _family(c):
   if c.shared_stacks:
     _shared_stacks(c)
   _refuse(
-    c.prefix and (c.family != 'decoder' or c.head != 'lm'),
+    c.prefix and (c.family != 'decoder' or c.head not in ('lm', 'lm_value')),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
     f"model.family='decoder' with head 'lm', not {c.family!r} with {c.head!r}.",
   )
@@ -231,7 +231,8 @@ def _family(c):
     c.table_dim
     and c.tie_embeddings
     and not c.output_transform
-    and c.head in ('lm', 'mlm', 'mlm_nsp', 'replace_mlm', 'all_tokens_mlm'),
+    and c.head
+    in ('lm', 'lm_value', 'mlm', 'mlm_nsp', 'replace_mlm', 'all_tokens_mlm'),
     f'model.tie_embeddings with a table of width model.table_dim={c.table_dim} '
     "needs model.output_transform to bring the last layer's output to that "
     'width.',
