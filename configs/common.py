@@ -21,7 +21,8 @@ KEYS = {
   # The data: where text comes from.
   'data.source': Key(
     str, 'json:, parquet:, text: or textfile:GLOB, tfds:NAME[@SPLIT], '
-    "cache:DIR, task:NAME, docs or synthetic; '' if there is a mixture"),
+    "cache:DIR, task:NAME, preferences:GLOB, docs or synthetic; '' if there "
+    'is a mixture'),
   'data.text_field': Key(
     'text', 'json, parquet and tfds: the field that holds the text'),
   'data.mixture': Key(
@@ -62,7 +63,8 @@ KEYS = {
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
     'bert_style', 'mass_style', 'deshuffling', 'ul2', 'text_to_text', 'mlm',
     'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
-    'regression', 'choice', 'tagging', 'span')),
+    'regression', 'choice', 'tagging', 'span', 'preference', 'desirable',
+    'reward')),
   'data.framing': Key(
     '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),
@@ -153,6 +155,17 @@ KEYS = {
     (), 'lora: which matrices change: attention/query, mlp/output, ...'),
   'tuning.layer_decay': Key(
     0.0, 'factor of the rate from a layer to the one below; 0: one rate'),
+
+  # Alignment: python -m train.align.
+  'align.method': Key('', 'what is minimised in place of the usual loss', (
+    '', 'reward', 'dpo', 'ipo', 'kto', 'orpo', 'simpo')),
+  'align.beta': Key(
+    0.0, 'dpo, ipo, kto: how much the distance to the reference counts; simpo: '
+    'factor of the log-probabilities; orpo: weight of the odds ratio'),
+  'align.margin': Key(
+    0.0, 'simpo: gamma, by how much the chosen answer must be better'),
+  'align.desirable_weight': Key(0.0, 'kto: weight of desirable answers'),
+  'align.undesirable_weight': Key(0.0, 'kto: weight of the others'),
 
   # The learning rate.
   'schedule.name': Key(str, 'how the rate changes', (

@@ -62,7 +62,22 @@ LABELLED = {
   'tagging': Keys(('framing',)),
   'span': Keys(('framing',)),
 }
-OBJECTIVES = {'causal': Keys((), ('sentinels',)), **PAIRS, **MASKED, **LABELLED}
+# Objectives of train.align: a prompt and answers to it.
+PREFERENCES = {
+  # A chosen and a rejected answer, for a model that writes.
+  'preference': Keys((), ('sentinels', 'target_length')),
+  # An answer that is desirable or not, and another prompt's (KTO).
+  'desirable': Keys((), ('sentinels', 'target_length')),
+  # A chosen and a rejected answer, for a head that gives each a number.
+  'reward': Keys((), ('sentinels', 'target_length', 'framing')),
+}
+OBJECTIVES = {
+  'causal': Keys((), ('sentinels',)),
+  **PAIRS,
+  **MASKED,
+  **LABELLED,
+  **PREFERENCES,
+}
 # In place of a denoiser's mean span: its noise is drawn token by token.
 IID = 'iid'
 # What the numbers of data.mixture are: shares, or counts of examples.
@@ -101,6 +116,7 @@ SOURCES = {
   'textfile:': 'textfile:GLOB',
   'cache:': 'cache:DIR',
   'task:': 'task:NAME[@SPLIT]',
+  'preferences:': 'preferences:GLOB',
   'docs': 'docs',
   'synthetic': 'synthetic',  # not in a mixture
 }

@@ -25,6 +25,7 @@ def check(config: DataConfig) -> None:
     _masks(config)
   if config.labelled:
     _labelled(config)
+  _preferences(config)
   _denoisers(config)
   _rows(config)
   _phases(config)
@@ -196,6 +197,24 @@ def _labelled(config):
     _must(config, config.label_scale > 0, 'label_scale', rule)
 
 
+def _preferences(config):
+  """Preferences and their objectives need each other."""
+  for key, name, _ in config.sources:
+    found = name.startswith('preferences:')
+    if found != config.preferences:
+      objectives = choices.either(choices.PREFERENCES)
+      raise ValueError(
+        f'{key}={name!r} does not suit data.objective={config.objective!r}: '
+        f"sources 'preferences:GLOB' are for {objectives}, and these for such "
+        'sources alone.'
+      )
+  if config.preferences and config.phases:
+    raise ValueError(
+      f'train.phases must be (): data.objective={config.objective!r} has one '
+      'phase.'
+    )
+
+
 def _denoisers(config):
   for number, denoiser in enumerate(config.denoisers):
     known = (
@@ -234,7 +253,8 @@ def _rows(config):
   rule = "be False: data.objective='sentence_pairs' has one pair a row"
   _must(config, apart, 'pack', rule)
   rule = f'be False: data.objective={config.objective!r} has one example a row'
-  _must(config, not (config.pack and config.labelled), 'pack', rule)
+  apart = not (config.labelled or config.preferences)
+  _must(config, apart or not config.pack, 'pack', rule)
   rule = 'be 0 (none) or at least 2 (every second document)'
   _must(config, config.holdout == 0 or config.holdout >= 2, 'holdout', rule)
   _share(config, 'max_bad_share')

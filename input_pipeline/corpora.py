@@ -3,7 +3,8 @@
 from input_pipeline import tokenizing
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.labelled import Format, task_config
-from input_pipeline.sources import cache, labelled, opening
+from input_pipeline.objectives.preferences import Answers
+from input_pipeline.sources import cache, labelled, opening, preferences
 from input_pipeline.sources.files import Source
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tokenizers.interface import Tokenizer
@@ -29,8 +30,9 @@ def open_corpora(
 
   def opened(name, key):
     source = opening.open_source(
-      name, *sizes, reserved, key, config.text_field, config.task_folder
-    )
+      name, *sizes, reserved, key, config.text_field, config.task_folder,
+      config.objective == 'desirable',
+    )  # fmt: skip
     if isinstance(source, cache.TokenCache):
       where = f'{key}={name!r}'
       tokenizing.check_cache(config, *sizes, tokenizer, source, where)
@@ -84,6 +86,9 @@ def _corpus(
   **limit: int,
 ) -> Corpus:
   """The corpus of a source: documents, or a task's labelled examples."""
+  if isinstance(source, preferences.Preferences):
+    answers = Answers(config, family)
+    return Corpus(key, name, source, config, *split, **limit, answers=answers)
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)
   config = task_config(config, source.task, family, key)

@@ -140,7 +140,7 @@ class Data:
     """Documents that this process has read so far, and how many are bad.
 
     Of a mixture also the documents of each source, documents_0 and so on. Of
-    tasks also `cut`: how many examples to train on have lost tokens, each
+    tasks and preferences also `cut`: how many examples to train on have lost tokens, each
     counted once.
     """
     read = [*self.corpora, *self.evaluated]
@@ -148,7 +148,7 @@ class Data:
       'documents': sum(corpus.documents for corpus in read),
       'skipped': sum(len(corpus.skipped) for corpus in read),
     }
-    if any(corpus.labels for corpus in self.corpora):
+    if any(corpus.labels or corpus.answers for corpus in self.corpora):
       found['cut'] = sum(len(corpus.cut) for corpus in self.corpora)
     if self.config.mixture:
       for number, corpus in enumerate(self.corpora):

@@ -44,6 +44,7 @@ from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import applying
+from train.aligning import reference
 from train.evaluation import asking, harness_command
 from train.evaluation.held_out import (
   evaluate,
@@ -111,6 +112,7 @@ def evaluate_run(
     config.eval.source = source
   run = opening.open_run(folder, step, config, weights)
   data = opening.open_data(run)
+  reference.attach(data, folder, run.config)
   if no_answer_threshold is not None:
     _check_threshold(data, no_answer_threshold)
   threshold = no_answer_threshold or 0.0
@@ -127,7 +129,9 @@ def evaluate_run(
       )
   means = {}
   if not scores or any(one.metrics for one in scores):
-    eval_step = make_eval_step(run.model, data, run.config.train.loss_chunk)
+    eval_step = make_eval_step(
+      run.model, data, run.config.train.loss_chunk, run.setup.criterion
+    )
 
     def means_of(data):
       return evaluate(

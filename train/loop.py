@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.streams.chunks import SourceEnded
 from train import rewinding
+from train.aligning import reference
 from train.beginning import describe, first_state, open_data, say
 from train.learning.state import TrainState
 from train.parallel import processes
@@ -95,6 +96,8 @@ def train(
     )
     say(f'Resuming from the checkpoint of step {start}.')
     say(profiling.describe(asked, start))
+  with spent.part('compute'):
+    reference.prepare(setup, data, folder, None if start else state)
   entries = history.go_on(
     folder, saved, start, warm_start.provenance(origin), changed, accepted
   )

@@ -19,6 +19,7 @@ from models import pipelining
 from models.build import build
 from models.config import TransformerConfig
 from models.kernels.choice import choose
+from train.aligning import criteria
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
@@ -62,6 +63,8 @@ class Setup:
   @property
   def criterion(self) -> Criterion:
     """What is minimised; a ValueError if nothing trains `model.head`."""
+    if self.config.align.method:
+      return criteria.criterion_for(self.config.align, self.model.config)
     return criterion_for(self.model.config)
 
   @property
@@ -139,8 +142,9 @@ class Setup:
     `more` are further options of the compiler: name -> value.
     """
     step = configured_step(
-      self.config, self.model, self.optimizer, self.schedule, self.tuning
-    )
+      self.config, self.model, self.optimizer, self.schedule, self.tuning,
+      self.criterion,
+    )  # fmt: skip
     platform = self.mesh.devices.flat[0].platform
     own = self.config.sharding.compiler_options
     with self.on_mesh():

@@ -16,6 +16,7 @@ from input_pipeline.objectives import (
   lengths,
   masking,
   pieces,
+  preferences,
   prefixes,
   sentences,
   spans,
@@ -47,6 +48,8 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   Raises ValueError if the objective has no rows for model.family, or if an
   example has no room in a row or needs more sentinels than data.sentinels.
   """
+  if config.preferences:
+    return preferences.shapes(config, family)
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   kind = 'labelled' if config.labelled else kind
   if family not in FAMILIES_OF[kind]:
@@ -103,6 +106,8 @@ def make_rows(
   documents, ends = shuffled(documents, whole, rng)
   if config.labelled:
     return labelled.make_rows(documents, shapes, rng)
+  if config.preferences:
+    return preferences.make_rows(documents, shapes, rng)
   if config.masks:
     return _masked_rows(documents, tokenizer, config, shapes, rng)
   if config.document_tokens:

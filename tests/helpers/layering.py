@@ -169,11 +169,13 @@ ORDER = {
     {'inspect', 'prepare', 'train_tokenizer'},
   ),
   'train': (
-    {'parallel'},
+    {'parallel', 'aligning.methods'},
     {'settings'},
     {'learning'},
+    {'aligning.losses', 'aligning.criteria'},
     {'reporting'},
     {'setup', 'generation.prompts', 'generation.options'},
+    {'aligning.reference'},
     {'fitting'},
     {'applying'},
     {'runs'},
@@ -192,9 +194,10 @@ ORDER = {
     {'scaling'},
     {'pretrained'},
     {'beginning', 'recording', 'finetuning', 'phases'},
+    {'aligning'},
     {'rewinding'},
     {'loop'},
-    {'__main__', 'finetune', 'sweep'},
+    {'__main__', 'align', 'finetune', 'sweep'},
   ),
 }
 

@@ -1,1 +1,1 @@
-"""Learning from preferences and rewards: `python -m train.align`."""
+"""Alignment: what `train.align` has beside the loop."""

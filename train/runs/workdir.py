@@ -20,7 +20,7 @@ from train.runs import changes, checksums, folders, history
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
 GROUPS = (  # every config has these
-  *('model', 'data', 'optimizer', 'tuning', 'schedule'),
+  *('model', 'data', 'optimizer', 'tuning', 'align', 'schedule'),
   *('train', 'eval', 'checkpoint', 'sharding'),
 )
 
@@ -82,6 +82,13 @@ ADDED = {
     'alpha': 0.0,
     'matrices': (),
     'layer_decay': 0.0,
+  },
+  'align': {
+    'method': '',
+    'beta': 0.0,
+    'margin': 0.0,
+    'desirable_weight': 0.0,
+    'undesirable_weight': 0.0,
   },
 }
 
@@ -184,7 +191,7 @@ def checked(found: dict, path: str) -> ConfigDict:
     )
 
   if isinstance(found, dict) and found.keys() <= {*GROUPS, 'seed'}:
-    found = {'tuning': {}} | found  # an older run's
+    found = {'tuning': {}, 'align': {}} | found  # an older run's
   try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
     missing += ['seed'] * (not isinstance(found['seed'], int))
