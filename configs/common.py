@@ -158,14 +158,38 @@ KEYS = {
 
   # Alignment: python -m train.align.
   'align.method': Key('', 'what is minimised in place of the usual loss', (
-    '', 'reward', 'dpo', 'ipo', 'kto', 'orpo', 'simpo')),
+    '', 'reward', 'dpo', 'ipo', 'kto', 'orpo', 'simpo', 'ppo', 'grpo', 'rloo',
+    'filter')),
   'align.beta': Key(
     0.0, 'dpo, ipo, kto: how much the distance to the reference counts; simpo: '
-    'factor of the log-probabilities; orpo: weight of the odds ratio'),
+    'factor of the log-probabilities; orpo: weight of the odds ratio; ppo, '
+    'rloo: what a nat of KL takes from the reward; grpo: weight of the KL'),
   'align.margin': Key(
     0.0, 'simpo: gamma, by how much the chosen answer must be better'),
   'align.desirable_weight': Key(0.0, 'kto: weight of desirable answers'),
   'align.undesirable_weight': Key(0.0, 'kto: weight of the others'),
+  # Of answers that are written and rewarded: ppo, grpo, rloo, filter.
+  'align.rewards': Key(
+    (), '(name, factor) of each part of the reward: exact, number, regex, '
+    'tests, FILE.py:FUNCTION or model:WORKDIR (docs/reinforcement.md)'),
+  'align.filters': Key(
+    (), 'filter: (name, least) of what an answer must have, as of rewards'),
+  'align.reward_seconds': Key(
+    0.0, 'seconds that a function, a pattern or a test has for an answer'),
+  'align.reward_memory': Key(0, 'MiB of memory that its process may take'),
+  'align.samples': Key(0, 'G, how many answers are written to each prompt'),
+  'align.answer_length': Key(0, 'the most tokens of an answer, with its end'),
+  'align.epochs': Key(0, 'how often the answers of a batch are learned from'),
+  'align.minibatches': Key(0, 'into how many updates an epoch is cut'),
+  'align.clip': Key(
+    0.0, 'how far from 1 the ratio of new to old probability counts'),
+  'align.value_clip': Key(0.0, 'ppo: how far from the old a value counts'),
+  'align.value_weight': Key(0.0, "ppo: weight of the values' loss"),
+  'align.discount': Key(0.0, 'ppo: gamma, of rewards to come'),
+  'align.gae_decay': Key(0.0, 'ppo: lambda, of advantages'),
+  'align.kl_target': Key(
+    0.0, 'ppo, rloo: the KL of an answer, in nats, that beta is adapted to; 0: '
+    'beta is fixed'),
 
   # The learning rate.
   'schedule.name': Key(str, 'how the rate changes', (

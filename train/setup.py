@@ -23,7 +23,7 @@ from train.aligning import criteria
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
-from train.learning.schedules import make_schedule
+from train.learning.schedules import by_step, make_schedule
 from train.learning.state import (
   AveragedState,
   TrainState,
@@ -216,8 +216,9 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     config.schedule, config.train.steps, data.plan, tuning.stages
   )
   params, axes = tuning.extended(*abstract_params(model))
+  updates = max(1, config.align.epochs * config.align.minibatches)  # of a step
   optimizer = make_optimizer(
-    config.optimizer, schedule, tuning.trained(axes), described.widening
+    config.optimizer, by_step(schedule, updates), tuning.trained(axes), described.widening
   )
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))
@@ -231,6 +232,7 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
     averaged=config.train.ema_decay > 0, optimizer_rules=optimizer_rules,
+    adapted=config.align.kl_target > 0,
   )  # fmt: skip
   rows = sharding.batch_rows(mesh, data.batch)
   return Setup(

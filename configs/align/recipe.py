@@ -56,3 +56,33 @@ def adamw(c: ConfigDict, rate: float, warmup_share: float = 0.1) -> None:
   c.schedule.name, c.schedule.learning_rate = 'linear', rate
   c.schedule.end_fraction = 0.0
   c.train.warmup_share = warmup_share
+
+
+def rewarded(arg: str, method: str) -> tuple[ConfigDict, str]:
+  """`start` for a method that learns from answers which the model writes.
+
+  Its prompts are the inputs of text-to-text tasks, whose targets rules compare
+  answers with, or those of preferences. AdamW has a constant rate: there is no
+  last step that is known before.
+  """
+  c, size = start(arg, 'lm_value' if method == 'ppo' else 'lm')
+  c.data.objective = 'text_to_text'
+  c.data.holdout = 0
+  c.align.method = method
+  c.align.rewards = (('exact', 1.0),)
+  c.align.epochs = c.align.minibatches = 1
+  c.data.length, c.align.answer_length = 512, 512
+  if c.model.family == 'encoder_decoder':
+    c.data.target_length = 512
+  adamw(c, rate=1e-6, warmup_share=0.0)
+  c.schedule.name, c.schedule.warmup_steps = 'constant', None
+  c.schedule.end_fraction = None
+  c.train.steps, c.train.log_every = 1000, 1
+  c.eval.every = c.checkpoint.every = 100
+  if size == 'tiny':
+    c.data.length, c.align.answer_length = 32, 16
+    if c.model.family == 'encoder_decoder':
+      c.data.target_length = 16
+    c.schedule.learning_rate = 1e-4
+    c.train.steps, c.eval.every, c.checkpoint.every = 20, 20, 10
+  return c, size

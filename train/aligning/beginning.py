@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from input_pipeline.config import data_config
-from input_pipeline.sources import opening
+from input_pipeline.sources import labelled, opening
 from input_pipeline.sources.preferences import Preferences
 from train.aligning import methods
 from train.finetuning import adoption
@@ -22,17 +22,19 @@ def resolve(config: ConfigDict) -> ConfigDict:
   """
   config = config.copy_and_resolve_references().unlock()
   methods.check(config)
-  adoption.resolve_steps(config, _examples(config))
+  if config.data.objective == 'text_to_text':  # prompts of labelled tasks
+    _check_source(config)
+    opened = labelled.fill_in(config.data, config.model.family)
+    count = sum(len(source.examples) for source in opened)
+  else:
+    count = _examples(config)
+  adoption.resolve_steps(config, count)
   return config.lock()
 
 
 def _examples(config: ConfigDict) -> int:
   """How many examples an epoch has, before the bad ones are left out."""
-  if not (config.data.source or config.data.mixture):
-    raise ValueError(
-      'data.source is not set: name preferences, --config.data.source='
-      'preferences:FILE.jsonl.'
-    )
+  _check_source(config)
   data, count = data_config(config), 0
   for key, name, _ in data.sources:
     source = opening.open_source(
@@ -43,6 +45,14 @@ def _examples(config: ConfigDict) -> int:
       own -= own // data.holdout
     count += min(own, data.documents) if data.documents else own
   return count
+
+
+def _check_source(config):
+  if not (config.data.source or config.data.mixture):
+    raise ValueError(
+      'data.source is not set: name preferences, --config.data.source='
+      'preferences:FILE.jsonl, or a task, whose inputs are prompts.'
+    )
 
 
 def _usable(source: Preferences) -> int:

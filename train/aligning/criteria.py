@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from train.aligning import losses
+from train.aligning import losses, policies
 from train.learning import heads
 from train.learning.criteria import Criterion
 from train.learning.losses import token_losses
@@ -31,6 +31,8 @@ def criterion_for(align: Any, config: TransformerConfig) -> Criterion:
   """
   del config
   match align.method:
+    case _ if align.method in policies.METHODS:
+      return policies.policy_of(align).criterion
     case 'reward':
       return Criterion(reward, weights, means)
     case 'kto':

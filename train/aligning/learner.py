@@ -12,7 +12,7 @@ import numpy as np
 from input_pipeline import pipeline
 from input_pipeline.sources import growing, paths
 from train.aligning import reinforcing, rollouts, scores
-from train.aligning.methods import policy_of
+from train.aligning.policies import policy_of
 from train.generation import programs
 from train.generation.prompts import until_eos
 from train.learning import lora

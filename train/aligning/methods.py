@@ -2,37 +2,67 @@
 
 from typing import Any, NamedTuple
 
+from input_pipeline.choices import PREFERENCES
+from train.aligning import checks
+
 
 class Method(NamedTuple):
   """What a method goes with.
 
   Attributes:
-    objective: of the data.
+    objectives: of the data.
     head: of the model.
     needed: keys of `align` that must be above 0.
     optional: keys that may be 0.
     reference: whether it reads the reference's log-probabilities.
+    more: other keys that it reads, which `checks` checks.
+    writes: whether it learns from answers that the model writes.
   """
 
-  objective: str
+  objectives: tuple[str, ...]
   head: str
   needed: tuple[str, ...]
   optional: tuple[str, ...] = ()
   reference: bool = False
+  more: tuple[str, ...] = ()
+  writes: bool = False
 
 
 _WEIGHTS = 'desirable_weight', 'undesirable_weight'
+_PROMPTS = 'text_to_text', 'preference'
+_WRITES = 'samples', 'answer_length', 'epochs', 'minibatches'
+_REWARDS = 'rewards', 'reward_seconds', 'reward_memory'
+
+
+def _rewarded(needed, optional=(), head='lm', more=_REWARDS):
+  return Method(
+    _PROMPTS, head, (*_WRITES, *needed), optional, more=more, writes=True
+  )
+
 
 METHODS = {
-  'reward': Method('reward', 'sequence', ()),
-  'dpo': Method('preference', 'lm', ('beta',), reference=True),
-  'ipo': Method('preference', 'lm', ('beta',), reference=True),
-  'kto': Method('desirable', 'lm', ('beta', *_WEIGHTS), reference=True),
-  'orpo': Method('preference', 'lm', ('beta',)),
-  'simpo': Method('preference', 'lm', ('beta',), ('margin',)),
+  'reward': Method(('reward',), 'sequence', ()),
+  'dpo': Method(('preference',), 'lm', ('beta',), reference=True),
+  'ipo': Method(('preference',), 'lm', ('beta',), reference=True),
+  'kto': Method(('desirable',), 'lm', ('beta', *_WEIGHTS), reference=True),
+  'orpo': Method(('preference',), 'lm', ('beta',)),
+  'simpo': Method(('preference',), 'lm', ('beta',), ('margin',)),
+  'ppo': _rewarded(
+    ('clip', 'value_clip', 'value_weight', 'discount', 'gae_decay'),
+    ('beta', 'kl_target'), 'lm_value',
+  ),
+  'grpo': _rewarded(('clip',), ('beta',)),
+  'rloo': _rewarded(('clip',), ('beta', 'kl_target')),
+  'filter': _rewarded((), more=(*_REWARDS, 'filters')),
 }
 # Of the other losses, which compared answers do not have.
 _LOSSES = 'z_loss', 'label_smoothing', 'max_logit_loss'
+
+
+def writes(config: Any) -> bool:
+  """Whether a run learns from answers that its model writes."""
+  method = config.align.method
+  return bool(method) and METHODS[method].writes
 
 
 def check(config: Any) -> None:
@@ -50,7 +80,7 @@ def check(config: Any) -> None:
           f"align.{key} is {group[key]!r}, but align.method is '': no method "
           'reads it. Leave it unset, or take a recipe of configs/align/.'
         )
-    if objective in {method.objective for method in METHODS.values()}:
+    if objective in PREFERENCES:
       raise ValueError(
         f'data.objective={objective!r} is for python -m train.align: set '
         'align.method, or take a recipe of configs/align/.'
@@ -69,7 +99,7 @@ def check(config: Any) -> None:
         f'align.{key} is {group[key]}; {name} needs a number above 0.'
       )
   for key in group:
-    if key == 'method' or key in method.needed:
+    if key == 'method' or key in (*method.needed, *method.more):
       continue
     if key not in method.optional and group[key]:
       raise ValueError(
@@ -79,11 +109,12 @@ def check(config: Any) -> None:
     if key in method.optional and not 0 <= group[key] < float('inf'):
       raise ValueError(f'align.{key} is {group[key]}; it must be 0 or more.')
   for key, own, wanted in (
-    ('data.objective', objective, method.objective),
-    ('model.head', config.model.head, method.head),
+    ('data.objective', objective, method.objectives),
+    ('model.head', config.model.head, (method.head,)),
   ):
-    if own != wanted:
-      raise ValueError(f'{key} is {own!r}; {name} needs {wanted!r}.')
+    if own not in wanted:
+      needs = ' or '.join(map(repr, wanted))
+      raise ValueError(f'{key} is {own!r}; {name} needs {needs}.')
   for key in _LOSSES:
     if config.train[key]:
       raise ValueError(
@@ -91,6 +122,8 @@ def check(config: Any) -> None:
         'it to 0.'
       )
   _check_more(config, method, name)
+  if method.writes:
+    checks.check(config, name)
 
 
 def _check_more(config, method, name):

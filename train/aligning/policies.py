@@ -34,6 +34,7 @@ from train.learning.tokens import (
 
 OF_ANSWERS = 'reward', 'kl', 'length'
 OF_WRITTEN = 'ended', 'empty', 'failed', 'kept'
+OF_BATCHES = 'gap', 'beta'
 METHODS = 'ppo', 'grpo', 'rloo', 'filter'
 
 
@@ -155,19 +156,15 @@ def described(sums: Sums) -> Sums:
     largest difference of the sampler's log probabilities to the trainer's, and
     `beta`, the coefficient of KL, are means over batches.
   """
-  if 'answers' not in sums:
+  if 'written' not in sums:  # inside the compiled step
     return {}
   of = {name: mean(sums[name], sums['answers']) for name in OF_ANSWERS}
   square = mean(sums['reward_square'], sums['answers'])
-  of['reward_std'] = jnp.sqrt(jnp.maximum(square - of['reward'] ** 2, 0))
-  written = {
-    name: mean(sums[name], sums['written'])
-    for name in OF_WRITTEN
-    if name in sums
-  }
+  of['reward_std'] = max(square - of['reward'] ** 2, 0) ** 0.5
+  written = {name: mean(sums[name], sums['written']) for name in OF_WRITTEN}
   batches = {
     name: mean(sums[name], sums['batches'])
-    for name in ('gap', 'beta')
+    for name in OF_BATCHES
     if name in sums
   }
   return of | written | batches
@@ -180,6 +177,13 @@ def divergence(away: Any) -> Any:
   is at least 0 (Shao et al. 2024, equation 4; Schulman 2020's k3).
   """
   return jnp.exp(away) - away - 1
+
+
+def policy_of(align: Any) -> Policy:
+  """The policy of a config's group `align`, whose method is of METHODS."""
+  return Policy(
+    align.method, align.clip, align.beta, align.value_clip, align.value_weight
+  )
 
 
 def logits_of(outputs: Any) -> Any:

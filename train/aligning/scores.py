@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from configs.commands import terminal
-from train.aligning import rewards
+from train.aligning import rules
 from train.parallel import processes
 
 MODEL = 'model:'
@@ -39,16 +39,14 @@ class Scores:
 
   def _open(self, name):
     if name.startswith(MODEL):
-      from train.aligning.scored_by_model import open_model
-
-      return open_model(name.removeprefix(MODEL))
+      raise NotImplementedError
     # Only the first process runs what may depend on its machine.
     if jax.process_index():
       return None
-    return rewards.open_rule(name, self._seconds, self._size)
+    return rules.open_rule(name, self._seconds, self._size)
 
   def __call__(
-    self, texts: Sequence[rewards.Triple], present: np.ndarray
+    self, texts: Sequence[rules.Triple], present: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
     """float32 and bool [N]; the reward is NaN where it is not known.
 
@@ -75,7 +73,7 @@ class Scores:
     if rule is not None:
       values, failures = rule.score(asked)
       self._report(name, failures)
-      values = rewards.checked(values, failures, len(asked), name)
+      values = rules.checked(values, failures, len(asked), name)
     found[present] = processes.of_first(np.asarray(values, 'float32'))
     return found
 
@@ -95,4 +93,4 @@ class Scores:
 def uses_limits(align: Any) -> bool:
   """Whether a rule runs in a process of its own."""
   names = (name for name, _ in (*align.rewards, *align.filters))
-  return any(map(rewards.is_limited, names))
+  return any(map(rules.is_limited, names))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.aligning import rewards
+from train.aligning import rules
 
 SECONDS, SIZE = 3.0, 2**30
 OWN = """
@@ -36,7 +36,7 @@ def own(tmp_path_factory):
 
 
 def scored(name, answers, seconds=SECONDS):
-  rule = rewards.open_rule(name, seconds, SIZE)
+  rule = rules.open_rule(name, seconds, SIZE)
   try:
     return rule.score(answers)
   finally:
@@ -87,7 +87,7 @@ def test_failures_are_counted_and_the_rest_goes_on(own):
 )
 def test_a_rule_that_cannot_be(own, name, message):
   with pytest.raises(ValueError, match=message):
-    rewards.open_rule(name.replace('OWN', str(own)), SECONDS, SIZE)
+    rules.open_rule(name.replace('OWN', str(own)), SECONDS, SIZE)
 
 
 def test_unit_tests():
@@ -108,9 +108,9 @@ def test_unit_tests():
 
 
 def test_rewards_are_checked():
-  found = rewards.checked([1, np.nan, np.inf], ['why'], 3, 'x')
+  found = rules.checked([1, np.nan, np.inf], ['why'], 3, 'x')
   np.testing.assert_array_equal(found, np.float32([1, np.nan, np.nan]))
-  with pytest.raises(rewards.RewardError, match='shape .2. for 3 answers'):
-    rewards.checked([1, 2], [], 3, 'x')
-  with pytest.raises(rewards.RewardError, match='none of 2 .* reason: it sle'):
-    rewards.checked([np.nan] * 2, ['it slept', 'b'], 2, 'x')
+  with pytest.raises(rules.RewardError, match='shape .2. for 3 answers'):
+    rules.checked([1, 2], [], 3, 'x')
+  with pytest.raises(rules.RewardError, match='none of 2 .* reason: it sle'):
+    rules.checked([np.nan] * 2, ['it slept', 'b'], 2, 'x')
