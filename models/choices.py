@@ -67,7 +67,7 @@ HEADS_OF = {
     x for x in HEADS if x not in ('lm', 'sequence_lm', *OF_PAIRS[1:])
   ),
   'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span'),
-  'encoder_decoder': ('lm',),
+  'encoder_decoder': ('lm', 'sequence'),
   'electra': OF_PAIRS,
   'rwkv': ('lm',),
 }
