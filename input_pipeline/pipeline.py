@@ -140,8 +140,8 @@ class Data:
     """Documents that this process has read so far, and how many are bad.
 
     Of a mixture also the documents of each source, documents_0 and so on. Of
-    tasks and preferences also `cut`: how many examples to train on have lost tokens, each
-    counted once.
+    tasks and preferences also `cut`: how many examples to train on have lost
+    tokens, each counted once.
     """
     read = [*self.corpora, *self.evaluated]
     found = {

@@ -73,7 +73,7 @@ HEADS_OF = {
     *('lm', 'lm_value', 'sequence', 'sequence_lm', 'choice', 'tokens'),
     'span',
   ),
-  'encoder_decoder': ('lm', 'lm_value'),
+  'encoder_decoder': ('lm', 'lm_value', 'sequence'),
   'electra': OF_PAIRS,
   'rwkv': ('lm',),
 }

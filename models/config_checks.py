@@ -261,10 +261,11 @@ def _family(c):
     f"'last' a decoder's {', '.join(LABELS)}, not {c.head!r} of {c.family!r}.",
   )
   sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
+  sequence |= c.family == 'encoder_decoder' and c.head == 'sequence'
   _refuse(
     not c.pooler and not sequence,
-    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', not "
-    f'{c.head!r} of {c.family!r}.',
+    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', or "
+    f"an encoder-decoder's 'sequence', not {c.head!r} of {c.family!r}.",
   )
   _refuse(
     c.init == 'rwkv' and c.family != 'rwkv',

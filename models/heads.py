@@ -138,6 +138,13 @@ class Pooler(nn.Module):
     return jnp.tanh(dense(first))
 
 
+def last(x: jax.Array, segments: jax.Array) -> jax.Array:
+  """The last token of each row: [B,T,D] with int segments [B,T] -> [B,D]."""
+  at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
+  at = jnp.max(at, axis=1)
+  return jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
+
+
 class Classes(nn.Module):
   """One linear layer, after dropout: [..., D] -> float32 [..., classes].
 

@@ -1,8 +1,9 @@
 """Direct preference optimization (Rafailov et al. 2023).
 
 `align/dpo.py:[family=FAMILY][,size=tiny]`: decoder or encoder_decoder, whose
-sizes and tokenizer --from decides. One pass over the pairs of
---config.data.source=preferences:FILE.jsonl.
+sizes and tokenizer --from decides, for the pairs of
+--config.data.source=preferences:FILE.jsonl. Its numbers are from memory of the
+paper's appendix B, but for the passes over the pairs.
 """
 
 from ml_collections import ConfigDict
@@ -15,9 +16,9 @@ def get_config(arg: str = '') -> ConfigDict:
   c, size = recipe.start(arg)
   c.data.objective = 'preference'
   c.align.method = 'dpo'
-  c.align.beta = 0.1  # appendix B of the paper; from memory, as what follows
-  recipe.adamw(c, rate=1e-6)  # appendix B, with a warm-up of 150 steps
+  c.align.beta = 0.1
+  recipe.adamw(c, rate=1e-6)
   c.train.epochs = 1.0
   if size == 'tiny':
-    c.schedule.learning_rate, c.train.epochs = 1e-4, 3.0
+    recipe.tiny(c)
   return common.finish(c)

@@ -16,8 +16,8 @@ SIZES = 'full', 'tiny'
 def start(arg: str, head: str = 'lm') -> tuple[ConfigDict, str]:
   """'[family=FAMILY][,size=SIZE]' -> the config, unlocked, and the size.
 
-  `size=tiny` has small batches and short rows. An encoder is for a `head`
-  alone that reads.
+  `size=tiny` has small batches and short rows (see `tiny`). An encoder is for a
+  `head` that reads.
   """
   families = FAMILIES[: 3 if head == 'sequence' else 2]
   found = arguments.parse(
@@ -28,7 +28,7 @@ def start(arg: str, head: str = 'lm') -> tuple[ConfigDict, str]:
   c = recipe.read_task(c.get_config('tiny'), '')
   c.data.source = ''  # --config.data.source=preferences:FILE.jsonl
   c.model.head, c.model.dropout, c.model.attention_dropout = head, 0.0, 0.0
-  c.data.tokenizer_kind = common.KEYS['data.tokenizer_kind'].default
+  c.model.dtype = 'bfloat16'
   c.data.holdout = 50
   c.data.max_bad_share = 0.05  # pairs of equal answers are common
   c.data.length, c.data.batch = 1024, 64
@@ -37,10 +37,15 @@ def start(arg: str, head: str = 'lm') -> tuple[ConfigDict, str]:
   c.checkpoint.best = ''
   c.checkpoint.keep = 2
   c.train.log_every = 10
-  if size == 'tiny':
-    c.data.length, c.data.batch, c.data.holdout = 64, 16, 10
-    c.data.target_length = 32 if family == 'encoder_decoder' else 0
   return c, size
+
+
+def tiny(c: ConfigDict) -> None:
+  """A run of minutes on two CPU cores."""
+  c.model.dtype = 'float32'
+  c.data.length, c.data.batch, c.data.holdout = 64, 16, 10
+  c.data.target_length = 32 if c.data.target_length else 0
+  c.schedule.learning_rate, c.train.epochs = 1e-4, 3.0
 
 
 def adamw(c: ConfigDict, rate: float, warmup_share: float = 0.1) -> None:

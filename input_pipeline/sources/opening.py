@@ -29,9 +29,8 @@ def open_source(
   """The source called `name`, which the config's `key` gives.
 
   Only synthetic data needs seed, vocab_size and sentinels; `field` is
-  data.text_field, `task_folder` data.task_folder; `single` says that preferences
-  are read as answers one by one. Raises ValueError naming
-  `key` if there is no such source.
+  data.text_field, `task_folder` data.task_folder; with `single` preferences are
+  answers one by one. Raises ValueError naming `key` if there is no such source.
   """
   kind, _, rest = name.partition(':')
   where = f'{key}={name!r}'

@@ -8,7 +8,7 @@ from models import masks
 from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
-from models.heads import Classes, Values, Vocabulary
+from models.heads import Classes, Values, Vocabulary, last
 from models.lstm import BiLstm
 from models.stack import Stack, places_of, repeated
 
@@ -102,10 +102,8 @@ class Decoder(nn.Module):
       both = self.span(x)
       return {'start': both[..., 0], 'end': both[..., 1]}
     if self.config.head != 'tokens':
-      at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
-      last = jnp.max(at, axis=1)
       whole = x
-      x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+      x = last(x, segments)
       if texts:
         x = x.reshape(-1, *texts, x.shape[-1]).sum(axis=1)
       if self.config.head == 'sequence_lm':

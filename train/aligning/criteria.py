@@ -19,7 +19,6 @@ from train.learning.losses import token_losses
 from train.learning.tokens import Batch, Sums, mean
 
 Rng = jax.Array | None
-ANSWERS = 2  # of a row
 
 
 def criterion_for(align: Any, config: TransformerConfig) -> Criterion:
@@ -62,12 +61,12 @@ def _token_losses(model, params, batch, rng):
 
 
 def flattened(model: nn.Module, batch: Batch) -> Batch:
-  """What the model reads, with a row for each answer: [B,2,T] -> [2B,T]."""
+  """What the model reads, with a row for each answer: [B,A,T] -> [BA,T]."""
   found = {}
   for name in model.INPUTS:
     x = batch[name]
-    if name.startswith('encoder_'):  # the prompt of both
-      found[name] = jnp.repeat(x, ANSWERS, axis=0)
+    if name.startswith('encoder_'):  # the prompt of all answers
+      found[name] = jnp.repeat(x, batch['inputs'].shape[1], axis=0)
     else:
       found[name] = x.reshape(-1, x.shape[-1])
   return found
@@ -127,7 +126,7 @@ def scores(
   """float32 [B,2]: the number that the head gives each answer."""
   found = heads.apply(model, params, flattened(model, batch), dropout=rng)
   found = found['classes'] if isinstance(found, dict) else found
-  return found.reshape(-1, ANSWERS)
+  return found.reshape(batch['inputs'].shape[:2])
 
 
 def preference(
@@ -215,8 +214,12 @@ def kto(
   z_0 is the mean log-ratio of these answers over the batch, at least 0
   (Ethayarajh et al. 2024, 4.1).
   """
-  policy, _ = log_probs(model, params, batch, rng)
-  ratio, other = jnp.moveaxis(policy - batch['reference'], 1, 0)
+  policy = [
+    log_probs(model, own, _answer(batch, n), rng)[0][:, 0]
+    # Nothing is learned from the second answers: no gradient is kept for them.
+    for n, own in enumerate((params, jax.lax.stop_gradient(params)))
+  ]
+  ratio, other = (x - batch['reference'][:, n] for n, x in enumerate(policy))
   there, desirable = present(batch), batch['desirable']
   count = jnp.sum(there)
   kl = jnp.maximum(mean(jnp.sum(there * other), count), 0)
@@ -235,6 +238,14 @@ def kto(
     'desirable': jnp.sum(good),
     'undesirable': jnp.sum(bad),
     'weight': count,
+  }
+
+
+def _answer(batch, n):
+  """The batch with the n-th answers alone: [B,1,T]."""
+  names = 'inputs', 'targets', 'positions', 'segments', 'prefix', 'weights'
+  return batch | {
+    name: batch[name][:, n : n + 1] for name in names if name in batch
   }
 
 
