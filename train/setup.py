@@ -218,7 +218,10 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   params, axes = tuning.extended(*abstract_params(model))
   updates = max(1, config.align.epochs * config.align.minibatches)  # of a step
   optimizer = make_optimizer(
-    config.optimizer, by_step(schedule, updates), tuning.trained(axes), described.widening
+    config.optimizer,
+    by_step(schedule, updates),
+    tuning.trained(axes),
+    described.widening,
   )
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))

@@ -2,8 +2,8 @@
 
 `align/grpo.py:[family=FAMILY][,size=tiny]`: decoder or encoder_decoder, whose
 sizes and tokenizer --from decides. Prompts are the inputs of
---config.data.source=task:NAME, and answers are worth what --config.align.rewards
-says; see docs/reinforcement.md. The numbers are those of 4.2, from memory.
+--config.data.source=task:NAME, and --config.align.rewards says what answers are
+worth; see docs/reinforcement.md. The numbers are those of 4.2, from memory.
 """
 
 from ml_collections import ConfigDict

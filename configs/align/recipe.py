@@ -85,6 +85,7 @@ def rewarded(arg: str, method: str) -> tuple[ConfigDict, str]:
   c.train.steps, c.train.log_every = 1000, 1
   c.eval.every = c.checkpoint.every = 100
   if size == 'tiny':
+    c.model.dtype = 'float32'
     c.data.length, c.align.answer_length = 32, 16
     if c.model.family == 'encoder_decoder':
       c.data.target_length = 16

@@ -28,10 +28,8 @@ def check(config: Any, name: str) -> None:
   for key, (wanted, why) in _OFF.items():
     group, _, last = key.partition('.')
     value = config[group][last]
-    if value != wanted and tuple([value]) != tuple([wanted]):
-      raise ValueError(
-        f'{key} is {value!r}; {name} needs {wanted!r}: {why}.'
-      )
+    if value != wanted and (value,) != (wanted,):
+      raise ValueError(f'{key} is {value!r}; {name} needs {wanted!r}: {why}.')
   for key in SHARES:
     if align[key] > 1:
       raise ValueError(f'align.{key} is {align[key]}; it must be at most 1.')

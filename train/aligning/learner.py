@@ -153,9 +153,7 @@ class Learner:
         beta,
       )
       own = {k: x for k, x in batch.items() if k in ('cursor', 'last_of')}
-      new, metrics = self._update(
-        state, {'answers': found, 'sums': sums} | own
-      )
+      new, metrics = self._update(state, {'answers': found, 'sums': sums} | own)
     ended = answers.tokens == self._fixed.eos
     metrics['sums'] |= {
       'written': float(present.sum()),

@@ -49,7 +49,8 @@ METHODS = {
   'simpo': Method(('preference',), 'lm', ('beta',), ('margin',)),
   'ppo': _rewarded(
     ('clip', 'value_clip', 'value_weight', 'discount', 'gae_decay'),
-    ('beta', 'kl_target'), 'lm_value',
+    ('beta', 'kl_target'),
+    'lm_value',
   ),
   'grpo': _rewarded(('clip',), ('beta',)),
   'rloo': _rewarded(('clip',), ('beta', 'kl_target')),

@@ -202,7 +202,7 @@ def update(
 
 
 def adapted(beta: jax.Array, kl: jax.Array, target: float) -> jax.Array:
-  """The coefficient of KL after a batch with this KL (Ziegler et al. 2019, 2.2).
+  """The coefficient of KL after a batch (Ziegler et al. 2019, 2.2).
 
   beta (1 + GAIN error), where the error is KL / target - 1, between -MOST and
   MOST.

@@ -15,6 +15,7 @@ A reward model, model:WORKDIR, is in `scored_by_model.py`.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import secrets
@@ -145,7 +146,9 @@ class Function:
     last = time.monotonic() + seconds
     while b'\n' not in self._rest:
       left = last - time.monotonic()
-      if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+      if (
+        left <= 0 or not select.select([self._process.stdout], [], [], left)[0]
+      ):
         return None
       part = os.read(self._process.stdout.fileno(), 2**16)
       if not part:
@@ -225,10 +228,8 @@ class Tests:
 
 def _kill(process: subprocess.Popen) -> None:
   """Ends a process and its children, which share its session."""
-  try:
+  with contextlib.suppress(ProcessLookupError):
     os.killpg(process.pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass
   process.wait()
 
 
