@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torch
 
 from input_pipeline.config import data_config
 from models import pretrained
