@@ -57,7 +57,9 @@ class Answers:
     for n, example in enumerate(examples):
       prompt, answers = next(ids), [next(ids), next(ids)]
       try:
-        row, cut = self._row(prompt, answers, tokenizer)
+        self._check(answers)
+        row, cut = self.row(prompt, answers, tokenizer)
+        self._check(row.pop('kept'), 'in the row ')
       except ValueError as error:
         rows.append([])
         lost.append(False)
@@ -71,25 +73,50 @@ class Answers:
       lost.append(cut)
     return Encoded(rows, lost, bad)
 
-  def _row(self, prompt, answers, tokenizer):
-    """One example's arrays without padding, and whether an answer was cut."""
+  def _check(self, answers, where=''):
+    """Raises ValueError for answers of no token, or two that are equal."""
     single = self.config.objective == 'desirable'
-    names = ('answer', 'other') if single else ('chosen', 'rejected')
+    names = 'chosen answer', 'rejected answer'
+    if single:
+      names = 'answer', "other prompt's answer"
     for name, answer in zip(names, answers, strict=True):
       if not len(answer):
-        raise ValueError(f'the {name} answer has no token')
+        raise ValueError(f'the {name} has no token')
+    if not single and np.array_equal(*answers):
+      raise ValueError(f'{where}the chosen answer equals the rejected one')
+
+  def row(
+    self,
+    prompt: np.ndarray,
+    answers: Sequence[np.ndarray],
+    tokenizer: Tokenizer,
+  ) -> tuple[Row, bool]:
+    """The arrays of some answers to a prompt, and whether one was cut.
+
+    Args:
+      prompt, answers: ids, int [n] each; an answer's do not have its EOS.
+      tokenizer: for the special tokens.
+
+    Returns:
+      Arrays without padding, a list where each answer has its own; `kept` are
+      the answers as they are in the row, without EOS.
+
+    Raises:
+      ValueError: the prompt leaves no room for an answer.
+    """
     room = self._room(prompt, tokenizer)
     eos = [] if tokenizer.eos is None else [tokenizer.eos]
     whole = [np.int32([*answer, *eos]) for answer in answers]
-    kept = [answer[:room] for answer in whole]
-    if not single and np.array_equal(*kept):
-      raise ValueError('in the row the chosen answer equals the rejected one')
     lost = any(len(x) > room for x in whole)
+    cut = [x[:room] for x in whole]
+    row = {'kept': [x[:room] for x in answers]}
     if self.family == 'encoder':
-      return self._framed(prompt, answers, tokenizer), lost
-    if self.family == 'encoder_decoder':
-      return self._written(prompt, kept, tokenizer), lost
-    return self._continued(prompt, kept, tokenizer), lost
+      row |= self._framed(prompt, answers, tokenizer)
+    elif self.family == 'encoder_decoder':
+      row |= self._written(prompt, cut, tokenizer)
+    else:
+      row |= self._continued(prompt, cut, tokenizer)
+    return row, lost
 
   def _room(self, prompt, tokenizer):
     """The tokens of an answer and its end for which a row has room.
@@ -152,13 +179,15 @@ class Answers:
     }
 
 
-def shapes(config: DataConfig, family: str) -> features.Shapes:
-  """Name -> (shape without the batch, dtype) of a batch of compared answers.
+def shapes(
+  config: DataConfig, family: str, answers: int = 2
+) -> features.Shapes:
+  """Name -> (shape without the batch, dtype) of a batch of A `answers` a row.
 
   As those of the family, but each of `inputs`, `targets`, `positions`,
-  `segments`, `weights` is [B,2,T]: the two answers. A head's batch has no
-  targets and weights. `reference` [B,2] are the reference's log-probabilities,
-  `desirable` [B] is 1 or 0.
+  `segments`, `weights` is [B,A,T]. A head's batch has no targets and weights.
+  `reference` [B,A] are the reference's log-probabilities, `desirable` [B] is 1
+  or 0.
 
   Raises:
     ValueError: the family cannot read them.
@@ -190,12 +219,12 @@ def shapes(config: DataConfig, family: str) -> features.Shapes:
     )
   left = ('targets', 'weights', 'predict_at', 'prefix') if reward else ()
   found = {
-    name: (shape if name.startswith('encoder_') else (2, *shape), kind)
+    name: (shape if name.startswith('encoder_') else (answers, *shape), kind)
     for name, (shape, kind) in found.items()
     if name not in ('cursor', *left)
   }
   if not reward:
-    found['reference'] = (2,), np.float32
+    found['reference'] = (answers,), np.float32
   if objective == 'desirable':
     found['desirable'] = (), np.float32
   return found | {'cursor': ((4,), np.int32)}

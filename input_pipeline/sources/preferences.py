@@ -181,6 +181,10 @@ def _texts(found: dict, names: Sequence[str]) -> tuple[str, list[str]]:
   if isinstance(prompt, list):
     prompt = conversation(prompt, ends=True)
   values = [conversation(x) if isinstance(x, list) else x for x in values]
+  try:
+    ''.join([prompt, *values]).encode()
+  except UnicodeEncodeError as error:
+    raise ValueError(f'a text is not Unicode ({error.reason})') from None
   return prompt, values
 
 
@@ -204,7 +208,9 @@ def _shared(chosen, rejected):
   """Two whole texts or conversations -> their common prompt, two answers."""
   if type(chosen) is not type(rejected):
     raise ValueError('chosen and rejected are a text and a list of messages')
-  same = len(os.path.commonprefix([chosen, rejected]))
+  pairs = enumerate(zip(chosen, rejected, strict=False))
+  least = min(len(chosen), len(rejected))
+  same = next((n for n, (a, b) in pairs if a != b), least)
   if isinstance(chosen, str):  # a word is not cut
     same = chosen.rfind(' ', 0, same) if same else 0
     same = max(same, 0)

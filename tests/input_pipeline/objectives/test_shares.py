@@ -131,7 +131,8 @@ def test_every_recipe_fills_its_rows(documents):
       if share < exempt.get(side, {}).get(settings.length, 0.95):
         missed[name, side] = share
   assert not missed
-  tasks = {'text_to_text', *choices.LABELLED}  # their rows are examples
+  # Their rows are examples.
+  tasks = {'text_to_text', *choices.LABELLED, *choices.PREFERENCES}
   assert {x for x, _ in seen} == {*choices.OBJECTIVES} - tasks
 
 
