@@ -10,9 +10,9 @@ from configs.commands import terminal
 from configs.phases import Phase as Plan
 from input_pipeline.pipeline import Data
 from train.aligning import methods
-from train.aligning.learner import Learner
 from train.parallel import processes
 from train.parallel.sharding import padded
+from train.reinforcing.learner import Learner
 from train.reporting.flops import step_flops
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from models.config import TransformerConfig
-from train.aligning import losses, policies
+from train.aligning import losses
 from train.learning import heads
 from train.learning.criteria import Criterion
 from train.learning.losses import token_losses
 from train.learning.tokens import Batch, Sums, mean
+from train.reinforcing import policies
 
 Rng = jax.Array | None
 

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from input_pipeline.choices import PREFERENCES
-from train.aligning import checks
+from train.reinforcing import checks
 
 
 class Method(NamedTuple):

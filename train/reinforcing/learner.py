@@ -11,14 +11,14 @@ import numpy as np
 
 from input_pipeline import pipeline
 from input_pipeline.sources import growing, paths
-from train.aligning import reinforcing, rollouts, scores
-from train.aligning.policies import policy_of
 from train.generation import programs
 from train.generation.prompts import until_eos
 from train.learning import lora
 from train.learning.state import TrainState
 from train.learning.step import compile_train_step, configured_step
 from train.parallel import compilation, processes, sharding
+from train.reinforcing import rollouts, scores, updates
+from train.reinforcing.policies import policy_of
 from train.reporting.metrics import writing
 from train.runs.checkpoint import Checkpoints
 from train.setup import Setup
@@ -61,7 +61,7 @@ class Learner:
       setup.mesh, jax.sharding.PartitionSpec()
     )
     self._prompts = jax.jit(rollouts.prompts_of, out_shardings=everywhere)
-    scoring = reinforcing.Scoring(
+    scoring = updates.Scoring(
       setup.model.clone(loss_chunk=setup.config.train.loss_chunk),
       self._policy, align.samples, align.answer_length, align.discount,
       align.gae_decay,
@@ -77,8 +77,8 @@ class Learner:
       setup.config, setup.model, setup.optimizer, setup.schedule, setup.tuning,
       self._policy.criterion,
     )  # fmt: skip
-    updates = functools.partial(
-      reinforcing.update, step=step, policy=self._policy, epochs=align.epochs,
+    all_updates = functools.partial(
+      updates.update, step=step, policy=self._policy, epochs=align.epochs,
       minibatches=align.minibatches, seed=setup.config.seed, beta=align.beta,
       kl_target=align.kl_target,
     )  # fmt: skip
@@ -108,7 +108,7 @@ class Learner:
     own = setup.config.sharding.compiler_options
     with setup.on_mesh():
       return compile_train_step(
-        updates, setup.state, batch, compilation.options(own, platform),
+        all_updates, setup.state, batch, compilation.options(own, platform),
         compilation.DEFAULTS.get(platform),
       )  # fmt: skip
 

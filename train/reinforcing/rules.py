@@ -11,7 +11,7 @@ An answer for which that fails (it takes too long, raises, or gives no finite
 number) has the reward NaN, and counts as a failure. It is left out of the step.
 Where all answers of a batch fail, the run ends with the first reason.
 
-A reward model, model:WORKDIR, is in `scored_by_model.py`.
+A reward model, model:WORKDIR, is in scores.py.
 """
 
 import concurrent.futures
@@ -42,6 +42,7 @@ RULES = {
   ),
 }
 LIMITED = 'regex', 'tests'
+MODEL = 'model:'
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'worker.py')
 # Variables of the environment that a program under test may read.
 KEPT = 'PATH', 'LANG', 'LC_ALL', 'TMPDIR'

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.aligning import rules
+from train.reinforcing import rules
 
 SECONDS, SIZE = 3.0, 2**30
 OWN = """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.aligning.policies import Policy, divergence
+from train.reinforcing.policies import Policy, divergence
 
 N, L, V = 4, 6, 7
 LENGTHS = 6, 2, 4, 1

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from train.aligning import advantages
+from train.reinforcing import advantages
 
 NAN = np.nan
 

@@ -8,9 +8,9 @@ import pytest
 
 from configs import llama, rwkv, t5
 from tests.helpers.t5_reference import random_params
-from train.aligning import rollouts
 from train.generation import programs
 from train.learning.losses import token_losses
+from train.reinforcing import rollouts
 from train.setup import set_up
 
 V, S, T, G, EOS = 19, 12, 9, 3, 1

@@ -1,9 +1,7 @@
 """The rewards of a batch of answers: of rules, functions and reward models.
 
 `align.rewards` names them, each with its factor, and their sum is the reward.
-`align.filters` has pairs too: a rule and the least that an answer must get of
-it. LaMDA filters by safety and ranks by 3 P(sensible) + P(specific) +
-P(interesting).
+`align.filters` has pairs too: a name and the least that an answer must get.
 """
 
 from collections.abc import Sequence
@@ -13,11 +11,38 @@ import jax
 import numpy as np
 
 from configs.commands import terminal
-from train.aligning import rules
+from train.aligning.rewards import open_reward
 from train.parallel import processes
+from train.reinforcing import rules
+from train.runs import warm_start
 
-MODEL = 'model:'
 SHOWN = 3  # failures that are shown as they come
+
+
+class Model:
+  """A reward model, which all processes compute together.
+
+  Args:
+    place: WORKDIR[:STEP] of a run of align/reward.py.
+  """
+
+  def __init__(self, place: str):
+    self._model = open_reward(*warm_start.parse(place))
+
+  def score(
+    self, answers: Sequence[rules.Triple]
+  ) -> tuple[list[float], list[str]]:
+    """A number for each answer, NaN for one without a token; the failures."""
+    there = [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
+    found = np.full(len(answers), np.nan, 'float32')
+    if there:
+      prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
+      found[there] = self._model.score(prompts, texts)
+    failures = ['it is empty'] * (len(answers) - len(there))
+    return found.tolist(), failures
+
+  def close(self) -> None:
+    pass
 
 
 class Scores:
@@ -38,8 +63,8 @@ class Scores:
     self._shown = 0
 
   def _open(self, name):
-    if name.startswith(MODEL):
-      raise NotImplementedError
+    if name.startswith(rules.MODEL):
+      return Model(name.removeprefix(rules.MODEL))
     # Only the first process runs what may depend on its machine.
     if jax.process_index():
       return None
@@ -50,7 +75,7 @@ class Scores:
   ) -> tuple[np.ndarray, np.ndarray]:
     """float32 and bool [N]; the reward is NaN where it is not known.
 
-    `present` [N] says which rows of the batch have a prompt.
+    `present` [N] says which answers are to a prompt, and not to padding.
 
     Raises:
       RewardError: no answer has a reward.
@@ -69,28 +94,24 @@ class Scores:
     asked = [text for text, there in zip(texts, present, strict=True) if there]
     if not asked:
       return found
-    values, failures = [0.0] * len(asked), []
+    values, failures = np.zeros(len(asked), 'float32'), []
     if rule is not None:
       values, failures = rule.score(asked)
       self._report(name, failures)
       values = rules.checked(values, failures, len(asked), name)
-    found[present] = processes.of_first(np.asarray(values, 'float32'))
+    found[present] = processes.of_first(values)
     return found
 
   def _report(self, name, failures):
     """Shows the first failures of the run."""
-    for why in failures[: SHOWN - self._shown]:
-      terminal.warn(f'align.rewards: {name} gave an answer no reward: {why}')
-    self._shown += len(failures[: SHOWN - self._shown])
+    shown = failures[: SHOWN - self._shown]
+    self._shown += len(shown)
+    if jax.process_index() == 0:
+      for why in shown:
+        terminal.warn(f'align.rewards: {name} gave an answer no reward: {why}')
 
   def close(self) -> None:
     """Ends the processes of the rules."""
     for *_, rule in (*self._rewards, *self._filters):
       if rule is not None:
         rule.close()
-
-
-def uses_limits(align: Any) -> bool:
-  """Whether a rule runs in a process of its own."""
-  names = (name for name, _ in (*align.rewards, *align.filters))
-  return any(map(rules.is_limited, names))

@@ -11,12 +11,12 @@ from configs import llama, t5
 from configs.align import grpo, lamda, ppo, rloo
 from train import loop
 from train.align import align
-from train.setup import set_up
 from train.reporting.metrics import read_metrics
 from train.runs.checkpoint import Checkpoints
+from train.setup import set_up
 
 RECIPES = {'ppo': ppo, 'grpo': grpo, 'rloo': rloo, 'filter': lamda}
-WORDS = 'one two three four five six seven eight nine ten'.split()
+WORDS = ['one', 'two', 'three', 'four', 'five', 'six', 'seven']
 REWARD = """
 def short(prompt, answer, target):
   if len(answer) > 60:
@@ -94,8 +94,9 @@ def begun(folder, source):
         'model.kv_heads': 2, 'model.rope_dim': 0 if family else 8,
         'model.dropout': 0.0, 'model.attention_dropout': 0.0,
         'data.source': source, 'data.objective': 'text_to_text',
-        'data.document_tokens': 0, 'data.sentinels': 0, 'data.noise_density': 0.0,
-        'data.mean_span_length': 0.0, 'data.holdout': 0, 'data.pack': False,
+        'data.document_tokens': 0, 'data.sentinels': 0,
+        'data.noise_density': 0.0, 'data.mean_span_length': 0.0,
+        'data.holdout': 0, 'data.pack': False,
         'schedule.warmup_steps': 1,
         'train.steps': 1, 'eval.every': 1, 'checkpoint.every': 1,
       },
@@ -148,7 +149,7 @@ def test_killed_and_resumed_to_the_same_bits(folder, source, begun):
       raise Killed
 
   with pytest.MonkeyPatch.context() as patch:
-    from train.aligning.learner import Record
+    from train.reinforcing.learner import Record
 
     write = Record.write
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from train.aligning import rules
+from train.reinforcing import rules
 
 # What they have no use for, or what would make their probabilities those of
 # another model: key -> (its value, why).
