@@ -15,6 +15,7 @@ no more.
 """
 
 import csv
+import functools
 import json
 import os
 import time
@@ -27,7 +28,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import machine
 from configs import llama, t5
-from configs.align import dpo, recipe, reward
+from configs.align import dpo, grpo, ppo, recipe, reward
 from configs.commands import command
 from train import loop, rank
 from train.align import align
@@ -159,9 +160,37 @@ def learn_dpo(family: str, start: str, judge: Reward, work: Path) -> str:
   return folder
 
 
+def learn_rewarded(
+  method: str, family: str, start: str, judge: Reward, work: Path
+) -> str:
+  """GRPO or PPO: the reward of answers that the model itself writes."""
+  folder = str(work / f'{family}_{method}')
+  prompts, _ = write_data(work)
+  source = work / 'prompts.jsonl'  # what is chosen is not read
+  rows = [{'prompt': x, 'chosen': ' a', 'rejected': ' b'} for x in prompts]
+  write(source, rows)
+  c = {'grpo': grpo, 'ppo': ppo}[method].get_config(
+    f'family={family},size=tiny'
+  )
+  c = c.unlock()
+  c.data.source, c.data.objective = f'preferences:{source}', 'preference'
+  c.data.length, c.data.batch, c.data.holdout = ROW, 32, 20
+  c.align.rewards = ((f'model:{judge.run.folder}', 1.0),)
+  c.align.answer_length = LENGTH
+  c.align.samples, c.align.beta = 4, 0.05
+  if family == 'encoder_decoder':
+    c.data.target_length = ROW
+  c.schedule.learning_rate, c.train.steps = 3e-4, 60
+  c.eval.every = c.checkpoint.every = 60
+  align(c.lock(), folder, start)
+  return folder
+
+
 # Method -> what trains a run by it: family, start, judge, folder -> workdir.
 METHODS: dict[str, Callable[[str, str, Reward, Path], str]] = {
   'dpo': learn_dpo,
+  'grpo': functools.partial(learn_rewarded, 'grpo'),
+  'ppo': functools.partial(learn_rewarded, 'ppo'),
 }
 
 

@@ -55,7 +55,8 @@ def log_probs(
 
 def _token_losses(model, params, batch, rng):
   """[B,2,T], -log p of each target."""
-  logits = heads.apply(model, params, flattened(model, batch), dropout=rng)
+  outputs = heads.apply(model, params, flattened(model, batch), dropout=rng)
+  logits = heads.logits_of(outputs)
   shape = batch['targets'].shape
   found, *_ = token_losses(logits, batch['targets'].reshape(-1, shape[-1]))
   return found.reshape(shape)

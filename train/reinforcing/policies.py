@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from train.learning.criteria import Criterion
-from train.learning.heads import apply
+from train.learning.heads import apply, logits_of
 from train.learning.losses import token_losses
 from train.learning.tokens import (
   Batch,
@@ -184,11 +184,6 @@ def policy_of(align: Any) -> Policy:
   return Policy(
     align.method, align.clip, align.beta, align.value_clip, align.value_weight
   )
-
-
-def logits_of(outputs: Any) -> Any:
-  """The logits among what a model returns."""
-  return outputs['logits'] if isinstance(outputs, dict) else outputs
 
 
 def _held_out(model, params, batch):

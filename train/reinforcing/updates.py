@@ -16,12 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from train.learning.heads import apply
+from train.learning.heads import apply, logits_of
 from train.learning.losses import token_losses
 from train.learning.state import TrainState
 from train.learning.step import cast, place
 from train.reinforcing import advantages, rollouts
-from train.reinforcing.policies import Policy, logits_of
+from train.reinforcing.policies import Policy
 
 GAIN = 0.1  # of the coefficient of KL (Ziegler et al. 2019, 2.2; memory)
 MOST = 0.2  # largest relative error that counts there

@@ -80,3 +80,23 @@ def test_a_seed_decides_an_answer():
   np.testing.assert_array_equal(first.tokens, again.tokens)
   assert (first.tokens != other.tokens).any()
   assert len({row.tobytes() for row in first.tokens}) == len(first.tokens)
+
+
+def test_prompts_of_rows():
+  """What comes before the first target; of two answers the first counts."""
+  row = {
+    'inputs': [0, 5, 6, 1, 8, 9, 0, 0],
+    'targets': [5, 6, 1, 8, 9, 1, 0, 0],
+    'weights': [0, 0, 0, 1, 1, 1, 0, 0],
+    'segments': [1, 1, 1, 1, 1, 1, 0, 0],
+  }
+  empty = {name: [0] * 8 for name in row}
+  batch = {name: np.array([row[name], empty[name]]) for name in row}
+  pair = {name: np.stack([x, 0 * x], axis=1) for name, x in batch.items()}
+  for given in batch, pair:
+    found = rollouts.prompts_of(given)
+    np.testing.assert_array_equal(found.source[0], [0, 0, 0, 0, 0, 5, 6, 1])
+    np.testing.assert_array_equal(found.segments[0], [0, 0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(found.targets[0], [0, 0, 0, 8, 9, 1, 0, 0])
+    assert not found.segments[1].any()
+    assert not found.target_segments[1].any()
