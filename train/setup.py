@@ -19,7 +19,7 @@ from models import pipelining
 from models.build import build
 from models.config import TransformerConfig
 from models.kernels.choice import choose
-from train.aligning import criteria
+from train.aligning import criteria, methods
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
@@ -139,8 +139,14 @@ class Setup:
   ) -> Callable:
     """The training step, compiled: state (donated), batch -> state, metrics.
 
-    `more` are further options of the compiler: name -> value.
+    `more` are further options of the compiler: name -> value. Raises ValueError
+    for a method that writes answers, whose step is `reinforcing.learner`.
     """
+    if methods.writes(self.config):
+      raise ValueError(
+        f'align.method={self.config.align.method!r} writes answers in each step: '
+        'its step is no single program that can be compiled ahead.'
+      )
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning,
       self.criterion,

@@ -95,12 +95,9 @@ class Checkpoints:
     needed = None
     if before is not None:
       needed = max((x for x in steps if x <= before), default=min(steps))
+    kept = {*newest, *self.best, needed, 0 if self._keep_first else None}
     return [
-      step in newest
-      or step in self.best
-      or step == needed
-      or bool(self._keep_every and step % self._keep_every == 0)
-      or (self._keep_first and step == 0)
+      step in kept or bool(self._keep_every and step % self._keep_every == 0)
       for step in steps
     ]
 
