@@ -144,8 +144,8 @@ class Setup:
     """
     if methods.writes(self.config):
       raise ValueError(
-        f'align.method={self.config.align.method!r} writes answers in each step: '
-        'its step is no single program that can be compiled ahead.'
+        f'align.method={self.config.align.method!r} writes answers in each '
+        'step, which is no single program that can be compiled ahead.'
       )
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning,

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -140,26 +141,9 @@ def test_killed_and_resumed_to_the_same_bits(folder, source, begun):
   )  # fmt: skip
   align(config, str(folder / 'whole'), begun(''))
   part = folder / 'part'
-
-  class Killed(BaseException):
-    pass
-
-  def kill(step):
-    if step == 3:
-      raise Killed
-
-  with pytest.MonkeyPatch.context() as patch:
-    from train.reinforcing.learner import Record
-
-    write = Record.write
-
-    def written(self, step, lines):
-      write(self, step, lines)
-      kill(step)  # its lines are there, its checkpoint is not
-
-    patch.setattr(Record, 'write', written)
-    with pytest.raises(Killed):
-      align(config, str(part), begun(''))
+  # A kill in the fourth step leaves its answers, and the third's checkpoint.
+  shutil.copytree(folder / 'whole', part)
+  shutil.rmtree(part / 'checkpoints' / '4')
   align(config, str(part), begun(''))
   first, second = final(folder / 'whole'), final(part)
   assert jax.tree.structure(first) == jax.tree.structure(second)
@@ -179,17 +163,16 @@ def test_killed_and_resumed_to_the_same_bits(folder, source, begun):
   assert last['train/ended'] <= 1
 
 
-@pytest.mark.parametrize('method', ['grpo', 'rloo', 'filter'])
-def test_an_encoder_decoder_learns(method, folder, source, begun):
-  """All methods run; the sampler's probabilities are the trainer's."""
+def test_an_encoder_decoder_learns(folder, source, begun):
+  """GRPO; the sampler's probabilities are the trainer's."""
   rule = 'regex', 1.0  # a target is a pattern too
   config = recipe(
-    method, source, 'encoder_decoder', align__rewards=(rule,),
+    'grpo', source, 'encoder_decoder', align__rewards=(rule,),
     align__reward_seconds=20.0, align__reward_memory=1024,
     data__target_length=8, train__steps=2, eval__every=2,
     checkpoint__every=2,
   )  # fmt: skip
-  place = folder / f'pair_{method}'
+  place = folder / 'pair'
   align(config, str(place), begun('encoder_decoder'))
   found = [x for x in read_metrics(str(place)) if 'train/reward' in x]
   assert [x['train/gap'] < 1e-4 for x in found] == [True] * 2
