@@ -138,6 +138,11 @@ def _check_more(config, method, name):
       f'train.accumulate is {config.train.accumulate}, but {name} compares '
       'each answer with a mean over the whole batch: set it to 1.'
     )
+  if config.eval.samples:
+    raise ValueError(
+      f'eval.samples is {config.eval.samples}, but rows of compared answers '
+      'are not decoded: set it to 0. python -m train.generate writes answers.'
+    )
   if method.reference and config.eval.sources:
     raise ValueError(
       f'eval.sources is {config.eval.sources!r}, but {name} knows the '
