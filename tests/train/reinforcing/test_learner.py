@@ -30,7 +30,7 @@ SMALL = {
   'model.heads': 2,
   'model.head_dim': 8,
   'model.mlp_dim': 24,
-  'model.vocab_size': 32,
+  'model.vocab_size': 28,
 }
 
 
