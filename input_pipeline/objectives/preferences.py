@@ -157,9 +157,13 @@ class Answers:
   def _written(self, prompt, answers, tokenizer):
     eos = [tokenizer.eos]
     start = [start_id(tokenizer, self.config)]
-    return {
+    row = {
       'encoder_inputs': np.int32([*prompt, *eos]),
       'inputs': [np.int32([*start, *answer[:-1]]) for answer in answers],
+    }
+    if self.config.objective == 'reward':
+      return row
+    return row | {
       'targets': answers,
       'weights': [np.ones(len(answer)) for answer in answers],
     }

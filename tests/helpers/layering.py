@@ -75,6 +75,7 @@ IN_FILE = {
   'train/evaluation/harness_tasks.py': {'lm_eval'},
   'train/comparing/statistics.py': {'scipy'},
   'train/runs/folders.py': {'google'},  # buckets
+  'tests/train/aligning/trl_numbers.py': {'datasets', 'trl'},  # a script
   'tests/conftest.py': {'triton'},  # before TensorFlow, where it is
 }
 # A command may hand over to another package's; nothing imports a command.
@@ -202,7 +203,7 @@ ORDER = {
     {'aligning'},
     {'rewinding'},
     {'loop'},
-    {'__main__', 'align', 'finetune', 'sweep'},
+    {'__main__', 'align', 'finetune', 'rank', 'sweep', 'win_rate'},
   ),
 }
 

@@ -83,6 +83,10 @@ def test_a_head_reads_whole_texts():
     batch['inputs'][0, 0], [3, *ids('ab'), 4, *ids('cd'), 4, 0]
   )
   np.testing.assert_array_equal(batch['types'][0, 0], [0, 0, 0, 0, 1, 1, 1, 0])
+  batch, *_ = encoded('reward', 'encoder_decoder', ('ab', 'cd', 'e'))
+  assert 'targets' not in batch
+  np.testing.assert_array_equal(batch['encoder_inputs'][0, :4], ids('ab._'))
+  np.testing.assert_array_equal(batch['segments'][0, 0], [1, 1, 1, 0, 0, 0])
 
 
 SKIPPED = [

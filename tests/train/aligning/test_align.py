@@ -43,7 +43,7 @@ def work(tmp_path_factory):
   (folder / 'text.txt').write_text('\n\n'.join(texts))
   c = llama.get_config('tiny').unlock()
   c.model.embed_dim, c.model.mlp_dim, c.model.vocab_size = 32, 48, 384
-  c.model.heads = c.model.kv_heads = c.model.head_dim = 4
+  c.model.heads, c.model.kv_heads, c.model.head_dim = 2, 2, 16
   c.model.decoder_layers, c.data.tokenizer_kind = 1, 'bytes'
   c.data.source, c.data.length = f'text:{folder}/text.txt', 32
   c.data.batch, c.data.streams, c.data.holdout = 8, 1, 8
@@ -83,9 +83,9 @@ def test_the_loss_begins_at_log_2_and_falls(aligned):
   rows = read_metrics(aligned)
   losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
   assert abs(losses[0] - math.log(2)) < 1e-6
-  assert losses[-1] < 0.5 * losses[0]
-  last = rows[-1] if 'data/skipped' in rows[-1] else rows[-2]
-  assert last['data/skipped'] == 2
+  assert losses[-1] < 0.7 * losses[0]
+  skipped = [row['data/skipped'] for row in rows if 'data/skipped' in row]
+  assert skipped[-1] == 2
   means = evaluate.evaluate_run(aligned)
   assert abs(means['loss'] - losses[-1]) < 1e-6
 

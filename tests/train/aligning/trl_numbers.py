@@ -13,7 +13,6 @@ import tempfile
 os.environ['TRL_EXPERIMENTAL_SILENCE'] = '1'
 
 import datasets
-import tokenizers
 import torch
 import transformers
 import trl
@@ -26,6 +25,8 @@ PLACE = os.path.join(os.path.dirname(__file__), 'trl.json')
 
 def trainer(cls, config, kind, **own):
   """A trainer of a fresh policy; its data set is not read."""
+  import tokenizers
+
   words = {f'w{n}': n for n in range(compared.V)}
   model = tokenizers.models.WordLevel(words, unk_token='w3')
   found = tokenizers.Tokenizer(model)
