@@ -21,7 +21,8 @@ KEYS = {
   # The data: where text comes from.
   'data.source': Key(
     str, 'json:, parquet:, text: or textfile:GLOB, tfds:NAME[@SPLIT], '
-    "cache:DIR, task:NAME, docs or synthetic; '' if there is a mixture"),
+    "cache:DIR, task:NAME, preferences:GLOB, docs or synthetic; '' if there "
+    'is a mixture'),
   'data.text_field': Key(
     'text', 'json, parquet and tfds: the field that holds the text'),
   'data.mixture': Key(
@@ -72,7 +73,8 @@ KEYS = {
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
     'bert_style', 'mass_style', 'deshuffling', 'ul2', 'text_to_text', 'mlm',
     'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
-    'regression', 'choice', 'tagging', 'span', 'in_context')),
+    'regression', 'choice', 'tagging', 'span', 'in_context', 'preference',
+    'desirable', 'reward')),
   'data.framing': Key(
     '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),
@@ -171,6 +173,41 @@ KEYS = {
     ('', 'bfloat16')),
   'tuning.layer_decay': Key(
     0.0, 'factor of the rate from a layer to the one below; 0: one rate'),
+
+  # Alignment: python -m train.align.
+  'align.method': Key('', 'what is minimised in place of the usual loss', (
+    '', 'reward', 'dpo', 'ipo', 'kto', 'orpo', 'simpo', 'ppo', 'grpo', 'rloo',
+    'filter')),
+  'align.beta': Key(
+    0.0, 'dpo, ipo, kto: how much the distance to the reference counts; simpo: '
+    'factor of the log-probabilities; orpo: weight of the odds ratio; ppo, '
+    'rloo: what a nat of KL takes from the reward; grpo: weight of the KL'),
+  'align.margin': Key(
+    0.0, 'simpo: gamma, by how much the chosen answer must be better'),
+  'align.desirable_weight': Key(0.0, 'kto: weight of desirable answers'),
+  'align.undesirable_weight': Key(0.0, 'kto: weight of the others'),
+  # Of answers that are written and rewarded: ppo, grpo, rloo, filter.
+  'align.rewards': Key(
+    (), '(name, factor) of each part of the reward: exact, number, regex, '
+    'tests, FILE.py:FUNCTION or model:WORKDIR (docs/reinforcement.md)'),
+  'align.filters': Key(
+    (), 'filter: (name, least) of what an answer must have, as of rewards'),
+  'align.reward_seconds': Key(
+    0.0, 'seconds that a function, a pattern or a test has for an answer'),
+  'align.reward_memory': Key(0, 'MiB of memory that its process may take'),
+  'align.samples': Key(0, 'G, how many answers are written to each prompt'),
+  'align.answer_length': Key(0, 'the most tokens of an answer, with its end'),
+  'align.epochs': Key(0, 'how often the answers of a batch are learned from'),
+  'align.minibatches': Key(0, 'into how many updates an epoch is cut'),
+  'align.clip': Key(
+    0.0, 'how far from 1 the ratio of new to old probability counts'),
+  'align.value_clip': Key(0.0, 'ppo: how far from the old a value counts'),
+  'align.value_weight': Key(0.0, "ppo: weight of the values' loss"),
+  'align.discount': Key(0.0, 'ppo: gamma, of rewards to come'),
+  'align.gae_decay': Key(0.0, 'ppo: lambda, of advantages'),
+  'align.kl_target': Key(
+    0.0, 'ppo, rloo: the KL of an answer, in nats, that beta is adapted to; 0: '
+    'beta is fixed'),
 
   # The learning rate.
   'schedule.name': Key(str, 'how the rate changes', (

@@ -27,6 +27,7 @@ GROUPS = {
   'data': 'The data',
   'optimizer': 'The optimizer',
   'tuning': 'What is trained',
+  'align': 'Alignment',
   'schedule': 'The learning rate',
   'train': 'Training',
   'eval': 'Evaluation',

@@ -111,7 +111,7 @@ MODEL = {
     bool, 'a dense layer, an activation and a norm before the logits'),
   'model.output_bias': Key(bool, 'a bias on the logits'),
   'model.head': Key(str, "what the last layer's output is read for", (
-    'lm', 'mlm', 'mlm_nsp', 'rtd', 'rtd_masked', 'replace_mlm',
+    'lm', 'lm_value', 'mlm', 'mlm_nsp', 'rtd', 'rtd_masked', 'replace_mlm',
     'all_tokens_mlm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span',
     'span_joint', 'pooler', 'none')),
   'model.classes': Key(0, 'classes of heads sequence and tokens; 1: a number'),

@@ -66,11 +66,21 @@ LABELLED = {
   'tagging': Keys(('framing',)),
   'span': Keys(('framing',)),
 }
+# Objectives of train.align: a prompt and answers to it.
+PREFERENCES = {
+  # A chosen and a rejected answer, for a model that writes.
+  'preference': Keys((), ('sentinels', 'target_length')),
+  # An answer that is desirable or not, and another prompt's (KTO).
+  'desirable': Keys((), ('sentinels', 'target_length')),
+  # A chosen and a rejected answer, for a head that gives each a number.
+  'reward': Keys((), ('sentinels', 'target_length', 'framing')),
+}
 OBJECTIVES = {
   'causal': Keys((), ('sentinels',)),
   **PAIRS,
   **MASKED,
   **LABELLED,
+  **PREFERENCES,
   # Prompts of examples, made from the seed: objectives/in_context.py.
   'in_context': Keys(('prompts',), ('dimensions',)),
 }
@@ -114,6 +124,7 @@ SOURCES = {
   'textfile:': 'textfile:GLOB',
   'cache:': 'cache:DIR',
   'task:': 'task:NAME[@SPLIT]',
+  'preferences:': 'preferences:GLOB',
   'docs': 'docs',
   'synthetic': 'synthetic',  # not in a mixture
 }

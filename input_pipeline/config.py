@@ -6,7 +6,13 @@ from typing import Any
 
 from configs.phases import Phase, kinds_of, make_plan
 from input_pipeline import config_checks
-from input_pipeline.choices import LABELLED, MASKED, OBJECTIVES, PAIRS
+from input_pipeline.choices import (
+  LABELLED,
+  MASKED,
+  OBJECTIVES,
+  PAIRS,
+  PREFERENCES,
+)
 
 # Documents of a chunk by default. At C4's 480 tokens a document a chunk fills
 # 15 rows or more. The last row is part-filled, so about half a row of the 15 is
@@ -107,14 +113,20 @@ class DataConfig:
   @property
   def masks(self) -> bool:
     """Whether rows need the tokens [CLS], [SEP] and [MASK]."""
-    return self.objective in MASKED or (
-      self.labelled and self.framing != 'gpt1'
+    framed = self.framing and self.framing != 'gpt1'
+    return self.objective in MASKED or bool(
+      (self.labelled or self.preferences) and framed
     )
 
   @property
   def labelled(self) -> bool:
     """Whether rows are a task's examples with labels for a head."""
     return self.objective in LABELLED
+
+  @property
+  def preferences(self) -> bool:
+    """Whether rows are prompts with answers that are compared."""
+    return self.objective in PREFERENCES
 
   @property
   def scored(self) -> bool:
@@ -133,6 +145,7 @@ class DataConfig:
     All of these readings are one epoch then, so not where epochs are counted.
     """
     counted = self.epochs or self.duplicates or self.scored
+    counted = counted or self.preferences
     return self.block > CHUNK and not counted
 
   @property

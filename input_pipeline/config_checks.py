@@ -9,9 +9,17 @@ an objective needs, then what concerns batches and runs.
 import difflib
 from typing import Any
 
-from input_pipeline import choices
+from input_pipeline import choices, example_checks
+from input_pipeline.rules import (
+  DataConfig,
+  at_least,
+  must,
+  one_of,
+  require,
+  share,
+  unused,
+)
 
-DataConfig = Any  # config.DataConfig, whose file imports this one
 _HINT = '; configs/ablations.py sets and clears what goes with an objective'
 
 
@@ -23,22 +31,12 @@ def check(config: DataConfig) -> None:
   _noise(config)
   if config.objective in choices.MASKED:
     _masks(config)
-  if config.labelled:
-    _labelled(config)
-  if config.objective == 'in_context':
-    _prompts(config)
-  _worded(config)
+  example_checks.check(config)
   _denoisers(config)
   _rows(config)
   _phases(config)
   _start(config)
   _run(config)
-
-
-def require(holds: object, key: str, value: Any, rule: str) -> None:
-  """Raises ValueError 'data.KEY=VALUE must RULE.' unless `holds` is true."""
-  if not holds:
-    raise ValueError(f'data.{key}={value!r} must {rule}.')
 
 
 def all_set(config: DataConfig) -> None:
@@ -60,21 +58,21 @@ def mixture_pairs(mixture: Any) -> tuple[tuple[str, float], ...]:
 def _sources(config):
   if config.mixture:
     rule = "be '' beside data.mixture, which names all sources"
-    _must(config, not config.source, 'source', rule)
+    must(config, not config.source, 'source', rule)
     _mixture(config.mixture, config.rates)
   else:
     known = config.source.startswith(tuple(choices.SOURCES))
     rule = f'be {choices.either(choices.SOURCES.values())}'
-    _must(config, known, 'source', rule)
+    must(config, known, 'source', rule)
     text = config.source != 'synthetic' or not config.tokenizer
     rule = "be '' for data.source='synthetic', which is tokens"
-    _must(config, text, 'tokenizer', rule)
+    must(config, text, 'tokenizer', rule)
   _rates(config)
-  _must(config, config.text_field, 'text_field', 'name a field')
+  must(config, config.text_field, 'text_field', 'name a field')
   kinds = *choices.FIELDS, 'cache:'  # a cache may be made of the others
   read = any(name.startswith(kinds) for _, name, _ in config.sources)
   rule = f"be 'text': only {', '.join(choices.FIELDS)} have fields"
-  _must(config, read or config.text_field == 'text', 'text_field', rule)
+  must(config, read or config.text_field == 'text', 'text_field', rule)
 
 
 def _mixture(mixture, rates):
@@ -101,30 +99,30 @@ def _mixture(mixture, rates):
 
 def _rates(config):
   """How the numbers of a mixture are read."""
-  _one_of(config, 'rates', choices.RATES)
+  one_of(config, 'rates', choices.RATES)
   plain, counted = config.rates == 'given', config.rates == 'examples'
   rule = "be 'given': there is no data.mixture"
-  _must(config, plain or config.mixture, 'rates', rule)
+  must(config, plain or config.mixture, 'rates', rule)
   cap, heat = config.rate_cap, config.rate_temperature
   rule = "be 0, or with data.rates='examples' the largest count"
-  _must(config, cap >= 0 and (counted or not cap), 'rate_cap', rule)
+  must(config, cap >= 0 and (counted or not cap), 'rate_cap', rule)
   rule = "be 1, or with data.rates='examples' above 0"
-  _must(config, heat > 0 and (counted or heat == 1), 'rate_temperature', rule)
+  must(config, heat > 0 and (counted or heat == 1), 'rate_temperature', rule)
 
 
 def _tokenizer_and_objective(config):
   """The choices exist, and no key is set that they do not read."""
-  _one_of(config, 'objective', choices.OBJECTIVES)
+  one_of(config, 'objective', choices.OBJECTIVES)
   kind, kinds = config.tokenizer_kind, choices.TOKENIZERS
   near = difflib.get_close_matches(kind, kinds, 1, 0.4)
   hint = ''.join(f' (did you mean {name!r}?)' for name in near)
-  _one_of(config, 'tokenizer_kind', kinds, hint)
+  one_of(config, 'tokenizer_kind', kinds, hint)
   kinds = choices.NORMALIZATIONS
   rule = f'be one of {", ".join(map(repr, kinds))}'
-  _must(config, config.normalization in kinds, 'normalization', rule)
+  must(config, config.normalization in kinds, 'normalization', rule)
   for key, kinds in choices.TOKENIZER_KEYS.items():
     if kind not in kinds:
-      _unused(config, key, 'tokenizer_kind')
+      unused(config, key, 'tokenizer_kind')
   keys = {k for own in choices.OBJECTIVES.values() for k in sum(own, ())}
   names = {phase.objective for phase in config.plan}
   for name in sorted(names - choices.OBJECTIVES.keys()):
@@ -134,99 +132,49 @@ def _tokenizer_and_objective(config):
     )
   read = {k for name in names for k in sum(choices.OBJECTIVES[name], ())}
   for key in sorted(keys - read):
-    _unused(config, key, 'objective', _HINT)
+    unused(config, key, 'objective', _HINT)
 
 
 def _sizes(config):
   """What must be at least 1, or at least 0 where the objective allows it."""
   needed = choices.OBJECTIVES[config.objective].needed
   for key in 'batch', 'block', 'streams':
-    _at_least(config, key, 1)
+    at_least(config, key, 1)
   for key in 'sentinels', 'document_tokens', 'predictions', 'target_length':
     why = f' for data.objective={config.objective!r}{_HINT}'
-    _at_least(config, key, int(key in needed), why if key in needed else '')
+    at_least(config, key, int(key in needed), why if key in needed else '')
   # [CLS] A [SEP] B [SEP] is the shortest pair of sentences.
-  _at_least(config, 'length', 5 if config.objective == 'sentence_pairs' else 4)
+  at_least(config, 'length', 5 if config.objective == 'sentence_pairs' else 4)
   rule = f'be at most data.length={config.length}'
-  _must(config, config.predictions <= config.length, 'predictions', rule)
+  must(config, config.predictions <= config.length, 'predictions', rule)
 
 
 def _noise(config):
   needed = choices.OBJECTIVES[config.objective].needed
   if 'noise_density' in needed:
     rule = 'lie between 0 and 1, both excluded'
-    _must(config, 0 < config.noise_density < 1, 'noise_density', rule)
+    must(config, 0 < config.noise_density < 1, 'noise_density', rule)
   if 'mean_span_length' in needed:
     _span(config, 'mean_span_length', config.mean_span_length)
   if config.objective == 'bert_style':
-    _share(config, 'random_share')
+    share(config, 'random_share')
 
 
 def _masks(config):
-  _one_of(config, 'masking', choices.MASKING)
+  one_of(config, 'masking', choices.MASKING)
   share = config.masked_share
-  _share(config, 'masked_share')
-  _share(config, 'random_share', round(1 - share, 9))
+  share(config, 'masked_share')
+  share(config, 'random_share', round(1 - share, 9))
   rule = 'be above 0, or data.random_share: the text would be read as it is'
-  _must(config, share or config.random_share, 'masked_share', rule)
-  _share(config, 'short_share')
+  must(config, share or config.random_share, 'masked_share', rule)
+  share(config, 'short_share')
   rule = 'be 0: with data.single_sentences=True pairs have no length to fill'
   alone = config.single_sentences and config.short_share
-  _must(config, not alone, 'short_share', rule)
+  must(config, not alone, 'short_share', rule)
   words = not config.whole_words or config.masking != 'electra'
   rule = "be False: data.masking='electra' draws tokens one by one"
-  _must(config, words, 'whole_words', rule)
-  _must(config, config.duplicates >= 0, 'duplicates', 'be 0 or more')
-
-
-def _labelled(config):
-  _one_of(config, 'framing', choices.FRAMING)
-  task = config.source.startswith('task:')
-  rule = f"be 'task:NAME': data.objective={config.objective!r} reads labels"
-  _must(config, task, 'source', rule)
-  if config.phases:
-    raise ValueError(
-      f'train.phases must be (): data.objective={config.objective!r} reads the '
-      'examples of a task, which has one phase.'
-    )
-  kinds = choices.ORDERS
-  rule = f'be one of {", ".join(map(repr, kinds))}'
-  _must(config, config.orders in kinds, 'orders', rule)
-  if config.objective == 'choice':
-    _at_least(config, 'choices', 2)
-  if config.objective == 'regression':
-    rule = 'be above 0; 1 leaves labels as they are'
-    _must(config, config.label_scale > 0, 'label_scale', rule)
-
-
-def _prompts(config):
-  _one_of(config, 'prompts', choices.PROMPTS)
-  rule = "be 'synthetic': data.objective='in_context' reads no text"
-  _must(config, config.source == 'synthetic', 'source', rule)
-  _must(config, not config.pack, 'pack', 'be False: a prompt fills a row')
-  what = f'data.prompts={config.prompts!r}'
-  if choices.PROMPTS[config.prompts]:
-    _at_least(config, 'dimensions', 1, f' for {what}')
-  else:
-    rule = f'be 0: {what} has no x of several symbols'
-    _must(config, config.dimensions == 0, 'dimensions', rule)
-  if config.phases:
-    raise ValueError(
-      "train.phases must be (): data.objective='in_context' has one phase."
-    )
-
-
-def _worded(config):
-  """How tasks in words are drawn."""
-  names = [name for _, name, _ in config.sources]
-  read = any(name.startswith('task:flan/') for name in names)
-  for key in choices.WORDED:
-    _share(config, key, float('inf') if key == 'shots' else 1.0)
-    rule = "be 0: only tasks in words, 'task:flan/NAME', read it"
-    _must(config, read or not getattr(config, key), key, rule)
-  both = bool(config.shots) == bool(config.shot_share)
-  rule = 'be above 0, as data.shots is, or both 0'
-  _must(config, both, 'shot_share', rule)
+  must(config, words, 'whole_words', rule)
+  must(config, config.duplicates >= 0, 'duplicates', 'be 0 or more')
 
 
 def _denoisers(config):
@@ -242,7 +190,7 @@ def _denoisers(config):
       )
     )
     rule = "have (mode, rate, mean span or 'iid', share) for each denoiser"
-    _must(config, known, 'denoisers', rule)
+    must(config, known, 'denoisers', rule)
     mode, rate, mean, share = denoiser
     where = f'denoisers[{number}]' + f', {mode},' * bool(mode)
     rule = 'be above 0 and below 1'
@@ -255,22 +203,23 @@ def _denoisers(config):
       _span(config, f'{where} mean span', mean)
   modes = {bool(denoiser[0]) for denoiser in config.denoisers}
   rule = "have a mode for each denoiser, or '' for all"
-  _must(config, len(modes) < 2, 'denoisers', rule)
+  must(config, len(modes) < 2, 'denoisers', rule)
   if config.objective == 'ul2':
     total = sum(share for *_, share in config.denoisers)
     rule = f'have shares that sum to 1, not {total:g}'
-    _must(config, abs(total - 1) < 1e-6, 'denoisers', rule)
+    must(config, abs(total - 1) < 1e-6, 'denoisers', rule)
 
 
 def _rows(config):
   apart = not config.pack or config.objective != 'sentence_pairs'
   rule = "be False: data.objective='sentence_pairs' has one pair a row"
-  _must(config, apart, 'pack', rule)
+  must(config, apart, 'pack', rule)
   rule = f'be False: data.objective={config.objective!r} has one example a row'
-  _must(config, not (config.pack and config.labelled), 'pack', rule)
+  apart = not (config.labelled or config.preferences)
+  must(config, apart or not config.pack, 'pack', rule)
   rule = 'be 0 (none) or at least 2 (every second document)'
-  _must(config, config.holdout == 0 or config.holdout >= 2, 'holdout', rule)
-  _share(config, 'max_bad_share')
+  must(config, config.holdout == 0 or config.holdout >= 2, 'holdout', rule)
+  share(config, 'max_bad_share')
 
 
 def _phases(config):
@@ -306,48 +255,20 @@ def _start(config):
   start, kind = config.start, f'data.objective={config.objective!r}'
   known = start in choices.STARTS or str(start).isdecimal()
   rule = f'be one of {", ".join(choices.STARTS)}, or the id of a token'
-  _must(config, known, 'start', rule)
+  must(config, known, 'start', rule)
   read = not config.masks or (start, config.bos) == ('pad', -1)
   rule = f"be 'pad', and data.bos -1: {kind} does not read them"
-  _must(config, read, 'start', rule)
+  must(config, read, 'start', rule)
   rule = f'be a token: targets of {kind} begin with one'
-  _must(config, not config.pairs or start != 'none', 'start', rule)
+  must(config, not config.pairs or start != 'none', 'start', rule)
   read = config.bos == -1 or (config.bos >= 0 and start in ('none', 'bos'))
   rule = f'be -1, or an id that data.start={start!r} reads'
-  _must(config, read, 'bos', rule)
+  must(config, read, 'bos', rule)
 
 
 def _run(config):
   for key in 'threads', 'documents', 'epochs':
-    _must(config, getattr(config, key) >= 0, key, 'be 0 (all) or more')
-
-
-# Parts of rules.
-
-
-def _must(config, holds, key, rule):
-  require(holds, key, getattr(config, key), rule)
-
-
-def _one_of(config, key, names, hint=''):
-  rule = f'be one of {", ".join(names)}{hint}'
-  _must(config, getattr(config, key) in names, key, rule)
-
-
-def _unused(config, key, choice, hint=''):
-  """A key that the chosen objective or tokenizer does not read is unset."""
-  value = getattr(config, key)
-  rule = f'be {type(value)()!r}: data.{choice}={getattr(config, choice)!r}'
-  _must(config, not value, key, f'{rule} does not read it{hint}')
-
-
-def _at_least(config, key, least, why=''):
-  _must(config, getattr(config, key) >= least, key, f'be at least {least}{why}')
-
-
-def _share(config, key, most=1.0):
-  rule = f'lie between 0 and {most:g}'
-  _must(config, 0 <= getattr(config, key) <= most, key, rule)
+    must(config, getattr(config, key) >= 0, key, 'be 0 (all) or more')
 
 
 def _span(config, key, value):

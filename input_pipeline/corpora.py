@@ -9,7 +9,8 @@ from input_pipeline.choices import PAIRS
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import lengths
 from input_pipeline.objectives.labelled import Format
-from input_pipeline.sources import cache, labelled, opening
+from input_pipeline.objectives.preferences import Answers
+from input_pipeline.sources import cache, labelled, opening, preferences
 from input_pipeline.sources.files import Source
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tasks.task import Task
@@ -37,8 +38,9 @@ def open_corpora(
 
   def opened(name, key):
     source = opening.open_source(
-      name, *sizes, reserved, key, config.text_field, config.task_folder
-    )
+      name, *sizes, reserved, key, config.text_field, config.task_folder,
+      config.objective == 'desirable',
+    )  # fmt: skip
     if isinstance(source, cache.TokenCache):
       where = f'{key}={name!r}'
       tokenizing.check_cache(config, *sizes, tokenizer, source, where)
@@ -105,6 +107,9 @@ def _corpus(
   **limit: int,
 ) -> Corpus:
   """The corpus of a source: documents, or a task's labelled examples."""
+  if isinstance(source, preferences.Preferences):
+    answers = Answers(config, family)
+    return Corpus(key, name, source, config, *split, **limit, answers=answers)
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)
   config = task_config(config, source.task, family, key)

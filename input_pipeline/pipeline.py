@@ -150,15 +150,16 @@ class Data:
     """Documents that this process has read so far, and how many are bad.
 
     Of a mixture also the documents of each source, documents_0 and so on. Of
-    tasks also `cut`: how many examples to train on have lost tokens, each
-    counted once, and `left_out`, if there are some: those without a row.
+    tasks and preferences also `cut`: how many examples to train on have lost
+    tokens, each counted once; and `left_out`, if there are some: those without
+    a row.
     """
     read = [*self.corpora, *self.evaluated]
     found = {
       'documents': sum(corpus.documents for corpus in read),
       'skipped': sum(len(corpus.skipped) for corpus in read),
     }
-    if any(corpus.labels for corpus in self.corpora):
+    if any(corpus.labels or corpus.answers for corpus in self.corpora):
       found['cut'] = sum(len(corpus.cut) for corpus in self.corpora)
       if left_out := sum(len(corpus.left_out) for corpus in self.corpora):
         found['left_out'] = left_out

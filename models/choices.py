@@ -45,6 +45,7 @@ OPTIONAL = {'position_offset': 'learned', 'rope_scaling': 'rope'}
 # model.head, what the last layer's output is read for: models/heads.py.
 HEADS = {
   'lm': (),
+  'lm_value': (),  # and a value of each place, for PPO
   'mlm': (),
   'mlm_nsp': (),
   'rtd': (),
@@ -64,10 +65,15 @@ OF_PAIRS = 'rtd', 'rtd_masked', 'replace_mlm', 'all_tokens_mlm'
 # The heads that each family has.
 HEADS_OF = {
   'encoder': tuple(
-    x for x in HEADS if x not in ('lm', 'sequence_lm', *OF_PAIRS[1:])
+    x
+    for x in HEADS
+    if x not in ('lm', 'lm_value', 'sequence_lm', *OF_PAIRS[1:])
   ),
-  'decoder': ('lm', 'sequence', 'sequence_lm', 'choice', 'tokens', 'span'),
-  'encoder_decoder': ('lm',),
+  'decoder': (
+    *('lm', 'lm_value', 'sequence', 'sequence_lm', 'choice', 'tokens'),
+    'span',
+  ),
+  'encoder_decoder': ('lm', 'lm_value', 'sequence'),
   'electra': OF_PAIRS,
   'rwkv': ('lm', 'tokens'),
 }

@@ -216,15 +216,14 @@ def _family(c):
   _generator(c)
   if c.shared_stacks:
     _shared_stacks(c)
-  read = c.family in ('decoder', 'rwkv')
   number = (c.head, c.classes, c.table_dim) == ('tokens', 1, 0)
   _refuse(
-    c.input_dim and not (read and number),
+    c.input_dim and not (c.family in ('decoder', 'rwkv') and number),
     f'model.input_dim={c.input_dim} reads vectors, not tokens: it needs model.'
     "family 'decoder' or 'rwkv', head 'tokens', classes 1 and table_dim 0.",
   )
   _refuse(
-    c.prefix and (c.family != 'decoder' or c.head != 'lm'),
+    c.prefix and (c.family != 'decoder' or c.head not in ('lm', 'lm_value')),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
     f"model.family='decoder' with head 'lm', not {c.family!r} with {c.head!r}.",
   )
@@ -238,7 +237,8 @@ def _family(c):
     c.table_dim
     and c.tie_embeddings
     and not c.output_transform
-    and c.head in ('lm', 'mlm', 'mlm_nsp', 'replace_mlm', 'all_tokens_mlm'),
+    and c.head
+    in ('lm', 'lm_value', 'mlm', 'mlm_nsp', 'replace_mlm', 'all_tokens_mlm'),
     f'model.tie_embeddings with a table of width model.table_dim={c.table_dim} '
     "needs model.output_transform to bring the last layer's output to that "
     'width.',
@@ -267,10 +267,11 @@ def _family(c):
     f"'last' a decoder's {', '.join(LABELS)}, not {c.head!r} of {c.family!r}.",
   )
   sequence = c.family == 'encoder' and c.head in ('sequence', 'choice')
+  sequence |= c.family == 'encoder_decoder' and c.head == 'sequence'
   _refuse(
     not c.pooler and not sequence,
-    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', not "
-    f'{c.head!r} of {c.family!r}.',
+    "model.pooler=False concerns an encoder's head 'sequence' or 'choice', or "
+    f"an encoder-decoder's 'sequence', not {c.head!r} of {c.family!r}.",
   )
   _refuse(
     c.init == 'rwkv' and c.family != 'rwkv',

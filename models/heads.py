@@ -69,6 +69,20 @@ class Vocabulary(nn.Module):
     return product(x, kernel, bias)
 
 
+class Values(nn.Module):
+  """What the tokens after each place are expected to bring (PPO).
+
+  [B,T,D] -> float32 [B,T]. All are 0 at first, so that the first advantages are
+  the returns themselves.
+  """
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    zeros = nn.initializers.zeros
+    axes = ('embed', 'classes')
+    return Dense(1, axes, zeros, 'float32', True, name='dense')(x)[..., 0]
+
+
 class Unigram(nn.Module):
   """The same logits at all places: int [B,P] -> float32 [B,P,V].
 
@@ -122,6 +136,13 @@ class Pooler(nn.Module):
     if self.dropout:
       first = Dropout(c.dropout)(first)
     return jnp.tanh(dense(first))
+
+
+def last(x: jax.Array, segments: jax.Array) -> jax.Array:
+  """The last token of each row: [B,T,D] with int segments [B,T] -> [B,D]."""
+  at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
+  at = jnp.max(at, axis=1)
+  return jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
 
 
 class Classes(nn.Module):

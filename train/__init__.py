@@ -19,7 +19,7 @@ from typing import Any
 # use: importing jax takes seconds.
 _FOUND_IN = {
   'evaluate_run': 'train.evaluate',
-  'make_writer': 'train.generation.writer',
+  'make_writer': 'train.generation.making',
   'open_published': 'train.applying',
   'open_run': 'train.runs.opening',
   'train': 'train.loop',

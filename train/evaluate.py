@@ -45,6 +45,7 @@ from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.tasks import submission
 from train import applying
+from train.aligning import reference
 from train.evaluation import asking, harness_command
 from train.evaluation.held_out import (
   evaluate,
@@ -58,8 +59,8 @@ from train.evaluation.perplexity import (
   read_documents,
 )
 from train.finetuning import scoring
+from train.generation.making import make_writer
 from train.generation.options import Options
-from train.generation.writer import make_writer
 from train.parallel import processes
 from train.runs import adapters, command, opening, workdir
 from train.runs.checkpoint import parse_step
@@ -112,6 +113,7 @@ def evaluate_run(
     config.eval.source = source
   run = opening.open_run(folder, step, config, weights)
   data = opening.open_data(run)
+  reference.attach(data, folder, run.config)
   if no_answer_threshold is not None:
     _check_threshold(data, no_answer_threshold)
   threshold = no_answer_threshold or 0.0
@@ -128,7 +130,9 @@ def evaluate_run(
       )
   means = {}
   if not scores or any(one.metrics for one in scores):
-    eval_step = make_eval_step(run.model, data, run.config.train.loss_chunk)
+    eval_step = make_eval_step(
+      run.model, data, run.config.train.loss_chunk, run.setup.criterion
+    )
 
     def means_of(data):
       return evaluate(

@@ -40,10 +40,11 @@ from train import applying
 from train.applying import Published
 from train.generation import masks
 from train.generation.files import answer_file, answering, read_prompts
+from train.generation.making import make_writer
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import SENTINEL, infilled
 from train.generation.samples import first_rows_of
-from train.generation.writer import Writer, make_writer
+from train.generation.writer import Writer
 from train.parallel import processes
 from train.runs import adapters, command, opening
 from train.runs.checkpoint import parse_step

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.streams.chunks import SourceEnded
 from train import rewinding
+from train.aligning import methods, reference
 from train.beginning import describe, first_state, open_data, say
 from train.learning.state import TrainState
 from train.parallel import processes
@@ -83,8 +84,9 @@ def train(
   # ---- State: the newest checkpoint's, or new ------------------------------
 
   checkpoints = adapters.open_checkpoints(
-    folder, config.checkpoint.keep, config.checkpoint.keep_every
-  )
+    folder, config.checkpoint.keep, config.checkpoint.keep_every,
+    keep_first=methods.writes(config),
+  )  # fmt: skip
   with spent.part('restore'):
     restored = None if origin else checkpoints.restore_newest(setup.state)
   state, saved = restored or first_state(setup, data, origin)
@@ -98,6 +100,8 @@ def train(
     )
     say(f'Resuming from the checkpoint of step {start}.')
     say(profiling.describe(asked, start))
+  with spent.part('compute'):
+    reference.prepare(setup, data, folder, None if start else state)
   entries = history.go_on(
     folder, saved, start, warm_start.provenance(origin), changed, accepted
   )
@@ -115,7 +119,7 @@ def train(
 
   with spent.part('compile'):
     earliest = guard.earliest(start, checkpoints.steps())
-    parts = compile_phases(setup, data, earliest)
+    parts = compile_phases(setup, data, earliest, checkpoints)
   tally = Tally(setup.criterion.means, counts, planned_bytes(parts))
   if origin and not origin.own:
     checkpoints.save(state, start, metadata | {'counts': tally.state()})

@@ -9,9 +9,12 @@ import jax
 from configs.commands import terminal
 from configs.phases import Phase as Plan
 from input_pipeline.pipeline import Data
+from train.aligning import methods
 from train.parallel import processes
 from train.parallel.sharding import padded
+from train.reinforcing.learner import Learner
 from train.reporting.flops import step_flops
+from train.runs.checkpoint import Checkpoints
 from train.setup import Setup
 
 
@@ -28,10 +31,13 @@ class Phase:
   flops: float  # of a step, all devices together, without padding
 
 
-def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
+def compile_phases(
+  setup: Setup, data: Data, start: int, checkpoints: Checkpoints
+) -> list[Phase]:
   """The phases of the run; steps are compiled for those after `start`.
 
-  Prints how long that took.
+  A method that writes answers has a `Learner` as its step, which reads the
+  run's first one of the `checkpoints`. Prints how long that took.
 
   Raises:
     DoesNotFitError: a step needs more memory than a device has.
@@ -45,7 +51,10 @@ def compile_phases(setup: Setup, data: Data, start: int) -> list[Phase]:
     last = config.train.steps if plan.last is None else plan.last
     key = rows, own.kind
     if last > start and key not in compiled:
-      compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
+      if methods.writes(config):
+        compiled[key] = Learner(setup, own, rows, checkpoints)
+      else:
+        compiled[key] = setup.compile_step(setup.batch(own.shapes, rows))
     batch = setup.batch(own.shapes, plan.batch)
     for begin, until, learner in setup.tuning.parts:  # of one cost a step
       first, end = max(plan.first, begin), min(last, until)

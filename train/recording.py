@@ -66,7 +66,7 @@ class Recorder:
     self._read_best()
     self.progress = Progress(setup.config.train.steps, step, main)
     self.eval_step = make_eval_step(
-      setup.model, data, setup.config.train.loss_chunk
+      setup.model, data, setup.config.train.loss_chunk, setup.criterion
     )
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
     self.score = scoring.make_scoring(setup, data)

@@ -7,6 +7,7 @@ from typing import Any
 from input_pipeline.choices import PAIRS
 from input_pipeline.config import data_config
 from input_pipeline.objectives.rows import batch_shapes
+from train.aligning import methods
 from train.parallel.checks import check_mesh
 
 DTYPES = 'float32', 'bfloat16'  # of sums of gradients
@@ -62,7 +63,9 @@ def check_settings(config: Any, devices: int) -> None:
   _check_epochs(config)
   _check_head(config)
   _check_prompts(config)
-  _check_labels(config)
+  methods.check(config)
+  if not config.align.method:
+    _check_labels(config)
   check_mesh(config, data, devices)
 
 
@@ -165,7 +168,7 @@ def _check_phases(config, data):
         'give data.* their sizes.'
       )
   unit = config.schedule.unit
-  if unit == 'tokens' and data.labelled:
+  if unit == 'tokens' and (data.labelled or data.preferences):
     raise ValueError(
       f'schedule.unit is {unit!r}, but the rows of data.objective='
       f'{data.objective!r} are examples of any length, whose tokens nothing '

@@ -19,10 +19,11 @@ from models import pipelining
 from models.build import build
 from models.config import TransformerConfig
 from models.kernels.choice import choose
+from train.aligning import criteria, methods
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layer_decay import layer_decay
 from train.learning.optimizer import make_optimizer
-from train.learning.schedules import make_schedule
+from train.learning.schedules import by_step, make_schedule
 from train.learning.state import (
   AveragedState,
   TrainState,
@@ -62,6 +63,8 @@ class Setup:
   @property
   def criterion(self) -> Criterion:
     """What is minimised; a ValueError if nothing trains `model.head`."""
+    if self.config.align.method:
+      return criteria.criterion_for(self.config.align, self.model.config)
     return criterion_for(self.model.config)
 
   @property
@@ -136,11 +139,18 @@ class Setup:
   ) -> Callable:
     """The training step, compiled: state (donated), batch -> state, metrics.
 
-    `more` are further options of the compiler: name -> value.
+    `more` are further options of the compiler: name -> value. Raises ValueError
+    for a method that writes answers, whose step is `reinforcing.learner`.
     """
+    if methods.writes(self.config):
+      raise ValueError(
+        f'align.method={self.config.align.method!r} writes answers in each '
+        'step, which is no single program that can be compiled ahead.'
+      )
     step = configured_step(
-      self.config, self.model, self.optimizer, self.schedule, self.tuning
-    )
+      self.config, self.model, self.optimizer, self.schedule, self.tuning,
+      self.criterion,
+    )  # fmt: skip
     platform = self.mesh.devices.flat[0].platform
     own = self.config.sharding.compiler_options
     with self.on_mesh():
@@ -218,8 +228,12 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
     config.schedule, config.train.steps, data.plan, tuning.stages
   )
   params, axes = tuning.extended(*abstract_params(model))
+  updates = max(1, config.align.epochs * config.align.minibatches)  # of a step
   optimizer = make_optimizer(
-    config.optimizer, schedule, tuning.trained(axes), described.widening
+    config.optimizer,
+    by_step(schedule, updates),
+    tuning.trained(axes),
+    described.widening,
   )
   if decay := config.tuning.layer_decay:
     lower = layer_decay(decay, tuning.trained(params))
@@ -233,6 +247,7 @@ def _assemble(mesh: Mesh, preset: str, config: ConfigDict) -> Setup:
   state = abstract_state(
     model, optimizer, data.cursor_shape, mesh, rules, tuning,
     averaged=config.train.ema_decay > 0, optimizer_rules=optimizer_rules,
+    adapted=config.align.kl_target > 0,
   )  # fmt: skip
   rows = sharding.batch_rows(mesh, data.batch)
   return Setup(

@@ -27,6 +27,8 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDERS = {
   '': '',
   'configs': '',
+  'align': 'align',
+  os.path.join('configs', 'align'): 'align',
   'finetune': 'finetune',
   os.path.join('configs', 'finetune'): 'finetune',
   'scaling': 'scaling',

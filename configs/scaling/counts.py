@@ -50,7 +50,8 @@ def embedding_params(model: Any) -> int:
   rows = c.vocab_size + c.token_types
   if c.position == 'learned':
     rows += c.max_length
-  has_output = c.head in ('lm', 'mlm', 'mlm_nsp') and not c.tie_embeddings
+  with_output = 'lm', 'lm_value', 'mlm', 'mlm_nsp'
+  has_output = c.head in with_output and not c.tie_embeddings
   return rows * width + has_output * c.vocab_size * width
 
 

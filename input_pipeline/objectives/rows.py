@@ -17,6 +17,7 @@ from input_pipeline.objectives import (
   lengths,
   masking,
   pieces,
+  preferences,
   prefixes,
   sentences,
   spans,
@@ -49,6 +50,8 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
   Raises ValueError if the objective has no rows for model.family, or if an
   example has no room in a row or needs more sentinels than data.sentinels.
   """
+  if config.preferences:
+    return preferences.shapes(config, family)
   kind = 'pairs' if config.pairs else 'masked' if config.masks else 'causal'
   kind = 'labelled' if config.labelled else kind
   kind = config.objective if config.objective == 'in_context' else kind
@@ -110,6 +113,8 @@ def make_rows(
   documents, ends = shuffled(documents, whole, rng)
   if config.labelled:
     return labelled.make_rows(documents, shapes, rng)
+  if config.preferences:
+    return preferences.make_rows(documents, shapes, rng)
   if config.masks:
     return _masked_rows(documents, tokenizer, config, shapes, rng)
   if config.document_tokens:

@@ -10,6 +10,7 @@ from input_pipeline.sources import (
   labelled,
   parquet,
   paths,
+  preferences,
   synthetic,
   tfds,
 )
@@ -23,12 +24,13 @@ def open_source(
   key: str = 'data.source',
   field: str = 'text',
   task_folder: str = '',
+  single: bool = False,
 ) -> files.Source:
   """The source called `name`, which the config's `key` gives.
 
   Only synthetic data needs seed, vocab_size and sentinels; `field` is
-  data.text_field, `task_folder` data.task_folder. Raises ValueError naming
-  `key` if there is no such source.
+  data.text_field, `task_folder` data.task_folder; with `single` preferences are
+  answers one by one. Raises ValueError naming `key` if there is no such source.
   """
   kind, _, rest = name.partition(':')
   where = f'{key}={name!r}'
@@ -44,6 +46,8 @@ def open_source(
     return cache.TokenCache(cache_folder(rest), key)
   if kind == 'tfds':
     return tfds.TfdsDataset(rest, key, field)
+  if kind == 'preferences':
+    return preferences.Preferences(_match(rest, where), where, single)
   if kind == 'task':
     return labelled.Labelled(rest, task_folder, key)
   if name == 'docs':

@@ -8,6 +8,7 @@ import numpy as np
 
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.labelled import Format
+from input_pipeline.objectives.preferences import Answers
 from input_pipeline.objectives.rows import encode
 from input_pipeline.sources.files import Source
 from input_pipeline.streams import chunks
@@ -27,9 +28,10 @@ class Corpus:
   fewer than `limit`.
 
   `documents` and `skipped` are what was read so far and which of it is bad.
-  Of a task, `labels` says how its examples are read, and `cut` are those that
-  lost tokens, each once: pairs (file, line). `left_out` are those of which
-  nothing can be learnt: a chat's prompt may fill the row.
+  Of a task, `labels` says how its examples are read, and of preferences
+  `answers`. `cut` are those that lost tokens, each once: pairs (file, line).
+  `left_out` are those of which nothing can be learnt: a chat's prompt may fill
+  the row.
   """
 
   def __init__(
@@ -42,12 +44,13 @@ class Corpus:
     held_out: bool = False,
     limit: int = 0,
     labels: Format | None = None,
+    answers: Answers | None = None,
   ):
     self.key, self.name = key, name
     self.source, self.config = source, config
     self.holdout, self.held_out = holdout, held_out
     self.limits = self._limits(limit) if limit else None
-    self.labels = labels
+    self.labels, self.answers = labels, answers
     self.documents, self.skipped = 0, set()
     self.cut, self.left_out = set(), set()
     self.alone = set()  # files with a chunk of one document
@@ -79,8 +82,7 @@ class Corpus:
     documents, lines, failures = [], [], {}
     for line, record in records:
       try:
-        whole = record if self.labels else self.source.text(record)
-        documents.append(whole)
+        documents.append(self._read(record))
         lines.append(line)
       except ValueError as error:
         failures[self.source.place(file, line)] = error
@@ -88,10 +90,15 @@ class Corpus:
     if self.labels:
       documents, lost, without = self.labels.encode(documents, tokenizer, rng)
       cut = [(file, line) for line, x in zip(lines, lost, strict=True) if x]
+    elif self.answers:
+      documents, lost, bad = self.answers.encode(documents, tokenizer)
+      cut = [(file, line) for line, x in zip(lines, lost, strict=True) if x]
+      for n, reason in bad.items():
+        failures[self.source.place(file, lines[n])] = reason
     elif not self.source.tokenized:
       documents = encode(documents, tokenizer, self.config)
     for line, document in zip(lines, documents, strict=True):
-      if not len(document) and not self.labels:
+      if not len(document) and not (self.labels or self.answers):
         failures[self.source.place(file, line)] = NO_TOKEN
     with self._lock:
       self.documents += len(records)
@@ -123,6 +130,12 @@ class Corpus:
         f'Left out of {self.name}, example {line}: {why}. {counted}',
         flush=True,
       )
+
+  def _read(self, record):
+    """What the corpus encodes of a record; ValueError if it is a bad one."""
+    if self.answers:
+      return self.source.example(record)
+    return record if self.labels else self.source.text(record)
 
   def _report_alone(self, file):
     """Reports, for the first few files, that a document is alone in a chunk."""

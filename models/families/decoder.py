@@ -8,7 +8,7 @@ from models import masks
 from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
-from models.heads import Classes, Vocabulary
+from models.heads import Classes, Values, Vocabulary, last
 from models.lstm import BiLstm
 from models.stack import Stack, places_of, repeated
 
@@ -40,12 +40,14 @@ class Decoder(nn.Module):
     self.embed = Embed(c)
     causal = not c.prefix or c.causal_bias
     self.decoder = Stack(c, c.decoder_layers, causal=causal)
-    if c.head in ('lm', 'sequence_lm'):
+    if c.head in ('lm', 'lm_value', 'sequence_lm'):
       self.vocabulary = Vocabulary(c, self.loss_chunk)
     if c.features:  # the last layer alone
       self.lstm = BiLstm(c.embed_dim)
     if c.head == 'span':
       self.span = Classes(c, 2, dropout=False)
+    elif c.head == 'lm_value':
+      self.value = Values()
     elif c.head != 'lm':
       # GPT-1's published code has a bias; those that came later have none.
       self.classes = Classes(c, c.classes or 1, bias=c.head == 'sequence_lm')
@@ -72,7 +74,9 @@ class Decoder(nn.Module):
     (Wang et al. 2022).
 
     Returns:
-      By `model.head`: lm: logits [B,T,V]. tokens: classes [B,T,C]. sequence:
+      By `model.head`: lm: logits [B,T,V]. lm_value: a dict of them, 'logits',
+      and of 'values' [B,T], what the tokens after each place are expected to
+      bring (PPO). tokens: classes [B,T,C]. sequence:
       classes [B,C], at the last token of each row; choice: the same, of one
       class. sequence_lm: a dict of both 'classes' [B,C] and 'logits' [B,T,V]
       (GPT-1: Radford et al. 2018, 3.2). span: a dict of 'start' and 'end'
@@ -91,16 +95,17 @@ class Decoder(nn.Module):
     x, _ = self.decoder(self.embed(inputs, positions), context)
     if self.config.head == 'lm':
       return self.vocabulary(x, self.embed.table)
+    if self.config.head == 'lm_value':
+      logits = self.vocabulary(x, self.embed.table)
+      return {'logits': logits, 'values': self.value(x)}
     if self.config.features:
       x = self.lstm(x, segments > 0)
     if self.config.head == 'span':
       both = self.span(x)
       return {'start': both[..., 0], 'end': both[..., 1]}
     if self.config.head != 'tokens':
-      at = jnp.where(segments > 0, jnp.arange(segments.shape[1]), 0)
-      last = jnp.max(at, axis=1)
       whole = x
-      x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+      x = last(x, segments)
       if texts:
         x = x.reshape(-1, *texts, x.shape[-1]).sum(axis=1)
       if self.config.head == 'sequence_lm':

@@ -8,7 +8,7 @@ from models import masks
 from models.block import Branches, Context, empty_cache
 from models.config import TransformerConfig
 from models.embed import Embed
-from models.heads import Vocabulary
+from models.heads import Classes, Pooler, Values, Vocabulary, last
 from models.stack import Stack, places_of, repeated
 
 
@@ -41,7 +41,14 @@ class EncoderDecoder(nn.Module):
     if not c.shared_stacks:
       self.encoder = Stack(c, c.encoder_layers, causal=False)
     self.decoder = Stack(c, c.decoder_layers, causal=True, cross=True)
-    self.vocabulary = Vocabulary(c, self.loss_chunk)
+    if c.head == 'sequence':
+      if c.pooler:
+        self.pooler = Pooler(c, dropout=True)
+      self.classes = Classes(c, c.classes or 1)
+    else:
+      self.vocabulary = Vocabulary(c, self.loss_chunk)
+    if c.head == 'lm_value':
+      self.value = Values()
 
   def __call__(
     self,
@@ -51,11 +58,16 @@ class EncoderDecoder(nn.Module):
     segments: jax.Array,
     encoder_positions: jax.Array | None = None,
     positions: jax.Array | None = None,
-  ) -> jax.Array:
+  ) -> jax.Array | dict[str, jax.Array]:
     """int [B,S], [B,T] and so on -> logits, float32 [B,T,V].
 
     `inputs` are the targets shifted right, so that token t is predicted from
     those before it. Without positions, the row's first token has position 0.
+    With the head lm_value it is a dict of 'logits' and of 'values' [B,T], what
+    the tokens after each place are expected to bring (PPO). With the head
+    'sequence' the result is float32 [B,C], at the last token of the decoder's
+    row; `model.pooler` puts a dense layer and tanh before, as transformers'
+    T5ForSequenceClassification has them.
     """
     encoded = self.encode(encoder_inputs, encoder_segments, encoder_positions)
     context = Context(
@@ -65,7 +77,13 @@ class EncoderDecoder(nn.Module):
       source_seen=masks.Rules(segments, encoder_segments),
     )
     x, _ = self.decoder(self.embed(inputs, positions), context)
-    return self.vocabulary(x, self.embed.table)
+    if self.config.head == 'sequence':
+      x = last(x, segments)
+      return self.classes(self.pooler(x[:, None]) if self.config.pooler else x)
+    logits = self.vocabulary(x, self.embed.table)
+    if self.config.head == 'lm_value':
+      return {'logits': logits, 'values': self.value(x)}
+    return logits
 
   def encode(
     self,

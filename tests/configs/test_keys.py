@@ -13,6 +13,7 @@ from models.choices import CHOICES
 from models.config import TransformerConfig
 from tests.helpers import REPOSITORY
 from train import settings
+from train.aligning.methods import METHODS
 from train.learning import optimizer, schedules, tuning_checks
 from train.parallel.sharding import AXES
 
@@ -56,7 +57,7 @@ def test_keys_of_the_run_are_read_by_it():
   source = '\n'.join(
     path.read_text() for path in (REPOSITORY / 'train').rglob('*.py')
   )
-  for name in ('train', 'eval', 'checkpoint', 'sharding'):
+  for name in ('train', 'align', 'eval', 'checkpoint', 'sharding'):
     for key in group(name):
       if not key.startswith('mesh.'):
         assert f'{name}.{key}' in source, f'{name}.{key}'
@@ -75,6 +76,7 @@ def test_choices_are_those_of_the_code():
     'data.framing': ('', *choices.FRAMING),
     'data.orders': choices.ORDERS,
     'data.prompts': ('', *choices.PROMPTS),
+    'align.method': ('', *METHODS),
     'optimizer.name': tuple(optimizer.USES),
     'optimizer.decay': optimizer.CHOICES['decay'],
     'optimizer.moments_dtype': optimizer.CHOICES['moments_dtype'],

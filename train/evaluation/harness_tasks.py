@@ -13,7 +13,8 @@ from input_pipeline.tokenizers import settings
 from models.positions import check_places
 from train.applying import Published
 from train.evaluation.harness import Harness, lm_eval
-from train.generation.writer import Writer, make_writer
+from train.generation.making import make_writer
+from train.generation.writer import Writer
 from train.runs import opening
 
 # Where config.json says how many tokens a model reads, as HFLM looks for it;

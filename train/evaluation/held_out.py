@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
+from train.learning.criteria import Criterion
 from train.learning.step import eval_step
 from train.learning.tokens import lm_means
 from train.parallel import processes
@@ -141,17 +142,24 @@ def _sums(step, params, batches):
 
 
 def make_eval_step(
-  model: nn.Module, data: pipeline.Data, loss_chunk: int = 0
+  model: nn.Module,
+  data: pipeline.Data,
+  loss_chunk: int = 0,
+  criterion: Criterion | None = None,
 ) -> Callable[[Any, dict], dict[str, jax.Array]]:
   """params, batch -> sums; compiled at the first call.
 
   Bytes are counted too where all of a text is predicted. `loss_chunk` is that
-  of training.
+  of training. `criterion` is what is minimised; None: that of the model's head.
   """
   counted = data.config.objective == 'causal'
   lengths = data.tokenizer.byte_lengths() if counted else None
   return jax.jit(
     functools.partial(
-      eval_step, model=model, loss_chunk=loss_chunk, byte_lengths=lengths
-    )
+      eval_step,
+      model=model,
+      loss_chunk=loss_chunk,
+      byte_lengths=lengths,
+      criterion=criterion,
+    )  # fmt: skip
   )

@@ -16,6 +16,7 @@ from models.logits import BY_SIZE
 from train.generation import programs
 from train.generation.prompts import padded, text_ids
 from train.generation.writer import Writer
+from train.learning.heads import logits_of
 from train.learning.losses import token_losses
 
 Ids = Sequence[int]
@@ -116,7 +117,7 @@ def _program(fixed: programs.Fixed) -> Callable:
   def run(params, batch):
     batch = dict(batch)
     targets, weights = batch.pop('targets'), batch.pop('weights')
-    logits = model.apply({'params': params}, **batch)
+    logits = logits_of(model.apply({'params': params}, **batch))
     loss, _, correct = token_losses(logits, targets)
     greedy = jnp.all(correct | (weights == 0), axis=1)
     return fixed.whole(-jnp.sum(weights * loss, axis=1), greedy)

@@ -17,8 +17,9 @@ from train.evaluation.likelihoods import Likelihood, encode_pair, likelihoods
 from train.evaluation.perplexity import exp, texts_perplexity
 from train.evaluation.pseudo import pseudo_likelihoods
 from train.evaluation.slabs import by_slabs
+from train.generation.making import make_writer
 from train.generation.options import Options
-from train.generation.writer import Writer, make_writer
+from train.generation.writer import Writer
 from train.runs import opening
 
 BEAMS, WORD = 8, 8  # that look for a last word, and its most tokens

@@ -38,7 +38,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
   counts = [len(source.examples) for source in opened]
   if config.data.documents:  # of each source so many are read
     counts = [min(count, config.data.documents) for count in counts]
-  _resolve_steps(config, sum(counts) * (1 + (config.data.orders == 'each')))
+  resolve_steps(config, sum(counts) * (1 + (config.data.orders == 'each')))
   return config.lock()
 
 
@@ -61,7 +61,7 @@ def _resolve_head(config: ConfigDict, task: Task) -> None:
     config.model.pooler, config.model.pooler_dropout = True, False
 
 
-def _resolve_steps(config: ConfigDict, examples: int) -> None:
+def resolve_steps(config: ConfigDict, examples: int) -> None:
   """Turns epochs and shares into steps, and intervals of 0 into an epoch."""
   train = config.train
   epoch = math.ceil(examples / config.data.batch)

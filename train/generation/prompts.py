@@ -245,7 +245,7 @@ def infilled(prompt: str, answer: str) -> str:
 def target_length(config: TransformerConfig, data: DataConfig) -> int:
   """Tokens decoded by default: as many as a target has, or half a row."""
   if config.family == 'encoder_decoder':
-    return batch_shapes(data, config.family)['targets'][0][0]
+    return batch_shapes(data, config.family)['inputs'][0][-1]
   return data.length // 2
 
 

@@ -17,13 +17,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from input_pipeline import pipeline
-from input_pipeline.chat import templates
 from input_pipeline.chat.templates import Template
-from input_pipeline.tokenizers.interface import sentinel_ids, start_id
 from models import decoding
 from models.stack import written_out
-from train.applying import Published, Texts
+from train.applying import Texts
 from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options
 from train.generation.prompts import (
@@ -34,10 +31,8 @@ from train.generation.prompts import (
   padded,
   row_width,
   settled,
-  target_length,
 )
 from train.parallel import sharding
-from train.runs import opening
 
 NARROWEST = 128  # tokens of a row; others are twice, four times as wide ...
 CHUNK = 16  # tokens that are written before a stop string is looked for
@@ -326,47 +321,3 @@ class Writer:
         stack.enter_context(jax.set_mesh(self.mesh))
       stack.enter_context(nn.logical_axis_rules(self.rules))
       yield
-
-
-def make_writer(
-  model: opening.Run | Published, data: pipeline.Data | None = None
-) -> Writer:
-  """The writer of a run's checkpoint, or of a published one.
-
-  `data` are the run's, if they are open. From Python:
-
-    writer = make_writer(open_run('W'))
-    writer.answers(['Once upon a time'], Options(length=40))
-
-  Raises:
-    ValueError: the model's family writes no text, or the run reads none.
-  """
-  config = model.model.config
-  if config.family not in decoding.GENERATIVE:
-    raise ValueError(
-      f'{model.folder} holds a model of model.family={config.family!r}, which '
-      f'generates no text; {", ".join(decoding.GENERATIVE)} do.'
-    )
-  if isinstance(model, Published):
-    pairs = config.family == 'encoder_decoder'
-    return Writer(
-      model.model, model.params, model.tokenizer, model.start, pairs, None,
-      LONGEST,
-    )  # fmt: skip
-  if data is not None:
-    tokenizer, start = data.tokenizer, data.start_id
-  elif model.data.source == 'synthetic':
-    raise ValueError('A run on synthetic data reads no text: leave it out.')
-  else:
-    tokenizer = model.tokenizer
-    start = start_id(tokenizer, model.data)
-  template = None
-  if model.data.chat_template:
-    template = templates.prepare(model.data, tokenizer, model.folder)
-  modes = dict.fromkeys(mode for mode, *_ in model.data.denoisers if mode)
-  return Writer(
-    model.model, model.params, tokenizer, start, model.data.pairs,
-    model.data.length, target_length(config, model.data), model.setup.mesh,
-    sharding.whole_lengths(model.setup.rules), (*modes,),
-    sentinel_ids(tokenizer, model.data), template,
-  )  # fmt: skip

@@ -37,6 +37,11 @@ def apply(
   )
 
 
+def logits_of(outputs: Any) -> Any:
+  """The logits of a vocabulary among what a model returns."""
+  return outputs['logits'] if isinstance(outputs, dict) else outputs
+
+
 def weights(batch: dict[str, jax.Array]) -> Sums:
   """The number of labels."""
   return {'weight': jnp.sum(batch['weights'])}

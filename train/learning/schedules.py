@@ -30,6 +30,13 @@ USES = {
 COUNTED = tuple(name for name in USES if 'decay_steps' in USES[name])
 
 
+def by_step(schedule: Callable, updates: int) -> Callable:
+  """The rate of each update, where a step makes several of them."""
+  if updates == 1:
+    return schedule
+  return lambda count: schedule(count // updates)
+
+
 def make_schedule(
   schedule: ConfigDict,
   steps: int,

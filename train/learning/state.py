@@ -49,6 +49,15 @@ class AveragedState(TrainState):
     return self.replace(params=params, average=jax.tree.map(jnp.copy, params))
 
 
+class AdaptedState(TrainState):
+  """With what the coefficient of KL is multiplied by (`align.kl_target`)."""
+
+  kl_factor: Any  # float32 []
+
+  def beginning(self, params: Any) -> TrainState:
+    return self.replace(params=params, kl_factor=jnp.ones([], 'float32'))
+
+
 def moved(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
   """The moving average of the parameters after an update.
 
@@ -104,10 +113,12 @@ def abstract_state(
   tuning: Tuning = EVERYTHING,
   averaged: bool = False,
   optimizer_rules: sharding.Rules | None = None,
+  adapted: bool = False,
 ) -> TrainState:
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
-  It is an AveragedState if it is to be `averaged`. `optimizer_rules` are those
+  It is an AveragedState if it is to be `averaged`, or an AdaptedState if it is
+  to be `adapted`. `optimizer_rules` are those
   of the optimizer's state, if they differ from `rules`. Raises ValueError if a
   weight has a name that no rule knows, or the mesh does not divide it.
   """
@@ -122,6 +133,10 @@ def abstract_state(
     state, axes = (
       AveragedState(**vars(x), average=x.params) for x in (state, axes)
     )
+  if adapted:
+    factor = jax.ShapeDtypeStruct((), 'float32')
+    state = AdaptedState(**vars(state), kl_factor=factor)
+    axes = AdaptedState(**vars(axes), kl_factor=())
   rules = (*rules, ('streams', None), ('place', None))
   places = sharding.shardings(mesh, rules, axes, state)
   if optimizer_rules:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.commands import terminal
 from configs.commands.command import UserError
-from train.learning.criteria import criterion_for
+from train.learning.criteria import Criterion, criterion_for
 from train.learning.layers import in_layer
 from train.learning.state import TrainState, moved
 from train.learning.tokens import ADDED
@@ -43,6 +43,7 @@ def train_step(
   tuning: Tuning = EVERYTHING,
   ema_decay: float = 0.0,
   dropout_until: int = 0,
+  criterion: Criterion | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """state, batch -> state, metrics.
 
@@ -68,6 +69,7 @@ def train_step(
     ema_decay: of the parameters' moving average, in an AveragedState; see
       `state.moved`.
     dropout_until: the step from which on nothing is dropped; 0: none.
+    criterion: what is minimised; None: that of the model's head.
 
   Returns:
     The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
@@ -80,7 +82,7 @@ def train_step(
   rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
   model = model.clone(loss_chunk=loss_chunk)
-  criterion = criterion_for(model.config)
+  criterion = criterion or criterion_for(model.config)
   weights = criterion.weights(batch)
 
   params = tuning.switched(state.params, state.step)
@@ -223,6 +225,7 @@ def configured_step(
   optimizer: optax.GradientTransformation,
   schedule: Callable[[jax.Array], jax.Array],
   tuning: Tuning = EVERYTHING,
+  criterion: Criterion | None = None,
 ) -> Callable:
   """`train_step` with the config's settings: state, batch -> state, metrics."""
   return functools.partial(
@@ -240,6 +243,7 @@ def configured_step(
     tuning=tuning,
     ema_decay=config.train.ema_decay,
     dropout_until=config.train.dropout_until,
+    criterion=criterion,
   )
 
 
@@ -250,6 +254,7 @@ def eval_step(
   model: nn.Module,
   loss_chunk: int = 0,
   byte_lengths: np.ndarray | None = None,
+  criterion: Criterion | None = None,
 ) -> dict[str, jax.Array]:
   """The criterion's sums over a global batch, and `present` and `bytes`.
 
@@ -258,7 +263,8 @@ def eval_step(
   stands for.
   """
   model = model.clone(loss_chunk=loss_chunk)
-  sums = criterion_for(model.config).sums(model, params, batch)
+  criterion = criterion or criterion_for(model.config)
+  sums = criterion.sums(model, params, batch)
   sums['present'] = _tokens(batch)
   if byte_lengths is not None:
     lengths = jnp.asarray(byte_lengths, 'float32')[batch['targets']]

@@ -12,6 +12,8 @@ from configs.differences import changed_keys
 
 # Keys, or groups of keys.
 FREE = (
+  'align.reward_memory',
+  'align.reward_seconds',
   'checkpoint.',
   'data.epochs',  # it only says when the batches end
   'data.threads',

@@ -51,6 +51,7 @@ class Checkpoints:
     workdir: the run's.
     keep: how many of the newest to keep; None: all.
     keep_every: keep those at its multiples as well; 0: none.
+    keep_first: keep the first one, of step 0, as well.
     read_only: for programs that only read a run.
   """
 
@@ -60,6 +61,7 @@ class Checkpoints:
     keep: int | None = None,
     keep_every: int = 0,
     read_only: bool = False,
+    keep_first: bool = False,
   ):
     folders.check_name(workdir)
     self.folder = storage.Folder(paths.absolute(workdir)) / FOLDER
@@ -68,6 +70,7 @@ class Checkpoints:
     self.best = frozenset()
     self.needs = lambda newest: None
     self._keep, self._keep_every = keep, keep_every
+    self._keep_first = keep_first
     self._saving = None  # the step of the last save
     self._whole = set()  # steps whose files have been checked
     self._options = ocp.CheckpointManagerOptions(
@@ -92,11 +95,9 @@ class Checkpoints:
     needed = None
     if before is not None:
       needed = max((x for x in steps if x <= before), default=min(steps))
+    kept = {*newest, *self.best, needed, 0 if self._keep_first else None}
     return [
-      step in newest
-      or step in self.best
-      or step == needed
-      or bool(self._keep_every and step % self._keep_every == 0)
+      step in kept or bool(self._keep_every and step % self._keep_every == 0)
       for step in steps
     ]
 

@@ -20,7 +20,7 @@ from train.runs import changes, checksums, folders, history
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
 GROUPS = (  # every config has these
-  *('model', 'data', 'optimizer', 'tuning', 'schedule'),
+  *('model', 'data', 'optimizer', 'tuning', 'align', 'schedule'),
   *('train', 'eval', 'checkpoint', 'sharding'),
 )
 
@@ -83,6 +83,27 @@ ADDED = {
     'matrices': (),
     'base_dtype': '',
     'layer_decay': 0.0,
+  },
+  'align': {
+    'method': '',
+    'beta': 0.0,
+    'margin': 0.0,
+    'desirable_weight': 0.0,
+    'undesirable_weight': 0.0,
+    'rewards': (),
+    'filters': (),
+    'reward_seconds': 0.0,
+    'reward_memory': 0,
+    'samples': 0,
+    'answer_length': 0,
+    'epochs': 0,
+    'minibatches': 0,
+    'clip': 0.0,
+    'value_clip': 0.0,
+    'value_weight': 0.0,
+    'discount': 0.0,
+    'gae_decay': 0.0,
+    'kl_target': 0.0,
   },
 }
 
@@ -185,7 +206,7 @@ def checked(found: dict, path: str) -> ConfigDict:
     )
 
   if isinstance(found, dict) and found.keys() <= {*GROUPS, 'seed'}:
-    found = {'tuning': {}} | found  # an older run's
+    found = {'tuning': {}, 'align': {}} | found  # an older run's
   try:
     missing = [name for name in GROUPS if not isinstance(found[name], dict)]
     missing += ['seed'] * (not isinstance(found['seed'], int))

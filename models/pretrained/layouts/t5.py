@@ -1,4 +1,7 @@
-"""T5 1.0, 1.1, FLAN-T5, UL2 (transformers' T5ForConditionalGeneration)."""
+"""T5 1.0, 1.1, FLAN-T5, UL2 (transformers' T5ForConditionalGeneration).
+
+A head of classes, such as a reward model's, is T5ForSequenceClassification's.
+"""
 
 from models.config import TransformerConfig
 from models.pretrained.fields import (
@@ -13,8 +16,9 @@ from models.pretrained.mapping import Spare, Weight, norm, parts, turned
 MODEL_TYPES = ('t5',)
 # What its decoder reads first: padding in all published models.
 START = ('decoder_start_token_id', 'pad_token_id')
-PREFIX = ''
+PREFIX = 'transformer.'  # of JUDGE alone
 CLASSES = ('T5ForConditionalGeneration', 'T5WithLMHeadModel')
+JUDGE = 'T5ForSequenceClassification'
 FIELDS = {
   'vocab_size': ('vocab_size', 32128),
   'embed_dim': ('d_model', 512),
@@ -33,8 +37,9 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
   """config.json of a T5 -> its config."""
   f = fields
   architecture = f.architecture(CLASSES[0])
-  if architecture not in CLASSES:
+  if architecture not in (*CLASSES, JUDGE):
     f.refuse('architectures', architecture, f'not {CLASSES[0]}')
+  judges = architecture == JUDGE
   f.expect('is_decoder', False, why='half of the model')
   gated, activation = read_activation(f)
   # The code scales outputs if the file says that tables are tied. Newer
@@ -57,7 +62,8 @@ def read(fields: Fields, tensors: set[str]) -> TransformerConfig:
     'scale_attention': False,
     'tie_embeddings': tied,
     'scale_output': scaled,
-    'head': 'lm',
+    'head': 'sequence' if judges else 'lm',
+    'classes': f.classes() if judges else 0,
     'init': 't5',
     'attention_dropout': ours['dropout'],
     'dropout_kind': 't5',
@@ -93,7 +99,8 @@ def write(config: TransformerConfig) -> dict:
     raise ValueError('it scales its output only if embeddings are tied')
   fields = written(c, FIELDS) | {
     'model_type': 't5',
-    'architectures': [CLASSES[0]],
+    'architectures': [JUDGE if c.head == 'sequence' else CLASSES[0]],
+    **common.labels(c.classes),
     'num_decoder_layers': c.decoder_layers,
     'feed_forward_proj': activation_name(c),
     'tie_word_embeddings': c.tie_embeddings,
@@ -120,38 +127,52 @@ def weights(
   config: TransformerConfig, stacks: tuple[str, ...] = ('encoder', 'decoder')
 ) -> list[Weight]:
   """Our weights <-> their tensors; a decoder alone has no cross-attention."""
-  out = [Weight('embed/table', 'shared.weight')]
-  if not config.tie_embeddings:
+  before = PREFIX if config.head == 'sequence' else ''
+  out = [Weight('embed/table', f'{before}shared.weight')]
+  if config.head == 'sequence':
+    names = {'dense': 'pooler/dense', 'out_proj': 'classes/dense'}
+    for theirs, ours in names.items():
+      place = f'classification_head.{theirs}'
+      out.append(Weight(f'{ours}/kernel', f'{place}.weight', turned))
+      out.append(Weight(f'{ours}/bias', f'{place}.bias'))
+  elif not config.tie_embeddings:
     out.append(Weight('vocabulary/output', 'lm_head.weight', turned))
   attention = {name: name[0] for name in ('query', 'key', 'value', 'output')}
   mlp = {'input': 'wi', 'output': 'wo'}
   if config.gated:
     mlp = {'gate': 'wi_0', 'input': 'wi_1', 'output': 'wo'}
   for stack in stacks:
+    theirs = f'{before}{stack}'
     branches = [('attention', 'SelfAttention.', attention)]
     if stack == 'decoder' and len(stacks) == 2:
       branches.append(('cross_attention', 'EncDecAttention.', attention))
     branches.append(('mlp', 'DenseReluDense.', mlp))
-    for i, (branch, theirs, names) in enumerate(branches):
-      ours, layer = f'{stack}/*/{branch}', f'{stack}.block.*.layer.{i}.'
-      out += parts(names, f'{ours}/', layer + theirs, bias=False)
+    for i, (branch, part, names) in enumerate(branches):
+      ours, layer = f'{stack}/*/{branch}', f'{theirs}.block.*.layer.{i}.'
+      out += parts(names, f'{ours}/', layer + part, bias=False)
       out += norm(f'{ours}_norm', f'{layer}layer_norm', bias=False)
     bias = 'block.0.layer.0.SelfAttention.relative_attention_bias.weight'
-    out.append(Weight(f'{stack}/relative_bias/table', f'{stack}.{bias}'))
-    out += norm(f'{stack}/norm', f'{stack}.final_layer_norm', bias=False)
+    out.append(Weight(f'{stack}/relative_bias/table', f'{theirs}.{bias}'))
+    out += norm(f'{stack}/norm', f'{theirs}.final_layer_norm', bias=False)
   return out
 
 
 def spares(config: TransformerConfig) -> list[Spare]:
   """What a file may also hold."""
+  judges = config.head == 'sequence'
+  shared = f'{PREFIX * judges}shared.weight'
+  # A name that no weight has gets the prefix, in files of all classes.
   out = [
-    Spare('encoder.embed_tokens.weight', 'shared.weight'),
-    Spare('decoder.embed_tokens.weight', 'shared.weight'),
+    Spare(f'{PREFIX}encoder.embed_tokens.weight', shared),
+    Spare(f'{PREFIX}decoder.embed_tokens.weight', shared),
     # Old files have it; no code uses it.
     Spare(
-      'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight'
+      f'{PREFIX}decoder.block.0.layer.1.EncDecAttention.'
+      'relative_attention_bias.weight'
     ),
   ]
-  if config.tie_embeddings:
-    out.append(Spare('lm_head.weight', 'shared.weight'))
+  if judges:  # a language model's, which becomes one
+    out.append(Spare(f'{PREFIX}lm_head.weight'))
+  elif config.tie_embeddings:
+    out.append(Spare(f'{PREFIX}lm_head.weight', shared))
   return out

@@ -133,8 +133,9 @@ def test_every_recipe_fills_its_rows(documents):
       if share < exempt.get(side, {}).get(settings.length, 0.95):
         missed[name, side] = share
   assert not missed
-  # The rows of these are examples.
+  # Their rows are examples.
   tasks = {'text_to_text', 'in_context', *choices.LABELLED}
+  tasks |= {*choices.PREFERENCES}
   assert {x for x, _ in seen} == {*choices.OBJECTIVES} - tasks
 
 

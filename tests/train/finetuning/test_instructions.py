@@ -12,7 +12,7 @@ from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
 from tests.helpers import runs
 from train import evaluate, finetune, pretrained
-from train.generation.writer import make_writer
+from train.generation.making import make_writer
 from train.reporting.metrics import read_metrics
 from train.runs import opening
 

@@ -17,8 +17,8 @@ from tests.helpers.processes import finish, free_port
 from train import recording
 from train.evaluation.likelihoods import encode_pair, likelihoods
 from train.fingerprint import fingerprint
+from train.generation.making import make_writer
 from train.generation.options import Options
-from train.generation.writer import make_writer
 from train.runs import opening, workdir
 
 pytestmark = pytest.mark.slow

@@ -15,6 +15,7 @@ from train.runs import changes, warm_start, warm_start_arrays, workdir
 from train.runs.checkpoint import Checkpoints
 
 FREE = {
+  *('align.reward_memory', 'align.reward_seconds'),
   *('data.epochs', 'data.threads', 'data.max_bad_share', 'data.tokenizer'),
   *('eval.batches', 'eval.every', 'eval.samples', 'eval.sources'),
   *('model.attention', 'model.remat', 'model.scan_unroll'),

@@ -117,6 +117,7 @@ def test_a_run_older_than_some_keys_goes_on_as_before(half):
     'data.loss_on_inputs': False,
     'optimizer.decay': 'matrices',
     'optimizer.momentum': None,
+    'align.beta': 0.0,
     'train.max_logit_loss': 0.0,
     'train.phases': [],
     'train.spike_factor': 0.0,

@@ -1,0 +1,1 @@
+"""Alignment recipes: one file per method, for the model of any run."""

@@ -1,0 +1,164 @@
+"""A tiny run is aligned, from its reference's numbers to a win rate."""
+
+import dataclasses
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import llama
+from configs.align import dpo, recipe, reward
+from train import evaluate, loop
+from train.align import align
+from train.aligning import reference, rewards
+from train.fingerprint import fingerprint
+from train.reporting.metrics import read_metrics
+from train.runs import opening
+from train.win_rate import described, win_rate
+
+WORDS = 'a good film', 'a bad film', 'good', 'bad'
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+  """A folder with pairs, and a run `base` of one step."""
+  folder = tmp_path_factory.mktemp('align')
+  rng = np.random.default_rng(0)
+  lines = [
+    {
+      'prompt': f'film {n} is',
+      'chosen': f' good {rng.choice(WORDS)}',
+      'rejected': f' bad {rng.choice(WORDS)}',
+    }
+    for n in range(40)
+  ]
+  lines.insert(3, {'prompt': 'a film', 'chosen': 'x', 'rejected': 'x'})
+  lines.insert(7, {'prompt': 'a film' * 20, 'chosen': 'x', 'rejected': 'y'})
+  rows = [json.dumps(line) for line in lines]
+  (folder / 'pairs.jsonl').write_text('\n'.join(rows) + '\n')
+  texts = [f'{x["prompt"]}{x["chosen"]}' for x in lines]
+  (folder / 'text.txt').write_text('\n\n'.join(texts))
+  c = llama.get_config('tiny').unlock()
+  c.model.embed_dim, c.model.mlp_dim, c.model.vocab_size = 32, 48, 384
+  c.model.heads, c.model.kv_heads, c.model.head_dim = 2, 2, 16
+  c.model.decoder_layers, c.data.tokenizer_kind = 1, 'bytes'
+  c.data.source, c.data.length = f'text:{folder}/text.txt', 32
+  c.data.batch, c.data.streams, c.data.holdout = 8, 1, 8
+  recipe.adamw(c, rate=1e-2)
+  c.train.warmup_share, c.schedule.warmup_steps = 0.0, 0
+  c.train.steps, c.eval.samples = 1, 0
+  loop.train(c.lock(), str(folder / 'base'))
+  return folder
+
+
+def config_of(work, of=dpo):
+  c = of.get_config('tiny').unlock()
+  c.data.source, c.data.batch = f'preferences:{work}/pairs.jsonl', 8
+  c.data.length, c.data.holdout = 48, 5
+  c.schedule.learning_rate, c.train.epochs = 1e-2, 0.0
+  c.train.steps, c.checkpoint.every, c.eval.every = 4, 2, 4
+  c.train.warmup_share, c.schedule.warmup_steps = 0.0, 1
+  return c.lock()
+
+
+@pytest.fixture(scope='module')
+def aligned(work):
+  folder = str(work / 'dpo')
+  align(config_of(work), folder, str(work / 'base'))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def judge(work):
+  folder = str(work / 'reward')
+  align(config_of(work, reward), folder, str(work / 'base'))
+  return folder
+
+
+def test_the_loss_begins_at_log_2_and_falls(aligned):
+  """Before the first step the policy is its own reference."""
+  rows = read_metrics(aligned)
+  losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
+  assert abs(losses[0] - math.log(2)) < 1e-6
+  assert losses[-1] < 0.7 * losses[0]
+  skipped = [row['data/skipped'] for row in rows if 'data/skipped' in row]
+  assert skipped[-1] == 2
+  means = evaluate.evaluate_run(aligned)
+  assert abs(means['loss'] - losses[-1]) < 1e-6
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(aligned, work):
+  copy = str(work / 'copy')
+  shutil.copytree(aligned, copy)
+  shutil.rmtree(f'{copy}/checkpoints/4')
+  before = (work / 'copy/reference/0.npy').read_bytes()
+  align(config_of(work), copy)
+  assert (work / 'copy/reference/0.npy').read_bytes() == before
+  assert fingerprint(copy) == fingerprint(aligned)
+
+
+def test_the_reference_belongs_to_the_data(aligned, work):
+  copy = work / 'broken'
+  shutil.copytree(aligned, copy)
+  name = copy / 'reference' / reference.NAME
+  found = json.loads(name.read_text())
+  found['data']['length'] = 99
+  name.write_text(json.dumps(found))
+  with pytest.raises(ValueError, match='other data: data.length differ'):
+    evaluate.evaluate_run(str(copy))
+  name.unlink()
+  with pytest.raises(ValueError, match='lacks fingerprint.json'):
+    evaluate.evaluate_run(str(copy))
+
+
+def test_alignment_begins_with_a_model(work):
+  with pytest.raises(ValueError, match='Give --from=RUN|CHECKPOINT'):
+    align(config_of(work), str(work / 'none'))
+
+
+def test_rewards_of_texts(judge, aligned, capsys):
+  model = rewards.open_reward(judge)
+  prompts = [f'film {n} is' for n in range(11)]
+  answers = [' good' if n % 2 else ' bad' for n in range(11)]
+  found = model.score(prompts, answers)
+  assert found[1::2].min() > found[::2].max()  # it has learned
+  np.testing.assert_allclose(  # in whatever company an answer stands
+    model.score(prompts[3:4], answers[3:4]), found[3:4], atol=1e-5
+  )
+  assert len(model.score(['a'], [''])) == 1  # no token: EOS alone is read
+  model.score(['a'], ['x' * 99])
+  assert '1 of 1 answers were cut' in capsys.readouterr().err
+  with pytest.raises(ValueError, match='2 answers have 1 prompts'):
+    model.score(['a'], ['b', 'c'])
+  with pytest.raises(ValueError, match='cannot score .* too many for data.len'):
+    model.score(['x' * 99], ['b'])
+  with pytest.raises(ValueError, match='is no reward model: its align.method'):
+    rewards.open_reward(aligned)
+  broken = jax.tree.map(lambda x: x * np.nan, model.run.params)
+  bad = rewards.Reward(dataclasses.replace(model.run, params=broken))
+  with pytest.raises(rewards.RewardError, match="' b' to 'a' the reward nan"):
+    bad.score(['a'], [' b'])
+
+
+def test_a_win_rate_has_its_interval_divergence_and_length(
+  judge, aligned, work
+):
+  ours, base = (opening.open_run(str(x)) for x in (aligned, work / 'base'))
+  prompts = [f'film {n} is' for n in range(6)]
+  model = rewards.open_reward(judge)
+  found = win_rate(ours, base, base, model, prompts, length=5)
+  assert found['prompts'] == 6
+  low, high = found['interval']
+  assert 0 <= low <= found['win_rate'] <= high <= 1
+  assert abs(found['theirs']['kl']) < 1e-4  # from itself
+  assert found['ours']['kl'] > 0.01
+  assert 0 < found['ours']['length'] <= 5
+  assert 'says nothing of people, or of safety' in described(found)
+  other = dataclasses.replace(base)
+  tokenizer = dataclasses.make_dataclass('Other', ['fingerprint'])('x')
+  object.__setattr__(other, 'tokenizer', tokenizer)
+  with pytest.raises(ValueError, match='have different tokenizers'):
+    win_rate(ours, base, other, model, prompts)

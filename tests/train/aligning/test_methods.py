@@ -1,0 +1,58 @@
+"""Settings of alignment that cannot work are refused, by key."""
+
+import pytest
+
+from configs import llama
+from tests.helpers.answers import config_of
+from train.aligning import methods
+from train.aligning.beginning import resolve
+from train.settings import check_settings
+
+
+@pytest.mark.parametrize(
+  ('method', 'changes', 'message'),
+  [
+    ('dpo', {'align.method': 'dop'}, "align.method is 'dop'; it must be one"),
+    ('dpo', {'align.beta': 0.0}, 'align.beta is 0.0; .* needs a number above'),
+    ('dpo', {'align.margin': 1.0}, 'align.margin is 1.0, but .* does not read'),
+    ('simpo', {'align.margin': -1.0}, 'align.margin is -1.0; it must be 0'),
+    ('reward', {'align.beta': 0.1}, 'align.beta is 0.1, but .*reward'),
+    ('kto', {'align.desirable_weight': 0.0}, 'desirable_weight is 0.0'),
+    ('kto', {'train.accumulate': 2}, 'a mean over the whole batch'),
+    ('kto', {'data.objective': 'preference'}, "needs 'desirable'"),
+    ('dpo', {'model.head': 'sequence'}, "model.head is 'sequence'; .*'lm'"),
+    ('reward', {'model.classes': 2}, 'gives an answer one number'),
+    ('ipo', {'eval.sources': (('a', 'b'),)}, 'eval.sources is .* set it to'),
+    ('orpo', {'train.z_loss': 1e-4}, 'train.z_loss is 0.0001, but'),
+    ('orpo', {'eval.samples': 2}, 'eval.samples is 2'),
+  ],
+)
+def test_a_setting_that_does_not_fit(method, changes, message):
+  config = config_of(method)
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(ValueError, match=message):
+    methods.check(config)
+
+
+def test_without_a_method_nothing_else_is_set():
+  config = llama.get_config('tiny').unlock()
+  methods.check(config)
+  config.align.beta = 0.1
+  with pytest.raises(ValueError, match='align.beta is 0.1, but align.method'):
+    check_settings(config, 1)
+  config = config_of('orpo')
+  config.align.method, config.align.beta = '', 0.0
+  with pytest.raises(
+    ValueError, match="'preference' is for python -m train.al"
+  ):
+    methods.check(config)
+
+
+def test_preferences_must_be_named_and_there(tmp_path):
+  config = config_of('dpo')
+  config.data.source = ''
+  with pytest.raises(ValueError, match='data.source is not set: name pref'):
+    resolve(config)
+  config.data.source = f'preferences:{tmp_path}/none.jsonl'
+  with pytest.raises(ValueError, match='matches no file'):
+    resolve(config)

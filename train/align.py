@@ -1,0 +1,84 @@
+"""Alignment: a model learns from preferences, or to judge them.
+
+  python -m train.align --config=configs/align/dpo.py[:ARG]
+    --from=RUN[:STEP]|CHECKPOINT --workdir=W
+    --config.data.source=preferences:FILE.jsonl
+
+--from is a workdir, or a published checkpoint in Hugging Face layout; it
+decides the sizes of the model and the tokenizer, and is the reference of the
+methods that have one. ARG names the model's family: family=encoder_decoder. A
+run that was stopped resumes, as with `python -m train`; `python -m
+train.evaluate --workdir=W` reports its numbers on held-out pairs.
+"""
+
+from configs.commands import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs.commands import terminal
+from train import loop
+from train.aligning import beginning
+from train.finetuning import adoption
+from train.parallel import processes
+from train.runs import command, workdir
+
+
+def align(config: ConfigDict, folder: str, source: str = '') -> None:
+  """Aligns one run, or resumes it.
+
+  Args:
+    config: from `configs/align/`.
+    folder: the workdir.
+    source: a workdir (WORKDIR[:STEP]) or a published checkpoint; '' for a run
+      that has begun.
+
+  Raises:
+    ValueError: a setting that cannot work, before anything is compiled.
+  """
+  if not (source or workdir.begun(folder)):
+    raise ValueError(
+      'Give --from=RUN|CHECKPOINT: alignment begins with a model that has '
+      'learned.'
+    )
+  config = beginning.resolve(config)
+  if adoption.is_published(source):
+    config = beginning.published(config, folder, source)
+    source = ''
+  else:
+    config = adoption.adopt(config, source)
+  if jax.process_index() == 0:
+    terminal.say(beginning.described(config))
+  loop.train(config, folder, init_from=source)
+
+
+def main():
+  processes.join()
+  if _CONFIG.value is None:
+    if not workdir.begun(_WORKDIR.value):
+      raise ValueError(
+        'Give --config=align/FILE.py: only a run that has begun resumes '
+        'without it.'
+      )
+    loop.train(None, _WORKDIR.value)
+    return
+  align(_CONFIG.value, _WORKDIR.value, _FROM.value)
+
+
+if __name__ == '__main__':
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'configs/align/FILE.py[:family=FAMILY].', lock_config=True
+  )
+  _WORKDIR = flags.DEFINE_string(
+    'workdir', None, "The run's folder.", required=True
+  )
+  _FROM = flags.DEFINE_string(
+    'from', '', 'WORKDIR[:STEP], or a published checkpoint.'
+  )
+  processes.define_flags()
+  flags.adopt_module_key_flags(processes)
+  command.run(main)

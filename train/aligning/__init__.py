@@ -1,0 +1,1 @@
+"""Alignment: what `train.align` has beside the loop."""

@@ -1,0 +1,1 @@
+"""Learning from rewards: answers are written, scored and learned from."""

@@ -1,0 +1,117 @@
+"""The rewards of a batch of answers: of rules, functions and reward models.
+
+`align.rewards` names them, each with its factor, and their sum is the reward.
+`align.filters` has pairs too: a name and the least that an answer must get.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs.commands import terminal
+from train.aligning.rewards import open_reward
+from train.parallel import processes
+from train.reinforcing import rules
+from train.runs import warm_start
+
+SHOWN = 3  # failures that are shown as they come
+
+
+class Model:
+  """A reward model, which all processes compute together.
+
+  Args:
+    place: WORKDIR[:STEP] of a run of align/reward.py.
+  """
+
+  def __init__(self, place: str):
+    self._model = open_reward(*warm_start.parse(place))
+
+  def score(
+    self, answers: Sequence[rules.Triple]
+  ) -> tuple[list[float], list[str]]:
+    """A number for each answer, NaN for one without a token; the failures."""
+    there = [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
+    found = np.full(len(answers), np.nan, 'float32')
+    if there:
+      prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
+      found[there] = self._model.score(prompts, texts)
+    failures = ['it is empty'] * (len(answers) - len(there))
+    return found.tolist(), failures
+
+  def close(self) -> None:
+    pass
+
+
+class Scores:
+  """(prompt, answer, target) of each answer -> its reward, and if it may pass.
+
+  Args:
+    align: the config's group.
+
+  Raises:
+    ValueError: a rule cannot be used.
+  """
+
+  def __init__(self, align: Any):
+    self._seconds = align.reward_seconds
+    self._size = align.reward_memory * 2**20
+    self._rewards = [(name, x, self._open(name)) for name, x in align.rewards]
+    self._filters = [(name, x, self._open(name)) for name, x in align.filters]
+    self._shown = 0
+
+  def _open(self, name):
+    if name.startswith(rules.MODEL):
+      return Model(name.removeprefix(rules.MODEL))
+    # Only the first process runs what may depend on its machine.
+    if jax.process_index():
+      return None
+    return rules.open_rule(name, self._seconds, self._size)
+
+  def __call__(
+    self, texts: Sequence[rules.Triple], present: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """float32 and bool [N]; the reward is NaN where it is not known.
+
+    `present` [N] says which answers are to a prompt, and not to padding.
+
+    Raises:
+      RewardError: no answer has a reward.
+    """
+    total = np.zeros(len(texts), 'float32')
+    for name, factor, rule in self._rewards:
+      total += np.float32(factor) * self._of(name, rule, texts, present)
+    allowed = np.ones(len(texts), bool)
+    for name, least, rule in self._filters:
+      # A comparison with NaN is false: what has no number does not pass.
+      allowed &= self._of(name, rule, texts, present) >= least
+    return total, allowed
+
+  def _of(self, name, rule, texts, present):
+    found = np.full(len(texts), np.nan, 'float32')
+    asked = [text for text, there in zip(texts, present, strict=True) if there]
+    if not asked:
+      return found
+    values, failures = np.zeros(len(asked), 'float32'), []
+    if rule is not None:
+      values, failures = rule.score(asked)
+      self._report(name, failures)
+      values = rules.checked(values, failures, len(asked), name)
+    found[present] = processes.of_first(values)
+    return found
+
+  def _report(self, name, failures):
+    """Shows the first failures of the run."""
+    shown = failures[: SHOWN - self._shown]
+    self._shown += len(shown)
+    if jax.process_index() == 0:
+      for why in shown:
+        terminal.warn(f'align.rewards: {name} gave an answer no reward: {why}')
+
+  def close(self) -> None:
+    """Ends the processes of the rules."""
+    for *_, rule in (*self._rewards, *self._filters):
+      if rule is not None:
+        rule.close()

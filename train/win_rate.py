@@ -1,0 +1,145 @@
+"""A win rate by a reward model, with its interval and what stands beside it.
+
+  python -m train.win_rate --workdir=RUN --against=RUN --reward=REWARD
+    --file=PROMPTS.jsonl [--reference=RUN] [--out=RESULT.json]
+
+Both models answer each prompt once, at temperature 1; the reward model gives
+each answer a number, and the higher one wins. The interval is Wilson's, of 95%
+over prompts. Beside the rate stand each model's mean reward, its mean length
+and its KL divergence from the reference: the run that --reference names, or
+else --against. The prompts must be ones that no model has learned from.
+
+A win rate says what this reward model prefers. It is no evidence that people do
+so too, nor that a model is safe. Exact answers are a further check: python -m
+train.evaluate --workdir=RUN --tasks=NAMES, before and after.
+"""
+
+from configs.commands import startup
+
+if __name__ == '__main__':
+  startup.begin()
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from configs.commands import terminal
+from input_pipeline.sources import paths
+from train.aligning import winning
+from train.aligning.rewards import Reward, open_reward
+from train.generation.files import read_prompts
+from train.parallel import processes
+from train.runs import command, opening
+
+CLAIM = (
+  'This is what the reward model prefers: it says nothing of people, or of '
+  'safety.'
+)
+
+
+def win_rate(
+  ours: opening.Run,
+  theirs: opening.Run,
+  reference: opening.Run,
+  reward: Reward,
+  prompts: Sequence[str],
+  length: int = 0,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """What `winning.compared` returns for two runs.
+
+  Args:
+    ours, theirs: the runs that answer.
+    reference: from which the divergence of both is measured.
+    reward: which answer is better.
+    prompts: texts.
+    length: tokens of an answer, at most; 0: as training has them.
+    seed: of what is drawn. Both models draw with it.
+
+  Raises:
+    ValueError: the runs have different tokenizers, or a prompt is too long.
+    RewardError: a reward is no number.
+  """
+  for run in ours, theirs:
+    if run.tokenizer.fingerprint != reference.tokenizer.fingerprint:
+      raise ValueError(
+        f'{run.folder} and the reference {reference.folder} have different '
+        'tokenizers: there is no KL divergence between them. Give --reference '
+        'a run that both began from.'
+      )
+  sides = []
+  for run in ours, theirs:
+    writer, answers = winning.draw(run, prompts, length, seed)
+    tokens = [answer.tokens for answer in answers]
+    own = winning.log_probs(writer, prompts, tokens)
+    other = winning.log_probs(winning.make_writer(reference), prompts, tokens)
+    sides.append(
+      winning.Side(
+        reward.score(prompts, [answer.text for answer in answers]),
+        np.array([len(x) for x in tokens]),
+        own.astype(np.float64) - other,
+      )
+    )
+  return winning.compared(*sides)
+
+
+def described(found: dict[str, Any]) -> str:
+  """The result as a table, and what it does not say."""
+  low, high = found['interval']
+  rate = f'{found["win_rate"]:.1%} (95%: {low:.1%} to {high:.1%})'
+  lines = [
+    f'Win rate {rate}, {found["prompts"]:,} prompts, {found["ties"]:,} ties.',
+    f'{"":10}{"reward":>16}{"KL, nats":>16}{"tokens":>16}',
+  ]
+  for name in 'ours', 'theirs':
+    own = found[name]
+    cells = [
+      f'{own[key]:.3f} ± {own[f"{key}_error"]:.3f}'
+      for key in ('reward', 'kl', 'length')
+    ]
+    lines.append(f'{name:10}' + ''.join(f'{cell:>16}' for cell in cells))
+  return '\n'.join([*lines, CLAIM])
+
+
+def main():
+  prompts = [row['prompt'] for row in read_prompts(_FILE.value)]
+  processes.join()
+  ours, theirs = (opening.open_run(x.value) for x in (_WORKDIR, _AGAINST))
+  reference = theirs
+  if _REFERENCE.value:
+    reference = opening.open_run(_REFERENCE.value)
+  reward = open_reward(_REWARD.value)
+  found = win_rate(
+    ours, theirs, reference, reward, prompts, _LENGTH.value, _SEED.value
+  )
+  if jax.process_index() == 0:
+    terminal.say(described(found))
+    if _OUT.value:
+      text = json.dumps(found, indent=2)
+      paths.write(_OUT.value, f'{text}\n'.encode())
+
+
+if __name__ == '__main__':
+  _WORKDIR = flags.DEFINE_string('workdir', None, 'Ours.', required=True)
+  _AGAINST = flags.DEFINE_string('against', None, 'Theirs.', required=True)
+  _REFERENCE = flags.DEFINE_string(
+    'reference', '', 'Where KL is measured from; default: --against.'
+  )
+  _REWARD = flags.DEFINE_string(
+    'reward', None, 'The workdir of a reward model.', required=True
+  )
+  _FILE = flags.DEFINE_string(
+    'file', None, 'Prompts, one a line, or .jsonl.', required=True
+  )
+  _LENGTH = flags.DEFINE_integer(
+    'length', 0, 'Tokens of an answer, at most; 0: as in training.'
+  )
+  _SEED = flags.DEFINE_integer('seed', 0, 'Of what is drawn.')
+  _OUT = flags.DEFINE_string('out', '', 'A .json file for the result.')
+  processes.define_flags()
+  flags.adopt_module_key_flags(processes)
+  command.run(main)
