@@ -73,8 +73,8 @@ KEYS = {
     'causal', 'prefix', 'span_corruption', 'iid_spans', 'drop_tokens',
     'bert_style', 'mass_style', 'deshuffling', 'ul2', 'text_to_text', 'mlm',
     'sentence_pairs', 'full_sentences', 'doc_sentences', 'classification',
-    'regression', 'choice', 'tagging', 'span', 'in_context', 'preference',
-    'desirable', 'reward')),
+    'regression', 'choice', 'tagging', 'span', 'preference', 'desirable',
+    'reward', 'in_context')),
   'data.framing': Key(
     '', 'the special tokens around the texts of a task', ('', 'bert', 'roberta',
     'gpt1')),

@@ -162,11 +162,11 @@ def _noise(config):
 
 def _masks(config):
   one_of(config, 'masking', choices.MASKING)
-  share = config.masked_share
+  masked = config.masked_share
   share(config, 'masked_share')
-  share(config, 'random_share', round(1 - share, 9))
+  share(config, 'random_share', round(1 - masked, 9))
   rule = 'be above 0, or data.random_share: the text would be read as it is'
-  must(config, share or config.random_share, 'masked_share', rule)
+  must(config, masked or config.random_share, 'masked_share', rule)
   share(config, 'short_share')
   rule = 'be 0: with data.single_sentences=True pairs have no length to fill'
   alone = config.single_sentences and config.short_share
@@ -191,21 +191,21 @@ def _denoisers(config):
     )
     rule = "have (mode, rate, mean span or 'iid', share) for each denoiser"
     must(config, known, 'denoisers', rule)
-    mode, rate, mean, share = denoiser
+    mode, rate, mean, part = denoiser
     where = f'denoisers[{number}]' + f', {mode},' * bool(mode)
     rule = 'be above 0 and below 1'
     none = ', or 0 (a prefix is read) or 1 (nothing is read)'
     rule += f' beside a mean span of {mean}' if mean else none
     possible = 0 < rate < 1 or (rate in (0, 1) and not mean)
     require(possible, f'{where} rate', rate, rule)
-    require(share > 0, f'{where} share', share, 'be above 0')
+    require(part > 0, f'{where} share', part, 'be above 0')
     if mean and mean != choices.IID:
       _span(config, f'{where} mean span', mean)
   modes = {bool(denoiser[0]) for denoiser in config.denoisers}
   rule = "have a mode for each denoiser, or '' for all"
   must(config, len(modes) < 2, 'denoisers', rule)
   if config.objective == 'ul2':
-    total = sum(share for *_, share in config.denoisers)
+    total = sum(part for *_, part in config.denoisers)
     rule = f'have shares that sum to 1, not {total:g}'
     must(config, abs(total - 1) < 1e-6, 'denoisers', rule)
 

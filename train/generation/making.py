@@ -5,8 +5,8 @@ from input_pipeline.chat import templates
 from input_pipeline.tokenizers.interface import sentinel_ids, start_id
 from models import decoding
 from train.applying import Published
-from train.generation.prompts import LONGEST, target_length
-from train.generation.writer import Writer
+from train.generation.prompts import target_length
+from train.generation.writer import LONGEST, Writer
 from train.parallel import sharding
 from train.runs import opening
 

@@ -110,12 +110,10 @@ def train_step(
   grads = tuning.thawed(grads, state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, trained)
   updates = tuning.thawed(updates, state.step)
+  params = tuning.join(optax.apply_updates(trained, updates), frozen)
   now = place(state.cursor, cursor, last_of)
   new = state.replace(
-    step=state.step + 1,
-    params=tuning.join(optax.apply_updates(trained, updates), frozen),
-    opt_state=opt_state,
-    cursor=now,
+    step=state.step + 1, params=params, opt_state=opt_state, cursor=now
   )
   if ema_decay:
     average = moved(state.average, new.params, state.step, ema_decay)
