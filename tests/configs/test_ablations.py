@@ -43,7 +43,9 @@ def test_a_change_needs_nothing_else(system):
 def test_tasks_have_no_other_objective():
   with pytest.raises(ValueError, match='this config learns tasks, not a text'):
     ablations.get_config('flan_t5:objective=span_corruption')
-  fields = {row['name'].partition('=')[0] for row in sweep('flan_t5:tiny')}
+  fields = {
+    row['name'].partition('=')[0] for row in ablations.sweep('flan_t5:tiny')
+  }
   assert 'position' in fields
   assert 'objective' not in fields
 
