@@ -112,6 +112,8 @@ def sweep(arg: str = '') -> Iterator[dict]:
   heads = config.model.heads
   divisors = tuple(n for n in range(1, heads + 1) if heads % n == 0)
   for field, values in FIELDS.items():
+    if field == 'objective' and config.data.objective not in OBJECTIVES:
+      continue  # it learns tasks
     for value in values or divisors:
       if overrides := change(config, field, value):
         yield {'name': f'{field}={value}'} | overrides
@@ -172,6 +174,11 @@ def _position(c, position):
 
 def _objective(c, objective):
   m, d = c.model, c.data
+  if d.objective not in OBJECTIVES:
+    raise ValueError(
+      f'objective={objective}: this config learns tasks, not a text. Change the'
+      ' objective of the one that it goes on from.'
+    )
   blank = common.base().data
   keys = dict.fromkeys(key for own in OBJECTIVES.values() for key in own)
   old, own = OBJECTIVES[d.objective], dict(OBJECTIVES[objective])

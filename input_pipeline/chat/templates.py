@@ -21,7 +21,7 @@ from input_pipeline.chat.messages import Message, exchange
 from input_pipeline.choices import unknown
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import hashes, paths
-from input_pipeline.tokenizers.interface import Tokenizer
+from input_pipeline.tokenizers.interface import Tokenizer, start_id
 
 FILE = 'chat_template.jinja'
 CONFIG = 'tokenizer_config.json'
@@ -91,15 +91,20 @@ class Template:
     fingerprint: a hash of the text.
   """
 
-  def __init__(self, name: str, text: str, tokenizer: Tokenizer):
-    """Raises ValueError if the template does not suit chats or tokenizer."""
+  def __init__(
+    self, name: str, text: str, tokenizer: Tokenizer, bos: int | None = None
+  ):
+    """`bos` is the id of BOS where the tokenizer has none.
+
+    Raises ValueError if the template does not suit chats or tokenizer.
+    """
     self.name, self.text = name, text
     self.fingerprint = hashes.sha256(text.encode())
     self.markers = tokenizer.markers
     self._special = {
       f'{role}_token': tokenizer.piece(i)
       for role, i in (
-        ('bos', tokenizer.bos),
+        ('bos', bos if tokenizer.bos is None else tokenizer.bos),
         ('eos', tokenizer.eos),
         ('unk', tokenizer.unk),
         ('pad', tokenizer.pad),
@@ -187,20 +192,23 @@ class Template:
     return self.markers[last[0]]
 
 
-def load(name: str, tokenizer: Tokenizer, folder: str = '') -> Template:
+def load(
+  name: str, tokenizer: Tokenizer, folder: str = '', bos: int | None = None
+) -> Template:
   """The template that data.chat_template names; '': plain.
 
   Args:
     name: of KNOWN, 'own' or the path of a Jinja file.
     tokenizer: of the run.
     folder: of the tokenizer's files, data.tokenizer; or a run's.
+    bos: see Template.
 
   Raises:
     ValueError: there is no such template, or it does not suit.
   """
   name = name or 'plain'
   if name in KNOWN:
-    return Template(name, KNOWN[name], tokenizer)
+    return Template(name, KNOWN[name], tokenizer, bos)
   if name == OWN:
     text = read(folder)
     if not text:
@@ -209,11 +217,11 @@ def load(name: str, tokenizer: Tokenizer, folder: str = '') -> Template:
         f' {FILE}, and no chat_template in {CONFIG}: name one of'
         f' {", ".join(KNOWN)}, or a file.'
       )
-    return Template(OWN, text, tokenizer)
+    return Template(OWN, text, tokenizer, bos)
   if not paths.exists(name):
     hint = unknown('data.chat_template', name, (*KNOWN, OWN))
     raise ValueError(f'{hint} There is no file of this name either.')
-  return Template(name, paths.read(name).decode(), tokenizer)
+  return Template(name, paths.read(name).decode(), tokenizer, bos)
 
 
 def prepare(
@@ -221,14 +229,15 @@ def prepare(
 ) -> Template:
   """The run's template; one that is a file is kept in the workdir.
 
-  Raises ValueError as `load` does.
+  Its BOS is what rows begin with. Raises ValueError as `load` does.
   """
   name, kept = config.chat_template, workdir and os.path.join(workdir, FILE)
+  bos = start_id(tokenizer, config) if config.start == 'bos' else None
   if not name or name in KNOWN or not kept:
-    return load(name, tokenizer, config.tokenizer)
+    return load(name, tokenizer, config.tokenizer, bos)
   if paths.exists(kept):
-    return Template(name, paths.read(kept).decode(), tokenizer)
-  found = load(name, tokenizer, config.tokenizer)
+    return Template(name, paths.read(kept).decode(), tokenizer, bos)
+  found = load(name, tokenizer, config.tokenizer, bos)
   paths.make_folder(workdir)
   paths.write(kept, found.text.encode())
   return found

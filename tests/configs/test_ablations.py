@@ -40,6 +40,16 @@ def test_a_change_needs_nothing_else(system):
       check(config)
 
 
+def test_tasks_have_no_other_objective():
+  with pytest.raises(ValueError, match='this config learns tasks, not a text'):
+    ablations.get_config('flan_t5:objective=span_corruption')
+  fields = {
+    row['name'].partition('=')[0] for row in ablations.sweep('flan_t5:tiny')
+  }
+  assert 'position' in fields
+  assert 'objective' not in fields
+
+
 def test_companions_are_of_every_value():
   assert ablations.FIELDS['position'] == tuple(ablations.POSITIONS)
   assert ablations.FIELDS['objective'] == tuple(ablations.OBJECTIVES)
@@ -52,7 +62,6 @@ def test_companions_are_of_every_value():
     ('t5:tiny,recipe=baseline,objective=span_corruption', 't5:tiny'),
     ('t5:version=1.1,objective=ul2', 'ul2'),
     ('llama:tiny,objective=ul2', 'ul2:tiny'),
-    ('ul2:variant=flan,objective=prefix', 'ul2:variant=flan'),
     ('roberta:objective=sentence_pairs', 'bert:length=512'),
     ('bert:tiny,objective=full_sentences', 'roberta:tiny'),
     ('llama:version=2,position=relative_bias', 't5'),
@@ -204,7 +213,6 @@ def test_what_a_value_brings(group, field, value, brought):
     ('t5:objective=prefix', 0, False),
     ('t5:objective=deshuffling', 0, False),
     ('t5:objective=bert_style', 0, True),
-    ('flan_t5:objective=span_corruption', 0, True),
     ('llama:8b,version=3,objective=span_corruption', 0, False),
     ('llama:8b,version=3,objective=prefix', 0, False),
     ('electra:objective=full_sentences', 0, False),

@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from models.sampling import Sampling
 
@@ -118,3 +121,30 @@ class Answer:
   tokens: tuple[int, ...]
   log_probs: tuple[float, ...]
   score: float
+
+
+def answer_of(
+  tokens: np.ndarray,
+  log_probs: np.ndarray,
+  decode: Callable[[np.ndarray], str],
+  eos: int,
+  stop: Sequence[str],
+  score: float | None = None,
+) -> Answer:
+  """The answer of tokens [T] with their log probabilities; it may end before T.
+
+  It ends at the id `eos`, or where its text has one of the strings `stop`.
+  """
+  end, count = 'length', len(tokens)
+  if len(ends := np.flatnonzero(tokens == eos)):
+    end, count = 'eos', int(ends[0])
+  text = decode(tokens[:count])
+  places = [text.find(string) for string in stop if string in text]
+  if places:
+    text, end = text[: min(places)], 'stop'
+    while any(string in decode(tokens[: count - 1]) for string in stop):
+      count -= 1
+  count += end == 'eos'
+  log_probs = log_probs[:count].tolist()
+  score = sum(log_probs) if score is None else float(score)
+  return Answer(text, end, (*tokens[:count].tolist(),), (*log_probs,), score)

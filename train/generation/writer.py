@@ -22,7 +22,7 @@ from models import decoding
 from models.stack import written_out
 from train.applying import Texts
 from train.generation import programs
-from train.generation.options import GREEDY, Answer, Options
+from train.generation.options import GREEDY, Answer, Options, answer_of
 from train.generation.prompts import (
   answer_width,
   decoded,
@@ -145,10 +145,8 @@ class Writer:
       )
     if not isinstance(prompt, str):
       return np.asarray(prompt, np.int32)
-    longest = self.longest
-    if longest is None:  # more than the text can have
-      longest = self.model.config.max_length
-      longest = longest or 2 * len((mode + prompt).encode()) + 4
+    more = 2 * len((mode + prompt).encode()) + 4  # than the text can have
+    longest = self.longest or self.model.config.max_length or more
     if self.template:
       return encode_chat(
         self.tokenizer, prompt, longest, self.pair, self.start, self.template
@@ -238,23 +236,8 @@ class Writer:
     return self._text(tokens[:count], log_probs[:count], options)
 
   def _text(self, tokens, log_probs, options, score=None):
-    """The answer of tokens [T], which may end before T."""
-    end, count = 'length', len(tokens)
-    if len(ends := np.flatnonzero(tokens == self.end)):
-      end, count = 'eos', int(ends[0])
-    decode = functools.partial(
-      decoded, self.tokenizer, sentinels=self.sentinels
-    )
-    text = decode(tokens[:count])
-    places = [text.find(stop) for stop in options.stop if stop in text]
-    if places:
-      text, end = text[: min(places)], 'stop'
-      while any(stop in decode(tokens[: count - 1]) for stop in options.stop):
-        count -= 1
-    count += end == 'eos'
-    log_probs = log_probs[:count].tolist()
-    score = sum(log_probs) if score is None else float(score)
-    return Answer(text, end, (*tokens[:count].tolist(),), (*log_probs,), score)
+    own = functools.partial(decoded, self.tokenizer, sentinels=self.sentinels)
+    return answer_of(tokens, log_probs, own, self.end, options.stop, score)
 
   def _placed(self, rows, numbers, width, size):
     """Rows of ids -> source, segments [size,width], numbers [size]."""

@@ -71,7 +71,8 @@ def test_a_prompt_is_what_the_user_says(chats):
   data = opening.open_data(opening.open_run(str(run)))
   wanted = encoding.prompt(exchange('say 3', 'x')[:1], data.template,
                            data.tokenizer)  # fmt: skip
-  assert writer.encoded('say 3').tolist() == [data.start_id, *wanted]
+  assert writer.encoded('say 3').tolist() == [*wanted]
+  assert wanted[0] == data.start_id
   assert writer.end == data.template.end == data.end_id
   with pytest.raises(ValueError, match='as a chat; there is room for 96'):
     writer.encoded('say 3' * 40)
