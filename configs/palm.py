@@ -41,7 +41,7 @@ SLICES = {
 # The same of the recipes that go on, with 32 rows.
 ADAPTED = {
   '8b': {'topology': 'v4:2x4x4', 'remat': 'dots'},
-  '62b': {'topology': 'v4:4x4x8', 'tensor': 4},
+  '62b': {'topology': 'v4:4x4x8', 'tensor': 4, 'remat': 'dots'},
   '540b': {'topology': 'v4:8x8x8', 'tensor': 16},
 }
 # Mode, rate, mean span (0: to the end), share: half S, a quarter each R and X.
