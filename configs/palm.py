@@ -42,7 +42,7 @@ SLICES = {
 ADAPTED = {
   '8b': {'topology': 'v4:2x4x4', 'remat': 'dots'},
   '62b': {'topology': 'v4:4x4x8', 'tensor': 4, 'remat': 'dots'},
-  '540b': {'topology': 'v4:8x8x8', 'tensor': 16},
+  '540b': {'topology': 'v4:8x8x8', 'tensor': 16, 'remat': 'dots'},
 }
 # Mode, rate, mean span (0: to the end), share: half S, a quarter each R and X.
 # The names of the modes, and that X's two settings have equal shares: memory.
