@@ -34,7 +34,7 @@ SIZES = {
 }
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '8b': {'topology': 'v4:4x8x8'},
+  '8b': {'topology': 'v4:4x8x8', 'remat': 'dots'},
   '62b': {'topology': 'v4:8x8x8'},
   '540b': {'topology': 'v4:12x16x16', 'slices': 2, 'data': 2, 'tensor': 12},
 }
