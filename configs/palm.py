@@ -34,15 +34,15 @@ SIZES = {
 }
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '8b': {'topology': 'v4:4x8x8'},
+  '8b': {'topology': 'v4:4x8x8', 'remat': 'dots'},
   '62b': {'topology': 'v4:8x8x8'},
   '540b': {'topology': 'v4:12x16x16', 'slices': 2, 'data': 2, 'tensor': 12},
 }
 # The same of the recipes that go on, with 32 rows.
 ADAPTED = {
   '8b': {'topology': 'v4:2x4x4', 'remat': 'dots'},
-  '62b': {'topology': 'v4:4x4x8', 'tensor': 4},
-  '540b': {'topology': 'v4:8x8x8', 'tensor': 16},
+  '62b': {'topology': 'v4:4x4x8', 'tensor': 4, 'remat': 'dots'},
+  '540b': {'topology': 'v4:8x8x8', 'tensor': 16, 'remat': 'dots'},
 }
 # Mode, rate, mean span (0: to the end), share: half S, a quarter each R and X.
 # The names of the modes, and that X's two settings have equal shares: memory.

@@ -45,6 +45,11 @@ def _rwkv(c):
     "'none'.",
   )
   _refuse(
+    c.remat == 'attention',
+    "model.family='rwkv' has no attention: model.remat='attention' recomputes "
+    "nothing. Set it to 'full', 'mlp', 'dots' or 'none'.",
+  )
+  _refuse(
     (c.norm_placement, c.parallel, c.bias) != ('pre', 'none', 'none')
     or c.gated
     or c.table_dim

@@ -201,6 +201,7 @@ EDGES = [
   (rwkv, {}, {'scale_attention': True}, 'attention'),
   (rwkv, {}, {'kv_heads': 1}, 'attention'),
   (rwkv, {}, {'head_dim': 1}, 'attention'),
+  (rwkv, {}, {'remat': 'attention'}, 'recomputes nothing'),
   (rwkv, {}, {'position': 'alibi'}, 'attention'),
   (rwkv, {}, {'parallel': 'one_norm'}, 'block of its own'),
   (rwkv, {}, {'table_dim': 6}, 'block of its own'),

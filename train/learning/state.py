@@ -1,5 +1,6 @@
 """The state that training carries from step to step, made on the mesh."""
 
+import functools
 import math
 from typing import Any
 
@@ -85,10 +86,12 @@ def _init_params(model: nn.Module, rng: jax.Array) -> Any:
   return model.init(rng, **inputs)['params']
 
 
+@functools.lru_cache(maxsize=16)
 def abstract_params(model: nn.Module) -> tuple[Any, Any]:
   """Shapes and logical axis names of a model's parameters; computes nothing.
 
-  Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension.
+  Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension. They
+  are traced once a model, so do not change them.
   """
   boxed = jax.eval_shape(lambda: _init_params(model, jax.random.key(0)))
   names = jax.tree.map(

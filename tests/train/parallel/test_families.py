@@ -14,14 +14,11 @@ from tests.train.parallel.test_sharding import MESHES, train_config
 from train.settings import check_settings
 
 # All systems are tested with fsdp_tensor, the preset that cuts most; each
-# family and each scheme of positions with one more. test_sharding.py tests T5,
-# an encoder-decoder, with all presets.
+# scheme of positions with one more. test_sharding.py tests T5 with all presets,
+# test_invariance.py a system of each family with most.
 OTHER_PRESETS = {
-  'bert': 'fsdp',
-  'electra': 'tensor',
   'gpt2': 'replicated',  # learned positions
   'bloom': 'tensor',  # alibi
-  'rwkv': 'fsdp',
   'palm': 'tensor',  # rope
   'chinchilla': 'fsdp',  # transformer_xl
 }

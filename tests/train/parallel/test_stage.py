@@ -56,6 +56,7 @@ SMALL = {
   'model.dropout': 0.2,
 }
 WEIGHTS = {'model.attention_dropout': 0.2}
+# Beside what test_invariance.py has.
 CASES = {  # system, overrides, mesh, microbatches, repeats
   'rope, packed, GPipe, recomputed': (
     'llama',
@@ -85,14 +86,6 @@ CASES = {  # system, overrides, mesh, microbatches, repeats
     0,
     2,
   ),
-  'both encoders of ELECTRA, ZeRO-1': (
-    'electra',
-    WEIGHTS,
-    {'data': 4, 'stage': 2},
-    4,
-    1,
-  ),
-  'rwkv': ('rwkv', {}, {'fsdp': 2, 'stage': 4}, 0, 1),
 }
 
 
@@ -101,10 +94,12 @@ def case(name):
   """The config, batches of rows, and the training of one device."""
   system, changes, *_ = CASES[name]
   config = make_config(system)
-  small = {'model.dropout': 0.2} if system == 'rwkv' else SMALL
-  for stack in ('encoder_layers', 'decoder_layers'):
-    small = small | ({f'model.{stack}': 4} if config.model[stack] else {})
-  config.update_from_flattened_dict(LINEAR | small | changes)
+  layers = {
+    f'model.{stack}': 4
+    for stack in ('encoder_layers', 'decoder_layers')
+    if config.model[stack]
+  }
+  config.update_from_flattened_dict(LINEAR | SMALL | layers | changes)
   data = pipeline.open_data(
     DataConfig(**config.data), 0, 320, family=config.model.family
   )
@@ -122,8 +117,6 @@ def test_stages_equal_one_device(name):
   *_, sizes, microbatches, repeats = CASES[name]
   config, batches, (first, expected, metrics) = case(name)
   preset = '_'.join(x for x in sharding.WORDS if sizes.get(x, 1) > 1)
-  if 'ZeRO-1' in name:
-    preset = f'zero1_{preset}'
   with scheduled(Schedule(microbatches, repeats)):
     _, state, own = train_config(config, batches, preset, sizes)
   for a, b in zip(own, metrics, strict=True):
