@@ -344,15 +344,12 @@ def make_writer(
   elif model.data.source == 'synthetic':
     raise ValueError('A run on synthetic data reads no text: leave it out.')
   else:
-    tokenizer = model.tokenizer
-    start = start_id(tokenizer, model.data)
-  pairs = model.data.pairs
-  if model.data.preferences:
-    pairs = config.family == 'encoder_decoder'
+    tokenizer, start = model.tokenizer, start_id(model.tokenizer, model.data)
+  asked = model.data.preferences and config.family == 'encoder_decoder'
   modes = dict.fromkeys(mode for mode, *_ in model.data.denoisers if mode)
   return Writer(
-    model.model, model.params, tokenizer, start, pairs, model.data.length,
-    target_length(config, model.data), model.setup.mesh,
+    model.model, model.params, tokenizer, start, model.data.pairs or asked,
+    model.data.length, target_length(config, model.data), model.setup.mesh,
     sharding.whole_lengths(model.setup.rules), (*modes,),
     sentinel_ids(tokenizer, model.data),
   )  # fmt: skip
