@@ -28,22 +28,21 @@ from train.parallel import processes
 from train.runs import command, workdir
 
 
-def align(config: ConfigDict, folder: str, source: str = '') -> None:
+def align(config: ConfigDict, folder: str, source: str) -> None:
   """Aligns one run, or resumes it.
 
   Args:
     config: from `configs/align/`.
     folder: the workdir.
-    source: a workdir (WORKDIR[:STEP]) or a published checkpoint; '' for a run
-      that has begun.
+    source: a workdir (WORKDIR[:STEP]) or a published checkpoint.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
   """
-  if not (source or workdir.begun(folder)):
+  if not source:
     raise ValueError(
       'Give --from=RUN|CHECKPOINT: alignment begins with a model that has '
-      'learned.'
+      'learned. A run that has begun resumes without --config too.'
     )
   config = beginning.resolve(config)
   if adoption.is_published(source):

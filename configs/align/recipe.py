@@ -29,7 +29,7 @@ def start(arg: str, head: str = 'lm') -> tuple[ConfigDict, str]:
   c.data.source = ''  # --config.data.source=preferences:FILE.jsonl
   c.model.head, c.model.dropout, c.model.attention_dropout = head, 0.0, 0.0
   c.model.dtype = 'bfloat16'
-  c.data.holdout = 50
+  c.data.holdout, c.data.concatenate = 50, False
   c.data.max_bad_share = 0.05  # pairs of equal answers are common
   c.data.length, c.data.batch = 1024, 64
   c.data.target_length = 512 if family == 'encoder_decoder' else 0

@@ -110,6 +110,8 @@ class Answers:
     lost = any(len(x) > room for x in whole)
     cut = [x[:room] for x in whole]
     row = {'kept': [x[:room] for x in answers]}
+    if self.config.objective == 'reward':
+      row['weights'] = 1.0
     if self.family == 'encoder':
       row |= self._framed(prompt, answers, tokenizer)
     elif self.family == 'encoder_decoder':
@@ -189,7 +191,8 @@ def shapes(
   """Name -> (shape without the batch, dtype) of a batch of A `answers` a row.
 
   As those of the family, but each of `inputs`, `targets`, `positions`,
-  `segments`, `weights` is [B,A,T]. A head's batch has no targets and weights.
+  `segments`, `weights` is [B,A,T]. A head's batch has no targets, and weights
+  [B] of 1.
   `reference` [B,A] are the reference's log-probabilities, `desirable` [B] is 1
   or 0.
 
@@ -227,7 +230,9 @@ def shapes(
     for name, (shape, kind) in found.items()
     if name not in ('cursor', *left)
   }
-  if not reward:
+  if reward:
+    found['weights'] = (), np.float32
+  else:
     found['reference'] = (answers,), np.float32
   if objective == 'desirable':
     found['desirable'] = (), np.float32

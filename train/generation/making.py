@@ -46,13 +46,11 @@ def make_writer(
   template = None
   if model.data.chat_template:
     template = templates.prepare(model.data, tokenizer, model.folder)
-  pairs = model.data.pairs
-  if model.data.preferences:
-    pairs = config.family == 'encoder_decoder'
+  asked = model.data.preferences and config.family == 'encoder_decoder'
   modes = dict.fromkeys(mode for mode, *_ in model.data.denoisers if mode)
   return Writer(
-    model.model, model.params, tokenizer, start, pairs, model.data.length,
-    target_length(config, model.data), model.setup.mesh,
+    model.model, model.params, tokenizer, start, model.data.pairs or asked,
+    model.data.length, target_length(config, model.data), model.setup.mesh,
     sharding.whole_lengths(model.setup.rules), (*modes,),
     sentinel_ids(tokenizer, model.data), template,
   )  # fmt: skip

@@ -72,10 +72,9 @@ def train_step(
     criterion: what is minimised; None: that of the model's head.
 
   Returns:
-    The new state, and the metrics: the criterion's means (`loss`, `z_loss`,
-    `accuracy` and more) and the `sums` they come from; `tokens`, without
-    padding; `grad_norm` before clipping; `learning_rate`; `cursor`, the new
-    state's.
+    The new state, and the metrics: the criterion's means (`loss`, `accuracy`
+    and more) and the `sums` they come from; `tokens`, without padding;
+    `grad_norm` before clipping; `learning_rate`; `cursor`, the new state's.
   """
   batch = dict(batch)
   cursor, last_of = batch.pop('cursor'), batch.pop('last_of', None)
@@ -84,7 +83,6 @@ def train_step(
   model = model.clone(loss_chunk=loss_chunk)
   criterion = criterion or criterion_for(model.config)
   weights = criterion.weights(batch)
-
   params = tuning.switched(state.params, state.step)
   trained, frozen = tuning.split(params)
 

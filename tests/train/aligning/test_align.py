@@ -80,7 +80,7 @@ def judge(work):
 
 def test_the_loss_begins_at_log_2_and_falls(aligned):
   """Before the first step the policy is its own reference."""
-  rows = read_metrics(aligned)
+  rows = list(read_metrics(aligned))
   losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
   assert abs(losses[0] - math.log(2)) < 1e-6
   assert losses[-1] < 0.7 * losses[0]
@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(aligned, work):
   shutil.copytree(aligned, copy)
   shutil.rmtree(f'{copy}/checkpoints/4')
   before = (work / 'copy/reference/0.npy').read_bytes()
-  align(config_of(work), copy)
+  align(config_of(work), copy, str(work / 'base'))
   assert (work / 'copy/reference/0.npy').read_bytes() == before
   assert fingerprint(copy) == fingerprint(aligned)
 
@@ -116,7 +116,7 @@ def test_the_reference_belongs_to_the_data(aligned, work):
 
 def test_alignment_begins_with_a_model(work):
   with pytest.raises(ValueError, match='Give --from=RUN|CHECKPOINT'):
-    align(config_of(work), str(work / 'none'))
+    align(config_of(work), str(work / 'none'), '')
 
 
 def test_rewards_of_texts(judge, aligned, capsys):

@@ -3,9 +3,10 @@
 import pytest
 
 from configs import llama
-from tests.helpers.answers import config_of
+from tests.helpers.answers import RECIPES, config_of
 from train.aligning import methods
 from train.aligning.beginning import resolve
+from train.finetuning import adoption
 from train.settings import check_settings
 
 
@@ -56,3 +57,18 @@ def test_preferences_must_be_named_and_there(tmp_path):
   config.data.source = f'preferences:{tmp_path}/none.jsonl'
   with pytest.raises(ValueError, match='matches no file'):
     resolve(config)
+
+
+@pytest.mark.parametrize('size', ['full', 'tiny'])
+@pytest.mark.parametrize('method', RECIPES)
+def test_every_recipe_can_train(method, size):
+  families = ['decoder', 'encoder_decoder']
+  for family in [*families, *['encoder'] * (method == 'reward')]:
+    recipe = RECIPES[method].get_config(f'family={family},size={size}')
+    config = recipe.copy_and_resolve_references().unlock()
+    config.data.source = 'preferences:x'
+    adoption.resolve_steps(config, 1000)
+    check_settings(config, 1)
+  if method != 'reward':
+    with pytest.raises(ValueError, match="'encoder' is unknown"):
+      RECIPES[method].get_config('family=encoder')
