@@ -61,7 +61,7 @@ ALIGNING = {
   'data.batch': 32,
   'align.samples': 8,
   'align.answer_length': 4,
-  'schedule.learning_rate': 5e-4,
+  'schedule.learning_rate': 1e-4,
   'train.steps': STEPS,
   'eval.every': 50,
   'checkpoint.every': 50,
