@@ -26,11 +26,11 @@ from train.reporting.metrics import read_metrics
 
 HERE = Path(__file__).resolve()
 TASKS = HERE.with_name('arithmetic_task.py')
-COUNTS = {'few': 1500, 'train': 20_000, 'validation': 300}
-MOST = 20  # the largest number in a problem
+COUNTS = {'few': 400, 'train': 10_000, 'validation': 300}
+MOST = 9  # the largest number in a problem
 METRIC = 'eval/sums/word_problems/exact_match'
 METHODS = 'grpo', 'rloo', 'ppo'
-TAUGHT, STEPS = 400, 150
+TAUGHT, STEPS = 200, 150
 
 MODEL = {
   'model.embed_dim': 64,
@@ -39,7 +39,7 @@ MODEL = {
   'model.kv_heads': 4,
   'model.head_dim': 16,
   'model.rope_dim': 16,
-  'model.vocab_size': 384,
+  'model.vocab_size': 320,
   'data.tokenizer_kind': 'byte_bpe',  # a number is a token
 }
 TEACHING = {
@@ -60,8 +60,8 @@ ALIGNING = {
   'data.length': 20,
   'data.batch': 32,
   'align.samples': 8,
-  'align.answer_length': 4,
-  'schedule.learning_rate': 5e-4,
+  'align.answer_length': 3,
+  'schedule.learning_rate': 3e-4,
   'train.steps': STEPS,
   'eval.every': 50,
   'checkpoint.every': 50,

@@ -20,14 +20,15 @@ SYSTEMS = {'t5': t5, 'llama': llama, 'rwkv': rwkv}
 @functools.cache
 def made(system):
   c = SYSTEMS[system].get_config('tiny').unlock()
-  c.model.vocab_size = V
+  c.model.vocab_size, c.model.decoder_layers = V, 1
+  c.model.encoder_layers = int(system == 't5')
   c.data.source, c.data.sentinels = 'synthetic', 0
   c.data.objective = 'causal' if system != 't5' else 'prefix'
   c.data.noise_density = c.data.mean_span_length = 0.0
   c.data.batch, c.data.length, c.data.streams = 4, S + T, 1
   c.sharding.mesh.data = 1
   setup = set_up(c, jax.devices()[:1])
-  params = jax.tree.map(lambda x: 1 * x, random_params(setup.model))
+  params = random_params(setup.model)
   fixed = programs.Fixed(setup.model, EOS, 0, V - 3, setup.mesh)
   return setup, params, fixed
 
