@@ -140,7 +140,7 @@ ORDER = {
   ),
   'models': (
     {'choices', 'mup', 'row_keys'},
-    {'config_checks'},
+    {'family_checks', 'config_checks'},
     {'config'},
     {'sharding'},
     {'layers'},
