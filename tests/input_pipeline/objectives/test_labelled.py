@@ -48,6 +48,7 @@ class Config:
   orders: str = ''
   label_scale: float = 1.0
   tokenizer_kind: str = 'unigram'
+  chat_template: str = ''
 
 
 def task(kind='classification', **changes):
