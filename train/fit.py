@@ -328,7 +328,7 @@ if __name__ == '__main__':
   )  # fmt: skip
   _SLICES = flags.DEFINE_integer(
     'slices', None, 'How many such slices, joined by the slow network; '
-    "default: the config's, or 1.",
+    "default: the config's of its slice, 1 of another.",
     lower_bound=1,
   )  # fmt: skip
   _MESH = flags.DEFINE_string(

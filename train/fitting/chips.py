@@ -175,13 +175,14 @@ def slice_of(
     slices: how many the user asked for; 0: as many as the config has of its
       slice, 1 of another.
 
-  Raises ValueError if the config's name is of no slice.
+  Raises ValueError if a name is of no slice.
   """
   own = config.sharding
-  if own.topology and not name:
-    resolve(own.topology, 'sharding.topology')
-    name, slices = own.topology, slices or own.slices
   if own.topology:
+    meant = resolve(own.topology, 'sharding.topology')
+    name = name or own.topology
+    if name != HERE and resolve(name) == meant:  # perhaps by its other name
+      slices = slices or own.slices
     own.slices = slices if slices > 1 else 0
   return '' if name == HERE else name, slices or 1
 
