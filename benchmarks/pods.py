@@ -5,7 +5,7 @@
 Needs the extra `aot`, and no TPU. Each config that names a slice
 (`sharding.topology`) is compiled for it by `python -m train.fit`, one after the
 other. After each the results are written, so that the same command goes on
-where it was stopped: rows whose config has not changed since are kept, unless
+where it was stopped: rows whose `settings` are as they were are kept, unless
 there is --again. A config that fails is a row that says why. With --remat the
 configs whose row is there are compiled with other remat, which shows whether
 their own is the fastest that fits. In the end the table in docs/pods.md is
@@ -43,9 +43,9 @@ VARIANTS = {
 }
 # What of a report is a row.
 KEPT = (
-  *('parameters', 'devices', 'batch', 'length', 'peak', 'limit'),
-  *('executed_over_model', 'step_seconds', 'compute_seconds'),
-  *('exposed_seconds', 'mfu', 'tokens_per_second', 'compile_seconds'),
+  *('parameters', 'devices', 'peak', 'limit', 'executed_over_model'),
+  *('step_seconds', 'compute_seconds', 'exposed_seconds', 'mfu'),
+  *('tokens_per_second', 'compile_seconds'),
 )
 LIMIT = 3600  # seconds of one config
 COLUMNS = (
@@ -86,7 +86,7 @@ def _arguments(name: str) -> Iterator[str]:
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
-  """Where a config runs and how, as a row has it."""
+  """Where a config runs, how, and how much of it at a time."""
   own = config.sharding
   slices = own.slices or 1
   devices = resolve(own.topology, 'sharding.topology')[2] * slices
@@ -99,7 +99,24 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     'microbatches': own.microbatches,
     'remat': config.model.remat,
     'accumulate': config.train.accumulate,
+    'batch': config.data.batch,
+    'length': config.data.length,
   }
+
+
+def names(parts: Sequence[str]) -> list[str]:
+  """What is between the commas of --only -> configs, whose names have some too.
+
+  >>> names(['palm:8b', 'recipe=flan', 'bert:large'])
+  ['palm:8b,recipe=flan', 'bert:large']
+  """
+  found = []
+  for part in parts:
+    if ':' in part or not found:
+      found.append(part)
+    else:
+      found[-1] += f',{part}'
+  return found
 
 
 def measure(name: str, config: ConfigDict, remat: str = '') -> dict[str, Any]:
@@ -227,14 +244,15 @@ def with_other(
 
 def main(_: Sequence[str]) -> None:
   known = configs()
-  unknown = sorted(set(_ONLY.value) - set(known))
+  only = names(_ONLY.value)
+  unknown = sorted(set(only) - set(known))
   if unknown:
     raise SystemExit(
-      f'Error: --only={",".join(unknown)}: there are {", ".join(known)}.'
+      f'Error: --only={",".join(unknown)}: there are {"; ".join(known)}.'
     )
   out = Path(_OUT.value)
   results = kept(known, json.loads(out.read_text()) if out.exists() else {})
-  wanted = _ONLY.value or [*known]
+  wanted = only or [*known]
   todo = [
     (name, '')
     for name in wanted

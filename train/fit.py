@@ -200,8 +200,7 @@ def _sweep(config, devices, chip, options, bound):
   """(mesh, what it takes or why it cannot be) of each mesh."""
   rows = []
   for number, sizes in enumerate(options, 1):
-    name, changed = meshes.words(sizes), config.copy_and_resolve_references()
-    meshes.apply(changed, sizes)
+    name, changed = meshes.words(sizes), meshes.changed(config, sizes)
     _note(f'Sweep {number}/{len(options)}: {name} ...')
     try:
       rows.append((name, _measured(changed, devices, chip, bound)[0]))
@@ -268,10 +267,11 @@ def main():
     )
     if chosen:
       found, failed = better, None
-      extra['flags'] = chosen.flags(config)
+      extra['flags'] = meshes.flags(_CONFIG.value, chosen.apply(config))
       title += f', with {chosen.words()}'
       page += f'\n\n{report.page(title, found)}'
-      page += f'\n\nThe nearest that fits:\n{extra["flags"]}'
+      place = ', in place of --mesh' if _MESH.value else ''
+      page += f'\n\nThe nearest that fits{place}:\n{extra["flags"]}'
     else:
       page += (
         f'\n\nNo variant that was compiled fits (--search={_SEARCH.value}).'
@@ -328,7 +328,7 @@ if __name__ == '__main__':
   )  # fmt: skip
   _SLICES = flags.DEFINE_integer(
     'slices', None, 'How many such slices, joined by the slow network; '
-    "default: the config's, or 1.",
+    "default: the config's of its slice, 1 of another.",
     lower_bound=1,
   )  # fmt: skip
   _MESH = flags.DEFINE_string(

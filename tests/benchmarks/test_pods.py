@@ -36,8 +36,6 @@ def test_a_row_is_of_its_config(name):
   assert 'error' not in row
   assert row['fits']
   assert row['peak'] <= row['limit']
-  assert row['batch'] == config.data.batch
-  assert row['length'] == config.data.length
 
 
 @pytest.mark.parametrize('name', RESULTS)
@@ -77,7 +75,15 @@ def test_results_that_are_kept():
   old = pods.settings(CONFIGS[name]) | {'peak': 1}
   known = {name: CONFIGS[name]}
   assert pods.kept(known, {'gone': old, name: old}) == {name: old}
-  assert pods.kept(known, {name: old | {'remat': 'none'}}) == {}
+  for changed in ({'remat': 'none'}, {'length': 512}):
+    assert pods.kept(known, {name: old | changed}) == {}
+
+
+def test_names_have_commas():
+  assert pods.names([]) == []
+  parts = 'llama:7b', 't5:11b', 'version=1.1', 'recipe=lm_adapted', 'ul2:20b'
+  expected = ['llama:7b', 't5:11b,version=1.1,recipe=lm_adapted', 'ul2:20b']
+  assert pods.names(parts) == expected
 
 
 def test_a_row_that_failed():

@@ -214,6 +214,9 @@ def test_a_step_that_does_not_fit(monkeypatch):
   assert 'needs 338.22 GiB of 95.74 GiB a device' in str(error.value)
   assert 'Not tried yet: --config.model.remat=dots' in str(error.value)
   assert isinstance(error.value, DoesNotFitError)
+  plain = error.value.__cause__.__cause__  # what training itself says
+  assert 'on HBM, 338.22G of 95.74G. Raise train.accumulate' in str(plain)
+  assert '`python -m train.fit` with the same --config' in str(plain)
 
 
 @pytest.mark.parametrize('bound', [False, True])

@@ -109,7 +109,8 @@ SHAPES = {
   'v6e': _FLAT,
 }
 HERE = 'here'  # --topology: the devices of this machine
-_LARGEST = 8960  # chips of a whole v5p: no network has more
+# Chips of the largest network, from the same pages.
+_LARGEST = {'v4': 4096, 'v5e': 256, 'v5p': 8960, 'v6e': 256}
 _CLOUD = re.compile(r'(v4|v5p|v5e|v5litepod|v6e)-(\d+)')
 _SHAPE = re.compile(r'(v4|v5p|v5e|v6e):(\d+(?:x\d+)*)')
 _GPUS = re.compile(r'(a100|h100|h200):(?:(\d+)x)?(\d+)')
@@ -141,9 +142,11 @@ def resolve(name: str, key: str = '--topology') -> tuple[Chip, str, int]:
         f'dimensions. There are {listed(chip.name)}.'
       )
     count = math.prod(sizes)
-    if not 0 < count <= _LARGEST:
+    most = _LARGEST[chip.name]
+    if not 0 < count <= most:
       raise ValueError(
-        f'{key}={name} does not exist: there are {listed(chip.name)}.'
+        f'{key}={name} does not exist: there are {listed(chip.name)}'
+        + (f'; no slice has more than {most:,} chips.' if count else '.')
       )
     return chip, shape, count
   if found := _GPUS.fullmatch(name):
@@ -172,13 +175,14 @@ def slice_of(
     slices: how many the user asked for; 0: as many as the config has of its
       slice, 1 of another.
 
-  Raises ValueError if the config's name is of no slice.
+  Raises ValueError if a name is of no slice.
   """
   own = config.sharding
-  if own.topology and not name:
-    resolve(own.topology, 'sharding.topology')
-    name, slices = own.topology, slices or own.slices
   if own.topology:
+    meant = resolve(own.topology, 'sharding.topology')
+    name = name or own.topology
+    if name != HERE and resolve(name) == meant:  # perhaps by its other name
+      slices = slices or own.slices
     own.slices = slices if slices > 1 else 0
   return '' if name == HERE else name, slices or 1
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from configs.differences import differences
 from train.parallel import sharding
+from train.parallel.checks import CONTEXTS
 
 AXES = sharding.AXES
 
@@ -105,18 +107,22 @@ def rules(sizes: dict[str, int], present: str) -> str:
   return '_'.join(filter(None, [first, *cut])) or 'replicated'
 
 
-def flags(config: ConfigDict, sizes: dict[str, int]) -> str:
-  """What `apply` changes in a config, as flags of `python -m train`."""
-  changed = config.copy_and_resolve_references()
-  apply(changed, sizes)
-  before, after = config.sharding, changed.sharding
-  shown = []
-  if before.rules != after.rules:
-    shown.append(f'--config.sharding.rules={after.rules}')
-  for axis in AXES:
-    if before.mesh[axis] != after.mesh[axis]:
-      shown.append(f'--config.sharding.mesh.{axis}={after.mesh[axis]}')
-  return ' '.join(shown)
+def changed(config: ConfigDict, sizes: dict[str, int]) -> ConfigDict:
+  """A copy with another mesh, and without what is of axes that it lacks."""
+  found = config.copy_and_resolve_references()
+  apply(found, sizes)
+  own = found.sharding
+  if sizes.get('stage', 1) == 1:
+    own.microbatches, own.repeats = 0, 1
+  if sizes.get('sequence', 1) == 1:
+    own.context = CONTEXTS[0]
+  return found
+
+
+def flags(before: ConfigDict, after: ConfigDict) -> str:
+  """What differs, as flags of `python -m train`."""
+  found = differences(before.to_dict(), after.to_dict())
+  return ' '.join(f'--config.{key}={value}' for key, _, value in found)
 
 
 def usual(devices: int, heads: int, slices: int = 1) -> list[dict[str, int]]:

@@ -238,14 +238,15 @@ def _least(found):
 
 def table(rows: list[tuple[str, dict[str, Any] | str]]) -> str:
   """A row a mesh: what it takes, or why it cannot be."""
-  head = f'  {"mesh":<28}{"fits":<6}{"needs":>11}{"step":>11}{"MFU":>8}'
+  wide = max([28, *(len(mesh) + 1 for mesh, _ in rows)])
+  head = f'  {"mesh":<{wide}}{"fits":<6}{"needs":>11}{"step":>11}{"MFU":>8}'
   lines = [f'{head}{"exposed":>11}']
   for mesh, found in rows:
     if isinstance(found, str):
-      lines += _wrapped(f'  {mesh:<28}{found}', ' ' * 30)
+      lines += _wrapped(f'  {mesh:<{wide}}{found}', ' ' * (2 + wide))
       continue
     fits = {True: 'yes', False: 'no', None: '?'}[found['fits']]
-    line = f'  {mesh:<28}{fits:<6}{gib(found["peak"]):>11}'
+    line = f'  {mesh:<{wide}}{fits:<6}{gib(found["peak"]):>11}'
     if 'step_seconds' in found:
       line += f'{_time(found["step_seconds"]):>11}{found["mfu"]:>8.1%}'
       line += f'{_time(found["exposed_seconds"]):>11}'

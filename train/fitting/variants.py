@@ -45,10 +45,11 @@ class Variant:
 
   def apply(self, config: ConfigDict) -> ConfigDict:
     """A copy of the config with the changes."""
-    changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict(self.changes)
     if self.mesh:
-      meshes.apply(changed, self.mesh)
+      changed = meshes.changed(config, self.mesh)
+    else:
+      changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict(self.changes)
     return changed
 
   def words(self) -> str:
@@ -59,13 +60,6 @@ class Variant:
     if self.mesh:
       found.append(f'mesh {meshes.words(self.mesh)}')
     return ' '.join(found) or 'as it is'
-
-  def flags(self, config: ConfigDict) -> str:
-    """As flags to paste after the command; `config` is without the changes."""
-    found = [f'--config.{key}={value}' for key, value in self.changes.items()]
-    if self.mesh:
-      found.append(meshes.flags(config, self.mesh))
-    return ' '.join(found)
 
 
 def candidates(setup: Setup, found: dict[str, Any], slices: int = 1):

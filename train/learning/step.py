@@ -313,6 +313,8 @@ def compile_train_step(
     reason = str(error).splitlines()[0].partition('RESOURCE_EXHAUSTED: ')[2]
     raise DoesNotFitError(
       f'The training step does not fit the devices: {reason} Raise '
-      "train.accumulate, lower data.batch, set model.remat='full' or "
-      "sharding.rules='fsdp', or take more devices."
+      "train.accumulate, lower data.batch, set model.remat='full', give "
+      'sharding.mesh.fsdp more of the devices, or take more. `python -m '
+      'train.fit` with the same --config says what takes the memory, and with '
+      '--search what fits.'
     ) from error

@@ -5,8 +5,10 @@ import re
 
 import pytest
 
-from configs import llama
+from configs import llama, mt_nlg
+from input_pipeline.config import data_config
 from train.fitting import chips, meshes
+from train.parallel.checks import check_mesh
 
 
 @pytest.mark.parametrize(
@@ -45,18 +47,36 @@ def test_a_wrong_mesh(text, message):
 def test_a_mesh_and_the_rules_that_cut_along_it():
   config = llama.get_config('7b')
   config.sharding.rules = 'fsdp'
-  shown = meshes.flags(config, {'fsdp': 64, 'tensor': 4})
+  shown = meshes.flags(
+    config, meshes.changed(config, {'fsdp': 64, 'tensor': 4})
+  )
   assert shown == (
-    '--config.sharding.rules=fsdp_tensor --config.sharding.mesh.fsdp=64 '
-    '--config.sharding.mesh.tensor=4'
+    '--config.sharding.mesh.fsdp=64 --config.sharding.mesh.tensor=4 '
+    '--config.sharding.rules=fsdp_tensor'
   )
   meshes.apply(config, {'fsdp': 64, 'tensor': 4})
   assert config.sharding.rules == 'fsdp_tensor'
   assert (config.sharding.mesh.data, config.sharding.mesh.fsdp) == (1, 64)
-  shown = meshes.flags(config, {'data': 256})
+  shown = meshes.flags(config, meshes.changed(config, {'data': 256}))
   assert '--config.sharding.mesh.fsdp=1' in shown
   meshes.apply(config, {'data': 256})
   assert config.sharding.rules == 'replicated'
+
+
+def test_another_mesh_drops_what_is_of_axes_that_it_lacks():
+  """MT-NLG's microbatches: every mesh of a sweep would be refused."""
+  config = mt_nlg.get_config('530b')
+  config.data.batch = config.data.streams = 2240
+  sizes = {'fsdp': 280, 'tensor': 8}
+  for n, found in enumerate((config, meshes.changed(config, sizes))):
+    assert bool(found.sharding.microbatches) == (n == 0)
+  check_mesh(found, data_config(found), 2240)
+  assert '--config.sharding.microbatches=0' in meshes.flags(config, found)
+  config.sharding.context, config.sharding.repeats = 'ring', 3
+  own = meshes.changed(config, {'data': 8, 'sequence': 8, 'stage': 35}).sharding
+  assert (own.context, own.microbatches, own.repeats) == ('ring', 240, 3)
+  own = meshes.changed(config, sizes).sharding
+  assert (own.context, own.microbatches, own.repeats) == ('gather', 0, 1)
 
 
 def test_usual_meshes():
@@ -95,6 +115,8 @@ def test_names_of_slices(name, expected):
     ('v5e:4x4x4', 'v5e has 2 dimensions'),
     ('v5p:0x4x4', 'does not exist: there are v5p:2x2x1 (v5p-8)'),
     ('v5e:100x100', 'does not exist: there are v5e:1x1'),
+    ('v5e:32x32', 'no slice has more than 256 chips'),
+    ('v4:16x16x24', 'no slice has more than 4,096 chips'),
     ('h100:0', 'h100:0 has no GPUs'),
     ('tpu', 'Chips: v4, v5e, v5p, v6e, a100, h100, h200'),
   ],

@@ -65,11 +65,13 @@ def test_json():
 
 
 def test_a_table():
-  rows = [('fsdp=8', found()), ('data=8', 'refused: the batch of 3 rows')]
+  long = 'fsdp=140,sequence=2,tensor=8'
+  rows = [('fsdp=8', found()), (long, 'refused: the batch of 3 rows')]
   first, one, other = report.table(rows).splitlines()
   assert first.split()[:3] == ['mesh', 'fits', 'needs']
   assert one.split()[:2] == ['fsdp=8', 'yes']
-  assert 'refused' in other
+  assert other.startswith(f'  {long} refused')
+  assert one.index('yes') == other.index('refused')
 
 
 def test_a_picture(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from configs import llama
 from train import fit
-from train.fitting import measure, memory, variants
+from train.fitting import measure, memory, meshes, variants
 from train.fitting.variants import Variant
 
 GIB = 2**30
@@ -101,7 +101,7 @@ def test_flags_are_the_change(setup):
       | {'sharding.mesh.fsdp': 1, 'data.source': 'synthetic'}
       | {'data.batch': 32, 'data.streams': 32, 'model.remat': 'none'}
     )
-    for flag in option.flags(setup.config).split():
+    for flag in meshes.flags(setup.config, changed).split():
       key, _, value = flag.removeprefix('--config.').partition('=')
       value = int(value) if value.lstrip('-').isdigit() else value
       pasted.update_from_flattened_dict({key: value})
