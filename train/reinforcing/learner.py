@@ -53,7 +53,7 @@ class Learner:
     self._sample = rollouts.make_sampler(
       setup, self._fixed, align.samples, align.answer_length
     )
-    self._rewards = scores.Scores(align)
+    self._rewards = scores.Scores(align, data)
     # Of the reference, from the first step on: its parameters, or with LoRA
     # its factors.
     self._reference = None
@@ -136,7 +136,8 @@ class Learner:
     present = np.repeat(prompts.segments.any(axis=1), align.samples)
     texts = self._texts(prompts, answers)
     processes.doing(f'scoring the answers of step {done + 1}', long=True)
-    rewards, allowed = self._rewards(texts, present)
+    ids = self._ids(prompts, answers)
+    rewards, allowed = self._rewards(texts, present, ids)
     arrays = rollouts.rows_of(
       setup.model.config, prompts, answers, self._fixed.start
     )
@@ -179,6 +180,18 @@ class Learner:
     return [
       (asked[n // copies][0], text, asked[n // copies][1])
       for n, text in enumerate(written)
+    ]
+
+  def _ids(self, prompts, answers):
+    """(prompt, answer without its end) of each answer, as ids."""
+    copies, eos = self._align.samples, self._fixed.eos
+    asked = [
+      ids[read > 0]
+      for ids, read in zip(prompts.source, prompts.segments, strict=True)
+    ]
+    return [
+      (asked[n // copies], line[read & (line != eos)])
+      for n, (line, _, read) in enumerate(zip(*answers, strict=True))
     ]
 
   def _placed(self, arrays):
