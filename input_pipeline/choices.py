@@ -20,6 +20,7 @@ _PAIR = ('document_tokens', 'loss_on_inputs')
 _BORROW = 'borrow_sentinels'
 WORDED = ('shots', 'shot_share', 'option_share', 'inverted_share')
 _CHATS = ('chat_template', *WORDED)
+_ANSWERS = ('sentinels', 'target_length', 'chat_template')
 _MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
 _MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
 
@@ -69,11 +70,11 @@ LABELLED = {
 # Objectives of train.align: a prompt and answers to it.
 PREFERENCES = {
   # A chosen and a rejected answer, for a model that writes.
-  'preference': Keys((), ('sentinels', 'target_length')),
+  'preference': Keys((), _ANSWERS),
   # An answer that is desirable or not, and another prompt's (KTO).
-  'desirable': Keys((), ('sentinels', 'target_length')),
+  'desirable': Keys((), _ANSWERS),
   # A chosen and a rejected answer, for a head that gives each a number.
-  'reward': Keys((), ('sentinels', 'target_length', 'framing')),
+  'reward': Keys((), (*_ANSWERS, 'framing')),
 }
 OBJECTIVES = {
   'causal': Keys((), ('sentinels',)),

@@ -39,7 +39,7 @@ def open_corpora(
   def opened(name, key):
     source = opening.open_source(
       name, *sizes, reserved, key, config.text_field, config.task_folder,
-      config.objective == 'desirable',
+      config.objective == 'desirable', bool(config.chat_template),
     )  # fmt: skip
     if isinstance(source, cache.TokenCache):
       where = f'{key}={name!r}'
@@ -108,7 +108,9 @@ def _corpus(
 ) -> Corpus:
   """The corpus of a source: documents, or a task's labelled examples."""
   if isinstance(source, preferences.Preferences):
-    answers = Answers(config, family)
+    answers = Answers(
+      config, family, template=template if config.chat_template else None
+    )
     return Corpus(key, name, source, config, *split, **limit, answers=answers)
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)

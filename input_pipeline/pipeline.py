@@ -74,7 +74,7 @@ class Data:
   Attributes:
     shapes: name -> (shape without the batch, dtype).
     start_id: the first id of a text, or None.
-    template: how chats are written, of tasks that are text to text.
+    template: how chats are written, of tasks and of preferences; or None.
     end_id: the id that ends an answer.
     fingerprint: everything that decides the rows, JSON-able.
     corpora: what is trained on, one for each source; see streams.corpus.
@@ -98,7 +98,8 @@ class Data:
     self.tokenizer = tokenizing.prepare(config, seed, vocab_size, workdir)
     self.start_id = start_id(self.tokenizer, config)
     self.template, self.end_id = None, self.tokenizer.eos
-    if config.pairs and (config.scored or eval_source.startswith('task:')):
+    scored = config.scored or eval_source.startswith('task:')
+    if config.chat_template or (config.pairs and scored):
       self.template = templates.prepare(config, self.tokenizer, workdir)
       self.end_id = self.template.end
     self.corpora, self.evaluated = open_corpora(

@@ -25,7 +25,7 @@ from train import loop
 from train.aligning import beginning
 from train.finetuning import adoption
 from train.parallel import processes
-from train.runs import command, workdir
+from train.runs import adapters, command, workdir
 
 
 def align(config: ConfigDict, folder: str, source: str) -> None:
@@ -34,22 +34,24 @@ def align(config: ConfigDict, folder: str, source: str) -> None:
   Args:
     config: from `configs/align/`.
     folder: the workdir.
-    source: a workdir (WORKDIR[:STEP]) or a published checkpoint.
+    source: a workdir (WORKDIR[:STEP]) or a published checkpoint; '': the stored
+      base of the workdir's adapters.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
   """
-  if not source:
+  base = adapters.stored(folder)
+  if not (source or base):
     raise ValueError(
       'Give --from=RUN|CHECKPOINT: alignment begins with a model that has '
       'learned. A run that has begun resumes without --config too.'
     )
-  config = beginning.resolve(config)
   if adoption.is_published(source):
+    config = beginning.resolve(config)
     config = beginning.published(config, folder, source)
     source = ''
-  else:
-    config = adoption.adopt(config, source)
+  else:  # how chats are written decides which examples can be read
+    config = beginning.resolve(adoption.adopt(config, source or base))
   if jax.process_index() == 0:
     terminal.say(beginning.described(config))
   loop.train(config, folder, init_from=source)
@@ -57,15 +59,16 @@ def align(config: ConfigDict, folder: str, source: str) -> None:
 
 def main():
   processes.join()
+  folder = adapters.begin(_WORKDIR.value, _ADAPTER.value)
   if _CONFIG.value is None:
-    if not workdir.begun(_WORKDIR.value):
+    if not workdir.begun(folder):
       raise ValueError(
         'Give --config=align/FILE.py: only a run that has begun resumes '
         'without it.'
       )
-    loop.train(None, _WORKDIR.value)
+    loop.train(None, folder)
     return
-  align(_CONFIG.value, _WORKDIR.value, _FROM.value)
+  align(_CONFIG.value, folder, _FROM.value)
 
 
 if __name__ == '__main__':
@@ -74,6 +77,10 @@ if __name__ == '__main__':
   )
   _WORKDIR = flags.DEFINE_string(
     'workdir', None, "The run's folder.", required=True
+  )
+  _ADAPTER = adapters.define_flag(
+    'A name: the run is WORKDIR/adapters/NAME, and what is frozen is stored '
+    'once for all adapters, in WORKDIR/base.'
   )
   _FROM = flags.DEFINE_string(
     'from', '', 'WORKDIR[:STEP], or a published checkpoint.'

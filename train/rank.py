@@ -11,7 +11,8 @@ a pair, which `train.align` learns from. Lines of best and sample have `prompt`,
 `completion` and `reward`.
 
 REWARD is a run of --config=configs/align/reward.py. A prompt and its answer are
-joined as they are: white space counts.
+joined as they are: white space counts. A run with data.chat_template reads them
+as a turn of the user and one of the assistant.
 """
 
 from configs.commands import startup

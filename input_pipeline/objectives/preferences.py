@@ -2,7 +2,8 @@
 
 A decoder reads the prompt and then an answer. An encoder-decoder reads the
 prompt and writes the answer. An encoder, which gives answers a number, reads
-both as a pair of texts.
+both as a pair of texts. With a chat template a prompt is a chat, and an answer
+the assistant's next turn, with the token that ends it in place of EOS.
 """
 
 import dataclasses
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from input_pipeline.chat.encoding import encode
+from input_pipeline.chat.messages import Message
+from input_pipeline.chat.templates import Template
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives import features, framing
 from input_pipeline.tokenizers.interface import Tokenizer, start_id
@@ -41,22 +45,25 @@ class Answers:
     family: of the model.
     reference: float32 [N,2], the reference's log-probability of both answers of
       each example of the source; None: not known, and 0 in the rows.
+    template: of data.chat_template; None: prompts and answers are plain texts.
   """
 
   config: DataConfig
   family: str
   reference: np.ndarray | None = None
+  template: Template | None = None
 
   def encode(self, examples: Sequence[Any], tokenizer: Tokenizer) -> Encoded:
     """Examples (sources.preferences.Preference) -> their rows."""
-    texts = [
-      text.encode() for x in examples for text in (x.prompt, x.first, x.second)
-    ]
-    ids = iter(tokenizer.encode_batch(texts))
+    found = self.ids(
+      [x.prompt for x in examples], [x[2:4] for x in examples], tokenizer
+    )
     rows, lost, bad = [], [], {}
-    for n, example in enumerate(examples):
-      prompt, answers = next(ids), [next(ids), next(ids)]
+    for n, (example, own) in enumerate(zip(examples, found, strict=True)):
       try:
+        if isinstance(own, ValueError):
+          raise own
+        prompt, answers = own
         self._check(answers)
         row, cut = self.row(prompt, answers, tokenizer)
         self._check(row.pop('kept'), 'in the row ')
@@ -72,6 +79,65 @@ class Answers:
       rows.append([row])
       lost.append(cut)
     return Encoded(rows, lost, bad)
+
+  def ids(
+    self,
+    prompts: Sequence[str | list[Message]],
+    answers: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+  ) -> list[tuple[np.ndarray, list[np.ndarray]] | ValueError]:
+    """Prompts with their answers -> the ids of each, as `row` takes them.
+
+    A ValueError in their place says why a chat cannot be encoded.
+    """
+    if self.template:
+      own = zip(prompts, answers, strict=True)
+      return [self._chat(*x, tokenizer) for x in own]
+    texts = [
+      text.encode()
+      for prompt, own in zip(prompts, answers, strict=True)
+      for text in (prompt, *own)
+    ]
+    ids = iter(tokenizer.encode_batch(texts))
+    return [(next(ids), [next(ids) for _ in own]) for own in answers]
+
+  def _chat(self, prompt, answers, tokenizer):
+    """The ids of a chat and of some turns that may follow it."""
+    try:
+      found = [
+        encode(
+          [*prompt, {'role': 'assistant', 'content': answer}], self.template,
+          tokenizer,
+        )
+        for answer in answers
+      ]  # fmt: skip
+    except ValueError as error:
+      return error
+    # A token that ends the prompt may be one with the beginning of an answer.
+    first = min(x.turns[-1][0] for x in found)
+    asked, *others = [x.ids[:first] for x in found]
+    if not all(np.array_equal(asked, x) for x in others):
+      return ValueError('the tokens of the prompt depend on the answer')
+    turns = [x.ids[first : x.turns[-1][1]] for x in found]
+    if any(turn[-1] != self.template.end for turn in turns):
+      return ValueError(
+        f'the chat template {self.template.name} ends answers with several '
+        'tokens'
+      )
+    own = [
+      turn[:-1] if text.strip() else turn[:0]
+      for turn, text in zip(turns, answers, strict=True)
+    ]
+    return self.bare(asked, tokenizer), own
+
+  def bare(self, prompt: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """A prompt's ids without what its row begins or ends with anyway."""
+    if self.family == 'encoder_decoder':
+      ends = len(prompt) > 0 and prompt[-1] == tokenizer.eos
+      return prompt[:-1] if ends else prompt
+    start = start_id(tokenizer, self.config)
+    begins = len(prompt) > 0 and prompt[0] == start
+    return prompt[1:] if begins else prompt
 
   def _check(self, answers, where=''):
     """Raises ValueError for answers of no token, or two that are equal."""
@@ -94,19 +160,21 @@ class Answers:
     """The arrays of some answers to a prompt, and whether one was cut.
 
     Args:
-      prompt, answers: ids, int [n] each; an answer's do not have its EOS.
+      prompt, answers: ids, int [n] each, without what begins a row, and
+        without the EOS of each, or what a chat template has in its place.
       tokenizer: for the special tokens.
 
     Returns:
       Arrays without padding, a list where each answer has its own; `kept` are
-      the answers as they are in the row, without EOS.
+      the answers as they are in the row, without their end.
 
     Raises:
       ValueError: the prompt leaves no room for an answer.
     """
     room = self._room(prompt, tokenizer)
-    eos = [] if tokenizer.eos is None else [tokenizer.eos]
-    whole = [np.int32([*answer, *eos]) for answer in answers]
+    end = self.template.end if self.template else tokenizer.eos
+    end = [] if end is None else [end]
+    whole = [np.int32([*answer, *end]) for answer in answers]
     lost = any(len(x) > room for x in whole)
     cut = [x[:room] for x in whole]
     row = {'kept': [x[:room] for x in answers]}
@@ -223,6 +291,11 @@ def shapes(
       f'data.framing={config.framing!r} must be '
       + ('bert or roberta' if family == 'encoder' else "''")
       + f': model.family is {family!r}.'
+    )
+  if config.chat_template and family == 'encoder':
+    raise ValueError(
+      f'data.chat_template is {config.chat_template!r}, but model.family='
+      "'encoder' reads a prompt and an answer as a pair of texts: set it to ''."
     )
   left = ('targets', 'weights', 'predict_at', 'prefix') if reward else ()
   found = {

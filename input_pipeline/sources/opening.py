@@ -25,12 +25,14 @@ def open_source(
   field: str = 'text',
   task_folder: str = '',
   single: bool = False,
+  chats: bool = False,
 ) -> files.Source:
   """The source called `name`, which the config's `key` gives.
 
   Only synthetic data needs seed, vocab_size and sentinels; `field` is
   data.text_field, `task_folder` data.task_folder; with `single` preferences are
-  answers one by one. Raises ValueError naming `key` if there is no such source.
+  answers one by one, and with `chats` their prompts are chats. Raises
+  ValueError naming `key` if there is no such source.
   """
   kind, _, rest = name.partition(':')
   where = f'{key}={name!r}'
@@ -47,7 +49,7 @@ def open_source(
   if kind == 'tfds':
     return tfds.TfdsDataset(rest, key, field)
   if kind == 'preferences':
-    return preferences.Preferences(_match(rest, where), where, single)
+    return preferences.Preferences(_match(rest, where), where, single, chats)
   if kind == 'task':
     return labelled.Labelled(rest, task_folder, key)
   if name == 'docs':

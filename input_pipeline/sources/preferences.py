@@ -7,14 +7,17 @@ and whether it is desirable:
   {"prompt": "...", "completion": "...", "label": true}
 
 These are the fields of trl's data sets. Texts may be lists of messages,
-{"role": "user", "content": "..."}, in their place. A line without a prompt has
-one in both answers: the part in which they agree.
+{"role": "user", "content": "..."}, in their place; an answer is one message of
+the assistant. A line without a prompt has one in both answers: the part in
+which they agree.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from input_pipeline.chat import messages as chat
+from input_pipeline.chat.messages import Message
 from input_pipeline.sources import hashes, lines
 from input_pipeline.sources.files import Source, parse
 
@@ -27,14 +30,14 @@ class Preference(NamedTuple):
 
   Attributes:
     number: the place in the source, from 0.
-    prompt, first, second: texts. `first` is the chosen answer and `second` the
-      rejected one; or `first` is the only answer and `second` that of another
-      prompt.
+    prompt: a text; of chats, messages of which the last one is the user's.
+    first, second: texts. `first` is the chosen answer and `second` the rejected
+      one; or `first` is the only answer and `second` that of another prompt.
     desirable: 1 or 0, of an answer that stands alone.
   """
 
   number: int
-  prompt: str
+  prompt: str | list[Message]
   first: str
   second: str
   desirable: float = 1.0
@@ -51,12 +54,20 @@ class Preferences(Source):
     files: their names.
     where: the config's key and value, for messages.
     single: whether answers stand alone.
+    chats: whether prompts are chats (data.chat_template). A text is then what
+      the user says, without the space around it, and so is an answer.
 
   Raises:
     ValueError: no line can be used, or all prompts of single answers are one.
   """
 
-  def __init__(self, files: list[str], where: str, single: bool = False):
+  def __init__(
+    self,
+    files: list[str],
+    where: str,
+    single: bool = False,
+    chats: bool = False,
+  ):
     self.files, self._found = files, []
     self.lengths, self._firsts = [], []
     number = 0
@@ -64,7 +75,7 @@ class Preferences(Source):
       own = []
       for line, record in enumerate(lines.read_lines(file), 1):
         if record and not record.isspace():
-          for example in _read(record, number, single):
+          for example in _read(record, number, single, chats):
             own.append((line, example))
             number += 1
       self._firsts.append(number - len(own))
@@ -101,14 +112,17 @@ class Preferences(Source):
   def text(self, record: Preference | ValueError) -> bytes:
     """The prompt and the answers, to train a tokenizer on."""
     example = self.example(record)
-    return '\n'.join([example.prompt, example.first, example.second]).encode()
+    prompt = example.prompt
+    if not isinstance(prompt, str):
+      prompt = '\n'.join(x['content'] for x in prompt)
+    return '\n'.join([prompt, example.first, example.second]).encode()
 
   def place(self, file: int, line: int) -> str:
     return f'{os.path.basename(self.files[file])}, line {line}'
 
   def _pair(self, good, where):
     """Gives each answer the next one to another prompt."""
-    if len({x.prompt for x in good}) < 2:
+    if all(x.prompt == good[0].prompt for x in good):
       raise ValueError(
         f'{where}: all answers have one prompt, {good[0].prompt[:60]!r}. The '
         'KL divergence of KTO is estimated from answers to other prompts: '
@@ -127,16 +141,16 @@ class Preferences(Source):
           own[n] = line, example._replace(second=other)
 
 
-def _read(record, number, single) -> list[Preference | ValueError]:
+def _read(record, number, single, chats) -> list[Preference | ValueError]:
   """A line -> its examples, numbered from `number`."""
   try:
     found = parse(record)
     if not isinstance(found, dict):
       raise ValueError('the line is not a JSON object')
     if all(key in found for key in ONE):
-      return _one(found, number, single)
+      return _one(found, number, single, chats)
     if all(key in found for key in PAIR):
-      return _two(found, number, single)
+      return _two(found, number, single, chats)
     raise ValueError(
       'the object lacks chosen and rejected, or completion and label; it has '
       f'{", ".join(list(found)[:9])}'
@@ -145,7 +159,7 @@ def _read(record, number, single) -> list[Preference | ValueError]:
     return [error]
 
 
-def _one(found, number, single):
+def _one(found, number, single, chats):
   if not single:
     raise ValueError(
       'it has one answer with a label, which align.method=kto reads: this '
@@ -154,12 +168,12 @@ def _one(found, number, single):
   label = found['label']
   if not isinstance(label, bool) and label not in (0, 1):
     raise ValueError(f'label is {label!r}; it must be true or false')
-  prompt, (answer,) = _texts(found, ('completion',))
+  prompt, (answer,) = _texts(found, ('completion',), chats)
   return [Preference(number, prompt, answer, '', float(label))]
 
 
-def _two(found, number, single):
-  prompt, answers = _texts(found, PAIR)
+def _two(found, number, single, chats):
+  prompt, answers = _texts(found, PAIR, chats)
   if answers[0] == answers[1]:
     raise ValueError('the chosen answer equals the rejected one')
   if not single:
@@ -170,22 +184,49 @@ def _two(found, number, single):
   ]
 
 
-def _texts(found: dict, names: Sequence[str]) -> tuple[str, list[str]]:
-  """The prompt and the answers of a line, as texts."""
+def _texts(
+  found: dict, names: Sequence[str], chats: bool
+) -> tuple[str | list[Message], list[str]]:
+  """The prompt of a line, and its answers as texts."""
   values = [found[name] for name in names]
   prompt = found.get('prompt')
   for name, value in (('prompt', prompt), *zip(names, values, strict=True)):
     _check(name, value, prompt is None and name == 'prompt' and len(names) > 1)
   if prompt is None:
     prompt, values = _shared(*values)
-  if isinstance(prompt, list):
-    prompt = conversation(prompt, ends=True)
-  values = [conversation(x) if isinstance(x, list) else x for x in values]
+  for name, value in zip(names, values, strict=True):
+    _check_turn(name, value)
+  if chats:
+    prompt = asked(prompt)
+    chat.check(prompt, 'prompt', answered=False)
+    texts = [x['content'] for x in prompt]
+    values = [said(x) for x in values]
+  else:
+    if isinstance(prompt, list):
+      prompt = conversation(prompt, ends=True)
+    texts = [prompt]
+    values = [conversation(x) if isinstance(x, list) else x for x in values]
   try:
-    ''.join([prompt, *values]).encode()
+    ''.join([*texts, *values]).encode()
   except UnicodeEncodeError as error:
     raise ValueError(f'a text is not Unicode ({error.reason})') from None
   return prompt, values
+
+
+def asked(prompt: str | Sequence[dict]) -> list[Message]:
+  """A prompt as a chat: a text is what the user says.
+
+  >>> asked(' Hi. ')
+  [{'role': 'user', 'content': 'Hi.'}]
+  """
+  if isinstance(prompt, str):
+    return [{'role': 'user', 'content': prompt.strip()}]
+  return [{key: x[key] for key in ('role', 'content')} for x in prompt]
+
+
+def said(answer: str | Sequence[dict]) -> str:
+  """The content of an answer in a chat."""
+  return answer.strip() if isinstance(answer, str) else answer[0]['content']
 
 
 def _check(name, value, may_lack):
@@ -201,6 +242,19 @@ def _check(name, value, may_lack):
   if not good or not value:
     raise ValueError(
       f'{name} must be a text, or a list of messages with role and content'
+    )
+
+
+def _check_turn(name, value):
+  """Raises ValueError if messages are not one turn of the assistant."""
+  if isinstance(value, str):
+    return
+  roles = [x['role'] for x in value]
+  if roles != ['assistant']:
+    raise ValueError(
+      f'{name} has messages of {", ".join(map(str, roles)) or "nobody"} after '
+      'the prompt; it must have one, of the assistant. Where both answers have '
+      'the whole chat, leave prompt out'
     )
 
 

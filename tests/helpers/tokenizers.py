@@ -3,6 +3,8 @@
 import json
 import random
 
+from input_pipeline.tokenizers import kinds
+
 SENTINELS = 7
 SIZES = {'unigram': 90, 'bpe': 400, 'wordpiece': 200, 'byte_bpe': 400}
 TEXT = 'Bad banana, got 7 limes: ŝtelo 汉字 😀'
@@ -25,3 +27,19 @@ def write_gpt2(tokenizer, folder):
   (folder / 'encoder.json').write_text(json.dumps(content['vocab']))
   lines = ['#version: 0.2', *map(' '.join, content['merges'])]
   (folder / 'vocab.bpe').write_text('\n'.join(lines) + '\n')
+
+
+def with_specials(kind, names):
+  """A trained tokenizer whose last ids are further special tokens."""
+  made = kinds.train(texts(), 400, 0, kind)
+  if not names:
+    return made
+  content = json.loads(made.model)
+  for n, name in enumerate(names, made.size):
+    content['model']['vocab'][name] = n
+    token = {'id': n, 'content': name, 'special': True}
+    flags = dict.fromkeys(
+      ('single_word', 'lstrip', 'rstrip', 'normalized'), False
+    )
+    content['added_tokens'].append(token | flags)
+  return type(made)(content, 0, 'made')

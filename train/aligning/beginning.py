@@ -38,8 +38,9 @@ def _examples(config: ConfigDict) -> int:
   data, count = data_config(config), 0
   for key, name, _ in data.sources:
     source = opening.open_source(
-      name, config.seed, 0, 0, key, single=data.objective == 'desirable'
-    )
+      name, config.seed, 0, 0, key, single=data.objective == 'desirable',
+      chats=bool(data.chat_template),
+    )  # fmt: skip
     own = _usable(source)
     if not config.eval.source and data.holdout:
       own -= own // data.holdout

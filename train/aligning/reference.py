@@ -108,6 +108,8 @@ def _fingerprint(data: pipeline.Data) -> dict:
     'tokenizer': data.tokenizer.fingerprint,
     'sources': [source.fingerprint for source in _sources(data)],
   }
+  if data.template:
+    found['data']['chat_template'] = data.template.fingerprint
   return json.loads(json.dumps(found))
 
 
@@ -133,7 +135,9 @@ def _batches(
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
   """(numbers of the examples, their batch of `size` rows), in order."""
   good = [x for x in source.examples if not isinstance(x, ValueError)]
-  answers = preferences.Answers(data.config, data.family)
+  answers = preferences.Answers(
+    data.config, data.family, template=data.template
+  )
   shapes, rows, numbers = data.shapes, [], []
   for first in range(0, len(good), BLOCK):
     block = good[first : first + BLOCK]

@@ -14,7 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from configs.commands import terminal
 from configs.commands.command import UserError
+from input_pipeline.chat import templates
 from input_pipeline.objectives import features, preferences
+from input_pipeline.sources.preferences import asked, said
 from train.aligning import criteria
 from train.parallel import sharding
 from train.runs import opening
@@ -37,13 +39,51 @@ class Reward:
   def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
     """The reward of each answer to its prompt, float32 [n].
 
-    Answers that are longer than the row are cut, and counted on the terminal.
+    With data.chat_template a prompt is what the user says, and the answer the
+    assistant's turn. Answers that are longer than the row are cut, and counted
+    on the terminal.
 
     Raises:
       ValueError: a prompt is too long, or there are more prompts than answers.
       RewardError: a reward is NaN or infinite.
     """
-    rows, cut = self._rows(prompts, answers)
+    if len(prompts) != len(answers):
+      raise ValueError(
+        f'{len(answers)} answers have {len(prompts)} prompts: each needs one.'
+      )
+    read, given = prompts, answers
+    if self.template:
+      read, given = map(asked, prompts), map(said, answers)
+    ids = self._form.ids([*read], [[x] for x in given], self.run.tokenizer)
+    return self._scored(ids, prompts, answers)
+
+  def score_ids(
+    self, prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]
+  ) -> np.ndarray:
+    """As `score`, of chats that are ids of the model's own tokenizer.
+
+    Args:
+      prompts: as a model reads them before it answers.
+      answers: without the token that ends a turn.
+    """
+    tokenizer = self.run.tokenizer
+    ids = [
+      (self._form.bare(prompt, tokenizer), [answer])
+      for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    texts = [[tokenizer.decode(x) for x in own] for own in (prompts, answers)]
+    return self._scored(ids, *texts)
+
+  @functools.cached_property
+  def template(self) -> templates.Template | None:
+    """How the chats are written that it reads; None: it reads plain texts."""
+    if not self.run.data.chat_template:
+      return None
+    return templates.prepare(self.run.data, self.run.tokenizer, self.run.folder)
+
+  def _scored(self, ids, prompts, answers):
+    """The rewards of ids, as `preferences.Answers.ids` gives them."""
+    rows, cut = self._rows(ids, prompts)
     if cut and jax.process_index() == 0:
       terminal.warn(
         f'{self.run.folder} reads {self.run.data.length} tokens: {cut:,} of '
@@ -62,21 +102,15 @@ class Reward:
       )
     return found
 
-  def _rows(self, prompts, answers):
+  def _rows(self, ids, prompts):
     """The row of each answer, and how many answers were cut."""
     tokenizer, form = self.run.tokenizer, self._form
-    if len(prompts) != len(answers):
-      raise ValueError(
-        f'{len(answers)} answers have {len(prompts)} prompts: each needs one.'
-      )
-    ids = iter(
-      tokenizer.encode_batch([x.encode() for x in (*prompts, *answers)])
-    )
-    asked = [next(ids) for _ in prompts]
     rows, cut = [], 0
-    for text, prompt in zip(prompts, asked, strict=True):
+    for text, own in zip(prompts, ids, strict=True):
       try:
-        row, lost = form.row(prompt, [next(ids)], tokenizer)
+        if isinstance(own, ValueError):
+          raise own
+        row, lost = form.row(*own, tokenizer)
       except ValueError as error:
         raise ValueError(
           f'{self.run.folder} cannot score answers to {text[:60]!r}: {error}.'
@@ -88,7 +122,9 @@ class Reward:
 
   @functools.cached_property
   def _form(self):
-    return preferences.Answers(self.run.data, self.run.model.config.family)
+    return preferences.Answers(
+      self.run.data, self.run.model.config.family, template=self.template
+    )
 
   @functools.cached_property
   def _step(self):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
 from input_pipeline.chat import templates
-from input_pipeline.choices import PAIRS
+from input_pipeline.choices import PAIRS, PREFERENCES
 from input_pipeline.config import data_config
 from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
@@ -126,11 +126,17 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
         if ours != new:
           print(f'{group}.{key}: {new!r} (the config had {ours!r})')
           config[group][key] = new
-    if config.data.objective == 'text_to_text':
+    if config.data.objective == 'text_to_text' or _compares(config):
       _adopt_template(config, folder, theirs)
     if scratch:
       _keep_tokenizer(config, folder, theirs)
   return config.lock()
+
+
+def _compares(config):
+  """Whether a model that reads chats learns from preferences."""
+  compared = config.data.objective in PREFERENCES
+  return compared and config.model.family != 'encoder'
 
 
 def _adopt_template(config: ConfigDict, folder: str, theirs: ConfigDict):

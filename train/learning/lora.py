@@ -167,6 +167,17 @@ def attach(params: dict, scale: float) -> dict:
   return unflatten_dict(base | changed)
 
 
+def changes(params: dict) -> bool:
+  """Whether the factors under KEY change a matrix: new ones do not.
+
+  Of new factors one of each pair is 0; see `draw`.
+  """
+  pairs = {}
+  for (*place, _), x in flatten_dict(params[KEY]).items():
+    pairs.setdefault(tuple(place), []).append(bool(jnp.any(x)))
+  return any(map(all, pairs.values()))
+
+
 def _parted(params):
   """The model's parameters by path, and the factors of each matrix's path."""
   base = flatten_dict({k: x for k, x in params.items() if k != KEY})

@@ -47,15 +47,16 @@ class Learner:
     self._align = align = setup.config.align
     self._policy = policy_of(align)
     start = data.start_id or 0
-    tokenizer = data.tokenizer
     self._fixed = programs.Fixed(
-      setup.model, tokenizer.eos, start, tokenizer.size, setup.mesh
+      setup.model, data.end_id, start, data.tokenizer.size, setup.mesh
     )
     self._sample = rollouts.make_sampler(
       setup, self._fixed, align.samples, align.answer_length
     )
-    self._rewards = scores.Scores(align)
-    self._reference = None  # its parameters, from the first step on
+    self._rewards = scores.Scores(align, data)
+    # Of the reference, from the first step on: its parameters, or with LoRA
+    # its factors.
+    self._reference = None
     self._record = Record(os.fspath(checkpoints.folder.parent))
     everywhere = jax.sharding.NamedSharding(
       setup.mesh, jax.sharding.PartitionSpec()
@@ -135,7 +136,8 @@ class Learner:
     present = np.repeat(prompts.segments.any(axis=1), align.samples)
     texts = self._texts(prompts, answers)
     processes.doing(f'scoring the answers of step {done + 1}', long=True)
-    rewards, allowed = self._rewards(texts, present)
+    ids = self._ids(prompts, answers)
+    rewards, allowed = self._rewards(texts, present, ids)
     arrays = rollouts.rows_of(
       setup.model.config, prompts, answers, self._fixed.start
     )
@@ -168,15 +170,28 @@ class Learner:
 
   def _texts(self, prompts, answers):
     """(prompt, answer, target) of each answer, as text."""
-    decode, copies = self._data.tokenizer.decode, self._align.samples
+    tokenizer, copies = self._data.tokenizer, self._align.samples
+    text = functools.partial(until_eos, tokenizer, end=self._fixed.eos)
     asked = [
-      (decode(ids[read > 0]), decode(target[wanted > 0]))
+      (tokenizer.decode(ids[read > 0]), text(target[wanted > 0]))
       for ids, read, target, wanted in zip(*prompts, strict=True)
     ]
-    written = (until_eos(self._data.tokenizer, x) for x in answers.tokens)
+    written = map(text, answers.tokens)
     return [
       (asked[n // copies][0], text, asked[n // copies][1])
       for n, text in enumerate(written)
+    ]
+
+  def _ids(self, prompts, answers):
+    """(prompt, answer without its end) of each answer, as ids."""
+    copies, eos = self._align.samples, self._fixed.eos
+    asked = [
+      ids[read > 0]
+      for ids, read in zip(prompts.source, prompts.segments, strict=True)
+    ]
+    return [
+      (asked[n // copies], line[read & (line != eos)])
+      for n, (line, _, read) in enumerate(zip(*answers, strict=True))
     ]
 
   def _placed(self, arrays):
@@ -189,23 +204,38 @@ class Learner:
   def _reference_of(self, state):
     """The parameters that the run began with, as the model reads them.
 
-    LoRA's base never changes. Otherwise they are those of the run's first
-    checkpoint, which is kept.
+    They are those of the run's first checkpoint, which is kept. LoRA's base
+    never changes: of its run the factors alone are read again.
     """
-    if lora.KEY in state.params:
-      return {k: x for k, x in state.params.items() if k != lora.KEY}
     if self._reference is None:
-      first = self._checkpoints.steps()[0]
-      if first:
-        raise ValueError(
-          f'{self._checkpoints.folder} lacks the checkpoint of step 0, whose '
-          'parameters are those of the reference. Bring it back, or begin '
-          'another run in another --workdir.'
-        )
-      self._reference = self._checkpoints.restore_params(
-        self._setup.state.params, first
+      self._reference = self._restored()
+    if lora.KEY not in state.params:
+      return self._reference
+    base = {k: x for k, x in state.params.items() if k != lora.KEY}
+    if not self._reference:
+      return base
+    with self._setup.on_mesh():
+      return self._setup.tuning.applied(base | self._reference)
+
+  def _restored(self):
+    """The parameters of the first checkpoint; with LoRA the factors alone.
+
+    None of these where they change nothing, as those of a run that begins
+    without any.
+    """
+    first = self._checkpoints.steps()[0]
+    if first:
+      raise ValueError(
+        f'{self._checkpoints.folder} lacks the checkpoint of step 0, whose '
+        'parameters are those of the reference. Bring it back, or begin '
+        'another run in another --workdir.'
       )
-    return self._reference
+    wanted = self._setup.state.params
+    if lora.KEY not in wanted:
+      return self._checkpoints.restore_params(wanted, first)
+    wanted = {'params': {lora.KEY: wanted[lora.KEY]}}
+    found = self._checkpoints.restore_some(wanted, first)['params']
+    return found if lora.changes(found) else {}
 
   def _lines(self, done, seed, texts, answers, rewards, present):
     """A row of the record for each answer."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from configs.commands import terminal
+from input_pipeline import pipeline
 from train.aligning.rewards import open_reward
 from train.parallel import processes
 from train.reinforcing import rules
@@ -24,18 +25,44 @@ class Model:
 
   Args:
     place: WORKDIR[:STEP] of a run of align/reward.py.
+    data: of the policy.
+
+  Raises:
+    ValueError: one of both reads chats and the other does not, or as others.
   """
 
-  def __init__(self, place: str):
+  def __init__(self, place: str, data: pipeline.Data):
     self._model = open_reward(*warm_start.parse(place))
+    self._chats = bool(data.config.chat_template)
+    own, template = self._model.run, self._model.template
+    here = (template and template.fingerprint), own.tokenizer.fingerprint
+    theirs = None, here[1]
+    if self._chats:
+      theirs = data.template.fingerprint, data.tokenizer.fingerprint
+    if here != theirs:
+      raise ValueError(
+        f'align.rewards=model:{place} has data.chat_template='
+        f'{own.data.chat_template!r}, and this run '
+        f'{data.config.chat_template!r}: the chats of a policy and of its '
+        'reward model must be written alike, and have one tokenizer. Train the '
+        'reward model from the same run, or set both keys alike.'
+      )
 
   def score(
-    self, answers: Sequence[rules.Triple]
+    self,
+    answers: Sequence[rules.Triple],
+    ids: Sequence[tuple[np.ndarray, np.ndarray]],
   ) -> tuple[list[float], list[str]]:
-    """A number for each answer, NaN for one without a token; the failures."""
+    """A number for each answer, NaN for one without a token; the failures.
+
+    `ids` are those of the prompts and of the answers, which chats are read by.
+    """
     there = [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
     found = np.full(len(answers), np.nan, 'float32')
-    if there:
+    if there and self._chats:
+      own = zip(*(ids[n] for n in there), strict=True)
+      found[there] = self._model.score_ids(*own)
+    elif there:
       prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
       found[there] = self._model.score(prompts, texts)
     failures = ['it is empty'] * (len(answers) - len(there))
@@ -50,12 +77,14 @@ class Scores:
 
   Args:
     align: the config's group.
+    data: of the run.
 
   Raises:
     ValueError: a rule cannot be used.
   """
 
-  def __init__(self, align: Any):
+  def __init__(self, align: Any, data: pipeline.Data):
+    self._data = data
     self._seconds = align.reward_seconds
     self._size = align.reward_memory * 2**20
     self._rewards = [(name, x, self._open(name)) for name, x in align.rewards]
@@ -64,39 +93,49 @@ class Scores:
 
   def _open(self, name):
     if name.startswith(rules.MODEL):
-      return Model(name.removeprefix(rules.MODEL))
+      return Model(name.removeprefix(rules.MODEL), self._data)
     # Only the first process runs what may depend on its machine.
     if jax.process_index():
       return None
     return rules.open_rule(name, self._seconds, self._size)
 
   def __call__(
-    self, texts: Sequence[rules.Triple], present: np.ndarray
+    self,
+    texts: Sequence[rules.Triple],
+    present: np.ndarray,
+    ids: Sequence[tuple[np.ndarray, np.ndarray]] = (),
   ) -> tuple[np.ndarray, np.ndarray]:
     """float32 and bool [N]; the reward is NaN where it is not known.
 
-    `present` [N] says which answers are to a prompt, and not to padding.
+    Args:
+      texts: of each answer.
+      present: [N], which answers are to a prompt, and not to padding.
+      ids: of each prompt and answer, without the end of the answer; reward
+        models need them.
 
     Raises:
       RewardError: no answer has a reward.
     """
     total = np.zeros(len(texts), 'float32')
     for name, factor, rule in self._rewards:
-      total += np.float32(factor) * self._of(name, rule, texts, present)
+      total += np.float32(factor) * self._of(name, rule, texts, present, ids)
     allowed = np.ones(len(texts), bool)
     for name, least, rule in self._filters:
       # A comparison with NaN is false: what has no number does not pass.
-      allowed &= self._of(name, rule, texts, present) >= least
+      allowed &= self._of(name, rule, texts, present, ids) >= least
     return total, allowed
 
-  def _of(self, name, rule, texts, present):
+  def _of(self, name, rule, texts, present, ids):
     found = np.full(len(texts), np.nan, 'float32')
-    asked = [text for text, there in zip(texts, present, strict=True) if there]
+    asked = [texts[n] for n in np.flatnonzero(present)]
     if not asked:
       return found
     values, failures = np.zeros(len(asked), 'float32'), []
     if rule is not None:
-      values, failures = rule.score(asked)
+      more = ()
+      if isinstance(rule, Model):
+        more = ([ids[n] for n in np.flatnonzero(present)],)
+      values, failures = rule.score(asked, *more)
       self._report(name, failures)
       values = rules.checked(values, failures, len(asked), name)
     found[present] = processes.of_first(values)

@@ -9,7 +9,7 @@ import transformers
 from input_pipeline.chat import encoding, messages, templates
 from input_pipeline.chat.templates import KNOWN, NEEDS
 from input_pipeline.tokenizers import export, kinds
-from tests.helpers.tokenizers import texts
+from tests.helpers.tokenizers import texts, with_specials
 
 CHAT = [
   {'role': 'system', 'content': 'You are a careful helper.'},
@@ -37,22 +37,6 @@ ODD = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
 """
-
-
-def with_specials(kind, names):
-  """A trained tokenizer whose last ids are further special tokens."""
-  made = kinds.train(texts(), 400, 0, kind)
-  if not names:
-    return made
-  content = json.loads(made.model)
-  for n, name in enumerate(names, made.size):
-    content['model']['vocab'][name] = n
-    token = {'id': n, 'content': name, 'special': True}
-    flags = dict.fromkeys(
-      ('single_word', 'lstrip', 'rstrip', 'normalized'), False
-    )
-    content['added_tokens'].append(token | flags)
-  return type(made)(content, 0, 'made')
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from input_pipeline.chat.encoding import encode, prompt
+from input_pipeline.chat.templates import KNOWN, NEEDS, Template
 from input_pipeline.objectives import features, preferences
+from input_pipeline.objectives.chats import asked
 from input_pipeline.sources.preferences import Preference
+from input_pipeline.tokenizers.interface import start_id
 from tests.helpers.answers import TOKENIZER, data_of
+from tests.helpers.tokenizers import with_specials
 
 CHAR = {x: n + 10 for n, x in enumerate('abcdefghij')}
 EOS = TOKENIZER.eos
@@ -135,10 +140,64 @@ def test_rows_have_the_numbers_of_their_example():
   np.testing.assert_array_equal(batch['reference'][order], [[4, 5], [0, 1]])
 
 
+CHAT = [
+  {'role': 'system', 'content': 'Be brief.'},
+  {'role': 'user', 'content': 'Why is the sky blue?'},
+  {'role': 'assistant', 'content': 'Light.'},
+  {'role': 'user', 'content': 'And red?'},
+]
+ANSWERS = 'It scatters.', '  Less <|im_end|> than blue.\nSo.'
+
+
+@pytest.mark.parametrize('family', ['decoder', 'encoder_decoder'])
+@pytest.mark.parametrize('name', ['chatml', 'llama2', 'llama3', 'plain'])
+def test_answers_in_a_chat_are_those_of_the_whole_chat(name, family):
+  """The template's end of a turn stands in place of EOS."""
+  tokenizer = with_specials('byte_bpe', NEEDS[name])
+  data = {'target_length': 150} if family == 'encoder_decoder' else {}
+  config = data_of(
+    'dpo', family, chat_template=name, length=300, start='bos', **data
+  )
+  bos = start_id(tokenizer, config)
+  template = Template(name, KNOWN[name], tokenizer, bos)
+  form = preferences.Answers(config, family, template=template)
+  [[row]], _, bad = form.encode([Preference(0, CHAT, *ANSWERS)], tokenizer)
+  assert not bad
+  wanted = prompt(CHAT, template, tokenizer)
+  for n, answer in enumerate(ANSWERS):
+    whole = encode(
+      [*CHAT, {'role': 'assistant', 'content': answer}], template, tokenizer
+    )
+    first, end = whole.turns[-1]
+    line, weights = row['targets'][n], row['weights'][n]
+    own = line[np.asarray(weights) > 0]
+    np.testing.assert_array_equal(own, whole.ids[first:end])
+    assert own[-1] == template.end
+    np.testing.assert_array_equal(whole.ids[:first], wanted)
+    if family == 'decoder':  # rows begin with one BOS
+      ids = np.append(row['inputs'][n], line[-1])
+      begins = whole.ids[0] == bos
+      np.testing.assert_array_equal(ids[1 - begins :], whole.ids[:end])
+      assert ids[0] == bos
+  if family == 'encoder_decoder':
+    read = asked(CHAT, template, tokenizer, bos, pair=True)
+    np.testing.assert_array_equal(row['encoder_inputs'], read)
+
+
+def test_a_chat_without_an_answer_is_skipped():
+  tokenizer = with_specials('byte_bpe', ())
+  config = data_of('dpo', chat_template='llama2', length=300, start='bos')
+  template = Template('llama2', KNOWN['llama2'], tokenizer, 0)
+  form = preferences.Answers(config, 'decoder', template=template)
+  *_, bad = form.encode([Preference(0, CHAT, 'a', ' ')], tokenizer)
+  assert bad == {0: 'the rejected answer has no token'}
+
+
 @pytest.mark.parametrize(
   ('method', 'family', 'data', 'message'),
   [
     ('dpo', 'decoder', {'framing': 'bert'}, 'framing'),
+    ('reward', 'encoder', {'chat_template': 'plain'}, 'chat_template'),
     ('reward', 'encoder', {'framing': ''}, 'data.framing'),
     ('dpo', 'decoder', {'target_length': 4}, 'target_length is 4'),
     ('dpo', 'encoder', {}, "no rows for model.family='encoder'"),

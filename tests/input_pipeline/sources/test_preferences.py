@@ -51,8 +51,37 @@ def test_a_pair_has_a_prompt_and_two_answers(row, texts, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ('row', 'prompt', 'answers'),
+  [
+    (pair(' Hi. ', ' Yes', ' No'), messages('Hi.'), ('Yes', 'No')),
+    (
+      {
+        'chosen': messages('Hi.', 'So?', 'Go on.', ' Yes'),
+        'rejected': messages('Hi.', 'So?', 'Go on.', ' No'),
+      },
+      messages('Hi.', 'So?', 'Go on.'),
+      (' Yes', ' No'),
+    ),
+  ],
+)
+def test_the_prompt_may_be_a_chat(row, prompt, answers, tmp_path):
+  source = Preferences(
+    written(tmp_path / 'a.jsonl', row, pair(messages('a', 'b'))), 'x',
+    chats=True,
+  )  # fmt: skip
+  example, bad = source.examples
+  assert example[1:4] == (prompt, *answers)
+  assert source.text(example).decode().startswith('Hi.\n')
+  assert 'the last message must be of the user' in str(bad)
+
+
+@pytest.mark.parametrize(
   ('row', 'why'),
   [
+    (  # both have the prompt too, beside it
+      pair('Hi.', messages('Hi.', 'Yes'), messages('Hi.', 'No')),
+      'chosen has messages of user, assistant after the prompt; .* leave pro',
+    ),
     (pair(chosen='b'), 'the chosen answer equals the rejected one'),
     ({'prompt': 'p', 'chosen': 'a'}, 'lacks chosen and rejected, or completi'),
     ({'prompt': 'p', 'completion': 'a', 'label': True}, 'align.method=kto'),

@@ -1,6 +1,7 @@
 """A tiny run is aligned, from its reference's numbers to a win rate."""
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 
 from configs import llama
-from configs.align import dpo, recipe, reward
+from configs.align import dpo, grpo, recipe, reward
+from input_pipeline.chat.encoding import encode
+from input_pipeline.chat.messages import exchange
 from train import evaluate, loop
 from train.align import align
 from train.aligning import reference, rewards
 from train.fingerprint import fingerprint
 from train.reporting.metrics import read_metrics
-from train.runs import opening
+from train.runs import adapters, opening, workdir
+from train.setup import set_up
 from train.win_rate import described, win_rate
 
 WORDS = 'a good film', 'a bad film', 'good', 'bad'
@@ -162,3 +166,62 @@ def test_a_win_rate_has_its_interval_divergence_and_length(
   object.__setattr__(other, 'tokenizer', tokenizer)
   with pytest.raises(ValueError, match='have different tokenizers'):
     win_rate(ours, base, other, model, prompts)
+
+
+LORA = {
+  'train': 'lora', 'rank': 2, 'alpha': 4.0, 'base_dtype': 'bfloat16',
+  'matrices': ('attention/query', 'mlp/output'),
+}  # fmt: skip
+
+
+def test_adapters_of_one_base_read_chats(work, monkeypatch):
+  """A policy and its judge: LoRA over one base in bfloat16, LLaMA 2's chats."""
+  monkeypatch.setattr(  # answers are written token by token
+    loop, 'set_up', functools.partial(set_up, devices=jax.devices()[:1])
+  )
+  folder = str(work / 'adapted')
+
+  def begin(name, config, source='', **data):
+    config.unlock()
+    config.tuning.update(LORA)
+    config.data.update(data)
+    config.train.steps = config.eval.every = config.checkpoint.every = 2
+    place = adapters.begin(folder, name)
+    align(config.lock(), place, source)
+    return place
+
+  chats = {'chat_template': 'llama2', 'length': 64}
+  taught = begin('dpo', config_of(work), str(work / 'base'), **chats)
+  rows = list(read_metrics(taught))
+  losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
+  assert abs(losses[0] - math.log(2)) < 1e-6
+  assert losses[-1] < losses[0]
+  judge = begin('judge', config_of(work, reward), **chats)
+  c = grpo.get_config('size=tiny').unlock()
+  c.data.source, c.data.objective = (
+    f'preferences:{work}/pairs.jsonl',
+    'preference',
+  )
+  c.data.length, c.data.batch, c.data.holdout = 64, 4, 5
+  c.align.rewards, c.align.answer_length = ((f'model:{judge}', 1.0),), 8
+  c.align.samples = 2
+  # It begins with the factors of another run, and writes chats as that one.
+  place = begin('grpo', c, taught)
+  assert workdir.read_config(place).data.chat_template == 'llama2'
+  found = [row for row in read_metrics(place) if 'train/reward' in row]
+  assert abs(found[0]['train/kl']) < 1e-6
+  assert found[0]['train/gap'] < 1e-4
+  lines = (work / 'adapted/adapters/grpo/rollouts.jsonl').read_text()
+  line = json.loads(lines.splitlines()[0])
+  assert line['prompt'].startswith('[INST] film ')
+  assert line['target'].startswith(' good')
+  # The reward of an answer is that of its text, where its bytes are one.
+  model = rewards.open_reward(judge)
+  asked = line['prompt'].removeprefix('[INST] ').removesuffix(' [/INST]')
+  own = model.score([asked], ['good'])
+  ids = encode(exchange(asked, 'good'), model.template, model.run.tokenizer)
+  first, end = ids.turns[0]
+  given = model.score_ids([ids.ids[:first]], [ids.ids[first : end - 1]])
+  np.testing.assert_array_equal(own, given)
+  with pytest.raises(ValueError, match="chat_template='llama2', and this run"):
+    begin('plain', c, str(work / 'base'))

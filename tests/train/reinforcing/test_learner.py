@@ -10,9 +10,11 @@ import pytest
 
 from configs import llama, t5
 from configs.align import grpo, lamda, ppo, rloo
-from train import loop
+from train import loop, phases
 from train.align import align
+from train.reinforcing import learner
 from train.reporting.metrics import read_metrics
+from train.runs import workdir
 from train.runs.checkpoint import Checkpoints
 from train.setup import set_up
 
@@ -178,3 +180,57 @@ def test_an_encoder_decoder_learns(folder, source, begun):
   assert [x['train/gap'] < 1e-4 for x in found] == [True] * 2
   assert found[0]['train/kl'] == 0
   assert abs(found[1]['train/kl']) < 1
+
+
+def test_the_reference_has_the_factors_that_the_run_began_with(
+  folder, source, begun
+):
+  """GRPO goes on with LoRA's factors, beside a base in bfloat16."""
+  lora = {
+    'tuning.train': 'lora', 'tuning.rank': 2, 'tuning.alpha': 8.0,
+    'tuning.matrices': ('attention/query', 'mlp/output', 'embed/table'),
+  }  # fmt: skip
+  config = recipe(
+    'grpo', source, align__rewards=(('exact', 1.0),), train__steps=1,
+    eval__every=1, checkpoint__every=1, schedule__learning_rate=0.1,
+  )  # fmt: skip
+  taught = changed(
+    workdir.read_config(begun('')),
+    lora | {'train.steps': 2, 'schedule.learning_rate': 0.1},
+  )
+  start, place = str(folder / 'factors'), str(folder / 'factors_on')
+  loop.train(taught, start, init_from=begun(''))
+  factors = final(start)['params']['lora']
+  assert all(np.any(x) for x in jax.tree.leaves(factors))
+  align(changed(config, lora | {'tuning.base_dtype': 'bfloat16'}), place, start)
+  (row,) = (x for x in read_metrics(place) if 'train/reward' in x)
+  assert abs(row['train/kl']) < 1e-6
+  assert row['train/gap'] < 1e-4
+
+
+def test_an_answer_ends_as_the_chat_template_says(
+  folder, source, begun, monkeypatch
+):
+  """The id that ends a turn ends an answer, in place of EOS."""
+  seen = {}
+
+  class Ending(learner.Learner):
+    def __init__(self, setup, data, *args):
+      data.end_id = 5
+      super().__init__(setup, data, *args)
+
+    def _lines(self, done, seed, texts, answers, *args):
+      seen.update(answers=answers, texts=texts)
+      return super()._lines(done, seed, texts, answers, *args)
+
+  monkeypatch.setattr(phases, 'Learner', Ending)
+  config = recipe(
+    'rloo', source, align__rewards=(('exact', 1.0),), train__steps=1,
+    eval__every=1, checkpoint__every=1, align__answer_length=16,
+  )  # fmt: skip
+  align(config, str(folder / 'ending'), begun(''))
+  tokens, _, read = seen['answers']
+  for line, own in zip(tokens, read, strict=True):
+    ends = np.flatnonzero(line == 5)
+    assert own.sum() == (ends[0] + 1 if len(ends) else 16)
+  assert (tokens == 5).any()

@@ -29,7 +29,7 @@ def opened(monkeypatch, given, **align):
   monkeypatch.setattr(
     scores.rules, 'open_rule', lambda name, *limits: Given(given[name])
   )
-  return scores.Scores(ml_collections.ConfigDict(NONE | align))
+  return scores.Scores(ml_collections.ConfigDict(NONE | align), None)
 
 
 def test_parts_filters_and_padding(monkeypatch, capsys):
