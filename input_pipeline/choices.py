@@ -18,7 +18,9 @@ class Keys(NamedTuple):
 _SPANS = ('sentinels', 'noise_density')
 _PAIR = ('document_tokens', 'loss_on_inputs')
 _BORROW = 'borrow_sentinels'
+# Keys of tasks in words, and what the names of these tasks begin with.
 WORDED = ('shots', 'shot_share', 'option_share', 'inverted_share')
+IN_WORDS = 'task:flan/'
 _CHATS = ('chat_template', *WORDED)
 _MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')
 _MASKS_TOO = ('random_share', 'whole_words', 'duplicates')
