@@ -87,3 +87,4 @@ def test_llama_learns_chats(arg, template):
   assert config.data.source == 'task:messages:a.jsonl,validation=b.jsonl'
   assert config.data.chat_template == template
   assert config.train.epochs == 2
+  assert not config.data.pack  # or no epoch could be counted
