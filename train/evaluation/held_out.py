@@ -37,8 +37,8 @@ def open_sources(
   for name, source in config.eval.sources:
     try:
       found[name] = pipeline.open_data(
-        _alone(data.config, source), data.seed, config.model.vocab_size, source, folder,
-        family=data.family,
+        _alone(data.config, source), data.seed, config.model.vocab_size,
+        source, folder, family=data.family,
       )  # fmt: skip
     except ValueError as error:
       raise ValueError(f'eval.sources, {name!r}: {error}') from error
