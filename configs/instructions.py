@@ -2,7 +2,8 @@
 
 The tasks are those of `docs/tasks.md` that FLAN has too, and a few like them;
 clusters are FLAN's (Wei et al. 2022, figure 3; memory). heldout=CLUSTER leaves
-a cluster out of training and evaluates on it alone, as FLAN does (2.2).
+a cluster out of training and evaluates on it alone, as FLAN does (2.2); those
+that are too like it are left out too (ALIKE).
 """
 
 from ml_collections import ConfigDict
@@ -14,11 +15,10 @@ CLUSTERS = {
   'paraphrase': ('glue/mrpc', 'glue/qqp', 'glue/stsb'),
   'sentiment': ('glue/sst2',),
   'commonsense': ('super_glue/copa', 'swag'),
-  # With FLAN's reading comprehension with commonsense, which is ReCoRD here.
   'reading': (
-    *('super_glue/boolq', 'super_glue/multirc', 'super_glue/record'),
-    *('squad/v1.1', 'race/all'),
+    *('super_glue/boolq', 'super_glue/multirc', 'squad/v1.1', 'race/all'),
   ),
+  'reading_commonsense': ('super_glue/record',),
   'closed_book': ('trivia_qa',),
   'coreference': ('super_glue/wsc', 'super_glue/dpr'),
   'summarization': ('cnn_dailymail', 'xsum'),
@@ -39,17 +39,26 @@ MADE = {
   'numbers_yes_no': ('numbers/more', 'numbers/even'),
   'sums': ('numbers/sum', 'numbers/difference', 'numbers/larger'),
 }
+# cluster: those that are not learnt where it is held out. The published code's
+# splits between clusters.
+ALIKE = {
+  'nli': ('paraphrase',),
+  'paraphrase': ('nli',),
+  'reading': ('reading_commonsense',),
+  'commonsense': ('reading_commonsense',),
+  'reading_commonsense': ('reading', 'commonsense'),
+}
 # What is evaluated, where it is not called 'validation'.
 _SPLITS = {'glue/mnli': ('validation_matched', 'validation_mismatched')}
 VOCABULARY = 352  # pieces: the texts of MADE give no more
 HELDOUT = '', *CLUSTERS, *MADE  # values of heldout=
 
 
-def check_recipe(heldout: str, recipe: str) -> None:
+def check_recipe(heldout: str, recipe: str, key: str = 'recipe') -> None:
   """Raises ValueError if a recipe that learns no instructions holds one out."""
   if heldout and recipe != 'flan':
     raise ValueError(
-      f'heldout={heldout} belongs to instructions: recipe={recipe} has none.'
+      f'heldout={heldout} belongs to instructions: {key}={recipe} has none.'
     )
 
 
@@ -68,7 +77,8 @@ def mix(c: ConfigDict, heldout: str = '', tiny: bool = False) -> None:
   d = c.data
   d.source, d.holdout, d.concatenate = '', 0, True
   d.objective, d.document_tokens = 'text_to_text', 0
-  kept = [x for name, own in clusters.items() if name != heldout for x in own]
+  out = (heldout, *ALIKE.get(heldout, ()))
+  kept = [x for name, own in clusters.items() if name not in out for x in own]
   d.mixture = tuple((f'task:flan/{name}', 0) for name in kept)
   d.rates = 'examples'
   d.rate_cap = 30_000  # of the published code, for FLAN 2021's tasks

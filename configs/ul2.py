@@ -4,10 +4,10 @@
 ours, for a run in minutes.
 
 Variants: ul2 is the paper's. flan is the release of 2023, trained further at
-length 2048 and then on FLAN's instructions. UL2 learns a mixture of seven
-denoisers (table 1); a mode token says which one a row is for. Of the
-instructions only the form is here: the first part of a text is the input, the
-rest is the answer.
+length 2048 and then on FLAN's instructions, which are learnt here with
+train.finetune, as configs/flan_t5.py says; heldout=CLUSTER leaves some out. UL2
+learns a mixture of seven denoisers (table 1); a mode token says which one a row
+is for.
 Forms of the S-denoiser: table is a quarter of the text behind a sentinel (table
 1); code is prefix language modelling, which the appendix's code calls.
 
@@ -56,7 +56,9 @@ def get_config(arg: str = '') -> ConfigDict:
     size=('20b', 'tiny'),
     variant=('ul2', 'flan'),
     s_denoiser=('table', 'code'),
+    heldout=instructions.HELDOUT,
   )
+  instructions.check_recipe(chosen['heldout'], chosen['variant'], 'variant')
   size, flan = chosen['size'], chosen['variant'] == 'flan'
   prefix = chosen['s_denoiser'] == 'code'
   if flan and prefix:
@@ -125,5 +127,5 @@ def get_config(arg: str = '') -> ConfigDict:
       d.sentinels = 100  # T5's, enough for these rows
     d.target_length //= 8
   if flan:
-    instructions.mix(c, tiny=size == 'tiny')
+    instructions.mix(c, chosen['heldout'], size == 'tiny')
   return common.finish(c)

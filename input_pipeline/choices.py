@@ -18,7 +18,9 @@ class Keys(NamedTuple):
 _SPANS = ('sentinels', 'noise_density')
 _PAIR = ('document_tokens', 'loss_on_inputs')
 _BORROW = 'borrow_sentinels'
+# Keys of tasks in words, and what the names of these tasks begin with.
 WORDED = ('shots', 'shot_share', 'option_share', 'inverted_share')
+IN_WORDS = 'task:flan/'
 _CHATS = ('chat_template', *WORDED)
 _ANSWERS = ('sentinels', 'target_length', 'chat_template')
 _MASKS = ('noise_density', 'predictions', 'masking', 'masked_share')

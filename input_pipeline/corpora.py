@@ -115,9 +115,9 @@ def _corpus(
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)
   config = task_config(config, source.task, family, key)
-  labels = Format(
-    source.task, config, family, trained, template, source.examples
-  )
+  # A run that learns few examples has no others as worked ones.
+  others = source.examples[: config.documents or None]
+  labels = Format(source.task, config, family, trained, template, others)
   labels.check(source.examples, f'{key}={name!r}')
   return Corpus(key, name, source, config, *split, **limit, labels=labels)
 

@@ -54,7 +54,7 @@ def _prompts(config):
 def _worded(config):
   """How tasks in words are drawn."""
   names = [name for _, name, _ in config.sources]
-  read = any(name.startswith('task:flan/') for name in names)
+  read = any(name.startswith(choices.IN_WORDS) for name in names)
   for key in choices.WORDED:
     share(config, key, float('inf') if key == 'shots' else 1.0)
     rule = "be 0: only tasks in words, 'task:flan/NAME', read it"

@@ -7,7 +7,9 @@ llama.py.
 
 Version 2 is LLaMA 2-Chat's first step: two epochs over 27,540 chats, rows of
 4,096 tokens in batches of 64, a cosine from 2e-5, loss on the answers alone
-(3.1; memory). The other versions take its recipe: 1 had no such step, and 3's
+(3.1; memory). The paper fills its rows with several chats. Here a row has one,
+so that epochs can be counted: to fill them set data.pack=True, train.epochs=0
+and train.steps. The other versions take its recipe: 1 had no such step, and 3's
 is published in part (1e-5 for 405B; Llama Team 2024, 4.1.3, memory). Chats are
 written as each version's are; LLaMA 3's needs its tokenizer, so that `tiny`
 takes LLaMA 2's.
@@ -28,7 +30,6 @@ def get_config(arg: str = '') -> ConfigDict:
 
   c.data.objective = 'text_to_text'
   c.data.chat_template = 'llama3' if theirs and not tiny else 'llama2'
-  c.data.pack = True
   c.data.length = 4096  # 3.1
   c.data.batch = 64  # 3.1
   c.data.streams, c.data.block = 8, 2**12

@@ -76,7 +76,8 @@ NEEDS = {
   'llama3': ('<|start_header_id|>', '<|end_header_id|>', '<|eot_id|>'),
 }
 # Private characters of Unicode, which stand for the names of special tokens
-# inside a message.
+# inside a message. The one after the last name stands before such characters
+# of the message's own, as icon fonts have them.
 _PRIVATE = 0xF0000
 
 
@@ -120,6 +121,9 @@ class Template:
       )
     longest = sorted(self.markers, key=len, reverse=True)
     self.pattern = re.compile('|'.join(map(re.escape, longest)) or r'(?!)')
+    self._names = [*self.markers]
+    self._escape = chr(_PRIVATE + len(self._names))
+    self._private = f'[{chr(_PRIVATE)}-{self._escape}]'
     self._compiled = _compiled(text, name)
     self.end = self._checked_end()
 
@@ -134,19 +138,20 @@ class Template:
     )
 
   def _hidden(self, text):
-    names = [*self.markers]
+    text = re.sub(self._private, lambda found: self._escape + found[0], text)
     return self.pattern.sub(
-      lambda found: chr(_PRIVATE + names.index(found[0])), text
+      lambda found: chr(_PRIVATE + self._names.index(found[0])), text
     )
 
   def shown(self, text: str) -> str:
     """A part of a rendered text with what `render` has hidden in it."""
-    names = [*self.markers]
-    return re.sub(
-      f'[{chr(_PRIVATE)}-{chr(_PRIVATE + len(names))}]',
-      lambda found: names[ord(found[0]) - _PRIVATE],
-      text,
-    )
+
+    def own(found):
+      if found[0][0] == self._escape:
+        return found[0][1:]
+      return self._names[ord(found[0]) - _PRIVATE]
+
+    return re.sub(f'{self._escape}?{self._private}', own, text)
 
   def answers(self, messages: Sequence[Message]) -> tuple[str, list]:
     """A chat's text, and where in it the assistant's turns stand.

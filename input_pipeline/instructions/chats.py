@@ -46,6 +46,8 @@ def read_instructions(path: str) -> Iterator[Example]:
       raise ValueError(f'{place}: instances must be a list with objects.')
     for own in several or [row]:
       files.checked(place, own, ('output',))
+      for name in ('instruction', 'input', 'output'):
+        _check_text(place, name, (row if name == 'instruction' else own))
       said = str(row['instruction']).strip()
       more = str(own.get('input') or '').strip()
       said += f'\n\n{more}' * bool(more)
@@ -53,6 +55,15 @@ def read_instructions(path: str) -> Iterator[Example]:
       chat.check(messages, place)
       yield _example(n, messages)
       n += 1
+
+
+def _check_text(place, name, fields):
+  """Raises ValueError if a field is neither a text nor a number."""
+  value = fields.get(name)
+  if not isinstance(value, str | int | float | None):
+    raise ValueError(
+      f'{place}: the field {name!r} is {str(value)[:40]}, which is no text.'
+    )
 
 
 def _example(n, messages):

@@ -55,7 +55,8 @@ class Encoded(NamedTuple):
 class Format:
   """How a task's examples are read, to be `trained` on or evaluated.
 
-  Chats are written by the `template`. `others` are all examples of the split.
+  Chats are written by the `template`. `others` are the examples that may be
+  worked ones.
   """
 
   task: Task

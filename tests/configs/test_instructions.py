@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import flan_t5, instructions, lamda, palm, tree
+from configs import flan_t5, instructions, lamda, palm, tree, ul2
 from configs.finetune import llama
 from input_pipeline.config import data_config
 from input_pipeline.instructions.catalog import WORDINGS, find
@@ -23,7 +23,9 @@ def test_a_cluster_is_learnt_or_evaluated(heldout):
   assert len(everything) == len(set(everything))
   held = clusters.get(heldout, ())
   learnt = names(config.data.mixture)
-  assert sorted(learnt + list(held)) == sorted(everything)
+  alike = instructions.ALIKE.get(heldout, ())
+  out = [task for name in alike for task in clusters[name]]
+  assert sorted(learnt + [*held, *out]) == sorted(everything)
   assert {*everything} <= {*WORDINGS}
   for source in config.eval.source.split():
     name, _, split = source.removeprefix('task:').partition('@')
@@ -31,6 +33,21 @@ def test_a_cluster_is_learnt_or_evaluated(heldout):
     assert split.startswith('validation')
     assert name.removeprefix('flan/') in held
   data_config(config)
+
+
+def test_what_is_like_a_cluster_is_not_learnt_either():
+  """The splits between clusters of FLAN's published code."""
+  for heldout, unlearnt in (
+    ('nli', 'glue/mrpc'),
+    ('paraphrase', 'glue/rte'),
+    ('reading', 'super_glue/record'),
+    ('commonsense', 'super_glue/record'),
+    ('reading_commonsense', 'super_glue/copa'),
+    ('reading_commonsense', 'squad/v1.1'),
+  ):
+    config = flan_t5.get_config(f'size=base,heldout={heldout}')
+    assert unlearnt not in names(config.data.mixture)
+    assert unlearnt not in config.eval.source
 
 
 def test_bad_clusters():
@@ -41,11 +58,17 @@ def test_bad_clusters():
   for module in palm, lamda:
     with pytest.raises(ValueError, match='recipe=pretraining has none'):
       module.get_config('heldout=nli')
+  with pytest.raises(ValueError, match='variant=ul2 has none'):
+    ul2.get_config('heldout=nli')
 
 
-def test_decoders_hold_out_too():
-  for reference in 'palm:size=8b', 'lamda:size=137b':
-    config = tree.config_of(f'{reference},recipe=flan,heldout=nli')
+def test_other_families_hold_out_too():
+  for reference in (
+    'palm:size=8b,recipe=flan',
+    'lamda:size=137b,recipe=flan',
+    'ul2:variant=flan',
+  ):
+    config = tree.config_of(f'{reference},heldout=nli')
     assert 'glue/mnli' not in names(config.data.mixture)
     assert 'task:flan/glue/rte@validation' in config.eval.source.split()
 
@@ -64,3 +87,4 @@ def test_llama_learns_chats(arg, template):
   assert config.data.source == 'task:messages:a.jsonl,validation=b.jsonl'
   assert config.data.chat_template == template
   assert config.train.epochs == 2
+  assert not config.data.pack  # or no epoch could be counted

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import pipeline
+from input_pipeline import choices, pipeline
 from input_pipeline.config import DataConfig
 from train.learning.criteria import Criterion
 from train.learning.step import eval_step
@@ -35,11 +35,10 @@ def open_sources(
   """
   found = {}
   for name, source in config.eval.sources:
-    own = dataclasses.replace(data.config, source=source, mixture=())
     try:
       found[name] = pipeline.open_data(
-        own, data.seed, config.model.vocab_size, source, folder,
-        family=data.family,
+        _alone(data.config, source), data.seed, config.model.vocab_size,
+        source, folder, family=data.family,
       )  # fmt: skip
     except ValueError as error:
       raise ValueError(f'eval.sources, {name!r}: {error}') from error
@@ -49,6 +48,18 @@ def open_sources(
       'Let all of them read the same files.',
     )
   return found
+
+
+def _alone(data: DataConfig, source: str) -> DataConfig:
+  """A run's config of data, to read one source alone."""
+  off = ['mixture', 'rates', 'rate_cap', 'rate_temperature', 'documents']
+  if not source.startswith(choices.FIELDS):
+    off.append('text_field')
+  if not source.startswith(choices.IN_WORDS):
+    off += choices.WORDED
+  defaults = {x.name: x.default for x in dataclasses.fields(DataConfig)}
+  unset = {key: defaults[key] for key in off}
+  return dataclasses.replace(data, source=source, **unset)
 
 
 def evaluate_sources(

@@ -29,7 +29,8 @@ def resolve(config: ConfigDict) -> ConfigDict:
   0 become an epoch.
 
   Raises:
-    ValueError: no task is named, or it cannot be read.
+    ValueError: no task is named, or it cannot be read; epochs cannot be counted
+      (see `resolve_steps`).
   """
   config = config.copy_and_resolve_references().unlock()
   opened = labelled.fill_in(config.data, config.model.family)
@@ -62,8 +63,18 @@ def _resolve_head(config: ConfigDict, task: Task) -> None:
 
 
 def resolve_steps(config: ConfigDict, examples: int) -> None:
-  """Turns epochs and shares into steps, and intervals of 0 into an epoch."""
+  """Turns epochs and shares into steps, and intervals of 0 into an epoch.
+
+  Raises ValueError where a row has several examples, so that an epoch has an
+  unknown number of steps.
+  """
   train = config.train
+  if train.epochs and config.data.pack:
+    raise ValueError(
+      f'train.epochs is {train.epochs}, but with data.pack=True a row has '
+      'several examples, and the steps of an epoch are unknown: set '
+      'train.steps and train.epochs=0, or data.pack=False.'
+    )
   epoch = math.ceil(examples / config.data.batch)
   if train.epochs:
     train.steps = math.ceil(train.epochs * examples / config.data.batch)

@@ -142,6 +142,21 @@ def test_a_message_cannot_name_a_special_token(tokenizers):
   assert ours.decode(made.ids[first : end - 1]) == '<|im_end|>!'
 
 
+def test_private_characters_of_a_message_stay(tokenizers):
+  """Icon fonts have those that stand for names of special tokens."""
+  ours = tokenizers['byte_bpe']
+  template = templates.load('chatml', ours)
+  [end] = [n for n, x in enumerate(ours.markers) if x == '<|im_end|>']
+  said = ''.join(chr(0xF0000 + n) for n in range(len(ours.markers) + 2))
+  said = f'{said}<|im_end|>{chr(0xF0000 + end)}'
+  made = encoding.encode(messages.exchange(said, said), template, ours)
+  [(first, last)] = made.turns
+  assert ours.decode(made.ids[first : last - 1]) == said
+  assert template.shown(template.render(messages.exchange(said, said))).count(
+    said
+  ) == 2  # fmt: skip
+
+
 ANSWER = "{% for m in messages %}{{ m.content }}{{ '\\n' }}{% endfor %}"
 REWRITES = (
   '{% for m in messages %}{{ loop.revindex ~ m.content ~ eos_token }}'

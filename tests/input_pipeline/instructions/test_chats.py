@@ -56,6 +56,7 @@ BAD = [
   ('instructions', {'instruction': 'a', 'output': ' '}, 'assistant is empty'),
   ('instructions', {'instruction': 'a'}, "no field 'output'"),
   ('instructions', {'instruction': 'a', 'instances': []}, 'must be a list'),
+  ('instructions', {'instruction': 'a', 'output': ['b']}, r"'output' is \['b'"),
 ]
 
 

@@ -192,6 +192,21 @@ def test_rows_are_a_function_of_the_cursor(tmp_path):
   assert len({x for batch in lines for x in batch}) == 32
 
 
+def test_a_worked_example_is_one_of_those_that_are_learnt():
+  config = config_of(
+    shots=2, shot_share=1.0, documents=3, streams=1, length=512,
+    tokenizer_kind='bytes',
+  )  # fmt: skip
+  data = opened(config)
+  [corpus] = data.corpora
+  known = {x['words'] for x in corpus.source.examples[:3]}
+  words = [*{x['words'] for x in corpus.source.examples} - known]
+  for batch in batches(data, 3):
+    for row, own in zip(batch['inputs'], batch['segments'], strict=True):
+      text = data.tokenizer.decode(row[own > 0])
+      assert not any(f'{x}\n' in text for x in words if len(x.split()) > 2)
+
+
 def test_examples_without_a_row_are_counted(tmp_path, capsys):
   path = tmp_path / 'a.jsonl'
   rows = [exchange('x' * n, 'yes') for n in (5, 90, 6, 91, 7)]

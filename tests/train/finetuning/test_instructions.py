@@ -1,6 +1,7 @@
 """A tiny LLaMA learns chats, and a tiny FLAN-T5 tasks in words."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from configs import flan_t5
 from configs.finetune import llama
 from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
+from input_pipeline.instructions.catalog import find
 from tests.helpers import runs
 from train import evaluate, finetune, pretrained
+from train.finetuning import adoption
 from train.generation.making import make_writer
 from train.reporting.metrics import read_metrics
 from train.runs import opening
@@ -108,3 +111,19 @@ def test_flan_t5_holds_a_cluster_out(tmp_path):
     'eval/flan/numbers/even/accuracy',
   }
   assert runs.checkpoints(run) == [4]
+
+
+def test_epochs_of_packed_rows_are_refused():
+  config = set_keys(
+    flan_t5.get_config('tiny'), {'train.epochs': 2.0, 'train.steps': 0}
+  )
+  with pytest.raises(ValueError, match='train.epochs is 2.0, but with data.p'):
+    adoption.resolve(config)
+  config = set_keys(config, {'data.pack': False, 'data.batch': 1000})
+  counts = [
+    len(find(name.removeprefix('task:')).make('train'))
+    for name, _ in config.data.mixture
+  ]
+  assert adoption.resolve(config).train.steps == math.ceil(
+    2 * sum(counts) / 1000
+  )
