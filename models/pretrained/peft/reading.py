@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import jax.numpy as jnp
 import numpy as np
 
 from models.config import TransformerConfig
@@ -14,6 +15,7 @@ from models.pretrained.peft.modules import (
   OTHER,
   START,
   TABLE,
+  TABLES,
   Flat,
   leaf_of,
   modules,
@@ -22,6 +24,8 @@ from models.pretrained.peft.modules import (
   whole_pieces,
 )
 from models.pretrained.peft.writing import BASE, WEIGHTS, fingerprint
+
+BASE_LAYER = '.base_layer.weight'  # the end of the name of a base's matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +36,15 @@ class Adapter:
     terms: rank, alpha, and what a user should know.
     factors: A [L,I,R] (or [I,R]) and B [L,R,O], by path.
     heads: weights that were trained whole, by path.
+    same: matrices of the base that the files have too, by path: peft adds
+      tables and output projections that have factors.
     base: `fingerprint` of the base, where Treeline wrote the files; or ''.
   """
 
   terms: Terms
   factors: Flat
   heads: Flat
+  same: Flat
   base: str
 
 
@@ -68,7 +75,9 @@ def read(folder: str, config: TransformerConfig, model_type: str) -> Adapter:
         raise ValueError(f'{folder}: {a} is not of a table; {OTHER}.')
       module.check(folder, a, *(x.shape for x in pair))
       _take(folder, found, module, *pair, factors)
-    whole = _whole(folder, tensors, heads, config, layout.named(model_type))
+    known = _known(config, layout.named(model_type), theirs)
+    whole = _whole(folder, tensors, heads, config, known)
+    same = {x: whole.pop(x) for x in [*whole] if _of_trunk(x)}
     base = tensors.metadata.get(BASE, '')
   shapes = leaf_shapes(config)
   out = {}
@@ -87,7 +96,7 @@ def read(folder: str, config: TransformerConfig, model_type: str) -> Adapter:
     out[f'{place(leaf)}/{factor}'] = x
   if not out:
     raise ValueError(f'{os.path.join(folder, WEIGHTS)} has no factors of LoRA.')
-  return Adapter(found, out, whole, base)
+  return Adapter(found, out, whole, same, base)
 
 
 def check_base(folder: str, adapter: Adapter, params: Flat) -> None:
@@ -98,6 +107,13 @@ def check_base(folder: str, adapter: Adapter, params: Flat) -> None:
       f'{folder} was written beside other weights than these, of the same '
       f'shapes: {OTHER}. Give the base that they were trained on.'
     )
+  for leaf, x in adapter.same.items():
+    both = (np.asarray(y).astype(jnp.bfloat16) for y in (x, params[leaf]))
+    if not np.array_equal(*both):
+      raise ValueError(
+        f'{folder} has {leaf} of its own, which differs from that of the base:'
+        f' {OTHER}, or it was trained too.'
+      )
 
 
 def merged(adapter: Adapter, params: Flat) -> Flat:
@@ -170,12 +186,25 @@ def _sorted(folder, tensors, modules):
   return pairs, whole
 
 
-def _whole(folder, tensors, names, config, module):
-  """Weights that were trained whole (modules_to_save), by our paths."""
-  known, out = whole_pieces(config, module), {}
+def _known(config, module, theirs):
+  """The pieces of weights that may be in the files whole, by their names."""
+  known = whole_pieces(config, module)
+  for name, own in theirs.items():
+    if _of_trunk(own.leaves[0]):
+      known[f'{name}{BASE_LAYER}'] = own.pieces
+  return known | {x.removeprefix(module.PREFIX): y for x, y in known.items()}
+
+
+def _of_trunk(leaf):
+  """Whether a weight is of the base, and not of a task's head."""
+  return leaf in (*TABLES, 'vocabulary/output')
+
+
+def _whole(folder, tensors, names, config, known):
+  """Weights that the files have whole, by our paths."""
+  out = {}
   for name in names:
     own = name.removeprefix(START)
-    own = own if own in known else module.PREFIX + own
     if own not in known:
       raise ValueError(
         f'{folder} holds {name}, which is no factor of LoRA and no weight of '

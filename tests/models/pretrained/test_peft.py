@@ -125,9 +125,10 @@ def factors_of(config, tables=False):
   return out
 
 
-def their_adapter(name, path):
+def their_adapter(name, path, names=()):
   """peft's own adapter of linear layers, saved as peft does."""
   every = ['query', 'value', 'output.dense'] if name == 'bert' else 'all-linear'
+  every = names or every
   settings = peft.LoraConfig(
     r=R, lora_alpha=ALPHA, target_modules=every, lora_dropout=0.1
   )
@@ -185,6 +186,29 @@ def test_files_both_ways(name, tmp_path):
   reading.check_base(path, found, flat)  # they say nothing of their base
   merged = reading.merged(found, flat)
   reference.close(ours_of(config, merged, batch), theirs, real)
+
+
+def test_files_with_tables_of_the_base(tmp_path):
+  """peft adds the base's table and output projection if they have factors."""
+  plain, path = make('llama1'), str(tmp_path / 'theirs')
+  base = reference.saved(plain, tmp_path / 'base')
+  config, params = pretrained.load(base)
+  flat = flatten_dict(params, sep='/')
+  batch = {key: x[[0, 1, 3]] for key, x in make_batch().items()}
+  names = ['q_proj', 'embed_tokens', 'lm_head']
+  theirs, real = theirs_of(
+    'llama1', their_adapter('llama1', path, names), batch
+  )
+  held = load_file(os.path.join(path, writing.WEIGHTS))
+  assert sum(x.endswith('.base_layer.weight') for x in held) == 2
+  found = reading.read(path, config, pretrained.kept_fields(base)[0])
+  assert not found.heads
+  reading.check_base(path, found, flat)
+  merged = reading.merged(found, flat)
+  reference.close(ours_of(config, merged, batch), theirs, real)
+  for leaf in 'embed/table', 'vocabulary/output':
+    with pytest.raises(ValueError, match=f'{leaf} of its own, which differs'):
+      reading.check_base(path, found, flat | {leaf: 2 * flat[leaf]})
 
 
 @pytest.fixture(scope='module')
