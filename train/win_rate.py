@@ -75,8 +75,11 @@ def win_rate(
   for run in ours, theirs:
     writer, answers = winning.draw(run, prompts, length, seed)
     tokens = [answer.tokens for answer in answers]
-    own = winning.log_probs(writer, prompts, tokens)
-    other = winning.log_probs(winning.make_writer(reference), prompts, tokens)
+    base, read = winning.make_writer(reference), prompts
+    if writer.pair == base.pair:  # what one reads, as a chat, the other reads
+      read = [*map(writer.encoded, prompts)]
+    own = winning.log_probs(writer, read, tokens)
+    other = winning.log_probs(base, read, tokens)
     sides.append(
       winning.Side(
         reward.score(prompts, [answer.text for answer in answers]),

@@ -15,6 +15,7 @@ import numpy as np
 
 from input_pipeline.objectives import features, preferences
 from train.aligning import criteria
+from train.applying import Texts
 from train.generation.making import make_writer
 from train.generation.options import Answer, Options
 from train.generation.writer import Writer
@@ -96,10 +97,11 @@ def draw(
 
 
 def log_probs(
-  writer: Writer, prompts: Sequence[str], answers: Sequence[Sequence[int]]
+  writer: Writer, prompts: Texts, answers: Sequence[Sequence[int]]
 ) -> np.ndarray:
   """float32 [n]: log p(answer | prompt) of ids, under the writer's model.
 
+  Prompts are texts, or ids that are read as they are.
   Raises ValueError if the model has too few positions.
   """
   rows = [

@@ -161,6 +161,15 @@ def test_a_win_rate_has_its_interval_divergence_and_length(
   assert found['ours']['kl'] > 0.01
   assert 0 < found['ours']['length'] <= 5
   assert 'says nothing of people, or of safety' in described(found)
+  # The reference reads what a run reads: here the same model, in chats.
+  config = workdir.read_config(str(work / 'base')).unlock()
+  config.data.chat_template, config.data.pack = 'llama2', False
+  config.data.source = f'preferences:{work}/pairs.jsonl'
+  config.data.objective, config.align.method = 'preference', 'orpo'
+  config.align.beta = 0.1
+  chats = opening.open_run(str(work / 'base'), config=config.lock())
+  found = win_rate(chats, base, base, model, prompts[:2], length=5)
+  assert abs(found['ours']['kl']) < 1e-4
   other = dataclasses.replace(base)
   tokenizer = dataclasses.make_dataclass('Other', ['fingerprint'])('x')
   object.__setattr__(other, 'tokenizer', tokenizer)
