@@ -34,7 +34,7 @@ WORDS = {
   'gated MLP': {'model.gated': True},
   'grouped queries': {'model.heads': 32, 'model.kv_heads': 8},
   'half as wide': {'model.embed_dim': 16_384 // 2},
-  'instructions': {'data.objective': 'prefix', 'data.concatenate': False},
+  'instructions': {'data.objective': 'text_to_text'},
   'learned positions': {'model.position': 'learned'},
   'masked tokens': {'data.masking': 'bert'},
   'mixture of denoisers': {'data.objective': 'ul2'},

@@ -76,6 +76,8 @@ def test_commands_begin_before_they_import_libraries():
       body = ast.parse(path.read_text(encoding='utf-8')).body
       if not any('__main__' in ast.unparse(node) for node in body[1:]):
         continue
+      if path.name == 'worker.py':  # it imports nothing of Treeline
+        continue
       count += 1
       light = ('import runpy',)  # of the standard library
       first = [ast.unparse(x) for x in body[1:] if ast.unparse(x) not in light]

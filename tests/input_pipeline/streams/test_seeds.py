@@ -12,6 +12,7 @@ DOMAINS = {
   'SHARD_ORDER': 2,
   'ROWS': 3,
   'MIXTURE': 4,
+  'WORDS': 5,
   'ROWS_TRAIN': 0,
   'ROWS_EVALUATION': 1,
   'ROWS_DUPLICATES': 2,

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tree
-from input_pipeline import pipeline
+from configs import common, tree
+from input_pipeline import choices, pipeline
 from input_pipeline.config import DataConfig
 from tests.train.parallel.test_sharding import MESHES, train_config
 from train.settings import check_settings
@@ -32,6 +32,17 @@ STEPS = 2
 
 def make_config(name):
   config = importlib.import_module(f'configs.{name}').get_config('tiny')
+  if config.data.mixture:  # of tasks: the steps are those of any pairs
+    for key in (
+      'mixture',
+      'rates',
+      'rate_cap',
+      'target_length',
+      *choices.WORDED,
+    ):
+      config.data[key] = common.KEYS[f'data.{key}'].default
+    config.data.objective, config.data.pack = 'prefix', False
+    config.data.holdout = 100
   config.update_from_flattened_dict(
     {
       'model.vocab_size': 320,

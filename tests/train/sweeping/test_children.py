@@ -23,7 +23,7 @@ if folder.name.startswith('done'):
 if folder.name.startswith('killed'):
   os.kill(os.getpid(), 9)
 if folder.name.startswith('failed'):
-  print('Error: an old one')
+  print('Error: an old one', flush=True)
   sys.exit('Error: seed=7 is none. \\u2713\\nlast line')
 """
 WAITS = """
