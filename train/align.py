@@ -48,7 +48,7 @@ def align(config: ConfigDict, folder: str, source: str) -> None:
     )
   if adoption.is_published(source):
     config = beginning.resolve(config)
-    config = beginning.published(config, folder, source)
+    config = adoption.begin_published(config, folder, source)
     source = ''
   else:  # how chats are written decides which examples can be read
     config = beginning.resolve(adoption.adopt(config, source or base))

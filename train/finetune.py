@@ -57,7 +57,7 @@ def finetune(
   config = adoption.resolve(config)
   base = adapters.stored(folder)
   if adoption.is_published(source):
-    config = _published(config, folder, source, scratch)
+    config = adoption.begin_published(config, folder, source, scratch)
     source = ''
   else:
     config = adoption.adopt(config, source or base, scratch)
@@ -66,21 +66,6 @@ def finetune(
     if scratch or not (source or base or workdir.begun(folder)):
       terminal.say('All parameters are new, from the seed: nothing pretrained.')
   loop.train(config, folder, init_from='' if scratch else source)
-
-
-def _published(config, folder, source, scratch):
-  """The config of a run that begins, or has begun, with published weights."""
-  from train import pretrained  # it needs the extra `pretrained`
-
-  if config.data.framing == 'gpt1':
-    raise ValueError(
-      f'--from={source} is a published checkpoint, whose table lacks the rows '
-      "of data.framing='gpt1'. Convert it to a workdir first: python -m "
-      f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
-    )
-  if scratch or workdir.begun(folder):
-    return pretrained.adopt(source, config)
-  return pretrained.begin(source, config, folder)
 
 
 def published(config: str) -> list[dict]:

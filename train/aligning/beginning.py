@@ -7,7 +7,6 @@ from input_pipeline.sources import labelled, opening
 from input_pipeline.sources.preferences import Preferences
 from train.aligning import methods
 from train.finetuning import adoption
-from train.runs import workdir
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
@@ -58,15 +57,6 @@ def _check_source(config):
 
 def _usable(source: Preferences) -> int:
   return sum(not isinstance(x, ValueError) for x in source.examples)
-
-
-def published(config: ConfigDict, folder: str, source: str) -> ConfigDict:
-  """The config of a run that begins, or has begun, with published weights."""
-  from train import pretrained  # it needs the extra `pretrained`
-
-  if workdir.begun(folder):
-    return pretrained.adopt(source, config)
-  return pretrained.begin(source, config, folder)
 
 
 def described(config: ConfigDict) -> str:

@@ -180,6 +180,27 @@ def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
     )
 
 
+def begin_published(
+  config: ConfigDict, folder: str, source: str, scratch: bool = False
+) -> ConfigDict:
+  """The config of a run that begins, or has begun, with published weights.
+
+  With `scratch` the run takes the sizes and the tokenizer alone. Raises
+  ValueError if the checkpoint does not suit the config.
+  """
+  from train import pretrained  # it needs the extra `pretrained`
+
+  if config.data.framing == 'gpt1':
+    raise ValueError(
+      f'--from={source} is a published checkpoint, whose table lacks the rows '
+      "of data.framing='gpt1'. Convert it to a workdir first: python -m "
+      f'models.pretrained --from={source} --workdir=RUN --config=gpt1.py.'
+    )
+  if scratch or workdir.begun(folder):
+    return pretrained.adopt(source, config)
+  return pretrained.begin(source, config, folder)
+
+
 def described(config: ConfigDict) -> str:
   """What a run learns, in one line."""
   data = data_config(config)
