@@ -133,7 +133,7 @@ def get_config(arg: str = '') -> ConfigDict:
   if recipe == 'ul2r':
     _ul2r(c)
   if recipe == 'flan':
-    _flan(c, chosen['heldout'] if size != 'tiny' else '', *FLAN[size])
+    _flan(c, *FLAN[size])
 
   if size == 'tiny':
     paper.tiny(c)
@@ -141,11 +141,11 @@ def get_config(arg: str = '') -> ConfigDict:
       d.sentinels = 30  # enough for these rows
       m.vocab_size += d.sentinels
     m.head_dim = m.rope_dim = 8  # 64 of D = 128, as 540b's are fewer
-    if recipe == 'flan':
-      instructions.mix(c, chosen['heldout'], tiny=True)
   else:
     slices = SLICES if recipe == 'pretraining' else ADAPTED
     paper.on_slice(c, **slices[size])
+  if recipe == 'flan':
+    instructions.mix(c, chosen['heldout'], size == 'tiny')
   return common.finish(c)
 
 
@@ -166,11 +166,8 @@ def _ul2r(c: ConfigDict) -> None:
   c.train.steps = 20_000
 
 
-def _flan(
-  c: ConfigDict, heldout: str, rate: float, dropout: float, steps: int
-) -> None:
+def _flan(c: ConfigDict, rate: float, dropout: float, steps: int) -> None:
   c.model.dropout = c.model.attention_dropout = dropout
-  instructions.mix(c, heldout)
   c.data.batch = 32
   c.train.phases = ()
   c.schedule.name = 'constant'

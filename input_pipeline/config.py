@@ -144,8 +144,7 @@ class DataConfig:
 
     All of these readings are one epoch then, so not where epochs are counted.
     """
-    counted = self.epochs or self.duplicates or self.scored
-    counted = counted or self.preferences
+    counted = self.epochs or self.duplicates or self.scored or self.preferences
     return self.block > CHUNK and not counted
 
   @property

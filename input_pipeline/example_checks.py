@@ -56,7 +56,10 @@ def _worded(config):
   names = [name for _, name, _ in config.sources]
   read = any(name.startswith(choices.IN_WORDS) for name in names)
   for key in choices.WORDED:
-    share(config, key, float('inf') if key == 'shots' else 1.0)
+    if key == 'shots':
+      at_least(config, key, 0)
+    else:
+      share(config, key)
     rule = "be 0: only tasks in words, 'task:flan/NAME', read it"
     must(config, read or not getattr(config, key), key, rule)
   both = bool(config.shots) == bool(config.shot_share)

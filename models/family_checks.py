@@ -68,7 +68,8 @@ def check(c: Any) -> None:
   refuse(
     c.prefix and (c.family != 'decoder' or c.head not in ('lm', 'lm_value')),
     'model.prefix=True lets the inputs of a decoder see one another: it needs '
-    f"model.family='decoder' with head 'lm', not {c.family!r} with {c.head!r}.",
+    "model.family='decoder' with head 'lm' or 'lm_value', not "
+    f'{c.family!r} with {c.head!r}.',
   )
   refuse(
     c.causal_bias and not (c.prefix and c.position == 'relative_bias'),

@@ -20,12 +20,10 @@ def start(arg: str, head: str = 'lm') -> tuple[ConfigDict, str]:
   `head` that reads.
   """
   families = FAMILIES[: 3 if head == 'sequence' else 2]
-  found = arguments.parse(
-    arg, family=('decoder', *families), size=('full', *SIZES)
-  )
+  found = arguments.parse(arg, family=families, size=SIZES)
   family, size = found['family'], found['size']
-  c = {'decoder': llama, 'encoder_decoder': t5, 'encoder': bert}[family]
-  c = recipe.read_task(c.get_config('tiny'), '')
+  paper = {'decoder': llama, 'encoder_decoder': t5, 'encoder': bert}[family]
+  c = recipe.read_task(paper.get_config('tiny'), '')
   c.data.source = ''  # --config.data.source=preferences:FILE.jsonl
   c.model.head, c.model.dropout, c.model.attention_dropout = head, 0.0, 0.0
   c.model.dtype = 'bfloat16'

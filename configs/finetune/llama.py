@@ -24,12 +24,12 @@ from configs.finetune import recipe
 def get_config(arg: str = '') -> ConfigDict:
   task, rest = recipe.split_arg(arg)
   c = llama.get_config(rest)
-  theirs = c.data.tokenizer_kind == 'byte_bpe'  # version 3
+  version_3 = c.data.tokenizer_kind == 'byte_bpe'
   tiny = 'tiny' in rest
   c = recipe.read_task(c, task)
 
   c.data.objective = 'text_to_text'
-  c.data.chat_template = 'llama3' if theirs and not tiny else 'llama2'
+  c.data.chat_template = 'llama3' if version_3 and not tiny else 'llama2'
   c.data.length = 4096  # 3.1
   c.data.batch = 64  # 3.1
   c.data.streams, c.data.block = 8, 2**12

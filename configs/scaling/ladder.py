@@ -162,9 +162,7 @@ def runs(ladder: Ladder) -> list[Run]:
   options, law = ladder.options, ladder.law
   if not ladder.budgets:
     raise ValueError('a ladder needs budgets in FLOPs: budgets=1e15+1e16+1e17.')
-  family = Family(
-    ladder.system, ladder.config, options['rule'], options['count']
-  )
+  family = _family(ladder)
   budgets = sorted(ladder.budgets)
   sizes, spread = whole('sizes', options), number('spread', options['spread'])
   found = []
@@ -193,13 +191,12 @@ def nearest(ladder: Ladder, params: float, budget: float) -> Run:
 
   Raises ValueError if the budget is too small for a run.
   """
-  family = Family(
-    ladder.system,
-    ladder.config,
-    ladder.options['rule'],
-    ladder.options['count'],
-  )
-  return _run(ladder, family.nearest(params), None, budget)
+  return _run(ladder, _family(ladder).nearest(params), None, budget)
+
+
+def _family(ladder):
+  options = ladder.options
+  return Family(ladder.system, ladder.config, options['rule'], options['count'])
 
 
 def best_tokens(law: Law, params: float) -> float:

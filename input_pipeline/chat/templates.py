@@ -22,9 +22,8 @@ from input_pipeline.choices import unknown
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import hashes, paths
 from input_pipeline.tokenizers.interface import Tokenizer, start_id
+from input_pipeline.tokenizers.settings import CHAT_TEMPLATE, CONFIG
 
-FILE = 'chat_template.jinja'
-CONFIG = 'tokenizer_config.json'
 OWN = 'own'  # in place of a name: the template of the tokenizer's files
 
 _LLAMA2 = """\
@@ -68,11 +67,9 @@ KNOWN = {
   'llama2': _LLAMA2,
   'llama3': _LLAMA3,
 }
-# The tokens that a known template needs, beside BOS and EOS.
+# The tokens that known templates need, beside BOS and EOS.
 NEEDS = {
-  'plain': (),
   'chatml': ('<|im_start|>', '<|im_end|>'),
-  'llama2': (),
   'llama3': ('<|start_header_id|>', '<|end_header_id|>', '<|eot_id|>'),
 }
 # Private characters of Unicode, which stand for the names of special tokens
@@ -219,7 +216,7 @@ def load(
     if not text:
       raise ValueError(
         f"data.chat_template='own', but data.tokenizer={folder!r} has no"
-        f' {FILE}, and no chat_template in {CONFIG}: name one of'
+        f' {CHAT_TEMPLATE}, and no chat_template in {CONFIG}: name one of'
         f' {", ".join(KNOWN)}, or a file.'
       )
     return Template(OWN, text, tokenizer, bos)
@@ -236,7 +233,10 @@ def prepare(
 
   Its BOS is what rows begin with. Raises ValueError as `load` does.
   """
-  name, kept = config.chat_template, workdir and os.path.join(workdir, FILE)
+  name, kept = (
+    config.chat_template,
+    workdir and os.path.join(workdir, CHAT_TEMPLATE),
+  )
   bos = start_id(tokenizer, config) if config.start == 'bos' else None
   if not name or name in KNOWN or not kept:
     return load(name, tokenizer, config.tokenizer, bos)
@@ -256,7 +256,7 @@ def read(folder: str) -> str:
   """
   if folder and not paths.is_folder(folder):
     folder = os.path.dirname(folder)
-  if paths.exists(path := os.path.join(folder, FILE)):
+  if paths.exists(path := os.path.join(folder, CHAT_TEMPLATE)):
     return paths.read(path).decode()
   if not paths.exists(path := os.path.join(folder, CONFIG)):
     return ''

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 
-from input_pipeline.choices import unknown
+from input_pipeline.choices import IN_WORDS, unknown
 from input_pipeline.instructions import (
   arithmetic,
   chats,
@@ -22,7 +22,7 @@ from input_pipeline.instructions import (
 from input_pipeline.tasks import catalog
 from input_pipeline.tasks.task import Task
 
-PREFIX = 'flan/'
+PREFIX = IN_WORDS.removeprefix('task:')
 WORDINGS = {
   **sentences.WORDINGS,
   **texts.WORDINGS,
@@ -54,8 +54,11 @@ def find(name: str) -> Task:
       unknown('task', name, [f'{PREFIX}{known}' for known in WORDINGS])
     )
   own = WORDINGS[base]
-  made = arithmetic.TASKS.get(base) or generated.TASKS.get(base)
-  task = made or catalog.find(base)
+  task = (
+    arithmetic.TASKS.get(base)
+    or generated.TASKS.get(base)
+    or catalog.find(base)
+  )
   return dataclasses.replace(
     task,
     name=name,
@@ -63,7 +66,6 @@ def find(name: str) -> Task:
     text_to_text=functools.partial(wording.pairs, wording=own),
     evaluated=None,
     chats=functools.partial(wording.chats, wording=own),
-    worded=True,
     decode=functools.partial(wording.read, wording=own),
   )
 

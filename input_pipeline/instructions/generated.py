@@ -28,7 +28,7 @@ _WORDS = (
   *('sun', 'table', 'tea', 'tent', 'tower', 'train', 'tree', 'valley', 'wall'),
   *('water', 'well', 'wheel', 'wind', 'window', 'wolf', 'wood', 'yard'),
 )
-_YES = 'no', 'yes'
+_NO_YES = 'no', 'yes'
 
 
 # ---- What is drawn: texts of the gaps, and the answer ----
@@ -44,13 +44,13 @@ def _on_words(rng, answer):
 def _contains(rng):
   words = _list(rng)
   word = str(rng.choice(words if rng.random() < 0.5 else _WORDS))
-  return {'words': ' '.join(words), 'word': word}, _YES[word in words]
+  return {'words': ' '.join(words), 'word': word}, _NO_YES[word in words]
 
 
 def _begins(rng):
   words = _list(rng)
   word = words[int(rng.integers(2))]
-  return {'words': ' '.join(words), 'word': word}, _YES[word == words[0]]
+  return {'words': ' '.join(words), 'word': word}, _NO_YES[word == words[0]]
 
 
 def _pair(rng):
@@ -74,19 +74,19 @@ def _larger(rng):
 
 def _more(rng):
   a, b = _pair(rng)
-  return {'a': str(a), 'b': str(b)}, _YES[a > b]
+  return {'a': str(a), 'b': str(b)}, _NO_YES[a > b]
 
 
 def _even(rng):
   a = int(rng.integers(100))
-  return {'a': str(a)}, _YES[a % 2 == 0]
+  return {'a': str(a)}, _NO_YES[a % 2 == 0]
 
 
 def _words(answer):
   return functools.partial(_on_words, answer=answer)
 
 
-# name: what is drawn, prompts, inverted, options.
+# name: what is drawn, prompts, inverted.
 _MADE = {
   'words/copy': (
     _words(' '.join),
@@ -170,7 +170,7 @@ _MADE = {
 _OPTIONS = {
   **dict.fromkeys(
     ('words/contains', 'words/begins', 'numbers/more', 'numbers/even'),
-    lambda texts: _YES,
+    lambda texts: _NO_YES,
   ),
   'numbers/larger': lambda texts: (texts['a'], texts['b']),
 }
@@ -182,18 +182,18 @@ def make(split: str, *, name: str, draw: Callable) -> list[Example]:
   seen = set()
   if split != 'validation':  # what is evaluated comes first
     own = make('validation', name=name, draw=draw)
-    seen = {json_key(example) for example in own}
+    seen = {content(example) for example in own}
   found = []
   for _ in range(SIZES[split]):
     texts, answer = draw(rng)
     example = {**texts, 'label': answer}
-    if json_key(example) not in seen:
+    if content(example) not in seen:
       found.append(example | {'idx': len(found)})
   return found
 
 
-def json_key(example: Example) -> tuple:
-  """What makes an example the same as another."""
+def content(example: Example) -> tuple:
+  """What two examples share if they are the same but for their number."""
   return tuple(sorted((k, v) for k, v in example.items() if k != 'idx'))
 
 

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from input_pipeline.chat.messages import Message, exchange
+from input_pipeline.tasks.formats import SECRET
 from input_pipeline.tasks.task import Example
 
 _BETWEEN = '\n\n'  # worked examples, and the question after them
-SECRET = '<unk>'  # the answer of an example without a label
+_ANSWER = '{answer}'
 
 
 class Fields(NamedTuple):
@@ -52,6 +53,11 @@ class Wording(NamedTuple):
   classes: tuple[str, ...] = ()
   decode: Callable[[str, Example], Any] | None = None
 
+  @property
+  def asked(self) -> tuple[tuple[str, str], ...]:
+    """`prompts` in the form of `inverted`."""
+    return tuple((prompt, _ANSWER) for prompt in self.prompts)
+
 
 class Draw(NamedTuple):
   """How examples are written: see the keys of data.* with these names.
@@ -83,16 +89,17 @@ def chats(
   inverted = drawn[0] < draw.inverted_share and not evaluated
   listed = draw.option_share and (evaluated or drawn[1] < draw.option_share)
   shown = drawn[2] < draw.shot_share and not evaluated
-  ways = wording.inverted if inverted and wording.inverted else None
-  ways = ways or [(prompt, '{answer}') for prompt in wording.prompts]
+  ways = wording.inverted if inverted else ()
+  ways = ways or wording.asked
   way = ways[rng.integers(len(ways))]
   before = []
   if shown and len(draw.others) > 1:
     count = min(1 + int(rng.integers(draw.shots)), len(draw.others) - 1)
     chosen = rng.choice(len(draw.others), count + 1, replace=False)
     worked = [x for n in chosen if (x := draw.others[n]) is not example]
-    before = ['\n'.join(_filled(x, way, wording, listed)) for x in worked]
-    before = before[:count]
+    before = [
+      '\n'.join(_filled(x, way, wording, listed)) for x in worked[:count]
+    ]
   question, answer = _filled(example, way, wording, listed)
   return [exchange(_BETWEEN.join([*before, question]), answer)]
 
@@ -102,17 +109,15 @@ def _filled(example, way, wording, listed):
   fields = wording.fields(example)
   texts = {**fields.texts, 'answer': fields.answer or SECRET}
   question, answer = (part.format_map(texts).strip() for part in way)
-  if listed and fields.options and way[1] == '{answer}':
+  if listed and fields.options and way[1] == _ANSWER:
     question += '\nOptions:' + ''.join(f'\n- {x}' for x in fields.options)
   return question, answer
 
 
 def pairs(example: Example, wording: Wording) -> list[tuple[str, str]]:
   """(input, target) of an example in every way: what a tokenizer reads."""
-  ways = [(prompt, '{answer}') for prompt in wording.prompts]
-  return [
-    _filled(example, way, wording, True) for way in (*ways, *wording.inverted)
-  ]
+  ways = *wording.asked, *wording.inverted
+  return [_filled(example, way, wording, True) for way in ways]
 
 
 def read(text: str, example: Example, wording: Wording) -> Any:

@@ -42,12 +42,12 @@ def encode_all(
   """The chats of each example -> `labelled.Encoded`'s fields."""
   if family == 'encoder_decoder':
     sizes = config.length, config.target_length or config.length
-    encode = functools.partial(pairs, sizes=sizes)
+    rows_of = functools.partial(pairs, sizes=sizes)
   else:
-    encode = functools.partial(lines, config=config)
+    rows_of = functools.partial(lines, config=config)
   rows, lost, left_out = [], [], {}
   for n, own in enumerate(chats):
-    made = [encode(chat, template, tokenizer, trained=trained) for chat in own]
+    made = [rows_of(chat, template, tokenizer, trained=trained) for chat in own]
     rows.append([row for one in made for row in one.rows])
     lost.append(any(one.lost for one in made))
     if made and not rows[-1]:

@@ -79,8 +79,6 @@ class Task:
   # (example, wording.Draw) -> chats to learn, in place of pairs. Each is a list
   # of messages (chat/messages.py) whose last one is the answer.
   chats: Callable[[Example, Any], Sequence[Any]] | None = None
-  # Whether `chats` are drawn as data.shots, data.option_share and so on say.
-  worded: bool = False
   # (the model's text, example) -> prediction, of the type that metrics expect.
   decode: Callable[[str, Example], Any]
   lengths: tuple[int, int] = (512, 512)  # tokens of inputs and targets

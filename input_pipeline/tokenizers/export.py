@@ -14,12 +14,16 @@ from collections.abc import Sequence
 from input_pipeline.config import DataConfig
 from input_pipeline.tokenizers import json_format, subwords
 from input_pipeline.tokenizers.interface import Tokenizer
+from input_pipeline.tokenizers.settings import (
+  ADDED,
+  CHAT_TEMPLATE,
+  CONFIG,
+  MAP,
+)
 
-CONFIG = 'tokenizer_config.json'
 # Names of a tokenizer's files, transformers' and the first publishers'.
 NAMES = (
-  *('tokenizer.json', CONFIG, 'special_tokens_map.json', 'added_tokens.json'),
-  'chat_template.jinja',
+  *('tokenizer.json', CONFIG, MAP, ADDED, CHAT_TEMPLATE),
   *('vocab.txt', 'vocab.json', 'merges.txt', 'encoder.json', 'vocab.bpe'),
   *('spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model', 'dict.txt'),
 )

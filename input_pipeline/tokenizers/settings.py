@@ -15,6 +15,7 @@ Found = dict[str, dict]  # name of each file -> its content; {} if there is none
 CONFIG = 'tokenizer_config.json'
 MAP = 'special_tokens_map.json'
 ADDED = 'added_tokens.json'
+CHAT_TEMPLATE = 'chat_template.jinja'  # read by chat/templates.py
 # WordPiece's settings -> the fields of BERT's normalizer.
 NORMALIZER = {
   'do_lower_case': 'lowercase',

@@ -172,5 +172,5 @@ def make_eval_step(
       loss_chunk=loss_chunk,
       byte_lengths=lengths,
       criterion=criterion,
-    )  # fmt: skip
+    )
   )

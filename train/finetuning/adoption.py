@@ -6,12 +6,12 @@ import os
 from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
-from input_pipeline.chat import templates
 from input_pipeline.choices import PAIRS, PREFERENCES
 from input_pipeline.config import data_config
 from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers import kinds
+from input_pipeline.tokenizers.settings import CHAT_TEMPLATE
 from train.runs import adapters, warm_start, warm_start_tokenizer, workdir
 from train.settings import HEADS, OWN
 
@@ -155,7 +155,7 @@ def _adopt_template(config: ConfigDict, folder: str, theirs: ConfigDict):
   name = theirs.data.chat_template
   if not name or config.data.chat_template:
     return
-  kept = os.path.join(folder, templates.FILE)
+  kept = os.path.join(folder, CHAT_TEMPLATE)
   config.data.chat_template = kept if paths.exists(kept) else name
   print(
     f"data.chat_template: {config.data.chat_template!r} (the config had '')"

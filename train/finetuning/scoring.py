@@ -193,8 +193,8 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
       with setup.on_mesh():
         found = jax.device_get(run(params, batch))[:count]
       if pairs:
-        own = data.tokenizer, data.end_id
-        yield from (until_eos(own[0], ids, own[1]) for ids in found)
+        for ids in found:
+          yield until_eos(data.tokenizer, ids, data.end_id)
       else:
         yield from found
 

@@ -145,8 +145,8 @@ class Writer:
       )
     if not isinstance(prompt, str):
       return np.asarray(prompt, np.int32)
-    more = 2 * len((mode + prompt).encode()) + 4  # than the text can have
-    longest = self.longest or self.model.config.max_length or more
+    most = 2 * len((mode + prompt).encode()) + 4  # no text has so many tokens
+    longest = self.longest or self.model.config.max_length or most
     if self.template:
       return encode_chat(
         self.tokenizer, prompt, longest, self.pair, self.start, self.template

@@ -91,7 +91,7 @@ def abstract_params(model: nn.Module) -> tuple[Any, Any]:
   """Shapes and logical axis names of a model's parameters; computes nothing.
 
   Two trees: of ShapeDtypeStruct, and of tuples with a name per dimension. They
-  are traced once a model, so do not change them.
+  are traced once for each model: callers must not change them.
   """
   boxed = jax.eval_shape(lambda: _init_params(model, jax.random.key(0)))
   names = jax.tree.map(
@@ -121,9 +121,9 @@ def abstract_state(
   """The state's shapes with their shardings: a tree of ShapeDtypeStruct.
 
   It is an AveragedState if it is to be `averaged`, or an AdaptedState if it is
-  to be `adapted`. `optimizer_rules` are those
-  of the optimizer's state, if they differ from `rules`. Raises ValueError if a
-  weight has a name that no rule knows, or the mesh does not divide it.
+  to be `adapted`. `optimizer_rules` are those of the optimizer's state, if they
+  differ from `rules`. Raises ValueError if a weight has a name that no rule
+  knows, or the mesh does not divide it.
   """
   params, names = tuning.extended(*abstract_params(model))
   opt_state = jax.eval_shape(optimizer.init, tuning.trained(params))

@@ -77,8 +77,11 @@ class Module:
 
   @functools.cached_property
   def ways(self) -> list:
-    """For each piece its inputs and outputs: ours, theirs."""
-    return [_ways(x, self.shapes[x.leaf]) for x in self.pieces]
+    """For each piece what `_ways` says of it."""
+    return [
+      _ways(x.view, x.place, x.their_shape, self.shapes[x.leaf])
+      for x in self.pieces
+    ]
 
   @property
   def turned(self) -> bool:
@@ -119,16 +122,12 @@ class Module:
     return a, b
 
 
-def _ways(piece, shape):
-  """Inputs and outputs of a piece as indices: ours, theirs; and is it turned?
-
-  It says whether their matrix is [in, out]. `shape` is ours, [I,O].
-  """
-  return _indices(piece.view, piece.place, piece.their_shape, shape)
-
-
 @functools.lru_cache(maxsize=64)
-def _indices(view, place, their_shape, shape):
+def _ways(view, place, their_shape, shape):
+  """Indices of a piece's inputs and outputs in our matrix, then in theirs.
+
+  Last comes whether their matrix is [in, out], as ours, which is `shape` [I,O].
+  """
   rows, columns = (_numbers(shape, axis) for axis in (0, 1))
   own_rows, own_columns = place(rows), place(columns)
   size = own_rows.shape[0], -1

@@ -131,11 +131,15 @@ def _take(folder, found, module, a, b, factors):
   a, b = (np.asarray(x, 'float32') for x in (a, b))
   R, several = found.rank, len(module.leaves) > 1
   apart = several and len(a) == R * len(module.leaves)
-  if len(a) != R and not apart:
+
+  def refuse(leaf):
     raise ValueError(
-      f'{folder}: the factors of {module.leaves[0]} have rank {len(a)}, others '
-      f'{R} (rank_pattern): LoRA here has one tuning.rank.'
+      f'{folder}: the factors of {leaf} have rank {len(a)}, others {R} '
+      '(rank_pattern): LoRA here has one tuning.rank.'
     )
+
+  if len(a) != R and not apart:
+    refuse(module.leaves[0])
   for number, leaf in enumerate(module.leaves):
     block = slice(number * R, (number + 1) * R) if apart else slice(None)
     own_a = np.zeros((module.shapes[leaf][0], R), 'float32')
@@ -147,10 +151,7 @@ def _take(folder, found, module, a, b, factors):
       own_a[own_in] = a[block, their_in].T
       own_b[:, own_out] = b[their_out, block].T
       if apart and b[their_out].any(0).sum() > b[their_out, block].any(0).sum():
-        raise ValueError(
-          f'{folder}: the factors of {leaf} have rank {len(a)}, others {R} '
-          '(rank_pattern): LoRA here has one tuning.rank.'
-        )
+        refuse(leaf)  # B joins it to a block of another
       layer = piece.layer
     if apart and not (own_a.any() or own_b.any()):
       continue  # it has none

@@ -209,8 +209,8 @@ def test_nothing_is_drawn_where_an_example_is_evaluated():
 def test_generated_validation_is_not_trained_on():
   for name, task in generated.TASKS.items():
     train, held = task.make('train'), task.make('validation')
-    keys = {generated.json_key(x) for x in held}
-    assert not keys & {generated.json_key(x) for x in train}, name
+    keys = {generated.content(x) for x in held}
+    assert not keys & {generated.content(x) for x in train}, name
     assert train == task.make('train')
     assert len(train) > 1000
 
