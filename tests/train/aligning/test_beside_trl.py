@@ -40,7 +40,7 @@ def llamas(tmp_path_factory):
 
 def loss_of(config, model, params, batch):
   """The loss as training has it, from sums and means."""
-  criterion = criteria.criterion_for(config.align, model.config)
+  criterion = criteria.criterion_for(config.align)
   sums = criterion.sums(model, params, batch)
   return criterion.means(sums | criterion.weights(batch))['loss'], sums
 
@@ -161,7 +161,7 @@ def test_parts_of_a_batch_add_up(method, llamas):
   model = build(described)
   batch = answers.batch_of(data_config(config), 'decoder')
   batch['reference'], _ = criteria.log_probs(model, start, batch)
-  criterion = criteria.criterion_for(config.align, described)
+  criterion = criteria.criterion_for(config.align)
   whole, sums = loss_of(config, model, policy, batch)
   weights = criterion.weights(batch)
   assert weights == {name: sums[name] for name in weights}
