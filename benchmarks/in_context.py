@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -116,9 +116,7 @@ def table(prompts, runs):
   return '\n'.join(lines)
 
 
-def main(argv):
-  del argv
-  logging.set_verbosity(logging.FATAL)  # orbax's reports
+def main():
   for prompts in _ONLY.value or RUNS:
     if prompts not in RUNS:
       raise ValueError(f'--only={prompts}: it must be of {", ".join(RUNS)}.')
@@ -130,4 +128,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.start(main)
+  command.run(main)

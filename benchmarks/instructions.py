@@ -125,9 +125,7 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
   }
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise SystemExit(f'Error: unknown arguments: {" ".join(argv[1:])}.')
+def main():
   begun, folder = time.time(), Path(_WORKDIR.value)
   learnt, held = split(_SEEDS.value, folder)
   base, tuned = folder / 'pretrained', folder / 'tuned'
@@ -154,4 +152,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command.start(main)
+  command.run(main)

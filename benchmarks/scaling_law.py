@@ -139,8 +139,8 @@ def run(*words: str) -> None:
 def measure(branch: str, text: Path, workdir: Path) -> dict:
   """Trains a branch's ladder, predicts the held-out run, and trains it."""
   words = argument(branch, text)
-  config, own = f'--config=configs/scaling/ladder.py:{words}', FLAGS.get(branch)
-  folder, own = workdir / branch, own or []
+  config = f'--config=configs/scaling/ladder.py:{words}'
+  folder, own = workdir / branch, FLAGS.get(branch, [])
   runs, law = str(folder / 'ladder'), str(folder / 'law')
   run('train.sweep', config, *own, f'--out={runs}')
   run(
@@ -151,8 +151,8 @@ def measure(branch: str, text: Path, workdir: Path) -> dict:
   written = folder / 'prediction.json'
   if not written.exists():
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-    text = json.dumps(asked | {'written': now}, indent=2)
-    paths.write(written, text.encode())
+    lines = json.dumps(asked | {'written': now}, indent=2)
+    paths.write(written, lines.encode())
   predicted = json.loads(written.read_text())
   keys = [f'--config.{key}={x}' for key, x in predicted['keys'].items()]
   place = folder / 'held_out'
@@ -317,8 +317,7 @@ SUMMARY = (
 )
 
 
-def main(argv):
-  del argv
+def main():
   out = Path(_OUT.value)
   if not _PAGE.value:
     if not (_TEXT.value and _WORKDIR.value):
@@ -333,4 +332,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.start(main)
+  command.run(main)

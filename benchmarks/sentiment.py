@@ -34,8 +34,9 @@ from train import loop, rank
 from train.align import align
 from train.aligning import ranking, winning
 from train.aligning.rewards import Reward, open_reward
-from train.runs import opening
-from train.runs.checkpoint import Checkpoints
+from train.generation.making import make_writer
+from train.generation.options import Options
+from train.runs import history, opening
 from train.win_rate import win_rate
 
 HERE = Path(__file__).resolve()
@@ -112,8 +113,7 @@ def writer_config(family: str, work: Path) -> ConfigDict:
   """A small model that learns to write SST-2's sentences."""
   c = {'decoder': llama, 'encoder_decoder': t5}[family].get_config('tiny')
   c = c.unlock()
-  for key, value in SIZES.items():
-    c[key.partition('.')[0]][key.partition('.')[2]] = value
+  c.update_from_flattened_dict(SIZES)
   c.data.source = f'json:{work / "texts.jsonl"}'
   c.data.length, c.data.batch, c.data.concatenate = ROW, 32, False
   c.data.tokenizer_kind, c.data.lossless = 'byte_bpe', False
@@ -137,16 +137,11 @@ def reward_config(work: Path) -> ConfigDict:
   return c.lock()
 
 
-def done(folder: str, steps: int) -> bool:
-  """Whether a run has its last checkpoint."""
-  there = os.path.isdir(os.path.join(folder, 'checkpoints'))
-  return there and steps in Checkpoints(folder, read_only=True).steps()
-
-
-def learn_dpo(family: str, start: str, judge: Reward, work: Path) -> str:
+def learn_dpo(
+  family: str, start: str, judge: Reward, work: Path, prompts: list[str]
+) -> str:
   """DPO on the best and the worst of some answers of the start's own."""
   folder = str(work / f'{family}_dpo')
-  prompts, _ = write_data(work)
   pairs = work / f'{family}_pairs.jsonl'
   if not pairs.exists():
     write(pairs, ranked(start, judge, prompts, 'pairs'))
@@ -161,11 +156,15 @@ def learn_dpo(family: str, start: str, judge: Reward, work: Path) -> str:
 
 
 def learn_rewarded(
-  method: str, family: str, start: str, judge: Reward, work: Path
+  method: str,
+  family: str,
+  start: str,
+  judge: Reward,
+  work: Path,
+  prompts: list[str],
 ) -> str:
   """GRPO or PPO: the reward of answers that the model itself writes."""
   folder = str(work / f'{family}_{method}')
-  prompts, _ = write_data(work)
   source = work / 'prompts.jsonl'  # what is chosen is not read
   rows = [{'prompt': x, 'chosen': ' a', 'rejected': ' b'} for x in prompts]
   write(source, rows)
@@ -186,8 +185,9 @@ def learn_rewarded(
   return folder
 
 
-# Method -> what trains a run by it: family, start, judge, folder -> workdir.
-METHODS: dict[str, Callable[[str, str, Reward, Path], str]] = {
+# Method -> what trains a run by it: family, start, judge, folder, prompts ->
+# workdir.
+METHODS: dict[str, Callable[[str, str, Reward, Path, list[str]], str]] = {
   'dpo': learn_dpo,
   'grpo': functools.partial(learn_rewarded, 'grpo'),
   'ppo': functools.partial(learn_rewarded, 'ppo'),
@@ -199,10 +199,8 @@ METHODS: dict[str, Callable[[str, str, Reward, Path], str]] = {
 
 def ranked(start: str, judge: Reward, prompts: list[str], how: str) -> list:
   """Several answers to each prompt, ranked by the reward model."""
-  writer = winning.make_writer(opening.open_run(start))
-  options = winning.Options(
-    length=LENGTH, samples=SAMPLES, temperature=1.0, seed=1
-  )
+  writer = make_writer(opening.open_run(start))
+  options = Options(length=LENGTH, samples=SAMPLES, temperature=1.0, seed=1)
   found = writer.answers(prompts, options, winning.BATCH)
   rows = [
     {'prompt': prompt, 'answers': [x.text for x in own]}
@@ -222,14 +220,19 @@ def samples(folder: str, prompts: list[str]) -> list[str]:
   ]
 
 
-def measure(family: str, judge: Reward, work: Path) -> dict:
-  """All methods on one family."""
-  _, prompts = write_data(work)
+def measure(
+  family: str,
+  judge: Reward,
+  work: Path,
+  prompts: list[str],
+  held_out: list[str],
+) -> dict:
+  """All methods on one family: learned by prompts, tested by held-out ones."""
   start = str(work / family)
-  best = ranked(start, judge, prompts, 'best')
+  best = ranked(start, judge, held_out, 'best')
   base = opening.open_run(start)
   found = {
-    'start': {'samples': samples(start, prompts[:SHOWN])},
+    'start': {'samples': samples(start, held_out[:SHOWN])},
     f'best of {SAMPLES}': {
       'reward': float(np.mean([x['reward'] for x in best])),
       'kl_bound': ranking.best_of_n_divergence(SAMPLES),
@@ -237,14 +240,14 @@ def measure(family: str, judge: Reward, work: Path) -> dict:
   }
   for method, learn in METHODS.items():
     clock = time.perf_counter()
-    folder = learn(family, start, judge, work)
+    folder = learn(family, start, judge, work, prompts)
     seconds = time.perf_counter() - clock
     run = opening.open_run(folder)
-    result = win_rate(run, base, base, judge, prompts, LENGTH)
+    result = win_rate(run, base, base, judge, held_out, LENGTH)
     found['start'] |= result.pop('theirs')
     result |= {
       'seconds': round(seconds, 1),
-      'samples': samples(folder, prompts[:SHOWN]),
+      'samples': samples(folder, held_out[:SHOWN]),
     }
     found[method] = result.pop('ours') | result
   return found
@@ -271,18 +274,18 @@ def table(found: dict) -> str:
 def main():
   work = Path(_WORKDIR.value)
   work.mkdir(parents=True, exist_ok=True)
-  write_data(work)
+  prompts, held_out = write_data(work)
   clock = time.perf_counter()
   for family in dict.fromkeys(['decoder', *_ONLY.value]):
     config, folder = writer_config(family, work), str(work / family)
-    if not done(folder, config.train.steps):
+    if config.train.steps not in history.saved_steps(folder):
       loop.train(config, folder)
   judge = str(work / 'reward')
   if not os.path.isdir(os.path.join(judge, 'checkpoints')):
     align(reward_config(work), judge, str(work / 'decoder'))
   judge, results = open_reward(judge), {}
   for family in _ONLY.value:
-    results[family] = measure(family, judge, work)
+    results[family] = measure(family, judge, work, prompts, held_out)
     print(f'{family}\n{table(results[family])}')
   print(f'{(time.perf_counter() - clock) / 60:.1f} minutes.')
   if _OUT.value:

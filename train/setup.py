@@ -64,7 +64,7 @@ class Setup:
   def criterion(self) -> Criterion:
     """What is minimised; a ValueError if nothing trains `model.head`."""
     if self.config.align.method:
-      return criteria.criterion_for(self.config.align, self.model.config)
+      return criteria.criterion_for(self.config.align)
     return criterion_for(self.model.config)
 
   @property

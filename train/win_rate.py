@@ -32,6 +32,7 @@ from input_pipeline.sources import paths
 from train.aligning import winning
 from train.aligning.rewards import Reward, open_reward
 from train.generation.files import read_prompts
+from train.generation.making import make_writer
 from train.parallel import processes
 from train.runs import command, opening
 
@@ -71,11 +72,11 @@ def win_rate(
         'tokenizers: there is no KL divergence between them. Give --reference '
         'a run that both began from.'
       )
-  sides = []
+  sides, base = [], make_writer(reference)
   for run in ours, theirs:
     writer, answers = winning.draw(run, prompts, length, seed)
     tokens = [answer.tokens for answer in answers]
-    base, read = winning.make_writer(reference), prompts
+    read = prompts
     if writer.pair == base.pair:  # what one reads, as a chat, the other reads
       read = [*map(writer.encoded, prompts)]
     own = winning.log_probs(writer, read, tokens)

@@ -55,8 +55,14 @@ def next_answers() -> list[list[int]]:
   return [*CHOSEN[1:], CHOSEN[0]]
 
 
-def gradient_norms(model: torch.nn.Module) -> dict[str, float]:
-  """The norm of each parameter's gradient."""
-  return {
-    name: float(weight.grad.norm()) for name, weight in model.named_parameters()
-  }
+def projections(gradients: dict[str, np.ndarray]) -> dict[str, list[float]]:
+  """Each gradient's norm, and its products with three vectors.
+
+  NumPy draws the vectors, standard normal, by the sizes alone.
+  """
+  found = {}
+  for name, x in gradients.items():
+    vectors = np.random.default_rng(0).standard_normal((3, x.size))
+    products = vectors @ x.reshape(-1).astype('float64')
+    found[name] = [float(np.linalg.norm(x)), *products.tolist()]
+  return found

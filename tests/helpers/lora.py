@@ -94,21 +94,38 @@ def peft_model(model, factors):
     target_modules=r'.*(self\.(query|value)|layer\.\d+\.output\.dense)',
   )
   model = peft.get_peft_model(model, settings)
+  with torch.no_grad():
+    for _, x, weight in beside(factors, model):
+      weight.copy_(torch.tensor(x.T))
+  return model
+
+
+def beside(factors, model):
+  """(name, our array, peft's parameter) of each factor of each layer."""
   own = dict(model.named_parameters())
   for layer in range(LAYERS):
     for name, theirs in THEIRS.items():
       for factor in ('a', 'b'):
-        x = of_layer(factors, name, layer, factor)
-        with torch.no_grad():
-          own[their_name(layer, theirs, factor)].copy_(torch.tensor(x.T))
-  return model
+        weight = own[
+          f'base_model.model.bert.encoder.layer.{layer}.{theirs}.'
+          f'lora_{factor.upper()}.default.weight'
+        ]
+        ours = of_layer(factors, name, layer, factor)
+        yield f'{layer}/{name}/{factor}', ours, weight
 
 
-def their_name(layer, theirs, factor):
-  return (
-    f'base_model.model.bert.encoder.layer.{layer}.{theirs}.'
-    f'lora_{factor.upper()}.default.weight'
-  )
+def assert_moved_alike(first, last, model):
+  """Our factors went from the first state to where peft's are."""
+  begun, ended = (beside(x.params[lora.KEY], model) for x in (first, last))
+  for (name, before, weight), (_, after, _) in zip(begun, ended, strict=True):
+    x = weight.detach().numpy().T
+    moved, error = np.linalg.norm(x - before), np.linalg.norm(after - x)
+    assert error <= 1e-4 * moved, (name, error / moved)
+
+
+def moments_of(state):
+  """Adam's part of the optimizer's state."""
+  return next(x for x in state.opt_state if isinstance(x, tuple) and x)
 
 
 def their_training(model, batch):

@@ -66,6 +66,13 @@ CONFIG = {
 STEPS = {'train__steps': 4, 'checkpoint__every': 2, 'eval__every': 4}
 
 
+def set_keys(config: ConfigDict, keys: dict) -> ConfigDict:
+  """A locked copy of the config with other values of some 'group.key'."""
+  config = config.copy_and_resolve_references().unlock()
+  config.update_from_flattened_dict(keys)
+  return config.lock()
+
+
 def write_text(folder: Path) -> str:
   """A few hundred documents; returns the source's name."""
   rng = random.Random(0)

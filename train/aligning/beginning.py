@@ -21,8 +21,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
   """
   config = config.copy_and_resolve_references().unlock()
   methods.check(config)
+  if not (config.data.source or config.data.mixture):
+    raise ValueError(
+      'data.source is not set: name preferences, --config.data.source='
+      'preferences:FILE.jsonl, or a task, whose inputs are prompts.'
+    )
   if config.data.objective == 'text_to_text':  # prompts of labelled tasks
-    _check_source(config)
     opened = labelled.fill_in(config.data, config.model.family)
     count = sum(len(source.examples) for source in opened)
   else:
@@ -33,7 +37,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 def _examples(config: ConfigDict) -> int:
   """How many examples an epoch has, before the bad ones are left out."""
-  _check_source(config)
   data, count = data_config(config), 0
   for key, name, _ in data.sources:
     source = opening.open_source(
@@ -45,14 +48,6 @@ def _examples(config: ConfigDict) -> int:
       own -= own // data.holdout
     count += min(own, data.documents) if data.documents else own
   return count
-
-
-def _check_source(config):
-  if not (config.data.source or config.data.mixture):
-    raise ValueError(
-      'data.source is not set: name preferences, --config.data.source='
-      'preferences:FILE.jsonl, or a task, whose inputs are prompts.'
-    )
 
 
 def _usable(source: Preferences) -> int:

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.config import TransformerConfig
 from train.aligning import losses
+from train.aligning.methods import METHODS
 from train.learning import heads
 from train.learning.criteria import Criterion
 from train.learning.losses import token_losses
@@ -22,17 +22,11 @@ from train.reinforcing import policies
 Rng = jax.Array | None
 
 
-def criterion_for(align: Any, config: TransformerConfig) -> Criterion:
-  """The criterion of a method.
-
-  Args:
-    align: the config's group, which `methods.check` has passed.
-    config: of the model.
-  """
-  del config
+def criterion_for(align: Any) -> Criterion:
+  """The criterion of the config's group, which `methods.check` has passed."""
+  if METHODS[align.method].writes:
+    return policies.policy_of(align).criterion
   match align.method:
-    case _ if align.method in policies.METHODS:
-      return policies.policy_of(align).criterion
     case 'reward':
       return Criterion(reward, weights, means)
     case 'kto':

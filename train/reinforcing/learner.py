@@ -144,16 +144,12 @@ class Learner:
     beta = np.float32(align.beta)
     if align.kl_target:
       beta = beta * jax.device_get(state.kl_factor)
+    arrays, scored = self._placed(arrays), self._placed({
+      'sampled': answers.log_probs, 'rewards': rewards, 'allowed': allowed,
+    })  # fmt: skip
     with setup.on_mesh():
-      found, sums = self._score(
-        params,
-        self._reference_of(state),
-        self._placed(arrays),
-        *self._placed(
-          {'a': answers.log_probs, 'b': rewards, 'c': allowed}
-        ).values(),
-        beta,
-      )
+      reference = self._reference_of(state)
+      found, sums = self._score(params, reference, arrays, **scored, beta=beta)
       own = {k: x for k, x in batch.items() if k in ('cursor', 'last_of')}
       new, metrics = self._update(state, {'answers': found, 'sums': sums} | own)
     ended = answers.tokens == self._fixed.eos

@@ -35,7 +35,6 @@ from train.learning.tokens import (
 OF_ANSWERS = 'reward', 'kl', 'length'
 OF_WRITTEN = 'ended', 'empty', 'failed', 'kept'
 OF_BATCHES = 'gap', 'beta'
-METHODS = 'ppo', 'grpo', 'rloo', 'filter'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +179,7 @@ def divergence(away: Any) -> Any:
 
 
 def policy_of(align: Any) -> Policy:
-  """The policy of a config's group `align`, whose method is of METHODS."""
+  """The policy of a config's group `align`, whose method writes answers."""
   return Policy(
     align.method, align.clip, align.beta, align.value_clip, align.value_weight
   )

@@ -80,8 +80,7 @@ def prompts_of(batch: dict[str, jax.Array]) -> Prompts:
     read = at >= 0
     source = jnp.take_along_axis(batch['inputs'], jnp.maximum(at, 0), axis=1)
     source = jnp.where(read, source, 0)
-  kinds = read.astype('int32'), targets, wanted.astype('int32')
-  return Prompts(source, *kinds)
+  return Prompts(source, read.astype('int32'), targets, wanted.astype('int32'))
 
 
 def seed_of(seed: int, step: int) -> int:

@@ -78,10 +78,10 @@ def open_rule(name: str, seconds: float, size: int) -> Any:
   path, colon, function = name.rpartition('.py:')
   if not colon or not function:
     known = [*RULES, *LIMITED, 'FILE.py:FUNCTION', 'model:WORKDIR']
-    raise ValueError(unknown('align.reward', name, known))
+    raise ValueError(unknown('align.rewards', name, known))
   path += '.py'
   if not os.path.isfile(path):
-    raise ValueError(f'align.reward={name}: there is no file {path}.')
+    raise ValueError(f'align.rewards={name}: there is no file {path}.')
   return Function(path, function, seconds, size)
 
 
@@ -175,7 +175,7 @@ class Function:
       why = f'importing it took more than {START} s'
       if reply is not None:
         why = reply.get('error', 'its process ended; is reward_memory too low?')
-      raise ValueError(f'align.reward={path}:{name}: {why}.')
+      raise ValueError(f'align.rewards={path}:{name}: {why}.')
 
   def close(self) -> None:
     """Ends the process, and what it has started."""
@@ -245,14 +245,14 @@ def checked(
   rewards = np.asarray(found, 'float32')
   if rewards.shape != (count,):
     raise RewardError(
-      f'align.reward={name} gave rewards of shape {list(rewards.shape)} for '
+      f'align.rewards={name} gave rewards of shape {list(rewards.shape)} for '
       f'{count} answers: it must give one number for each.'
     )
   rewards[~np.isfinite(rewards)] = np.nan
   if count and np.isnan(rewards).all():
     why = failures[0] if failures else 'they are not finite'
     raise RewardError(
-      f'align.reward={name} gave none of {count} answers a reward. The first '
+      f'align.rewards={name} gave none of {count} answers a reward. The first '
       f'reason: {why}. Correct it, or raise align.reward_seconds or '
       'align.reward_memory, and run the same command again: it resumes.'
     )

@@ -87,7 +87,7 @@ class Scoring:
     kl = jnp.sum(away, axis=1)
     used = read & known[:, None]
     weights = used / jnp.maximum(count, 1)[:, None]
-    more = {'reference': theirs}
+    more = {}
     groups = functools.partial(jnp.reshape, shape=(-1, self.samples))
     match self.policy.method:
       case 'ppo':
@@ -101,6 +101,7 @@ class Scoring:
         found = advantages.whitened(found, weights)
         more = {'values': values, 'returns': returns}
       case 'grpo':
+        more = {'reference': theirs}
         found = advantages.grouped(groups(rewards)).reshape(-1, 1)
       case 'rloo':
         scores = groups(rewards - beta * kl)
@@ -165,11 +166,6 @@ def update(
   """
   answers, sums = batch['answers'], dict(batch['sums'])
   count = len(answers['read'])
-  rng = jax.random.fold_in(jax.random.key(seed), state.step)
-  orders = jnp.arange(count)[None]
-  if epochs * minibatches > 1:
-    keys = jax.random.split(rng, epochs)
-    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
 
   def one(state, rows):
     part = answers
@@ -183,6 +179,9 @@ def update(
     new, found = one(state, None)
     found = jax.tree.map(lambda x: x[None], found)
   else:
+    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    keys = jax.random.split(rng, epochs)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
     orders = orders.reshape(epochs * minibatches, -1)
     new, found = jax.lax.scan(one, state, orders)
   cursor = place(state.cursor, batch['cursor'], batch.get('last_of'))

@@ -147,8 +147,6 @@ def test_long_chats(tokenizer):
 def test_an_answer_without_a_token_is_left_out(tokenizer):
   empty = exchange('Tobi?', '\u200b')
   rows, _, left_out = encoded([[empty]], tokenizer, config_of())
-  if len(tokenizer.encode_batch(['\u200b'])[0]):
-    pytest.skip('this tokenizer has a token for it')
   assert rows == [[]]
   assert left_out == {0: 'its answer has no token'}
 

@@ -88,7 +88,7 @@ def test_rewards_and_gradients_are_those_of_transformers(family, tmp_path):
   model = build(described)
   config = answers.config_of('reward', family)
   batch = answers.batch_of(answers.data_of('reward', family), family, 1)
-  criterion = criteria.criterion_for(config.align, described)
+  criterion = criteria.criterion_for(config.align)
 
   def loss_of(params):
     sums = criterion.sums(model, params, batch)

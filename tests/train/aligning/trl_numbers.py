@@ -109,8 +109,10 @@ def main():
     loss, made = loss_of(name)
     made.model.zero_grad()
     loss.backward()
-    norms = compared.gradient_norms(made.model)
-    found[name] = {'loss': loss.item(), 'gradients': norms}
+    gradients = compared.projections(
+      {name: x.grad.numpy() for name, x in made.model.named_parameters()}
+    )
+    found[name] = {'loss': loss.item(), 'gradients': gradients}
   with open(PLACE, 'w') as file:
     json.dump(found, file, indent=1)
     file.write('\n')

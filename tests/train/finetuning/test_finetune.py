@@ -25,12 +25,6 @@ SMALL = {
 }  # fmt: skip
 
 
-def set_keys(config, keys):
-  config = config.copy_and_resolve_references().unlock()
-  config.update_from_flattened_dict(keys)
-  return config.lock()
-
-
 @pytest.fixture(scope='module')
 def task(tmp_path_factory):
   return labelled.write_task(tmp_path_factory.mktemp('task') / 'praise')
@@ -41,7 +35,7 @@ def pretrained_run(tmp_path_factory):
   """A tiny BERT of a few steps."""
   folder = tmp_path_factory.mktemp('pretrained')
   source = labelled.write_text(folder)
-  config = set_keys(pretraining.get_config('tiny'), SMALL | {
+  config = runs.set_keys(pretraining.get_config('tiny'), SMALL | {
     'model.encoder_layers': 2, 'data.source': source, 'data.length': 32,
     'data.predictions': 5, 'train.phases': (), 'data.batch': 8,
     'data.holdout': 10, 'train.steps': 4, 'schedule.warmup_steps': 1,
@@ -53,7 +47,7 @@ def pretrained_run(tmp_path_factory):
 
 def recipe(task, **keys):
   config = bert.get_config('size=tiny')
-  return set_keys(config, SMALL | {
+  return runs.set_keys(config, SMALL | {
     'data.source': task, 'data.length': 16, 'data.batch': 8,
     'train.epochs': 6.0, 'schedule.learning_rate': 3e-3,
     'model.dropout': 0.0, 'model.attention_dropout': 0.0, 'eval.every': 150,
@@ -116,7 +110,7 @@ def test_scores_do_not_depend_on_the_batch(tuned, batch):
   run = opening.open_run(tuned)
   data = opening.open_data(run)
   expected = scoring.make_scoring(run.setup, data)(run.params)
-  config = set_keys(run.config, {'data.batch': batch})
+  config = runs.set_keys(run.config, {'data.batch': batch})
   other = opening.open_run(tuned, config=config)
   found = scoring.make_scoring(other.setup, opening.open_data(other))(
     other.params
@@ -159,7 +153,7 @@ def test_a_point_of_a_grid_has_a_folder_and_a_line(
 
 
 def test_a_task_of_a_mixture_is_named_with_its_place(task):
-  config = set_keys(t5.get_config('size=tiny'), {
+  config = runs.set_keys(t5.get_config('size=tiny'), {
     'data.source': '', 'data.rates': 'equal',
     'data.mixture': ((task, 0), ('task:glue/mrcp', 0)),
   })  # fmt: skip
@@ -176,7 +170,7 @@ def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
   header, row = 'sentence1\tsentence2\tlabel\n', 'It ran.\tBob ran.\t1\n'
   for name in ('train', 'dev'):
     (folder / f'{name}.tsv').write_text(header + row)
-  config = set_keys(t5.get_config('size=tiny'), {
+  config = runs.set_keys(t5.get_config('size=tiny'), {
     'data.source': '', 'data.rates': 'equal', 'data.length': 32,
     'data.mixture': ((task, 0), ('task:glue/wnli', 0)),
     'data.task_folder': str(tmp_path), 'data.target_length': 8,
@@ -189,9 +183,8 @@ def test_wnli_is_refused_before_anything_is_compiled(task, tmp_path):
 
 
 def test_examples_that_lose_tokens_are_counted(task, tmp_path, capsys):
-  config = set_keys(recipe(task, **{'data.length': 8, 'train.epochs': 0.02}), {
-    'train.log_every': 1, 'eval.every': 1,
-  })  # fmt: skip
+  config = recipe(task, **{'data.length': 8, 'train.epochs': 0.02})
+  config = runs.set_keys(config, {'train.log_every': 1, 'eval.every': 1})
   config = adoption.resolve(config)
   folder = str(tmp_path / 'run')
   loop.train(config, folder)
@@ -222,17 +215,21 @@ def test_examples_that_lose_tokens_are_counted(task, tmp_path, capsys):
 def test_what_does_not_fit_a_task_is_refused(task, pretrained_run, tmp_path):
   with pytest.raises(ValueError, match="has model.family='encoder'"):
     finetune.finetune(
-      set_keys(t5.get_config('size=tiny'), {'data.source': task}),
+      runs.set_keys(t5.get_config('size=tiny'), {'data.source': task}),
       str(tmp_path / 'a'),
       pretrained_run,
     )
   config = adoption.resolve(recipe(task))
   with pytest.raises(ValueError, match='needs model.head=sequence'):
-    loop.train(set_keys(config, {'model.head': 'mlm'}), str(tmp_path / 'b'))
+    loop.train(
+      runs.set_keys(config, {'model.head': 'mlm'}), str(tmp_path / 'b')
+    )
   with pytest.raises(ValueError, match='needs model.classes=2 or more'):
-    loop.train(set_keys(config, {'model.classes': 1}), str(tmp_path / 'c'))
+    loop.train(runs.set_keys(config, {'model.classes': 1}), str(tmp_path / 'c'))
   with pytest.raises(ValueError, match='are for python -m train.finetune'):
-    loop.train(set_keys(config, {'train.epochs': 1.0}), str(tmp_path / 'd'))
+    loop.train(
+      runs.set_keys(config, {'train.epochs': 1.0}), str(tmp_path / 'd')
+    )
 
 
 MULTI = {

@@ -26,12 +26,6 @@ pytestmark = pytest.mark.slow
 NAMES, PLACES = ['ada', 'bob', 'cleo', 'dan'], ['rome', 'oslo', 'lima', 'baku']
 
 
-def set_keys(config, keys):
-  config = config.copy_and_resolve_references().unlock()
-  config.update_from_flattened_dict(keys)
-  return config.lock()
-
-
 def write(folder, columns, line, counts=(('train', 320), ('dev', 40))):
   """Two tables whose rows `line` draws; 'tsv:TRAIN,validation=DEV'."""
   rng = random.Random(0)
@@ -57,7 +51,7 @@ def source(tmp_path_factory):
 
 
 def pretrain(config, source, folder, **keys):
-  config = set_keys(config, SMALL | {
+  config = runs.set_keys(config, SMALL | {
     'data.source': source, 'data.length': 32, 'data.batch': 8,
     'data.holdout': 10, 'train.steps': 4, 'eval.every': 4,
     'schedule.warmup_steps': 1, 'checkpoint.every': 4, 'eval.samples': 0,
@@ -76,7 +70,7 @@ def encoder(source, tmp_path_factory):
 
 def tune(config, task, source, folder, **keys):
   """The scores of a fine-tuned run, and its parameters."""
-  config = set_keys(config, SMALL | {
+  config = runs.set_keys(config, SMALL | {
     'data.source': f'task:{task}', 'data.length': 32, 'data.batch': 16,
     'train.epochs': 10.0, 'eval.every': 200,
   } | keys)  # fmt: skip
@@ -119,7 +113,7 @@ def test_electras_joint_head_answers(encoder, tmp_path):
     return 'who came', ' '.join(words), ''
 
   task = write(tmp_path, 'ask\tin\tanswer', line)
-  config = set_keys(electra.get_config('task=squad/v2.0,size=tiny'), {})
+  config = runs.set_keys(electra.get_config('task=squad/v2.0,size=tiny'), {})
   assert config.model.head == 'span_joint'
   found, run = tune(
     config, f'{task},text=ask,text2=in,label=answer,kind=span', encoder,

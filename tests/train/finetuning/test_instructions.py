@@ -28,12 +28,6 @@ SMALL = {
 }  # fmt: skip
 
 
-def set_keys(config, keys):
-  config = config.copy_and_resolve_references().unlock()
-  config.update_from_flattened_dict(keys)
-  return config.lock()
-
-
 @pytest.fixture(scope='module')
 def chats(tmp_path_factory):
   """A LLaMA of a few steps on chats of one or two turns."""
@@ -45,7 +39,7 @@ def chats(tmp_path_factory):
   ]
   path.write_text(''.join(json.dumps({'messages': x}) + '\n' for x in rows))
   task = f'task=messages:{path},validation={path},name=say,metric=accuracy'
-  config = set_keys(
+  config = runs.set_keys(
     llama.get_config(f'size=tiny,version=2,{task}'),
     SMALL | {
       'model.rope_dim': 8, 'data.tokenizer_kind': 'bytes', 'train.epochs': 0.0,
@@ -95,7 +89,7 @@ def test_an_export_has_the_template(chats, tmp_path):
 def test_flan_t5_holds_a_cluster_out(tmp_path):
   """The run evaluates the held-out cluster alone, from its first step."""
   run = tmp_path / 'flan'
-  config = set_keys(
+  config = runs.set_keys(
     flan_t5.get_config('size=tiny,heldout=numbers_yes_no'),
     SMALL | {
       'model.encoder_layers': 1, 'data.target_length': 32,
@@ -114,12 +108,12 @@ def test_flan_t5_holds_a_cluster_out(tmp_path):
 
 
 def test_epochs_of_packed_rows_are_refused():
-  config = set_keys(
+  config = runs.set_keys(
     flan_t5.get_config('tiny'), {'train.epochs': 2.0, 'train.steps': 0}
   )
   with pytest.raises(ValueError, match='train.epochs is 2.0, but with data.p'):
     adoption.resolve(config)
-  config = set_keys(config, {'data.pack': False, 'data.batch': 1000})
+  config = runs.set_keys(config, {'data.pack': False, 'data.batch': 1000})
   counts = [
     len(find(name.removeprefix('task:')).make('train'))
     for name, _ in config.data.mixture

@@ -15,16 +15,15 @@ from tests.helpers.lora import (
   INNER,
   LAYERS,
   RANK,
-  THEIRS,
   TUNING,
   WIDTH,
   V,
+  assert_moved_alike,
   make_batch,
-  of_layer,
+  moments_of,
   our_training,
   peft_model,
   random_factors,
-  their_name,
   their_training,
   torch_model,
 )
@@ -49,18 +48,7 @@ def test_steps_and_merged_weights_equal_those_of_peft(tmp_path, scan):
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
   assert losses[-1] < losses[0] - 0.1
 
-  own = dict(theirs.named_parameters())
-  for layer in range(LAYERS):
-    for name, their in THEIRS.items():
-      for factor in ('a', 'b'):
-        x = own[their_name(layer, their, factor)].detach().numpy().T
-        before, after = (
-          of_layer(tree.params[lora.KEY], name, layer, factor)
-          for tree in (first, last)
-        )
-        moved = np.linalg.norm(x - before)
-        error = np.linalg.norm(after - x)
-        assert error <= 1e-4 * moved, (name, factor, error / moved)
+  assert_moved_alike(first, last, theirs)
 
   # What is exported is what peft's merge_and_unload gives.
   merged = TUNING.merged(last.params)
@@ -105,7 +93,7 @@ def test_frozen_weights_do_not_move_and_have_no_moments(trained):
   for name, x in before.items():
     same = np.asarray(x).tobytes() == np.asarray(after[name]).tobytes()
     assert same != name.startswith('lora/'), name
-  adam = next(x for x in last.opt_state if isinstance(x, tuple) and x)
+  adam = moments_of(last)
   for moments in (adam.mu, adam.nu):
     assert moments.keys() == {lora.KEY}
   # Two matrices WIDTH x WIDTH and one INNER x WIDTH in each layer.

@@ -15,12 +15,13 @@ from tests.helpers.lora import (
   LAYERS,
   THEIRS,
   TUNING,
+  assert_moved_alike,
+  beside,
   make_batch,
-  of_layer,
+  moments_of,
   our_training,
   peft_model,
   random_factors,
-  their_name,
   their_training,
   torch_model,
 )
@@ -51,23 +52,11 @@ def test_a_base_in_bfloat16_equals_that_of_peft(tmp_path, scan):
   expected, optimizer = their_training(theirs, batch)
   losses, first, last = our_training(config, state, batch, tuning=tuning)
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
-  own = dict(theirs.named_parameters())
-  adam = next(x for x in last.opt_state if isinstance(x, tuple) and x)
-  for layer in range(LAYERS):
-    for name, their in THEIRS.items():
-      for factor in ('a', 'b'):
-        x = own[their_name(layer, their, factor)].detach().numpy().T
-        before, after = (
-          of_layer(tree.params[lora.KEY], name, layer, factor)
-          for tree in (first, last)
-        )
-        mean = optimizer.state[own[their_name(layer, their, factor)]]
-        mean = mean['exp_avg'].numpy().T
-        ours = of_layer(adam.mu[lora.KEY], name, layer, factor)
-        error = np.linalg.norm(ours - mean) / np.linalg.norm(mean)
-        assert error <= 1e-4, (name, factor, error)
-        moved, error = np.linalg.norm(x - before), np.linalg.norm(after - x)
-        assert error <= 1e-4 * moved, (name, factor, error / moved)
+  assert_moved_alike(first, last, theirs)
+  for name, ours, weight in beside(moments_of(last).mu[lora.KEY], theirs):
+    mean = optimizer.state[weight]['exp_avg'].numpy().T
+    error = np.linalg.norm(ours - mean) / np.linalg.norm(mean)
+    assert error <= 1e-4, (name, error)
   for name, x in flatten_dict(last.params, sep='/').items():
     if not name.startswith('lora/'):
       assert np.asarray(x).tobytes() == np.asarray(kept[name]).tobytes(), name

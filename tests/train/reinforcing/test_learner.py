@@ -10,6 +10,7 @@ import pytest
 
 from configs import llama, t5
 from configs.align import grpo, lamda, ppo, rloo
+from tests.helpers import runs
 from train import loop, phases
 from train.align import align
 from train.reinforcing import learner
@@ -34,15 +35,6 @@ SMALL = {
   'model.mlp_dim': 24,
   'model.vocab_size': 28,
 }
-
-
-def changed(config, keys):
-  config.unlock()
-  for key, value in keys.items():
-    *groups, name = key.split('.')
-    group = functools.reduce(lambda x, part: x[part], groups, config)
-    group[name] = value
-  return config.lock()
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +83,7 @@ def begun(folder, source):
   def make(family):
     own, more = (t5, {'model.encoder_layers': 1}) if family else (llama, {})
     more |= {'data.target_length': 8} if family else {}
-    config = changed(
+    config = runs.set_keys(
       own.get_config('tiny'),
       SMALL | BOTH | more | {
         'model.kv_heads': 2, 'model.rope_dim': 0 if family else 8,
@@ -113,7 +105,7 @@ def begun(folder, source):
 def recipe(method, source, family='', **more):
   arg = f'family={family},size=tiny' if family else 'size=tiny'
   keys = {key.replace('__', '.'): x for key, x in more.items()}
-  return changed(
+  return runs.set_keys(
     RECIPES[method].get_config(arg),
     BOTH | {
       'data.source': source, 'align.answer_length': 6, 'align.samples': 2,
@@ -194,7 +186,7 @@ def test_the_reference_has_the_factors_that_the_run_began_with(
     'grpo', source, align__rewards=(('exact', 1.0),), train__steps=1,
     eval__every=1, checkpoint__every=1, schedule__learning_rate=0.1,
   )  # fmt: skip
-  taught = changed(
+  taught = runs.set_keys(
     workdir.read_config(begun('')),
     lora | {'train.steps': 2, 'schedule.learning_rate': 0.1},
   )
@@ -202,7 +194,11 @@ def test_the_reference_has_the_factors_that_the_run_began_with(
   loop.train(taught, start, init_from=begun(''))
   factors = final(start)['params']['lora']
   assert all(np.any(x) for x in jax.tree.leaves(factors))
-  align(changed(config, lora | {'tuning.base_dtype': 'bfloat16'}), place, start)
+  align(
+    runs.set_keys(config, lora | {'tuning.base_dtype': 'bfloat16'}),
+    place,
+    start,
+  )
   (row,) = (x for x in read_metrics(place) if 'train/reward' in x)
   assert abs(row['train/kl']) < 1e-6
   assert row['train/gap'] < 1e-4
