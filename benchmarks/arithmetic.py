@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import arithmetic_task, machine
+from benchmarks import arithmetic_task, machine, pages
 from benchmarks.finetuning import run
 from configs.commands import command
 from train.reporting.metrics import read_metrics
@@ -53,7 +53,7 @@ TEACHING = {
   'schedule.learning_rate': 2e-3,
   'train.steps': TAUGHT,
   'eval.every': TAUGHT,
-  'eval.samples': 0,
+  'eval.samples': 4,
   'checkpoint.every': TAUGHT,
 }
 ALIGNING = {
@@ -64,6 +64,7 @@ ALIGNING = {
   'schedule.learning_rate': 3e-4,
   'train.steps': STEPS,
   'eval.every': 100,
+  'eval.samples': 4,
   'checkpoint.every': 100,
 }
 OWN = {
@@ -154,6 +155,11 @@ def main():
   print(table(results))
   known = ['taught', 'taught on', *METHODS]
   machine.write(Path(_OUT.value), known, results)
+  pages.write(
+    _REPORT.value,
+    [folder / name.replace(' ', '_') for name in results],
+    'Sums in words: taught, and learned from rewards',
+  )
 
 
 if __name__ == '__main__':
@@ -163,5 +169,10 @@ if __name__ == '__main__':
   _METHODS = flags.DEFINE_list('methods', ['grpo'], f'Of {", ".join(METHODS)}.')
   _OUT = flags.DEFINE_string(
     'out', str(HERE.parent / 'results' / 'arithmetic.json'), 'The results.'
+  )
+  _REPORT = flags.DEFINE_string(
+    'report',
+    str(pages.PLACE / 'arithmetic.html'),
+    "Their page; '': none.",
   )
   command.run(main)

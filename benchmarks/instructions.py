@@ -22,7 +22,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import machine
+from benchmarks import machine, pages
 from configs import flan_t5, instructions, t5
 from configs.commands import command
 from input_pipeline.instructions import generated
@@ -45,6 +45,11 @@ _PRETRAINING = flags.DEFINE_integer('pretraining', 1000, 'Its steps.')
 _STEPS = flags.DEFINE_integer('steps', 2000, 'Steps on instructions.')
 _OUT = flags.DEFINE_string(
   'out', str(HERE.parent / 'results' / 'instructions.json'), 'JSON of results.'
+)
+_REPORT = flags.DEFINE_string(
+  'report',
+  str(pages.PLACE / 'instructions.html'),
+  "Their page; '': none.",
 )
 
 
@@ -72,7 +77,7 @@ def pretraining():
       'train.steps': steps,
       'schedule.first_step': 0,
       'eval.every': steps,
-      'eval.samples': 0,
+      'eval.samples': 4,
       'checkpoint.every': steps,
     }
   )
@@ -94,7 +99,7 @@ def tuning(learnt: Path, held: Path):
       'train.steps': steps,
       'eval.every': steps,  # and before the first step
       'checkpoint.every': max(1, steps // 4),
-      'eval.samples': 0,
+      'eval.samples': 8,
     }
   )
   return config
@@ -149,6 +154,7 @@ def main():
   }
   print(json.dumps(found['held_out'], indent=2))
   machine.write(Path(_OUT.value), ['self_instruct'], {'self_instruct': found})
+  pages.write(_REPORT.value, [base, tuned], 'Instructions, held-out tasks')
 
 
 if __name__ == '__main__':

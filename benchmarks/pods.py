@@ -101,6 +101,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     'accumulate': config.train.accumulate,
     'batch': config.data.batch,
     'length': config.data.length,
+    'target_length': config.data.target_length,
   }
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import machine
+from benchmarks import machine, pages
 from configs import llama, t5
 from configs.align import dpo, grpo, ppo, recipe, reward
 from configs.commands import command
@@ -124,7 +124,7 @@ def writer_config(family: str, work: Path) -> ConfigDict:
   c.train.warmup_share, c.schedule.warmup_steps = 0.0, 50
   c.train.z_loss, c.train.steps = 0.0, 800
   c.eval.every = c.checkpoint.every = 400
-  c.eval.samples, c.eval.batches = 0, 4
+  c.eval.samples, c.eval.batches = SHOWN, 4
   return c.lock()
 
 
@@ -148,6 +148,7 @@ def learn_dpo(
   c = dpo.get_config(f'family={family},size=tiny').unlock()
   c.data.source, c.data.length = f'preferences:{pairs}', ROW
   c.data.batch, c.train.epochs = 32, 4.0
+  c.data.holdout = 20
   c.schedule.learning_rate = 2e-4
   if family == 'encoder_decoder':
     c.data.target_length = ROW
@@ -290,6 +291,14 @@ def main():
   print(f'{(time.perf_counter() - clock) / 60:.1f} minutes.')
   if _OUT.value:
     machine.write(Path(_OUT.value), [*FAMILIES], results)
+  for family in results:
+    folders = {'start': family} | {x: f'{family}_{x}' for x in METHODS}
+    pages.write(
+      _REPORT.value and _REPORT.value.format(family),
+      [work / name for name in (*folders.values(), 'reward')],
+      f"Steered towards SST-2's positive reviews: {family.replace('_', '-')}",
+      {name: results[family][x]['samples'] for x, name in folders.items()},
+    )
 
 
 if __name__ == '__main__':
@@ -298,6 +307,10 @@ if __name__ == '__main__':
   )
   _ONLY = flags.DEFINE_list('only', [*FAMILIES], 'Of the two families.')
   _OUT = flags.DEFINE_string(
-    'out', str(HERE.parent / 'results' / 'sentiment.json'), "''; no file."
+    'out', str(HERE.parent / 'results' / 'sentiment.json'), "'': no file."
   )
+  _REPORT = flags.DEFINE_string(
+    'report', str(pages.PLACE / 'sentiment_{}.html'),
+    "The page of a family's runs, {} for its name; '': none.",
+  )  # fmt: skip
   command.run(main)

@@ -131,8 +131,9 @@ def evaluate_run(
   means = {}
   if not scores or any(one.metrics for one in scores):
     eval_step = make_eval_step(
-      run.model, data, run.config.train.loss_chunk, run.setup.criterion
-    )
+      run.model, data, run.config.train.loss_chunk, run.setup.criterion,
+      run.setup.mesh,
+    )  # fmt: skip
 
     def means_of(data):
       return evaluate(

@@ -66,8 +66,9 @@ class Recorder:
     self._read_best()
     self.progress = Progress(setup.config.train.steps, step, main)
     self.eval_step = make_eval_step(
-      setup.model, data, setup.config.train.loss_chunk, setup.criterion
-    )
+      setup.model, data, setup.config.train.loss_chunk, setup.criterion,
+      setup.mesh,
+    )  # fmt: skip
     self.sample = make_sampling(setup, data, setup.config.eval.samples)
     self.score = scoring.make_scoring(setup, data)
     self.sources = open_sources(setup.config, data, folder)

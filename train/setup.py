@@ -153,14 +153,9 @@ class Setup:
     )  # fmt: skip
     platform = self.mesh.devices.flat[0].platform
     own = self.config.sharding.compiler_options
+    options = compilation.options(own, platform) | (more or {})
     with self.on_mesh():
-      return compile_train_step(
-        step,
-        self.state,
-        batch,
-        compilation.options(own, platform) | (more or {}),
-        compilation.DEFAULTS.get(platform),
-      )
+      return compile_train_step(step, self.state, batch, options)
 
 
 def set_up(

@@ -34,6 +34,7 @@ def make(
   samples: str = '',
   log_every: int = 10,
   eval_every: int = 50,
+  more: dict | None = None,  # further numbers of training
   **overrides,  # keys of the config, with __ for the dot
 ) -> Path:
   """Writes the workdir of a run whose loss falls; returns the folder."""
@@ -61,6 +62,7 @@ def make(
         'wall_seconds': 0.25 * step,
         'peak_host_bytes': 1.5e9,
       }
+      rates |= more or {}
       row = {f'train/{k}': x for k, x in (row | rates).items()}
       writer.write(step, row | {'data/tokens_seen': 1000.0 * step})
     if step % eval_every == 0 or step == steps:

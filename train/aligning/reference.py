@@ -25,7 +25,7 @@ from input_pipeline.sources.preferences import Preferences
 from train.aligning import criteria
 from train.aligning.methods import METHODS
 from train.learning.state import TrainState
-from train.parallel import processes
+from train.parallel import compilation, processes
 from train.parallel.sharding import padded
 from train.setup import Setup
 
@@ -118,8 +118,9 @@ def _compute(setup, data, params, source):
   found = np.full([len(source.examples), 2], np.nan, np.float32)
   model = setup.model.clone(loss_chunk=setup.config.train.loss_chunk)
   everywhere = NamedSharding(setup.mesh, PartitionSpec())
-  step = jax.jit(
+  step = compilation.jit(
     lambda params, batch: criteria.log_probs(model, params, batch)[0],
+    setup.mesh,
     out_shardings=everywhere,
   )
   rows = padded([setup.data.batch], setup.least_rows)[0]

@@ -18,7 +18,7 @@ from input_pipeline.chat import templates
 from input_pipeline.objectives import features, preferences
 from input_pipeline.sources.preferences import asked, said
 from train.aligning import criteria
-from train.parallel import sharding
+from train.parallel import compilation, sharding
 from train.runs import opening
 
 
@@ -137,7 +137,7 @@ class Reward:
       with setup.on_mesh():
         return compiled(*args)
 
-    compiled = jax.jit(step, out_shardings=everywhere)
+    compiled = compilation.jit(step, setup.mesh, out_shardings=everywhere)
     return on_mesh
 
   def _batches(self, rows) -> Iterator[tuple[int, dict, int]]:

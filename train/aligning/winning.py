@@ -118,7 +118,7 @@ def log_probs(
       f'encoder_{name}': ((width,), np.int32)
       for name in ('inputs', 'positions', 'segments')
     }
-  step = jax.jit(
+  step = writer.fixed.jit(
     lambda params, batch: criteria.log_probs(writer.model, params, batch)[0]
   )
   found = []

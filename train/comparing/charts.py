@@ -205,6 +205,11 @@ def _panel(
   axes.set_xlabel(AXES[axis] + ' (logarithmic)' * log)
   if log:
     axes.set_xscale('log')
+    low, high = axes.get_xlim()
+    if high < 10 * low:  # less than a decade: labels of all would overlap
+      axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+      axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
   else:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6))

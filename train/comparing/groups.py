@@ -13,6 +13,11 @@ from train.runs import changes, history
 
 LOSS, BITS, SCORE = 'eval/loss', 'eval/bits_per_byte', 'eval/score'
 TRAIN = 'train/loss'
+# What a run of train.align has beside its loss.
+ALIGNED = (
+  'train/reward', 'train/reward_margin', 'train/accuracy', 'train/kl',
+  'train/length',
+)  # fmt: skip
 # Better if lower; all other numbers of evaluations are better if higher.
 LOWER = 'loss', 'perplexity', 'bits_per_byte'
 FROM = 'started from'  # beside keys of configs: the parameters' source
@@ -154,6 +159,15 @@ def measured(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
   return [*first, *(x for x in names if x not in first)], notes
 
 
+def of_alignment(runs: Sequence[Run]) -> list[str]:
+  """The numbers of ALIGNED that some run of train.align has."""
+  aligned = [run for run in runs if run.config and run.config.align.method]
+  known = {
+    name for run in aligned for row in run.numbers.values() for name in row
+  }
+  return [name for name in ALIGNED if name in known]
+
+
 def _newest(run):
   return run.numbers[run.evaluated[-1]]
 
@@ -229,6 +243,7 @@ def title(name: str) -> str:
   group, _, rest = name.partition('/')
   words = {
     'bits_per_byte': 'bits per byte',
+    'kl': 'KL',
     'learning_rate': 'learning rate',
   }
   *of, last = rest.split('/')

@@ -57,7 +57,8 @@ def build(
   links, window = Links(runs), window_of(runs, smooth)
   per_token = not grouping.differing_tokenizers(runs)
   shown = [grouping.TRAIN] * per_token + names
-  curves = _curves(groups, shown[: 1 + per_token], window)
+  drawn = shown[: 1 + per_token] + grouping.of_alignment(runs)
+  curves = _curves(groups, drawn, window)
   tests = results.of_tests(groups, names[0]) if names else None
   sections = [
     ('runs', 'Runs', table(tables.of_runs(runs, shown, links))),
@@ -119,17 +120,17 @@ def _header(title, runs, notes, sections):
 
 
 def _curves(groups, names, window):
-  """Of each number; that of training is smoothed."""
+  """Of each number; those of training are smoothed."""
   found = []
   for name in names:
-    own = window if name == grouping.TRAIN else 0
+    own = window if name.startswith('train/') else 0
     found.append(charts.curves_of(groups, name, grouping.title(name), own))
   return [one for one in found if one.axes()]
 
 
 def _described(curves, window):
   name = grouping.title(curves.name)
-  if curves.name != grouping.TRAIN or window == 1:
+  if not curves.name.startswith('train/') or window == 1:
     return f'{name}, not smoothed'
   return f'{name}, mean over the last {window:,} steps'
 

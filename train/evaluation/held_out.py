@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from input_pipeline import choices, pipeline
@@ -17,7 +18,7 @@ from input_pipeline.config import DataConfig
 from train.learning.criteria import Criterion
 from train.learning.step import eval_step
 from train.learning.tokens import lm_means
-from train.parallel import processes
+from train.parallel import compilation, processes
 
 
 def open_sources(
@@ -157,20 +158,21 @@ def make_eval_step(
   data: pipeline.Data,
   loss_chunk: int = 0,
   criterion: Criterion | None = None,
+  mesh: Mesh | None = None,
 ) -> Callable[[Any, dict], dict[str, jax.Array]]:
   """params, batch -> sums; compiled at the first call.
 
   Bytes are counted too where all of a text is predicted. `loss_chunk` is that
   of training. `criterion` is what is minimised; None: that of the model's head.
+  `mesh` is that of the parameters; None: one device.
   """
   counted = data.config.objective == 'causal'
   lengths = data.tokenizer.byte_lengths() if counted else None
-  return jax.jit(
-    functools.partial(
-      eval_step,
-      model=model,
-      loss_chunk=loss_chunk,
-      byte_lengths=lengths,
-      criterion=criterion,
-    )
+  step = functools.partial(
+    eval_step,
+    model=model,
+    loss_chunk=loss_chunk,
+    byte_lengths=lengths,
+    criterion=criterion,
   )
+  return compilation.jit(step, mesh)

@@ -10,11 +10,11 @@ must predict.
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 from train.evaluation import best_predictors
 from train.learning import heads
+from train.parallel import compilation
 
 Batch = dict[str, np.ndarray]
 ERRORS = 5.0  # standard errors beyond which a score is too good for chance
@@ -31,7 +31,9 @@ def score(run: Any, batches: Iterable[Batch]) -> dict[str, Any]:
   Raises:
     ValueError: the model is better than the best possible predictor.
   """
-  apply = jax.jit(lambda params, batch: heads.apply(run.model, params, batch))
+  apply = compilation.jit(
+    lambda params, batch: heads.apply(run.model, params, batch), run.setup.mesh
+  )
   prompts = run.data.prompts
   sizes = prompts, run.config.model.vocab_size
   own, best, shots = [], [], []

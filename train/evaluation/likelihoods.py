@@ -113,7 +113,6 @@ def _program(fixed: programs.Fixed) -> Callable:
   """params, batch -> log probability and whether it is greedy, [B] each."""
   model = fixed.model.clone(loss_chunk=BY_SIZE)
 
-  @jax.jit
   def run(params, batch):
     batch = dict(batch)
     targets, weights = batch.pop('targets'), batch.pop('weights')
@@ -122,7 +121,7 @@ def _program(fixed: programs.Fixed) -> Callable:
     greedy = jnp.all(correct | (weights == 0), axis=1)
     return fixed.whole(-jnp.sum(weights * loss, axis=1), greedy)
 
-  return run
+  return fixed.jit(run)
 
 
 def encode_pair(

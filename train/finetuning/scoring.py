@@ -22,7 +22,7 @@ from input_pipeline.tasks.task import mean_score
 from models import beams, decoding
 from train.generation.prompts import padded, target_length, until_eos
 from train.learning import heads
-from train.parallel import sharding
+from train.parallel import compilation, sharding
 from train.reporting.progress import CUT
 from train.runs.best import SCORE
 from train.setup import Setup
@@ -177,7 +177,9 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
   """(params, format, rows) -> the model's answer to each row."""
   pairs = data.config.pairs
   compiled = functools.partial(
-    jax.jit, out_shardings=NamedSharding(setup.mesh, PartitionSpec())
+    compilation.jit,
+    mesh=setup.mesh,
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
   )
   usual = free = compiled(
     _text(setup, data, 1)

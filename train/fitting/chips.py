@@ -59,7 +59,9 @@ class Chip:
 # x 8,192 reaches 70% of the peak, and 88 to 93% on the other chips.
 #
 # GPU, as remembered: NVIDIA's data sheets of A100 80GB SXM, H100 SXM and H200
-# SXM: memory, bandwidth, NVLink 600 and 900 GB/s both ways together. The slow
+# SXM: memory, bandwidth, NVLink 600 and 900 GB/s both ways together. H100 PCIe
+# and NVL talk to their node by PCIe 5, 64 GB/s each way (bridges join pairs, or
+# fours, alone); the first entry that `device_kind` starts with counts. The slow
 # network is a 400 Gb/s port a GPU (200 of an A100), as in NVIDIA's DGX. Of the
 # memory JAX preallocates three quarters by default; here 0.9, which
 # XLA_PYTHON_CLIENT_MEM_FRACTION=.9 gives.
@@ -75,6 +77,10 @@ CHIPS = (
        12.5e9, clock=1.751e9, wraps=16),
   Chip('a100', 'NVIDIA A100', PEAKS['NVIDIA A100'], 0.9 * 80e9, 2039e9, 300e9,
        1, 25e9, node=8),
+  Chip('h100-pcie', 'NVIDIA H100 PCIe', PEAKS['NVIDIA H100 PCIe'], 0.9 * 80e9,
+       2000e9, 64e9, 1, 25e9, node=8),
+  Chip('h100-nvl', 'NVIDIA H100 NVL', PEAKS['NVIDIA H100 NVL'], 0.9 * 94e9,
+       3900e9, 64e9, 1, 25e9, node=8),
   Chip('h100', 'NVIDIA H100', PEAKS['NVIDIA H100'], 0.9 * 80e9, 3350e9, 450e9,
        1, 50e9, node=8),
   Chip('h200', 'NVIDIA H200', PEAKS['NVIDIA H200'], 0.9 * 141e9, 4800e9, 450e9,
@@ -113,7 +119,7 @@ HERE = 'here'  # --topology: the devices of this machine
 _LARGEST = {'v4': 4096, 'v5e': 256, 'v5p': 8960, 'v6e': 256}
 _CLOUD = re.compile(r'(v4|v5p|v5e|v5litepod|v6e)-(\d+)')
 _SHAPE = re.compile(r'(v4|v5p|v5e|v6e):(\d+(?:x\d+)*)')
-_GPUS = re.compile(r'(a100|h100|h200):(?:(\d+)x)?(\d+)')
+_GPUS = re.compile(r'(a100|h100(?:-pcie|-nvl)?|h200):(?:(\d+)x)?(\d+)')
 
 
 def resolve(name: str, key: str = '--topology') -> tuple[Chip, str, int]:

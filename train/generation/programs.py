@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models import beams, decoding
 from models.sampling import Sampling
+from train.parallel import compilation
 
 
 class Fixed(NamedTuple):
@@ -28,6 +29,10 @@ class Fixed(NamedTuple):
       return list(arrays)
     place = NamedSharding(self.mesh, PartitionSpec())
     return [jax.lax.with_sharding_constraint(x, place) for x in arrays]
+
+  def jit(self, function: Callable, **how: Any) -> Callable:
+    """`jax.jit` for its mesh."""
+    return compilation.jit(function, self.mesh, **how)
 
 
 @functools.cache
@@ -58,8 +63,8 @@ def stepwise(fixed: Fixed, how: Sampling) -> tuple[Callable, Callable]:
     return kept(decoding.advance(params, state, until, **own))
 
   return (
-    jax.jit(begin, static_argnames=('length', 'copies')),
-    jax.jit(advance, donate_argnums=1),
+    fixed.jit(begin, static_argnames=('length', 'copies')),
+    fixed.jit(advance, donate_argnums=1),
   )
 
 
@@ -77,4 +82,4 @@ def searching(fixed: Fixed, count: int, penalty: float) -> Callable:
       )
     )  # fmt: skip
 
-  return jax.jit(search, static_argnames=('length', 'minimum'))
+  return fixed.jit(search, static_argnames=('length', 'minimum'))

@@ -12,13 +12,15 @@ from input_pipeline import pipeline
 from input_pipeline.config import DataConfig
 from models import decoding
 from train.generation.prompts import first_examples, show, target_length
+from train.parallel import compilation
 from train.setup import Setup
 
 
 def first_rows_of(setup: Setup, rows: int) -> Callable[[dict], dict]:
   """Batch -> `first_examples` of it, on this host."""
-  first = jax.jit(
+  first = compilation.jit(
     functools.partial(first_examples, rows=rows),
+    setup.mesh,
     out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
   )
 
@@ -38,17 +40,19 @@ def make_sampling(
   """
   first_rows = first_rows_of(setup, rows)
 
-  @functools.partial(
-    jax.jit,
-    static_argnames='length',
-    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
-  )
   def decode(params, source, segments, length):
     return decoding.decode(
       params, source, segments, model=setup.model, length=length,
       eos=data.end_id, start=data.start_id,
       vocabulary=data.tokenizer.size,
     ).tokens  # fmt: skip
+
+  run = compilation.jit(
+    decode,
+    setup.mesh,
+    static_argnames='length',
+    out_shardings=NamedSharding(setup.mesh, PartitionSpec()),
+  )
 
   def sample(params: Any, batch: dict, config: DataConfig) -> str:
     examples = first_rows(batch)
@@ -58,7 +62,7 @@ def make_sampling(
     length = length if most is None else min(length, most)
     # A few rows need no rules of a mesh: all devices decode all of them.
     with jax.set_mesh(setup.mesh), nn.logical_axis_rules(()):
-      tokens = decode(params, source, segments, length=length)
+      tokens = run(params, source, segments, length=length)
     tokens = jax.device_get(tokens)
     return show(data.tokenizer, examples, tokens, data.end_id)
 

@@ -13,13 +13,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from configs.commands import terminal
 from configs.commands.command import UserError
 from train.learning.criteria import Criterion, criterion_for
 from train.learning.layers import in_layer
 from train.learning.state import TrainState, moved
 from train.learning.tokens import ADDED
 from train.learning.tuning import EVERYTHING, Tuning
+from train.parallel import compilation
 
 
 class DoesNotFitError(UserError):
@@ -273,13 +273,10 @@ def compile_train_step(
   state: TrainState,
   batch: dict[str, jax.ShapeDtypeStruct],
   options: Mapping[str, str] | None = None,
-  defaults: Mapping[str, str] | None = None,
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
 
-  `options` are those of the compiler. So are `defaults`, but another value in
-  `options` comes first, and one that the compiler does not know is left out,
-  with a warning.
+  `options` of the compiler come before `compilation.known`.
 
   Raises:
     ValueError: the compiler does not know an option, or its value.
@@ -289,20 +286,12 @@ def compile_train_step(
   mesh = jax.tree.leaves(places)[0].mesh
   everywhere = NamedSharding(mesh, jax.sharding.PartitionSpec())
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
-  options, defaults = dict(options or {}), dict(defaults or {})
+  options = dict(options or {})
+  own = compilation.known(mesh) | options
   try:
-    return jitted.lower(state, batch).compile({**defaults, **options} or None)
+    return jitted.lower(state, batch).compile(own or None)
   except jax.errors.JaxRuntimeError as error:
     first = str(error).splitlines()[0].partition(': ')[2]
-    _, _, name = first.partition('No such compile option: ')
-    name = name.strip("'")
-    if name in defaults and name not in options:
-      del defaults[name]
-      terminal.warn(
-        f'The compiler here does not know {name}, which Treeline asks for: '
-        'this step may be slower than docs/pods.md says.'
-      )
-      return compile_train_step(step, state, batch, options, defaults)
     if options and ('compile option' in first or 'setting option' in first):
       raise ValueError(
         f'sharding.compiler_options: {first} Correct it, or set it in '

@@ -1,12 +1,15 @@
 """What the compiler is asked for; its cache, which makes later starts quick."""
 
 import contextlib
+import functools
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs.commands import terminal
 from input_pipeline.sources.hashes import sha256
@@ -15,9 +18,9 @@ LIMIT = 4 * 2**30  # bytes that the folder may hold
 LEAST = 0.3  # seconds: programs that compile faster are not kept
 _BOOLS = {'true': True, 'false': False}
 _FUSION = 'xla_tpu_enable_async_collective_fusion'
-# What the training step is compiled with, by platform, unless the config's
-# `sharding.compiler_options` has another value: docs/sharding.md has what each
-# does.
+# What programs on a mesh are compiled with, by platform; of the training step
+# `sharding.compiler_options` may have other values. docs/sharding.md has what
+# each does.
 DEFAULTS = {
   'tpu': {
     # Products that would pass parts of a weight around, in as many turns as
@@ -116,6 +119,44 @@ def options(given: Sequence[str], platform: str) -> dict[str, str | bool]:
   platform = 'gpu' if platform == 'cuda' else platform
   others = tuple(f'xla_{x}_' for x in {'tpu', 'gpu', 'cpu'} - {platform})
   return {name: x for name, x in found.items() if not name.startswith(others)}
+
+
+@functools.cache
+def known(mesh: Mesh) -> dict[str, str]:
+  """DEFAULTS of the mesh's platform: name -> value.
+
+  One that its compiler does not know is left out, with a warning.
+  """
+  found = dict(DEFAULTS.get(mesh.devices.flat[0].platform, {}))
+  place = NamedSharding(mesh, PartitionSpec())
+  nothing = jax.ShapeDtypeStruct((), 'float32', sharding=place)
+  lowered = jax.jit(lambda x: x, out_shardings=place).lower(nothing)
+  while found:
+    try:
+      lowered.compile(found)
+      break
+    except jax.errors.JaxRuntimeError as error:
+      name = unknown_option(error)
+      if name not in found:
+        raise
+      del found[name]
+      terminal.warn(
+        f'The compiler here does not know {name}, which Treeline asks for: '
+        'steps may be slower than docs/pods.md says.'
+      )
+  return found
+
+
+def unknown_option(error: Exception) -> str:
+  """The name of the option that a compiler's error is about, or ''."""
+  first = str(error).partition('\n')[0]
+  return first.partition('No such compile option: ')[2].strip("'")
+
+
+def jit(function: Callable, mesh: Mesh | None, **how: Any) -> Callable:
+  """`jax.jit` with the options that programs on this mesh need."""
+  own = {} if mesh is None else known(mesh)
+  return jax.jit(function, compiler_options=own or None, **how)
 
 
 def _processor() -> str:

@@ -61,14 +61,18 @@ class Learner:
     everywhere = jax.sharding.NamedSharding(
       setup.mesh, jax.sharding.PartitionSpec()
     )
-    self._prompts = jax.jit(rollouts.prompts_of, out_shardings=everywhere)
+    self._prompts = compilation.jit(
+      rollouts.prompts_of, setup.mesh, out_shardings=everywhere
+    )
     scoring = updates.Scoring(
       setup.model.clone(loss_chunk=setup.config.train.loss_chunk),
       self._policy, align.samples, align.answer_length, align.discount,
       align.gae_decay,
     )  # fmt: skip
     by_row = jax.sharding.NamedSharding(setup.mesh, sharding.BATCH)
-    self._score = jax.jit(scoring, out_shardings=(by_row, everywhere))
+    self._score = compilation.jit(
+      scoring, setup.mesh, out_shardings=(by_row, everywhere)
+    )
     self._update = self._compile(scoring, rows)
 
   def _compile(self, scoring, rows):
@@ -109,8 +113,7 @@ class Learner:
     own = setup.config.sharding.compiler_options
     with setup.on_mesh():
       return compile_train_step(
-        all_updates, setup.state, batch, compilation.options(own, platform),
-        compilation.DEFAULTS.get(platform),
+        all_updates, setup.state, batch, compilation.options(own, platform)
       )  # fmt: skip
 
   def memory_analysis(self) -> Any:

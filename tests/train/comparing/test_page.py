@@ -165,6 +165,17 @@ def test_charts(report):
   assert not re.search(r'(stroke|fill): #(?!none)', report.html)
 
 
+def test_rewards_and_divergence_are_drawn(tmp_path):
+  """Of runs of train.align; an accuracy of others is in the tables alone."""
+  more = {'kl': 0.2, 'accuracy': 0.5}
+  for method, expected in (('', []), ('kto', ['train.accuracy', 'train.kl'])):
+    place = make(tmp_path / f'x{method}', more=more, align__method=method)
+    made = page.build(read(place), 'a title')
+    names = [f'{x}.png' for x in ('eval.loss', *expected, 'train.loss')]
+    assert sorted(made.pngs) == names
+  assert 'training KL by step<' in made.html
+
+
 def test_a_chart_shows_what_runs_recorded(folder, monkeypatch):
   """Each run is a line, over each axis; ends far apart get a logarithm."""
   found = page.grouping.grouped(read(folder))

@@ -99,6 +99,7 @@ def test_usual_meshes():
     ('v4:16x16x12', ('v4', '16x16x12', 3072)),
     ('h100:8', ('h100', '8', 8)),
     ('a100:4x8', ('a100', '8', 32)),
+    ('h100-nvl:4', ('h100-nvl', '4', 4)),
   ],
 )
 def test_names_of_slices(name, expected):
@@ -118,7 +119,7 @@ def test_names_of_slices(name, expected):
     ('v5e:32x32', 'no slice has more than 256 chips'),
     ('v4:16x16x24', 'no slice has more than 4,096 chips'),
     ('h100:0', 'h100:0 has no GPUs'),
-    ('tpu', 'Chips: v4, v5e, v5p, v6e, a100, h100, h200'),
+    ('tpu', 'Chips: v4, v5e, v5p, v6e, a100, h100-pcie, h100-nvl, h100, h200'),
   ],
 )
 def test_names_of_no_slice(name, message):
@@ -136,6 +137,8 @@ def test_kinds_of_devices():
   """The more special kind comes first."""
   for kind, name in (
     ('TPU v4', 'v4'),
+    ('NVIDIA H100 PCIe', 'h100-pcie'),
+    ('NVIDIA H100 NVL', 'h100-nvl'),
     ('TPU v5 lite', 'v5e'),
     ('TPU v5', 'v5p'),
     ('TPU v6 lite', 'v6e'),

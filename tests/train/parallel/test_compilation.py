@@ -7,11 +7,15 @@ import sys
 import types
 
 import jax
+import numpy as np
 import pytest
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.helpers import REPOSITORY
+from train.evaluation import likelihoods
+from train.evaluation.held_out import make_eval_step
+from train.generation import programs
 from train.learning.step import compile_train_step
 from train.parallel import compilation, processes, sharding
 from train.parallel.mesh import make_mesh
@@ -122,23 +126,64 @@ def test_programs_are_kept_by_default(arguments, monkeypatch, tmp_path):
     assert changed.get('jax_compilation_cache_dir') == str(tmp_path)
 
 
-def test_a_default_that_the_compiler_does_not_know(capsys):
-  """It is left out, with a warning; the config's own options never are."""
+FAST = 'xla_cpu_enable_fast_min_max'  # the CPU's compiler knows it
+
+
+@pytest.fixture
+def place(monkeypatch):
+  """A mesh whose programs ask for FAST and for what no compiler knows."""
+  asked = compilation.options([f'{FAST}=true'], 'cpu')
+  monkeypatch.setattr(
+    compilation, 'DEFAULTS', {'cpu': {'xla_tpu_no_such_option': '1'} | asked}
+  )
+  compilation.known.cache_clear()
   sizes = dict.fromkeys(sharding.AXES, 1) | {'data': 8}
-  place = NamedSharding(make_mesh(sizes, 'auto'), PartitionSpec())
+  yield NamedSharding(make_mesh(sizes, 'auto'), PartitionSpec())
+  compilation.known.cache_clear()
+
+
+def test_a_default_that_the_compiler_does_not_know(place, capsys):
+  """It is left out, with one warning, of all programs of the mesh."""
+  assert compilation.known(place.mesh) == {FAST: True}
+  assert 'does not know xla_tpu_no_such_option' in capsys.readouterr().err
+  run = compilation.jit(lambda x: x + 1, place.mesh)
+  assert run(np.float32(1)) == 2
+  assert not capsys.readouterr().err
+  assert not compilation.DEFAULTS['cpu'].keys() <= {FAST}
+
+
+def test_the_options_of_the_config_come_first(place, monkeypatch):
   state = {'x': jax.ShapeDtypeStruct((8,), 'float32', sharding=place)}
 
-  def compiled(options, defaults):
-    def step(state, batch):
-      return state, {'sum': state['x'].sum()}
+  def step(state, batch):
+    return state, {'sum': state['x'].sum()}
 
-    return compile_train_step(step, state, {}, options, defaults)
+  compile_train_step(step, state, {})
+  with pytest.raises(ValueError, match="'xla_tpu_no_such_option' Correct it"):
+    compile_train_step(step, state, {}, {'xla_tpu_no_such_option': 'false'})
+  seen = []
+  monkeypatch.setattr(
+    jax.stages.Lowered, 'compile', lambda self, options: seen.append(options)
+  )
+  compile_train_step(step, state, {}, {FAST: False, 'xla_a': '2'})
+  assert seen == [{FAST: False, 'xla_a': '2'}]
 
-  known = compilation.options(['xla_cpu_enable_fast_min_max=true'], 'cpu')
-  compiled({}, {'xla_tpu_no_such_option': 'true'} | known)
-  assert 'does not know xla_tpu_no_such_option' in capsys.readouterr().err
-  compiled({}, known)
-  assert not capsys.readouterr().err
-  for defaults in ({}, {'xla_tpu_no_such_option': 'true'}):
-    with pytest.raises(ValueError, match="'xla_tpu_no_such_option' Correct it"):
-      compiled({'xla_tpu_no_such_option': 'false'}, defaults)
+
+def test_every_program_that_runs_a_model_on_a_mesh(place, monkeypatch):
+  """It asks for the options of its mesh: evaluation, decoding, scoring."""
+  seen, jit = [], jax.jit
+
+  def spy(function, *args, compiler_options=None, **how):
+    seen.append(compiler_options)
+    return jit(function, *args, compiler_options=compiler_options, **how)
+
+  compilation.known(place.mesh)
+  monkeypatch.setattr(jax, 'jit', spy)
+  fixed = programs.Fixed('a model', 1, 0, 8, place.mesh)
+  programs.stepwise(fixed, 'how')
+  programs.searching(fixed, 2, 0.6)
+  model = types.SimpleNamespace(clone=dict)
+  likelihoods._program.__wrapped__(fixed._replace(model=model))
+  data = types.SimpleNamespace(config=types.SimpleNamespace(objective='mlm'))
+  make_eval_step('a model', data, mesh=place.mesh)
+  assert seen == [{FAST: True}] * 5  # two of them of `stepwise`
