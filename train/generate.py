@@ -7,7 +7,9 @@ adapter of peft with it. --adapter=NAME takes one of several in --workdir.
 Give texts of your own with --text (repeat it for several; for span corruption
 'A <extra_id_0> sat on the <extra_id_1>.'), with --file=FILE, one a line, or in
 the field `prompt` of a .jsonl file, or at a prompt: --interactive. White space
-around a text counts.
+around a text counts. In a .jsonl file a prompt may be a list of messages, which
+ends in a user's turn; with --interactive a model with a chat template reads all
+turns so far.
 
 Decoding is greedy; with --temperature=1 (and --top_k, --top_p, --min_p) tokens
 are drawn, the same for the same --seed, in whatever company a prompt stands.
@@ -36,6 +38,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from input_pipeline.chat.messages import Prompt, is_chat, last_words
 from train import applying
 from train.applying import Published
 from train.generation import masks
@@ -99,8 +102,12 @@ def generate(
   return shown(zip((decode(x) for x in sources), found, strict=True), targets)
 
 
+def _has_gap(prompt):
+  return isinstance(prompt, str) and re.search(SENTINEL, prompt)
+
+
 def shown(
-  found: Iterable[tuple[str, list[Answer]]], targets: Sequence[str] = ()
+  found: Iterable[tuple[Prompt, list[Answer]]], targets: Sequence[str] = ()
 ) -> str:
   """Inputs with their answers, and their targets if there are any, as text.
 
@@ -108,18 +115,18 @@ def shown(
   """
   lines = []
   for (text, answers), target in itertools.zip_longest(found, targets):
-    lines.append(f'input:      {text}')
+    lines.append(f'input:      {last_words(text)}')
     if target is not None:
       lines.append(f'target:     {target}')
     for answer in answers:
       lines.append(f'prediction: {answer.text}')
-      if target is None and re.search(SENTINEL, text):
+      if target is None and _has_gap(text):
         lines.append(f'infilled:   {infilled(text, answer.text)}')
     lines.append('')
   return '\n'.join(lines)
 
 
-def check_gaps(model: opening.Run | Published, texts: Iterable[str]) -> None:
+def check_gaps(model: opening.Run | Published, texts: Iterable[Prompt]) -> None:
   """Raises ValueError for a text without a gap, if a run learned to fill gaps.
 
   It learned no plain continuation: what it would write means nothing.
@@ -127,29 +134,47 @@ def check_gaps(model: opening.Run | Published, texts: Iterable[str]) -> None:
   if isinstance(model, Published) or model.data.objective not in SPANS:
     return
   for text in texts:
-    if not re.search(SENTINEL, text):
+    if not _has_gap(text):
       raise ValueError(
-        f'The text {text[:60]!r} has no gap, and {model.folder} has learned to '
-        f'fill gaps (data.objective={model.data.objective!r}): write '
-        '<extra_id_0> where text is missing, at its end for a continuation.'
+        f'The text {last_words(text)[:60]!r} has no gap, and {model.folder} '
+        f'has learned to fill gaps (data.objective={model.data.objective!r}): '
+        'write <extra_id_0> where text is missing, at its end for a '
+        'continuation.'
       )
 
 
 def _converse(
   model: opening.Run | Published, writer: Writer, options: Options
 ) -> None:
-  """Answers each line of the terminal, piece by piece, until it ends."""
-  print('A line is an input; the end of the file (Ctrl-D) ends.', flush=True)
+  """Answers each line of the terminal, piece by piece, until it ends.
+
+  A model with a chat template reads all turns until an empty line.
+  """
+  turns = []  # of the chat so far
+  print(
+    'A line is an input; '
+    + 'an empty one begins a new chat; ' * bool(writer.template)
+    + 'the end of the file (Ctrl-D) ends.',
+    flush=True,
+  )
   while True:
     try:
       text = input('> ')
     except EOFError:
       print()
       return
+    if writer.template and not text.strip():
+      turns = []
+      continue
+    said = [*turns, {'role': 'user', 'content': text}]
+    answer = ''
     try:
       check_gaps(model, [text])
-      for piece in writer.stream(text, options):
+      for piece in writer.stream(said if writer.template else text, options):
         print(piece, end='', flush=True)
+        answer += piece
+      if answer.strip():  # a turn cannot be empty
+        turns = [*said, {'role': 'assistant', 'content': answer}]
     except ValueError as error:
       print(f'Error: {error}', end='')
     print(flush=True)
@@ -209,6 +234,8 @@ def main():
       raise ValueError(
         'An encoder writes no text: leave out how it is written.'
       )
+    if any(map(is_chat, texts)):
+      raise ValueError('An encoder reads texts, not messages of a chat.')
     top = _TOP.value
     if _OUT.value:
       answer_file(

@@ -29,6 +29,7 @@ import numpy as np
 from absl import flags
 
 from configs.commands import terminal
+from input_pipeline.chat.messages import last_words
 from input_pipeline.sources import paths
 from train.aligning import ranking
 from train.aligning.rewards import open_reward
@@ -66,17 +67,15 @@ def texts(row: dict[str, Any]) -> list[str]:
 
   Raises ValueError if it has none.
   """
-  found = row.get('answers')
+  name, found = last_words(row['prompt'])[:60], row.get('answers')
   if not isinstance(found, list) or not found:
     raise ValueError(
-      f'The prompt {row["prompt"][:60]!r} has no answers: write them with '
+      f'The prompt {name!r} has no answers: write them with '
       'python -m train.generate --samples=N --temperature=1 --out=FILE.jsonl.'
     )
   found = [x.get('text') if isinstance(x, dict) else x for x in found]
   if not all(isinstance(x, str) for x in found):
-    raise ValueError(
-      f'The prompt {row["prompt"][:60]!r} has an answer without a text.'
-    )
+    raise ValueError(f'The prompt {name!r} has an answer without a text.')
   return found
 
 

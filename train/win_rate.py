@@ -28,6 +28,7 @@ import numpy as np
 from absl import flags
 
 from configs.commands import terminal
+from input_pipeline.chat.messages import Prompt
 from input_pipeline.sources import paths
 from train.aligning import winning
 from train.aligning.rewards import Reward, open_reward
@@ -47,7 +48,7 @@ def win_rate(
   theirs: opening.Run,
   reference: opening.Run,
   reward: Reward,
-  prompts: Sequence[str],
+  prompts: Sequence[Prompt],
   length: int = 0,
   seed: int = 0,
 ) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def win_rate(
     ours, theirs: the runs that answer.
     reference: from which the divergence of both is measured.
     reward: which answer is better.
-    prompts: texts.
+    prompts: texts, or chats that end in a user's turn.
     length: tokens of an answer, at most; 0: as training has them.
     seed: of what is drawn. Both models draw with it.
 

@@ -10,6 +10,7 @@ from typing import Any
 from input_pipeline.choices import either
 
 Message = dict[str, str]
+Prompt = str | Sequence[Message]  # the last message is the user's
 ROLES = 'system', 'user', 'assistant'
 
 
@@ -60,3 +61,47 @@ def check(messages: Any, place: str = 'messages', answered: bool = True):
       f'{place}: the last message must be of the {last}, not of'
       f' {turns[-1] if turns else "nobody"}.'
     )
+
+
+def asked(prompt: str | Sequence[dict]) -> list[Message]:
+  """A prompt as a chat: a text is what the user says.
+
+  >>> asked(' Hi. ')
+  [{'role': 'user', 'content': 'Hi.'}]
+  """
+  if isinstance(prompt, str):
+    return [{'role': 'user', 'content': prompt.strip()}]
+  return [{key: x[key] for key in ('role', 'content')} for x in prompt]
+
+
+def said(answer: str | Sequence[dict]) -> str:
+  """The content of an answer in a chat."""
+  return answer.strip() if isinstance(answer, str) else answer[0]['content']
+
+
+def conversation(messages: Sequence[dict], ends: bool = False) -> str:
+  """Messages as plain text; with `ends` the assistant's turn follows.
+
+  >>> conversation([{'role': 'user', 'content': 'Hi.'}], ends=True)
+  'User: Hi.\\n\\nAssistant:'
+  >>> conversation([{'role': 'assistant', 'content': 'Hello.'}])
+  ' Hello.'
+  """
+  if not ends:
+    return ''.join(f' {x["content"].strip()}' for x in messages)
+  turns = [f'{x["role"].title()}: {x["content"].strip()}' for x in messages]
+  return '\n\n'.join([*turns, 'Assistant:'])
+
+
+def is_chat(prompt: Any) -> bool:
+  """Whether a prompt is a list of messages, not a text or ids."""
+  return isinstance(prompt, list) and isinstance(next(iter(prompt), 0), dict)
+
+
+def last_words(prompt: Prompt) -> str:
+  """A prompt that is a text, or what the user said last.
+
+  >>> last_words([{'role': 'user', 'content': 'Hi.'}])
+  'Hi.'
+  """
+  return prompt if isinstance(prompt, str) else prompt[-1]['content']

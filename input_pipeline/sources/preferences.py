@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from input_pipeline.chat import messages as chat
-from input_pipeline.chat.messages import Message
+from input_pipeline.chat.messages import Message, asked, conversation, said
 from input_pipeline.sources import hashes, lines
 from input_pipeline.sources.files import Source, parse
 
@@ -213,22 +213,6 @@ def _texts(
   return prompt, values
 
 
-def asked(prompt: str | Sequence[dict]) -> list[Message]:
-  """A prompt as a chat: a text is what the user says.
-
-  >>> asked(' Hi. ')
-  [{'role': 'user', 'content': 'Hi.'}]
-  """
-  if isinstance(prompt, str):
-    return [{'role': 'user', 'content': prompt.strip()}]
-  return [{key: x[key] for key in ('role', 'content')} for x in prompt]
-
-
-def said(answer: str | Sequence[dict]) -> str:
-  """The content of an answer in a chat."""
-  return answer.strip() if isinstance(answer, str) else answer[0]['content']
-
-
 def _check(name, value, may_lack):
   if isinstance(value, str) or (value is None and may_lack):
     return
@@ -273,17 +257,3 @@ def _shared(chosen, rejected):
       'it has no prompt, and the two answers do not begin alike either'
     )
   return chosen[:same], [chosen[same:], rejected[same:]]
-
-
-def conversation(messages: Sequence[dict], ends: bool = False) -> str:
-  """Messages as plain text; with `ends` the assistant's turn follows.
-
-  >>> conversation([{'role': 'user', 'content': 'Hi.'}], ends=True)
-  'User: Hi.\\n\\nAssistant:'
-  >>> conversation([{'role': 'assistant', 'content': 'Hello.'}])
-  ' Hello.'
-  """
-  if not ends:
-    return ''.join(f' {x["content"].strip()}' for x in messages)
-  turns = [f'{x["role"].title()}: {x["content"].strip()}' for x in messages]
-  return '\n\n'.join([*turns, 'Assistant:'])

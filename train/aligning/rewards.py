@@ -15,8 +15,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs.commands import terminal
 from configs.commands.command import UserError
 from input_pipeline.chat import templates
+from input_pipeline.chat.messages import (
+  Prompt,
+  asked,
+  conversation,
+  is_chat,
+  last_words,
+  said,
+)
 from input_pipeline.objectives import features, preferences
-from input_pipeline.sources.preferences import asked, said
 from train.aligning import criteria
 from train.parallel import compilation, sharding
 from train.runs import opening
@@ -36,12 +43,14 @@ class Reward:
 
   run: opening.Run
 
-  def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+  def score(
+    self, prompts: Sequence[Prompt], answers: Sequence[str]
+  ) -> np.ndarray:
     """The reward of each answer to its prompt, float32 [n].
 
-    With data.chat_template a prompt is what the user says, and the answer the
-    assistant's turn. Answers that are longer than the row are cut, and counted
-    on the terminal.
+    With data.chat_template a prompt is a chat, or what the user says, and the
+    answer the assistant's turn. Answers that are longer than the row are cut,
+    and counted on the terminal.
 
     Raises:
       ValueError: a prompt is too long, or there are more prompts than answers.
@@ -54,8 +63,10 @@ class Reward:
     read, given = prompts, answers
     if self.template:
       read, given = map(asked, prompts), map(said, answers)
+    else:
+      read = (conversation(x, True) if is_chat(x) else x for x in prompts)
     ids = self._form.ids([*read], [[x] for x in given], self.run.tokenizer)
-    return self._scored(ids, prompts, answers)
+    return self._scored(ids, [*map(last_words, prompts)], answers)
 
   def score_ids(
     self, prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]

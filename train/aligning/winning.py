@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from input_pipeline.chat.messages import Prompt
 from input_pipeline.objectives import features, preferences
 from train.aligning import criteria
 from train.applying import Texts
@@ -87,7 +88,7 @@ def compared(ours: Side, theirs: Side) -> dict[str, Any]:
 
 
 def draw(
-  run: opening.Run, prompts: Sequence[str], length: int, seed: int
+  run: opening.Run, prompts: Sequence[Prompt], length: int, seed: int
 ) -> tuple[Writer, list[Answer]]:
   """One answer to each prompt, drawn at temperature 1."""
   writer = make_writer(run)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from input_pipeline.chat.messages import Prompt, check, is_chat
 from input_pipeline.sources import paths
 from input_pipeline.sources.lines import read_lines
 from train.generation.options import GREEDY, Answer, Options
@@ -18,12 +19,13 @@ from train.parallel import processes
 
 
 def read_prompts(path: str, field: str = 'prompt') -> list[dict[str, Any]]:
-  """The inputs of a UTF-8 file, as objects with a text in `field`.
+  """The inputs of a UTF-8 file, as objects with a text or a chat in `field`.
 
   They are the objects of a .jsonl file, or the lines of another that have text.
 
   Raises:
-    ValueError: there is none, a line is not UTF-8, or an object has no text.
+    ValueError: there is none, a line is not UTF-8, an object has no text, or
+      the messages of one are no chat that ends in a user's turn.
   """
   rows = []
   for number, line in enumerate(read_lines(path), 1):
@@ -53,6 +55,9 @@ def _object(place, line, field):
     raise ValueError(f'{place} is not a JSON object: {error.msg}.') from error
   if not isinstance(row, dict):
     raise ValueError(f'{place} is not a JSON object.')
+  if is_chat(row.get(field)):
+    check(row[field], f'{place}, {field}', answered=False)
+    return row
   if not isinstance(row.get(field), str) or not row[field]:
     names = ', '.join(row) or 'none'
     raise ValueError(
@@ -63,7 +68,7 @@ def _object(place, line, field):
 
 
 def answer_file(
-  answer: Callable[[list[str], int], list[dict[str, Any]]],
+  answer: Callable[[list[Prompt], int], list[dict[str, Any]]],
   rows: Sequence[dict[str, Any]],
   field: str,
   path: str,
@@ -75,9 +80,9 @@ def answer_file(
   Beside it lies PATH.options.json, with what the answers depend on.
 
   Args:
-    answer: gives the fields that answer each of some texts, of which the first
-      has this number; see `answering`.
-    rows: have the texts in `field`.
+    answer: gives the fields that answer each of some prompts, of which the
+      first has this number; see `answering`.
+    rows: have the prompts in `field`.
     depends: the options, and which model it is.
     batch: how many texts are answered together.
 
@@ -112,7 +117,7 @@ def answer_file(
 
 def answering(
   writer: Writer, options: Options = GREEDY, batch: int = 8
-) -> Callable[[list[str], int], list[dict[str, Any]]]:
+) -> Callable[[list[Prompt], int], list[dict[str, Any]]]:
   """A function that answers texts for `answer_file`: the field `answers`."""
 
   def answer(texts, first):
@@ -125,10 +130,10 @@ def answering(
   return answer
 
 
-def _fields(prompt: str, answer: Answer) -> dict[str, Any]:
+def _fields(prompt: Prompt, answer: Answer) -> dict[str, Any]:
   """An answer's fields, and the prompt with its gaps filled, if it has some."""
   found = dataclasses.asdict(answer)
-  if re.search(SENTINEL, prompt):
+  if isinstance(prompt, str) and re.search(SENTINEL, prompt):
     found['infilled'] = infilled(prompt, answer.text)
   return found
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.chat.messages import check
+from input_pipeline.chat.messages import Prompt, check, is_chat, last_words
 from input_pipeline.chat.templates import Template
 from input_pipeline.config import DataConfig
 from input_pipeline.objectives.chats import asked
@@ -95,17 +95,21 @@ def encode(
 
 def encode_chat(
   tokenizer: Any,
-  text: str,
+  prompt: Prompt,
   longest: int,
   pair: bool,
   start: int | None,
   template: Template,
 ) -> np.ndarray:
-  """What a user says -> the ids of the chat up to the answer; see chats.asked.
+  """A chat -> its ids up to the answer; see chats.asked.
 
-  Raises ValueError if it is empty, or has more than `longest` tokens.
+  Raises ValueError if a message is empty, a turn is out of order, or the chat
+  has more than `longest` tokens.
   """
-  said, name = [{'role': 'user', 'content': text}], f'The prompt {text[:60]!r}'
+  said = prompt
+  if not is_chat(prompt):
+    said = [{'role': 'user', 'content': prompt}]
+  name = f'The prompt {last_words(prompt)[:60]!r}'
   check(said, name, answered=False)
   found = asked(said, template, tokenizer, start, pair)
   if len(found) > longest:

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from input_pipeline.chat.messages import Prompt, check, conversation, is_chat
 from input_pipeline.chat.templates import Template
 from models import decoding
 from models.stack import written_out
-from train.applying import Texts
 from train.generation import programs
 from train.generation.options import GREEDY, Answer, Options, answer_of
 from train.generation.prompts import (
@@ -71,7 +71,7 @@ class Writer:
 
   def answers(
     self,
-    prompts: Texts,
+    prompts: Sequence[Prompt | Sequence[int]],
     options: Options = GREEDY,
     batch: int = 8,
     first: int = 0,
@@ -79,7 +79,7 @@ class Writer:
     """The answers to each prompt, in their order.
 
     Args:
-      prompts: strings, or lists of ids that are read as they are.
+      prompts: texts, chats, or lists of ids that are read as they are.
       options: how answers are written.
       batch: how many prompts are answered at once.
       first: the number of the first prompt, for what is drawn.
@@ -109,7 +109,7 @@ class Writer:
 
   def stream(
     self,
-    prompt: str,
+    prompt: Prompt,
     options: Options = GREEDY,
     every: int = 4,
   ) -> Iterator[str]:
@@ -135,17 +135,26 @@ class Writer:
       if answer.end == 'stop':
         return
 
-  def encoded(self, prompt: str | Sequence[int], mode: str = '') -> np.ndarray:
-    """The ids that the model reads for a prompt; see `prompts.encode`."""
+  def encoded(
+    self, prompt: Prompt | Sequence[int], mode: str = ''
+  ) -> np.ndarray:
+    """The ids that the model reads for a prompt; see `prompts.encode`.
+
+    Messages of a chat are plain text where the model has no template.
+    """
     if mode and self.modes is not None and mode not in self.modes:
       known = f'one of {", ".join(self.modes)}' if self.modes else 'none'
       raise ValueError(
         f'mode={mode!r} was not in training: it must be {known} '
         '(data.denoisers).'
       )
-    if not isinstance(prompt, str):
+    chat = is_chat(prompt)
+    if not (chat or isinstance(prompt, str)):
       return np.asarray(prompt, np.int32)
-    most = 2 * len((mode + prompt).encode()) + 4  # no text has so many tokens
+    if chat and not self.template:
+      check(prompt, 'The prompt', answered=False)
+      prompt = conversation(prompt, ends=True)
+    most = 2 * len((mode + str(prompt)).encode()) + 4  # no text has more tokens
     longest = self.longest or self.model.config.max_length or most
     if self.template:
       return encode_chat(

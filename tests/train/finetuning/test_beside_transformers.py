@@ -108,7 +108,8 @@ def torch_losses(model, batches):
   return losses
 
 
-@pytest.mark.parametrize('task', ['sst2', 'cola', 'mrpc', 'rte', 'stsb'])
+# A sentence, two, and a number to predict.
+@pytest.mark.parametrize('task', ['cola', 'mrpc', 'stsb'])
 def test_the_losses_are_those_of_a_plain_loop(task):
   config = configured(f'glue/{task}')
   setup, data, state = started(config)

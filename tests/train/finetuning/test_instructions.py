@@ -1,7 +1,10 @@
 """A tiny LLaMA learns chats, and a tiny FLAN-T5 tasks in words."""
 
+import builtins
+import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
 from input_pipeline.instructions.catalog import find
 from tests.helpers import runs
-from train import evaluate, finetune, pretrained
+from train import evaluate, finetune, generate, pretrained
 from train.finetuning import adoption
+from train.generation.files import answering, read_prompts
 from train.generation.making import make_writer
+from train.generation.options import Options
 from train.reporting.metrics import read_metrics
 from train.runs import opening
 
@@ -73,6 +78,54 @@ def test_a_prompt_is_what_the_user_says(chats):
   assert writer.end == data.template.end == data.end_id
   with pytest.raises(ValueError, match='as a chat; there is room for 96'):
     writer.encoded('say 3' * 40)
+
+
+CHAT = [*exchange('say 3', '3'), *exchange('say 4', 'x')[:1]]
+
+
+def test_a_prompt_is_a_chat(chats, tmp_path, capsys):
+  """Several turns are read, from a file and at the terminal."""
+  run, _ = chats
+  writer = make_writer(opening.open_run(str(run)))
+  data = opening.open_data(opening.open_run(str(run)))
+  wanted = encoding.prompt(CHAT, data.template, data.tokenizer)
+  assert writer.encoded(CHAT).tolist() == [*wanted]
+  bare = dataclasses.replace(writer, template=None)
+  text = 'User: say 3\n\nAssistant: 3\n\nUser: say 4\n\nAssistant:'
+  assert bare.encoded(CHAT).tolist() == bare.encoded(text).tolist()
+
+  path = tmp_path / 'chats.jsonl'
+  path.write_text(json.dumps({'prompt': CHAT}) + '\n')
+  assert read_prompts(str(path)) == [{'prompt': CHAT}]
+  answer = answering(writer, Options(length=4))([CHAT], 0)
+  assert answer[0]['answers'][0]['tokens']
+  path.write_text(json.dumps({'prompt': CHAT[:2]}) + '\n')
+  with pytest.raises(ValueError, match='line 1, prompt: the last message must'):
+    read_prompts(str(path))
+
+
+def test_a_conversation(chats, monkeypatch, capsys):
+  """Each line is a turn of a chat; an empty one begins another."""
+  run, _ = chats
+  model = opening.open_run(str(run))
+  writer = make_writer(model)
+  seen, lines = [], iter(['say 3', 'say 4', '', 'say 5'])
+
+  def typed(_):
+    try:
+      return next(lines)
+    except StopIteration:
+      raise EOFError from None
+
+  def stream(prompt, options):
+    seen.append([x['content'] for x in prompt])
+    yield from ('an ', 'answer')
+
+  monkeypatch.setattr(builtins, 'input', typed)
+  spied = types.SimpleNamespace(template=writer.template, stream=stream)
+  generate._converse(model, spied, Options())
+  assert seen == [['say 3'], ['say 3', 'an answer', 'say 4'], ['say 5']]
+  assert 'an empty one begins a new chat' in capsys.readouterr().out
 
 
 def test_an_export_has_the_template(chats, tmp_path):

@@ -61,7 +61,7 @@ def config_of(system, source):
   return COMMON | PAPERS[system] | {'system': system, 'data__source': source}
 
 
-@pytest.mark.parametrize('system', PAPERS)
+@pytest.mark.parametrize('system', ['bloom', 'gpt3'])
 def test_killed_on_one_host(source, tmp_path, system):
   """Killed at a switch and between two, the run has the same bits."""
   config = config_of(system, source)
@@ -75,10 +75,9 @@ def test_killed_on_one_host(source, tmp_path, system):
   assert_equal_runs(folder, whole)
 
 
-@pytest.mark.parametrize('system', PAPERS)
-def test_killed_on_two_hosts(source, tmp_path, system):
+def test_killed_on_two_hosts(source, tmp_path):
   """Two hosts of four devices read what one host of one device reads."""
-  config = config_of(system, source)
+  config = config_of('bert', source)
   one, whole, folder = (tmp_path / x for x in ('one', 'whole', 'killed'))
   runs.train(one, **config)
 
