@@ -17,7 +17,7 @@ from train.parallel import processes
 from train.reinforcing import rules
 from train.runs import warm_start
 
-SHOWN = 3  # failures that are shown as they come
+SHOWN = 3  # different failures that are shown as they come
 
 
 class Model:
@@ -89,7 +89,7 @@ class Scores:
     self._size = align.reward_memory * 2**20
     self._rewards = [(name, x, self._open(name)) for name, x in align.rewards]
     self._filters = [(name, x, self._open(name)) for name, x in align.filters]
-    self._shown = 0
+    self._shown = set()
 
   def _open(self, name):
     if name.startswith(rules.MODEL):
@@ -142,12 +142,13 @@ class Scores:
     return found
 
   def _report(self, name, failures):
-    """Shows the first failures of the run."""
-    shown = failures[: SHOWN - self._shown]
-    self._shown += len(shown)
-    if jax.process_index() == 0:
-      for why in shown:
+    """Shows the first failures of the run, each reason once."""
+    for why in failures:
+      new = (name, why) not in self._shown and len(self._shown) < SHOWN
+      if new and jax.process_index() == 0:
         terminal.warn(f'align.rewards: {name} gave an answer no reward: {why}')
+      if new:
+        self._shown.add((name, why))
 
   def close(self) -> None:
     """Ends the processes of the rules."""
