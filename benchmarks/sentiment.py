@@ -149,7 +149,7 @@ def learn_dpo(
   c.data.source, c.data.length = f'preferences:{pairs}', ROW
   c.data.batch, c.train.epochs = 32, 4.0
   c.data.holdout = 20
-  c.schedule.learning_rate = 2e-4
+  c.schedule.learning_rate = 1e-3
   if family == 'encoder_decoder':
     c.data.target_length = ROW
   align(c.lock(), folder, start)
@@ -177,7 +177,7 @@ def learn_rewarded(
   c.data.length, c.data.batch, c.data.holdout = ROW, 32, 20
   c.align.rewards = ((f'model:{judge.run.folder}', 1.0),)
   c.align.answer_length = LENGTH
-  c.align.samples, c.align.beta = 4, 0.05
+  c.align.samples, c.align.beta = 4, 0.1
   if family == 'encoder_decoder':
     c.data.target_length = ROW
   c.schedule.learning_rate, c.train.steps = 3e-4, 60

@@ -12,6 +12,7 @@ together (3.3). Each run has its own schedule, which ends with its last step
 (their appendix B).
 """
 
+import copy
 import difflib
 import math
 import re
@@ -132,7 +133,8 @@ def read(arg: str) -> Ladder:
       'a ladder needs a system: ladder.py:SYSTEM,budgets=1e15+1e16.'
     )
   try:
-    config = tree.config_of(system).copy_and_resolve_references().unlock()
+    # A copy that keeps the types of keys that have no value.
+    config = copy.deepcopy(tree.config_of(system)).unlock()
   except ValueError as error:
     raise ValueError(
       f'{error} Options of a ladder: {", ".join(OPTIONS)}.'
@@ -312,10 +314,13 @@ def _set(config, key, value):
   kind = common.KEYS[key].type
   if isinstance(value, str) and kind is not str:
     try:
-      if kind in (bool, tuple, dict):
+      if kind in (tuple, dict):
         raise ValueError
-      value = kind(float(value)) if kind is int else kind(value)
-    except ValueError:
+      if kind is bool:
+        value = {'True': True, 'False': False}[value]
+      else:
+        value = kind(float(value)) if kind is int else kind(value)
+    except (ValueError, KeyError):
       raise ValueError(
         f'{key}={value} is no {kind.__name__} that a ladder takes: set it with '
         f'--config.{key} of the sweep.'

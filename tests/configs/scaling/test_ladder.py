@@ -19,6 +19,14 @@ def config_of(found, run):
   return config
 
 
+def test_keys_without_a_value_keep_their_type():
+  """A flag can set one: another optimizer's."""
+  config = ladder.get_config(f'{ARG.replace("llama", "t5")},model.scan=False')
+  assert config.optimizer.b1 is None
+  assert config.optimizer.get_type('b1') is float
+  assert config.model.scan is False
+
+
 @pytest.mark.parametrize('convention', flops.CONVENTIONS)
 def test_runs_of_a_budget_cost_it(convention):
   """Approach 2: FLOPs are the budget's, within a step of 500."""
@@ -141,6 +149,7 @@ def test_a_published_size_is_the_nearest_of_its_own_family():
     ('llama,budgets=1e15,sizes=2.5', 'must be a whole number'),
     ('llama,budgets=1e15,data.lenght=64', "Did you mean 'data.length'"),
     ('llama,budgets=1e15,data.length=long', 'data.length=long is no int'),
+    ('llama,budgets=1e15,model.scan=maybe', 'model.scan=maybe is no bool'),
   ],
 )
 def test_bad_ladders(arg, message):
