@@ -22,8 +22,8 @@ def config_of(found, run):
 def test_keys_without_a_value_keep_their_type():
   """A flag can set one: another optimizer's."""
   config = ladder.get_config(f'{ARG.replace("llama", "t5")},model.scan=False')
-  assert config.optimizer.b1 is None
-  assert config.optimizer.get_type('b1') is float
+  assert config.optimizer.bias_correction is None
+  assert config.optimizer.get_type('bias_correction') is bool
   assert config.model.scan is False
 
 
