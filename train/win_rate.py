@@ -7,7 +7,9 @@ Both models answer each prompt once, at temperature 1; the reward model gives
 each answer a number, and the higher one wins. The interval is Wilson's, of 95%
 over prompts. Beside the rate stand each model's mean reward, its mean length
 and its KL divergence from the reference: the run that --reference names, or
-else --against. The prompts must be ones that no model has learned from.
+else --against. Where each line of the file has a `target`, so does the share of
+answers that are exactly it. The prompts must be ones that no model has learned
+from.
 
 A win rate says what this reward model prefers. It is no evidence that people do
 so too, nor that a model is safe. Exact answers are a further check: python -m
@@ -35,6 +37,7 @@ from train.aligning.rewards import Reward, open_reward
 from train.generation.files import read_prompts
 from train.generation.making import make_writer
 from train.parallel import processes
+from train.reinforcing import rules
 from train.runs import command, opening
 
 CLAIM = (
@@ -51,6 +54,7 @@ def win_rate(
   prompts: Sequence[Prompt],
   length: int = 0,
   seed: int = 0,
+  targets: Sequence[str] = (),
 ) -> dict[str, Any]:
   """What `winning.compared` returns for two runs.
 
@@ -61,6 +65,7 @@ def win_rate(
     prompts: texts, or chats that end in a user's turn.
     length: tokens of an answer, at most; 0: as training has them.
     seed: of what is drawn. Both models draw with it.
+    targets: the exact answer to each prompt, if there are such.
 
   Raises:
     ValueError: the runs have different tokenizers, or a prompt is too long.
@@ -82,11 +87,16 @@ def win_rate(
       read = [*map(writer.encoded, prompts)]
     own = winning.log_probs(writer, read, tokens)
     other = winning.log_probs(base, read, tokens)
+    exact = [
+      rules.RULES['exact'](prompt, answer.text, target)
+      for prompt, answer, target in zip(prompts, answers, targets, strict=False)
+    ]
     sides.append(
       winning.Side(
         reward.score(prompts, [answer.text for answer in answers]),
         np.array([len(x) for x in tokens]),
         own.astype(np.float64) - other,
+        np.array(exact) if targets else None,
       )
     )
   return winning.compared(*sides)
@@ -95,23 +105,32 @@ def win_rate(
 def described(found: dict[str, Any]) -> str:
   """The result as a table, and what it does not say."""
   low, high = found['interval']
+  columns = {'reward': 'reward', 'kl': 'KL, nats', 'length': 'tokens'}
+  if 'exact' in found['ours']:
+    columns['exact'] = 'exact match'
   rate = f'{found["win_rate"]:.1%} (95%: {low:.1%} to {high:.1%})'
   lines = [
     f'Win rate {rate}, {found["prompts"]:,} prompts, {found["ties"]:,} ties.',
-    f'{"":10}{"reward":>16}{"KL, nats":>16}{"tokens":>16}',
+    f'{"":10}' + ''.join(f'{name:>16}' for name in columns.values()),
   ]
   for name in 'ours', 'theirs':
     own = found[name]
-    cells = [
-      f'{own[key]:.3f} ± {own[f"{key}_error"]:.3f}'
-      for key in ('reward', 'kl', 'length')
-    ]
+    cells = [f'{own[key]:.3f} ± {own[f"{key}_error"]:.3f}' for key in columns]
     lines.append(f'{name:10}' + ''.join(f'{cell:>16}' for cell in cells))
   return '\n'.join([*lines, CLAIM])
 
 
 def main():
-  prompts = [row['prompt'] for row in read_prompts(_FILE.value)]
+  rows = read_prompts(_FILE.value)
+  prompts = [row['prompt'] for row in rows]
+  targets = [
+    row['target'] for row in rows if isinstance(row.get('target'), str)
+  ]
+  if targets and len(targets) < len(rows):
+    raise ValueError(
+      f'--file={_FILE.value}: {len(targets):,} of {len(rows):,} lines have a '
+      'text in the field target: give all of them one, or none.'
+    )
   processes.join()
   ours, theirs = (opening.open_run(x.value) for x in (_WORKDIR, _AGAINST))
   reference = theirs
@@ -119,8 +138,9 @@ def main():
     reference = opening.open_run(_REFERENCE.value)
   reward = open_reward(_REWARD.value)
   found = win_rate(
-    ours, theirs, reference, reward, prompts, _LENGTH.value, _SEED.value
-  )
+    ours, theirs, reference, reward, prompts, _LENGTH.value, _SEED.value,
+    targets,
+  )  # fmt: skip
   if jax.process_index() == 0:
     terminal.say(described(found))
     if _OUT.value:

@@ -35,19 +35,23 @@ class Side:
     lengths: [n], in tokens, with the one that ends an answer.
     log_ratios: [n], log probability under the model minus that under the
       reference. Its mean estimates KL(model, reference).
+    exact: [n], whether each answer is its prompt's target; None: there is none.
   """
 
   rewards: np.ndarray
   lengths: np.ndarray
   log_ratios: np.ndarray
+  exact: np.ndarray | None = None
 
   def described(self) -> dict[str, float]:
     """Means, each with its standard error."""
     found = {}
     for name, x in (
       ('reward', self.rewards), ('length', self.lengths),
-      ('kl', self.log_ratios),
+      ('kl', self.log_ratios), ('exact', self.exact),
     ):  # fmt: skip
+      if x is None:
+        continue
       x = np.asarray(x, np.float64)
       error = x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
       found |= {name: float(x.mean()), f'{name}_error': float(error)}

@@ -16,7 +16,7 @@ from input_pipeline.chat.encoding import encode
 from input_pipeline.chat.messages import exchange
 from train import evaluate, loop
 from train.align import align
-from train.aligning import reference, rewards
+from train.aligning import reference, rewards, winning
 from train.fingerprint import fingerprint
 from train.reporting.metrics import read_metrics
 from train.runs import adapters, opening, workdir
@@ -161,6 +161,13 @@ def test_a_win_rate_has_its_interval_divergence_and_length(
   assert found['ours']['kl'] > 0.01
   assert 0 < found['ours']['length'] <= 5
   assert 'says nothing of people, or of safety' in described(found)
+  assert 'exact' not in described(found)
+  answers = [x.text for x in winning.draw(ours, prompts, 5, 0)[1]]
+  targets = [*answers[:3], *['none of these'] * 3]
+  found = win_rate(ours, base, base, model, prompts, 5, targets=targets)
+  assert found['ours']['exact'] == 0.5
+  assert found['theirs']['exact'] <= 0.5
+  assert 'exact match' in described(found)
   # The reference reads what a run reads: here the same model, in chats.
   config = workdir.read_config(str(work / 'base')).unlock()
   config.data.chat_template, config.data.pack = 'llama2', False
