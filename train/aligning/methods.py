@@ -138,7 +138,7 @@ def _check_more(config, method, name):
       f'train.accumulate is {config.train.accumulate}, but {name} compares '
       'each answer with a mean over the whole batch: set it to 1.'
     )
-  if config.eval.samples:
+  if config.eval.samples and config.data.objective == 'preference':
     raise ValueError(
       f'eval.samples is {config.eval.samples}, but rows of compared answers '
       'are not decoded: set it to 0. python -m train.generate writes answers.'

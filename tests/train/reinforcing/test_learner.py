@@ -14,6 +14,7 @@ from tests.helpers import runs
 from train import loop, phases
 from train.align import align
 from train.reinforcing import learner
+from train.reporting import board
 from train.reporting.metrics import read_metrics
 from train.runs import workdir
 from train.runs.checkpoint import Checkpoints
@@ -164,7 +165,7 @@ def test_an_encoder_decoder_learns(folder, source, begun):
     'grpo', source, 'encoder_decoder', align__rewards=(rule,),
     align__reward_seconds=20.0, align__reward_memory=1024,
     data__target_length=8, train__steps=2, eval__every=2,
-    checkpoint__every=2,
+    checkpoint__every=2, eval__samples=1,
   )  # fmt: skip
   place = folder / 'pair'
   align(config, str(place), begun('encoder_decoder'))
@@ -172,6 +173,9 @@ def test_an_encoder_decoder_learns(folder, source, begun):
   assert [x['train/gap'] < 1e-4 for x in found] == [True] * 2
   assert found[0]['train/kl'] == 0
   assert abs(found[1]['train/kl']) < 1
+  samples = board.texts(str(place / 'tensorboard'), 'samples')
+  assert all('prediction:' in text for text in samples.values())
+  assert [*samples] == [0, 2]
 
 
 def test_the_reference_has_the_factors_that_the_run_began_with(
