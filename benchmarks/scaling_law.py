@@ -11,7 +11,7 @@ before that run begins: W/BRANCH/prediction.json is not written twice. Then the
 run is trained.
 
 The same command goes on after a kill. At the end it writes --out, and the page
-docs/scaling_law.html beside it. --page makes the page of --out alone.
+docs/reports/scaling_law.html. --page makes the page of --out alone.
 """
 
 import base64
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from benchmarks import machine
+from benchmarks import machine, pages
 from configs.commands import command
 from configs.commands.command import UserError
 from configs.scaling import ladder
@@ -300,7 +300,7 @@ def runs_of(branch: str, one: dict) -> Table:
 
 
 def write_page(results: dict, out: Path) -> None:
-  """docs/scaling_law.html: the report, one page that needs no network."""
+  """The report, one page that needs no network."""
   title = 'A scaling law of our own'
   body = f'<header><h1>{title}</h1><p>{html.escape(SUMMARY)}</p></header>'
   body += f'<section>{page.table(compared(results))}</section>'
@@ -347,7 +347,7 @@ def main():
     for branch in _ONLY.value or BRANCHES:
       found = {branch: measure(branch, text, workdir)}
       machine.write(out, [*BRANCHES], found)
-  write_page(json.loads(out.read_text()), ROOT / 'docs/scaling_law.html')
+  write_page(json.loads(out.read_text()), pages.PLACE / 'scaling_law.html')
 
 
 if __name__ == '__main__':
