@@ -4,6 +4,7 @@
   python -m configs.tree --diff=llama            # beside its ancestor
   python -m configs.tree --diff gpt2:xl llama    # any two
   python -m configs.tree --diff=ablations:gpt2,position=rope
+  python -m configs.tree --plot                  # tree.html, .svg and .png
   python -m configs.tree --plot=tree.html        # a page to explore it
   python -m configs.tree --plot=tree.png         # or .svg, .pdf
 
@@ -13,6 +14,7 @@ as in `--config=configs/FILE.py:ARG`.
 
 import itertools
 import os
+import sys
 import textwrap
 
 from absl import flags
@@ -129,8 +131,9 @@ def main(argv: list[str]) -> None:
     if plot is not None:
       from configs.plotting.write import write
 
-      write(plot)
-      print(f'Drawn: {os.path.abspath(plot)}')
+      for path in [plot] if plot else ['tree.html', 'tree.svg', 'tree.png']:
+        write(path)
+        print(f'Drawn: {os.path.abspath(path)}')
     if diff is None and plot is None:
       print(show_tree())
   except (ValueError, OSError) as error:
@@ -160,7 +163,10 @@ if __name__ == '__main__':
     'plot',
     None,
     'draws the tree: a .png, .svg or .pdf picture, or a .html page on which a '
-    'system shows its card and an edge the difference of two configs',
+    'system shows its card and an edge the difference of two configs; without '
+    'a file tree.html, tree.svg and tree.png',
   )
+  if sys.argv[-1] == '--plot':
+    sys.argv[-1] = '--plot='
   flags.FLAGS.set_gnu_getopt()  # flags may follow the other system
   command.start(main)

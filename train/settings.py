@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.choices import PAIRS
-from input_pipeline.config import data_config
+from input_pipeline.config import DataConfig, data_config
 from input_pipeline.objectives.rows import batch_shapes
 from train.aligning import methods
 from train.parallel.checks import check_mesh
@@ -56,6 +56,11 @@ def check_settings(config: Any, devices: int) -> None:
   check their own groups. Raises ValueError for a key without a value, or one
   that others, or the number of devices of all hosts, rule out.
   """
+  check_mesh(config, check_keys(config), devices)
+
+
+def check_keys(config: Any) -> DataConfig:
+  """What `check_settings` knows without devices; returns the data's config."""
   _check_values(config)
   data = data_config(config)  # types are checked first
   _check_positions(config, data)
@@ -66,7 +71,7 @@ def check_settings(config: Any, devices: int) -> None:
   methods.check(config)
   if not config.align.method:
     _check_labels(config)
-  check_mesh(config, data, devices)
+  return data
 
 
 def _check_values(config):

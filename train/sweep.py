@@ -36,7 +36,10 @@ from ml_collections import ConfigDict, config_flags
 from configs import grids
 from configs.commands import command, terminal
 from configs.commands.command import UserError
+from input_pipeline.config import data_config
 from input_pipeline.sources import locks, paths
+from train import settings
+from train.learning import schedules
 from train.sweeping import children, partition, queues, record, table
 from train.sweeping.children import Run
 
@@ -77,7 +80,8 @@ def runs_of(
 
   Raises:
     ValueError: an unknown key, a value that it cannot have, or two runs of one
-      config; a run that has begun with another config.
+      config; a run that has begun with another config. What depends on the
+      devices, or on the data's text, a run says itself.
   """
   points = [grids.completed(config, point) for point in points]
   configs = {point: grids.configured(config, point) for point in points}
@@ -85,6 +89,13 @@ def runs_of(
   runs = []
   for point, own in configs.items():
     folder = os.path.join(out, point.name)
+    try:
+      settings.check_keys(own)
+      schedules.make_schedule(
+        own.schedule, own.train.steps, data_config(own).plan
+      )
+    except ValueError as error:
+      raise ValueError(f'{point.name}: {error}') from None
     run = children.run_of(point, folder, 'train', shared)
     run.steps = own.train.steps
     runs.append(run)
@@ -135,13 +146,15 @@ def report(runs: Sequence[Run], went: bool) -> None:
   `went` is False where a stop was asked for.
   """
   left = sum(run.state != 'done' for run in runs)
+  failed = [run for run in runs if run.state == 'failed']
   if not went:
     terminal.say(
       f'Asked to stop: {left} of {len(runs)} runs are left. Run the same '
       'command again to go on.'
     )
+    for run in failed:
+      terminal.say(f'Failed: {run.name}: {run.why}')
     return
-  failed = [run for run in runs if run.state == 'failed']
   if failed:
     names = '\n'.join(f'  {run.name}: {run.why}' for run in failed)
     raise UserError(

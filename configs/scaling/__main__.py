@@ -77,8 +77,8 @@ def plan(ladder: ladders.Ladder, speeds: dict[str, float]) -> str:
     f"  python -m train.sweep --config='{argument(ladder)}' --out=DIR",
     (
       f'  python -m train.scaling fit DIR --count={options["count"]}'
-      f'{" --flops=palm" * (options["flops"] == "palm")}'
-      f' --law={_fit_by(options["approach"])} --out=LAW'
+      f'{_convention(options["flops"])}'
+      f' --law={_fit_by(options["approach"], len(ladder.budgets))} --out=LAW'
     ),
   ]
   return '\n'.join(lines)
@@ -146,7 +146,7 @@ def warnings(ladder: ladders.Ladder, runs: list[ladders.Run]) -> list[str]:
       if len(sizes) < 4:
         said.append(
           f'{budget:.3g} FLOPs have {len(sizes)} different sizes; a parabola '
-          'needs 4: the rule has no others near.'
+          'needs 4: raise sizes or spread, or the rule has no others near.'
         )
       if sizes and not min(sizes) < best < max(sizes):
         said.append(
@@ -213,10 +213,15 @@ def speed(name: str, utilisation: float) -> float:
     return peaks[name] * utilisation
 
 
-def _fit_by(approach):
-  return {'1': 'envelope', '2': 'isoflop,chinchilla', '3': 'chinchilla'}[
-    approach
-  ]
+def _convention(name):
+  return f' --flops={name}' * (name != '6nd')
+
+
+def _fit_by(approach, budgets):
+  laws = {'1': 'envelope', '2': 'isoflop,chinchilla', '3': 'chinchilla'}
+  if budgets == 1:  # a line through the lowest points needs two
+    laws['2'] = 'chinchilla'
+  return laws[approach]
 
 
 def main(words: list[str]) -> None:

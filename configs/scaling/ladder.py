@@ -167,6 +167,11 @@ def runs(ladder: Ladder) -> list[Run]:
   family = _family(ladder)
   budgets = sorted(ladder.budgets)
   sizes, spread = whole('sizes', options), number('spread', options['spread'])
+  if spread < 1:
+    raise ValueError(
+      f'spread={spread:g} must be at least 1: it is the largest size of a '
+      'budget over the smallest.'
+    )
   found = []
   if options['approach'] != '2':
     horizons = whole('horizons', options)

@@ -267,3 +267,16 @@ def test_command(flags, out, err):
   assert out in done.stdout
   assert done.stderr.startswith(err)
   assert 'Traceback' not in done.stderr
+
+
+def test_a_plot_without_a_name(tmp_path):
+  """The page and both kinds of pictures, here."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'configs.tree', '--plot'],
+    cwd=tmp_path, env={'PATH': '', 'PYTHONPATH': REPOSITORY},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert sorted(x.name for x in tmp_path.iterdir()) == [
+    'tree.html', 'tree.png', 'tree.svg',
+  ]  # fmt: skip

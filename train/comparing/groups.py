@@ -22,7 +22,7 @@ ALIGNED = (
 LOWER = 'loss', 'perplexity', 'bits_per_byte'
 FROM = 'started from'  # beside keys of configs: the parameters' source
 # What decides which tokens are predicted, and from what.
-_TASK = (
+TASK = (
   *('data.objective', 'data.noise_density', 'data.mean_span_length'),
   *('data.denoisers', 'data.predictions', 'data.masked_share', 'model.head'),
   *('data.length', 'data.holdout'),
@@ -204,7 +204,7 @@ def _refusal(runs, lacking):
 def task(run: Run) -> dict[str, Any]:
   """What the run's held-out loss is of: its keys, and the held-out data."""
   flat = _leaves(run.plain)
-  found = {key: flat.get(key) for key in _TASK}
+  found = {key: flat.get(key) for key in TASK}
   data = run.fingerprint
   if data:
     held_out = data.get('eval_source') or data['source']

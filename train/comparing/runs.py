@@ -119,6 +119,12 @@ def find(places: Sequence[str]) -> list[str]:
     below = dict(_below(place, DEPTH))
     found |= below if any(below.values()) else {place: False}
   if not any(found.values()):
+    failed = [why for place in places for why in _failures(place)]
+    if failed:
+      raise ValueError(
+        f'{", ".join(places)}: no run has begun. Of a sweep: '
+        + '; '.join(failed)
+      )
     raise ValueError(
       f'{", ".join(places)}: no run is there yet, and none in a folder below. '
       'Give workdirs, or a folder that has them. A run begins with '
@@ -228,16 +234,25 @@ def _state(run, failure):
 def _failure(folder):
   """Why a run of a sweep failed; '' if it did not, or is of none."""
   above, name = os.path.split(folder)
-  path = os.path.join(above, _SWEEP)
+  found = _swept(above).get(name)
+  return found or ('' if found is None else f'{_LOG} says why')
+
+
+def _failures(folder):
+  """The runs that failed in a sweep's folder, each with the reason."""
+  return [f'{name}: {why or _LOG}' for name, why in _swept(folder).items()]
+
+
+def _swept(folder):
+  """The failed runs of the sweep in a folder: name -> why."""
+  path = os.path.join(folder, _SWEEP)
   if not paths.exists(path):
-    return ''
+    return {}
   try:
-    for one in json.loads(paths.read(path))['runs']:
-      if one['name'] == name and one['state'] == FAILED:
-        return one['why'] or f'{_LOG} says why'
+    runs = json.loads(paths.read(path))['runs']
+    return {x['name']: x['why'] for x in runs if x['state'] == FAILED}
   except (OSError, ValueError, TypeError, KeyError):  # the runs say the rest
-    pass
-  return ''
+    return {}
 
 
 def _age(run):

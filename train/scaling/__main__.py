@@ -107,8 +107,8 @@ def pairs(flag: str, texts: list[str]) -> dict[str, str]:
   return dict(text.split('=', 1) for text in texts)
 
 
-def read(path: str, options) -> Points:
-  """The points of a table or of a folder of runs."""
+def read(path: str, options, curves: bool = False) -> Points:
+  """The points of a table or of a folder of runs, perhaps their `curves`."""
   if not paths.exists(path):
     raise ValueError(f'there is no {path}.')
   if not paths.is_folder(path):
@@ -118,13 +118,24 @@ def read(path: str, options) -> Points:
   else:
     from train.scaling import runs  # imports the models
 
-    curves = options.law == ['envelope']
     points = runs.read_folder(path, options.count, options.flops, curves)
   if not 0 <= options.drop_highest < len(points):
     raise ValueError(
       f'--drop_highest={options.drop_highest}: {path} has {len(points)} runs.'
     )
   return points.without_highest(options.drop_highest)
+
+
+def parts(path: str, laws: list[str]) -> list[tuple[bool, list[str]]]:
+  """The laws that read the same points, and whether these are curves.
+
+  Of a folder's runs an envelope reads all evaluations, the others the last.
+  """
+  if not paths.is_folder(path):
+    return [(False, laws)]
+  others = [x for x in laws if x != 'envelope']
+  found = [(False, others), (True, [x for x in laws if x == 'envelope'])]
+  return [x for x in found if x[1]]
 
 
 def saved_law(path: str, name: str) -> findings.Found:
@@ -187,10 +198,16 @@ def main(words: list[str]) -> None:
       f'--interval={options.interval} must lie between 0 and 1, and '
       f'--bootstrap={options.bootstrap} must not be negative.'
     )
-  points = read(path, options)
+  tables = [
+    (read(path, options, curves), laws)
+    for curves, laws in parts(path, options.law)
+  ]
   if options.out:
     paths.make_folder(options.out)
-  result = fit(points, options.law, options)
+  result, *others = (fit(points, laws, options) for points, laws in tables)
+  for other in others:
+    result['laws'] += other['laws']
+    result['notes'] += [x for x in other['notes'] if x not in result['notes']]
   text = json.dumps(result, indent=1)
   if options.out:
     written = os.path.join(options.out, NAME)

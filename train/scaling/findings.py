@@ -44,7 +44,12 @@ class Found:
     return [float(values[0]), *optimum.interval(values[1:], self.share)]
 
   def best(self, flops: float, unique: float = 0.0) -> dict[str, Any]:
-    """N, D and loss of a budget, each [value, low, high], and warnings."""
+    """N, D and loss of a budget, each [value, low, high], and warnings.
+
+    L(C) says the loss alone.
+    """
+    if self.form and self.form.inputs == ('flops',):
+      return self.loss(flops=flops)
     if self.form:
       found = optimum.best(self.form, self.thetas, flops, self.per_pair, unique)
       sizes = {'params': found.params, 'tokens': found.tokens}

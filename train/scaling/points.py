@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,8 @@ UNITS = {
   'billion': 1e9, 't': 1e12, 'trillion': 1e12, 'pf-days': 8.64e19,
   'tflop': 1e12, 'pflop': 1e15, 'eflop': 1e18, 'zflop': 1e21,
 }  # fmt: skip
+LOSS_UNITS = {'nats': 1.0, 'bits': math.log(2)}  # perhaps 'per token'
+LEAST = {'params': 1e3, 'tokens': 1e4}  # medians below are of another unit
 PER_PAIR = 6.0  # FLOPs of a parameter and a token: C = 6 N D
 
 
@@ -147,6 +150,7 @@ def read_csv(
 
 
 _SIZES = 'params', 'tokens', 'flops'
+_USUAL = {'params': '1e6', 'tokens': '1e9', 'flops': '8.64e19'}  # PF-days
 
 
 def make(
@@ -163,6 +167,7 @@ def make(
   values, notes = dict(values), list(notes)
   if not len(values['loss']):
     raise ValueError(f'{source} has no runs.')
+  given = [name for name in _SIZES if name in values]
   N, D, C = (values.pop(name, None) for name in _SIZES)
   if C is None:
     C = PER_PAIR * N * D
@@ -190,11 +195,13 @@ def make(
       f'{source}: a loss of {max(values["loss"]):.4g} is no loss in nats per '
       'token. A perplexity must be turned into its logarithm.'
     )
-  if np.median(N) < 1e3:
-    raise ValueError(
-      f'{source}: the median model has {np.median(N):.4g} parameters: the '
-      'unit differs from ones. Give --units=params=1e6, or 1e9.'
-    )
+  for name, own in (('params', N), ('tokens', D)):
+    if np.median(own) < LEAST[name]:
+      units = ', '.join(f'{x}={_USUAL[x]}' for x in given)
+      raise ValueError(
+        f'{source}: the median run has {np.median(own):.4g} {name}: the unit '
+        f'of a column differs from ones. Give --units, such as {units}.'
+      )
   epochs = values.pop('epochs', None)
   if epochs is not None and 'unique' not in values:
     values['unique'] = D / epochs
@@ -230,12 +237,14 @@ def _places(path, header, named):
         found[name] = place
     if unit and place in found.values():
       name = next(k for k, x in found.items() if x == place)
-      if unit not in UNITS and name != 'loss':
+      known = LOSS_UNITS if name == 'loss' else UNITS
+      unit = unit.removesuffix(' per token') if name == 'loss' else unit
+      if unit not in known:
         raise ValueError(
           f'{path}: the unit of {cell!r} is unknown; there are '
-          f'{", ".join(UNITS)}. Or give --units={name}=NUMBER.'
+          f'{", ".join(known)}. Or give --units={name}=NUMBER.'
         )
-      scales[name] = UNITS.get(unit, 1.0)
+      scales[name] = known[unit]
       notes.append(f'{cell!r} is read in units of {scales[name]:g}.')
   return found, scales, notes
 

@@ -13,6 +13,7 @@ from input_pipeline.config import data_config
 from input_pipeline.sources import paths
 from models.build import build
 from models.config import TransformerConfig
+from train.comparing.groups import TASK
 from train.learning.state import abstract_params, count_params
 from train.reporting import flops
 from train.reporting.metrics import read_metrics
@@ -21,9 +22,9 @@ from train.scaling.points import PER_PAIR, Points, make
 
 # Keys of which runs that one law describes must have one value.
 ALIKE = (
+  *TASK,
   'model.family',
   'model.vocab_size',
-  'data.objective',
   'data.source',
   'data.mixture',
   'data.tokenizer',

@@ -169,6 +169,15 @@ def test_a_plan_says_what_it_costs():
   assert 'Warning' not in text
 
 
+def test_a_plan_names_the_fit_of_its_runs():
+  text = planner.plan(ladder.read('llama,budgets=1e17,flops=exact'), {})
+  assert 'fit DIR --count=total --flops=exact --law=chinchilla --out' in text
+  text = planner.plan(ladder.read('llama,budgets=1e17+1e18'), {})
+  assert 'fit DIR --count=total --law=isoflop,chinchilla --out' in text
+  with pytest.raises(ValueError, match='spread=0.5 must be at least 1'):
+    ladder.runs(ladder.read('llama,budgets=1e17,spread=0.5'))
+
+
 def test_a_plan_warns():
   text = planner.plan(ladder.read('llama,budgets=1e15'), {})
   assert 'extrapolated' in text

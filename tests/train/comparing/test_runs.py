@@ -36,6 +36,12 @@ def test_runs_below_a_folder(folder):
   assert runs.find([one, str(folder / 'none')]) == [one, str(folder / 'none')]
   with pytest.raises(ValueError, match='no run is there yet'):
     runs.find([str(folder / 'none')])
+  # Of a sweep that failed as a whole the reasons are known.
+  failed = {'name': 'a=1', 'state': 'failed', 'why': 'eval.every is 0'}
+  (folder / 'none' / 'sweep.json').write_text(json.dumps({'runs': [failed]}))
+  with pytest.raises(ValueError, match='Of a sweep: a=1: eval.every is 0'):
+    runs.find([str(folder / 'none')])
+  (folder / 'none' / 'sweep.json').unlink()
   with pytest.raises(ValueError, match='missing: there is no such folder'):
     runs.find([str(folder / 'missing')])
 

@@ -9,6 +9,7 @@ import pytest
 
 from configs.scaling.laws import LAWS
 from tests.helpers import REPOSITORY
+from train.scaling import __main__ as scaling
 
 LAW = LAWS['besiroglu']
 
@@ -52,6 +53,26 @@ def test_fit_and_predict(table, tmp_path):
   assert row['params'][0] == pytest.approx(LAW.best(1e21)[0], rel=0.01)
   assert row['loss'][0] == pytest.approx(LAW.loss(*LAW.best(1e21)), rel=1e-3)
   assert any('extrapolates' in x for x in row['warnings'])
+
+
+def test_a_law_of_flops_predicts_a_budget(table, tmp_path):
+  done = run('fit', table, '--law=kaplan_c', f'--out={tmp_path}')
+  assert done.returncode == 0, done.stderr
+  done = run('predict', tmp_path, '--budgets=1e20', '--json')
+  assert done.returncode == 0, done.stderr
+  (row,) = json.loads(done.stdout)
+  assert row['loss'][0] == pytest.approx(LAW.loss(*LAW.best(1e20)), rel=0.05)
+
+
+def test_an_envelope_reads_the_curves_of_a_folder(table, tmp_path):
+  """Other laws read the last evaluations of its runs; a table is as it is."""
+  laws = ['chinchilla', 'envelope', 'isoflop']
+  assert scaling.parts(str(table), laws) == [(False, laws)]
+  assert scaling.parts(str(tmp_path), laws) == [
+    (False, ['chinchilla', 'isoflop']),
+    (True, ['envelope']),
+  ]
+  assert scaling.parts(str(tmp_path), laws[1:2]) == [(True, ['envelope'])]
 
 
 @pytest.mark.parametrize(

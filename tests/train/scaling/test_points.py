@@ -34,6 +34,11 @@ def test_units_of_the_header_are_read_and_noted(table):
   assert "'Model Size (M)' is read in units of 1e+06." in found.notes
 
 
+def test_losses_in_bits(table):
+  found = read_csv(table('N,D,loss (bits per token)\n1e6,1e7,3.0\n'))
+  assert found.loss[0] == pytest.approx(3 * np.log(2))
+
+
 def test_columns_and_units_may_be_named(table):
   path = table('size,seen,final\n70,1.4,3.0\n')
   names = {'params': 'size', 'tokens': 'seen', 'loss': 'final'}
@@ -59,7 +64,11 @@ def test_flops_by_another_convention_are_noted(table):
     ('N,D,loss\n1e6,1e7,-4\n', 'it must be a positive number'),
     ('N,D,loss\n1e6,1e7,nan\n', 'it must be a positive number'),
     ('N,D,loss\n1e6,1e7,55.1\n', 'A perplexity must be turned'),
-    ('N,D,loss\n1.5,1e7,3\n', 'Give --units=params=1e6'),
+    ('N,D,loss\n1.5,1e7,3\n', r'1.5 params: .*such as params=1e6, tokens=1e9'),
+    ('N,D,loss\n1e8,1.5,3\n', '1.5 tokens: the unit of a column differs'),
+    ('N,C,loss\n1e8,0.4,3\n', 'such as params=1e6, flops=8.64e19'),
+    ('N,D,loss (x)\n1e6,1e7,3\n', "unit of 'loss .x.' is unknown; .* nats, b"),
+    ('N,D,loss (bits per byte)\n1e6,1e7,3\n', 'there are nats, bits'),
     ('N,D,C,loss\n70,1.4,5.9e17,3\n', 'the units of a column differ'),
     ('N (furlongs),D,loss\n70,1.4,3\n', "unit of 'N .furlongs.' is unknown"),
     ('N,params,D,loss\n1,1,1,3\n', 'two columns of params'),

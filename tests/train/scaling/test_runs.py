@@ -87,7 +87,11 @@ def test_unfinished_runs_are_left_out(folder):
 
 @pytest.mark.parametrize(
   ('key', 'value'),
-  [('model.vocab_size', 512), ('data.objective', 'prefix')],
+  [
+    ('model.vocab_size', 512),
+    ('data.objective', 'prefix'),
+    ('data.length', 8),
+  ],
 )
 def test_runs_of_different_kinds_are_refused(folder, key, value):
   change(folder, 1, key, value)

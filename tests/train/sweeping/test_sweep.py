@@ -1,6 +1,7 @@
 """`python -m train.sweep`: a run in it is the run alone, and it goes on."""
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from configs import gpt2
 from tests.helpers import processes, runs
 from train import sweep
 from train.runs import folders, workdir
@@ -20,7 +22,7 @@ KEYS = runs.SYSTEMS['gpt2'] | {
   'eval.every': STEPS, 'eval.batches': 1, 'eval.samples': 0,
   'checkpoint.every': 10 * STEPS,
 }  # fmt: skip
-GRID = 'schedule.warmup_steps=3,9999'  # the second one cannot be
+GRID = 'sharding.mesh.tensor=1,3'  # no number of devices here has the second
 
 
 def command(module, *flags):
@@ -42,7 +44,7 @@ def swept(tmp_path_factory):
   out = tmp_path_factory.mktemp('sweep') / 'runs'
   own = command('train.sweep', '--jobs=2', '--grid', GRID, f'--out={out}')
   process = runs.start(own)
-  numbers = out / 'warmup_steps=3' / 'metrics.jsonl'
+  numbers = out / 'tensor=1' / 'metrics.jsonl'
   while process.poll() is None:
     if numbers.exists() and 'train/loss' in numbers.read_text():
       break
@@ -51,7 +53,8 @@ def swept(tmp_path_factory):
   first, _ = process.communicate()
   assert process.returncode == 0
   assert 'Asked to stop: 2 of 2 runs are left' in first
-  stopped = {'warmup_steps=3': 'stopped', 'warmup_steps=9999': 'failed'}
+  assert 'Failed: tensor=3: sharding.mesh' in first
+  stopped = {'tensor=1': 'stopped', 'tensor=3': 'failed'}
   assert states(out) == stopped, first
   return out, runs.run(own)
 
@@ -60,12 +63,12 @@ def test_a_run_in_a_sweep_is_the_run_alone(swept, tmp_path):
   """Beside another one, and stopped on the way: no bit differs."""
   out, _ = swept
   alone = tmp_path / 'alone'
-  key = '--config.schedule.warmup_steps=3'
+  key = '--config.sharding.mesh.tensor=1'
   done = runs.run(command('train', key, f'--workdir={alone}'))
   assert done.returncode == 0, done.stderr
-  processes.assert_equal_runs(out / 'warmup_steps=3', alone)
+  processes.assert_equal_runs(out / 'tensor=1', alone)
   assert len(runs.rows(alone)) == STEPS // 20
-  log = (out / 'warmup_steps=3' / 'log.txt').read_text()
+  log = (out / 'tensor=1' / 'log.txt').read_text()
   assert 'Resuming from the checkpoint of step' in log
 
 
@@ -73,26 +76,20 @@ def test_a_run_that_fails_is_marked_and_the_rest_go_on(swept):
   out, done = swept
   assert done.returncode == 1
   assert states(out) == {
-    'warmup_steps=3': 'done',
-    'warmup_steps=9999': 'failed',
+    'tensor=1': 'done',
+    'tensor=3': 'failed',
   }
-  assert 'Error: 1 of 2 runs failed:\n  warmup_steps=9999: schedule.' in (
-    done.stderr
-  )
-  assert 'it must be between 0 and train.steps' in done.stderr
-  (row,) = [
-    x for x in done.stdout.split('\n') if x.startswith('warmup_steps=3 ')
-  ]
+  assert 'Error: 1 of 2 runs failed:\n  tensor=3: sharding.' in (done.stderr)
+  (row,) = [x for x in done.stdout.split('\n') if x.startswith('tensor=1 ')]
   (_, loss), (_, held_out) = (
-    runs.rows(out / 'warmup_steps=3', f'{x}/loss')[-1]
-    for x in ('train', 'eval')
+    runs.rows(out / 'tensor=1', f'{x}/loss')[-1] for x in ('train', 'eval')
   )
   assert row.split()[1:] == ['1,000', f'{loss:.4f}', f'{held_out:.4f}', 'done']
 
 
 def test_what_a_folder_has_is_not_taken_for_another_run(swept):
   out, _ = swept
-  config = workdir.read_config(str(out / 'warmup_steps=3'))
+  config = workdir.read_config(str(out / 'tensor=1'))
   points = sweep.points_of('gpt2.py', [GRID])[:1]
   (run,) = sweep.runs_of(config, points, str(out), ())
   assert run.state == 'done'
@@ -104,7 +101,7 @@ def test_what_a_folder_has_is_not_taken_for_another_run(swept):
 
 def test_runs_of_a_killed_sweep_are_waited_for(swept, tmp_path):
   """Their processes may live on: two would not train in one folder."""
-  config = workdir.read_config(str(swept[0] / 'warmup_steps=3'))
+  config = workdir.read_config(str(swept[0] / 'tensor=1'))
   points = sweep.points_of('gpt2.py', ['seed=7'])
   (run,) = sweep.runs_of(config, points, str(tmp_path), ())
   assert run.state == 'waiting'
@@ -122,3 +119,19 @@ def test_a_file_without_sweep(tmp_path):
   path.write_text('')
   with pytest.raises(ValueError, match=r'has no function sweep\(\): give'):
     sweep.points_of(f'{path}:tiny', [])
+
+
+@pytest.mark.parametrize(
+  ('grid', 'message'),
+  [
+    ('schedule.warmup_steps=3,9999', 'warmup_steps=9999: schedule.warmup_st'),
+    ('train.steps=100,-5', 'steps=-5: train.steps is -5'),
+    ('eval.every=0', 'every=0: eval.every is 0; it must be at least 1'),
+    ('schedule.learning_rate=nan', 'learning_rate=nan: schedule.learning_rate'),
+  ],
+)
+def test_a_run_that_cannot_be_fails_before_the_first_begins(grid, message):
+  config = gpt2.get_config('tiny')
+  points = sweep.points_of('gpt2.py', [grid])
+  with pytest.raises(ValueError, match=re.escape(message)):
+    sweep.runs_of(config, points, '/nowhere', ())
