@@ -38,7 +38,7 @@ def write(
   here = {folders[0].resolve().parent: 'W', ROOT: '.'}
   here |= {Path(os.environ.get('TREELINE_DATA') or '/nowhere'): 'DATA'}
   for place, name in here.items():
-    text = text.replace(f'{place}/', f'{name}/')
+    text = text.replace(str(place), name)
   Path(out).parent.mkdir(parents=True, exist_ok=True)
   paths.write(out, text.encode())
   print(f'Wrote {out}')

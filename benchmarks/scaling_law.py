@@ -322,6 +322,7 @@ def write_page(results: dict, out: Path) -> None:
       f'{one["prediction"]["written"]}; '
       f'{html.escape(json.dumps(one["machine"]["versions"]))}</p></section>'
     )
+  out.parent.mkdir(parents=True, exist_ok=True)
   paths.write(out, page.document(title, body).encode())
   print(f'Wrote {out}')
 
@@ -347,6 +348,8 @@ def main():
     for branch in _ONLY.value or BRANCHES:
       found = {branch: measure(branch, text, workdir)}
       machine.write(out, [*BRANCHES], found)
+  if not out.exists():
+    raise UserError(f'--out={out} does not exist: leave --page out.')
   write_page(json.loads(out.read_text()), pages.PLACE / 'scaling_law.html')
 
 
