@@ -27,6 +27,7 @@ nav a{{display:inline-block;padding:.35rem .6rem .35rem 0}}
 .notes{{padding:.6rem 1rem .6rem 2rem;background:var(--band);
 border-left:4px solid var(--line1);overflow-wrap:anywhere}}
 .note,figcaption,.facts{{color:var(--soft);font-size:.875rem}}
+.note{{overflow-wrap:anywhere}}
 .facts{{padding-left:1.2rem;overflow-wrap:anywhere}}
 .grid{{display:grid;gap:1rem;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}}

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, ticker
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -126,7 +126,27 @@ def _colours(count):
   return colormaps['viridis'](np.linspace(0, 0.9, max(count, 1)))
 
 
+_short = ticker.EngFormatter(sep='')
+
+
+def _label(axis):
+  """Labels a logarithmic axis at 1, 2 and 5, or over decades at 1."""
+  low, high = axis.get_view_interval()
+  steps = (1, 2, 5) if high < 100 * low else (1,)
+  axis.set_major_locator(ticker.LogLocator(subs=steps))
+  axis.set_minor_formatter(ticker.NullFormatter())
+  axis.set_major_formatter(
+    ticker.FuncFormatter(
+      lambda x, _: f'{x:.0e}'.replace('e+', 'e') if x > 1e10 else _short(x)
+    )
+  )
+
+
 def _save(figure, path):
+  for axes in figure.axes:
+    for axis in (axes.xaxis, axes.yaxis):
+      if axis.get_scale() == 'log':
+        _label(axis)
   drawn = io.BytesIO()
   figure.savefig(drawn, format='png')
   with writing(path):
