@@ -15,13 +15,15 @@ muennighoff (repeated data, Muennighoff et al. 2023; its table has a column
 unique or epochs).
 """
 
+import os
+
 from configs.commands import startup
 
 if __name__ == '__main__':
   startup.begin()
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # a fit needs no accelerator
 
 import json
-import os
 
 from absl import flags
 
