@@ -153,7 +153,7 @@ ANSWERS = 'It scatters.', '  Less <|im_end|> than blue.\nSo.'
 @pytest.mark.parametrize('name', ['chatml', 'llama2', 'llama3', 'plain'])
 def test_answers_in_a_chat_are_those_of_the_whole_chat(name, family):
   """The template's end of a turn stands in place of EOS."""
-  tokenizer = with_specials('byte_bpe', NEEDS[name])
+  tokenizer = with_specials('byte_bpe', NEEDS.get(name, ()))
   data = {'target_length': 150} if family == 'encoder_decoder' else {}
   config = data_of(
     'dpo', family, chat_template=name, length=300, start='bos', **data

@@ -119,7 +119,7 @@ def scored(prompts, function, batch, size):
     params={},
     data=types.SimpleNamespace(prompts=prompts),
     config=types.SimpleNamespace(model=types.SimpleNamespace(**model)),
-    setup=types.SimpleNamespace(on_mesh=lambda: jax.set_mesh(MESH)),
+    setup=types.SimpleNamespace(mesh=MESH, on_mesh=lambda: jax.set_mesh(MESH)),
   )
   batch = batch | {'weights': (batch['shots'] >= 0).astype('float32')}
   return in_context.score(run, [batch])
