@@ -103,15 +103,6 @@ BRANCHES = {
 }
 FLAGS = {'encoder': ['--config.data.lowercase=False']}
 
-_TEXT = flags.DEFINE_string('text', '', 'Books, jsonl.gz with a field "text".')
-_WORKDIR = flags.DEFINE_string('workdir', '', 'The folder of all runs.')
-_ONLY = flags.DEFINE_list('only', [], f'Of {", ".join(BRANCHES)}; none: all.')
-_BUDGETS = flags.DEFINE_string('budgets', BUDGETS, 'FLOPs of the ladder.')
-_OUT = flags.DEFINE_string(
-  'out', str(ROOT / 'benchmarks/results/scaling_law.json'), 'JSON of results.'
-)
-_PAGE = flags.DEFINE_bool('page', False, 'Only make the page of --out.')
-
 
 def pieces_of(text: str, workdir: Path) -> Path:
   """Cuts books into documents of PIECE characters, in an order of a seed."""
@@ -232,4 +223,14 @@ def main():
 
 
 if __name__ == '__main__':
+  _TEXT = flags.DEFINE_string(
+    'text', '', 'Books, jsonl.gz with a field "text".'
+  )
+  _WORKDIR = flags.DEFINE_string('workdir', '', 'The folder of all runs.')
+  _ONLY = flags.DEFINE_list('only', [], f'Of {", ".join(BRANCHES)}; none: all.')
+  _BUDGETS = flags.DEFINE_string('budgets', BUDGETS, 'FLOPs of the ladder.')
+  _OUT = flags.DEFINE_string(
+    'out', str(ROOT / 'benchmarks/results/scaling_law.json'), 'JSON of results.'
+  )
+  _PAGE = flags.DEFINE_bool('page', False, 'Only make the page of --out.')
   command.run(main)
