@@ -11,7 +11,7 @@ scored on what is held out: ROUGE-L of its answers to the seed tasks, and exact
 match. The score of always writing the more frequent answer stands beside them.
 
 One command; a run that was stopped goes on. docs/instructions.md has what came
-out, with --pretraining=120 --steps=240. Written: the scores, and answers of
+out. Written: the scores, and answers of
 the model before and after.
 """
 
