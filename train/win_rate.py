@@ -87,16 +87,20 @@ def win_rate(
       read = [*map(writer.encoded, prompts)]
     own = winning.log_probs(writer, read, tokens)
     other = winning.log_probs(base, read, tokens)
-    exact = [
-      rules.RULES['exact'](prompt, answer.text, target)
-      for prompt, answer, target in zip(prompts, answers, targets, strict=False)
-    ]
+    exact = None
+    if targets:
+      exact = [
+        rules.RULES['exact'](prompt, answer.text, target)
+        for prompt, answer, target in zip(
+          prompts, answers, targets, strict=True
+        )
+      ]
     sides.append(
       winning.Side(
         reward.score(prompts, [answer.text for answer in answers]),
         np.array([len(x) for x in tokens]),
         own.astype(np.float64) - other,
-        np.array(exact) if targets else None,
+        exact,
       )
     )
   return winning.compared(*sides)

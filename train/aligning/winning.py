@@ -41,7 +41,7 @@ class Side:
   rewards: np.ndarray
   lengths: np.ndarray
   log_ratios: np.ndarray
-  exact: np.ndarray | None = None
+  exact: Sequence[bool] | None = None
 
   def described(self) -> dict[str, float]:
     """Means, each with its standard error."""

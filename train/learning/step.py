@@ -276,7 +276,7 @@ def compile_train_step(
 ) -> jax.stages.Compiled:
   """Compiles a step for the shardings of its arguments; it donates the state.
 
-  `options` of the compiler come before `compilation.known`.
+  `options` of the compiler replace those of `compilation.known`.
 
   Raises:
     ValueError: the compiler does not know an option, or its value.

@@ -237,14 +237,15 @@ def _places(path, header, named):
         found[name] = place
     if unit and place in found.values():
       name = next(k for k, x in found.items() if x == place)
-      known = LOSS_UNITS if name == 'loss' else UNITS
-      unit = unit.removesuffix(' per token') if name == 'loss' else unit
-      if unit not in known:
+      units = UNITS
+      if name == 'loss':
+        units, unit = LOSS_UNITS, unit.removesuffix(' per token')
+      if unit not in units:
         raise ValueError(
           f'{path}: the unit of {cell!r} is unknown; there are '
-          f'{", ".join(known)}. Or give --units={name}=NUMBER.'
+          f'{", ".join(units)}. Or give --units={name}=NUMBER.'
         )
-      scales[name] = known[unit]
+      scales[name] = units[unit]
       notes.append(f'{cell!r} is read in units of {scales[name]:g}.')
   return found, scales, notes
 
