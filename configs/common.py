@@ -275,6 +275,10 @@ KEYS = {
   'eval.beams': Key(
     1, 'for tasks of free text (summaries, translations), the texts that are '
     'searched at once; 1: the likeliest token is taken, as for other tasks'),
+  'eval.ranked': Key(
+    False, 'tasks in words that list their options (task:flan/NAME): whether '
+    'the likeliest option is the answer, as in the first FLAN; else the model '
+    'writes it'),
   'eval.length_penalty': Key(
     0.6, 'with eval.beams, larger values prefer longer texts (GNMT, 7)'),
   'checkpoint.every': Key(5_000, 'steps between checkpoints'),

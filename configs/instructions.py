@@ -48,6 +48,11 @@ ALIKE = {
   'commonsense': ('reading_commonsense',),
   'reading_commonsense': ('reading', 'commonsense'),
 }
+# Clusters whose answers are free texts: no options, of which one is likeliest.
+WRITTEN = (
+  *('closed_book', 'summarization', 'translation', 'arithmetic'),
+  *('order', 'place'),
+)
 # What is evaluated, where it is not called 'validation'.
 _SPLITS = {'glue/mnli': ('validation_matched', 'validation_mismatched')}
 VOCABULARY = 352  # pieces: the texts of MADE give no more

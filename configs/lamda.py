@@ -106,6 +106,7 @@ def _flan(c: ConfigDict, heldout: str, tiny: bool) -> None:
   c.data.rate_cap = 3000
   c.data.shots, c.data.shot_share = 0, 0.0
   c.data.option_share = 1.0  # 2.3: classification lists its options
+  c.eval.ranked = heldout not in instructions.WRITTEN  # the published code
   c.schedule.name, c.schedule.warmup_steps = 'constant', None
   if not tiny:
     c.data.length = 1024 + 256  # inputs and targets

@@ -66,6 +66,7 @@ def find(name: str) -> Task:
     text_to_text=functools.partial(wording.pairs, wording=own),
     evaluated=None,
     chats=functools.partial(wording.chats, wording=own),
+    options=lambda example: own.fields(example).options,
     decode=functools.partial(wording.read, wording=own),
   )
 

@@ -13,7 +13,7 @@ from input_pipeline.config import DataConfig
 from input_pipeline.objectives import (
   features,
   in_context,
-  labelled,
+  labelled_rows,
   lengths,
   masking,
   pieces,
@@ -61,7 +61,7 @@ def batch_shapes(config: DataConfig, family: str) -> features.Shapes:
       f' {" or ".join(FAMILIES_OF[kind])}, not for {family!r}.'
     )
   if config.labelled:
-    return labelled.shapes(config, family)
+    return labelled_rows.shapes(config, family)
   if config.objective == 'in_context':
     return in_context.shapes(config)
   if config.masks:
@@ -112,7 +112,7 @@ def make_rows(
     return in_context.make_rows(len(documents), tokenizer, config, shapes, rng)
   documents, ends = shuffled(documents, whole, rng)
   if config.labelled:
-    return labelled.make_rows(documents, shapes, rng)
+    return labelled_rows.make_rows(documents, shapes, rng)
   if config.preferences:
     return preferences.make_rows(documents, shapes, rng)
   if config.masks:
@@ -171,7 +171,7 @@ def _pair_rows(documents, tokenizer, config, shapes, rng, family):
 def _examples(documents, tokenizer, config, rng, family):
   """Documents -> (inputs, targets) arrays, one pair for each length."""
   if config.objective == 'text_to_text':
-    return labelled.examples(documents)
+    return labelled_rows.examples(documents)
   noise, eos = config.noise_density, tokenizer.eos
   sentinels = sentinel_ids(tokenizer, config)
   if config.objective == 'ul2':

@@ -79,6 +79,8 @@ class Task:
   # (example, wording.Draw) -> chats to learn, in place of pairs. Each is a list
   # of messages (chat/messages.py) whose last one is the answer.
   chats: Callable[[Example, Any], Sequence[Any]] | None = None
+  # Of a task in words, all answers to an example that are possible; (): any.
+  options: Callable[[Example], Sequence[str]] | None = None
   # (the model's text, example) -> prediction, of the type that metrics expect.
   decode: Callable[[str, Example], Any]
   lengths: tuple[int, int] = (512, 512)  # tokens of inputs and targets

@@ -1,5 +1,6 @@
 """What a fine-tuning config takes from its task, and from its checkpoint."""
 
+import itertools
 import math
 import os
 
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 from input_pipeline import tokenizing
 from input_pipeline.choices import PAIRS, PREFERENCES
 from input_pipeline.config import data_config
+from input_pipeline.instructions.wording import Draw
 from input_pipeline.sources import labelled, paths
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers import kinds
@@ -36,11 +38,27 @@ def resolve(config: ConfigDict) -> ConfigDict:
   opened = labelled.fill_in(config.data, config.model.family)
   if config.data.objective not in PAIRS:
     _resolve_head(config, opened[0].task)
-  counts = [len(source.examples) for source in opened]
-  if config.data.documents:  # of each source so many are read
-    counts = [min(count, config.data.documents) for count in counts]
-  resolve_steps(config, sum(counts) * (1 + (config.data.orders == 'each')))
+  resolve_steps(config, sum(_rows(source, config) for source in opened))
   return config.lock()
+
+
+def _rows(source: labelled.Labelled, config: ConfigDict) -> int:
+  """How many rows a source has, of which all fit."""
+  examples, task = source.examples, source.task
+  if config.data.documents:  # so many are read
+    examples = examples[: config.data.documents]
+  if config.data.objective not in PAIRS:
+    return len(examples) * (1 + (config.data.orders == 'each'))
+  if not task.chats:
+    return sum(len(task.text_to_text(example)) for example in examples)
+  if config.model.family != 'encoder_decoder':
+    return len(examples)
+  chats = (task.chats(example, Draw(None)) for example in examples)
+  return sum(
+    message['role'] == 'assistant'
+    for chat in itertools.chain.from_iterable(chats)
+    for message in chat
+  )
 
 
 def _resolve_head(config: ConfigDict, task: Task) -> None:

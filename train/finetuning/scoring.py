@@ -3,6 +3,9 @@
 Every host makes the rows of all examples, and its devices compute their share
 of each batch. So every example gets one answer on any number of hosts, and rows
 that fill the last batch are never counted.
+
+A text-to-text model writes its answer; with `eval.ranked` it is the likeliest
+of a task's options.
 """
 
 import dataclasses
@@ -16,12 +19,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from input_pipeline import pipeline
-from input_pipeline.objectives import features, labelled, reading
+from input_pipeline.objectives import features, labelled, labelled_rows, reading
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tasks.task import mean_score
 from models import beams, decoding
 from train.generation.prompts import padded, target_length, until_eos
 from train.learning import heads
+from train.learning.losses import token_losses
 from train.parallel import compilation, sharding
 from train.reporting.progress import CUT
 from train.runs.best import SCORE
@@ -89,22 +93,46 @@ def make_scoring(
   compiled at the first call.
 
   Raises:
-    ValueError: a task has other classes than the one that is trained on.
+    ValueError: a task has other classes than the one that is trained on, or no
+      task has options to rank.
   """
   _check_classes(data)
-  answer = _answering(setup, data)
   tasks = [corpus for corpus in data.evaluated if corpus.labels]
-  encode = functools.cache(
-    lambda n: tasks[n].labels.encode(tasks[n].source.examples, data.tokenizer)
-  )
+  ranked = [setup.config.eval.ranked and _has_options(x) for x in tasks]
+  if setup.config.eval.ranked and tasks and not any(ranked):
+    names = ', '.join(corpus.source.task.name for corpus in tasks)
+    raise ValueError(
+      'eval.ranked=True takes the likeliest of the options of a task in words '
+      f'(task:flan/NAME), and {names} has none. Set it to False.'
+    )
+  answer = _answering(setup, data)
+  likelihood = _ranking(setup, data)
+
+  @functools.cache
+  def encode(n):
+    labels = tasks[n].labels
+    make = labels.encode_options if ranked[n] else labels.encode
+    return make(tasks[n].source.examples, data.tokenizer)
 
   def score(params: Any) -> list[Scores]:
     return [
-      _score(corpus, encode(n), functools.partial(answer, params), threshold)
-      for n, corpus in enumerate(tasks)
+      _score(
+        corpus,
+        encode(n),
+        functools.partial(likelihood if rank else answer, params),
+        threshold,
+        rank,
+      )
+      for n, (corpus, rank) in enumerate(zip(tasks, ranked, strict=True))
     ]
 
   return score
+
+
+def _has_options(corpus: Corpus) -> bool:
+  """Whether each example of a task has options."""
+  task, examples = corpus.source.task, corpus.source.examples
+  return task.options is not None and all(map(task.options, examples))
 
 
 def _check_classes(data: pipeline.Data) -> None:
@@ -131,12 +159,14 @@ def _score(
   encoded: labelled.Encoded,
   answer: Callable,
   threshold: float,
+  ranked: bool,
 ) -> Scores:
   task, examples = corpus.source.task, corpus.source.examples
   rows = [row for own in encoded.rows for row in own]
   answers = iter(answer(corpus.labels, rows))
+  predict = _likeliest if ranked else _predict
   predictions = [
-    _predict(corpus.labels, example, own, [next(answers) for _ in own])
+    predict(corpus.labels, example, own, [next(answers) for _ in own])
     for example, own in zip(examples, encoded.rows, strict=True)
   ]
   secret = any(example.get(task.label, '') is None for example in examples)
@@ -145,6 +175,12 @@ def _score(
   return Scores(
     task, corpus.source.split, examples, predictions, dict(metrics), encoded.cut
   )
+
+
+def _likeliest(labels, example, rows, likelihoods):
+  """The prediction that the likeliest of an example's options is."""
+  options = labels.task.options(example)
+  return labels.task.decode(options[int(np.argmax(likelihoods))], example)
 
 
 def _predict(
@@ -191,7 +227,8 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
 
   def answer(params: Any, labels: labelled.Format, rows: list) -> Iterator[Any]:
     run = free if labels.task.kind == 'text' else usual
-    for batch, count in _batches(setup, data, labels, rows):
+    make = _sources if pairs else _labelled
+    for batch, count in _batches(setup, data, make, rows):
       with setup.on_mesh():
         found = jax.device_get(run(params, batch))[:count]
       if pairs:
@@ -203,24 +240,71 @@ def _answering(setup: Setup, data: pipeline.Data) -> Callable:
   return answer
 
 
-def _batches(setup, data, labels, rows):
-  """Global batches of the rows in their order, and how many rows each has."""
+def _ranking(setup: Setup, data: pipeline.Data) -> Callable:
+  """(params, format, rows) -> the log probability of each row's targets.
+
+  It is that of the tokens and of the one that ends them, in nats.
+  """
+  model = setup.model
+
+  def log_probs(params, batch):
+    logits = heads.logits_of(heads.apply(model, params, batch))
+    losses, *_ = token_losses(logits, batch['targets'])
+    return -jnp.sum(losses * batch['weights'], axis=1)
+
+  whole = NamedSharding(setup.mesh, PartitionSpec())
+  run = compilation.jit(log_probs, mesh=setup.mesh, out_shardings=whole)
+
+  def likelihood(params: Any, labels: labelled.Format, rows: list):
+    del labels
+    for batch, count in _batches(setup, data, _pairs, rows):
+      with setup.on_mesh():
+        yield from jax.device_get(run(params, batch))[:count]
+
+  return likelihood
+
+
+def _batches(setup, data, make, rows):
+  """Global batches of the rows in their order, and how many rows each has.
+
+  `make` gives the arrays of some rows: (setup, data, rows) -> name -> array.
+  """
   size = setup.data.batch
   for first in range(0, len(rows), size):
     part = rows[first : first + size]
-    if labels.config.objective == 'text_to_text':
-      arrays = _sources(setup, data, part)
-    else:
-      shapes = dict(data.shapes)
-      arrays = features.split(labelled.lay_out(part, shapes), shapes)
-      del arrays['cursor']
     filled = {
       name: np.concatenate(
         [x, np.zeros((size - len(part), *x.shape[1:]), x.dtype)]
       )[setup.rows]
-      for name, x in arrays.items()
+      for name, x in make(setup, data, part).items()
     }
     yield sharding.global_batch(filled, setup.rows, setup.mesh, size), len(part)
+
+
+def _labelled(setup, data, rows):
+  """The arrays that a head reads."""
+  del setup
+  return _arrays(labelled_rows.lay_out(rows, data.shapes), data)
+
+
+def _pairs(setup, data, rows):
+  """The arrays of pairs of inputs and targets, as in training, a row each."""
+  pair = setup.model.config.family == 'encoder_decoder'
+  make = features.encoder_decoder if pair else features.decoder_pairs
+  rng = np.random.default_rng(0)  # of the order of rows: there is one at a time
+  laid = [
+    make(
+      labelled_rows.examples([[row]]), data.shapes, rng, False, data.start_id
+    )
+    for row in rows
+  ]
+  return _arrays(np.concatenate(laid), data)
+
+
+def _arrays(laid, data):
+  arrays = features.split(laid, data.shapes)
+  del arrays['cursor']
+  return arrays
 
 
 def _sources(setup, data, rows):

@@ -45,7 +45,7 @@ NEEDED = {
 # Keys that older runs do not have, with the values that do what those did.
 ADDED = {
   'checkpoint': {'best': ''},
-  'eval': {'beams': 1, 'length_penalty': 0.6, 'sources': ()},
+  'eval': {'beams': 1, 'length_penalty': 0.6, 'ranked': False, 'sources': ()},
   'optimizer': {
     'decay': 'matrices',
     'decay_except': (),

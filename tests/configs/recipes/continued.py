@@ -76,6 +76,7 @@ FLAN = LAMDA._replace(
     },
     'schedule': {'name': 'constant', 'learning_rate': 3e-5},
     'train': {'steps': 30_000, 'z_loss': 1e-4},
+    'eval': {'ranked': True},
   },
   sizes={f'{size},recipe=flan': row for size, row in LAMDA.sizes.items()},
   like='2b,recipe=flan',

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from input_pipeline import corpora
-from input_pipeline.objectives import features, framing, labelled, reading
+from input_pipeline.objectives import (
+  features,
+  framing,
+  labelled,
+  labelled_rows,
+  reading,
+)
 from input_pipeline.tasks.task import Span, Task
 
 
@@ -116,8 +122,10 @@ def test_the_longer_text_of_a_pair_is_cut():
 def test_rows_of_a_head():
   config = Config(length=6)
   encoded = rows(config, [{'texts': ('a', 'b c'), 'label': 'yes'}])
-  shapes = labelled.shapes(config, 'encoder')
-  whole = labelled.lay_out([row for own in encoded.rows for row in own], shapes)
+  shapes = labelled_rows.shapes(config, 'encoder')
+  whole = labelled_rows.lay_out(
+    [row for own in encoded.rows for row in own], shapes
+  )
   batch = features.split(whole, shapes)
   assert batch['inputs'].tolist() == [[1, 10, 2, 11, 12, 2]]
   assert batch['segments'].tolist() == [[1] * 6]
@@ -130,8 +138,8 @@ def test_a_choice_has_a_line_for_each_pair():
   config = Config(objective='choice', choices=2, length=6)
   examples = [{'texts': [('a', 'b'), ('a', 'c c')], 'label': 'yes'}]
   encoded = rows(config, examples)
-  shapes = labelled.shapes(config, 'encoder')
-  batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)
+  shapes = labelled_rows.shapes(config, 'encoder')
+  batch = features.split(labelled_rows.lay_out(encoded.rows[0], shapes), shapes)
   assert batch['inputs'].tolist() == [
     [[1, 10, 2, 11, 2, 0], [1, 10, 2, 12, 12, 2]]
   ]
@@ -154,8 +162,8 @@ def test_each_order_of_a_pair_is_trained_on():
   assert types == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
   labels = [[row['labels'] for row in own] for own in encoded.rows]
   assert labels == [[1, 1], [0, 0]]
-  shapes = labelled.shapes(config, 'encoder')
-  made = labelled.make_rows(encoded.rows, shapes, np.random.default_rng(0))
+  shapes = labelled_rows.shapes(config, 'encoder')
+  made = labelled_rows.make_rows(encoded.rows, shapes, np.random.default_rng(0))
   assert len(made) == 4
   held = rows(config, [PAIR], trained=False).rows
   assert [row['inputs'].tolist() for row in held[0]] == [lines[0][0]]
@@ -166,14 +174,16 @@ def test_a_row_has_both_orders_of_a_pair():
   config = Config(framing='gpt1', orders='both', length=7)
   for trained in True, False:
     encoded = rows(config, [PAIR], family='decoder', trained=trained)
-    shapes = labelled.shapes(config, 'decoder')
-    batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)
+    shapes = labelled_rows.shapes(config, 'decoder')
+    batch = features.split(
+      labelled_rows.lay_out(encoded.rows[0], shapes), shapes
+    )
     assert batch['inputs'].tolist() == [
       [[1000, 10, 11, 1001, 12, 1002, 0], [1000, 12, 1001, 10, 11, 1002, 0]]
     ]
     assert batch['labels'].tolist() == [1]
   with pytest.raises(ValueError, match="data.orders='both' adds what a dec"):
-    labelled.shapes(config, 'encoder')
+    labelled_rows.shapes(config, 'encoder')
   with pytest.raises(ValueError, match='own/task has examples with one'):
     rows(config, [{'texts': ('a',), 'label': 'yes'}], family='decoder')
 
@@ -194,8 +204,8 @@ def test_a_words_first_token_has_its_tag():
     }
   ]
   encoded = rows(config, examples)
-  shapes = labelled.shapes(config, 'encoder')
-  batch = features.split(labelled.lay_out(encoded.rows[0], shapes), shapes)
+  shapes = labelled_rows.shapes(config, 'encoder')
+  batch = features.split(labelled_rows.lay_out(encoded.rows[0], shapes), shapes)
   assert batch['inputs'].tolist() == [[1, 10, 11, 12, 13, 14, 2]]
   assert batch['weights'].tolist() == [[0, 1, 0, 1, 1, 0, 0]]
   assert batch['labels'].tolist() == [[0, 1, 0, 1, 0, 0, 0]]
@@ -211,7 +221,7 @@ def test_text_to_text_pairs_end_with_eos():
   assert encoded.rows[0][0]['inputs'].tolist() == [10, 11, 12, 13, 14, 3]
   assert encoded.rows[0][0]['targets'].tolist() == [16, 3]
   assert encoded.cut == 1
-  inputs, targets = labelled.examples([*encoded.rows, *encoded.rows])[0]
+  inputs, targets = labelled_rows.examples([*encoded.rows, *encoded.rows])[0]
   assert inputs.shape == (2, 6)
   assert targets.shape == (2, 2)
 
@@ -297,8 +307,8 @@ def test_rows_of_questions_say_whether_there_is_an_answer():
   for answers, expected in (((), 1), (((0, 'a'),), 0)):
     (row,) = reading.windows(Span('q', 'a b', answers), Words(), config)
     assert row['no_answer'] == expected
-  shapes = labelled.shapes(config, 'encoder')
-  batch = features.split(labelled.lay_out([row], shapes), shapes)
+  shapes = labelled_rows.shapes(config, 'encoder')
+  batch = features.split(labelled_rows.lay_out([row], shapes), shapes)
   assert batch['no_answer'].tolist() == [0]
 
 

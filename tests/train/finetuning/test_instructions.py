@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from configs import flan_t5
-from configs.finetune import llama
+from configs.finetune import llama, t5
 from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
 from input_pipeline.instructions.catalog import find
@@ -65,6 +65,22 @@ def test_a_chat_model_trains_and_is_scored(chats):
   assert (
     again['messages/say/accuracy'] == rows[-1]['eval/messages/say/accuracy']
   )
+
+
+def test_an_epoch_is_a_row_for_each_answer(chats):
+  """An encoder-decoder has one for each turn, a decoder for each chat."""
+  _, path = chats
+  config = t5.get_config(f'size=tiny,task=messages:{path}').unlock()
+  config.data.batch, config.data.pack = 8, False
+  config.train.epochs = 2.0
+  config.eval.every = config.checkpoint.every = 0
+  resolved = adoption.resolve(config.lock())
+  assert resolved.train.steps == 2 * (40 + 20) // 8
+  assert resolved.eval.every == -(-(40 + 20) // 8)
+
+  config = llama.get_config(f'size=tiny,task=messages:{path}').unlock()
+  config.data.batch, config.train.epochs = 8, 2.0
+  assert adoption.resolve(config.lock()).train.steps == 2 * 40 // 8
 
 
 def test_a_prompt_is_what_the_user_says(chats):
