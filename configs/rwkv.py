@@ -35,10 +35,10 @@ SIZES = {
 }
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '1.5b': {'topology': 'v5e:4x4'},
-  '3b': {'topology': 'v5e:4x8'},
-  '7b': {'topology': 'v5e:8x8'},
-  '14b': {'topology': 'v5e:8x16'},
+  '1.5b': {'topology': 'v5e:4x4', 'remat': 'dots'},
+  '3b': {'topology': 'v5e:4x8', 'remat': 'dots'},
+  '7b': {'topology': 'v5e:8x8', 'remat': 'dots'},
+  '14b': {'topology': 'v5e:8x16', 'remat': 'dots'},
 }
 
 

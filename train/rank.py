@@ -10,7 +10,9 @@ is to the prompt's highest one. --how=pairs writes the best and the worst one as
 a pair, which `train.align` learns from. Lines of best and sample have `prompt`,
 `completion` and `reward`.
 
-REWARD is a run of --config=configs/align/reward.py. A prompt and its answer are
+Answers that are empty, or whose prompt is too long for the reward model, are
+left out and counted. REWARD is a run of --config=configs/align/reward.py. A
+prompt and its answer are
 joined as they are: white space counts. A run with data.chat_template reads them
 as a turn of the user and one of the assistant.
 """
@@ -62,6 +64,26 @@ def rank(
   ]
 
 
+def judged(
+  rows: Sequence[dict[str, Any]], rewards: Sequence[np.ndarray]
+) -> tuple[list[dict[str, Any]], list[np.ndarray], int]:
+  """Rows and rewards without the answers that are empty or have no reward.
+
+  Also the number of those that are empty. A prompt without an answer is left
+  out.
+  """
+  found, kept, empty = [], [], 0
+  for row, own in zip(rows, rewards, strict=True):
+    answers = texts(row)
+    there = [bool(answer.strip()) for answer in answers]
+    empty += there.count(False)
+    places = np.flatnonzero(there & np.isfinite(own))
+    if len(places):
+      found.append(row | {'answers': [answers[n] for n in places]})
+      kept.append(own[places])
+  return found, kept, empty
+
+
 def texts(row: dict[str, Any]) -> list[str]:
   """The texts of a row's answers.
 
@@ -92,9 +114,17 @@ def main():
   prompts = [
     row['prompt'] for row, own in zip(rows, answers, strict=True) for _ in own
   ]
-  scores = model.score(prompts, [x for own in answers for x in own])
+  failures: list[str] = []
+  scores = model.score(prompts, [x for own in answers for x in own], failures)
   ends = np.cumsum([len(own) for own in answers])
-  rewards = np.split(scores, ends[:-1])
+  rows, rewards, empty = judged(rows, np.split(scores, ends[:-1]))
+  if jax.process_index() == 0:
+    for count, why in (empty, 'are empty'), (len(failures), 'have no reward'):
+      if count:
+        reason = f'. The first: {failures[0]}' if why != 'are empty' else ''
+        terminal.warn(f'{count:,} answers {why}, and are left out{reason}.')
+  if not rows:
+    raise ValueError(f'--file={_FILE.value}: no answer is left.')
   kept = rank(rows, rewards, how, beta, _SEED.value)
   if jax.process_index() == 0:
     lines = [f'{json.dumps(x, ensure_ascii=False)}\n' for x in kept]

@@ -8,7 +8,9 @@ each answer a number, and the higher one wins. The interval is Wilson's, of 95%
 over prompts. Beside the rate stand each model's mean reward, its mean length
 and its KL divergence from the reference: the run that --reference names, or
 else --against. Where each line of the file has a `target`, so does the share of
-answers that are exactly it. The prompts must be ones that no model has learned
+answers that are exactly it, and that of empty answers where there are any. The
+reward model reads the texts, so that its tokenizer and its chat template may be
+others. The prompts must be ones that no model has learned
 from.
 
 A win rate says what this reward model prefers. It is no evidence that people do
@@ -101,6 +103,7 @@ def win_rate(
         np.array([len(x) for x in tokens]),
         own.astype(np.float64) - other,
         exact,
+        [not answer.text.strip() for answer in answers],
       )
     )
   return winning.compared(*sides)
@@ -112,6 +115,8 @@ def described(found: dict[str, Any]) -> str:
   columns = {'reward': 'reward', 'kl': 'KL, nats', 'length': 'tokens'}
   if 'exact' in found['ours']:
     columns['exact'] = 'exact match'
+  if any(found[name].get('empty') for name in ('ours', 'theirs')):
+    columns['empty'] = 'empty'
   rate = f'{found["win_rate"]:.1%} (95%: {low:.1%} to {high:.1%})'
   lines = [
     f'Win rate {rate}, {found["prompts"]:,} prompts, {found["ties"]:,} ties.',
@@ -128,12 +133,14 @@ def main():
   rows = read_prompts(_FILE.value)
   prompts = [row['prompt'] for row in rows]
   targets = [
-    row['target'] for row in rows if isinstance(row.get('target'), str)
+    str(row['target'])
+    for row in rows
+    if isinstance(row.get('target'), str | int | float)
   ]
-  if targets and len(targets) < len(rows):
+  if any('target' in row for row in rows) and len(targets) < len(rows):
     raise ValueError(
       f'--file={_FILE.value}: {len(targets):,} of {len(rows):,} lines have a '
-      'text in the field target: give all of them one, or none.'
+      'text or a number in the field target: give all of them one, or none.'
     )
   processes.join()
   ours, theirs = (opening.open_run(x.value) for x in (_WORKDIR, _AGAINST))

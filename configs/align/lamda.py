@@ -1,7 +1,7 @@
 """LaMDA's filtering and ranking (Thoppilan et al. 2022, 6.1 and 6.2).
 
 `align/lamda.py:[family=FAMILY][,size=tiny]`: the model writes several answers
-to each prompt. Answers that a classifier of safety gives too little are left
+to each prompt. Answers that a classifier finds too likely to be unsafe are left
 out, the others are ranked, and the model is tuned on the best one. Of a prompt
 whose answers are all left out nothing is learned.
 
@@ -11,9 +11,11 @@ of 2.5M turns (all from memory). Here the answers are written again in each
 step, by the model as it is then.
 
 --config.align.rewards names the runs that rank, each with its factor:
-"(('model:SENSIBLE', 3.0), ('model:SPECIFIC', 1.0), ('model:INTERESTING', 1.0))"
---config.align.filters="(('model:SAFE', 0.0),)" names the one that filters, with
-the least that it must give. They are reward models of align/reward.py, or rules
+"(('classifier:SENSIBLE=yes', 3.0), ('classifier:SPECIFIC=yes', 1.0), ...)"
+--config.align.filters="(('classifier:SAFETY=safe', 0.8),)" names the one that
+filters, with the least probability that it must give. SENSIBLE, SPECIFIC and
+SAFETY are classifiers that train.finetune has trained on tables of prompts,
+answers and labels (docs/finetuning.md). Reward models and rules do as well
 (docs/reinforcement.md).
 """
 

@@ -12,6 +12,7 @@ the assistant. A line without a prompt has one in both answers: the part in
 which they agree.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -48,7 +49,9 @@ class Preferences(Source):
 
   With `single` answers stand alone: a pair is two answers, of which the chosen
   one is desirable. Beside each stands the next answer to another prompt, which
-  KTO's estimate of the KL divergence needs (Ethayarajh et al. 2024, 4.1).
+  KTO's estimate of the KL divergence needs (Ethayarajh et al. 2024, 4.1), and
+  beside the rejected answer of a pair a rejected one: the estimate is over both
+  kinds.
 
   Args:
     files: their names.
@@ -128,17 +131,29 @@ class Preferences(Source):
         'KL divergence of KTO is estimated from answers to other prompts: '
         'give several, or take align.method=dpo.'
       )
-    following, found = None, {}
+    following, found = 0, {}
     for n in reversed(range(2 * len(good))):
-      example, after = good[n % len(good)], good[(n + 1) % len(good)]
-      if after.prompt != example.prompt:
+      at, after = n % len(good), (n + 1) % len(good)
+      if good[after].prompt != good[at].prompt:
         following = after
-      found[example.number] = following
+      found[good[at].number] = good[following]
+    seconds = self._seconds()
     for own in self._found:
       for n, (line, example) in enumerate(own):
         if isinstance(example, Preference):
-          other = found[example.number].first
-          own[n] = line, example._replace(second=other)
+          other = found[example.number]
+          if example.number in seconds:  # a rejected one has a rejected one
+            other = seconds.get(other.number + 1, other)
+          own[n] = line, example._replace(second=other.first)
+
+  def _seconds(self):
+    """Number -> example, of those that are the rejected answer of a pair."""
+    return {
+      example.number: example
+      for own in self._found
+      for (before, _), (line, example) in itertools.pairwise(own)
+      if line == before
+    }
 
 
 def _read(record, number, single, chats) -> list[Preference | ValueError]:

@@ -116,7 +116,11 @@ class Corpus:
           print(f'More documents are skipped: {counted}', flush=True)
       if failures:
         worst = describe(*failures.popitem())
-        check_share(len(self.skipped), self.documents, self.config, worst)
+        # All pairs are known beforehand, and may be few.
+        least = sum(self.source.lengths) if self.answers else 1000
+        check_share(
+          len(self.skipped), self.documents, self.config, worst, least
+        )
     return documents
 
   def _leave_out(self, file, line, why):
@@ -170,17 +174,22 @@ class Corpus:
 
 
 def check_share(
-  skipped: int, documents: int, config: DataConfig, worst: str
+  skipped: int,
+  documents: int,
+  config: DataConfig,
+  worst: str,
+  least: int = 1000,
 ) -> None:
   """Raises ValueError when too many documents are unreadable.
 
-  `worst` is the report of one of them; see describe.
+  `worst` is the report of one of them; see describe. The share is that of at
+  least so many documents, and of no more than 1000 of those to come.
   """
-  share = config.max_bad_share
-  if skipped > share * max(documents, 1000):
+  share, least = config.max_bad_share, min(least, 1000)
+  if skipped > share * max(documents, least):
     raise ValueError(
       f'{skipped} of {documents} documents are unreadable, more than'
-      f' data.max_bad_share={share} of them (of 1000 at least). {worst}'
+      f' data.max_bad_share={share} of them (of {least} at least). {worst}'
     )
 
 

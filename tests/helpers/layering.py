@@ -190,7 +190,7 @@ ORDER = {
     {'sweeping', 'comparing'},
     {'special_tokens', 'generation'},
     {'evaluation'},
-    {'finetuning.scoring', 'aligning.rewards'},
+    {'finetuning.scoring', 'aligning.rewards', 'aligning.classifiers'},
     {'reinforcing'},
     {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
     {'report', 'scaling.forms', 'scaling.points'},

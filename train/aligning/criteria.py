@@ -5,6 +5,7 @@ preferences.py). Rows of padding count as nothing.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +21,8 @@ from train.learning.tokens import Batch, Sums, mean
 from train.reinforcing import policies
 
 Rng = jax.Array | None
+# What is reported of pairs, beside the accuracy.
+PAIR = 'loss', 'reward_margin', 'reward_chosen', 'reward_rejected'
 
 
 def criterion_for(align: Any) -> Criterion:
@@ -28,14 +31,19 @@ def criterion_for(align: Any) -> Criterion:
     return policies.policy_of(align).criterion
   match align.method:
     case 'reward':
-      return Criterion(reward, weights, means)
+      return Criterion(reward, weights, functools.partial(means, PAIR))
     case 'kto':
       return Criterion(functools.partial(kto, align), weights, kto_means)
     case 'orpo':
       return Criterion(
         orpo, orpo_weights, functools.partial(orpo_means, align.beta)
       )
-  return Criterion(functools.partial(preference, align), weights, means)
+  names = *PAIR, 'log_prob_chosen', 'log_prob_rejected'
+  return Criterion(
+    functools.partial(preference, align),
+    weights,
+    functools.partial(means, names),
+  )
 
 
 def log_probs(
@@ -78,13 +86,9 @@ def weights(batch: Batch) -> Sums:
   return {'weight': jnp.sum(present(batch))}
 
 
-def means(sums: Sums) -> Sums:
-  """Per pair: `loss`, `accuracy` and what else was summed."""
-  found = {
-    name: mean(total, sums['weight'])
-    for name, total in sums.items()
-    if name not in ('weight', 'correct')
-  }
+def means(names: Sequence[str], sums: Sums) -> Sums:
+  """Per pair: the sums of these names, and `accuracy`."""
+  found = {name: mean(sums[name], sums['weight']) for name in names}
   return found | {'accuracy': mean(sums['correct'], sums['weight'])}
 
 
@@ -190,8 +194,7 @@ def orpo_means(beta: float, sums: Sums) -> Sums:
 
   Hong et al. 2024, equation 6; beta is the paper's lambda.
   """
-  text = 'text_loss', 'text_tokens'
-  found = means({k: x for k, x in sums.items() if k not in text})
+  found = means(('odds_loss', *PAIR[1:]), sums)
   text_loss = mean(sums['text_loss'], sums['text_tokens'])
   loss = text_loss + beta * found['odds_loss']
   return {'loss': loss, 'text_loss': text_loss} | found

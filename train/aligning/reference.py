@@ -108,6 +108,9 @@ def _fingerprint(data: pipeline.Data) -> dict:
     'tokenizer': data.tokenizer.fingerprint,
     'sources': [source.fingerprint for source in _sources(data)],
   }
+  if data.config.objective == 'desirable':
+    # Which answer stands beside another: see sources/preferences.py.
+    found['data']['answers_beside'] = 'of both kinds'
   if data.template:
     found['data']['chat_template'] = data.template.fingerprint
   return json.loads(json.dumps(found))

@@ -44,16 +44,21 @@ class Reward:
   run: opening.Run
 
   def score(
-    self, prompts: Sequence[Prompt], answers: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    answers: Sequence[str],
+    failures: list[str] | None = None,
   ) -> np.ndarray:
     """The reward of each answer to its prompt, float32 [n].
 
     With data.chat_template a prompt is a chat, or what the user says, and the
     answer the assistant's turn. Answers that are longer than the row are cut,
-    and counted on the terminal.
+    and counted on the terminal. With `failures`, a list, it gets the reason for
+    each prompt that is too long, whose answer has the reward NaN.
 
     Raises:
-      ValueError: a prompt is too long, or there are more prompts than answers.
+      ValueError: a prompt is too long and there is no list of `failures`, or
+        there are more prompts than answers.
       RewardError: a reward is NaN or infinite.
     """
     if len(prompts) != len(answers):
@@ -66,16 +71,20 @@ class Reward:
     else:
       read = (conversation(x, True) if is_chat(x) else x for x in prompts)
     ids = self._form.ids([*read], [[x] for x in given], self.run.tokenizer)
-    return self._scored(ids, [*map(last_words, prompts)], answers)
+    return self._scored(ids, [*map(last_words, prompts)], answers, failures)
 
   def score_ids(
-    self, prompts: Sequence[np.ndarray], answers: Sequence[np.ndarray]
+    self,
+    prompts: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    failures: list[str] | None = None,
   ) -> np.ndarray:
     """As `score`, of chats that are ids of the model's own tokenizer.
 
     Args:
       prompts: as a model reads them before it answers.
       answers: without the token that ends a turn.
+      failures: as of `score`.
     """
     tokenizer = self.run.tokenizer
     ids = [
@@ -83,7 +92,7 @@ class Reward:
       for prompt, answer in zip(prompts, answers, strict=True)
     ]
     texts = [[tokenizer.decode(x) for x in own] for own in (prompts, answers)]
-    return self._scored(ids, *texts)
+    return self._scored(ids, *texts, failures)
 
   @functools.cached_property
   def template(self) -> templates.Template | None:
@@ -92,20 +101,20 @@ class Reward:
       return None
     return templates.prepare(self.run.data, self.run.tokenizer, self.run.folder)
 
-  def _scored(self, ids, prompts, answers):
+  def _scored(self, ids, prompts, answers, failures):
     """The rewards of ids, as `preferences.Answers.ids` gives them."""
-    rows, cut = self._rows(ids, prompts)
+    rows, places, cut = self._rows(ids, prompts, failures)
     if cut and jax.process_index() == 0:
       terminal.warn(
         f'{self.run.folder} reads {self.run.data.length} tokens: {cut:,} of '
         f'{len(rows):,} answers were cut before they were scored.'
       )
-    found = np.zeros(len(rows), np.float32)
+    found = np.full(len(ids), np.nan, np.float32)
     for first, batch, count in self._batches(rows):
       values = jax.device_get(self._step(self.run.params, batch))[:, 0]
-      found[first : first + count] = values[:count]
-    if not np.isfinite(found).all():
-      n = int(np.flatnonzero(~np.isfinite(found))[0])
+      found[places[first : first + count]] = values[:count]
+    if bad := [n for n in places if not np.isfinite(found[n])]:
+      n = bad[0]
       raise RewardError(
         f'{self.run.folder}, step {self.run.step}, gives the answer '
         f'{answers[n][:60]!r} to {prompts[n][:60]!r} the reward {found[n]}. '
@@ -113,23 +122,31 @@ class Reward:
       )
     return found
 
-  def _rows(self, ids, prompts):
-    """The row of each answer, and how many answers were cut."""
+  def _rows(self, ids, prompts, failures):
+    """The rows, the numbers of their answers, how many answers were cut."""
     tokenizer, form = self.run.tokenizer, self._form
-    rows, cut = [], 0
-    for text, own in zip(prompts, ids, strict=True):
+    rows, places, cut = [], [], 0
+    for n, (text, own) in enumerate(zip(prompts, ids, strict=True)):
       try:
         if isinstance(own, ValueError):
           raise own
         row, lost = form.row(*own, tokenizer)
       except ValueError as error:
-        raise ValueError(
-          f'{self.run.folder} cannot score answers to {text[:60]!r}: {error}.'
-        ) from error
+        why = (
+          f'{self.run.folder} cannot score answers to {text[:60]!r}: {error}'
+        )
+        if failures is None:
+          raise ValueError(
+            f'{why}. Leave the prompt out, or train a reward model with longer '
+            'rows.'
+          ) from error
+        failures.append(why)
+        continue
       del row['kept']
       rows.append(row)
+      places.append(n)
       cut += lost
-    return rows, cut
+    return rows, places, cut
 
   @functools.cached_property
   def _form(self):

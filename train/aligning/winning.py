@@ -36,19 +36,21 @@ class Side:
     log_ratios: [n], log probability under the model minus that under the
       reference. Its mean estimates KL(model, reference).
     exact: [n], whether each answer is its prompt's target; None: there is none.
+    empty: [n], whether each answer has no text; None: not looked at.
   """
 
   rewards: np.ndarray
   lengths: np.ndarray
   log_ratios: np.ndarray
   exact: Sequence[bool] | None = None
+  empty: Sequence[bool] | None = None
 
   def described(self) -> dict[str, float]:
     """Means, each with its standard error."""
     found = {}
     for name, x in (
       ('reward', self.rewards), ('length', self.lengths),
-      ('kl', self.log_ratios), ('exact', self.exact),
+      ('kl', self.log_ratios), ('exact', self.exact), ('empty', self.empty),
     ):  # fmt: skip
       if x is None:
         continue

@@ -70,13 +70,16 @@ def _check_rewards(align, name):
 def _check_limits(align):
   names = [name for name, _ in (*align.rewards, *align.filters)]
   limited = [name for name in names if rules.is_limited(name)]
-  for key in 'reward_seconds', 'reward_memory':
+  keys = 'reward_seconds', 'reward_memory'
+  bad = [key for key in keys if not 0 < align[key] < float('inf')]
+  if limited and bad:
+    values = ' and '.join(f'align.{key} is {align[key]}' for key in bad)
+    raise ValueError(
+      f'{values}; {limited[0]} runs under limits on the seconds of an answer '
+      'and the MiB of its process: give numbers above 0, such as 2 and 1024.'
+    )
+  for key in keys:
     value = align[key]
-    if limited and not 0 < value < float('inf'):
-      raise ValueError(
-        f'align.{key} is {value}; align.rewards={limited[0]} runs under a '
-        'limit: give a number above 0.'
-      )
     if value and not limited:
       raise ValueError(
         f'align.{key} is {value}, but no function, pattern or test is in '

@@ -11,13 +11,15 @@ An answer for which that fails (it takes too long, raises, or gives no finite
 number) has the reward NaN, and counts as a failure. It is left out of the step.
 Where all answers of a batch fail, the run ends with the first reason.
 
-A reward model, model:WORKDIR, is in scores.py.
+A reward model, model:WORKDIR, and a classifier, classifier:WORKDIR=CLASS, are
+in scores.py.
 """
 
 import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -42,10 +44,12 @@ RULES = {
   ),
 }
 LIMITED = 'regex', 'tests'
-MODEL = 'model:'
+MODEL, CLASS = 'model:', 'classifier:'
 WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'worker.py')
 # Variables of the environment that a program under test may read.
 KEPT = 'PATH', 'LANG', 'LC_ALL', 'TMPDIR'
+NO_TARGET = 'its prompt has no target'
+FENCE = re.compile(r'```[\w+-]*\n(.*?)(?:```|\Z)', re.DOTALL)
 START = 60  # seconds that a file of the user's may take to be imported
 
 
@@ -77,7 +81,10 @@ def open_rule(name: str, seconds: float, size: int) -> Any:
     return Function('', 'regex', seconds, size)
   path, colon, function = name.rpartition('.py:')
   if not colon or not function:
-    known = [*RULES, *LIMITED, 'FILE.py:FUNCTION', 'model:WORKDIR']
+    known = [
+      *(*RULES, *LIMITED, 'FILE.py:FUNCTION', f'{MODEL}WORKDIR'),
+      f'{CLASS}WORKDIR=CLASS',
+    ]
     raise ValueError(unknown('align.rewards', name, known))
   path += '.py'
   if not os.path.isfile(path):
@@ -118,6 +125,8 @@ class Function:
     return found, failures
 
   def _one(self, triple):
+    if self._where == ('', 'regex') and not triple[2]:
+      return np.nan, NO_TARGET
     if self._process is None:
       self._start()
     try:
@@ -174,7 +183,9 @@ class Function:
       self.close()
       why = f'importing it took more than {START} s'
       if reply is not None:
-        why = reply.get('error', 'its process ended; is reward_memory too low?')
+        why = reply.get('error', 'its process ended')
+        if 'error' not in reply or 'MemoryError' in why:
+          why += f'; align.reward_memory={self._size // 2**20} may be too low'
       raise ValueError(f'align.rewards={path}:{name}: {why}.')
 
   def close(self) -> None:
@@ -196,12 +207,20 @@ class Tests:
     self._seconds, self._size = seconds, size
 
   def score(self, answers: Sequence[Triple]) -> tuple[list[float], list[str]]:
-    """1 where all tests pass, else 0: a program that hangs has not passed."""
+    """1 where all tests pass, else 0: a program that hangs has not passed.
+
+    NaN without tests. Of an answer in Markdown the first block of code counts.
+    """
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      return list(pool.map(self._one, answers)), []
+      found = list(pool.map(self._one, answers))
+    return found, [NO_TARGET] * int(np.isnan(found).sum())
 
   def _one(self, triple):
     _, program, tests = triple
+    if not tests.strip():
+      return np.nan
+    if block := FENCE.search(program):
+      program = block[1]
     word = secrets.token_hex(8)
     with tempfile.TemporaryDirectory() as folder:
       process = subprocess.Popen(
@@ -235,7 +254,11 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def checked(
-  found: Sequence[float], failures: Sequence[str], count: int, name: str
+  found: Sequence[float],
+  failures: Sequence[str],
+  count: int,
+  name: str,
+  group: str = 'rewards',
 ) -> np.ndarray:
   """The rewards of `count` answers, float32, NaN where one is not known.
 
@@ -245,14 +268,14 @@ def checked(
   rewards = np.asarray(found, 'float32')
   if rewards.shape != (count,):
     raise RewardError(
-      f'align.rewards={name} gave rewards of shape {list(rewards.shape)} for '
+      f'align.{group}: {name} gave numbers of shape {list(rewards.shape)} for '
       f'{count} answers: it must give one number for each.'
     )
   rewards[~np.isfinite(rewards)] = np.nan
   if count and np.isnan(rewards).all():
     why = failures[0] if failures else 'they are not finite'
     raise RewardError(
-      f'align.rewards={name} gave none of {count} answers a reward. The first '
+      f'align.{group}: {name} gave none of {count} answers a number. The first '
       f'reason: {why}. Correct it, or raise align.reward_seconds or '
       'align.reward_memory, and run the same command again: it resumes.'
     )

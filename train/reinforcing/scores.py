@@ -1,4 +1,4 @@
-"""The rewards of a batch of answers: of rules, functions and reward models.
+"""The rewards of a batch of answers: of rules, functions and models.
 
 `align.rewards` names them, each with its factor, and their sum is the reward.
 `align.filters` has pairs too: a name and the least that an answer must get.
@@ -12,12 +12,14 @@ import numpy as np
 
 from configs.commands import terminal
 from input_pipeline import pipeline
+from train.aligning.classifiers import open_classifier
 from train.aligning.rewards import open_reward
 from train.parallel import processes
 from train.reinforcing import rules
 from train.runs import warm_start
 
 SHOWN = 3  # different failures that are shown as they come
+EMPTY = 'it is empty'
 
 
 class Model:
@@ -57,19 +59,52 @@ class Model:
 
     `ids` are those of the prompts and of the answers, which chats are read by.
     """
-    there = [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
-    found = np.full(len(answers), np.nan, 'float32')
+    there = _with_text(answers)
+    found, failures = np.full(len(answers), np.nan, 'float32'), []
     if there and self._chats:
       own = zip(*(ids[n] for n in there), strict=True)
-      found[there] = self._model.score_ids(*own)
+      found[there] = self._model.score_ids(*own, failures)
     elif there:
       prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
-      found[there] = self._model.score(prompts, texts)
-    failures = ['it is empty'] * (len(answers) - len(there))
+      found[there] = self._model.score(prompts, texts, failures)
+    failures += [EMPTY] * (len(answers) - len(there))
     return found.tolist(), failures
 
   def close(self) -> None:
     pass
+
+
+class Class:
+  """A classifier's probability of a class: WORKDIR[:STEP]=CLASS."""
+
+  def __init__(self, place: str):
+    folder, equal, label = place.rpartition('=')
+    if not equal:
+      raise ValueError(
+        f'{rules.CLASS}{place} names no class: write '
+        f'{rules.CLASS}WORKDIR=CLASS.'
+      )
+    folder, step = warm_start.parse(folder)
+    self._model = open_classifier(folder, label, step)
+
+  def score(
+    self, answers: Sequence[rules.Triple]
+  ) -> tuple[list[float], list[str]]:
+    """A number for each answer, NaN for one without a token; the failures."""
+    there = _with_text(answers)
+    found = np.full(len(answers), np.nan, 'float32')
+    if there:
+      prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
+      found[there] = self._model.score(prompts, texts)
+    return found.tolist(), [EMPTY] * (len(answers) - len(there))
+
+  def close(self) -> None:
+    pass
+
+
+def _with_text(answers):
+  """The numbers of the answers that are not empty."""
+  return [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
 
 
 class Scores:
@@ -94,6 +129,8 @@ class Scores:
   def _open(self, name):
     if name.startswith(rules.MODEL):
       return Model(name.removeprefix(rules.MODEL), self._data)
+    if name.startswith(rules.CLASS):
+      return Class(name.removeprefix(rules.CLASS))
     # Only the first process runs what may depend on its machine.
     if jax.process_index():
       return None
@@ -116,16 +153,33 @@ class Scores:
     Raises:
       RewardError: no answer has a reward.
     """
+    asked = texts, present, ids
     total = np.zeros(len(texts), 'float32')
     for name, factor, rule in self._rewards:
-      total += np.float32(factor) * self._of(name, rule, texts, present, ids)
-    allowed = np.ones(len(texts), bool)
+      total += np.float32(factor) * self._of('rewards', name, rule, *asked)
+    if present.any() and np.isnan(total[present]).all():
+      names = ', '.join(name for name, *_ in self._rewards)
+      raise rules.RewardError(
+        f'None of {present.sum()} answers has a number by all of '
+        f'align.rewards ({names}): each fails by one of them. Correct these, '
+        'and run the same command again: it resumes.'
+      )
+    allowed, known = np.ones(len(texts), bool), present & np.isfinite(total)
     for name, least, rule in self._filters:
+      found = self._of('filters', name, rule, *asked)
       # A comparison with NaN is false: what has no number does not pass.
-      allowed &= self._of(name, rule, texts, present, ids) >= least
+      allowed &= found >= least
+      if known.any() and not allowed[known].any():
+        self._warn(
+          'align.filters: no answer of this batch passes, and nothing is '
+          f'learned from it: {name} gives {np.nanmin(found[known]):.3g} to '
+          f'{np.nanmax(found[known]):.3g}, and {least:g} is the least that '
+          'passes. `kept` in metrics.jsonl is the share that does.',
+          name,
+        )
     return total, allowed
 
-  def _of(self, name, rule, texts, present, ids):
+  def _of(self, group, name, rule, texts, present, ids):
     found = np.full(len(texts), np.nan, 'float32')
     asked = [texts[n] for n in np.flatnonzero(present)]
     if not asked:
@@ -136,19 +190,23 @@ class Scores:
       if isinstance(rule, Model):
         more = ([ids[n] for n in np.flatnonzero(present)],)
       values, failures = rule.score(asked, *more)
-      self._report(name, failures)
-      values = rules.checked(values, failures, len(asked), name)
+      self._report(group, name, failures)
+      values = rules.checked(values, failures, len(asked), name, group)
     found[present] = processes.of_first(values)
     return found
 
-  def _report(self, name, failures):
+  def _report(self, group, name, failures):
     """Shows the first failures of the run, each reason once."""
     for why in failures:
-      new = (name, why) not in self._shown and len(self._shown) < SHOWN
-      if new and jax.process_index() == 0:
-        terminal.warn(f'align.rewards: {name} gave an answer no reward: {why}')
-      if new:
-        self._shown.add((name, why))
+      if len(self._shown) < SHOWN:
+        message = f'align.{group}: {name} gave an answer no number: {why}'
+        self._warn(message, (name, why))
+
+  def _warn(self, message, key):
+    """Shows a message of the run once."""
+    if key not in self._shown and jax.process_index() == 0:
+      terminal.warn(message)
+    self._shown.add(key)
 
   def close(self) -> None:
     """Ends the processes of the rules."""

@@ -116,6 +116,12 @@ def test_answers_alone_have_the_next_ones_to_another_prompt(tmp_path):
     ('q', 'd', 'a', 0),
   ]  # fmt: skip
   assert [x.number for x in good] == [0, 1, 2, 3]
+  # A rejected answer has a rejected one beside it.
+  rows = pair('p', 'b', 'c'), pair('q', 'd', 'e'), pair('r', 'f', 'g')
+  both = Preferences(written(tmp_path / 'c.jsonl', *rows), 'x', single=True)
+  assert [x.first + x.second for x in both.examples] == [
+    'bd', 'ce', 'df', 'eg', 'fb', 'gc',
+  ]  # fmt: skip
   assert 'label is 2' in str(bad)
   with pytest.raises(ValueError, match="have one prompt, 'p'"):
-    Preferences(written(tmp_path / 'b.jsonl', *rows[:2]), 'x', single=True)
+    Preferences(written(tmp_path / 'b.jsonl', rows[0]), 'x', single=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import llama
-from configs.align import dpo, grpo, recipe, reward
+from configs.align import dpo, grpo, orpo, recipe, reward
 from input_pipeline.chat.encoding import encode
 from input_pipeline.chat.messages import exchange
 from train import evaluate, loop
@@ -94,6 +94,17 @@ def test_the_loss_begins_at_log_2_and_falls(aligned):
   assert abs(means['loss'] - losses[-1]) < 1e-6
 
 
+def test_orpo_needs_no_reference(work):
+  folder = str(work / 'orpo')
+  align(config_of(work, orpo), folder, str(work / 'base'))
+  rows = [row for row in read_metrics(folder) if 'eval/loss' in row]
+  assert rows[-1]['eval/loss'] < rows[0]['eval/loss']
+  for row in rows:
+    both = row['eval/text_loss'] + 0.1 * row['eval/odds_loss']
+    assert abs(row['eval/loss'] - both) < 1e-6
+  assert not (work / 'orpo/reference').exists()
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(aligned, work):
   copy = str(work / 'copy')
   shutil.copytree(aligned, copy)
@@ -139,6 +150,10 @@ def test_rewards_of_texts(judge, aligned, capsys):
     model.score(['a'], ['b', 'c'])
   with pytest.raises(ValueError, match='cannot score .* too many for data.len'):
     model.score(['x' * 99], ['b'])
+  failures = []  # with a list for them, a prompt that is too long is counted
+  some = model.score([prompts[3], 'x' * 99], [answers[3], 'b'], failures)
+  np.testing.assert_allclose(some, [found[3], np.nan], atol=1e-5)
+  assert 'too many for data.length' in failures[0]
   with pytest.raises(ValueError, match='is no reward model: its align.method'):
     rewards.open_reward(aligned)
   broken = jax.tree.map(lambda x: x * np.nan, model.run.params)

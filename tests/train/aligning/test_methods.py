@@ -6,7 +6,9 @@ from configs import llama
 from tests.helpers.answers import RECIPES, config_of
 from train.aligning import methods
 from train.aligning.beginning import resolve
+from train.aligning.criteria import criterion_for
 from train.finetuning import adoption
+from train.runs.best import Best
 from train.settings import check_settings
 
 
@@ -47,6 +49,16 @@ def test_without_a_method_nothing_else_is_set():
     ValueError, match="'preference' is for python -m train.al"
   ):
     methods.check(config)
+
+
+@pytest.mark.parametrize('method', RECIPES)
+def test_what_an_evaluation_reports_is_known_beforehand(method):
+  """The best checkpoint may be chosen by any of it."""
+  criterion = criterion_for(config_of(method).align)
+  for name in 'loss', 'accuracy', 'reward_margin', 'reward_chosen':
+    Best(name, criterion, bytes_counted=False, labelled=True)
+  with pytest.raises(ValueError, match="checkpoint.best is 'none'; .*loss"):
+    Best('none', criterion, bytes_counted=False, labelled=True)
 
 
 def test_preferences_must_be_named_and_there(tmp_path):

@@ -21,6 +21,18 @@ def test_the_best_and_the_worst():
   assert not ranking.ranked('pairs', 'p', ['a', 'b'], np.float32([1, 1]))
 
 
+def test_empty_and_unread_answers_are_left_out():
+  rows = [
+    {'prompt': 'p', 'answers': ['a', ' ', 'b', '']},
+    {'prompt': 'q', 'answers': ['c', {'text': 'd'}]},
+  ]
+  given = np.float32([1, 2, 3, 4]), np.float32([np.nan, np.nan])
+  found, rewards, empty = rank.judged(rows, given)
+  assert found == [{'prompt': 'p', 'answers': ['a', 'b']}]
+  assert [x.tolist() for x in rewards] == [[1, 3]]
+  assert empty == 2
+
+
 def test_rejection_sampling_draws_the_optimal_policy():
   """Kept answers are distributed as p(y) exp(r / beta)."""
   beta, counts = 0.7, np.zeros(3)

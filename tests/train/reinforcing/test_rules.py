@@ -58,6 +58,7 @@ def test_a_pattern_may_hang():
   np.testing.assert_array_equal(found, [1, 0, np.nan, np.nan, 1, 0])
   assert 'more than 1 s' in failures[0]
   assert 'unterminated' in failures[1]
+  assert scored('regex', [('Q', 'x', '')])[1] == ['its prompt has no target']
 
 
 def test_a_function_of_the_users(own):
@@ -102,11 +103,15 @@ def test_unit_tests():
     # A program that ends before the tests has not passed them.
     'raise SystemExit(0)': 0,
     'import os\nos._exit(0)': 0,
+    'So:\n```python\ndef add(a, b):\n  return a + b\n```\nDone.': 1,
   }
   answers = [('Q', program, tests) for program in programs]
   found, failures = scored('tests', answers, 2.0)
   assert found == [*programs.values()]
   assert not failures
+  found, failures = scored('tests', [('Q', 'x = 1', ' ')])
+  assert np.isnan(found).all()
+  assert failures == ['its prompt has no target']
 
 
 def test_rewards_are_checked():

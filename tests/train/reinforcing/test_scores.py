@@ -42,7 +42,7 @@ def test_parts_filters_and_padding(monkeypatch, capsys):
   rewards, allowed = found([('p', 'a', 't')] * 4, present)
   np.testing.assert_array_equal(rewards, [2.5, np.nan, 3.0, np.nan])
   np.testing.assert_array_equal(allowed, [True, False, False, True])
-  said = 'good gave an answer no reward: why'
+  said = 'good gave an answer no number: why'
   assert capsys.readouterr().err.count(said) == 1
   found([('p', 'a', 't')] * 4, present)  # one reason is given once
   assert said not in capsys.readouterr().err
@@ -52,6 +52,26 @@ def test_no_answer_has_a_reward(monkeypatch):
   found = opened(monkeypatch, {'bad': [np.nan] * 2}, rewards=(('bad', 1.0),))
   with pytest.raises(scores.rules.RewardError, match='bad gave none of 2 ans'):
     found([('p', 'a', 't')] * 2, np.ones(2, bool))
+
+
+def test_answers_that_fail_by_different_rules(monkeypatch):
+  odd, even = [1.0, np.nan], [np.nan, 1.0]
+  given = {'odd': odd, 'even': even}
+  found = opened(monkeypatch, given, rewards=(('odd', 1.0), ('even', 1.0)))
+  with pytest.raises(scores.rules.RewardError, match='of 2 .* .odd, even.: ea'):
+    found([('p', 'a', 't')] * 2, np.ones(2, bool))
+
+
+def test_a_filter_that_nothing_passes_is_told_once(monkeypatch, capsys):
+  given = {'good': [1.0, 2.0], 'safe': [-0.5, 0.1]}
+  found = opened(
+    monkeypatch, given, rewards=(('good', 1.0),), filters=(('safe', 0.5),)
+  )
+  for _ in range(2):
+    _, allowed = found([('p', 'a', 't')] * 2, np.ones(2, bool))
+    assert not allowed.any()
+  said = capsys.readouterr().err
+  assert said.count('safe gives -0.5 to 0.1, and 0.5 is the least') == 1
 
 
 def test_the_record_keeps_each_step_once(tmp_path):
