@@ -42,7 +42,7 @@ SIZES = {
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
   'xl': {'topology': 'v5e:8x8', 'remat': 'dots'},
-  'xxl': {'topology': 'v5e:8x8'},
+  'xxl': {'topology': 'v5e:8x8', 'remat': 'dots'},
 }
 
 
