@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.name = 'cosine'  # 3.1
   c.schedule.learning_rate = 2e-5  # 3.1
   c.schedule.warmup_steps, c.schedule.end_fraction = 0, 0.1  # not stated
-  c.train.steps, c.train.epochs = 0, 2.0  # 3.1
+  c.train.epochs = 2.0  # 3.1
   if tiny:
     c.data.length, c.data.batch, c.data.streams = 128, 16, 4
     c.schedule.learning_rate = 1e-3

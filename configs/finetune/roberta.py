@@ -70,8 +70,12 @@ def sweep(arg: str = '') -> Iterator[dict[str, float]]:
   for rate in (1e-5, 2e-5, 3e-5):
     for batch in (16, 32):
       yield {
+        'name': (
+          f'learning_rate={rate},batch={batch},epochs=10.0,warmup_share=0.06'
+        ),
         'schedule.learning_rate': rate,
         'data.batch': batch,
         'train.epochs': 10.0,
+        'train.steps': 0,  # in place of the updates of UPDATES
         'train.warmup_share': 0.06,
       }
