@@ -1,9 +1,9 @@
 """Supervised tuning of LLaMA on chats (Touvron et al. 2023b, 3.1).
 
-`finetune/llama.py:task=TASK[,size=SIZE][,version=VERSION]`: TASK is
+`finetune/llama.py:[size=SIZE,][version=VERSION,]task=TASK`: TASK is
 messages:FILE,validation=FILE or instructions:FILE,validation=FILE
-(docs/instructions.md), or any labelled task. Sizes and versions are those of
-llama.py.
+(docs/instructions.md), or any labelled task. A file comes last, since what
+follows it is its own. Sizes and versions are those of llama.py.
 
 Version 2 is LLaMA 2-Chat's first step: two epochs over 27,540 chats, rows of
 4,096 tokens in batches of 64, a cosine from 2e-5, loss on the answers alone

@@ -1,6 +1,6 @@
 """Fine-tuning RoBERTa (Liu et al. 2019, 5).
 
-`finetune/roberta.py:task=TASK[,size=SIZE]`. GLUE: rates, batches, updates and
+`finetune/roberta.py:[size=SIZE,]task=TASK`. GLUE: rates, batches, updates and
 warm-up of the published configs, which stop after 10 epochs at most (table 10).
 RTE, MRPC and STS-B start from the model that learned MNLI: `--from` its workdir
 (5.1). --grid=recipe is the grid of table 10. SQuAD: rate 1.5e-5, batches of 48,
