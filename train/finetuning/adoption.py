@@ -139,9 +139,15 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   if family == 'electra' and config.model.family == 'encoder':
     family = 'encoder'  # the discriminator
   if family != config.model.family:
+    advice = 'use a recipe of that family.'
+    if config.align.method:
+      advice = (
+        "give the recipe that run's family=. align/ has decoder and "
+        'encoder_decoder, align/reward.py encoder too, and no other.'
+      )
     raise ValueError(
       f'--from={source} has model.family={theirs.model.family!r}, but the '
-      f'config has {config.model.family!r}: use a recipe of that family.'
+      f'config has {config.model.family!r}: {advice}'
     )
   config = config.copy_and_resolve_references().unlock()
   own = {*OWN, 'family'} - {'scan'}
