@@ -84,6 +84,7 @@ FINETUNING = {
     'data.pack': False,  # else a model that has not learned to end writes on
     'schedule.learning_rate': 1e-2,
     'train.epochs': 3,
+    'train.steps': 0,  # of the recipe
     'eval.every': 1000,  # in the end alone
     'checkpoint.best': '',  # the last one counts, as BERT's
   },

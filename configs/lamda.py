@@ -4,7 +4,10 @@
 2b, 8b or 137b; `tiny` is ours, for a run in minutes. Recipes: pretraining is
 the paper's; flan is the first FLAN's (Wei et al. 2022, 2.4), whose LaMDA-PT of
 137B parameters goes on from a pretraining like this one, with train.finetune as
-configs/flan_t5.py says. Its tasks are zero-shot and list their options.
+configs/flan_t5.py says. Its tasks are zero-shot and list their options. The
+paper also takes at most 30,000 training examples of a data set (2.4, memory).
+That is not done, since data.documents refuses a mixture with smaller ones: a
+large one is read whole. Its rate is the same, since the cap of rates is lower.
 
 A decoder of T5's parts: relative-position biases and gated GELU. The paper
 leaves much open: a number without a section is T5's.

@@ -133,6 +133,8 @@ SOURCES = {
 }
 # Sources whose documents have fields, one of which is data.text_field.
 FIELDS = ('json:', 'parquet:', 'tfds:')
+# Of a task that is a file: its keys follow it in a config's argument.
+FILE_LAST = 'Keys of the config, such as size=, come before task=.'
 
 
 def either(names: Iterable[str]) -> str:

@@ -300,9 +300,8 @@ class Data:
       elif at[0] - last > chunks.EMPTY * self.config.streams:
         raise ValueError(
           f'{readers[number].name} gave stream {stream} of data.streams='
-          f'{self.config.streams} no row in {at[0] - last} epochs: its'
-          ' documents are empty, unreadable, too short or, where pairs are'
-          ' made, alone in their file. Give others.'
+          f'{self.config.streams} no row in {at[0] - last} epochs: '
+          f'{self.corpora[number].without_rows()}'
         )
       if at == place:
         rows = rows[taken[self.kind] + 1 :]

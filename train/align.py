@@ -54,7 +54,7 @@ def align(config: ConfigDict, folder: str, source: str) -> None:
     config = beginning.resolve(adoption.adopt(config, source or base))
   if jax.process_index() == 0:
     terminal.say(beginning.described(config))
-  loop.train(config, folder, init_from=source)
+  loop.train(config, folder, init_from=source, init_flag='--from')
 
 
 def main():

@@ -65,7 +65,8 @@ def finetune(
     terminal.say(adoption.described(config))
     if scratch or not (source or base or workdir.begun(folder)):
       terminal.say('All parameters are new, from the seed: nothing pretrained.')
-  loop.train(config, folder, init_from='' if scratch else source)
+  start = '' if scratch else source
+  loop.train(config, folder, init_from=start, init_flag='--from')
 
 
 def published(config: str) -> list[dict]:

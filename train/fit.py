@@ -31,7 +31,7 @@ from ml_collections import ConfigDict, config_flags
 from configs.commands import terminal
 from input_pipeline import pipeline
 from input_pipeline.sources import paths
-from train.fitting import measure, meshes, report, variants
+from train.fitting import measure, meshes, report, resolving, variants
 from train.fitting.chips import Chip, chip_of, listed, resolve, slice_of
 from train.runs import command
 from train.setup import Setup, set_up
@@ -236,7 +236,8 @@ def _check_flags(bound):
 
 
 def main():
-  config = _CONFIG.value.copy_and_resolve_references()
+  own = resolving.resolve(_CONFIG.value, _note)
+  config = own.copy_and_resolve_references()
   name, slices = slice_of(config, _TOPOLOGY.value, _SLICES.value or 0)
   devices, chip, called = _devices(name, slices)
   bound = bool(name and chip.node)  # no compiler
@@ -267,7 +268,7 @@ def main():
     )
     if chosen:
       found, failed = better, None
-      extra['flags'] = meshes.flags(_CONFIG.value, chosen.apply(config))
+      extra['flags'] = meshes.flags(own, chosen.apply(config))
       title += f', with {chosen.words()}'
       page += f'\n\n{report.page(title, found)}'
       place = ', in place of --mesh' if _MESH.value else ''

@@ -33,6 +33,7 @@ def train(
   init_from: str = '',
   init_state: bool = False,
   profile: str = '',
+  init_flag: str = '--init_from',
 ) -> None:
   """Trains as `config` says, in `folder`, from its newest checkpoint if any.
 
@@ -47,6 +48,7 @@ def train(
       `warm_start`.
     init_state: take the optimizer's state and the step too.
     profile: FROM:TO, steps to profile; see `profiling`.
+    init_flag: the command's flag that gave `init_from`, for messages.
 
   Raises:
     ValueError: a setting that cannot work, before anything is compiled.
@@ -70,7 +72,9 @@ def train(
   changed = workdir.check(folder, config, accept_changed_config)
   adapters.check(folder, setup)
   init_from = adapters.source(folder, init_from)
-  origin = warm_start.find(folder, config, setup.state, init_from, init_state)
+  origin = warm_start.find(
+    folder, config, setup.state, init_from, init_state, init_flag
+  )
   describe(setup)
 
   # ---- Data ----------------------------------------------------------------

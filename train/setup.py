@@ -145,7 +145,9 @@ class Setup:
     if methods.writes(self.config):
       raise ValueError(
         f'align.method={self.config.align.method!r} writes answers in each '
-        'step, which is no single program that can be compiled ahead.'
+        'step, which is no single program that can be compiled ahead. To see '
+        'what its model and optimizer take, fit --config=align/orpo.py with '
+        'its family and model.*; its reference and its answers need more.'
       )
     step = configured_step(
       self.config, self.model, self.optimizer, self.schedule, self.tuning,

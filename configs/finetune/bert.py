@@ -1,6 +1,6 @@
 """Fine-tuning BERT (Devlin et al. 2019, 4 and A.3).
 
-`finetune/bert.py:task=TASK[,size=SIZE][,vocabulary=...]`: docs/tasks.md lists
+`finetune/bert.py:[size=SIZE,][vocabulary=...,]task=TASK`: docs/tasks.md lists
 the tasks, and --config.data.source=task:... names any other. Sizes are those of
 `bert.py`. They count only without --from: a checkpoint decides the sizes of its
 model.

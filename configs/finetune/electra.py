@@ -1,6 +1,6 @@
 """Fine-tuning ELECTRA's discriminator (Clark et al. 2020, table 7).
 
-`finetune/electra.py:task=TASK[,size=SIZE]`. Rates fall layer by layer from the
+`finetune/electra.py:[size=SIZE,]task=TASK`. Rates fall layer by layer from the
 head down. RTE and STS-B take 10 epochs, SQuAD 2, others 3. The labels of STS-B
 are divided by 5. The head reads [CLS] itself, as in the published code, which
 trains on the pairs of MRPC and STS-B in both orders (double_unordered). SQuAD

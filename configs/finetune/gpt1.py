@@ -1,6 +1,6 @@
 """Fine-tuning GPT-1 (Radford et al. 2018, 3.2, 3.3 and 4.1).
 
-`finetune/gpt1.py:task=TASK[,size=SIZE]`: 3 epochs of batches of 32, rate
+`finetune/gpt1.py:[size=SIZE,]task=TASK`: 3 epochs of batches of 32, rate
 6.25e-5, warm-up over 0.2% of the steps, then a line to 0. A text begins with a
 start token, a delimiter stands between two, and the class is read from an
 extract token at the end: three new rows of the table. The loss of the text

@@ -1,9 +1,9 @@
 """Supervised tuning of LLaMA on chats (Touvron et al. 2023b, 3.1).
 
-`finetune/llama.py:task=TASK[,size=SIZE][,version=VERSION]`: TASK is
+`finetune/llama.py:[size=SIZE,][version=VERSION,]task=TASK`: TASK is
 messages:FILE,validation=FILE or instructions:FILE,validation=FILE
-(docs/instructions.md), or any labelled task. Sizes and versions are those of
-llama.py.
+(docs/instructions.md), or any labelled task. A file comes last, since what
+follows it is its own. Sizes and versions are those of llama.py.
 
 Version 2 is LLaMA 2-Chat's first step: two epochs over 27,540 chats, rows of
 4,096 tokens in batches of 64, a cosine from 2e-5, loss on the answers alone
@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> ConfigDict:
   c.schedule.name = 'cosine'  # 3.1
   c.schedule.learning_rate = 2e-5  # 3.1
   c.schedule.warmup_steps, c.schedule.end_fraction = 0, 0.1  # not stated
-  c.train.steps, c.train.epochs = 0, 2.0  # 3.1
+  c.train.epochs = 2.0  # 3.1
   if tiny:
     c.data.length, c.data.batch, c.data.streams = 128, 16, 4
     c.schedule.learning_rate = 1e-3

@@ -53,6 +53,7 @@ def read_task(config: ConfigDict, task: str) -> ConfigDict:
   # One stream and one chunk: every epoch is a new order of all examples.
   config.data.streams, config.data.block = 1, 2**20
   config.data.length = 0  # the task's
+  config.train.steps = 0  # those of train.epochs
   config.eval.samples = 0
   config.eval.every = config.checkpoint.every = 0  # an epoch
   config.checkpoint.best = 'score'

@@ -1,6 +1,6 @@
 """Fine-tuning RoBERTa (Liu et al. 2019, 5).
 
-`finetune/roberta.py:task=TASK[,size=SIZE]`. GLUE: rates, batches, updates and
+`finetune/roberta.py:[size=SIZE,]task=TASK`. GLUE: rates, batches, updates and
 warm-up of the published configs, which stop after 10 epochs at most (table 10).
 RTE, MRPC and STS-B start from the model that learned MNLI: `--from` its workdir
 (5.1). --grid=recipe is the grid of table 10. SQuAD: rate 1.5e-5, batches of 48,
@@ -70,8 +70,12 @@ def sweep(arg: str = '') -> Iterator[dict[str, float]]:
   for rate in (1e-5, 2e-5, 3e-5):
     for batch in (16, 32):
       yield {
+        'name': (
+          f'learning_rate={rate},batch={batch},epochs=10.0,warmup_share=0.06'
+        ),
         'schedule.learning_rate': rate,
         'data.batch': batch,
         'train.epochs': 10.0,
+        'train.steps': 0,  # in place of the updates of UPDATES
         'train.warmup_share': 0.06,
       }

@@ -1,6 +1,6 @@
 """Fine-tuning T5 (Raffel et al. 2020, 3.1.3 and 3.7).
 
-`finetune/t5.py:task=TASK[,size=SIZE][,version=VERSION]`: every task is text to
+`finetune/t5.py:[size=SIZE,][version=VERSION,]task=TASK`: every task is text to
 text. task=glue and task=super_glue are mixtures: all of their examples as one
 data set (2.3). Batches of 128 rows of 512 tokens, packed; a constant rate of
 1e-3, 2^18 steps, a checkpoint every 5,000 steps; the one that is best for each

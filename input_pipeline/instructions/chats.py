@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 
 from input_pipeline.chat import messages as chat
-from input_pipeline.choices import unknown
+from input_pipeline.choices import FILE_LAST, unknown
 from input_pipeline.tasks import files, metrics
 from input_pipeline.tasks.task import Example, Task
 
@@ -92,7 +92,7 @@ def find(name: str) -> Task:
     key, found, value = pair.partition('=')
     if key not in _KEYS or not (found and value):
       hint = unknown(f'task {name!r}: key', key, _KEYS)
-      raise ValueError(f'{hint} Write KEY=VALUE.')
+      raise ValueError(f'{hint} Write KEY=VALUE. {FILE_LAST}')
     options[key] = value
   if not train:
     raise ValueError(f'task {name!r} names no file: write {layout}:FILE.')

@@ -92,15 +92,14 @@ def chats(
   ways = wording.inverted if inverted else ()
   ways = ways or wording.asked
   way = ways[rng.integers(len(ways))]
+  question, answer = own = _filled(example, way, wording, listed)
   before = []
   if shown and len(draw.others) > 1:
     count = min(1 + int(rng.integers(draw.shots)), len(draw.others) - 1)
     chosen = rng.choice(len(draw.others), count + 1, replace=False)
-    worked = [x for n in chosen if (x := draw.others[n]) is not example]
-    before = [
-      '\n'.join(_filled(x, way, wording, listed)) for x in worked[:count]
-    ]
-  question, answer = _filled(example, way, wording, listed)
+    worked = [_filled(draw.others[n], way, wording, listed) for n in chosen]
+    # Tasks have duplicates: the question itself must not be among them.
+    before = ['\n'.join(x) for x in worked if x != own][:count]
   return [exchange(_BETWEEN.join([*before, question]), answer)]
 
 

@@ -30,8 +30,8 @@ class Corpus:
   `documents` and `skipped` are what was read so far and which of it is bad.
   Of a task, `labels` says how its examples are read, and of preferences
   `answers`. `cut` are those that lost tokens, each once: pairs (file, line).
-  `left_out` are those of which nothing can be learnt: a chat's prompt may fill
-  the row.
+  `left_out` are those of which nothing can be learnt, each with why: a chat's
+  prompt may fill the row.
   """
 
   def __init__(
@@ -52,7 +52,7 @@ class Corpus:
     self.limits = self._limits(limit) if limit else None
     self.labels, self.answers = labels, answers
     self.documents, self.skipped = 0, set()
-    self.cut, self.left_out = set(), set()
+    self.cut, self.left_out = set(), {}
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
 
@@ -123,11 +123,24 @@ class Corpus:
         )
     return documents
 
+  def without_rows(self) -> str:
+    """Why none of the documents makes a row, and what to do."""
+    if not self.left_out:
+      return (
+        'its documents are empty, unreadable, too short or, where pairs are '
+        'made, alone in their file. Give others.'
+      )
+    why = next(iter(self.left_out.values()))
+    return (
+      f'{len(self.left_out):,} examples are left out, the first because {why}. '
+      'Where the row is too short raise data.length; else give others.'
+    )
+
   def _leave_out(self, file, line, why):
     """Counts an example without a row once, and reports the first."""
     if (file, line) in self.left_out:
       return
-    self.left_out.add((file, line))
+    self.left_out[file, line] = why
     if len(self.left_out) == 1:
       counted = 'data/left_out in metrics.jsonl counts such examples.'
       print(

@@ -20,7 +20,7 @@ import os
 import runpy
 from collections.abc import Iterator, Mapping, Sequence
 
-from input_pipeline.choices import either, unknown
+from input_pipeline.choices import FILE_LAST, either, unknown
 from input_pipeline.sources import paths
 from input_pipeline.tasks import files, formats, metrics, reading, tagging
 from input_pipeline.tasks.task import Example, Task
@@ -226,7 +226,8 @@ def _options(name: str, pairs: Sequence[str]) -> Mapping[str, str]:
   for pair in pairs:
     key, equals, value = pair.partition('=')
     if key not in _KEYS:
-      raise ValueError(f'task {name!r}: {unknown("key", key, _KEYS)}')
+      hint = unknown(f'task {name!r}: key', key, _KEYS)
+      raise ValueError(f'{hint} {FILE_LAST}')
     if not equals or not value or key in options:
       raise ValueError(
         f'task {name!r}: {key!r} must have one value, {_KEYS[key]}. A file or'

@@ -192,7 +192,7 @@ ORDER = {
     {'evaluation'},
     {'finetuning.scoring', 'aligning.rewards', 'aligning.classifiers'},
     {'reinforcing'},
-    {'average', 'evaluate', 'fingerprint', 'fit', 'generate', 'goodput'},
+    {'average', 'evaluate', 'fingerprint', 'generate', 'goodput'},
     {'report', 'scaling.forms', 'scaling.points'},
     {'scaling.solving'},
     {'scaling.optimum', 'scaling.profiles', 'scaling.runs', 'scaling.show'},
@@ -202,8 +202,8 @@ ORDER = {
     {'pretrained'},
     {'beginning', 'recording', 'finetuning', 'phases'},
     {'aligning', 'rewinding'},
-    {'loop'},
-    {'__main__', 'align', 'finetune', 'rank', 'sweep', 'win_rate'},
+    {'fitting.resolving', 'loop'},
+    {'__main__', 'align', 'finetune', 'fit', 'rank', 'sweep', 'win_rate'},
   ),
 }
 

@@ -25,8 +25,8 @@ def score(run: Any, batches: Iterable[Batch]) -> dict[str, Any]:
 
   Returns:
     'prompts', their number, and 'shots': for each number of examples 'shots',
-    'score' and its standard error 'error', 'best', and the 'count' of
-    predictions.
+    'score' and its standard error 'error' (see `standard_error`), 'best', and
+    the 'count' of predictions.
 
   Raises:
     ValueError: the model is better than the best possible predictor.
@@ -54,12 +54,23 @@ def score(run: Any, batches: Iterable[Batch]) -> dict[str, Any]:
       {
         'shots': number,
         'score': float(values.mean()),
-        'error': float(values.std() / len(values) ** 0.5),
+        'error': standard_error(own, here),
         'best': float(best[here].mean()),
         'count': len(values),
       }
     )
   return {'prompts': len(own), 'shots': rows}
+
+
+def standard_error(own: np.ndarray, here: np.ndarray) -> float:
+  """That of the mean score [B,T] of the places `here` [B,T].
+
+  Prompts are independent, and the places of one prompt are not: a prompt counts
+  as the sum of what its places differ from the mean. With one place in each
+  prompt it is the deviation by the root of their number.
+  """
+  differences = np.where(here, own - own[here].mean(), 0.0).sum(axis=1)
+  return float(np.square(differences).sum() ** 0.5 / here.sum())
 
 
 def scores(found: np.ndarray, batch: Batch) -> np.ndarray:

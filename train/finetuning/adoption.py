@@ -32,7 +32,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
   Raises:
     ValueError: no task is named, or it cannot be read; epochs cannot be counted
-      (see `resolve_steps`).
+      or stand beside steps (see `resolve_steps`).
   """
   config = config.copy_and_resolve_references().unlock()
   opened = labelled.fill_in(config.data, config.model.family)
@@ -83,10 +83,15 @@ def _resolve_head(config: ConfigDict, task: Task) -> None:
 def resolve_steps(config: ConfigDict, examples: int) -> None:
   """Turns epochs and shares into steps, and intervals of 0 into an epoch.
 
-  Raises ValueError where a row has several examples, so that an epoch has an
-  unknown number of steps.
+  Raises ValueError for epochs beside steps, and where a row has several
+  examples, so that an epoch has an unknown number of steps.
   """
   train = config.train
+  if train.epochs and train.steps:
+    raise ValueError(
+      f'train.steps is {train.steps:,}, but train.epochs={train.epochs} decides'
+      ' the steps: set train.epochs=0 to train so many steps, or train.steps=0.'
+    )
   if train.epochs and config.data.pack:
     raise ValueError(
       f'train.epochs is {train.epochs}, but with data.pack=True a row has '
@@ -134,9 +139,15 @@ def adopt(config: ConfigDict, source: str, scratch: bool = False) -> ConfigDict:
   if family == 'electra' and config.model.family == 'encoder':
     family = 'encoder'  # the discriminator
   if family != config.model.family:
+    advice = 'use a recipe of that family.'
+    if config.align.method:
+      advice = (
+        "give the recipe that run's family=. align/ has decoder and "
+        'encoder_decoder, align/reward.py encoder too, and no other.'
+      )
     raise ValueError(
       f'--from={source} has model.family={theirs.model.family!r}, but the '
-      f'config has {config.model.family!r}: use a recipe of that family.'
+      f'config has {config.model.family!r}: {advice}'
     )
   config = config.copy_and_resolve_references().unlock()
   own = {*OWN, 'family'} - {'scan'}

@@ -90,6 +90,7 @@ def find(
   shape: TrainState,
   init_from: str = '',
   init_state: bool = False,
+  flag: str = '--init_from',
 ) -> Origin | None:
   """Where a run that starts now takes its first parameters from.
 
@@ -98,7 +99,8 @@ def find(
   changed since, it begins again from the parameters of that checkpoint.
 
   For a run that has a checkpoint, `init_from` must name the source that the run
-  began from, and does nothing. `shape` is from `abstract_state`.
+  began from, and does nothing. `shape` is from `abstract_state`, `flag` the
+  command's that gave `init_from`.
 
   Raises:
     ValueError: the run began from another source, or its source's parameters
@@ -111,12 +113,12 @@ def find(
   if not steps and init_from:
     if history.trained(folder):
       raise ValueError(
-        f'--workdir={folder} holds a run that has trained: --init_from begins '
-        'a new one. Take another --workdir.'
+        f'--workdir={folder} holds a run that has trained: {flag} begins a new '
+        'one. Take another --workdir.'
       )
     path, step = parse(init_from)
     if not paths.is_folder(path):
-      raise ValueError(f'--init_from={init_from}: there is no folder {path}.')
+      raise ValueError(f'{flag}={init_from}: there is no folder {path}.')
     checkpoints = adapters.open_checkpoints(path, read_only=True)
     step, path = checkpoints.find(step), paths.real(path)
     return _make(path, checkpoints, step, config, shape, init_state, False)
@@ -135,7 +137,7 @@ def find(
   saved = checkpoints.run(steps[-1])
   entries = entries or saved.get('history', [])
   if init_from:
-    _check_source(folder, entries, init_from, init_state)
+    _check_source(folder, entries, init_from, init_state, flag)
   if trained:
     return None
   keys = changed_keys(saved['config'], workdir.plain(config))
@@ -155,8 +157,9 @@ def parse(init_from: str) -> tuple[str, int | str | None]:
 
 
 def _check_source(
-  folder: str, entries: list[history.Entry], init_from: str, init_state: bool
-) -> None:
+  folder: str, entries: list[history.Entry], init_from: str, init_state: bool,
+  flag: str,
+) -> None:  # fmt: skip
   """Raises ValueError unless the run was begun with these flags."""
   source = history.source(entries)
   path, step = parse(init_from)
@@ -168,12 +171,13 @@ def _check_source(
   if not same:
     begun = 'with other parameters'
     if source:
-      flag = ' --init_state' if source['optimizer'] else ''
-      begun = f'with --init_from={source["workdir"]}:{source["step"]}{flag}'
+      state = ' --init_state' if source['optimizer'] else ''
+      begun = f'with {flag}={source["workdir"]}:{source["step"]}{state}'
+    other = '--config' if flag == '--from' else '--init_state'
     raise ValueError(
       f'--workdir={folder} holds a run that was begun {begun}. Parameters are '
-      'taken once, at the beginning: leave --init_from and --init_state out to '
-      'resume, or take another --workdir.'
+      f'taken once, at the beginning: leave {flag} and {other} out to resume, '
+      'or take another --workdir.'
     )
 
 

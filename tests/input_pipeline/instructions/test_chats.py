@@ -71,6 +71,8 @@ def test_bad_rows_name_their_line(layout, row, message, tmp_path):
 def test_bad_names():
   with pytest.raises(ValueError, match="Did you mean 'validation'"):
     find('messages:a.jsonl,validate=b.jsonl')
+  with pytest.raises(ValueError, match='such as size=, come before task='):
+    find('messages:a.jsonl,size=tiny')
   with pytest.raises(ValueError, match='names no file'):
     find('messages:')
   with pytest.raises(ValueError, match="metric 'bleu' is unknown"):

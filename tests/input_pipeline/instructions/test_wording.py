@@ -194,6 +194,19 @@ def test_worked_examples_have_their_answers():
   assert question
 
 
+def test_a_duplicate_of_the_question_is_no_worked_example():
+  task = find('flan/numbers/even')
+  others = task.make('train')[:200]  # 36 different ones
+  draw = Draw(np.random.default_rng(0), others, 4, 1.0)
+  counts = set()
+  for example in others:
+    [[user, _]] = task.chats(example, draw)
+    *worked, question = user['content'].split('\n\n')
+    assert not any(x.startswith(question) for x in worked)
+    counts.add(len(worked))
+  assert counts >= {1, 2, 3, 4}
+
+
 def test_nothing_is_drawn_where_an_example_is_evaluated():
   task = find('flan/words/last')
   own = task.make('validation')

@@ -216,6 +216,8 @@ def test_examples_without_a_row_are_counted(tmp_path, capsys):
   batches(data, 3)
   assert data.report()['left_out'] == 2
   assert 'example 1: its prompt has 91 tokens' in capsys.readouterr().out
+  with pytest.raises(ValueError, match='5 examples are left out.*data.length'):
+    batches(opened(dataclasses.replace(config, length=5)), 1)
 
 
 def test_a_template_is_kept_in_the_workdir(tmp_path):

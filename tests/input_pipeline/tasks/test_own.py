@@ -133,6 +133,7 @@ def test_a_table_as_the_argument_of_a_recipe():
     (',text=body,kind=text,metric=bleus', "metric 'bleus' is unknown. Did"),
     (',text=body,label=kind,metric=bleu', 'of kind=classification metric'),
     (',text=body,labels=kind', "key 'labels' is unknown. Did you mean 'label'"),
+    (',text=body,size=tiny', 'such as size=, come before task='),
     (',label=kind', 'names no column text'),
     (',text=body,kind=spans', "kind 'spans' is unknown"),
     (',text=body,label=body', "column 'body' is both text and label"),

@@ -134,6 +134,16 @@ def test_alignment_begins_with_a_model(work):
     align(config_of(work), str(work / 'none'), '')
 
 
+def test_another_start_is_refused_by_the_name_of_its_flag(aligned, work):
+  start, config = str(work / 'base'), config_of(work)
+  message = 'begun with --from=.*base:.* leave --from and --config out'
+  with pytest.raises(ValueError, match=message):
+    align(config, aligned, aligned)
+  pair = dpo.get_config('family=encoder_decoder,size=tiny')
+  with pytest.raises(ValueError, match='align/ has decoder and encoder_dec'):
+    align(pair, str(work / 'none'), start)
+
+
 def test_rewards_of_texts(judge, aligned, capsys):
   model = rewards.open_reward(judge)
   prompts = [f'film {n} is' for n in range(11)]

@@ -1,8 +1,13 @@
 """Settings of alignment that cannot work are refused, by key."""
 
+import shlex
+
+import jax
 import pytest
 
 from configs import llama
+from tests.configs.test_papers import load
+from tests.helpers import REPOSITORY
 from tests.helpers.answers import RECIPES, config_of
 from train.aligning import methods
 from train.aligning.beginning import resolve
@@ -10,6 +15,7 @@ from train.aligning.criteria import criterion_for
 from train.finetuning import adoption
 from train.runs.best import Best
 from train.settings import check_settings
+from train.setup import set_up
 
 
 @pytest.mark.parametrize(
@@ -84,3 +90,15 @@ def test_every_recipe_can_train(method, size):
   if method != 'reward':
     with pytest.raises(ValueError, match="'encoder' is unknown"):
       RECIPES[method].get_config('family=encoder')
+
+
+def test_the_flags_of_lora_in_the_document_train_two_matrices():
+  text = (REPOSITORY / 'docs' / 'align.md').read_text(encoding='utf-8')
+  (flags,) = (x for x in text.split('```')[1::2] if 'tuning.train=lora' in x)
+  keys = 'train.steps=1', 'train.epochs=0', 'eval.every=1', 'checkpoint.every=1'
+  keys = *keys, 'train.warmup_share=0', 'schedule.warmup_steps=0'
+  keys = *keys, 'data.source=preferences:x'
+  flags = *shlex.split(flags)[1:], *(f'--config.{x}' for x in keys)
+  setup = set_up(load('configs/align/dpo.py:tiny', flags), jax.devices()[:1])
+  factors = setup.tuning.trained(setup.state.params)['lora']['decoder']
+  assert list(factors['layers']['attention']) == ['query', 'value']

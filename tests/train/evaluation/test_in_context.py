@@ -143,6 +143,20 @@ def test_scores_by_shots():
   assert found['shots'][1]['best'] == 1
 
 
+def test_a_prompt_that_repeats_itself_is_one_observation():
+  once = rng().normal(size=(200, 1))
+  error = in_context.standard_error(once, np.full(once.shape, True))
+  assert np.isclose(error, once.std() / 200**0.5)
+  again = np.tile(once, 8)
+  here = np.full(again.shape, True)
+  assert np.isclose(in_context.standard_error(again, here), error)
+  # Of places that are independent it is that of their number.
+  free = rng(1).normal(size=(2000, 8))
+  here = rng(2).random(free.shape) < 0.5
+  wanted = free[here].std() / here.sum() ** 0.5
+  assert abs(in_context.standard_error(free, here) / wanted - 1) < 0.1
+
+
 @pytest.mark.parametrize('prompts', ['linear', 'copying', 'classification'])
 def test_who_sees_the_next_place_is_caught(prompts):
   """What a mask that lets one place too many through makes possible."""

@@ -74,6 +74,8 @@ def test_the_task_decides_what_the_recipe_leaves_open(task):
     recipe(task, **{'data.documents': 100, 'eval.every': 0})
   )
   assert (few.train.steps, few.eval.every) == (75, 13)
+  with pytest.raises(ValueError, match='steps is 50, but train.epochs=6.0'):
+    adoption.resolve(recipe(task, **{'train.steps': 50}))
   with pytest.raises(ValueError, match='is not a task'):
     adoption.resolve(recipe('docs'))
   with pytest.raises(ValueError, match='is text to text alone'):

@@ -72,7 +72,7 @@ def test_an_epoch_is_a_row_for_each_answer(chats):
   _, path = chats
   config = t5.get_config(f'size=tiny,task=messages:{path}').unlock()
   config.data.batch, config.data.pack = 8, False
-  config.train.epochs = 2.0
+  config.train.epochs, config.train.steps = 2.0, 0
   config.eval.every = config.checkpoint.every = 0
   resolved = adoption.resolve(config.lock())
   assert resolved.train.steps == 2 * (40 + 20) // 8

@@ -46,7 +46,7 @@ GRIDS = [
     'bert:task=glue/rte,size=mini',
     *(20, (8, 16, 32, 64, 128), (3e-4, 1e-4, 5e-5, 3e-5), (4.0,)),
   ),
-  ('roberta:size=large', 6, (16, 32), (1e-5, 2e-5, 3e-5), (10.0,)),
+  ('roberta:task=glue/rte', 6, (16, 32), (1e-5, 2e-5, 3e-5), (10.0,)),
 ]
 
 
@@ -65,6 +65,7 @@ def test_the_grid_of_a_recipe(config, count, batches, rates, epochs):
     one = grids.configured(recipe, point)
     rate = one.schedule.learning_rate
     made.add((one.data.batch, rate, one.train.epochs, one.seed))
+    assert one.train.steps == 0  # epochs decide them
   assert made == {*itertools.product(batches, rates, epochs, (0, 1))}
 
 
@@ -105,6 +106,16 @@ def test_the_runs_of_a_folder_share_their_config(tmp_path):
     config.schedule.learning_rate = 1e-3
   with pytest.raises(ValueError, match=r'learning_rate: .* there, 0.001 now'):
     record.check_same(config, 'RUN', folder)
+
+
+def test_older_recipes_had_steps_beside_epochs(tmp_path):
+  """None read them, so that their folders take further runs."""
+  config = bert.get_config('task=glue/rte').unlock()
+  folder = str(tmp_path / 'runs')
+  config.train.steps = 10**6
+  record.check_same(config, 'RUN', folder)
+  config.train.steps = 0
+  record.check_same(config, 'RUN', folder)
 
 
 def test_seeds():
