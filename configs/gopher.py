@@ -34,7 +34,7 @@ SIZES = {
 }
 # size: its TPU slice, and how it goes there (docs/pods.md).
 SLICES = {
-  '1.4b': {'topology': 'v4:4x4x4'},
+  '1.4b': {'topology': 'v4:4x4x4', 'remat': 'dots'},
   '7.1b': {'topology': 'v4:4x8x8'},
   '280b': {'topology': 'v4:8x16x16', 'tensor': 4, 'accumulate': 3},
 }

@@ -32,7 +32,7 @@ SIZES = {
 # variant: the TPU slice of 20b, and how it goes there (docs/pods.md).
 SLICES = {
   'ul2': {'topology': 'v4:8x8x8', 'remat': 'dots'},
-  'flan': {'topology': 'v4:4x4x4'},
+  'flan': {'topology': 'v4:4x4x4', 'remat': 'dots'},
 }
 
 
