@@ -9,14 +9,17 @@ import types
 import numpy as np
 import pytest
 import transformers
+from flax.traverse_util import flatten_dict
 
 from configs import flan_t5
 from configs.finetune import llama, t5
 from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
 from input_pipeline.instructions.catalog import find
+from models import pretrained as published
+from models.pretrained.peft import writing
 from tests.helpers import runs
-from train import evaluate, finetune, generate, pretrained
+from train import evaluate, finetune, generate, open_published, pretrained
 from train.finetuning import adoption
 from train.generation.files import answering, read_prompts
 from train.generation.making import make_writer
@@ -144,15 +147,45 @@ def test_a_conversation(chats, monkeypatch, capsys):
   assert 'an empty one begins a new chat' in capsys.readouterr().out
 
 
-def test_an_export_has_the_template(chats, tmp_path):
+@pytest.fixture(scope='module')
+def exported(chats, tmp_path_factory):
+  """The run in transformers' layout."""
+  folder = str(tmp_path_factory.mktemp('exported') / 'hf')
+  pretrained.export(str(chats[0]), folder, 'float32')
+  return folder
+
+
+def test_an_export_has_the_template(chats, exported):
   run, path = chats
-  pretrained.export(str(run), str(tmp_path / 'hf'), 'float32')
-  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / 'hf'))
+  theirs = transformers.AutoTokenizer.from_pretrained(exported)
   chat = json.loads(path.read_text().splitlines()[1])['messages']
   opened = opening.open_data(opening.open_run(str(run)))
   ours = encoding.encode(chat, opened.template, opened.tokenizer)
   wanted = theirs.apply_chat_template(chat, return_dict=False)
   assert ours.ids.tolist() == wanted
+
+
+def test_a_base_with_an_adapter_of_peft_answers(exported, tmp_path):
+  """As the checkpoint into which the adapter was merged."""
+  adapter, merged = str(tmp_path / 'peft'), str(tmp_path / 'merged')
+  config, params = published.load(exported)
+  flat = flatten_dict(params, sep='/')
+  at = 'decoder/layers/mlp/output'
+  _, rows, columns = flat[f'{at}/kernel'].shape
+  rng = np.random.default_rng(0)
+  factors = {
+    f'{at}/{name}': rng.standard_normal((1, *shape)).astype('float32')
+    for name, shape in (('a', (rows, 2)), ('b', (2, columns)))
+  }
+  writing.save(config, flat, factors, adapter, rank=2, alpha=4.0)
+  pretrained.convert(exported, merged, 'float32', adapter)
+
+  def answer(*folders):  # opened as the command does
+    writer = make_writer(open_published(*folders, scan=False))
+    ((found,),) = writer.answers(['say 3'], Options(length=8))
+    return found.tokens
+
+  assert answer(exported, adapter) == answer(merged) != answer(exported)
 
 
 def test_flan_t5_holds_a_cluster_out(tmp_path):
