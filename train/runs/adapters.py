@@ -1,6 +1,7 @@
 """Several adapters in one workdir, over one stored base.
 
-  W/base/            a checkpoint of the model's parameters; the tokenizer
+  W/base/            a checkpoint of the model's parameters; the tokenizer, and
+                     the chat template if that is a file
   W/adapters/NAME/   a run, whose checkpoints leave out what stays as in there
 
 `--workdir=W --adapter=NAME` names the second folder, which is a workdir like
@@ -254,7 +255,7 @@ def store(run: str, setup: Setup, params: dict, data: dict) -> None:
   plain['tuning'] = workdir.ADDED['tuning']
   if any(warm_start_arrays.answers(_named(path)) for path in flat):
     plain['model']['head'] = 'none'  # what answers is not in the base
-  for name in workdir.TOKENIZERS:
+  for name in workdir.KEPT:
     path = os.path.join(run, name)
     if jax.process_index() == 0 and paths.exists(path):
       paths.write(os.path.join(base, name), paths.read(path))
