@@ -4,6 +4,7 @@ import builtins
 import dataclasses
 import json
 import math
+import shutil
 import types
 
 import numpy as np
@@ -25,7 +26,7 @@ from train.generation.files import answering, read_prompts
 from train.generation.making import make_writer
 from train.generation.options import Options
 from train.reporting.metrics import read_metrics
-from train.runs import opening
+from train.runs import opening, workdir
 
 SMALL = {
   'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.heads': 2,
@@ -141,7 +142,9 @@ def test_a_conversation(chats, monkeypatch, capsys):
     yield from ('an ', 'answer')
 
   monkeypatch.setattr(builtins, 'input', typed)
-  spied = types.SimpleNamespace(template=writer.template, stream=stream)
+  spied = types.SimpleNamespace(
+    template=writer.template, stream=stream, unread=''
+  )
   generate._converse(model, spied, Options())
   assert seen == [['say 3'], ['say 3', 'an answer', 'say 4'], ['say 5']]
   assert 'an empty one begins a new chat' in capsys.readouterr().out
@@ -186,6 +189,59 @@ def test_a_base_with_an_adapter_of_peft_answers(exported, tmp_path):
     return found.tokens
 
   assert answer(exported, adapter) == answer(merged) != answer(exported)
+
+
+def test_a_published_template_writes_chats_alone(chats, exported, tmp_path):
+  """A text is read as it is, also beside a chat."""
+  writer = make_writer(open_published(exported, scan=False))
+  theirs = transformers.AutoTokenizer.from_pretrained(exported)
+  wanted = theirs.apply_chat_template(
+    CHAT, add_generation_prompt=True, return_dict=False
+  )
+  assert writer.encoded(CHAT).tolist() == wanted
+  text = theirs('say 3')['input_ids'][:-1]  # without EOS
+  assert writer.encoded('say 3').tolist() == text
+  (chat,), (alone,) = writer.answers([CHAT, 'say 3'], Options(length=8))
+  own = make_writer(opening.open_run(str(chats[0])))
+  ((known,),) = own.answers([CHAT], Options(length=8))
+  assert chat.tokens == known.tokens
+  ((known,),) = writer.of_texts.answers(['say 3'], Options(length=8))
+  assert alone.tokens == known.tokens
+  assert ''.join(writer.stream('say 3', Options(length=8))) == alone.text
+
+  broken = tmp_path / 'broken'
+  shutil.copytree(exported, broken)
+  (broken / 'chat_template.jinja').write_text('{{ messages[0].content }}')
+  writer = make_writer(open_published(str(broken), scan=False))
+  assert writer.encoded('say 3').tolist() == text
+  with pytest.raises(ValueError, match='template of .*broken does not suit'):
+    writer.encoded(CHAT)
+
+
+def test_a_published_template_is_adopted(chats, exported, tmp_path, capsys):
+  """Unless the config says how, or a run goes on that had none."""
+  _, path = chats
+  config = llama.get_config(f'size=tiny,task=messages:{path}')
+
+  def adopted(folder=tmp_path, **changes):
+    changes = {f'data.{key}': value for key, value in changes.items()}
+    found = adoption.adopt_published_template(
+      runs.set_keys(config, changes), str(folder), exported
+    )
+    return found.data.chat_template
+
+  assert adopted(chat_template='') == 'own'
+  said = "data.chat_template: 'own' (the config had ''; 'plain' leaves"
+  assert said in capsys.readouterr().out
+  assert adopted(chat_template='plain') == 'plain'
+  assert adopted(chat_template='', objective='classification') == ''
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  other = str(tmp_path / 'tokenizer.json')
+  assert adopted(chat_template='', tokenizer=other) == ''
+  assert 'tokenizer.json' in capsys.readouterr().out
+  before = runs.set_keys(config, {'data.chat_template': ''})
+  workdir.claim(str(tmp_path), before)
+  assert adopted(chat_template='') == ''
 
 
 def test_flan_t5_holds_a_cluster_out(tmp_path):
