@@ -14,8 +14,10 @@ from flax.traverse_util import flatten_dict
 
 from configs import flan_t5
 from configs.finetune import llama, t5
+from input_pipeline import pipeline
 from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
+from input_pipeline.config import data_config
 from input_pipeline.instructions.catalog import find
 from models import pretrained as published
 from models.pretrained.peft import writing
@@ -242,6 +244,33 @@ def test_a_published_template_is_adopted(chats, exported, tmp_path, capsys):
   before = runs.set_keys(config, {'data.chat_template': ''})
   workdir.claim(str(tmp_path), before)
   assert adopted(chat_template='') == ''
+
+
+def test_a_template_of_one_turn_is_refused_at_the_start(chats, tmp_path):
+  """Before anything is compiled, and only if a chat has several turns."""
+  _, path = chats
+  template = tmp_path / 'last.jinja'
+  template.write_text(
+    '{% for m in messages %}{{ m.content }}'
+    "{{ eos_token if loop.last or m.role == 'user' }}{% endfor %}"
+  )
+  single = tmp_path / 'single.jsonl'
+  rows = path.read_text().splitlines()
+  single.write_text('\n'.join(rows[::2]))
+
+  def opened(file):
+    config = llama.get_config(f'size=tiny,task=messages:{file},name=say')
+    changes = {'chat_template': str(template), 'tokenizer_kind': 'bytes'}
+    changes |= {'length': 96, 'holdout': 5}
+    config = runs.set_keys(config, {f'data.{k}': x for k, x in changes.items()})
+    return pipeline.open_data(data_config(config), 0, 259, family='decoder')
+
+  assert opened(single).template.name == str(template)
+  message = (
+    'chats.jsonl.* has chats of several turns. The chat .* once the chat'
+  )
+  with pytest.raises(ValueError, match=message):
+    opened(path)
 
 
 def test_flan_t5_holds_a_cluster_out(tmp_path):
