@@ -37,7 +37,7 @@ KEYS = {
     '', "tasks' files as their authors publish them; '': from TFDS"),
   'data.chat_template': Key(
     '', "how chats are written: plain, chatml, llama2, llama3, own (of the "
-    "tokenizer's files) or a Jinja file; '': as the run of --from, or plain"),
+    "tokenizer's files) or a Jinja file; '': as --from has it, or plain"),
   'data.shots': Key(
     0, 'flan/ tasks: the most worked examples before a question'),
   'data.shot_share': Key(0.0, 'flan/ tasks: share with worked examples'),

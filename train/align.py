@@ -47,6 +47,7 @@ def align(config: ConfigDict, folder: str, source: str) -> None:
       'learned. A run that has begun resumes without --config too.'
     )
   if adoption.is_published(source):
+    config = adoption.adopt_published_template(config, folder, source)
     config = beginning.resolve(config)
     config = adoption.begin_published(config, folder, source)
     source = ''

@@ -43,6 +43,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs.commands import terminal
 from input_pipeline import pipeline
+from input_pipeline.streams.corpus import HELD_OUT
 from input_pipeline.tasks import submission
 from train import applying
 from train.aligning import reference
@@ -125,8 +126,9 @@ def evaluate_run(
         threshold,
       )  # fmt: skip
       terminal.say(
-        f'{written.path}: {written.rows:,} predictions, {written.replaced} '
-        'replaced because the format cannot hold them'
+        f'{written.path}: {written.rows:,} predictions'
+        + ' for the examples of data.holdout' * (one.split == HELD_OUT)
+        + f', {written.replaced} replaced because the format cannot hold them'
       )
   means = {}
   if not scores or any(one.metrics for one in scores):

@@ -151,6 +151,8 @@ def _converse(
   A model with a chat template reads all turns until an empty line.
   """
   turns = []  # of the chat so far
+  if writer.unread:
+    print(f'Texts are read as they are: {writer.unread}')
   print(
     'A line is an input; '
     + 'an empty one begins a new chat; ' * bool(writer.template)

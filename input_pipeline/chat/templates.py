@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from input_pipeline.chat.messages import Message, exchange
@@ -187,6 +187,22 @@ class Template:
         )
       found.append((len(before), end.end()))
     return whole, found
+
+  def check_turns(self, chats: Iterable[Sequence[Message]], where: str) -> None:
+    """Raises ValueError, naming `where`, if chats of several turns do not suit.
+
+    The first of these chats is tried: a template may suit chats of one turn
+    alone.
+    """
+    for chat in chats:
+      if sum(message['role'] == 'assistant' for message in chat) < 2:
+        continue
+      try:
+        self.answers(chat)
+      except ValueError as error:
+        several = f'{where} has chats of several turns.'
+        raise ValueError(f'{several} {error}') from error
+      return
 
   def _checked_end(self):
     whole, [(first, end)] = self.answers(exchange('Question', 'Answer'))

@@ -102,7 +102,13 @@ class Format:
     return self._chat_rows(found, tokenizer)
 
   def check(self, examples: Sequence[Example], where: str) -> None:
-    """Raises ValueError if none of the examples has a text to train on."""
+    """Raises ValueError if none of the examples has a text to train on.
+
+    Or if the template cannot write those that are chats of several turns.
+    """
+    if self.template and self.task.chats:
+      chats = (example.get('messages', ()) for example in examples)
+      self.template.check_turns(chats, where)
     if not self.trained or self.config.objective != 'text_to_text':
       return
     name = self.task.name

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from input_pipeline.tokenizers.interface import Tokenizer
 
 WARNINGS = 5  # documents and files that are reported one by one
 NO_TOKEN = 'its text has no token'
+HELD_OUT = 'held_out'  # the split that data.holdout makes of a task's examples
 
 
 class Corpus:
@@ -55,6 +57,19 @@ class Corpus:
     self.cut, self.left_out = set(), {}
     self.alone = set()  # files with a chunk of one document
     self._lock = threading.Lock()
+
+  @property
+  def examples(self) -> Sequence[Any]:
+    """Of a task: the examples of this corpus, in the order of the file."""
+    every, split = self.source.examples, (self.holdout, self.held_out)
+    if not self.holdout:
+      return every
+    return [x for n, x in enumerate(every) if chunks.kept(n, *split)]
+
+  @property
+  def split(self) -> str:
+    """Of a task: our name of the split, or HELD_OUT."""
+    return HELD_OUT if self.held_out else self.source.split
 
   def reader(self, size: int, repeat: bool = False) -> chunks.ChunkReader:
     """A reader of chunks of `size` documents; see ChunkReader for `repeat`."""

@@ -7,6 +7,7 @@ import os
 from ml_collections import ConfigDict
 
 from input_pipeline import tokenizing
+from input_pipeline.chat import templates
 from input_pipeline.choices import PAIRS, PREFERENCES
 from input_pipeline.config import data_config
 from input_pipeline.instructions.wording import Draw
@@ -191,6 +192,37 @@ def _adopt_template(config: ConfigDict, folder: str, theirs: ConfigDict):
   )
 
 
+def adopt_published_template(
+  config: ConfigDict, folder: str, source: str
+) -> ConfigDict:
+  """Writes chats as a published checkpoint does, unless the config says how.
+
+  A run that has begun in `folder` goes on with what it has.
+  """
+  reads = config.data.objective == 'text_to_text' or _compares(config)
+  if config.data.chat_template or not reads:
+    return config
+  if paths.exists(os.path.join(folder, workdir.NAME)):
+    name = workdir.read_config(folder).data.chat_template
+  else:  # that of the tokenizer, which is the checkpoint's unless it is named
+    place = config.data.tokenizer or source
+    name = templates.OWN if templates.read(place) else ''
+    if not name and templates.read(source):
+      print(
+        f'The chat template of {source} is left out: data.tokenizer={place!r} '
+        'has none. Set data.chat_template to write chats by one.'
+      )
+  if not name:
+    return config
+  config = config.copy_and_resolve_references().unlock()
+  config.data.chat_template = name
+  print(
+    f"data.chat_template: {name!r} (the config had ''; 'plain' leaves the "
+    "checkpoint's out)"
+  )
+  return config.lock()
+
+
 def _keep_tokenizer(config: ConfigDict, folder: str, theirs: ConfigDict):
   """Sets data.tokenizer to a run's, unless it is that one already.
 
@@ -219,6 +251,7 @@ def begin_published(
   """
   from train import pretrained  # it needs the extra `pretrained`
 
+  config = adopt_published_template(config, folder, source)
   if config.data.framing == 'gpt1':
     raise ValueError(
       f'--from={source} is a published checkpoint, whose table lacks the rows '

@@ -38,7 +38,7 @@ class Scores:
 
   Attributes:
     task: its record.
-    split: our name of the split.
+    split: our name of the split; `HELD_OUT` of what data.holdout keeps.
     examples: in the order of the file.
     predictions: one for each, of the type that the task's metrics expect.
     metrics: name -> number; {} if labels are secret.
@@ -112,7 +112,7 @@ def make_scoring(
   def encode(n):
     labels = tasks[n].labels
     make = labels.encode_options if ranked[n] else labels.encode
-    return make(tasks[n].source.examples, data.tokenizer)
+    return make(tasks[n].examples, data.tokenizer)
 
   def score(params: Any) -> list[Scores]:
     return [
@@ -131,7 +131,7 @@ def make_scoring(
 
 def _has_options(corpus: Corpus) -> bool:
   """Whether each example of a task has options."""
-  task, examples = corpus.source.task, corpus.source.examples
+  task, examples = corpus.source.task, corpus.examples
   return task.options is not None and all(map(task.options, examples))
 
 
@@ -161,7 +161,7 @@ def _score(
   threshold: float,
   ranked: bool,
 ) -> Scores:
-  task, examples = corpus.source.task, corpus.source.examples
+  task, examples = corpus.source.task, corpus.examples
   rows = [row for own in encoded.rows for row in own]
   answers = iter(answer(corpus.labels, rows))
   predict = _likeliest if ranked else _predict
@@ -173,7 +173,7 @@ def _score(
   own = {'threshold': threshold} if task.unanswerable else {}
   metrics = {} if secret else task.metrics(examples, predictions, **own)
   return Scores(
-    task, corpus.source.split, examples, predictions, dict(metrics), encoded.cut
+    task, corpus.split, examples, predictions, dict(metrics), encoded.cut
   )
 
 

@@ -31,10 +31,11 @@ def make_writer(
       f'generates no text; {", ".join(decoding.GENERATIVE)} do.'
     )
   if isinstance(model, Published):
+    template, unread = _published_template(model)
     pairs = config.family == 'encoder_decoder'
     return Writer(
       model.model, model.params, model.tokenizer, model.start, pairs, None,
-      LONGEST,
+      LONGEST, template=template, bare=True, unread=unread,
     )  # fmt: skip
   if data is not None:
     tokenizer, start = data.tokenizer, data.start_id
@@ -54,3 +55,15 @@ def make_writer(
     sharding.whole_lengths(model.setup.rules), (*modes,),
     sentinel_ids(tokenizer, model.data), template,
   )  # fmt: skip
+
+
+def _published_template(model):
+  """A checkpoint's chat template, or None; and why it cannot be read."""
+  try:
+    if not (text := templates.read(model.folder)):
+      return None, ''
+    pair = model.model.config.family == 'encoder_decoder'
+    bos = None if pair else model.start
+    return templates.Template(templates.OWN, text, model.tokenizer, bos), ''
+  except ValueError as error:
+    return None, f'The chat template of {model.folder} does not suit: {error}'

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,6 +55,9 @@ class Writer:
     modes: of UL2's denoisers in training; None: not known.
     sentinels: of data.borrow_sentinels; see `prompts.text_ids`.
     template: of data.chat_template: a prompt is what the user says.
+    bare: of a published checkpoint: the template writes chats alone, and a text
+      is read as it is.
+    unread: why the template of a checkpoint cannot be read; or ''.
   """
 
   model: nn.Module
@@ -68,6 +72,8 @@ class Writer:
   modes: tuple[str, ...] | None = None
   sentinels: Sequence[int] = ()
   template: Template | None = None
+  bare: bool = False
+  unread: str = ''
 
   def answers(
     self,
@@ -90,21 +96,23 @@ class Writer:
     rows = [self.encoded(prompt, options.mode) for prompt in prompts]
     length = self.room(options, max(map(len, rows)))
     size = self.divisible(min(batch, len(rows)))
-    widths: dict[int, list[int]] = {}
+    widths: dict[tuple[int, bool], list[int]] = {}
     for n, row in enumerate(rows):
-      widths.setdefault(self.width(len(row)), []).append(n)
+      alone = self._reads_alone(prompts[n])
+      widths.setdefault((self.width(len(row)), alone), []).append(n)
     found: dict[int, list[Answer]] = {}
-    for width, places in sorted(widths.items()):
+    for (width, alone), places in sorted(widths.items()):
+      own = self.of_texts if alone else self
       for n in range(0, len(places), size):
         part = places[n : n + size]
         source = self._placed(
           [rows[x] for x in part], [first + x for x in part], width, size
         )
         if options.beams > 1:
-          own = self._searched(source, length, options)
+          answers = own._searched(source, length, options)
         else:
-          own = self._written(source, length, options, len(part))
-        found |= dict(zip(part, own, strict=False))  # the rest fills the batch
+          answers = own._written(source, length, options, len(part))
+        found |= dict(zip(part, answers, strict=False))  # the rest fills it up
     return [found[n] for n in range(len(rows))]
 
   def stream(
@@ -120,6 +128,9 @@ class Writer:
     """
     if options.beams > 1 or options.samples > 1:
       raise ValueError('One answer is streamed: leave beams and samples out.')
+    if self._reads_alone(prompt):
+      yield from self.of_texts.stream(prompt, options, every)
+      return
     row = self.encoded(prompt, options.mode)
     length = self.room(options, len(row))
     source = self._placed([row], [0], self.width(len(row)), self.divisible(1))
@@ -148,7 +159,11 @@ class Writer:
         f'mode={mode!r} was not in training: it must be {known} '
         '(data.denoisers).'
       )
+    if self._reads_alone(prompt):
+      return self.of_texts.encoded(prompt, mode)
     chat = is_chat(prompt)
+    if chat and self.unread:
+      raise ValueError(self.unread)
     if not (chat or isinstance(prompt, str)):
       return np.asarray(prompt, np.int32)
     if chat and not self.template:
@@ -157,14 +172,26 @@ class Writer:
     most = 2 * len((mode + str(prompt)).encode()) + 4  # no text has more tokens
     longest = self.longest or self.model.config.max_length or most
     if self.template:
+      start = self.start
+      if self.bare:  # a published template writes the whole of a chat
+        start, longest = None, self.model.config.max_length or sys.maxsize
       return encode_chat(
-        self.tokenizer, prompt, longest, self.pair, self.start, self.template
+        self.tokenizer, prompt, longest, self.pair, start, self.template
       )
     found = encode(
       self.tokenizer, [prompt], longest, self.model.config.family, self.pairs,
       self.start, mode, self.sentinels,
     )  # fmt: skip
     return found['source'][found['segments'] > 0]
+
+  def _reads_alone(self, prompt):
+    """Whether a prompt is read without the template that the model has."""
+    return self.bare and bool(self.template) and not is_chat(prompt)
+
+  @functools.cached_property
+  def of_texts(self) -> 'Writer':
+    """The writer of prompts that are read without the template."""
+    return dataclasses.replace(self, template=None, bare=False)
 
   def room(self, options: Options, longest: int) -> int:
     """The most tokens of an answer, after prompts of at most so many tokens.

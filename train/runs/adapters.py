@@ -1,6 +1,7 @@
 """Several adapters in one workdir, over one stored base.
 
-  W/base/            a checkpoint of the model's parameters; the tokenizer
+  W/base/            a checkpoint of the model's parameters; the tokenizer, and
+                     the chat template if that is a file
   W/adapters/NAME/   a run, whose checkpoints leave out what stays as in there
 
 `--workdir=W --adapter=NAME` names the second folder, which is a workdir like
@@ -55,7 +56,9 @@ def folder(parent: str, name: str) -> str:
       none of this name.
   """
   place = os.path.join(parent, ADAPTERS)
-  there = sorted(paths.names(place)) if paths.is_folder(place) else []
+  names = sorted(paths.names(place)) if paths.is_folder(place) else []
+  # A start that was refused has left a folder, and is no adapter.
+  there = [x for x in names if workdir.begun(os.path.join(place, x))]
   if not name:
     if there and not workdir.begun(parent):
       raise ValueError(
@@ -254,7 +257,7 @@ def store(run: str, setup: Setup, params: dict, data: dict) -> None:
   plain['tuning'] = workdir.ADDED['tuning']
   if any(warm_start_arrays.answers(_named(path)) for path in flat):
     plain['model']['head'] = 'none'  # what answers is not in the base
-  for name in workdir.TOKENIZERS:
+  for name in workdir.KEPT:
     path = os.path.join(run, name)
     if jax.process_index() == 0 and paths.exists(path):
       paths.write(os.path.join(base, name), paths.read(path))
@@ -296,6 +299,13 @@ def _compare(run, base, kept):
     tree = unflatten_dict({name: like}, sep='/')
     (found,) = jax.tree.leaves(checkpoints.restore_some(tree, STEP))
     differ = [] if bool(jnp.array_equal(found, x)) else [name]
+    if differ and jnp.array_equal(found, x.astype('bfloat16').astype(x.dtype)):
+      raise ValueError(
+        f'{base} was stored in bfloat16, and the base of '
+        f'{os.path.basename(run)} is in {x.dtype}: {name} is the same but for '
+        'rounding. Set tuning.base_dtype=bfloat16, or leave --from and '
+        '--init_from out to begin with the stored base.'
+      )
   if differ:
     raise ValueError(
       f'{base} is another base: {differ[0]} differs. The adapters of a workdir '

@@ -13,12 +13,14 @@ from configs.commands import terminal
 from configs.differences import changed_keys
 from input_pipeline.config import DataConfig
 from input_pipeline.sources import paths
+from input_pipeline.tokenizers.settings import CHAT_TEMPLATE
 from models.config import TransformerConfig
 from train.parallel.sharding import AXES
 from train.runs import changes, checksums, folders, history
 
 NAME = 'config.json'
 TOKENIZERS = 'tokenizer.model', 'tokenizer.json'
+KEPT = (*TOKENIZERS, CHAT_TEMPLATE)  # what a run copies of its data's settings
 GROUPS = (  # every config has these
   *('model', 'data', 'optimizer', 'tuning', 'align', 'schedule'),
   *('train', 'eval', 'checkpoint', 'sharding'),
@@ -297,16 +299,16 @@ def claim(folder: str, config: ConfigDict) -> None:
 
 
 def put_tokenizer_aside(folder: str, changed: bool = False) -> None:
-  """Renames the tokenizer of a start that failed before its first step.
+  """Renames what a start that failed before its first step has KEPT.
 
-  A run that has begun keeps its tokenizer, unless its config `changed` before
+  A run that has begun goes on with it, unless its config `changed` before
   it had a checkpoint.
   """
   if _has_checkpoints(folder) or history.trained(folder):
     return
   if begun(folder) and not changed:
     return
-  for name in TOKENIZERS:
+  for name in KEPT:
     path = os.path.join(folder, name)
     if paths.exists(path):
       paths.move(path, f'{path}.unused')

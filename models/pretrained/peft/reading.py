@@ -102,7 +102,8 @@ def read(folder: str, config: TransformerConfig, model_type: str) -> Adapter:
 def check_base(folder: str, adapter: Adapter, params: Flat) -> None:
   """Raises ValueError if the files name another base than `params`."""
   own = places(adapter.factors)
-  if adapter.base and adapter.base != fingerprint(params, own):
+  same = (adapter.base == fingerprint(params, own, x) for x in (False, True))
+  if adapter.base and not any(same):
     raise ValueError(
       f'{folder} was written beside other weights than these, of the same '
       f'shapes: {OTHER}. Give the base that they were trained on.'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from types import ModuleType
 
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ from models.pretrained.peft.modules import (
 
 WEIGHTS = 'adapter_model.safetensors'
 BASE = 'treeline_base'  # in the file's metadata: `fingerprint`
+# In the paths of layers: stacked by model.scan, or apart.
+_STACKED, _SINGLE = '/layers/', re.compile(r'/layer_(\d+)/')
 
 
 def save(
@@ -126,22 +129,43 @@ def check_save(
   return module
 
 
-def fingerprint(params: Flat, names: list[str]) -> str:
+def fingerprint(params: Flat, names: list[str], apart: bool = False) -> str:
   """sha256 of the base's matrices with factors, in bfloat16.
 
-  So a base that was rounded to bfloat16 is the same base.
+  So a base that was rounded to bfloat16 is the same base. It is the same
+  whether layers are stacked (model.scan) or not: as of stacked ones, or with
+  `apart` as of layers apart, which earlier files of such runs have.
 
   Args:
     params: of the base, by path.
     names: the places of the factors: 'decoder/layers/mlp/input'.
   """
   found = hashlib.sha256()
-  for name in sorted(names):
-    leaf = leaf_of(name, params)
-    x = np.asarray(params[leaf])
+  for _, (leaf, x) in sorted(_matrices(params, names, apart).items()):
+    x = np.stack([x[i] for i in sorted(x)]) if isinstance(x, dict) else x
+    x = np.asarray(x)
     found.update(f'{leaf} {x.shape}\n'.encode())
     found.update(np.ascontiguousarray(x.astype(jnp.bfloat16)).tobytes())
   return found.hexdigest()
+
+
+def _matrices(params, names, apart):
+  """Place -> path and matrix, or matrices by the number of their layer."""
+  found = {}
+  for name in names:
+    leaf = leaf_of(name, params)
+    x, single = params[leaf], _SINGLE.search(name)
+    if apart and _STACKED in name:
+      for i, own in enumerate(np.asarray(x)):
+        of_layer = f'/layer_{i}/'
+        place = name.replace(_STACKED, of_layer)
+        found[place] = leaf.replace(_STACKED, of_layer), own
+    elif single and not apart:
+      place, leaf = (_SINGLE.sub(_STACKED, path) for path in (name, leaf))
+      found.setdefault(place, (leaf, {}))[1][int(single[1])] = x
+    else:
+      found[name] = leaf, x
+  return found
 
 
 def _theirs(config):

@@ -63,14 +63,14 @@ def test_sentinels_in_prompts(made):
 
 
 def test_a_failed_starts_tokenizer_is_put_aside(tmp_path):
-  """Every kind is put aside; a run that has begun keeps its tokenizer."""
+  """And its chat template; a run that has begun keeps its tokenizer."""
   from train.runs import workdir
 
-  for name in 'tokenizer.model', 'tokenizer.json':
+  names = 'chat_template.jinja', 'tokenizer.json', 'tokenizer.model'
+  for name in names:
     (tmp_path / name).write_text('x')
   workdir.put_tokenizer_aside(str(tmp_path))
-  unused = ['tokenizer.json.unused', 'tokenizer.model.unused']
-  assert sorted(os.listdir(tmp_path)) == unused
+  assert sorted(os.listdir(tmp_path)) == [f'{name}.unused' for name in names]
   (tmp_path / 'tokenizer.json').write_text('x')
   (tmp_path / 'metrics.jsonl').write_text('{}')
   workdir.put_tokenizer_aside(str(tmp_path))

@@ -1,7 +1,9 @@
 """LoRA's factors in peft's files, read and written, beside peft itself."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import types
 
@@ -176,6 +178,23 @@ def test_files_both_ways(name, tmp_path):
   matrix = f'{writing.places(factors)[0]}/kernel'
   with pytest.raises(ValueError, match='adapters of another base'):
     reading.check_base(path, found, flat | {matrix: 2 * flat[matrix]})
+
+  # Beside a base with its layers apart, as `train.generate` opens it.
+  settings, params = pretrained.load(base, scan=False)
+  apart = flatten_dict(params, sep='/')
+  found = reading.read(path, settings, kind)
+  reading.check_base(path, found, apart)
+  for key, x in reading.merged(found, apart).items():
+    stacked, number = re.subn(r'/layer_\d+/', '/layers/', key)
+    own = merged[stacked]
+    own = own[int(re.search(r'layer_(\d+)', key)[1])] if number else own
+    np.testing.assert_array_equal(x, own, key)
+  # A file that a run with its layers apart wrote before.
+  names = writing.places(found.factors)
+  old = writing.fingerprint(apart, names, apart=True)
+  assert old != found.base
+  found = dataclasses.replace(reading.read(path, config, kind), base=old)
+  reading.check_base(path, found, flat)
 
   # peft's own here.
   path = str(tmp_path / 'theirs')

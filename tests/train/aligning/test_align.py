@@ -14,6 +14,7 @@ from configs import llama
 from configs.align import dpo, grpo, orpo, recipe, reward
 from input_pipeline.chat.encoding import encode
 from input_pipeline.chat.messages import exchange
+from input_pipeline.chat.templates import KNOWN
 from train import evaluate, loop
 from train.align import align
 from train.aligning import reference, rewards, winning
@@ -216,7 +217,10 @@ LORA = {
 
 
 def test_adapters_of_one_base_read_chats(work, monkeypatch):
-  """A policy and its judge: LoRA over one base in bfloat16, LLaMA 2's chats."""
+  """A policy and its judge: LoRA over one base in bfloat16, LLaMA 2's chats.
+
+  The template is a file, which is moved once the base is stored.
+  """
   monkeypatch.setattr(  # answers are written token by token
     loop, 'set_up', functools.partial(set_up, devices=jax.devices()[:1])
   )
@@ -231,13 +235,18 @@ def test_adapters_of_one_base_read_chats(work, monkeypatch):
     align(config.lock(), place, source)
     return place
 
-  chats = {'chat_template': 'llama2', 'length': 64}
+  file = work / 'llama2.jinja'
+  file.write_text(KNOWN['llama2'])
+  chats = {'chat_template': str(file), 'length': 64}
   taught = begin('dpo', config_of(work), str(work / 'base'), **chats)
+  file.rename(work / 'moved.jinja')
   rows = list(read_metrics(taught))
   losses = [row['eval/loss'] for row in rows if 'eval/loss' in row]
   assert abs(losses[0] - math.log(2)) < 1e-6
   assert losses[-1] < losses[0]
-  judge = begin('judge', config_of(work, reward), **chats)
+  judge = begin('judge', config_of(work, reward), length=64)
+  kept = workdir.read_config(judge).data.chat_template
+  assert kept == f'{folder}/base/chat_template.jinja'
   c = grpo.get_config('size=tiny').unlock()
   c.data.source, c.data.objective = (
     f'preferences:{work}/pairs.jsonl',
@@ -248,7 +257,8 @@ def test_adapters_of_one_base_read_chats(work, monkeypatch):
   c.align.samples = 2
   # It begins with the factors of another run, and writes chats as that one.
   place = begin('grpo', c, taught)
-  assert workdir.read_config(place).data.chat_template == 'llama2'
+  kept = workdir.read_config(place).data.chat_template
+  assert kept == f'{taught}/chat_template.jinja'
   found = [row for row in read_metrics(place) if 'train/reward' in row]
   assert abs(found[0]['train/kl']) < 1e-6
   assert found[0]['train/gap'] < 1e-4
@@ -264,5 +274,5 @@ def test_adapters_of_one_base_read_chats(work, monkeypatch):
   first, end = ids.turns[0]
   given = model.score_ids([ids.ids[:first]], [ids.ids[first : end - 1]])
   np.testing.assert_array_equal(own, given)
-  with pytest.raises(ValueError, match="chat_template='llama2', and this run"):
+  with pytest.raises(ValueError, match="chat_template='.*jinja', and this run"):
     begin('plain', c, str(work / 'base'))

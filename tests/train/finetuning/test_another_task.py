@@ -133,3 +133,20 @@ def test_a_task_with_the_same_classes_is_evaluated(run, tables):
   found = evaluate.evaluate_run(str(run[0]), source=source)
   assert found['labels'] == 3
   assert 'tsv/again/accuracy' in found
+
+
+def test_what_data_holdout_keeps_is_scored_alone(run, tables, tmp_path, capsys):
+  """The other examples of the file are trained on."""
+  write(tmp_path, 'many', 'abc' * 8)
+  alone = f'task:tsv:{tmp_path}/many.tsv,text=sentence,name=many'
+  config = config_of(tables['three']).copy_and_resolve_references().unlock()
+  config.data.source, config.data.holdout = alone, 5
+  found = evaluate.evaluate_run(
+    str(run[0]), config=config.lock(), predictions=str(tmp_path)
+  )
+  assert found['labels'] == 4  # of 24
+  assert 'tsv/many@held_out/accuracy' in found
+  assert len((tmp_path / 'tsv-many.txt').read_text().split()) == 4
+  assert (
+    '4 predictions for the examples of data.hold' in capsys.readouterr().out
+  )

@@ -4,25 +4,31 @@ import builtins
 import dataclasses
 import json
 import math
+import shutil
 import types
 
 import numpy as np
 import pytest
 import transformers
+from flax.traverse_util import flatten_dict
 
 from configs import flan_t5
 from configs.finetune import llama, t5
+from input_pipeline import pipeline
 from input_pipeline.chat import encoding
 from input_pipeline.chat.messages import exchange
+from input_pipeline.config import data_config
 from input_pipeline.instructions.catalog import find
+from models import pretrained as published
+from models.pretrained.peft import writing
 from tests.helpers import runs
-from train import evaluate, finetune, generate, pretrained
+from train import evaluate, finetune, generate, open_published, pretrained
 from train.finetuning import adoption
 from train.generation.files import answering, read_prompts
 from train.generation.making import make_writer
 from train.generation.options import Options
 from train.reporting.metrics import read_metrics
-from train.runs import opening
+from train.runs import opening, workdir
 
 SMALL = {
   'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.heads': 2,
@@ -138,21 +144,133 @@ def test_a_conversation(chats, monkeypatch, capsys):
     yield from ('an ', 'answer')
 
   monkeypatch.setattr(builtins, 'input', typed)
-  spied = types.SimpleNamespace(template=writer.template, stream=stream)
+  spied = types.SimpleNamespace(
+    template=writer.template, stream=stream, unread=''
+  )
   generate._converse(model, spied, Options())
   assert seen == [['say 3'], ['say 3', 'an answer', 'say 4'], ['say 5']]
   assert 'an empty one begins a new chat' in capsys.readouterr().out
 
 
-def test_an_export_has_the_template(chats, tmp_path):
+@pytest.fixture(scope='module')
+def exported(chats, tmp_path_factory):
+  """The run in transformers' layout."""
+  folder = str(tmp_path_factory.mktemp('exported') / 'hf')
+  pretrained.export(str(chats[0]), folder, 'float32')
+  return folder
+
+
+def test_an_export_has_the_template(chats, exported):
   run, path = chats
-  pretrained.export(str(run), str(tmp_path / 'hf'), 'float32')
-  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / 'hf'))
+  theirs = transformers.AutoTokenizer.from_pretrained(exported)
   chat = json.loads(path.read_text().splitlines()[1])['messages']
   opened = opening.open_data(opening.open_run(str(run)))
   ours = encoding.encode(chat, opened.template, opened.tokenizer)
   wanted = theirs.apply_chat_template(chat, return_dict=False)
   assert ours.ids.tolist() == wanted
+
+
+def test_a_base_with_an_adapter_of_peft_answers(exported, tmp_path):
+  """As the checkpoint into which the adapter was merged."""
+  adapter, merged = str(tmp_path / 'peft'), str(tmp_path / 'merged')
+  config, params = published.load(exported)
+  flat = flatten_dict(params, sep='/')
+  at = 'decoder/layers/mlp/output'
+  _, rows, columns = flat[f'{at}/kernel'].shape
+  rng = np.random.default_rng(0)
+  factors = {
+    f'{at}/{name}': rng.standard_normal((1, *shape)).astype('float32')
+    for name, shape in (('a', (rows, 2)), ('b', (2, columns)))
+  }
+  writing.save(config, flat, factors, adapter, rank=2, alpha=4.0)
+  pretrained.convert(exported, merged, 'float32', adapter)
+
+  def answer(*folders):  # opened as the command does
+    writer = make_writer(open_published(*folders, scan=False))
+    ((found,),) = writer.answers(['say 3'], Options(length=8))
+    return found.tokens
+
+  assert answer(exported, adapter) == answer(merged) != answer(exported)
+
+
+def test_a_published_template_writes_chats_alone(chats, exported, tmp_path):
+  """A text is read as it is, also beside a chat."""
+  writer = make_writer(open_published(exported, scan=False))
+  theirs = transformers.AutoTokenizer.from_pretrained(exported)
+  wanted = theirs.apply_chat_template(
+    CHAT, add_generation_prompt=True, return_dict=False
+  )
+  assert writer.encoded(CHAT).tolist() == wanted
+  text = theirs('say 3')['input_ids'][:-1]  # without EOS
+  assert writer.encoded('say 3').tolist() == text
+  (chat,), (alone,) = writer.answers([CHAT, 'say 3'], Options(length=8))
+  own = make_writer(opening.open_run(str(chats[0])))
+  ((known,),) = own.answers([CHAT], Options(length=8))
+  assert chat.tokens == known.tokens
+  ((known,),) = writer.of_texts.answers(['say 3'], Options(length=8))
+  assert alone.tokens == known.tokens
+  assert ''.join(writer.stream('say 3', Options(length=8))) == alone.text
+
+  broken = tmp_path / 'broken'
+  shutil.copytree(exported, broken)
+  (broken / 'chat_template.jinja').write_text('{{ messages[0].content }}')
+  writer = make_writer(open_published(str(broken), scan=False))
+  assert writer.encoded('say 3').tolist() == text
+  with pytest.raises(ValueError, match='template of .*broken does not suit'):
+    writer.encoded(CHAT)
+
+
+def test_a_published_template_is_adopted(chats, exported, tmp_path, capsys):
+  """Unless the config says how, or a run goes on that had none."""
+  _, path = chats
+  config = llama.get_config(f'size=tiny,task=messages:{path}')
+
+  def adopted(folder=tmp_path, **changes):
+    changes = {f'data.{key}': value for key, value in changes.items()}
+    found = adoption.adopt_published_template(
+      runs.set_keys(config, changes), str(folder), exported
+    )
+    return found.data.chat_template
+
+  assert adopted(chat_template='') == 'own'
+  said = "data.chat_template: 'own' (the config had ''; 'plain' leaves"
+  assert said in capsys.readouterr().out
+  assert adopted(chat_template='plain') == 'plain'
+  assert adopted(chat_template='', objective='classification') == ''
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  other = str(tmp_path / 'tokenizer.json')
+  assert adopted(chat_template='', tokenizer=other) == ''
+  assert 'tokenizer.json' in capsys.readouterr().out
+  before = runs.set_keys(config, {'data.chat_template': ''})
+  workdir.claim(str(tmp_path), before)
+  assert adopted(chat_template='') == ''
+
+
+def test_a_template_of_one_turn_is_refused_at_the_start(chats, tmp_path):
+  """Before anything is compiled, and only if a chat has several turns."""
+  _, path = chats
+  template = tmp_path / 'last.jinja'
+  template.write_text(
+    '{% for m in messages %}{{ m.content }}'
+    "{{ eos_token if loop.last or m.role == 'user' }}{% endfor %}"
+  )
+  single = tmp_path / 'single.jsonl'
+  rows = path.read_text().splitlines()
+  single.write_text('\n'.join(rows[::2]))
+
+  def opened(file):
+    config = llama.get_config(f'size=tiny,task=messages:{file},name=say')
+    changes = {'chat_template': str(template), 'tokenizer_kind': 'bytes'}
+    changes |= {'length': 96, 'holdout': 5}
+    config = runs.set_keys(config, {f'data.{k}': x for k, x in changes.items()})
+    return pipeline.open_data(data_config(config), 0, 259, family='decoder')
+
+  assert opened(single).template.name == str(template)
+  message = (
+    'chats.jsonl.* has chats of several turns. The chat .* once the chat'
+  )
+  with pytest.raises(ValueError, match=message):
+    opened(path)
 
 
 def test_flan_t5_holds_a_cluster_out(tmp_path):

@@ -197,6 +197,15 @@ def test_what_is_refused(several, plain, source, tmp_path):
   folder = adapters.begin(several, 'other')
   with pytest.raises(ValueError, match='is another base: .* differs'):
     loop.train(config_of(source, **ONE), folder, init_from=other)
+  folder = adapters.begin(several, 'wide')
+  wide = ONE | {'tuning.base_dtype': ''}
+  message = (
+    'base was stored in bfloat16, and the base of wide is in float32: .*'
+  )
+  with pytest.raises(ValueError, match=f'{message}Set tuning.base_dtype=bfloa'):
+    loop.train(config_of(source, **wide), folder, init_from=plain)
+  with pytest.raises(ValueError, match=r'there are: one, two\.'):  # no others
+    adapters.folder(several, 'wide')
 
 
 def test_a_base_that_was_exchanged_is_an_error(several, source, tmp_path):
