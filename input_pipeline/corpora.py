@@ -12,6 +12,7 @@ from input_pipeline.objectives.labelled import Format
 from input_pipeline.objectives.preferences import Answers
 from input_pipeline.sources import cache, labelled, opening, preferences
 from input_pipeline.sources.files import Source
+from input_pipeline.streams.chunks import kept
 from input_pipeline.streams.corpus import Corpus
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers.interface import Tokenizer
@@ -115,8 +116,11 @@ def _corpus(
   if not isinstance(source, labelled.Labelled):
     return Corpus(key, name, source, config, *split, **limit)
   config = task_config(config, source.task, family, key)
-  # A run that learns few examples has no others as worked ones.
-  others = source.examples[: config.documents or None]
+  # Worked examples are of those that the run learns.
+  others = source.examples
+  if holdout := next(iter(split), 0):
+    others = [x for n, x in enumerate(others) if kept(n, holdout, False)]
+  others = others[: config.documents or None]
   labels = Format(source.task, config, family, trained, template, others)
   labels.check(source.examples, f'{key}={name!r}')
   return Corpus(key, name, source, config, *split, **limit, labels=labels)

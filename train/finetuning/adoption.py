@@ -12,6 +12,7 @@ from input_pipeline.choices import PAIRS, PREFERENCES
 from input_pipeline.config import data_config
 from input_pipeline.instructions.wording import Draw
 from input_pipeline.sources import labelled, paths
+from input_pipeline.streams.chunks import kept
 from input_pipeline.tasks.task import Task
 from input_pipeline.tokenizers import kinds
 from input_pipeline.tokenizers.settings import CHAT_TEMPLATE
@@ -46,6 +47,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
 def _rows(source: labelled.Labelled, config: ConfigDict) -> int:
   """How many rows a source has, of which all fit."""
   examples, task = source.examples, source.task
+  holdout = config.data.holdout
+  if holdout and not (config.eval.source or source.validation):
+    examples = [x for n, x in enumerate(examples) if kept(n, holdout, False)]
   if config.data.documents:  # so many are read
     examples = examples[: config.data.documents]
   if config.data.objective not in PAIRS:

@@ -7,6 +7,7 @@ import math
 import shutil
 import types
 
+import jax
 import numpy as np
 import pytest
 import transformers
@@ -29,6 +30,7 @@ from train.generation.making import make_writer
 from train.generation.options import Options
 from train.reporting.metrics import read_metrics
 from train.runs import opening, workdir
+from train.setup import set_up
 
 SMALL = {
   'model.embed_dim': 16, 'model.mlp_dim': 32, 'model.heads': 2,
@@ -87,6 +89,24 @@ def test_an_epoch_is_a_row_for_each_answer(chats):
   config = llama.get_config(f'size=tiny,task=messages:{path}').unlock()
   config.data.batch, config.train.epochs = 8, 2.0
   assert adoption.resolve(config.lock()).train.steps == 2 * 40 // 8
+
+
+def test_held_out_chats_are_in_no_epoch(chats):
+  """Chats 9, 19, 29 and 39, of two turns, are neither learnt nor shown."""
+  _, path = chats
+  for module, rows in (t5, 36 + 16), (llama, 36):
+    config = module.get_config(f'size=tiny,task=messages:{path}').unlock()
+    config.data.batch, config.data.pack, config.data.holdout = 1, False, 10
+    config.data.tokenizer_kind, config.model.vocab_size = 'bytes', 384
+    config.train.epochs, config.train.steps = 1.0, 0
+    config = adoption.resolve(config.lock())
+    assert config.train.steps == rows
+    setup = set_up(config, jax.devices()[:1])
+    data = pipeline.open_data(
+      setup.data, 0, config.model.vocab_size, family=config.model.family
+    )
+    assert len(data.corpora[0].labels.others) == 36
+    assert len(data.evaluated[0].examples) == 4
 
 
 def test_a_prompt_is_what_the_user_says(chats):
