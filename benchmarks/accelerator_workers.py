@@ -92,8 +92,6 @@ def treeline(setting):
   found = described()
   if found['platform'] == 'cpu' and not setting['tiny']:
     raise RuntimeError('JAX has no accelerator here.')
-  # Another generator than threefry: initial values compile in less time.
-  jax.config.update('jax_default_prng_impl', 'rbg')
   fields = dict(setting['fields'])
   packed = fields.pop('pack', False)
   name, tiny = setting['model'], setting['tiny']
@@ -102,11 +100,14 @@ def treeline(setting):
   setup = set_up(config, jax.devices()[:1])
   found['attention'] = f'{setup.model.config.attention}: {setup.attention}'
   cursor = np.zeros(setup.data.cursor_shape, np.int32)
+
+  def begun():
+    # Another generator than training's: initial values compile in less time.
+    with jax.default_prng_impl('rbg'):
+      return create_state(setup.model, setup.optimizer, setup.state, cursor, 0)
+
   if setting['what'] == 'decode':
-    params = create_state(
-      setup.model, setup.optimizer, setup.state, cursor, 0
-    ).params
-    return found | decode_jax(setting, setup, params)
+    return found | decode_jax(setting, setup, begun().params)
   batch = accelerator_models.batch_of(config, cursor)
   needed = *setup.model.INPUTS, 'targets', 'weights', 'cursor'
   place = NamedSharding(setup.mesh, PartitionSpec())
@@ -118,7 +119,7 @@ def treeline(setting):
   found['program_gib'] = gib(
     memory.argument_size_in_bytes + memory.temp_size_in_bytes
   )
-  state = create_state(setup.model, setup.optimizer, setup.state, cursor, 0)
+  state = begun()
 
   def step():
     nonlocal state

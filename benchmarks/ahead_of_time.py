@@ -30,8 +30,8 @@ from train.reporting.flops import step_flops
 # config -> slice, and what is changed in the config.
 ROWS = {
   'gpt2:small': ('v5e:2x2', {'data.batch': 16, 'data.streams': 16}),
-  'bert:large': ('v5e:4x4', {}),
-  'electra:large': ('v5e:4x4', {}),
+  'bert:large': ('v5e:4x4', {'model.remat': 'none'}),
+  'electra:large': ('v5e:4x4', {'model.remat': 'none'}),
   'llama:7b': ('v5e:16x16', {}),
   't5:11b': ('v5p:4x4x4', {}),
 }

@@ -109,6 +109,11 @@ def _check_values(config):
       'gradients are added up. Leave it at float32, or raise train.accumulate.'
     )
   until, model = config.train.dropout_until, config.model
+  if model.scan_unroll > 1 and not model.scan:
+    raise ValueError(
+      f'model.scan_unroll is {model.scan_unroll}, but model.scan=False: layers '
+      'are not looped over. Set one of them to its default.'
+    )
   if until and not 0 < until < config.train.steps:
     raise ValueError(
       f'train.dropout_until is {until}; it must be a step before the last one, '

@@ -181,6 +181,7 @@ def test_the_table_has_the_fastest_of_each_side():
     'llama treeline xla full scanned': ROW | {'ms': 568.0},
     'llama treeline flash none scanned': ROW | {'ms': 268.0},
     'llama treeline flash dots scanned': ROW | {'ms': 237.0},
+    'llama treeline flash dots scanned packed': ROW | {'ms': 200.0},
     'llama torch sdpa': ROW | {'ms': 329.0},
     'llama torch compiled': ROW | {'ms': 265.0},
     'gpt2 torch compiled': {'error': 'OutOfMemoryError'},

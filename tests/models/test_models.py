@@ -178,6 +178,22 @@ def test_what_remat_keeps(params):
   assert 1.1 * full < mlp < dots < 0.9 * whole
 
 
+def test_what_is_offloaded_goes_to_the_hosts_memory(params):
+  """Lowered for a GPU: the products, which `dots` leaves where they are."""
+
+  def text(remat):
+    model = build(small_config(remat=remat))
+
+    def loss(p):
+      return criteria.lm(model, p, BATCH)['loss']
+
+    traced = jax.jit(jax.grad(loss)).trace(params)
+    return traced.lower(lowering_platforms=('cuda',)).as_text()
+
+  assert 'pinned_host' not in text('dots')
+  assert 'pinned_host' in text('offload')
+
+
 def test_packed_examples_do_not_see_each_other(params):
   config = small_config()
   alone = []

@@ -107,6 +107,10 @@ def test_rows_that_devices_share():
 
 def test_where_dropout_ends():
   for changes, message in (
+    (
+      {'model.scan_unroll': 2, 'model.scan': False},
+      'scan_unroll is 2, but model.scan=False',
+    ),
     ({'train.dropout_until': 10**7}, 'must be a step before the last one'),
     (
       {

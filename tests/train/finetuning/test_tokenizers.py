@@ -67,7 +67,8 @@ def published(own, tmp_path_factory):
 def recipe(folder, tokenizer, **keys):
   config = bert.get_config('size=tiny').unlock()
   config.update_from_flattened_dict(SMALL | {
-    'data.source': labelled.write_task(folder / 'praise'), 'train.epochs': 0.01,
+    'data.source': labelled.write_task(folder / 'praise'),
+    'train.epochs': 0.01, 'train.steps': 0,
     'data.tokenizer': str(tokenizer), 'eval.every': 1,
   } | keys)  # fmt: skip
   return config.lock()
