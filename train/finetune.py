@@ -57,6 +57,7 @@ def finetune(
   config = adoption.resolve(config)
   base = adapters.stored(folder)
   if adoption.is_published(source):
+    config = adoption.adopt_published_template(config, folder, source)
     config = adoption.begin_published(config, folder, source, scratch)
     source = ''
   else:

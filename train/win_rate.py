@@ -10,8 +10,7 @@ and its KL divergence from the reference: the run that --reference names, or
 else --against. Where each line of the file has a `target`, so does the share of
 answers that are exactly it, and that of empty answers where there are any. The
 reward model reads the texts, so that its tokenizer and its chat template may be
-others. The prompts must be ones that no model has learned
-from.
+others. The prompts must be ones that no model has learned from.
 
 A win rate says what this reward model prefers. It is no evidence that people do
 so too, nor that a model is safe. Exact answers are a further check: python -m

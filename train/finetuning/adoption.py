@@ -45,7 +45,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 
 def _rows(source: labelled.Labelled, config: ConfigDict) -> int:
-  """How many rows a source has, of which all fit."""
+  """How many rows the examples of a source make, where all of them fit."""
   examples, task = source.examples, source.task
   holdout = config.data.holdout
   if holdout and not (config.eval.source or source.validation):
@@ -88,8 +88,9 @@ def _resolve_head(config: ConfigDict, task: Task) -> None:
 def resolve_steps(config: ConfigDict, examples: int) -> None:
   """Turns epochs and shares into steps, and intervals of 0 into an epoch.
 
-  Raises ValueError for epochs beside steps, and where a row has several
-  examples, so that an epoch has an unknown number of steps.
+  An epoch is so many `examples`, each a row. Raises ValueError for epochs
+  beside steps, and where a row has several examples, so that an epoch has an
+  unknown number of steps.
   """
   train = config.train
   if train.epochs and train.steps:
@@ -255,7 +256,6 @@ def begin_published(
   """
   from train import pretrained  # it needs the extra `pretrained`
 
-  config = adopt_published_template(config, folder, source)
   if config.data.framing == 'gpt1':
     raise ValueError(
       f'--from={source} is a published checkpoint, whose table lacks the rows '

@@ -132,7 +132,7 @@ def make_scoring(
 def _has_options(corpus: Corpus) -> bool:
   """Whether each example of a task has options."""
   task, examples = corpus.source.task, corpus.examples
-  return task.options is not None and all(map(task.options, examples))
+  return task.options is not None and all(task.options(x) for x in examples)
 
 
 def _check_classes(data: pipeline.Data) -> None:

@@ -59,16 +59,17 @@ class Model:
 
     `ids` are those of the prompts and of the answers, which chats are read by.
     """
-    there = _with_text(answers)
-    found, failures = np.full(len(answers), np.nan, 'float32'), []
-    if there and self._chats:
-      own = zip(*(ids[n] for n in there), strict=True)
-      found[there] = self._model.score_ids(*own, failures)
-    elif there:
+    failures: list[str] = []
+
+    def score(there):
+      if self._chats:
+        own = zip(*(ids[n] for n in there), strict=True)
+        return self._model.score_ids(*own, failures)
       prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
-      found[there] = self._model.score(prompts, texts, failures)
-    failures += [EMPTY] * (len(answers) - len(there))
-    return found.tolist(), failures
+      return self._model.score(prompts, texts, failures)
+
+    found, empty = _of_texts(answers, score)
+    return found, failures + empty
 
   def close(self) -> None:
     pass
@@ -91,20 +92,27 @@ class Class:
     self, answers: Sequence[rules.Triple]
   ) -> tuple[list[float], list[str]]:
     """A number for each answer, NaN for one without a token; the failures."""
-    there = _with_text(answers)
-    found = np.full(len(answers), np.nan, 'float32')
-    if there:
+
+    def score(there):
       prompts, texts, _ = zip(*(answers[n] for n in there), strict=True)
-      found[there] = self._model.score(prompts, texts)
-    return found.tolist(), [EMPTY] * (len(answers) - len(there))
+      return self._model.score(prompts, texts)
+
+    return _of_texts(answers, score)
 
   def close(self) -> None:
     pass
 
 
-def _with_text(answers):
-  """The numbers of the answers that are not empty."""
-  return [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
+def _of_texts(answers, score):
+  """score(places of answers with a text) -> a number for each, NaN without one.
+
+  And a failure for each answer without a text.
+  """
+  there = [n for n, (_, answer, _) in enumerate(answers) if answer.strip()]
+  found = np.full(len(answers), np.nan, 'float32')
+  if there:
+    found[there] = score(there)
+  return found.tolist(), [EMPTY] * (len(answers) - len(there))
 
 
 class Scores:
